@@ -1,0 +1,37 @@
+"""The root of every refusal the domain foresees, and the two that many rules share."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+
+class DomainError(Exception):
+    """A refusal that is part of the rules. `str()` of it is one sentence a client may read."""
+
+    code: ClassVar[str]
+    path: tuple[str, ...] = ()
+    """Where in the input the fault lies; empty when it lies in no single place."""
+
+
+@dataclass(eq=False)
+class NotFound(DomainError):
+    """Nothing by that id that the caller may see."""
+
+    code: ClassVar[str] = "NOT_FOUND"
+    kind: str
+    id: str
+    path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"No {self.kind} has the id {self.id}."
+
+
+@dataclass(eq=False)
+class InvalidInput(DomainError):
+    """A value that breaks a rule of the place named by `path`."""
+
+    code: ClassVar[str] = "INVALID_INPUT"
+    reason: str
+    path: tuple[str, ...] = field(default=())
+
+    def __str__(self) -> str:
+        return self.reason

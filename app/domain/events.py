@@ -1,0 +1,47 @@
+"""What happens to a job, as its store's event log tells it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, assert_never
+
+from app.domain.errors import DomainError
+from app.domain.jobs import JobStatus
+
+
+class JobEventType(StrEnum):
+    """What an event says. SNAPSHOT and PROGRESS are of the moment and never logged."""
+
+    SNAPSHOT = "snapshot"
+    CREATED = "created"
+    STARTED = "started"
+    PROGRESS = "progress"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(eq=False)
+class CursorAhead(DomainError):
+    """A cursor past the end of the log: of another database, or of another store."""
+
+    code: ClassVar[str] = "CURSOR_INVALID"
+    path: tuple[str, ...] = ("after",)
+
+    def __str__(self) -> str:
+        return "The cursor is ahead of the event log; it does not come from this store's events."
+
+
+def event_of(status: JobStatus) -> JobEventType:
+    """The event that tells a job has come to `status`."""
+    match status:
+        case JobStatus.PENDING:
+            return JobEventType.CREATED
+        case JobStatus.STARTED:
+            return JobEventType.STARTED
+        case JobStatus.SUCCESS:
+            return JobEventType.SUCCEEDED
+        case JobStatus.FAILED:
+            return JobEventType.FAILED
+        case JobStatus.CANCELLED:
+            return JobEventType.CANCELLED
+    assert_never(status)

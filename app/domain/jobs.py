@@ -1,0 +1,145 @@
+"""Jobs: their types, their states, what may follow what, and what the queue promises of them.
+
+Source: reference/cancel-a-job.txt and domain.md, "Job".
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import ClassVar
+from uuid import UUID
+
+from app.domain.errors import DomainError, InvalidInput
+from app.domain.hierarchies import checked_name
+
+IDEMPOTENCY_WINDOW = timedelta(hours=24)
+"""How long an idempotency key stands for the job it first made."""
+
+IDEMPOTENCY_KEY_LIMIT = 255
+"""Characters an idempotency key may have."""
+
+ATTEMPTS_WITHOUT_PROGRESS = 5
+"""Attempts in a row that may end without one finished step before the job fails."""
+
+
+class JobType(StrEnum):
+    """What a job does. Values are those of the REST documents."""
+
+    CHILD_PRODUCTS = "child-products"
+    PRODUCT_IMPORT = "product-import"
+    PRODUCT_EXPORT = "product-export"
+    HIERARCHY_DUPLICATE = "hierarchy-duplicate"
+    PRICE_IMPORT = "price-import"
+
+
+class JobStatus(StrEnum):
+    """Where a job is in its life. Values are those of the REST documents."""
+
+    PENDING = "pending"
+    STARTED = "started"
+    SUCCESS = "success"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing follows this status."""
+        return not FOLLOWING[self]
+
+
+FOLLOWING: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.PENDING: frozenset({JobStatus.STARTED, JobStatus.CANCELLED}),
+    JobStatus.STARTED: frozenset({JobStatus.SUCCESS, JobStatus.FAILED}),
+    JobStatus.SUCCESS: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+}
+"""Each status and those that may come next."""
+
+
+@dataclass(eq=False)
+class JobNotCancellable(DomainError):
+    """Only a pending job can be cancelled (reference/cancel-a-job.txt)."""
+
+    code: ClassVar[str] = "JOB_NOT_CANCELLABLE"
+    job_id: UUID
+    status: JobStatus
+    path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"Only a pending job can be cancelled; this one is {self.status}."
+
+
+@dataclass(eq=False)
+class IdempotencyConflict(DomainError):
+    """The key was used before, within its window, with another input."""
+
+    code: ClassVar[str] = "IDEMPOTENCY_CONFLICT"
+    job_id: UUID
+    path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "This idempotency key was used with another input in the last 24 hours."
+
+
+@dataclass(eq=False)
+class FenceLost(DomainError):
+    """The job is no longer this worker's: taken over, or ended. Whatever it wrote is undone."""
+
+    code: ClassVar[str] = "FENCE_LOST"
+    job_id: UUID
+
+    def __str__(self) -> str:
+        return f"Job {self.job_id} is no longer run by this worker."
+
+
+@dataclass(frozen=True, slots=True)
+class Duplication:
+    """What a hierarchy-duplicate job is asked to do. None keeps what the source says."""
+
+    source_id: UUID
+    name: str | None = None
+    description: str | None = None
+    include_products: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            checked_name(self.name, "name")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a store's latest jobs went: seconds and items, older jobs counting less."""
+
+    seconds: float = 0.0
+    items: float = 0.0
+
+    FADING: ClassVar[float] = 0.8
+
+    def with_job(self, seconds: float, items: int) -> "Pace":
+        """The pace after one more job that took `seconds` for `items`."""
+        return Pace(self.seconds * self.FADING + seconds, self.items * self.FADING + items)
+
+    def seconds_for(self, items: int) -> float | None:
+        """Seconds that `items` are expected to take; None before any job has shown it."""
+        return self.seconds / self.items * items if self.items else None
+
+
+def estimated_end(
+    started_at: datetime, now: datetime, completed: int, total: int | None, pace: Pace
+) -> datetime | None:
+    """When a running job should end: by its own speed once it has one, else by the store's."""
+    if total and completed:
+        return started_at + (now - started_at) * (max(total, completed) / completed)
+    expected = pace.seconds_for(total or 0)
+    return None if expected is None else max(now, started_at + timedelta(seconds=expected))
+
+
+def checked_idempotency_key(key: str, *path: str) -> str:
+    """`key` itself, or InvalidInput naming `path`: 1 to 255 printable ASCII characters."""
+    if not 0 < len(key) <= IDEMPOTENCY_KEY_LIMIT or not (key.isascii() and key.isprintable()):
+        raise InvalidInput(
+            f"An idempotency key has 1 to {IDEMPOTENCY_KEY_LIMIT} printable ASCII characters.",
+            path,
+        )
+    return key

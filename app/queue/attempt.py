@@ -1,0 +1,62 @@
+"""One try at a job, as its handler sees it."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Concatenate, ParamSpec
+from uuid import UUID
+
+from sqlmodel import Session
+
+from app.services import jobs
+from app.services.jobs import Step
+from app.storage.database import Database
+from app.storage.tables import Job
+
+P = ParamSpec("P")
+
+
+class Interrupted(Exception):
+    """The process is stopping. The job goes on from its last step, here or elsewhere."""
+
+
+class Attempt:
+    """A claimed job and the two ways to move it: one more step, or success.
+
+    Each is one transaction that counts only while the claim holds (else FenceLost). A step is
+    bulk work: it waits for whatever is urgent, and should take no longer than urgent work may wait.
+    """
+
+    def __init__(
+        self, database: Database, job: Job, lease: timedelta, stopping: asyncio.Event
+    ) -> None:
+        self.job = job
+        """The job as of its last step."""
+        self._database = database
+        self._lease = lease
+        self._stopping = stopping
+
+    async def step(
+        self,
+        work: Callable[Concatenate[Session, Job, P], Step],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Do `work` and note how far it came. Raises Interrupted when the process is stopping."""
+        if self._stopping.is_set():
+            raise Interrupted
+
+        def transaction(session: Session) -> Job:
+            step = lambda: work(session, self.job, *args, **kwargs)  # noqa: E731
+            return jobs.advance(session, self.job, self._lease, step)
+
+        self.job = await self._database.write_bulk(transaction)
+
+    async def succeed(self, finish: Callable[[Session, Job], UUID | None]) -> None:
+        """End the job with SUCCESS, in one transaction with `finish`, which returns the id of the
+        hierarchy that came of it, if one did."""
+
+        def transaction(session: Session) -> Job:
+            return jobs.succeed(session, self.job, lambda: finish(session, self.job))
+
+        self.job = await self._database.write(transaction)

@@ -1,0 +1,100 @@
+"""Finds stores with work, and keeps one lane running in each of them."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from uuid import uuid4
+
+from app.domain.jobs import JobType
+from app.queue.handlers import Handler
+from app.queue.sweeper import Sweeper
+from app.queue.worker import Outcome, Worker
+from app.services import jobs
+from app.storage import lanes
+from app.storage.database import Database
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Claims and runs the jobs of all stores in this process until it is stopped.
+
+    Within a store one job runs at a time, the earliest created first; stores run side by side, at
+    most `concurrency` of them. Wake-ups are hints: every `poll` seconds it looks by itself.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        handlers: Mapping[JobType, Handler],
+        *,
+        lease: timedelta = timedelta(seconds=30),
+        poll: float = 1.0,
+        concurrency: int = 8,
+    ) -> None:
+        self._database = database
+        self._lease = lease
+        self._poll = poll
+        self._concurrency = concurrency
+        self._holder = uuid4()
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._worker = Worker(database, handlers, lease, self._stopping)
+        self._sweeper = Sweeper(database)
+        self._lanes: dict[str, asyncio.Task[None]] = {}
+
+    def wake(self, _stores: Collection[str] = ()) -> None:
+        """There may be work."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Claim nothing more; each running job ends its step and is handed back."""
+        self._stopping.set()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Run jobs until `stop`."""
+        sweeping = asyncio.create_task(self._sweeper.run())
+        try:
+            while not self._stopping.is_set():
+                self._woken.clear()
+                await self._start_lanes()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._poll):
+                        await self._woken.wait()
+        finally:
+            await asyncio.gather(*self._lanes.values(), return_exceptions=True)
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+
+    async def _start_lanes(self) -> None:
+        try:
+            stores = await self._database.read(lanes.claimable)
+        except Exception:
+            log.exception("looking for work broke; it is tried again in %s s", self._poll)
+            return
+        for store in stores:
+            if store not in self._lanes and len(self._lanes) < self._concurrency:
+                self._lanes[store] = asyncio.create_task(self._run_lane(store))
+
+    async def _run_lane(self, store: str) -> None:
+        """Claim and run until nothing is left to claim."""
+        try:
+            while not self._stopping.is_set():
+                job = await self._database.write(jobs.claim, store, self._holder, self._lease)
+                if job is None:
+                    return
+                log.info("job %s (%s) of store %s started", job.id, job.type, store)
+                outcome = await self._worker.run(job)
+                log.info("job %s: %s", job.id, outcome.name.lower())
+                if outcome is Outcome.LOST:
+                    return
+        except Exception:
+            log.exception("the lane of store %s broke; it is taken up again", store)
+        finally:
+            del self._lanes[store]
+            self._sweeper.wake()
+            # What was asked for between the last claim and here found this lane still running.
+            self._woken.set()

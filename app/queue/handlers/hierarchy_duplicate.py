@@ -1,0 +1,57 @@
+"""hierarchy-duplicate: a deep copy of a hierarchy, in chunks, visible once whole."""
+
+from uuid import UUID
+
+from sqlmodel import Session
+
+from app.domain.jobs import JobType
+from app.queue.attempt import Attempt
+from app.services import copies
+from app.services.copies import Copy, Phase, SourceEdited
+from app.services.jobs import Step
+from app.storage.tables import Job
+
+ROWS = 5_000
+"""Rows a chunk: about 10 ms, which is then the longest that a cancelJob waits for a copy."""
+
+
+class HierarchyDuplicate:
+    """Copies the source of the job chunk by chunk, then publishes the copy."""
+
+    type = JobType.HIERARCHY_DUPLICATE
+
+    async def run(self, attempt: Attempt) -> None:
+        """A resumed attempt goes on behind the last chunk. Raises NotFound when the source is
+        gone."""
+        while True:
+            await attempt.step(_next_step)
+            if _copy_of(attempt.job).phase is Phase.DONE:
+                try:
+                    return await attempt.succeed(_publish)
+                except SourceEdited:
+                    continue
+
+    def abandon(self, session: Session, job: Job) -> None:
+        """The hidden rows go to the sweep."""
+        if job.checkpoint:
+            copies.abandon(session, _copy_of(job))
+
+
+def _next_step(session: Session, job: Job) -> Step:
+    if job.checkpoint:
+        copy = copies.advance(session, job, _copy_of(job), ROWS)
+    else:
+        copy = copies.begin(session, job)
+    return Step(copy.as_checkpoint(), copy.completed, copy.total)
+
+
+def _publish(session: Session, job: Job) -> UUID:
+    return copies.publish(session, job, _copy_of(job))
+
+
+def _copy_of(job: Job) -> Copy:
+    assert job.checkpoint is not None
+    return Copy.at(job.checkpoint)
+
+
+handler = HierarchyDuplicate()

@@ -1,0 +1,1 @@
+"""Every write of the product, once, and the feed that tells of them."""

@@ -1,0 +1,169 @@
+"""The duplicate of a hierarchy, made chunk by chunk and hidden until it is whole.
+
+A copy is one consistent picture of its source without holding the source: every chunk checks that
+the source's revision is the one the copy began with. An edit in between makes the copy start over;
+after RESTARTS of them it is written in one transaction, which no edit can come between.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any, ClassVar, assert_never
+from uuid import UUID
+
+from sqlmodel import Session
+
+from app.domain.errors import DomainError, NotFound
+from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id
+from app.storage import copies, hierarchies
+from app.storage.database import now
+from app.storage.pages import Key
+from app.storage.tables import Hierarchy, Job
+
+RESTARTS = 3
+"""How often edits of the source may make a copy start over before it is done in one transaction."""
+
+
+@dataclass(eq=False)
+class SourceEdited(DomainError):
+    """The source changed behind the last chunk; `advance` starts the copy over."""
+
+    code: ClassVar[str] = "SOURCE_EDITED"
+    id: str
+
+    def __str__(self) -> str:
+        return f"The hierarchy {self.id} was edited while it was copied."
+
+
+class Phase(StrEnum):
+    """What a copy is writing. Each phase goes through one table in the order of its key."""
+
+    NODES = "nodes"
+    ASSOCIATIONS = "associations"
+    REVERSE = "reverse"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """How far a copy has got: all that a worker needs to go on with it, and so its checkpoint."""
+
+    copy_pk: int
+    source_pk: int
+    revision: int
+    phase: Phase = Phase.NODES
+    after: Key | None = None
+    nodes: int = 0
+    associations: int = 0
+    reverse: int = 0
+    total: int = 0
+    restarts: int = 0
+
+    @property
+    def completed(self) -> int:
+        """Items written. An association is written in both directions and counts when both are."""
+        return self.nodes + (self.associations + self.reverse) // 2
+
+    def as_checkpoint(self) -> dict[str, object]:
+        """The copy as plain values; `Copy.at` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def at(cls, checkpoint: dict[str, Any]) -> "Copy":
+        """The copy that a checkpoint describes."""
+        after = checkpoint["after"]
+        return cls(
+            **{
+                **checkpoint,
+                "phase": Phase(checkpoint["phase"]),
+                "after": None if after is None else tuple(after),
+            }
+        )
+
+
+def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
+    """Make the hidden hierarchy that the copy fills. Raises NotFound when the source is gone."""
+    source = _source(session, job)
+    at = now(session)
+    copy = Hierarchy(
+        id=new_hierarchy_id(),
+        store=job.store,
+        owner=Owner.STORE,
+        state=HierarchyState.COPYING,
+        name=source.name if job.name is None else job.name,
+        slug=source.slug,
+        # An empty description clears it (domain.md, "Duplicate a hierarchy").
+        description=source.description if job.description is None else job.description or None,
+        locales=source.locales,
+        copied_from=source.id,
+        created_at=at,
+        updated_at=at,
+    )
+    session.add(copy)
+    session.flush()
+    assert copy.pk is not None and source.pk is not None
+    total = source.node_count + (source.association_count if job.include_products else 0)
+    return Copy(copy.pk, source.pk, source.revision, total=total, restarts=restarts)
+
+
+def advance(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
+    """Write the next chunk of at most `rows` rows, or start over when the source was edited.
+
+    Raises NotFound when the source is gone.
+    """
+    if _source(session, job).revision != copy.revision:
+        hierarchies.discard(session, copy.copy_pk)
+        copy = begin(session, job, copy.restarts + 1)
+        while copy.restarts >= RESTARTS and copy.phase is not Phase.DONE:
+            copy = _next_chunk(session, job, copy, rows)
+        return copy
+    return _next_chunk(session, job, copy, rows)
+
+
+def publish(session: Session, job: Job, copy: Copy) -> UUID:
+    """Make the finished copy visible and return its id.
+
+    Raises SourceEdited when it is no longer a picture of the source, NotFound when that is gone.
+    """
+    if _source(session, job).revision != copy.revision:
+        raise SourceEdited(str(job.source_id))
+    hierarchy = session.get_one(Hierarchy, copy.copy_pk)
+    hierarchy.state = HierarchyState.READY
+    hierarchy.node_count = copy.nodes
+    hierarchy.association_count = copy.associations
+    hierarchy.created_at = hierarchy.updated_at = now(session)
+    return hierarchy.id
+
+
+def abandon(session: Session, copy: Copy) -> None:
+    """Give what the copy has written to the sweep."""
+    hierarchies.discard(session, copy.copy_pk)
+
+
+def _source(session: Session, job: Job) -> Hierarchy:
+    assert job.source_id is not None
+    source = hierarchies.by_id(session, job.store, job.source_id)
+    if source is None:
+        raise NotFound("hierarchy", str(job.source_id), ("hierarchyId",))
+    return source
+
+
+def _next_chunk(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
+    keys = copy.source_pk, copy.copy_pk, copy.after, rows
+    match copy.phase:
+        case Phase.NODES:
+            written, last = copies.nodes(session, *keys, now(session))
+            done = replace(copy, nodes=copy.nodes + written)
+            following = Phase.ASSOCIATIONS if job.include_products else Phase.DONE
+        case Phase.ASSOCIATIONS:
+            written, last = copies.associations(session, *keys)
+            done = replace(copy, associations=copy.associations + written)
+            following = Phase.REVERSE
+        case Phase.REVERSE:
+            written, last = copies.reverse_associations(session, *keys)
+            done = replace(copy, reverse=copy.reverse + written)
+            following = Phase.DONE
+        case Phase.DONE:
+            return copy
+        case _:
+            assert_never(copy.phase)
+    return replace(done, after=last, phase=following if last is None else copy.phase)

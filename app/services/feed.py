@@ -1,0 +1,236 @@
+"""Follows the event log of each store somebody watches, and hands its events to all who do.
+
+The log is the truth; wake-ups are hints. One reader a store keeps the newest events at hand in a
+short tail. A subscriber is no more than its cursor: near the end of the log it takes events from
+the tail, further back it reads the log itself. So nothing is queued for anyone, and a slow
+subscriber costs no memory, delays nobody and misses nothing.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlmodel import Session
+
+from app.domain.errors import NotFound
+from app.domain.events import CursorAhead, JobEventType
+from app.domain.jobs import JobStatus
+from app.storage import events, jobs, lanes
+from app.storage.database import Database
+from app.storage.jobs import JobFilter
+from app.storage.lanes import Outlook
+from app.storage.tables import Job, JobEvent
+
+log = logging.getLogger(__name__)
+
+TAIL_EVENTS = 256
+READ_EVENTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What a subscriber hears: an event of the log, or how things stand at a place in it."""
+
+    seq: int
+    """The last logged event that this one includes: where to resume from."""
+    type: JobEventType
+    at: datetime
+    job: Job
+    previous_status: JobStatus | None = None
+    outlook: Outlook | None = None
+    """Where the job stood in the queue, if the event is of the past and the job was pending."""
+
+
+class _Tail:
+    """The end of one store's log, kept at hand while somebody watches the store."""
+
+    def __init__(self, head: int) -> None:
+        self.head = head
+        self.recent: deque[Happening] = deque(maxlen=TAIL_EVENTS)
+        self.progress: Happening | None = None
+        self.moved = asyncio.Event()
+        self.woken = asyncio.Event()
+        self.watchers = 0
+        self.reader: asyncio.Task[None] | None = None
+
+    def holds_all_past(self, seq: int) -> bool:
+        return seq >= self.head - len(self.recent)
+
+    def tell(self) -> None:
+        """Wake whoever waits now. Each waits on the event it saw before it last looked."""
+        self.moved.set()
+        self.moved = asyncio.Event()
+
+
+class Feed:
+    """The events of all stores, for any number of subscribers."""
+
+    def __init__(
+        self, database: Database, *, poll: float = 1.0, progress_every: float = 0.25
+    ) -> None:
+        self._database = database
+        self._poll = poll
+        self._progress_every = progress_every
+        self._tails: dict[str, _Tail] = {}
+
+    def wake(self, stores: Collection[str]) -> None:
+        """Something may have happened in these stores."""
+        for store in stores:
+            if store in self._tails:
+                self._tails[store].woken.set()
+
+    async def job_updates(
+        self, store: str, job_id: UUID, after: int | None
+    ) -> AsyncIterator[Happening]:
+        """One job: how it stands, or all its events past `after`; then each change as it comes.
+
+        Ends behind the job's last event. Raises NotFound, CursorAhead.
+        """
+        job, head = await self._database.read(_job_and_head, store, job_id, after)
+        if after is None:
+            yield Happening(head, JobEventType.SNAPSHOT, job.updated_at, job)
+            if job.status.is_final:
+                return
+        elif job.status.is_final:
+            # Whether its last event lies past the cursor or not, the log up to here has it all.
+            async for happening in self._logged(store, after, head, job.pk):
+                yield happening
+            return
+        async for happening in self._follow(store, head if after is None else after, job.pk):
+            yield happening
+            if happening.job.status.is_final:
+                return
+
+    async def job_events(
+        self, store: str, filter: JobFilter, after: int | None
+    ) -> AsyncIterator[Happening]:
+        """Every job of the store that meets `filter` as of the event: all events past `after`,
+        else from now on. Never ends. Raises CursorAhead."""
+        head = await self._database.read(_head, store, after)
+        async for happening in self._follow(store, head if after is None else after, None):
+            if filter.admits(happening.job):
+                yield happening
+
+    async def _logged(
+        self, store: str, seq: int, until: int, job_pk: int | None
+    ) -> AsyncIterator[Happening]:
+        while seq < until:
+            stretch = await self._database.read(events.after, store, seq, READ_EVENTS, job_pk)
+            for event in stretch.events:
+                yield _happening(event)
+            seq = stretch.reaches
+
+    async def _follow(self, store: str, seq: int, job_pk: int | None) -> AsyncIterator[Happening]:
+        told_version = 0
+        tail = await self._watch(store)
+        try:
+            while True:
+                moved = tail.moved
+                if not tail.holds_all_past(seq):
+                    until = tail.head
+                    async for happening in self._logged(store, seq, until, job_pk):
+                        yield happening
+                    seq = until
+                    continue
+                for happening in [recent for recent in tail.recent if recent.seq > seq]:
+                    seq = happening.seq
+                    if job_pk in (None, happening.job.pk):
+                        yield happening
+                progress = tail.progress
+                if (
+                    progress
+                    and progress.seq == seq == tail.head
+                    and progress.job.version > told_version
+                    and job_pk in (None, progress.job.pk)
+                ):
+                    told_version = progress.job.version
+                    yield progress
+                if seq == tail.head:
+                    await moved.wait()
+        finally:
+            self._unwatch(store, tail)
+
+    async def _watch(self, store: str) -> _Tail:
+        tail = self._tails.get(store)
+        if tail is None:
+            head = await self._database.read(lanes.event_head, store)
+            tail = self._tails.setdefault(store, _Tail(head))
+            if tail.reader is None:
+                tail.reader = asyncio.create_task(self._read(store, tail))
+        tail.watchers += 1
+        return tail
+
+    def _unwatch(self, store: str, tail: _Tail) -> None:
+        tail.watchers -= 1
+        if tail.watchers == 0:
+            del self._tails[store]
+            assert tail.reader is not None
+            tail.reader.cancel()
+
+    async def _read(self, store: str, tail: _Tail) -> None:
+        loop = asyncio.get_running_loop()
+        told_at = loop.time() - self._progress_every
+        while True:
+            tail.woken.clear()
+            try:
+                stretch, running = await self._database.read(_news, store, tail.head)
+            except Exception:
+                log.exception("reading the events of store %s broke; it is tried again", store)
+                await asyncio.sleep(self._poll)
+                continue
+            tail.recent.extend(map(_happening, stretch.events))
+            tail.head = stretch.reaches
+            news = bool(stretch.events)
+            if running and (tail.progress is None or running.version > tail.progress.job.version):
+                wait = told_at + self._progress_every - loop.time()
+                if wait > 0:
+                    loop.call_later(wait, tail.woken.set)
+                else:
+                    told_at = loop.time()
+                    tail.progress = Happening(
+                        tail.head, JobEventType.PROGRESS, running.updated_at, running
+                    )
+                    news = True
+            if news:
+                tail.tell()
+            if len(stretch.events) < READ_EVENTS:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._poll):
+                        await tail.woken.wait()
+
+
+def _happening(event: JobEvent) -> Happening:
+    return Happening(
+        event.seq,
+        event.type,
+        event.at,
+        events.job_of(event),
+        event.previous_status,
+        events.outlook_of(event),
+    )
+
+
+def _job_and_head(session: Session, store: str, job_id: UUID, after: int | None) -> tuple[Job, int]:
+    job = jobs.by_id(session, store, job_id)
+    if job is None:
+        raise NotFound("job", str(job_id), ("id",))
+    return job, _head(session, store, after)
+
+
+def _head(session: Session, store: str, after: int | None) -> int:
+    head = lanes.event_head(session, store)
+    if after is not None and after > head:
+        raise CursorAhead
+    return head
+
+
+def _news(session: Session, store: str, seq: int) -> tuple[events.Stretch, Job | None]:
+    """What was logged past `seq`, and the running job if it has progress and nothing is past it."""
+    stretch = events.after(session, store, seq, READ_EVENTS)
+    running = jobs.started(session, store) if len(stretch.events) < READ_EVENTS else None
+    return stretch, running if running and running.total_items is not None else None

@@ -1,0 +1,77 @@
+"""The event log of each store: numbered without gaps, in commit order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from app.domain.events import event_of
+from app.domain.jobs import JobStatus
+from app.storage import lanes
+from app.storage.database import announce
+from app.storage.lanes import Outlook
+from app.storage.tables import Job, JobEvent, Lane
+
+
+def append(
+    session: Session,
+    lane: Lane,
+    job: Job,
+    previous: JobStatus | None,
+    at: datetime,
+    outlook: Outlook | None = None,
+) -> None:
+    """Log that `job` has come to its status, in the transaction that brought it there.
+
+    The lane is locked by the caller, so numbers are taken in the order of commits. The snapshot
+    is the whole job, with its outlook while it was pending.
+    """
+    lane.event_seq += 1
+    snapshot = job.model_dump(mode="json", exclude={"checkpoint"})
+    if outlook:
+        snapshot["outlook"] = [outlook.position, outlook.start_at]
+    assert job.pk is not None
+    session.add(
+        JobEvent(
+            store=job.store,
+            seq=lane.event_seq,
+            job_pk=job.pk,
+            type=event_of(job.status),
+            at=at,
+            previous_status=previous,
+            snapshot=snapshot,
+        )
+    )
+    announce(session, job.store)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Events in order, and the number up to which there are no others of the kind asked for."""
+
+    events: Sequence[JobEvent]
+    reaches: int
+
+
+def after(session: Session, store: str, seq: int, limit: int, job_pk: int | None = None) -> Stretch:
+    """The next `limit` events past `seq`, of one job where it is given."""
+    wanted = select(JobEvent).where(JobEvent.store == store, JobEvent.seq > seq)
+    if job_pk is not None:
+        wanted = wanted.where(JobEvent.job_pk == job_pk)
+    found = session.exec(wanted.order_by(col(JobEvent.seq)).limit(limit)).all()
+    reaches = found[-1].seq if len(found) == limit else lanes.event_head(session, store)
+    return Stretch(found, max(reaches, seq))
+
+
+def job_of(event: JobEvent) -> Job:
+    """The job as it was at the event."""
+    return Job.model_validate({**event.snapshot, "checkpoint": None})
+
+
+def outlook_of(event: JobEvent) -> Outlook | None:
+    """Where the job stood in the queue at the event, while it was pending."""
+    if "outlook" not in event.snapshot:
+        return None
+    position, start_at = event.snapshot["outlook"]
+    return Outlook(position, datetime.fromisoformat(start_at) if start_at else None)

@@ -1,0 +1,133 @@
+"""Hierarchies: finding them, listing them, and the rows of one on its way in or out."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.domain.hierarchies import HierarchyState, Owner
+from app.storage.pages import Listing, OrderBy, Page, Window, page
+from app.storage.tables import Hierarchy, Node, NodeProduct, ProductNode
+
+
+@dataclass(frozen=True, slots=True)
+class TextFilter:
+    """A condition on a text: equal, one of, or like (`*` stands for anything, case aside)."""
+
+    eq: str | None = None
+    among: Sequence[str] | None = None
+    like: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HierarchyFilter:
+    """Conditions that all have to hold; None asks for nothing."""
+
+    name: TextFilter | None = None
+    slug: TextFilter | None = None
+    owner: Owner | None = None
+
+
+def visible(store: Any, hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
+    """Whether a store may see a hierarchy at all: its own, and whole."""
+    return sa.and_(hierarchy.store == store, hierarchy.state == HierarchyState.READY)
+
+
+def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Hierarchy]:
+    """The visible ones among these, by id."""
+    found = session.exec(select(Hierarchy).where(visible(store), col(Hierarchy.id).in_(ids)))
+    return {hierarchy.id: hierarchy for hierarchy in found}
+
+
+def by_id(session: Session, store: str, id: UUID) -> Hierarchy | None:
+    """The visible hierarchy of that id."""
+    return by_ids(session, store, [id]).get(id)
+
+
+def listing(
+    session: Session, store: str, filter: HierarchyFilter, window: Window
+) -> Page[Hierarchy]:
+    """A page of a store's hierarchies, newest first."""
+    order = (OrderBy(col(Hierarchy.created_at), True), OrderBy(col(Hierarchy.id), True))
+    return page(session, Listing((Hierarchy,), _matching(store, filter), order), window)
+
+
+def count(session: Session, store: str, filter: HierarchyFilter) -> int:
+    """How many hierarchies of a store match."""
+    return session.exec(select(sa.func.count()).where(*_matching(store, filter))).one()
+
+
+def any_in(session: Session, store: str) -> bool:
+    """Whether the store has any hierarchy, visible or not."""
+    return session.exec(select(sa.exists().where(col(Hierarchy.store) == store))).one()
+
+
+def discard(session: Session, pk: int) -> None:
+    """Give a hierarchy that never became visible to the sweep."""
+    session.exec(
+        sa.update(Hierarchy)
+        .where(col(Hierarchy.pk) == pk, col(Hierarchy.state) != HierarchyState.READY)
+        .values(state=HierarchyState.DISCARDED)
+    )
+
+
+def discard_imports(session: Session, idle_since: datetime) -> None:
+    """Give imports that nobody has added to since then to the sweep."""
+    session.exec(
+        sa.update(Hierarchy)
+        .where(
+            col(Hierarchy.state) == HierarchyState.IMPORTING,
+            col(Hierarchy.updated_at) < idle_since,
+        )
+        .values(state=HierarchyState.DISCARDED)
+    )
+
+
+def sweep(session: Session, rows: int) -> bool:
+    """Delete up to `rows` rows of one discarded hierarchy; whether any were left to delete."""
+    pk = session.exec(
+        select(Hierarchy.pk).where(Hierarchy.state == HierarchyState.DISCARDED).limit(1)
+    ).first()
+    if pk is None:
+        return False
+    for table in (ProductNode, NodeProduct, Node):
+        keys = [column for column in sa.inspect(table).primary_key if column.name != "hierarchy_pk"]
+        bounded = (
+            sa.select(*keys)
+            .where(col(table.hierarchy_pk) == pk)
+            .order_by(*sa.inspect(table).primary_key)
+            .limit(rows)
+        )
+        deleted = session.exec(
+            sa.delete(table).where(col(table.hierarchy_pk) == pk, sa.tuple_(*keys).in_(bounded))
+        ).rowcount
+        if deleted:
+            return True
+    session.exec(sa.delete(Hierarchy).where(col(Hierarchy.pk) == pk))
+    return True
+
+
+def _matching(store: str, filter: HierarchyFilter) -> tuple[sa.ColumnElement[bool], ...]:
+    conditions = [visible(store)]
+    for column, wanted in ((Hierarchy.name, filter.name), (Hierarchy.slug, filter.slug)):
+        if wanted is None:
+            continue
+        if wanted.eq is not None:
+            conditions.append(col(column) == wanted.eq)
+        if wanted.among is not None:
+            conditions.append(col(column).in_(wanted.among))
+        if wanted.like is not None:
+            conditions.append(col(column).ilike(_pattern(wanted.like), escape="\\"))
+    if filter.owner is not None:
+        conditions.append(col(Hierarchy.owner) == filter.owner)
+    return tuple(conditions)
+
+
+def _pattern(like: str) -> str:
+    for special in ("\\", "%", "_"):
+        like = like.replace(special, "\\" + special)
+    return like.replace("*", "%")

@@ -1,0 +1,233 @@
+"""Jobs: finding and listing them, and the conditional updates that move them on."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
+
+from app.domain.jobs import JobStatus, JobType
+from app.storage.pages import Listing, OrderBy, Page, Window, page, pages
+from app.storage.tables import IdempotencyKey, Job, JobError
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Conditions that all have to hold; None asks for nothing."""
+
+    status: Collection[JobStatus] | None = None
+    type: Collection[JobType] | None = None
+    hierarchy_id: UUID | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def admits(self, job: Job) -> bool:
+        """Whether a job in hand meets the conditions, as `listing` would judge it."""
+        return (
+            (self.status is None or job.status in self.status)
+            and (self.type is None or job.type in self.type)
+            and (self.hierarchy_id is None or self.hierarchy_id in (job.source_id, job.result_id))
+            and (self.created_after is None or job.created_at > self.created_after)
+            and (self.created_before is None or job.created_at < self.created_before)
+        )
+
+
+def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
+    """The store's jobs among these ids."""
+    found = session.exec(select(Job).where(Job.store == store, col(Job.id).in_(ids)))
+    return {job.id: job for job in found}
+
+
+def by_id(session: Session, store: str, id: UUID) -> Job | None:
+    """The store's job of that id."""
+    return by_ids(session, store, [id]).get(id)
+
+
+def by_pk(session: Session, pk: int) -> Job:
+    """The job of that key, read anew."""
+    return session.exec(
+        select(Job).where(Job.pk == pk).execution_options(populate_existing=True)
+    ).one()
+
+
+def listing(
+    session: Session, store: str, filter: JobFilter, ascending: bool, window: Window
+) -> Page[Job]:
+    """A page of a store's jobs in the order of their creation, or against it."""
+    order = (OrderBy(col(Job.job_seq), not ascending),)
+    return page(session, Listing((Job,), _matching(store, filter), order), window)
+
+
+def count(session: Session, store: str, filter: JobFilter) -> int:
+    """How many jobs of a store match."""
+    return session.exec(select(sa.func.count(col(Job.pk))).where(*_matching(store, filter))).one()
+
+
+def of_hierarchies(
+    session: Session, store: str, hierarchies: Sequence[UUID], window: Window
+) -> dict[UUID, Page[Job]]:
+    """A page of the duplications from or into each hierarchy, newest first."""
+    found = pages(session, _of_hierarchy, [id.hex for id in hierarchies], window, store=store)
+    return {id: found[id.hex] for id in hierarchies}
+
+
+def counts_of_hierarchies(
+    session: Session, store: str, hierarchies: Sequence[UUID]
+) -> dict[UUID, int]:
+    """How many duplications there are from or into each hierarchy."""
+    counts = dict.fromkeys(hierarchies, 0)
+    for side in (col(Job.source_id), col(Job.result_id)):
+        for id, number in session.exec(
+            select(side, sa.func.count())
+            .where(Job.store == store, side.in_(hierarchies))
+            .group_by(side)
+        ):
+            if id is not None:
+                counts[id] += number
+    return counts
+
+
+def first_pending(session: Session, store: str) -> Job | None:
+    """The pending job created first."""
+    return session.exec(
+        select(Job)
+        .where(Job.store == store, Job.status == JobStatus.PENDING)
+        .order_by(col(Job.job_seq))
+        .limit(1)
+    ).first()
+
+
+def started(session: Session, store: str) -> Job | None:
+    """The job that runs, or ran when its process died."""
+    return session.exec(
+        select(Job).where(Job.store == store, Job.status == JobStatus.STARTED)
+    ).first()
+
+
+def change(session: Session, job: Job, **values: Any) -> bool:
+    """Write `values`, and a version more, if the job still has the status and epoch `job` has.
+
+    Judged by the rows it changed, so that of two who try, one does.
+    """
+    changed = session.exec(
+        sa.update(Job)
+        .where(col(Job.pk) == job.pk, col(Job.status) == job.status, col(Job.epoch) == job.epoch)
+        .values(version=Job.version + 1, **values)
+        .execution_options(synchronize_session=False)
+    )
+    return changed.rowcount == 1
+
+
+def add_error(session: Session, job: Job, code: str, message: str, at: datetime) -> None:
+    """Note why the job failed, as of the version it is in."""
+    assert job.pk is not None
+    session.add(
+        JobError(job_pk=job.pk, job_version=job.version, code=code, message=message, created_at=at)
+    )
+
+
+def errors_by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, JobError]:
+    """The errors of the store's jobs among these ids."""
+    found = session.exec(
+        select(JobError).where(
+            JobError.job_pk == Job.pk, Job.store == store, col(JobError.id).in_(ids)
+        )
+    )
+    return {error.id: error for error in found}
+
+
+JobVersion = tuple[int, int]
+"""A job's pk and one of its versions."""
+
+
+def errors(
+    session: Session, store: str, jobs: Sequence[JobVersion], window: Window
+) -> dict[JobVersion, Page[JobError]]:
+    """A page of the errors each job had at that version, the first one first."""
+    return pages(session, _errors, jobs, window, store=store)
+
+
+def error_counts(session: Session, store: str, jobs: Sequence[JobVersion]) -> dict[JobVersion, int]:
+    """How many errors each job had at that version."""
+    versions: dict[int, list[int]] = {}
+    for pk, version in session.exec(
+        select(JobError.job_pk, JobError.job_version).where(
+            JobError.job_pk == Job.pk,
+            Job.store == store,
+            col(JobError.job_pk).in_({pk for pk, _ in jobs}),
+        )
+    ):
+        versions.setdefault(pk, []).append(version)
+    return {
+        (pk, version): sum(since <= version for since in versions.get(pk, ()))
+        for pk, version in jobs
+    }
+
+
+def by_key(session: Session, store: str, key: str, since: datetime) -> tuple[Job, str] | None:
+    """The job a key stands for and the digest of its input, if the key was used since then."""
+    found = session.exec(
+        select(Job, IdempotencyKey.digest).where(
+            IdempotencyKey.store == store,
+            IdempotencyKey.key == key,
+            IdempotencyKey.created_at > since,
+            Job.pk == IdempotencyKey.job_pk,
+        )
+    ).first()
+    return (found[0], found[1]) if found else None
+
+
+def keep_key(session: Session, job: Job, key: str, digest: str) -> None:
+    """Let the key stand for this job from its creation on, whatever it stood for before."""
+    assert job.pk is not None
+    session.merge(
+        IdempotencyKey(
+            store=job.store, key=key, digest=digest, job_pk=job.pk, created_at=job.created_at
+        )
+    )
+
+
+def _matching(store: str, filter: JobFilter) -> tuple[sa.ColumnElement[bool], ...]:
+    conditions: list[sa.ColumnElement[bool]] = [col(Job.store) == store]
+    if filter.status is not None:
+        conditions.append(col(Job.status).in_(filter.status))
+    if filter.type is not None:
+        conditions.append(col(Job.type).in_(filter.type))
+    if filter.hierarchy_id is not None:
+        conditions.append(_about(Job, filter.hierarchy_id))
+    if filter.created_after is not None:
+        conditions.append(col(Job.created_at) > filter.created_after)
+    if filter.created_before is not None:
+        conditions.append(col(Job.created_at) < filter.created_before)
+    return tuple(conditions)
+
+
+def _about(job: Any, hierarchy_id: Any) -> sa.ColumnElement[bool]:
+    return sa.or_(job.source_id == hierarchy_id, job.result_id == hierarchy_id)
+
+
+def _of_hierarchy() -> Listing:
+    job: Any = aliased(Job)
+    return Listing(
+        entities=(job,),
+        where=(job.store == sa.bindparam("store"),),
+        spine=job,
+        belongs=lambda id: _about(job, id),
+        order=(OrderBy(job.job_seq, True),),
+    )
+
+
+def _errors() -> Listing:
+    error: Any = aliased(JobError)
+    job: Any = aliased(Job)
+    return Listing(
+        entities=(error,),
+        where=(job.pk == error.job_pk, job.store == sa.bindparam("store")),
+        spine=error,
+        belongs=lambda pk, version: sa.and_(error.job_pk == pk, error.job_version <= version),
+        order=(OrderBy(error.pk),),
+    )

@@ -1,0 +1,32 @@
+"""Alembic's entry: runs the revisions on the connection that `upgrade` hands over."""
+
+from typing import Any, Literal
+
+import sqlalchemy as sa
+import sqlmodel
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+
+from app.storage.tables import Hierarchy
+
+
+def render_item(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
+    """Write our column types as the plain ones they are stored as: revisions stand alone."""
+    match item:
+        case sa.TypeDecorator():
+            return f"sa.{item.impl_instance!r}"
+        case sa.Enum():
+            return f"sa.String(length={item.length})"
+        case sqlmodel.AutoString():
+            return f"sa.String(length={item.length})"
+    return False
+
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Hierarchy.metadata,
+    render_as_batch=True,
+    render_item=render_item,
+)
+with context.begin_transaction():
+    context.run_migrations()

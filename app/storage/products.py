@@ -1,0 +1,77 @@
+"""Products, and those of each node in their order."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
+
+from app.storage.nodes import ParentKey
+from app.storage.pages import Listing, OrderBy, Page, Window, pages
+from app.storage.tables import NodeProduct, Product
+
+
+class Association(NamedTuple):
+    """A product as one of its nodes holds it."""
+
+    product: Product
+    curated: bool
+
+
+def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Product]:
+    """The store's products among these ids."""
+    found = session.exec(select(Product).where(Product.store == store, col(Product.id).in_(ids)))
+    return {product.id: product for product in found}
+
+
+def of_nodes(
+    session: Session, store: str, nodes: Sequence[ParentKey], window: Window
+) -> dict[ParentKey, Page[Association]]:
+    """A page of each node's products: the curated ones in their order, then by sku."""
+    found = pages(session, _of_node, nodes, window, store=store)
+    return {node: page.map(lambda row: Association(*row)) for node, page in found.items()}
+
+
+def counts_of_nodes(
+    session: Session, store: str, nodes: Sequence[ParentKey]
+) -> dict[ParentKey, int]:
+    """How many products each node holds."""
+    counted = session.exec(
+        select(NodeProduct.hierarchy_pk, NodeProduct.node_no, sa.func.count())
+        .where(sa.tuple_(col(NodeProduct.hierarchy_pk), col(NodeProduct.node_no)).in_(nodes))
+        .group_by(col(NodeProduct.hierarchy_pk), col(NodeProduct.node_no))
+    )
+    return dict.fromkeys(nodes, 0) | {(pk, no): count for pk, no, count in counted}
+
+
+def keys_by_sku(session: Session, store: str, skus: Collection[str]) -> dict[str, int]:
+    """The keys of the store's products among these skus."""
+    found = session.exec(
+        select(Product.sku, Product.pk).where(Product.store == store, col(Product.sku).in_(skus))
+    )
+    return {sku: pk for sku, pk in found if sku is not None and pk is not None}
+
+
+def _of_node() -> Listing:
+    association: Any = aliased(NodeProduct)
+    product: Any = aliased(Product)
+    position = sa.func.coalesce(association.curated_position, _BEHIND_ALL, type_=sa.Integer)
+    return Listing(
+        entities=(product, association.curated_position.is_not(None)),
+        where=(
+            product.pk == association.product_pk,
+            product.store == sa.bindparam("store"),
+        ),
+        spine=association,
+        belongs=lambda pk, no: sa.and_(association.hierarchy_pk == pk, association.node_no == no),
+        order=(
+            OrderBy(position),
+            OrderBy(sa.func.coalesce(product.sku, "", type_=sa.Text)),
+            OrderBy(product.pk),
+        ),
+    )
+
+
+_BEHIND_ALL = 32767

@@ -1,0 +1,194 @@
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from app.cli.client import Job, JobEvent
+from app.cli.output import (
+    Lines,
+    ago,
+    duration,
+    json_line,
+    output,
+    plain_event,
+    plain_job,
+    printable,
+)
+
+JOB_ID = "0b6f7f5e-4a3c-4f0e-9d55-1f2e3d4c5b6a"
+SOURCE_ID = "5d0b5bd1-6d8e-4c2f-a1b2-000000000000"
+RESULT_ID = "9c1e2f3a-7b8c-4d5e-8f90-000000000000"
+
+
+def a_job(**changed: Any) -> Job:
+    job = {
+        "id": JOB_ID,
+        "type": "HIERARCHY_DUPLICATE",
+        "status": "PENDING",
+        "createdAt": "2024-01-11T22:49:10.338Z",
+        "startedAt": None,
+        "completedAt": None,
+        "updatedAt": "2024-01-11T22:49:10.338Z",
+        "requestId": "request-1",
+        "requestedBy": None,
+        "version": 1,
+        "canCancel": True,
+        "queuePosition": 2,
+        "estimatedStartAt": None,
+        "progress": None,
+        "duplication": {
+            "sourceId": SOURCE_ID,
+            "source": {"id": SOURCE_ID, "name": "Pets"},
+            "name": None,
+            "description": None,
+            "includeProducts": False,
+            "result": None,
+        },
+    }
+    return cast(Job, job | changed)
+
+
+def an_event(kind: str, **changed: Any) -> JobEvent:
+    event = {
+        "cursor": "c1",
+        "type": kind,
+        "at": "2024-01-11T22:49:12.000Z",
+        "previousStatus": None,
+        "job": a_job(**changed),
+    }
+    return cast(JobEvent, event)
+
+
+def progress(completed: int, total: int | None = 1000) -> JobEvent:
+    return an_event(
+        "PROGRESS",
+        status="STARTED",
+        startedAt="2024-01-11T22:49:11.000Z",
+        queuePosition=None,
+        progress={
+            "completed": completed,
+            "total": total,
+            "ratio": None if total is None else completed / total,
+            "estimatedCompletionAt": None,
+        },
+    )
+
+
+def succeeded(name: str) -> JobEvent:
+    duplication = a_job()["duplication"]
+    assert duplication is not None
+    return an_event(
+        "SUCCEEDED",
+        status="SUCCESS",
+        startedAt="2024-01-11T22:49:11.000Z",
+        completedAt="2024-01-11T22:49:12.000Z",
+        queuePosition=None,
+        progress={"completed": 12, "total": 12, "ratio": 1.0, "estimatedCompletionAt": None},
+        duplication={
+            **duplication,
+            "result": {"id": RESULT_ID, "name": name, "nodeCount": 12},
+        },
+        errors={"nodes": []},
+    )
+
+
+def test_a_pending_job_is_one_plain_line_with_its_place_in_the_queue() -> None:
+    assert plain_job(a_job()) == (
+        f"{JOB_ID} PENDING HIERARCHY_DUPLICATE created=2024-01-11T22:49:10.338Z position=2"
+        f" source={SOURCE_ID}"
+    )
+
+
+def test_a_job_of_another_type_has_no_source() -> None:
+    line = plain_job(a_job(type="PRODUCT_IMPORT", duplication=None))
+    assert line == (f"{JOB_ID} PENDING PRODUCT_IMPORT created=2024-01-11T22:49:10.338Z position=2")
+
+
+def test_success_names_the_copy_and_counts_its_nodes() -> None:
+    assert plain_event(succeeded("Copy of pets")) == (
+        f"{JOB_ID} SUCCESS HIERARCHY_DUPLICATE event=SUCCEEDED at=2024-01-11T22:49:12.000Z"
+        " started=2024-01-11T22:49:11.000Z completed=2024-01-11T22:49:12.000Z progress=12/12"
+        f' source={SOURCE_ID} result={RESULT_ID} nodes=12 name="Copy of pets"'
+    )
+
+
+def test_a_failed_job_says_why_on_the_same_line() -> None:
+    errors = {"nodes": [{"id": "e", "code": "NOT_FOUND", "message": "The source\nis gone."}]}
+    line = plain_event(an_event("FAILED", status="FAILED", queuePosition=None, errors=errors))
+    assert line.endswith(' error="NOT_FOUND: The source is gone."')
+
+
+def test_a_total_that_is_not_counted_yet_is_a_question_mark() -> None:
+    assert " progress=7/? " in plain_event(progress(7, total=None))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", "a\u2028b", "a\u202eb", 'say "hi"', "a=b"])
+def test_no_name_breaks_a_plain_line_or_steers_a_terminal(name: str) -> None:
+    line = plain_event(succeeded(name))
+    assert len(line.splitlines()) == 1
+    assert line.isprintable()
+    assert json.loads(line.partition(" name=")[2]) == printable(name)
+
+
+def test_a_plain_line_has_neither_colour_nor_boxes() -> None:
+    assert plain_event(succeeded("Copy")).isascii()
+
+
+def test_json_is_the_record_as_it_was_sent_on_one_line() -> None:
+    event = succeeded("Kopie\nfür Tiere")
+    assert len(json_line(event).splitlines()) == 1
+    assert json.loads(json_line(event)) == event
+    assert json.loads(json_line(a_job())) == a_job()
+
+
+@pytest.mark.usefixtures("capsys")
+def test_lines_are_the_output_when_stdout_is_no_terminal() -> None:
+    assert isinstance(output(json=False), Lines)
+    assert isinstance(output(json=True), Lines)
+
+
+def test_plain_progress_is_one_line_for_each_whole_percent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Lines(json=False) as lines:
+        for completed in range(0, 1000):
+            lines.event(progress(completed))
+    assert len(capsys.readouterr().out.splitlines()) == 100
+
+
+def test_json_keeps_every_step_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines(json=True) as lines:
+        for completed in range(0, 20):
+            lines.event(progress(completed))
+    assert len(capsys.readouterr().out.splitlines()) == 20
+
+
+def test_a_change_of_status_is_shown_whatever_the_progress(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Lines(json=False) as lines:
+        lines.event(progress(990))
+        lines.event(succeeded("Copy"))
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == [
+        "STARTED",
+        "SUCCESS",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(-1, "0.0 s"), (0.42, "0.4 s"), (12.3, "12 s"), (59.7, "1m 00s"), (3725, "1h 02m")],
+)
+def test_a_duration_has_the_precision_a_person_wants(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def test_a_moment_is_told_by_how_long_ago_it_was() -> None:
+    now = datetime(2024, 1, 11, 22, 49, tzinfo=UTC)
+    assert ago(now + timedelta(seconds=3), now) == "just now"
+    assert ago(now - timedelta(seconds=42), now) == "42s ago"
+    assert ago(now - timedelta(minutes=59, seconds=59), now) == "59m ago"
+    assert ago(now - timedelta(hours=23), now) == "23h ago"
+    nine_days_ago = now - timedelta(days=9)
+    assert ago(nine_days_ago, now) == f"{nine_days_ago.astimezone():%Y-%m-%d}"
