@@ -39,7 +39,7 @@ class HierarchyState(StrEnum):
 
 
 Translation = dict[str, str]
-"""What one locale says in place of the default: `name` and, where given, `description`."""
+"""What one locale says in place of the default: `name`, `description`, or both."""
 
 Locales = Mapping[str, Translation]
 """Translations by locale."""

@@ -100,7 +100,8 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
     )
     session.add(copy)
     session.flush()
-    assert copy.pk is not None and source.pk is not None
+    assert copy.pk is not None
+    assert source.pk is not None
     total = source.node_count + (source.association_count if job.include_products else 0)
     return Copy(copy.pk, source.pk, source.revision, total=total, restarts=restarts)
 

@@ -9,8 +9,8 @@ subscriber costs no memory, delays nobody and misses nothing.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Collection
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -44,6 +44,9 @@ class Happening:
     previous_status: JobStatus | None = None
     outlook: Outlook | None = None
     """Where the job stood in the queue, if the event is of the past and the job was pending."""
+
+
+Happenings = AsyncGenerator[Happening, None]
 
 
 class _Tail:
@@ -84,48 +87,49 @@ class Feed:
             if store in self._tails:
                 self._tails[store].woken.set()
 
-    async def job_updates(
-        self, store: str, job_id: UUID, after: int | None
-    ) -> AsyncIterator[Happening]:
+    async def job_updates(self, store: str, job_id: UUID, after: int | None) -> Happenings:
         """One job: how it stands, or all its events past `after`; then each change as it comes.
 
-        Ends behind the job's last event. Raises NotFound, CursorAhead.
+        The stream ends behind the job's last event. Raises NotFound, CursorAhead, at once.
         """
         job, head = await self._database.read(_job_and_head, store, job_id, after)
+        return self._updates(job, head, after)
+
+    async def job_events(self, store: str, filter: JobFilter, after: int | None) -> Happenings:
+        """Every job of the store that meets `filter` as of the event: all events past `after`,
+        else from now on. The stream never ends. Raises CursorAhead, at once."""
+        head = await self._database.read(_head, store, after)
+        return self._events(store, filter, head if after is None else after)
+
+    async def _updates(self, job: Job, head: int, after: int | None) -> Happenings:
         if after is None:
             yield Happening(head, JobEventType.SNAPSHOT, job.updated_at, job)
-            if job.status.is_final:
-                return
-        elif job.status.is_final:
+            after = head
+        if job.status.is_final:
             # Whether its last event lies past the cursor or not, the log up to here has it all.
-            async for happening in self._logged(store, after, head, job.pk):
+            async for happening in self._logged(job.store, after, head, job.pk):
                 yield happening
             return
-        async for happening in self._follow(store, head if after is None else after, job.pk):
-            yield happening
-            if happening.job.status.is_final:
-                return
-
-    async def job_events(
-        self, store: str, filter: JobFilter, after: int | None
-    ) -> AsyncIterator[Happening]:
-        """Every job of the store that meets `filter` as of the event: all events past `after`,
-        else from now on. Never ends. Raises CursorAhead."""
-        head = await self._database.read(_head, store, after)
-        async for happening in self._follow(store, head if after is None else after, None):
-            if filter.admits(happening.job):
+        async with aclosing(self._follow(job.store, after, job.pk)) as happenings:
+            async for happening in happenings:
                 yield happening
+                if happening.job.status.is_final:
+                    return
 
-    async def _logged(
-        self, store: str, seq: int, until: int, job_pk: int | None
-    ) -> AsyncIterator[Happening]:
+    async def _events(self, store: str, filter: JobFilter, after: int) -> Happenings:
+        async with aclosing(self._follow(store, after, None)) as happenings:
+            async for happening in happenings:
+                if filter.admits(happening.job):
+                    yield happening
+
+    async def _logged(self, store: str, seq: int, until: int, job_pk: int | None) -> Happenings:
         while seq < until:
             stretch = await self._database.read(events.after, store, seq, READ_EVENTS, job_pk)
             for event in stretch.events:
                 yield _happening(event)
             seq = stretch.reaches
 
-    async def _follow(self, store: str, seq: int, job_pk: int | None) -> AsyncIterator[Happening]:
+    async def _follow(self, store: str, seq: int, job_pk: int | None) -> Happenings:
         told_version = 0
         tail = await self._watch(store)
         try:

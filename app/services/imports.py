@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import ClassVar
 from uuid import UUID, uuid4
 
-import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.domain.errors import DomainError, InvalidInput
@@ -22,10 +21,10 @@ from app.domain.hierarchies import (
     checked_name,
     new_hierarchy_id,
 )
-from app.storage import hierarchies, products
+from app.storage import hierarchies, nodes, products
 from app.storage.database import now
 from app.storage.scratch import Placed, Scratch
-from app.storage.tables import Hierarchy, Node, NodeProduct, Product, ProductNode
+from app.storage.tables import Hierarchy
 
 ABANDONED_AFTER = timedelta(hours=1)
 """How long an import may add nothing before it counts as dead."""
@@ -98,7 +97,8 @@ class Placement:
             checked_name(line.name, "name")
             for locale, said in line.locales.items():
                 checked_locale(locale, "name")
-                checked_name(said["name"], "name", locale)
+                if "name" in said:
+                    checked_name(said["name"], "name", locale)
         except InvalidInput as error:
             raise BadLine(line_no, f"{'.'.join(error.path)}: {error.reason}") from error
         self._node_no += 1
@@ -142,8 +142,8 @@ def add_nodes(session: Session, hierarchy_pk: int, placed: Sequence[PlacedLine])
     """Write a chunk of nodes."""
     hierarchy = _importing(session, hierarchy_pk)
     hierarchy.node_count += len(placed)
-    session.execute(
-        sa.insert(Node),
+    nodes.add(
+        session,
         [
             {
                 "hierarchy_pk": hierarchy_pk,
@@ -169,19 +169,18 @@ def attach(session: Session, hierarchy_pk: int, attachments: Sequence[Attachment
     hierarchy = _importing(session, hierarchy_pk)
     hierarchy.association_count += len(attachments)
     keys = _product_keys(session, hierarchy.store, {a.sku: a.name for a in attachments})
-    rows = [
-        {
-            "hierarchy_pk": hierarchy_pk,
-            "node_no": attachment.node_no,
-            "product_pk": keys[attachment.sku],
-            "curated_position": attachment.curated_position,
-        }
-        for attachment in attachments
-    ]
-    session.execute(sa.insert(NodeProduct), rows)
-    for row in rows:
-        del row["curated_position"]
-    session.execute(sa.insert(ProductNode), rows)
+    products.associate(
+        session,
+        [
+            {
+                "hierarchy_pk": hierarchy_pk,
+                "node_no": attachment.node_no,
+                "product_pk": keys[attachment.sku],
+                "curated_position": attachment.curated_position,
+            }
+            for attachment in attachments
+        ],
+    )
 
 
 def publish(session: Session, hierarchy_pk: int) -> UUID:
@@ -219,6 +218,6 @@ def _product_keys(session: Session, store: str, names: Mapping[str, str]) -> dic
         if sku not in keys
     ]
     if missing:
-        session.execute(sa.insert(Product), missing)
+        products.add(session, missing)
         keys = products.keys_by_sku(session, store, names)
     return keys

@@ -61,6 +61,14 @@ def count(session: Session, store: str, filter: HierarchyFilter) -> int:
     return session.exec(select(sa.func.count()).where(*_matching(store, filter))).one()
 
 
+def node_counts(session: Session, store: str, pks: Collection[int]) -> dict[int, int]:
+    """How many nodes each of these visible hierarchies has below its root."""
+    found = session.exec(
+        select(Hierarchy.pk, Hierarchy.node_count).where(visible(store), col(Hierarchy.pk).in_(pks))
+    )
+    return {pk: count for pk, count in found if pk is not None}
+
+
 def any_in(session: Session, store: str) -> bool:
     """Whether the store has any hierarchy, visible or not."""
     return session.exec(select(sa.exists().where(col(Hierarchy.store) == store))).one()

@@ -70,16 +70,26 @@ def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Tr
     return {row.id: row for row in (TreeNode(*pair) for pair in found)}
 
 
-def by_keys(session: Session, store: str, keys: Collection[ParentKey]) -> dict[ParentKey, TreeNode]:
-    """The visible nodes of these keys."""
-    found = session.exec(
+def items_by_keys(
+    session: Session, store: str, keys: Collection[ParentKey]
+) -> dict[ParentKey, TreeNode | Hierarchy]:
+    """The visible hierarchies and nodes of these keys; the number 0 asks for the hierarchy."""
+    found: dict[ParentKey, TreeNode | Hierarchy] = {}
+    for node, hierarchy in session.exec(
         select(Node, Hierarchy).where(
             visible(store),
             Node.hierarchy_pk == Hierarchy.pk,
             sa.tuple_(col(Node.hierarchy_pk), col(Node.node_no)).in_(keys),
         )
-    )
-    return {row.key: row for row in (TreeNode(*pair) for pair in found)}
+    ):
+        found[node.hierarchy_pk, node.node_no] = TreeNode(node, hierarchy)
+    roots = {pk for pk, node_no in keys if node_no == ROOT_NO}
+    for hierarchy in session.exec(
+        select(Hierarchy).where(visible(store), col(Hierarchy.pk).in_(roots))
+    ):
+        assert hierarchy.pk is not None
+        found[hierarchy.pk, ROOT_NO] = hierarchy
+    return found
 
 
 def children(
@@ -131,7 +141,12 @@ def counts_of_products(session: Session, store: str, product_pks: Sequence[int])
         )
         .group_by(col(ProductNode.product_pk))
     )
-    return dict.fromkeys(product_pks, 0) | {pk: count for pk, count in counted}
+    return dict.fromkeys(product_pks, 0) | dict(counted.all())
+
+
+def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Write nodes as rows by column."""
+    session.execute(sa.insert(Node), rows)
 
 
 def leaves(session: Session, hierarchy_pk: int, after_no: int, limit: int) -> list[Leaf]:

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from app.storage.nodes import ParentKey
 from app.storage.pages import Listing, OrderBy, Page, Window, pages
-from app.storage.tables import NodeProduct, Product
+from app.storage.tables import NodeProduct, Product, ProductNode
 
 
 class Association(NamedTuple):
@@ -52,6 +52,18 @@ def keys_by_sku(session: Session, store: str, skus: Collection[str]) -> dict[str
         select(Product.sku, Product.pk).where(Product.store == store, col(Product.sku).in_(skus))
     )
     return {sku: pk for sku, pk in found if sku is not None and pk is not None}
+
+
+def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Write products as rows by column."""
+    session.execute(sa.insert(Product), rows)
+
+
+def associate(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Write associations with nodes as rows by column, in both directions."""
+    session.execute(sa.insert(NodeProduct), rows)
+    reverse = [{key: row[key] for key in row if key != "curated_position"} for row in rows]
+    session.execute(sa.insert(ProductNode), reverse)
 
 
 def _of_node() -> Listing:

@@ -1,0 +1,5 @@
+"""`python -m app` is `jobs-gateway`."""
+
+from app.cli import main
+
+main()

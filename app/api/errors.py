@@ -1,0 +1,63 @@
+"""Refusals and bugs, as clients see them.
+
+An expected refusal of a mutation is a typed error in its payload; of a query or a subscription, a
+GraphQL error with a code. Anything else is a bug: logged with the request id, and shown as nothing
+but that id.
+"""
+
+import logging
+
+import strawberry
+from graphql import GraphQLError
+
+from app.domain.errors import DomainError
+
+log = logging.getLogger(__name__)
+
+
+def to_graphql(error: GraphQLError, request_id: str) -> None:
+    """Give an error the form a client may see. Errors in the document itself have it already."""
+    cause = error.original_error
+    while isinstance(cause, GraphQLError):
+        cause = cause.original_error
+    if cause is None:
+        error.extensions = {"code": "GRAPHQL_ERROR", **(error.extensions or {})}
+    elif isinstance(cause, DomainError):
+        error.message = str(cause)
+        error.extensions = {"code": cause.code, "argument": list(cause.path)}
+    else:
+        log.error("request %s broke at %s", request_id, error.path, exc_info=cause)
+        error.message = "Internal Server Error"
+        error.extensions = {"code": "INTERNAL_SERVER_ERROR", "requestId": request_id}
+
+
+@strawberry.interface(
+    description="An expected refusal: branch on __typename, show message. "
+    "path names the input at fault."
+)
+class UserError:
+    message: str = strawberry.field(description="One sentence for a person.")
+    path: list[str] = strawberry.field(
+        description="The way to the input at fault, from the mutation's argument down; "
+        "empty when no single input is."
+    )
+
+
+@strawberry.type(description="Nothing by that id that the caller may see.")
+class NotFound(UserError):
+    pass
+
+
+@strawberry.type(description="The caller may see it, but not do this with it.")
+class Forbidden(UserError):
+    pass
+
+
+@strawberry.type(description="A value that breaks a rule.")
+class InvalidInput(UserError):
+    pass
+
+
+def input_path(error: DomainError) -> list[str]:
+    """Where the fault lies, from the mutation's argument down."""
+    return ["input", *error.path] if error.path else []

@@ -1,0 +1,230 @@
+"""Hierarchies and their nodes."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import strawberry
+from strawberry import UNSET
+
+from app.api.connections import Connection, Cursors, given, instant, maybe_whole, uuid, whole
+from app.api.node import Node
+from app.api.products import PRODUCTS_OF_NODE, NodeProductConnection
+from app.api.reads import connection, expression, relation
+from app.api.scalars import describe
+from app.domain.errors import InvalidInput
+from app.domain.hierarchies import ROOT_NO, Owner, translation
+from app.storage import hierarchies, jobs, nodes, products, tables
+from app.storage.hierarchies import HierarchyFilter as StoredFilter
+from app.storage.hierarchies import TextFilter
+from app.storage.nodes import ParentKey, TreeNode
+
+if TYPE_CHECKING:
+    from app.api.jobs import Job
+
+describe(
+    Owner,
+    "Whose a hierarchy is.",
+    {
+        Owner.STORE: "One store's own.",
+        Owner.ORGANIZATION: "The organization's, above all its stores.",
+    },
+)
+
+MOST_VALUES = 100
+"""Values an `in` may have."""
+
+HIERARCHIES = Cursors("hierarchies", instant, uuid)
+_CHILDREN = Cursors("children", maybe_whole, whole, whole)
+_ALL_NODES = Cursors("nodes", whole, whole)
+_JOBS = Cursors("hierarchy-jobs", whole)
+
+Locale = Annotated[
+    str | None,
+    strawberry.argument(
+        description="Such as fr-FR. A wider translation serves where there is none for it: "
+        "fr for fr-CA. The default text serves where there is neither."
+    ),
+]
+
+
+@strawberry.type(description="A translation.")
+class Localization:
+    locale: str = strawberry.field(description="A key such as fr-FR.")
+    name: str | None = strawberry.field(description="The name in this locale.")
+    description: str | None = strawberry.field(description="The description in this locale.")
+
+
+@strawberry.type(description="One ancestor: root first, self last.")
+class Breadcrumb:
+    id: strawberry.ID = expression(
+        lambda ancestor: str(ancestor.id), "The id of the hierarchy or node."
+    )
+    name: str = strawberry.field(description="Its default name.")
+    slug: str | None = strawberry.field(description="Its slug.")
+
+
+def _said(row: Any) -> Any:
+    """The row that holds what roots and nodes alike say of themselves."""
+    return row.node if isinstance(row, TreeNode) else row
+
+
+def _key(row: Any) -> ParentKey:
+    return row.key if isinstance(row, TreeNode) else (row.pk, ROOT_NO)
+
+
+def _localizations(row: Any) -> list[Localization]:
+    return [
+        Localization(locale=locale, name=said.get("name"), description=said.get("description"))
+        for locale, said in sorted(_said(row).locales.items())
+    ]
+
+
+def _name(root: Any, locale: Locale = UNSET) -> str:
+    said = _said(root)
+    translated = translation(said.locales, given(locale)) or {}
+    name: str = translated.get("name", said.name)
+    return name
+
+
+def _description(root: Any, locale: Locale = UNSET) -> str | None:
+    said = _said(root)
+    translated = translation(said.locales, given(locale)) or {}
+    description: str | None = translated.get("description", said.description)
+    return description
+
+
+@strawberry.interface(description="What the root of a tree and every node below it share.")
+class TreeItem(Node):
+    name: str = strawberry.field(
+        resolver=_name,
+        description="Localized when locale is given and a translation exists, else the default. "
+        "At most 1000 characters.",
+    )
+    description: str | None = strawberry.field(
+        resolver=_description,
+        description="Localized when locale is given and a translation exists, else the default.",
+    )
+    slug: str | None = expression(
+        lambda row: _said(row).slug,
+        "Unique among siblings, not across hierarchies: a duplicate keeps its source's slug.",
+    )
+    localizations: list[Localization] = expression(_localizations, "All translations, by locale.")
+    owner: Owner = expression(
+        lambda row: (row.hierarchy if isinstance(row, TreeNode) else row).owner,
+        "Whose it is.",
+    )
+    breadcrumbs: list[Breadcrumb] = relation(
+        nodes.ancestors, _key, "The way from the root to here, both included."
+    )
+    children: Connection[Annotated["HierarchyNode", strawberry.lazy("app.api.hierarchies")]] = (
+        connection(
+            _CHILDREN,
+            nodes.children,
+            nodes.children_counts,
+            _key,
+            "The nodes right below: sortOrder descending, unset last, then updatedAt descending.",
+        )
+    )
+    created_at: datetime = expression(
+        lambda row: _said(row).created_at, "When it was made; of a copy, when it was copied."
+    )
+    updated_at: datetime = expression(
+        lambda row: _said(row).updated_at, "When it was last changed."
+    )
+
+
+@strawberry.type(
+    description="A category tree. Its id is the id of its root; the root holds no products."
+)
+class Hierarchy(TreeItem, Node):
+    nodes: Connection[Annotated["HierarchyNode", strawberry.lazy("app.api.hierarchies")]] = (
+        connection(
+            _ALL_NODES,
+            nodes.of_hierarchies,
+            hierarchies.node_counts,
+            lambda hierarchy: hierarchy.pk,
+            "Every node at any depth, parents before children.",
+        )
+    )
+    node_count: int = strawberry.field(description="How many nodes there are below the root.")
+    copied_from: Annotated["Hierarchy", strawberry.lazy("app.api.hierarchies")] | None = relation(
+        hierarchies.by_ids,
+        lambda hierarchy: hierarchy.copied_from,
+        "The source, when this is a duplicate and the source still exists.",
+    )
+    jobs: Connection[Annotated["Job", strawberry.lazy("app.api.jobs")]] = connection(
+        _JOBS,
+        jobs.of_hierarchies,
+        jobs.counts_of_hierarchies,
+        lambda hierarchy: hierarchy.id,
+        "Duplications from or into this hierarchy, newest first.",
+    )
+
+    @classmethod
+    def is_type_of(cls, row: Any, _info: Any) -> bool:
+        """Whether a row is one of these."""
+        return isinstance(row, tables.Hierarchy)
+
+
+@strawberry.type(description="A category inside a hierarchy.")
+class HierarchyNode(TreeItem, Node):
+    hierarchy: Hierarchy = strawberry.field(description="The hierarchy the node hangs in.")
+    parent: TreeItem = relation(
+        nodes.items_by_keys,
+        lambda row: (row.node.hierarchy_pk, row.node.parent_no),
+        "The node right above, or the hierarchy.",
+    )
+    depth: int = expression(lambda row: row.node.depth, "1 = child of the root.")
+    sort_order: int | None = expression(
+        lambda row: row.node.sort_order, "Siblings with a higher one come first; unset comes last."
+    )
+    products: NodeProductConnection = connection(
+        PRODUCTS_OF_NODE,
+        products.of_nodes,
+        products.counts_of_nodes,
+        _key,
+        "Curated first, in curated order (at most 20), then by sku.",
+    )
+
+    @classmethod
+    def is_type_of(cls, row: Any, _info: Any) -> bool:
+        """Whether a row is one of these."""
+        return isinstance(row, TreeNode)
+
+
+@strawberry.input(one_of=True, description="A condition on a text: exactly one of these.")
+class StringFilter:
+    eq: str | None = strawberry.field(default=UNSET, description="Exactly this.")
+    in_: list[str] | None = strawberry.field(
+        default=UNSET, name="in", description="Exactly one of these, at most 100."
+    )
+    like: str | None = strawberry.field(
+        default=UNSET, description="* stands for anything; case does not count."
+    )
+
+    def stored(self, *path: str) -> TextFilter:
+        """The condition as storage takes it. Raises InvalidInput."""
+        among = given(self.in_)
+        if among is not None and len(among) > MOST_VALUES:
+            raise InvalidInput(
+                f"in has {len(among)} values; at most {MOST_VALUES} are allowed.", (*path, "in")
+            )
+        return TextFilter(
+            eq=given(self.eq), among=None if among is None else tuple(among), like=given(self.like)
+        )
+
+
+@strawberry.input(description="Conditions that all have to hold; what is left out asks nothing.")
+class HierarchyFilter:
+    name: StringFilter | None = strawberry.field(default=UNSET, description="On the default name.")
+    slug: StringFilter | None = strawberry.field(default=UNSET, description="On the root's slug.")
+    owner: Owner | None = strawberry.field(default=UNSET, description="Whose the hierarchy is.")
+
+    def stored(self) -> StoredFilter:
+        """The conditions as storage takes them. Raises InvalidInput."""
+        name, slug = given(self.name), given(self.slug)
+        return StoredFilter(
+            name=name.stored("filter", "name") if name else None,
+            slug=slug.stored("filter", "slug") if slug else None,
+            owner=given(self.owner),
+        )

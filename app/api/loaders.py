@@ -1,0 +1,60 @@
+"""Reads of one operation, gathered: each kind of read is asked once for all who want it."""
+
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from contextvars import ContextVar
+from typing import Any, Concatenate, TypeVar
+
+from sqlmodel import Session
+from strawberry.dataloader import DataLoader
+
+from app.storage.database import Database
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+ValueT = TypeVar("ValueT")
+
+Batch = Callable[Concatenate[Session, str, Any, ...], Mapping[KeyT, ValueT]]
+"""A read for many keys in one go: a store's values by key, unknown keys left out."""
+
+GATHERED_AT_MOST = 1_000
+"""Keys asked for in one statement: databases limit how many values one may carry."""
+
+
+class Loaders:
+    """The reads of one operation, or of one event of a subscription. What was read is kept, so
+    one answer shows one picture; hence never shared between operations."""
+
+    def __init__(self, database: Database, store: str) -> None:
+        self._database = database
+        self._store = store
+        self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
+
+    def load(
+        self, batch: Batch[KeyT, ValueT], key: KeyT, *arguments: Hashable
+    ) -> Awaitable[ValueT | None]:
+        """What `batch` finds for `key`, read together with all other keys wanted by then."""
+        return self._loader(batch, arguments).load(key)
+
+    def prime(
+        self, batch: Batch[KeyT, ValueT], key: KeyT, value: ValueT, *arguments: Hashable
+    ) -> None:
+        """Answer `key` with `value` instead of reading it."""
+        self._loader(batch, arguments).prime(key, value)
+
+    def _loader(
+        self, batch: Batch[KeyT, ValueT], arguments: tuple[Hashable, ...]
+    ) -> DataLoader[KeyT, ValueT | None]:
+        loader = self._loaders.get((batch, arguments))
+        if loader is None:
+
+            async def load_all(keys: list[KeyT]) -> list[ValueT | None]:
+                found = await self._database.read(batch, self._store, keys, *arguments)
+                return [found.get(key) for key in keys]
+
+            loader = DataLoader(load_fn=load_all, max_batch_size=GATHERED_AT_MOST)
+            self._loaders[batch, arguments] = loader
+        return loader
+
+
+current: ContextVar[Loaders] = ContextVar("loaders")
+"""The loaders of the operation that this task executes. One WebSocket has one context for all its
+operations and events, so they can't be there."""

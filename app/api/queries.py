@@ -1,0 +1,191 @@
+"""Everything that can be asked. Resolvers return rows; the types resolve their fields from them."""
+
+from enum import Enum
+from typing import Annotated, Any
+
+import strawberry
+from sqlmodel import Session
+from strawberry import UNSET
+
+from app.api.connections import After, Before, Connection, First, Last, Slice
+from app.api.context import Info
+from app.api.hierarchies import HIERARCHIES, Hierarchy, HierarchyFilter
+from app.api.jobs import JOBS, Job, JobFilter, JobQueue
+from app.api.loaders import current
+from app.api.node import Node, find
+from app.api.scalars import uuid_of
+from app.domain.errors import InvalidInput
+from app.storage import hierarchies, jobs, lanes, tables
+from app.storage.hierarchies import HierarchyFilter as StoredHierarchyFilter
+from app.storage.jobs import JobFilter as StoredJobFilter
+from app.storage.lanes import Queue
+
+MOST_IDS = 100
+
+
+@strawberry.enum(description="The order of a list of jobs.")
+class JobOrder(Enum):
+    CREATED_AT_DESC = strawberry.enum_value("desc", description="Newest first.")
+    CREATED_AT_ASC = strawberry.enum_value("asc", description="Oldest first.")
+
+
+@strawberry.type(description="What a duplication would do; nothing is written.")
+class DuplicationPreview:
+    node_count: int = strawberry.field(description="Nodes it would copy, without the root.")
+    product_association_count: int = strawberry.field(
+        description="Product associations it would copy; 0 unless includeProducts."
+    )
+    queue_position: int = strawberry.field(
+        description="Where its job would stand now; 1 = next to start."
+    )
+    estimated_seconds: float | None = strawberry.field(
+        description="Seconds it should run, by the pace of the store's latest jobs; null while "
+        "nothing has shown the pace yet."
+    )
+
+
+async def _found(info: Info, ids: list[strawberry.ID]) -> list[Any]:
+    wanted = [uuid_of(id) for id in ids]
+    found = await info.context.database.read(
+        find, info.context.store, [id for id in dict.fromkeys(wanted) if id]
+    )
+    return [id and found.get(id) for id in wanted]
+
+
+async def _node(
+    info: Info,
+    id: Annotated[strawberry.ID, strawberry.argument(description="The id of anything.")],
+) -> Any:
+    return (await _found(info, [id]))[0]
+
+
+async def _nodes(
+    info: Info,
+    ids: Annotated[
+        list[strawberry.ID], strawberry.argument(description=f"At most {MOST_IDS} ids.")
+    ],
+) -> Any:
+    if len(ids) > MOST_IDS:
+        raise InvalidInput(f"ids has {len(ids)} entries; at most {MOST_IDS} are allowed.", ("ids",))
+    return await _found(info, ids)
+
+
+async def _hierarchy_of(id: str) -> tables.Hierarchy | None:
+    uuid = uuid_of(id)
+    return None if uuid is None else await current.get().load(hierarchies.by_ids, uuid)
+
+
+async def _hierarchy(
+    id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")],
+) -> Any:
+    return await _hierarchy_of(id)
+
+
+def _hierarchies(
+    info: Info,
+    first: First = UNSET,
+    after: After = UNSET,
+    last: Last = UNSET,
+    before: Before = UNSET,
+    filter: Annotated[
+        HierarchyFilter | None, strawberry.argument(description="Which ones; all by default.")
+    ] = UNSET,
+) -> Any:
+    database, store = info.context.database, info.context.store
+    window = HIERARCHIES.window(first, after, last, before)
+    wanted = filter.stored() if filter else StoredHierarchyFilter()
+    return Slice(
+        HIERARCHIES,
+        lambda: database.read(hierarchies.listing, store, wanted, window),
+        lambda: database.read(hierarchies.count, store, wanted),
+    )
+
+
+async def _job(id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")]) -> Any:
+    uuid = uuid_of(id)
+    return None if uuid is None else await current.get().load(jobs.by_ids, uuid)
+
+
+def _jobs(
+    info: Info,
+    first: First = UNSET,
+    after: After = UNSET,
+    last: Last = UNSET,
+    before: Before = UNSET,
+    filter: Annotated[
+        JobFilter | None, strawberry.argument(description="Which ones; all by default.")
+    ] = UNSET,
+    order_by: Annotated[
+        JobOrder, strawberry.argument(description="Newest first by default.")
+    ] = JobOrder.CREATED_AT_DESC,
+) -> Any:
+    database, store = info.context.database, info.context.store
+    window = JOBS.window(first, after, last, before)
+    wanted = filter.stored() if filter else StoredJobFilter()
+    ascending = order_by is JobOrder.CREATED_AT_ASC
+    return Slice(
+        JOBS,
+        lambda: database.read(jobs.listing, store, wanted, ascending, window),
+        lambda: database.read(jobs.count, store, wanted),
+    )
+
+
+async def _job_queue(info: Info) -> Any:
+    def queue_and_head(session: Session) -> tuple[Queue, int]:
+        store = info.context.store
+        return lanes.queue(session, store), lanes.event_head(session, store)
+
+    return JobQueue.of(*await info.context.database.read(queue_and_head))
+
+
+async def _duplication_preview(
+    info: Info,
+    hierarchy_id: Annotated[
+        strawberry.ID, strawberry.argument(description="The hierarchy to copy.")
+    ],
+    include_products: Annotated[
+        bool,
+        strawberry.argument(description="Whether products would be copied too; default false."),
+    ] = False,
+) -> Any:
+    source = await _hierarchy_of(hierarchy_id)
+    if source is None:
+        return None
+    queue = await info.context.database.read(lanes.queue, info.context.store)
+    associations = source.association_count if include_products else 0
+    return DuplicationPreview(
+        node_count=source.node_count,
+        product_association_count=associations,
+        queue_position=queue.pending + 1,
+        estimated_seconds=queue.pace.seconds_for(source.node_count + associations),
+    )
+
+
+@strawberry.type(description="Everything that can be asked. A store sees only its own.")
+class Query:
+    node: Node | None = strawberry.field(
+        resolver=_node, description="Anything by its id; null when there is no such thing."
+    )
+    nodes: list[Node | None] = strawberry.field(
+        resolver=_nodes,
+        description="Several things by their ids, in the order asked; null where there is none.",
+    )
+    hierarchy: Hierarchy | None = strawberry.field(
+        resolver=_hierarchy,
+        description="A hierarchy by its id; null when there is no such hierarchy.",
+    )
+    hierarchies: Connection[Hierarchy] = strawberry.field(
+        resolver=_hierarchies, description="The store's hierarchies, newest first."
+    )
+    job: Job | None = strawberry.field(
+        resolver=_job, description="A job by its id; null when there is no such job."
+    )
+    jobs: Connection[Job] = strawberry.field(resolver=_jobs, description="The store's jobs.")
+    job_queue: JobQueue = strawberry.field(
+        resolver=_job_queue, description="The store's queue as it stands."
+    )
+    duplication_preview: DuplicationPreview | None = strawberry.field(
+        resolver=_duplication_preview,
+        description="What duplicating a hierarchy would do; writes nothing. Null when there is no "
+        "such hierarchy.",
+    )

@@ -1,0 +1,49 @@
+"""Scalars, and enums of the domain with their descriptions."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TypeVar
+from uuid import UUID
+
+import strawberry
+from graphql import GraphQLError
+
+EnumT = TypeVar("EnumT", bound=Enum)
+
+
+def _serialize(instant: datetime) -> str:
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _parse(text: object) -> datetime:
+    try:
+        instant = datetime.fromisoformat(str(text))
+    except ValueError:
+        raise GraphQLError(f"{text!r} is not an RFC 3339 instant.") from None
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+DATE_TIME = strawberry.scalar(
+    name="DateTime",
+    description="An RFC 3339 instant in UTC, milliseconds and Z: 2024-01-11T22:49:10.338Z. "
+    "Read leniently: any offset, any number of digits, UTC where no offset is given.",
+    specified_by_url="https://scalars.graphql.org/andimarek/date-time.html",
+    serialize=_serialize,
+    parse_value=_parse,
+)
+
+
+def uuid_of(id: str) -> UUID | None:
+    """The UUID a client's id stands for, None when it is none: it then names nothing."""
+    try:
+        return UUID(id)
+    except ValueError:
+        return None
+
+
+def describe(enum: type[EnumT], description: str, values: Mapping[EnumT, str]) -> None:
+    """Make a domain enum a GraphQL enum that explains itself and each of its values."""
+    described = strawberry.enum(enum, description=description)
+    for value in described.__strawberry_definition__.values:  # type: ignore[attr-defined]
+        value.description = values[enum[value.name]]

@@ -1,0 +1,86 @@
+"""Everything that can be followed."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+import strawberry
+from strawberry import UNSET
+
+from app.api.connections import given
+from app.api.context import Context, Info
+from app.api.jobs import EVENTS, JobEvent, JobFilter
+from app.api.loaders import Loaders, current
+from app.api.scalars import uuid_of
+from app.domain.errors import NotFound
+from app.services.feed import Happening
+from app.storage import lanes
+from app.storage.jobs import JobFilter as StoredFilter
+
+Resume = Annotated[
+    str | None,
+    strawberry.argument(
+        description="The cursor of the last event that was received: everything behind it follows, "
+        "nothing is lost or repeated."
+    ),
+]
+
+
+def _position(after: str | None) -> int | None:
+    cursor = given(after)
+    return None if cursor is None else EVENTS.decode(cursor, "after")[0]
+
+
+async def _told(
+    context: Context, happenings: AsyncGenerator[Happening, None]
+) -> AsyncGenerator[Happening, None]:
+    """Each happening with reads of its own, and with the queue as it was at the time."""
+    try:
+        async for happening in happenings:
+            loaders = Loaders(context.database, context.store)
+            if happening.outlook and happening.job.pk:
+                loaders.prime(lanes.outlooks, happening.job.pk, happening.outlook)
+            current.set(loaders)
+            yield happening
+    finally:
+        await happenings.aclose()
+
+
+async def _job_updates(
+    info: Info,
+    id: Annotated[strawberry.ID, strawberry.argument(description="The job to follow.")],
+    after: Resume = UNSET,
+) -> Any:
+    job_id = uuid_of(id)
+    if job_id is None:
+        raise NotFound("job", id, ("id",))
+    happenings = await info.context.feed.job_updates(info.context.store, job_id, _position(after))
+    return _told(info.context, happenings)
+
+
+async def _job_events(
+    info: Info,
+    filter: Annotated[
+        JobFilter | None,
+        strawberry.argument(
+            description="Which events, by the job as of the event; all by default."
+        ),
+    ] = UNSET,
+    after: Resume = UNSET,
+) -> Any:
+    happenings = await info.context.feed.job_events(
+        info.context.store, filter.stored() if filter else StoredFilter(), _position(after)
+    )
+    return _told(info.context, happenings)
+
+
+@strawberry.type(description="Everything that can be followed.")
+class Subscription:
+    job_updates: AsyncGenerator[JobEvent, None] = strawberry.subscription(
+        resolver=_job_updates,
+        description="One job: a SNAPSHOT first (or all events past `after`), then its changes; "
+        "completes behind the last one.",
+    )
+    job_events: AsyncGenerator[JobEvent, None] = strawberry.subscription(
+        resolver=_job_events,
+        description="Every matching job of the store: all events past `after`, else from now on.",
+    )

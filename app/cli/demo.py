@@ -1,0 +1,70 @@
+"""Data of our own to look at: three hierarchies with translations, products and curation."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from uuid import UUID
+
+from app.cli.imports import FileLine, importing, read_lines
+from app.services import imports
+from app.services.imports import Attachment, PlacedLine, Placement
+from app.storage import hierarchies
+from app.storage.database import Database
+from app.storage.scratch import Scratch
+
+LANGUAGE = "en"
+
+
+async def fill(database: Database, store: str) -> list[UUID]:
+    """Put the demo hierarchies into a store that has none; their ids, none if it has some."""
+    if await database.read(hierarchies.any_in, store):
+        return []
+    return [await _add(database, store, root, lines) for root, lines in _trees()]
+
+
+async def _add(
+    database: Database, store: str, root: FileLine, lines: list[tuple[int, FileLine]]
+) -> UUID:
+    node_nos: dict[str, int] = {}
+    with Scratch() as scratch:
+        placement = Placement(scratch)
+
+        def placed() -> Iterator[PlacedLine]:
+            for line_no, line in lines:
+                place = placement.place(line_no, line.as_node(LANGUAGE))
+                node_nos[line.id] = place.node_no
+                yield place
+
+        async with importing(
+            database,
+            store,
+            root.name[LANGUAGE],
+            root.slug,
+            root.description.get(LANGUAGE),
+            root.locales(LANGUAGE),
+        ) as target:
+            await target.add_nodes(placed())
+            await target.attach(
+                Attachment(
+                    node_nos[line.id],
+                    product.sku,
+                    product.name,
+                    line.curated.index(product.sku) + 1 if product.sku in line.curated else None,
+                )
+                for _, line in lines
+                for product in line.products
+            )
+            return await database.write(imports.publish, target.pk)
+
+
+def _trees() -> Iterator[tuple[FileLine, list[tuple[int, FileLine]]]]:
+    """Each root of the file with the lines below it, as a file of its own would have them."""
+    text = files("app.cli").joinpath("demo.jsonl").read_bytes()
+    lines = list(read_lines(text.splitlines(), LANGUAGE))
+    for _, root in lines:
+        if root.parent is None:
+            below = [
+                (line_no, line.below(root.id))
+                for line_no, line in lines
+                if line.id.startswith(f"{root.id}-")
+            ]
+            yield root, below

@@ -1,0 +1,135 @@
+"""serve: the gateway itself."""
+
+import logging
+import sys
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from app import __version__, main
+from app.cli import demo
+from app.domain.jobs import Duplication
+from app.main import Gateway, ListenError, Settings
+from app.services import jobs
+from app.services.jobs import Requester
+from app.storage.database import RunnerAlreadyPresent, UnsupportedDatabase
+
+QUERY = "{ hierarchies(first: 5) { nodes { id name nodeCount } } }"
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Where to listen. [JOBS_GATEWAY_HOST, 127.0.0.1]")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="0 takes a free one. [JOBS_GATEWAY_PORT, 8000]"),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(help="[DATABASE_URL, sqlite:///jobs-gateway.db in the working folder]"),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="The store that requests act for. [JOBS_GATEWAY_STORE, default]"),
+    ] = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=64, help="Stores whose jobs run side by side. [JOBS_GATEWAY_CONCURRENCY, 8]"
+        ),
+    ] = None,
+    runner: Annotated[
+        bool | None,
+        typer.Option("--runner/--no-runner", help="Run the queue here. [JOBS_GATEWAY_RUNNER, yes]"),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure",
+            help="Listen beyond this machine without authentication. [JOBS_GATEWAY_INSECURE, no]",
+        ),
+    ] = None,
+    with_demo: Annotated[
+        bool,
+        typer.Option("--demo", help="Fill an empty store with demo data and duplicate some of it."),
+    ] = False,
+) -> None:
+    """Serve GraphQL and run the queue, until Ctrl-C. In brackets: environment variable, default."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "database_url": database_url,
+        "store": store,
+        "concurrency": concurrency,
+        "runner": runner,
+        "insecure": insecure,
+    }
+
+    async def on_ready(gateway: Gateway) -> None:
+        _introduce(gateway)
+        if with_demo:
+            await _demonstrate(gateway)
+
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        main.run(settings, on_ready)
+    except ValidationError as error:
+        for mistake in error.errors(include_url=False):
+            place = ".".join(map(str, mistake["loc"]))
+            print(f"{place}: {mistake['msg']} (it is {mistake['input']!r})", file=sys.stderr)
+        raise typer.Exit(2) from None
+    except (ListenError, UnsupportedDatabase, RunnerAlreadyPresent) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    _say("Stopped.")
+
+
+def _introduce(gateway: Gateway) -> None:
+    queue = "runs here" if gateway.settings.runner else "does not run here (--no-runner)"
+    _say(
+        f"jobs-gateway {__version__}",
+        f"  GraphQL     {gateway.url}/graphql",
+        f"  Playground  {gateway.url}/graphql in a browser",
+        f"  Health      {gateway.url}/healthz",
+        f"  Database    {gateway.database.path}",
+        f"  Queue       {queue}",
+        f"  Access      open to this machine, store {gateway.settings.store!r}",
+        "Try:",
+        f"  curl -s {gateway.url}/graphql -H 'content-type: application/json' \\",
+        f'    -d \'{{"query": "{QUERY}"}}\'',
+        "Ctrl-C stops.",
+    )
+
+
+async def _demonstrate(gateway: Gateway) -> None:
+    """Fill the store, duplicate the first hierarchy through the queue, and tell its events."""
+    database, store = gateway.database, gateway.settings.store
+    ids = await demo.fill(database, store)
+    if not ids:
+        _say(f"The store {store!r} has hierarchies already; --demo leaves them alone.")
+        return
+    _say(f"Demo: {len(ids)} hierarchies. Duplicating {ids[0]}:")
+    requested = await database.write(
+        jobs.request_duplication,
+        Requester(store, request_id="demo"),
+        Duplication(ids[0], name="Garden and Outdoor (copy)", include_products=True),
+    )
+    updates = await gateway.feed.job_updates(store, requested.job.id, after=0)
+    async with aclosing(updates):
+        async for happening in updates:
+            job = happening.job
+            done = f"{job.completed_items}/{job.total_items}" if job.total_items else ""
+            result = f"-> {job.result_id}" if job.result_id else ""
+            _say(f"  {happening.type.name:<10} {job.status.name:<8} {done} {result}".rstrip())
+
+
+def _say(*lines: str) -> None:
+    print(*lines, sep="\n", flush=True)
