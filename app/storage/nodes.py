@@ -157,9 +157,10 @@ def leaves(session: Session, hierarchy_pk: int, after_no: int, limit: int) -> li
         .where(
             Node.hierarchy_pk == hierarchy_pk,
             Node.node_no > after_no,
-            ~sa.exists().where(
-                child.hierarchy_pk == hierarchy_pk, child.parent_no == col(Node.node_no)
-            ),
+            # Only the key is selected, so that SQLite sees that its index on parents will do.
+            ~sa.select(child.node_no)
+            .where(child.hierarchy_pk == hierarchy_pk, child.parent_no == col(Node.node_no))
+            .exists(),
         )
         .order_by(col(Node.node_no))
         .limit(limit)

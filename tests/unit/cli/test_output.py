@@ -152,14 +152,14 @@ def test_plain_progress_is_one_line_for_each_whole_percent(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with Lines(json=False) as lines:
-        for completed in range(0, 1000):
+        for completed in range(1000):
             lines.event(progress(completed))
     assert len(capsys.readouterr().out.splitlines()) == 100
 
 
 def test_json_keeps_every_step_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
     with Lines(json=True) as lines:
-        for completed in range(0, 20):
+        for completed in range(20):
             lines.event(progress(completed))
     assert len(capsys.readouterr().out.splitlines()) == 20
 

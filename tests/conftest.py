@@ -1,0 +1,209 @@
+"""Real databases and real servers for tests."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import httpx
+import pytest
+
+from app import main
+from app.main import Gateway, Settings, open_database
+from app.storage.database import Database
+
+TAXONOMY = Path(__file__).parents[2] / "shared" / "data" / "taxonomy.jsonl"
+START_SECONDS = 30
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def taxonomy() -> Path:
+    """The real taxonomy of the shared data."""
+    if not TAXONOMY.exists():
+        pytest.skip(f"needs the taxonomy of the shared data: {TAXONOMY} is not there")
+    return TAXONOMY
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A new SQLite file and a free port."""
+    return Settings(database_url=f"sqlite:///{tmp_path}/test.db", port=0)
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """A migrated database without a server."""
+    opened = open_database(settings)
+    yield opened
+    opened.close()
+
+
+@asynccontextmanager
+async def gateway_of(settings: Settings) -> AsyncIterator[Gateway]:
+    """A whole gateway on a real socket in this event loop."""
+    ready: asyncio.Future[Gateway] = asyncio.get_running_loop().create_future()
+
+    async def on_ready(gateway: Gateway) -> None:
+        ready.set_result(gateway)
+
+    serving = asyncio.create_task(main.serve(settings, on_ready))
+    serving.add_done_callback(lambda _: ready.done() or ready.cancel())
+    try:
+        gateway = await ready
+    except asyncio.CancelledError:
+        await serving
+        raise
+    try:
+        yield gateway
+    finally:
+        gateway.stop()
+        await serving
+
+
+@pytest.fixture
+async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """A whole gateway that runs its queue."""
+    async with gateway_of(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def idle_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """A gateway whose queue nobody runs: pending jobs stay pending."""
+    async with gateway_of(settings.model_copy(update={"runner": False})) as running:
+        yield running
+
+
+class GraphQLClient:
+    """Posts operations to a gateway over a real socket."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+
+    async def answer(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The whole answer, errors included."""
+        response = await self.http.post("/graphql", json={"query": query, "variables": variables})
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    async def data(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The data of an answer without errors."""
+        answer = await self.answer(query, **variables)
+        assert "errors" not in answer, answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    async def refusal(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The one error of an answer."""
+        answer = await self.answer(query, **variables)
+        (error,) = answer["errors"]
+        refused: dict[str, Any] = error
+        return refused
+
+
+@asynccontextmanager
+async def client_of(gateway: Gateway) -> AsyncIterator[GraphQLClient]:
+    """A client of that gateway."""
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as http:
+        yield GraphQLClient(http)
+
+
+@pytest.fixture
+async def client(gateway: Gateway) -> AsyncIterator[GraphQLClient]:
+    """A client of the running gateway."""
+    async with client_of(gateway) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def idle_client(idle_gateway: Gateway) -> AsyncIterator[GraphQLClient]:
+    """A client of the gateway whose queue nobody runs."""
+    async with client_of(idle_gateway) as connected:
+        yield connected
+
+
+@dataclass
+class LiveServer:
+    """`jobs-gateway serve` as a process of its own."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+    database_url: str
+    lines: "Queue[str | None]"
+    """What it prints, line by line; None once it ends."""
+
+    def post(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The data of an answer without errors."""
+        response = httpx.post(
+            f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30
+        )
+        answer: dict[str, Any] = response.json()
+        assert "errors" not in answer, answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def next_line(self) -> str:
+        """The next line it prints."""
+        line = self.lines.get(timeout=START_SECONDS)
+        assert line is not None, f"the server ended with {self.process.wait()}"
+        return line
+
+    def kill(self) -> None:
+        """End it as the operating system would: without a chance to do anything."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """End it as Ctrl-C does; its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=START_SECONDS)
+
+
+def start_server(database_url: str, *arguments: str) -> LiveServer:
+    """A server on a free port, once it takes requests."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app", "serve", "--port", "0", *arguments],
+        env={**os.environ, "DATABASE_URL": database_url, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines: Queue[str | None] = Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        with process.stdout as printed:
+            for line in printed:
+                lines.put(line.rstrip("\n"))
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    server = LiveServer(process, "", database_url, lines)
+    while not server.url:
+        words = server.next_line().split()
+        if words[:1] == ["GraphQL"]:
+            server.url = words[1].removesuffix("/graphql")
+    return server
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server process with the demo data, shared by tests that only add to it."""
+    folder = tmp_path_factory.mktemp("live")
+    server = start_server(f"sqlite:///{folder}/live.db", "--demo")
+    while "SUCCEEDED" not in server.next_line():
+        pass
+    yield server
+    server.stop()
