@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Concatenate, ParamSpec
-from uuid import UUID
 
 from sqlmodel import Session
 
 from app.services import jobs
-from app.services.jobs import Step
+from app.services.jobs import Result, Step
 from app.storage.database import Database
 from app.storage.tables import Job
 
@@ -52,9 +51,8 @@ class Attempt:
 
         self.job = await self._database.write_bulk(transaction)
 
-    async def succeed(self, finish: Callable[[Session, Job], UUID | None]) -> None:
-        """End the job with SUCCESS, in one transaction with `finish`, which returns the id of the
-        hierarchy that came of it, if one did."""
+    async def succeed(self, finish: Callable[[Session, Job], Result]) -> None:
+        """End the job with SUCCESS, in one transaction with `finish`."""
 
         def transaction(session: Session) -> Job:
             return jobs.succeed(session, self.job, lambda: finish(session, self.job))

@@ -2,18 +2,18 @@
 
 A copy is one consistent picture of its source without holding the source: every chunk checks that
 the source's revision is the one the copy began with. An edit in between makes the copy start over;
-after RESTARTS of them it is written in one transaction, which no edit can come between.
+after RESTARTS of them it is written and published in one transaction, where none can come between.
 """
 
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, assert_never
-from uuid import UUID
 
 from sqlmodel import Session
 
 from app.domain.errors import DomainError, NotFound
 from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id
+from app.services.jobs import Result
 from app.storage import copies, hierarchies
 from app.storage.database import now
 from app.storage.pages import Key
@@ -113,15 +113,12 @@ def advance(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
     """
     if _source(session, job).revision != copy.revision:
         hierarchies.discard(session, copy.copy_pk)
-        copy = begin(session, job, copy.restarts + 1)
-        while copy.restarts >= RESTARTS and copy.phase is not Phase.DONE:
-            copy = _next_chunk(session, job, copy, rows)
-        return copy
+        return begin(session, job, copy.restarts + 1)
     return _next_chunk(session, job, copy, rows)
 
 
-def publish(session: Session, job: Job, copy: Copy) -> UUID:
-    """Make the finished copy visible and return its id.
+def publish(session: Session, job: Job, copy: Copy) -> Result:
+    """Make the finished copy visible.
 
     Raises SourceEdited when it is no longer a picture of the source, NotFound when that is gone.
     """
@@ -132,7 +129,19 @@ def publish(session: Session, job: Job, copy: Copy) -> UUID:
     hierarchy.node_count = copy.nodes
     hierarchy.association_count = copy.associations
     hierarchy.created_at = hierarchy.updated_at = now(session)
-    return hierarchy.id
+    return Result(copy.completed, hierarchy.id)
+
+
+def copy_at_once(session: Session, job: Job, copy: Copy, rows: int) -> Result:
+    """In place of `copy`, which was begun too often, copy and publish in this one transaction.
+
+    Raises NotFound when the source is gone.
+    """
+    hierarchies.discard(session, copy.copy_pk)
+    copy = begin(session, job, copy.restarts)
+    while copy.phase is not Phase.DONE:
+        copy = _next_chunk(session, job, copy, rows)
+    return publish(session, job, copy)
 
 
 def abandon(session: Session, copy: Copy) -> None:

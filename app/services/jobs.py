@@ -58,6 +58,14 @@ class Step:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a finished job did: items in all, and the hierarchy that came of it, if one did."""
+
+    items: int
+    hierarchy_id: UUID | None = None
+
+
 def request_duplication(
     session: Session,
     requester: Requester,
@@ -192,13 +200,21 @@ def advance(session: Session, claimed: Job, lease: timedelta, step: Callable[[],
     return jobs.by_pk(session, _pk(claimed))
 
 
-def succeed(session: Session, claimed: Job, finish: Callable[[], UUID | None]) -> Job:
+def succeed(session: Session, claimed: Job, finish: Callable[[], Result]) -> Job:
     """Do the last step of the job's work and end it with SUCCESS, in one transaction.
 
-    `finish` returns the id of the hierarchy that came of it, if one did. Raises FenceLost when
-    the claim is gone.
+    Raises FenceLost when the claim is gone.
     """
-    return _end(session, claimed, JobStatus.SUCCESS, finish)
+
+    def last_step() -> dict[str, object]:
+        result = finish()
+        return {
+            "result_id": result.hierarchy_id,
+            "completed_items": result.items,
+            "total_items": result.items,
+        }
+
+    return _end(session, claimed, JobStatus.SUCCESS, last_step)
 
 
 def fail(
@@ -208,7 +224,12 @@ def fail(
 
     Raises FenceLost when the claim is gone.
     """
-    job = _end(session, claimed, JobStatus.FAILED, abandon)
+
+    def last_step() -> dict[str, object]:
+        abandon()
+        return {}
+
+    job = _end(session, claimed, JobStatus.FAILED, last_step)
     jobs.add_error(session, job, code, message, now(session))
     return job
 
@@ -222,16 +243,14 @@ def _end(
     session: Session,
     claimed: Job,
     status: JobStatus,
-    last_step: Callable[[], UUID | None],
+    last_step: Callable[[], dict[str, object]],
 ) -> Job:
     lane = lanes.lock(session, claimed.store)
     if lane.epoch != claimed.epoch:
         raise FenceLost(claimed.id)
-    result_id = last_step()
+    values = last_step()
     at = now(session)
-    if not jobs.change(
-        session, claimed, status=status, completed_at=at, updated_at=at, result_id=result_id
-    ):
+    if not jobs.change(session, claimed, status=status, completed_at=at, updated_at=at, **values):
         raise FenceLost(claimed.id)
     job = jobs.by_pk(session, _pk(claimed))
     lane.holder = None

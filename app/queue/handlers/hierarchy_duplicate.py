@@ -1,14 +1,14 @@
 """hierarchy-duplicate: a deep copy of a hierarchy, in chunks, visible once whole."""
 
-from uuid import UUID
+from contextlib import suppress
 
 from sqlmodel import Session
 
 from app.domain.jobs import JobType
 from app.queue.attempt import Attempt
 from app.services import copies
-from app.services.copies import Copy, Phase, SourceEdited
-from app.services.jobs import Step
+from app.services.copies import RESTARTS, Copy, Phase, SourceEdited
+from app.services.jobs import Result, Step
 from app.storage.tables import Job
 
 ROWS = 5_000
@@ -25,11 +25,13 @@ class HierarchyDuplicate:
         gone."""
         while True:
             await attempt.step(_next_step)
-            if _copy_of(attempt.job).phase is Phase.DONE:
-                try:
+            copy = _copy_of(attempt.job)
+            if copy.restarts >= RESTARTS:
+                return await attempt.succeed(_copy_at_once)
+            if copy.phase is Phase.DONE:
+                # An edit behind the last chunk: the next step starts over.
+                with suppress(SourceEdited):
                     return await attempt.succeed(_publish)
-                except SourceEdited:
-                    continue
 
     def abandon(self, session: Session, job: Job) -> None:
         """The hidden rows go to the sweep."""
@@ -45,8 +47,12 @@ def _next_step(session: Session, job: Job) -> Step:
     return Step(copy.as_checkpoint(), copy.completed, copy.total)
 
 
-def _publish(session: Session, job: Job) -> UUID:
+def _publish(session: Session, job: Job) -> Result:
     return copies.publish(session, job, _copy_of(job))
+
+
+def _copy_at_once(session: Session, job: Job) -> Result:
+    return copies.copy_at_once(session, job, _copy_of(job), ROWS)
 
 
 def _copy_of(job: Job) -> Copy:

@@ -1,0 +1,339 @@
+"""The queue's order, its lanes, and what becomes of jobs whose handler or worker fails."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlmodel import Session, col, select
+
+from app.domain.errors import NotFound
+from app.domain.jobs import (
+    ATTEMPTS_WITHOUT_PROGRESS,
+    FenceLost,
+    JobNotCancellable,
+    JobStatus,
+    JobType,
+)
+from app.main import Settings
+from app.queue.attempt import Attempt
+from app.queue.dispatcher import Dispatcher
+from app.queue.handlers import Handler, find_handlers
+from app.services import jobs
+from app.services.feed import Feed
+from app.services.jobs import Result, Step
+from app.storage import jobs as stored
+from app.storage.database import Database
+from app.storage.jobs import JobFilter
+from app.storage.migrations import upgrade
+from app.storage.tables import Job, JobError, JobEvent
+from tests import given
+
+LEASE = timedelta(seconds=30)
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 22, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, by: timedelta) -> None:
+        self.now += by
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def database(settings: Settings, clock: Clock) -> Iterable[Database]:
+    """A database on the injected clock."""
+    opened = Database(settings.database_url, clock=clock)
+    upgrade(opened.write_engine)
+    yield opened
+    opened.close()
+
+
+class Scripted:
+    """A handler whose jobs do what the test says, and note that they ran."""
+
+    type = JobType.HIERARCHY_DUPLICATE
+
+    def __init__(self) -> None:
+        self.ran: list[UUID] = []
+        self.running: dict[str, int] = {}
+        self.most_at_once: dict[str, int] = {}
+        self.abandoned: list[UUID] = []
+        self.entered = asyncio.Queue[str]()
+        self.gate: asyncio.Event | None = None
+        self.error: Exception | None = None
+        self.steps_before_error = 0
+
+    async def run(self, attempt: Attempt) -> None:
+        store = attempt.job.store
+        self.ran.append(attempt.job.id)
+        self.running[store] = self.running.get(store, 0) + 1
+        self.most_at_once[store] = max(self.most_at_once.get(store, 0), self.running[store])
+        self.entered.put_nowait(store)
+        try:
+            if self.gate:
+                await self.gate.wait()
+            for done in range(self.steps_before_error):
+                await attempt.step(_step, done)
+            if self.error:
+                raise self.error
+            await attempt.succeed(lambda _session, _job: Result(0))
+        finally:
+            self.running[store] -= 1
+
+    def abandon(self, session: Session, job: Job) -> None:
+        self.abandoned.append(job.id)
+
+
+def _step(_session: Session, _job: Job, done: int) -> Step:
+    return Step({"done": done}, done, 10)
+
+
+@asynccontextmanager
+async def dispatching(
+    database: Database, *handlers: Handler, concurrency: int = 8
+) -> AsyncIterator[Dispatcher]:
+    dispatcher = Dispatcher(
+        database, {h.type: h for h in handlers}, lease=LEASE, concurrency=concurrency
+    )
+    database.on_commit(dispatcher.wake)
+    running = asyncio.create_task(dispatcher.run())
+    try:
+        yield dispatcher
+    finally:
+        dispatcher.stop()
+        await running
+
+
+async def ended(database: Database, *job_ids: UUID, store: str = given.STORE) -> list[Job]:
+    """The jobs, once each has ended."""
+    feed = Feed(database)
+    database.on_commit(feed.wake)
+    for job_id in job_ids:
+        async for _ in await feed.job_updates(store, job_id, None):
+            pass
+    found = await database.read(stored.by_ids, store, job_ids)
+    return [found[job_id] for job_id in job_ids]
+
+
+async def events_of(database: Database, store: str = given.STORE) -> list[JobEvent]:
+    def read(session: Session) -> list[JobEvent]:
+        wanted = select(JobEvent).where(JobEvent.store == store).order_by(col(JobEvent.seq))
+        return list(session.exec(wanted))
+
+    return await database.read(read)
+
+
+async def test_jobs_of_a_store_run_one_at_a_time_in_the_order_of_creation(
+    database: Database,
+) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    queued = [await given.pending_duplication(database, source) for _ in range(20)]
+    handler = Scripted()
+    async with dispatching(database, handler):
+        await ended(database, *(job.id for job in queued))
+    assert handler.ran == [job.id for job in queued]
+    assert handler.most_at_once == {given.STORE: 1}
+
+
+async def test_stores_do_not_wait_for_each_other(database: Database) -> None:
+    handler = Scripted()
+    handler.gate = asyncio.Event()
+    for store in ("north", "south"):
+        source = await given.hierarchy(database, {"a": {}}, store=store)
+        await given.pending_duplication(database, source, store=store)
+    async with dispatching(database, handler):
+        assert {await handler.entered.get(), await handler.entered.get()} == {"north", "south"}
+        handler.gate.set()
+
+
+async def test_no_more_stores_than_allowed_run_side_by_side(database: Database) -> None:
+    handler = Scripted()
+    queued: dict[str, UUID] = {}
+    for store in ("a", "b", "c", "d"):
+        source = await given.hierarchy(database, {"a": {}}, store=store)
+        queued[store] = (await given.pending_duplication(database, source, store=store)).id
+    most = 0
+    async with dispatching(database, handler, concurrency=2):
+        for store, job_id in queued.items():
+            await ended(database, job_id, store=store)
+            most = max(most, sum(handler.running.values()))
+    assert most <= 2
+    assert len(handler.ran) == 4
+
+
+async def test_a_domain_error_fails_the_job_with_its_code_and_sentence(
+    database: Database,
+) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    queued = await given.pending_duplication(database, source)
+    handler = Scripted()
+    handler.error = NotFound("hierarchy", "x")
+    async with dispatching(database, handler):
+        (job,) = await ended(database, queued.id)
+
+    def errors(session: Session) -> list[JobError]:
+        return list(session.exec(select(JobError).where(JobError.job_pk == job.pk)))
+
+    (error,) = await database.read(errors)
+    assert job.status is JobStatus.FAILED
+    assert (error.code, error.message) == ("NOT_FOUND", "No hierarchy has the id x.")
+    assert handler.abandoned == [job.id]
+
+
+async def test_a_handler_that_always_breaks_fails_its_job_and_the_lane_goes_on(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    broken = await given.pending_duplication(database, source)
+    handler = Scripted()
+    handler.error = RuntimeError("a bug")
+    async with dispatching(database, handler):
+        (job,) = await ended(database, broken.id)
+        handler.error = None
+        (after,) = await ended(database, (await given.pending_duplication(database, source)).id)
+    assert job.status is JobStatus.FAILED
+    assert handler.ran.count(broken.id) == ATTEMPTS_WITHOUT_PROGRESS
+    assert handler.abandoned == [broken.id]
+    assert after.status is JobStatus.SUCCESS
+    assert sum("a bug" in str(record.exc_info) for record in caplog.records) == 5
+
+
+async def test_attempts_count_only_while_nothing_is_finished_in_them(database: Database) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    job = await given.pending_duplication(database, source)
+    for _ in range(2 * ATTEMPTS_WITHOUT_PROGRESS):
+        claimed = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
+        assert claimed is not None
+        assert (claimed.id, claimed.attempts) == (job.id, 1)
+        await database.write(jobs.advance, claimed, LEASE, lambda: Step({}, 0, 1))
+        await database.write(jobs.hand_back, claimed)
+
+
+async def test_a_type_that_nothing_runs_fails_and_says_so(database: Database) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    queued = await given.pending_duplication(database, source)
+    async with dispatching(database):
+        (job,) = await ended(database, queued.id)
+    assert job.status is JobStatus.FAILED
+
+
+def test_every_handler_is_found_by_its_type() -> None:
+    assert {type_: handler.type for type_, handler in find_handlers().items()} == {
+        JobType.HIERARCHY_DUPLICATE: JobType.HIERARCHY_DUPLICATE
+    }
+
+
+async def test_a_job_whose_lease_runs_out_is_taken_over_and_its_old_worker_writes_nothing(
+    database: Database, clock: Clock
+) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    await given.pending_duplication(database, source)
+    first = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
+    assert first is not None
+    assert await database.write(jobs.claim, given.STORE, uuid4(), LEASE) is None
+    clock.advance(LEASE)
+    second = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
+    assert second is not None
+    assert second.id == first.id
+    with pytest.raises(FenceLost):
+        await database.write(jobs.heartbeat, first, LEASE)
+    with pytest.raises(FenceLost):
+        await database.write(jobs.advance, first, LEASE, lambda: Step({"by": "zombie"}, 1, 1))
+    with pytest.raises(FenceLost):
+        await database.write(jobs.succeed, first, lambda: Result(0))
+    with pytest.raises(FenceLost):
+        await database.write(jobs.fail, first, "X", "x", lambda: None)
+    (now,) = (await database.read(stored.by_ids, given.STORE, [first.id])).values()
+    assert (now.status, now.epoch, now.checkpoint) == (JobStatus.STARTED, second.epoch, None)
+    assert [event.type for event in await events_of(database)] == ["created", "started"]
+
+
+async def test_a_heartbeat_keeps_the_job(database: Database, clock: Clock) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    await given.pending_duplication(database, source)
+    claimed = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
+    assert claimed is not None
+    clock.advance(LEASE * 0.9)
+    await database.write(jobs.heartbeat, claimed, LEASE)
+    clock.advance(LEASE * 0.9)
+    assert await database.write(jobs.claim, given.STORE, uuid4(), LEASE) is None
+
+
+async def test_a_job_that_is_handed_back_is_taken_up_at_once(database: Database) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    job = await given.pending_duplication(database, source)
+    first = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
+    assert first is not None
+    await database.write(jobs.hand_back, first)
+    second = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
+    assert second is not None
+    assert second.id == job.id
+    assert second.epoch > first.epoch
+
+
+async def test_a_clock_set_back_does_not_make_a_later_job_look_earlier(
+    database: Database, clock: Clock
+) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    first = await given.pending_duplication(database, source)
+    clock.advance(-timedelta(hours=1))
+    second = await given.pending_duplication(database, source)
+    assert second.created_at >= first.created_at
+    assert second.job_seq > first.job_seq
+
+
+async def test_stopping_hands_the_running_job_back_behind_its_step(database: Database) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    queued = await given.pending_duplication(database, source)
+    handler = Scripted()
+    handler.gate = asyncio.Event()
+    handler.steps_before_error = 3
+    async with dispatching(database, handler) as dispatcher:
+        await handler.entered.get()
+        dispatcher.stop()
+        handler.gate.set()
+    job = (await database.read(stored.by_ids, given.STORE, [queued.id]))[queued.id]
+    assert job.status is JobStatus.STARTED
+    taken_up = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
+    assert taken_up is not None
+    assert taken_up.id == queued.id
+
+
+async def test_cancelling_and_claiming_leave_each_job_with_one_fate(database: Database) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    queued = [await given.pending_duplication(database, source) for _ in range(60)]
+    handler = Scripted()
+
+    async def cancel(job: Job) -> None:
+        with suppress(JobNotCancellable):
+            await database.write(jobs.cancel, given.STORE, job.id)
+
+    async with dispatching(database, handler):
+        await asyncio.gather(*(cancel(job) for job in reversed(queued)))
+        found = await ended(database, *(job.id for job in queued))
+    cancelled = {job.id for job in found if job.status is JobStatus.CANCELLED}
+    assert set(handler.ran) == {job.id for job in queued} - cancelled
+    assert len(handler.ran) == len(set(handler.ran))
+    events = await events_of(database)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+async def test_the_queue_counts_what_waits(database: Database) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    for _ in range(3):
+        await given.pending_duplication(database, source)
+    pending = JobFilter(status=[JobStatus.PENDING])
+    assert await database.read(stored.count, given.STORE, pending) == 3

@@ -1,0 +1,109 @@
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.errors import InvalidInput
+from app.domain.events import event_of
+from app.domain.jobs import (
+    FOLLOWING,
+    Duplication,
+    JobStatus,
+    Pace,
+    checked_idempotency_key,
+    estimated_end,
+)
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def test_only_a_pending_job_can_be_cancelled() -> None:
+    assert [status for status in JobStatus if JobStatus.CANCELLED in FOLLOWING[status]] == [
+        JobStatus.PENDING
+    ]
+
+
+def test_nothing_follows_an_end() -> None:
+    ends = {status for status in JobStatus if status.is_final}
+    assert ends == {JobStatus.SUCCESS, JobStatus.FAILED, JobStatus.CANCELLED}
+
+
+def test_every_status_is_reached_from_pending() -> None:
+    reached, new = set[JobStatus](), {JobStatus.PENDING}
+    while new:
+        reached |= new
+        new = {after for status in new for after in FOLLOWING[status]} - reached
+    assert reached == set(JobStatus)
+
+
+def test_each_status_has_an_event_of_its_own() -> None:
+    assert len({event_of(status) for status in JobStatus}) == len(JobStatus)
+
+
+def test_a_duplication_may_leave_everything_as_in_the_source() -> None:
+    asked = Duplication(uuid4())
+    assert (asked.name, asked.description, asked.include_products) == (None, None, False)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 1001])
+def test_a_duplication_refuses_a_bad_name_naming_the_field(name: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        Duplication(uuid4(), name=name)
+    assert refused.value.path == ("name",)
+
+
+@pytest.mark.parametrize("key", ["a", "order 17 / retry", "~" * 255])
+def test_printable_ascii_makes_an_idempotency_key(key: str) -> None:
+    assert checked_idempotency_key(key) == key
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256, "ä", "a\nb", "\x7f"])
+def test_anything_else_makes_no_idempotency_key(key: str) -> None:
+    with pytest.raises(InvalidInput):
+        checked_idempotency_key(key, "idempotencyKey")
+
+
+def test_without_any_job_there_is_no_pace() -> None:
+    assert Pace().seconds_for(100) is None
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.001, 1e4), st.integers(1, 10**7)), min_size=1, max_size=30),
+    st.integers(0, 10**7),
+)
+def test_an_estimate_lies_between_the_slowest_and_the_fastest_job(
+    jobs: list[tuple[float, int]], items: int
+) -> None:
+    pace = Pace()
+    for seconds, done in jobs:
+        pace = pace.with_job(seconds, done)
+    rates = [seconds / done for seconds, done in jobs]
+    estimate = pace.seconds_for(items)
+    assert estimate is not None
+    assert min(rates) * items * 0.999 <= estimate <= max(rates) * items * 1.001
+
+
+def test_later_jobs_count_more() -> None:
+    slow_then_fast = Pace().with_job(100, 100).with_job(1, 100)
+    fast_then_slow = Pace().with_job(1, 100).with_job(100, 100)
+    assert (slow_then_fast.seconds_for(1) or 0) < (fast_then_slow.seconds_for(1) or 0)
+
+
+def test_a_running_job_ends_by_its_own_speed() -> None:
+    end = estimated_end(NOW - timedelta(seconds=30), NOW, 25, 100, Pace(1, 1))
+    assert end == NOW + timedelta(seconds=90)
+
+
+def test_before_its_first_items_a_job_ends_by_the_pace_of_the_store() -> None:
+    end = estimated_end(NOW - timedelta(seconds=30), NOW, 0, 100, Pace(1, 1))
+    assert end == NOW + timedelta(seconds=70)
+
+
+def test_a_job_slower_than_expected_ends_no_earlier_than_now() -> None:
+    assert estimated_end(NOW - timedelta(seconds=30), NOW, 0, 10, Pace(1, 1)) == NOW
+
+
+def test_nothing_is_known_before_anything_was_seen() -> None:
+    assert estimated_end(NOW, NOW, 0, None, Pace()) is None
