@@ -12,7 +12,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
@@ -104,6 +104,7 @@ def create_app(database: Database, feed: Feed, store: str, lifespan: Lifespan) -
         routes=[
             Route("/", lambda _request: RedirectResponse("/graphql")),
             Route("/graphql", endpoint),
+            WebSocketRoute("/graphql", endpoint),
             playground_files(),
             Route("/healthz", healthy),
             Route("/readyz", ready),

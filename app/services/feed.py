@@ -62,7 +62,13 @@ class _Tail:
         self.reader: asyncio.Task[None] | None = None
 
     def holds_all_past(self, seq: int) -> bool:
+        """Whether the events at hand are all there are behind `seq`."""
         return seq >= self.head - len(self.recent)
+
+    def has_told(self, job: Job) -> bool:
+        """Whether the progress at hand is of this job in this version."""
+        told = self.progress and self.progress.job
+        return bool(told and (told.pk, told.version) == (job.pk, job.version))
 
     def tell(self) -> None:
         """Wake whoever waits now. Each waits on the event it saw before it last looked."""
@@ -123,14 +129,17 @@ class Feed:
                     yield happening
 
     async def _logged(self, store: str, seq: int, until: int, job_pk: int | None) -> Happenings:
+        """The events past `seq` up to `until` and not beyond, of one job where it is given."""
         while seq < until:
             stretch = await self._database.read(events.after, store, seq, READ_EVENTS, job_pk)
             for event in stretch.events:
+                if event.seq > until:
+                    return
                 yield _happening(event)
             seq = stretch.reaches
 
     async def _follow(self, store: str, seq: int, job_pk: int | None) -> Happenings:
-        told_version = 0
+        told = None
         tail = await self._watch(store)
         try:
             while True:
@@ -149,12 +158,13 @@ class Feed:
                 if (
                     progress
                     and progress.seq == seq == tail.head
-                    and progress.job.version > told_version
+                    and progress is not told
                     and job_pk in (None, progress.job.pk)
                 ):
-                    told_version = progress.job.version
+                    told = progress
                     yield progress
-                if seq == tail.head:
+                # The subscriber's cursor may be newer than what the tail has read by now.
+                if seq >= tail.head:
                     await moved.wait()
         finally:
             self._unwatch(store, tail)
@@ -190,7 +200,7 @@ class Feed:
             tail.recent.extend(map(_happening, stretch.events))
             tail.head = stretch.reaches
             news = bool(stretch.events)
-            if running and (tail.progress is None or running.version > tail.progress.job.version):
+            if running and not tail.has_told(running):
                 wait = told_at + self._progress_every - loop.time()
                 if wait > 0:
                     loop.call_later(wait, tail.woken.set)

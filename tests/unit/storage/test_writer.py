@@ -1,0 +1,82 @@
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+from threading import Event
+
+import pytest
+
+from app.storage.writer import Priority, Writer
+
+
+@pytest.fixture
+def writer() -> Iterator[Writer]:
+    started = Writer()
+    yield started
+    started.close()
+
+
+async def test_urgent_work_goes_before_bulk_work_that_asked_earlier(writer: Writer) -> None:
+    done: list[str] = []
+    busy, release = Event(), Event()
+
+    def first() -> None:
+        busy.set()
+        release.wait()
+
+    asked = [asyncio.ensure_future(writer.run(first, Priority.REQUEST))]
+    await asyncio.to_thread(busy.wait)
+    for name, priority in (
+        ("bulk 1", Priority.BULK),
+        ("bulk 2", Priority.BULK),
+        ("urgent 1", Priority.REQUEST),
+        ("urgent 2", Priority.REQUEST),
+    ):
+        asked.append(asyncio.ensure_future(writer.run(partial(done.append, name), priority)))
+    await asyncio.sleep(0)
+    release.set()
+    await asyncio.gather(*asked)
+    assert done == ["urgent 1", "urgent 2", "bulk 1", "bulk 2"]
+
+
+async def test_an_error_reaches_the_one_who_asked_and_the_next_work_is_done(
+    writer: Writer,
+) -> None:
+    def broken() -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await writer.run(broken, Priority.REQUEST)
+    assert await writer.run(lambda: 1, Priority.REQUEST) == 1
+
+
+async def test_work_that_nobody_waits_for_any_more_is_dropped_before_it_begins(
+    writer: Writer,
+) -> None:
+    done: list[str] = []
+    busy, release = Event(), Event()
+
+    def first() -> None:
+        busy.set()
+        release.wait()
+
+    held = asyncio.ensure_future(writer.run(first, Priority.REQUEST))
+    await asyncio.to_thread(busy.wait)
+    dropped = asyncio.ensure_future(writer.run(lambda: done.append("dropped"), Priority.REQUEST))
+    await asyncio.sleep(0)
+    dropped.cancel()
+    await asyncio.gather(dropped, return_exceptions=True)
+    release.set()
+    await held
+    await writer.run(lambda: done.append("kept"), Priority.BULK)
+    assert done == ["kept"]
+
+
+async def test_closing_finishes_all_that_was_asked() -> None:
+    writer, done = Writer(), list[int]()
+    asked = [
+        asyncio.ensure_future(writer.run(partial(done.append, n), Priority.BULK)) for n in range(10)
+    ]
+    await asyncio.sleep(0)
+    await asyncio.to_thread(writer.close)
+    await asyncio.gather(*asked)
+    assert done == list(range(10))
