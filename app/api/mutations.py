@@ -9,7 +9,7 @@ from app.api.connections import given
 from app.api.context import Info
 from app.api.errors import Forbidden, InvalidInput, NotFound, UserError, input_path
 from app.api.jobs import Job
-from app.api.loaders import current
+from app.api.loaders import Loaders, current
 from app.api.scalars import uuid_of
 from app.domain import errors
 from app.domain import jobs as domain
@@ -99,12 +99,18 @@ def _shared(error: errors.DomainError) -> NotFound | InvalidInput:
     raise error
 
 
+def _read_anew(info: Info) -> None:
+    """The mutations of one request run one after the other: each shows things as it left them."""
+    current.set(Loaders(info.context.database, info.context.store))
+
+
 async def _duplicate_hierarchy(
     info: Info,
     input: Annotated[
         DuplicateHierarchyInput, strawberry.argument(description="What to copy, and how.")
     ],
 ) -> Any:
+    _read_anew(info)
     refusal: UserError
     try:
         source_id = uuid_of(input.hierarchy_id)
@@ -136,6 +142,7 @@ async def _cancel_job(
     info: Info,
     input: Annotated[CancelJobInput, strawberry.argument(description="Which job to cancel.")],
 ) -> Any:
+    _read_anew(info)
     job: Any = None
     refusal: UserError
     try:

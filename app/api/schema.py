@@ -29,9 +29,9 @@ class OwnLoaders(SchemaExtension):
 
     async def on_operation(self) -> AsyncIterator[None]:
         context = self.execution_context.context
-        token = current.set(Loaders(context.database, context.store))
+        # Never reset: an operation has its task to itself, and may be closed from another one.
+        current.set(Loaders(context.database, context.store))
         yield
-        current.reset(token)
 
 
 class GatewaySchema(strawberry.Schema):

@@ -14,6 +14,7 @@ from app.domain.jobs import Duplication
 from app.main import Gateway, ListenError, Settings
 from app.services import jobs
 from app.services.jobs import Requester
+from app.storage import hierarchies
 from app.storage.database import RunnerAlreadyPresent, UnsupportedDatabase
 
 QUERY = "{ hierarchies(first: 5) { nodes { id name nodeCount } } }"
@@ -116,11 +117,12 @@ async def _demonstrate(gateway: Gateway) -> None:
     if not ids:
         _say(f"The store {store!r} has hierarchies already; --demo leaves them alone.")
         return
-    _say(f"Demo: {len(ids)} hierarchies. Duplicating {ids[0]}:")
+    source = (await database.read(hierarchies.by_ids, store, ids))[ids[0]]
+    _say(f"Demo: {len(ids)} hierarchies. Duplicating {source.name!r}, {source.id}:")
     requested = await database.write(
         jobs.request_duplication,
         Requester(store, request_id="demo"),
-        Duplication(ids[0], name="Garden and Outdoor (copy)", include_products=True),
+        Duplication(source.id, name=f"{source.name} (copy)", include_products=True),
     )
     updates = await gateway.feed.job_updates(store, requested.job.id, after=0)
     async with aclosing(updates):
