@@ -85,16 +85,17 @@ class Dispatcher:
             while not self._stopping.is_set():
                 job = await self._database.write(jobs.claim, store, self._holder, self._lease)
                 if job is None:
-                    return
+                    break
                 log.info("job %s (%s) of store %s started", job.id, job.type, store)
                 outcome = await self._worker.run(job)
                 log.info("job %s: %s", job.id, outcome.name.lower())
                 if outcome is Outcome.LOST:
-                    return
+                    break
         except Exception:
-            log.exception("the lane of store %s broke; it is taken up again", store)
+            log.exception("the lane of store %s broke; it is tried again", store)
+        else:
+            # What was asked for between the last claim and here found this lane still running.
+            self._woken.set()
         finally:
             del self._lanes[store]
             self._sweeper.wake()
-            # What was asked for between the last claim and here found this lane still running.
-            self._woken.set()

@@ -108,3 +108,5 @@ class Worker:
                 await self._database.write(jobs.heartbeat, job, self._lease)
             except FenceLost:
                 return
+            except Exception:
+                log.exception("a heartbeat of job %s was not written; the next one may be", job.id)
