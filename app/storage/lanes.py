@@ -80,10 +80,10 @@ def claimable(session: Session) -> list[str]:
 
 
 def extend_lease(session: Session, store: str, epoch: int, until: datetime) -> bool:
-    """Keep the lane while its epoch is still this one; whether it was."""
+    """Keep the lane while somebody holds it in this epoch; whether so."""
     extended = session.exec(
         sa.update(Lane)
-        .where(col(Lane.store) == store, col(Lane.epoch) == epoch)
+        .where(col(Lane.store) == store, col(Lane.epoch) == epoch, col(Lane.holder).is_not(None))
         .values(lease_until=until)
     )
     return extended.rowcount == 1

@@ -1,0 +1,198 @@
+"""Any schedule of requests, claims, steps, ends, cancellations and expired leases, against a model
+that fits on a page."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import UUID, uuid4
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from sqlmodel import Session, col, select
+
+from app.domain.errors import DomainError
+from app.domain.jobs import FenceLost, JobNotCancellable, JobStatus
+from app.services import jobs
+from app.services.jobs import Result, Step
+from app.storage import lanes
+from app.storage.database import Database
+from app.storage.migrations import upgrade
+from app.storage.tables import Job, JobEvent
+from tests import given
+
+LEASE = timedelta(seconds=30)
+
+
+@dataclass
+class Lane:
+    """The model of one store."""
+
+    source: UUID
+    statuses: dict[UUID, JobStatus] = field(default_factory=dict)
+    """In the order of creation."""
+    claim: Job | None = None
+    lease_until: datetime | None = None
+    zombies: list[Job] = field(default_factory=list)
+    events: int = 0
+
+    def pending(self) -> list[UUID]:
+        return [id for id, status in self.statuses.items() if status is JobStatus.PENDING]
+
+
+class Queue(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = TemporaryDirectory()
+        self.now = datetime(2026, 11, 22, tzinfo=UTC)
+        url = f"sqlite:///{Path(self.folder.name)}/queue.db"
+        self.database = Database(url, clock=lambda: self.now)
+        upgrade(self.database.write_engine)
+        self.lanes = {
+            store: Lane(self.runner.run(given.hierarchy(self.database, {"a": {}}, store=store)))
+            for store in ("north", "south")
+        }
+
+    def teardown(self) -> None:
+        self.database.close()
+        self.runner.close()
+        self.folder.cleanup()
+
+    def write(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return self.runner.run(self.database.write(fn, *args))
+
+    def refused(self, fn: Callable[..., Any], *args: Any) -> DomainError | None:
+        try:
+            self.write(fn, *args)
+        except DomainError as error:
+            return error
+        return None
+
+    stores = st.sampled_from(["north", "south"])
+
+    @rule(store=stores)
+    def ask(self, store: str) -> None:
+        lane = self.lanes[store]
+        job = self.runner.run(given.pending_duplication(self.database, lane.source, store=store))
+        lane.statuses[job.id] = JobStatus.PENDING
+        lane.events += 1
+
+    @rule(store=stores)
+    def claim(self, store: str) -> None:
+        lane = self.lanes[store]
+        claimed: Job | None = self.write(jobs.claim, store, uuid4(), LEASE)
+        if lane.claim and lane.lease_until and lane.lease_until > self.now:
+            assert claimed is None
+        elif lane.claim:
+            assert claimed is not None
+            assert claimed.id == lane.claim.id
+            lane.zombies.append(lane.claim)
+        elif not lane.pending():
+            assert claimed is None
+        else:
+            assert claimed is not None
+            assert claimed.id == lane.pending()[0]
+            lane.statuses[claimed.id] = JobStatus.STARTED
+            lane.events += 1
+        if claimed:
+            lane.claim, lane.lease_until = claimed, self.now + LEASE
+
+    @rule(seconds=st.integers(1, 40))
+    def wait(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @rule(store=stores)
+    @precondition(lambda self: any(lane.claim for lane in self.lanes.values()))
+    def step(self, store: str) -> None:
+        lane = self.lanes[store]
+        if lane.claim:
+            # A worker whose lease ran out goes on as long as nobody else took the job.
+            assert not self.refused(jobs.advance, lane.claim, LEASE, lambda: Step({}, 1, 2))
+            lane.lease_until = self.now + LEASE
+
+    @rule(store=stores, succeeds=st.booleans())
+    @precondition(lambda self: any(lane.claim for lane in self.lanes.values()))
+    def end(self, store: str, succeeds: bool) -> None:
+        lane = self.lanes[store]
+        if lane.claim is None:
+            return
+        if succeeds:
+            self.write(jobs.succeed, lane.claim, lambda: Result(2))
+        else:
+            self.write(jobs.fail, lane.claim, "BROKEN", "It broke.", lambda: None)
+        lane.statuses[lane.claim.id] = JobStatus.SUCCESS if succeeds else JobStatus.FAILED
+        lane.zombies.append(lane.claim)
+        lane.claim = lane.lease_until = None
+        lane.events += 1
+
+    @rule(store=stores)
+    @precondition(lambda self: any(lane.claim for lane in self.lanes.values()))
+    def hand_back(self, store: str) -> None:
+        lane = self.lanes[store]
+        if lane.claim:
+            self.write(jobs.hand_back, lane.claim)
+            lane.lease_until = self.now
+
+    @rule(store=stores, data=st.data())
+    def cancel(self, store: str, data: st.DataObject) -> None:
+        lane = self.lanes[store]
+        if not lane.statuses:
+            return
+        job_id = data.draw(st.sampled_from(list(lane.statuses)))
+        refusal = self.refused(jobs.cancel, store, job_id)
+        if lane.statuses[job_id] is JobStatus.PENDING:
+            assert refusal is None
+            lane.statuses[job_id] = JobStatus.CANCELLED
+            lane.events += 1
+        else:
+            assert isinstance(refusal, JobNotCancellable)
+            assert refusal.status is lane.statuses[job_id]
+
+    @rule(store=stores, data=st.data())
+    @precondition(lambda self: any(lane.zombies for lane in self.lanes.values()))
+    def write_as_a_zombie(self, store: str, data: st.DataObject) -> None:
+        lane = self.lanes[store]
+        if lane.zombies:
+            zombie = data.draw(st.sampled_from(lane.zombies))
+            for write in (
+                (jobs.heartbeat, zombie, LEASE),
+                (jobs.advance, zombie, LEASE, lambda: Step({"zombie": True}, 9, 9)),
+                (jobs.succeed, zombie, lambda: Result(9)),
+                (jobs.fail, zombie, "ZOMBIE", "Zombie.", lambda: None),
+            ):
+                assert isinstance(self.refused(*write), FenceLost)
+
+    @invariant()
+    def the_store_is_as_the_model_says(self) -> None:
+        def read(session: Session, store: str) -> tuple[list[Job], list[JobEvent], dict[int, Any]]:
+            found = session.exec(
+                select(Job).where(Job.store == store).order_by(col(Job.job_seq))
+            ).all()
+            events = session.exec(
+                select(JobEvent).where(JobEvent.store == store).order_by(col(JobEvent.seq))
+            ).all()
+            pks = [job.pk for job in found if job.pk]
+            return list(found), list(events), lanes.outlooks(session, store, pks)
+
+        for store, lane in self.lanes.items():
+            found, events, outlooks = self.runner.run(self.database.read(read, store))
+            assert {job.id: job.status for job in found} == lane.statuses
+            assert [job.id for job in found] == list(lane.statuses)
+            assert [event.seq for event in events] == list(range(1, lane.events + 1))
+            positions = {job.id: outlooks[job.pk].position for job in found if job.pk in outlooks}
+            assert positions == {id: place for place, id in enumerate(lane.pending(), 1)}
+            assert not any((job.checkpoint or {}).get("zombie") for job in found)
+            assert all(
+                job.started_at is None and job.completed_at is None
+                for job in found
+                if job.status is JobStatus.CANCELLED
+            )
+
+
+TestQueue = Queue.TestCase
+TestQueue.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
