@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from codecs import BOM_UTF8
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
@@ -10,18 +11,19 @@ from typing import Annotated, BinaryIO, TypeVar
 
 import orjson
 import typer
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 
-from app.domain.errors import DomainError
+from app.cli.settings import read_settings
+from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO, Locales, Translation
 from app.main import Settings, open_database
 from app.queue.sweeper import Sweeper
 from app.services import imports
 from app.services.imports import Attachment, BadLine, Line, Placement
 from app.storage import nodes
-from app.storage.database import Database, UnsupportedDatabase
+from app.storage.database import Database, UnusableDatabase
 from app.storage.scratch import Scratch
 
 T = TypeVar("T")
@@ -39,6 +41,8 @@ class FileProduct(BaseModel):
 
 class FileLine(BaseModel):
     """A line of the file. Keys that are not named here are passed over."""
+
+    model_config = ConfigDict(strict=True)
 
     id: str = Field(min_length=1)
     parent: str | None
@@ -81,6 +85,8 @@ class FileLine(BaseModel):
 def read_lines(file: Iterable[bytes], language: str) -> Iterator[tuple[int, FileLine]]:
     """The lines of a file with their numbers, blank ones left out. Raises BadLine."""
     for line_no, text in enumerate(file, 1):
+        if line_no == 1:
+            text = text.removeprefix(BOM_UTF8)
         if not text.strip():
             continue
         try:
@@ -119,16 +125,16 @@ class HierarchyImport:
             count += len(chunk)
         return count
 
-    async def attach_generated(self, per_leaf: int) -> int:
-        """Make `per_leaf` products for each leaf; how many that is."""
+    async def attach_generated(self, per_leaf: int, tell: Callable[[int], None]) -> int:
+        """Make `per_leaf` products for each leaf; how many that is. Tells how many nodes it has
+        been through."""
         count, after_no = 0, ROOT_NO
-        while leaves := await self._database.read(nodes.leaves, self.pk, after_no, ROWS):
+        leaves_at_once = max(1, ROWS // per_leaf)
+        while leaves := await self._database.read(nodes.leaves, self.pk, after_no, leaves_at_once):
+            await self._database.write_bulk(imports.attach_generated, self.pk, leaves, per_leaf)
+            count += len(leaves) * per_leaf
             after_no = leaves[-1].node_no
-            count += await self.attach(
-                Attachment(leaf.node_no, f"{self.pk}-{leaf.node_no}-{i}", f"{leaf.name} {i}")
-                for leaf in leaves
-                for i in range(1, per_leaf + 1)
-            )
+            tell(after_no)
         return count
 
 
@@ -156,11 +162,14 @@ def import_(
         Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="JSON Lines.")
     ],
     name: Annotated[str, typer.Option(help="The hierarchy's name.")],
-    store: Annotated[str, typer.Option(help="The store it goes to.")] = "default",
+    store: Annotated[
+        str | None, typer.Option(help="The store it goes to. [JOBS_GATEWAY_STORE, default]")
+    ] = None,
     products: Annotated[int, typer.Option(min=0, help="Products to make up for each leaf.")] = 0,
     language: Annotated[str, typer.Option(help="The language of the default names.")] = "en",
     database_url: Annotated[
-        str | None, typer.Option(help="The database; by default DATABASE_URL, else the local file.")
+        str | None,
+        typer.Option(help="[DATABASE_URL, sqlite:///jobs-gateway.db in the working folder]"),
     ] = None,
 ) -> None:
     """Read a hierarchy from FILE. A server may be running on the same database.
@@ -168,14 +177,13 @@ def import_(
     One object a line, parents before children: id, parent (null below the root), slug, name by
     language; level and description by language if there are any.
     """
-    settings = Settings() if database_url is None else Settings(database_url=database_url)
+    settings = read_settings(store=store, database_url=database_url)
     try:
         with file.open("rb") as lines:
-            asyncio.run(
-                _import(settings, lines, file.stat().st_size, name, store, products, language)
-            )
-    except (DomainError, UnsupportedDatabase) as error:
-        print(f"Nothing was imported: {file}, {error}", file=sys.stderr)
+            asyncio.run(_import(settings, lines, file.stat().st_size, name, products, language))
+    except (DomainError, UnusableDatabase) as error:
+        place = f"{file}, " if isinstance(error, BadLine) else ""
+        print(f"Nothing was imported: {place}{error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         print("Nothing was imported: interrupted.", file=sys.stderr)
@@ -183,42 +191,45 @@ def import_(
 
 
 async def _import(
-    settings: Settings,
-    lines: BinaryIO,
-    size: int,
-    name: str,
-    store: str,
-    products: int,
-    language: str,
+    settings: Settings, lines: BinaryIO, size: int, name: str, products: int, language: str
 ) -> None:
-    database = open_database(settings)
     progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-        transient=True,
+        console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True
     )
+    database = open_database(settings)
     try:
         with progress, Scratch() as scratch:
-            task = progress.add_task("Reading", total=size)
             placement = Placement(scratch)
+            # A pipe has no size.
+            reading = progress.add_task("Reading", total=size or None)
 
             def placed() -> Iterator[imports.PlacedLine]:
-                for line_no, line in read_lines(lines, language):
+                for line_no, line in read_lines(_told(lines, progress, reading), language):
                     yield placement.place(line_no, line.as_node(language))
-                    if line_no % ROWS == 0:
-                        progress.update(task, completed=lines.tell())
 
-            async with importing(database, store, name) as target:
+            async with importing(database, settings.store, name) as target:
                 node_count = await target.add_nodes(placed())
-                product_count = await target.attach_generated(products) if products else 0
+                if not node_count:
+                    raise InvalidInput("the file is empty.")
+                product_count = 0
+                if products:
+                    task = progress.add_task("Products", total=node_count)
+                    product_count = await target.attach_generated(
+                        products, lambda node_no: progress.update(task, completed=node_no)
+                    )
                 id = await database.write(imports.publish, target.pk)
-        print(f"{id} {name!r}: {node_count} nodes, {product_count} products, store {store!r}")
+        print(
+            f"{id} {name!r}: {node_count} nodes, {product_count} products, store {settings.store!r}"
+        )
     finally:
         database.close()
+
+
+def _told(lines: BinaryIO, progress: Progress, task: TaskID) -> Iterator[bytes]:
+    """The lines, each noted as read."""
+    for line in lines:
+        progress.advance(task, len(line))
+        yield line
 
 
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:

@@ -2,23 +2,50 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import aclosing
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import Annotated
 
 import typer
 
-from app.cli.client import FINAL, GatewayClient, GatewayError, Job, JobStatus
-from app.cli.output import Terminal, output, printable
+from app.cli.client import GatewayClient, GatewayError, Job, base_url
+from app.cli.output import Output, output, printable
+from app.domain.jobs import JobStatus
+
+
+def _checked_url(url: str) -> str:
+    try:
+        return base_url(url)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _checked_token(token: str | None) -> str | None:
+    if token and not (token.isascii() and token.isprintable()):
+        raise typer.BadParameter("it has characters that an HTTP header cannot carry.")
+    return token
+
 
 Url = Annotated[
-    str, typer.Option(envvar="JOBS_GATEWAY_URL", help="The gateway, with or without /graphql.")
+    str,
+    typer.Option(
+        envvar="JOBS_GATEWAY_URL",
+        callback=_checked_url,
+        help="The gateway, with or without /graphql.",
+    ),
 ]
 Token = Annotated[
-    str | None, typer.Option(envvar="JOBS_GATEWAY_TOKEN", help="Bearer token, where one is needed.")
+    str | None,
+    typer.Option(
+        envvar="JOBS_GATEWAY_TOKEN",
+        callback=_checked_token,
+        help="Bearer token, where one is needed.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
+
+STATUS_OF_SIGINT = 130
 
 
 def duplicate(
@@ -44,52 +71,32 @@ def duplicate(
 
     With --watch the exit code is 0 when the copy is there, 1 when the job failed or was cancelled.
     """
-    queued: Job | None = None
 
-    async def work() -> int:
-        nonlocal queued
-        with output(json=json) as out:
-            async with GatewayClient(url, token) as client:
-                answer = await client.duplicate(
-                    hierarchy_id,
-                    name=name,
-                    description=description,
-                    include_products=include_products,
-                    idempotency_key=idempotency_key,
-                )
-                job = queued = answer["job"]
-                if answer["replayed"]:
-                    _complain("The idempotency key was used before; this is the job of then.")
-                out.job(job, headline=_headline(job))
-                if not watch:
-                    return 0
-                async with aclosing(client.job_updates(job["id"])) as events:
-                    async for event in events:
-                        out.update(event)
-                        job = event["job"]
-        if job["status"] == "SUCCESS":
+    async def work(client: GatewayClient, out: Output) -> int:
+        duplicated = await client.duplicate(
+            hierarchy_id,
+            name=name,
+            description=description,
+            includeProducts=include_products,
+            idempotencyKey=idempotency_key,
+        )
+        if duplicated["replayed"]:
+            _complain("The idempotency key was used before; this is the job of then.")
+        job = duplicated["job"]
+        if not watch:
+            out.job(job)
             return 0
-        if job["status"] == "CANCELLED":
-            _complain(f"Job {job['id']} was cancelled.")
-        elif job["status"] == "FAILED":
-            errors = job["errors"]["nodes"] if "errors" in job else []
-            for error in errors:
-                _complain(f"Job {job['id']} failed: {error['message']} ({error['code']})")
-            if not errors:
-                _complain(f"Job {job['id']} failed.")
-        else:
-            _complain(f"The gateway stopped telling of job {job['id']}: it was {job['status']}.")
-        return 1
+        try:
+            async with aclosing(client.updates(job["id"])) as events:
+                async for event in events:
+                    out.update(event)
+                    job = event["job"]
+        except (asyncio.CancelledError, GatewayError):
+            _complain(f"No longer watching job {job['id']}; it goes on without.")
+            raise
+        return _verdict(job)
 
-    try:
-        _run(work())
-    except KeyboardInterrupt:
-        if queued is not None:
-            _complain(
-                f"No longer watching. Job {queued['id']} goes on;"
-                f" while it is PENDING: jobs-gateway cancel {queued['id']}"
-            )
-        raise typer.Exit(130) from None
+    _run(work, url, token, json)
 
 
 def jobs(
@@ -98,11 +105,7 @@ def jobs(
     ] = False,
     status: Annotated[
         list[JobStatus] | None,
-        typer.Option(
-            case_sensitive=False,
-            metavar="STATUS",
-            help="Only pending, started, success, failed or cancelled ones; may be repeated.",
-        ),
+        typer.Option(case_sensitive=False, help="Only these; may be repeated."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many.")] = 25,
     json: Json = False,
@@ -111,41 +114,21 @@ def jobs(
 ) -> None:
     """List the store's jobs, newest first."""
     wanted = status or []
-    versions: dict[str, int] = {}
 
-    async def work() -> int:
-        with output(json=json) as out:
-            async with GatewayClient(url, token) as client:
-
-                async def unseen() -> AsyncIterator[Job]:
-                    async for job in client.jobs(status=wanted, limit=limit):
-                        if job["version"] > versions.get(job["id"], -1):
-                            versions[job["id"]] = job["version"]
-                            yield job
-
-                async def show() -> None:
-                    await out.jobs(unseen())
-                    if not versions:
-                        _complain("No jobs.")
-                    if isinstance(out, Terminal):
-                        cut_at = limit if len(versions) == limit else None
-                        out.queue(await client.queue(), cut_at=cut_at)
-
-                if not watch:
-                    await show()
-                    return 0
-                async for event in client.job_events(status=wanted, on_gap=show):
-                    job = event["job"]
-                    # The list was read after the subscription stood: it may be ahead of an event.
-                    is_listed = job["version"] <= versions.get(job["id"], -1)
-                    if event["type"] == "PROGRESS" or not is_listed:
+    async def work(client: GatewayClient, out: Output) -> int:
+        listing = await client.jobs(wanted, limit)
+        if not listing.jobs:
+            _complain("No jobs.")
+        out.jobs(listing, limit)
+        if watch:
+            # Ctrl-C is the way out, not a failure.
+            with suppress(asyncio.CancelledError):
+                async with aclosing(client.events(listing, wanted)) as events:
+                    async for event in events:
                         out.event(event)
         return 0
 
-    try:
-        _run(work())
-    except KeyboardInterrupt:
-        raise typer.Exit(0 if watch else 130) from None
+    _run(work, url, token, json)
 
 
 def cancel(
@@ -156,32 +139,46 @@ def cancel(
 ) -> None:
     """Cancel a job that has not started."""
 
-    async def work() -> int:
-        with output(json=json) as out:
-            async with GatewayClient(url, token) as client:
-                job = await client.cancel(job_id)
-                out.job(job, headline=f"Job {job['id']} is cancelled.")
+    async def work(client: GatewayClient, out: Output) -> int:
+        out.job(await client.cancel(job_id))
         return 0
 
-    _run(work())
+    _run(work, url, token, json)
 
 
-def _run(work: Coroutine[Any, Any, int]) -> None:
-    """Leaves by typer.Exit; what a user can put right is one line on stderr."""
+def _run(
+    work: Callable[[GatewayClient, Output], Awaitable[int]],
+    url: str,
+    token: str | None,
+    json: bool,
+) -> None:
+    """Leaves with the exit code of `work`; what stops it is one line on stderr."""
+
+    async def connected() -> int:
+        with output(json=json) as out:
+            async with GatewayClient.connected(url, token) as client:
+                return await work(client, out)
+
     try:
-        code = asyncio.run(work)
+        code = asyncio.run(connected())
     except GatewayError as error:
-        _complain(error.message)
-        code = 2 if error.code in ("BAD_URL", "BAD_TOKEN") else 1
+        _complain(str(error))
+        code = 1
+    except KeyboardInterrupt:
+        code = STATUS_OF_SIGINT
     raise typer.Exit(code)
 
 
-def _headline(job: Job) -> str:
-    if job["status"] in FINAL:
-        return f"Job {job['id']} is {job['status']}."
-    if job["queuePosition"] is None:
-        return f"Job {job['id']} has started."
-    return f"Queued job {job['id']}, position {job['queuePosition']}."
+def _verdict(job: Job) -> int:
+    match job["status"]:
+        case "SUCCESS":
+            return 0
+        case "FAILED":
+            for error in job["errors"]["nodes"]:
+                _complain(f"Job {job['id']} failed: {error['message']} ({error['code']})")
+        case status:
+            _complain(f"Job {job['id']} is {status}.")
+    return 1
 
 
 def _complain(message: str) -> None:

@@ -2,10 +2,10 @@
 
 import re
 import sys
-from collections.abc import AsyncIterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import orjson
 from rich.console import Console
@@ -13,7 +13,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.client import FINAL, HierarchyRef, Job, JobEvent, JobQueue
+from app.cli.client import Job, JobEvent, JobQueue, Listing
+from app.domain.jobs import JobStatus
+
+FINAL = frozenset(status.name for status in JobStatus if status.is_final)
 
 # What could move the cursor, break a line or reorder what follows it.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -63,10 +66,10 @@ def _plain(job: Job, when: dict[str, str]) -> str:
         fields["source"] = duplication["sourceId"]
         if result := duplication["result"]:
             fields["result"] = result["id"]
-            fields["nodes"] = result.get("nodeCount")
+            fields["nodes"] = result["nodeCount"]
         fields["name"] = result["name"] if result else duplication["name"]
-    if "errors" in job and job["errors"]["nodes"]:
-        fields["error"] = "; ".join(f"{e['code']}: {e['message']}" for e in job["errors"]["nodes"])
+    if errors := job["errors"]["nodes"]:
+        fields["error"] = "; ".join(f"{error['code']}: {error['message']}" for error in errors)
     words = [f"{key}={_word(str(value))}" for key, value in fields.items() if value is not None]
     return " ".join([job["id"], job["status"], job["type"], *words])
 
@@ -102,21 +105,13 @@ def ago(then: datetime, now: datetime) -> str:
 
 
 class Output(Protocol):
-    """A place to show jobs. Leaving it, also by an exception, tidies a terminal up."""
+    """A place to show jobs."""
 
-    def __enter__(self) -> Self: ...
+    def job(self, job: Job) -> None:
+        """One job that something was just done to."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-    def job(self, job: Job, *, headline: str) -> None:
-        """One job that something was just done to; the headline is for people."""
-
-    async def jobs(self, jobs: AsyncIterable[Job]) -> None: ...
+    def jobs(self, listing: Listing, limit: int) -> None:
+        """The jobs of a store, at most `limit` of them."""
 
     def update(self, event: JobEvent) -> None:
         """A change of the one job that is watched."""
@@ -125,13 +120,18 @@ class Output(Protocol):
         """A change of any job of the store."""
 
 
-def output(*, json: bool) -> Output:
-    if json:
-        return Lines(json=True)
+@contextmanager
+def output(*, json: bool) -> Iterator[Output]:
+    """Where standard output wants jobs shown."""
     console = Console(highlight=False)
-    if sys.stdout.isatty() and not console.is_dumb_terminal:
-        return Terminal(console)
-    return Lines(json=False)
+    if json or not sys.stdout.isatty() or console.is_dumb_terminal:
+        yield Lines(json=json)
+        return
+    terminal = Terminal(console)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
 
 
 class Lines:
@@ -142,24 +142,14 @@ class Lines:
 
     def __init__(self, *, json: bool) -> None:
         self._json = json
-        self._percent: dict[str, int] = {}
+        self._progress: tuple[str, int] | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-    def job(self, job: Job, *, headline: str) -> None:
+    def job(self, job: Job) -> None:
         self._write(json_line(job) if self._json else plain_job(job))
 
-    async def jobs(self, jobs: AsyncIterable[Job]) -> None:
-        async for job in jobs:
-            self._write(json_line(job) if self._json else plain_job(job))
+    def jobs(self, listing: Listing, limit: int) -> None:
+        for job in listing.jobs:
+            self.job(job)
 
     def update(self, event: JobEvent) -> None:
         self.event(event)
@@ -167,19 +157,11 @@ class Lines:
     def event(self, event: JobEvent) -> None:
         if self._json:
             self._write(json_line(event))
-        elif not self._is_small_step(event):
+            return
+        progress = event["job"]["id"], _percent(event["job"])
+        if event["type"] != "PROGRESS" or progress != self._progress:
             self._write(plain_event(event))
-
-    def _is_small_step(self, event: JobEvent) -> bool:
-        job = event["job"]
-        if event["type"] != "PROGRESS":
-            self._percent.pop(job["id"], None)
-            return False
-        ratio = job["progress"] and job["progress"]["ratio"]
-        percent = int(100 * (ratio or 0))
-        before = self._percent.get(job["id"], -1)
-        self._percent[job["id"]] = percent
-        return percent <= before
+        self._progress = progress
 
     def _write(self, line: str) -> None:
         # Flushed, so that a pipe sees a change when it happens.
@@ -187,11 +169,11 @@ class Lines:
 
 
 class Terminal:
-    """Tables, and one bar at the bottom for the job that runs."""
+    """Tables, and one bar at the bottom for the job that is watched or runs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._progress = Progress(
+        self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
@@ -202,155 +184,123 @@ class Terminal:
             # Else what belongs into a redirected stderr would land on the terminal.
             redirect_stderr=sys.stderr.isatty(),
         )
-        self._bar = self._progress.add_task("", total=None, visible=False, done="", eta="")
-        self._shown: str | None = None
+        self._task = self._bar.add_task("", done="", eta="")
 
-    def __enter__(self) -> Self:
-        return self
+    def close(self) -> None:
+        """Leave nothing that moves."""
+        self._bar.stop()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
+    def job(self, job: Job) -> None:
+        line = Text.assemble(f"Job {job['id']} is ", _status(job))
+        if job["queuePosition"]:
+            line.append(f", position {job['queuePosition']}")
+        if start := job["estimatedStartAt"]:
+            line.append(f", due {_clock(start)}")
+        self._console.print(line.append("."))
 
-    def job(self, job: Job, *, headline: str) -> None:
-        self._console.print(Text(headline), soft_wrap=True)
-
-    async def jobs(self, jobs: AsyncIterable[Job]) -> None:
-        rows = [job async for job in jobs]
-        if not rows:
+    def jobs(self, listing: Listing, limit: int) -> None:
+        if not listing.jobs:
             return
         now = datetime.now(UTC)
         # Ids are there to be copied, so they are never cut: a narrow terminal shows what a job is
         # about below its id.
-        is_wide = self._console.width >= 140
+        is_wide = self._console.width >= 110
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold dim")
         table.add_column("Job", min_width=36, overflow="fold")
-        for heading in ("Status", "Created"):
-            table.add_column(heading, no_wrap=True)
-        for heading in ("Took", "Progress"):
-            table.add_column(heading, no_wrap=True, justify="right")
+        table.add_column("Status", no_wrap=True)
+        table.add_column("Created", no_wrap=True)
+        table.add_column("Took", no_wrap=True, justify="right")
+        table.add_column("Progress", no_wrap=True, justify="right")
         if is_wide:
-            table.add_column("Type", no_wrap=True)
-            table.add_column("Source → result", overflow="fold")
-        for job in rows:
-            about = _copying(job)
-            table.add_row(
-                Text(job["id"])
-                if is_wide
-                else Text.assemble(job["id"], "\n", about or _type(job), overflow="fold"),
-                _status(job),
-                ago(_instant(job["createdAt"]), now),
-                _took(job, now),
-                _standing(job),
-                *((_type(job), about) if is_wide else ()),
-            )
+            table.add_column("About", overflow="fold")
+        for job in listing.jobs:
+            created = Text(ago(_instant(job["createdAt"]), now))
+            cells = _status(job), created, _took(job, now), _standing(job)
+            if is_wide:
+                table.add_row(job["id"], *cells, _about(job))
+            else:
+                id = Text.assemble(job["id"], "\n", _about(job), overflow="fold")
+                table.add_row(id, *cells)
         self._console.print(table)
-
-    def queue(self, queue: JobQueue, *, cut_at: int | None) -> None:
-        """The line below a list; cut_at is where the list ends though there may be more."""
-        text = "" if cut_at is None else f"The newest {cut_at:,} (--limit). "
-        text += f"{queue['pending']:,} pending" if queue["pending"] else "None pending"
-        if queue["oldestPendingAt"]:
-            text += f", the oldest {ago(_instant(queue['oldestPendingAt']), datetime.now(UTC))}"
-        text += ", one running" if queue["running"] else ", none running"
-        self._console.print(Text(f"{text}.", style="dim"))
+        cut = f"The newest {limit:,} (--limit). " if len(listing.jobs) == limit else ""
+        self._console.print(Text(cut + _queue(listing.queue, now), "dim"))
 
     def update(self, event: JobEvent) -> None:
         job = event["job"]
+        if event["type"] == "SNAPSHOT":
+            self.job(job)
         if job["status"] not in FINAL:
             self._show_bar(event)
             return
-        self._progress.stop()
-        if job["status"] != "SUCCESS":
-            return
+        self._bar.stop()
         result = job["duplication"] and job["duplication"]["result"]
-        took = _took(job, datetime.now(UTC)).plain
-        if result is None:
-            self._console.print(f"Done in {took}.")
-            return
-        line = Text.assemble(
-            ("Copied", "green"), f" in {took} to ", (printable(result["name"]), "bold")
-        )
-        line.append(f"\n{result['id']}")
-        if (nodes := result.get("nodeCount")) is not None:
-            line.append(f"  {nodes:,} node{'' if nodes == 1 else 's'}")
-        self._console.print(line, soft_wrap=True)
+        if job["status"] == "SUCCESS" and result:
+            nodes = result["nodeCount"]
+            line = Text.assemble(
+                ("Copied ", "green"),
+                f"{nodes:,} node{'' if nodes == 1 else 's'} to ",
+                (printable(result["name"]), "bold"),
+                " in ",
+                _took(job, _instant(event["at"])),
+                f"\n{result['id']}",
+            )
+            self._console.print(line)
 
     def event(self, event: JobEvent) -> None:
         job = event["job"]
+        if event["type"] != "PROGRESS":
+            words = [
+                Text(_clock(event["at"]), "dim"),
+                Text(job["id"]),
+                Text(f"{job['status']:9}", _STYLES.get(job["status"], "")),
+                _took(job, _instant(event["at"])) if job["status"] in FINAL else _standing(job),
+                _about(job),
+                *(Text(printable(error["message"]), "red") for error in job["errors"]["nodes"]),
+            ]
+            self._console.print(Text("  ").join(word for word in words if word))
         if job["status"] == "STARTED":
             self._show_bar(event)
-        elif self._shown == job["id"]:
-            self._progress.update(self._bar, visible=False)
-            self._shown = None
-        if event["type"] == "PROGRESS":
-            return
-        line = Text.assemble(
-            (f"{_instant(event['at']).astimezone():%H:%M:%S}", "dim"),
-            f"  {job['id']}  ",
-            (f"{job['status']:9}", _STYLES.get(job["status"], "")),
-        )
-        details: list[Text] = []
-        if job["status"] in FINAL and job["startedAt"]:
-            details.append(Text.assemble("in ", _took(job, datetime.now(UTC))))
-        elif job["queuePosition"]:
-            details.append(_standing(job))
-        details.append(_copying(job) or _type(job))
-        if "errors" in job:
-            details += [Text(printable(e["message"]), "red") for e in job["errors"]["nodes"]]
-        for detail in filter(None, details):
-            line.append("  ").append_text(detail)
-        self._console.print(line, soft_wrap=True)
+        elif job["status"] in FINAL:
+            self._bar.update(self._task, visible=False)
 
     def _show_bar(self, event: JobEvent) -> None:
         job = event["job"]
-        # Both instants are the server's, so its clock need not agree with ours.
-        at = _instant(event["at"])
-        completed, total, done, eta = 0, None, "", ""
-        if job["status"] == "PENDING":
-            position = job["queuePosition"]
-            text = f"Waiting, position {position}" if position else "Waiting"
-            if start := job["estimatedStartAt"]:
-                eta = f"starts in about {duration((_instant(start) - at).total_seconds())}"
-        else:
-            text = "Running" if job["duplication"] is None else "Copying"
-            if progress := job["progress"]:
-                completed, total = progress["completed"], progress["total"]
-                done = f"{completed:,}" if total is None else f"{completed:,}/{total:,}"
-                if progress["ratio"] is not None:
-                    done += f"  {progress['ratio']:.0%}"
-                if end := progress["estimatedCompletionAt"]:
-                    eta = f"{duration((_instant(end) - at).total_seconds())} left"
-        self._shown = job["id"]
-        # None means "leave it" to Progress.update; only a reset can make a bar pulse again.
-        if total is None:
-            self._progress.reset(self._bar, total=None, visible=True)
-        self._progress.update(
-            self._bar,
-            description=text,
+        progress = job["progress"]
+        completed, total, done, eta = 0, 1, "", ""
+        if progress and progress["total"]:
+            completed, total = progress["completed"], progress["total"]
+            done = f"{completed:,}/{total:,}  {_percent(job)}%"
+        if progress and (end := progress["estimatedCompletionAt"]):
+            # Both instants are the server's, so its clock need not agree with ours.
+            left = _instant(end) - _instant(event["at"])
+            eta = f"{duration(left.total_seconds())} left"
+        self._bar.update(
+            self._task,
+            description="Waiting" if job["status"] == "PENDING" else "Running",
             completed=completed,
             total=total,
             done=done,
             eta=eta,
             visible=True,
         )
-        self._progress.start()
+        self._bar.start()
 
 
 def _instant(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _type(job: Job) -> Text:
-    return Text(job["type"].lower().replace("_", " "))
+def _clock(instant: str) -> str:
+    return f"{_instant(instant).astimezone():%H:%M:%S}"
 
 
 def _status(job: Job) -> Text:
     return Text(job["status"], _STYLES.get(job["status"], ""))
+
+
+def _percent(job: Job) -> int:
+    progress = job["progress"]
+    return int(100 * progress["ratio"]) if progress and progress["ratio"] else 0
 
 
 def _took(job: Job, now: datetime) -> Text:
@@ -361,26 +311,32 @@ def _took(job: Job, now: datetime) -> Text:
 
 
 def _standing(job: Job) -> Text:
-    """How far a job that runs has come, or where it waits."""
-    if job["queuePosition"] is not None:
-        return Text(f"position {job['queuePosition']}")
-    progress = job["progress"]
-    if progress is None or job["status"] in ("PENDING", "CANCELLED"):
-        return Text()
-    if job["status"] != "SUCCESS" and progress["ratio"] is not None:
-        return Text(f"{progress['ratio']:.0%}")
-    return Text(f"{progress['completed']:,}")
+    """How far a job has come, or where it waits."""
+    match job["status"]:
+        case "PENDING":
+            # It has none where it has been started since.
+            return Text(f"position {job['queuePosition'] or 1}")
+        case "STARTED" | "FAILED":
+            return Text(f"{_percent(job)}%" if job["progress"] and job["progress"]["total"] else "")
+    return Text(f"{job['progress']['completed']:,}" if job["progress"] else "")
 
 
-def _copying(job: Job) -> Text:
+def _about(job: Job) -> Text:
+    """What a job does: from where to where, for a copy."""
     duplication = job["duplication"]
     if duplication is None:
-        return Text()
+        return Text(job["type"].lower().replace("_", " "))
+    source, result = duplication["source"], duplication["result"]
+    about = Text(printable(source["name"] if source else duplication["sourceId"]))
+    if result:
+        about.append(f" → {printable(result['name'])}")
+    elif name := duplication["name"]:
+        about.append(" → ").append(printable(name), "dim")
+    return about
 
-    def called(hierarchy: HierarchyRef | None) -> str | None:
-        return printable(hierarchy["name"]) if hierarchy else None
 
-    source = called(duplication["source"]) or duplication["sourceId"]
-    result = called(duplication["result"]) or printable(duplication["name"] or "")
-    style = "" if duplication["result"] else "dim"
-    return Text.assemble(source, *((" → ", (result, style)) if result else ()))
+def _queue(queue: JobQueue, now: datetime) -> str:
+    pending = f"{queue['pending']:,} pending" if queue["pending"] else "None pending"
+    if oldest := queue["oldestPendingAt"]:
+        pending += f", the oldest {ago(_instant(oldest), now)}"
+    return f"{pending}, {'one' if queue['running'] else 'none'} running."

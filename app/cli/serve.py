@@ -3,19 +3,19 @@
 import logging
 import sys
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from app import __version__, main
 from app.cli import demo
+from app.cli.settings import read_settings
 from app.domain.jobs import Duplication
-from app.main import Gateway, ListenError, Settings
+from app.main import Gateway, ListenError
 from app.services import jobs
 from app.services.jobs import Requester
 from app.storage import hierarchies
-from app.storage.database import RunnerAlreadyPresent, UnsupportedDatabase
+from app.storage.database import RunnerAlreadyPresent, UnusableDatabase
 
 QUERY = "{ hierarchies(first: 5) { nodes { id name nodeCount } } }"
 
@@ -64,15 +64,15 @@ def serve(
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    given: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "database_url": database_url,
-        "store": store,
-        "concurrency": concurrency,
-        "runner": runner,
-        "insecure": insecure,
-    }
+    settings = read_settings(
+        host=host,
+        port=port,
+        database_url=database_url,
+        store=store,
+        concurrency=concurrency,
+        runner=runner,
+        insecure=insecure,
+    )
 
     async def on_ready(gateway: Gateway) -> None:
         _introduce(gateway)
@@ -80,14 +80,8 @@ def serve(
             await _demonstrate(gateway)
 
     try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
         main.run(settings, on_ready)
-    except ValidationError as error:
-        for mistake in error.errors(include_url=False):
-            place = ".".join(map(str, mistake["loc"]))
-            print(f"{place}: {mistake['msg']} (it is {mistake['input']!r})", file=sys.stderr)
-        raise typer.Exit(2) from None
-    except (ListenError, UnsupportedDatabase, RunnerAlreadyPresent) as error:
+    except (ListenError, UnusableDatabase, RunnerAlreadyPresent) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
     _say("Stopped.")

@@ -36,6 +36,8 @@ class HierarchyState(StrEnum):
     COPYING = "copying"
     IMPORTING = "importing"
     DISCARDED = "discarded"
+    ABANDONED = "abandoned"
+    """A discarded import: what it made for itself goes with it."""
 
 
 Translation = dict[str, str]

@@ -20,9 +20,11 @@ from app.domain.hierarchies import (
     checked_locale,
     checked_name,
     new_hierarchy_id,
+    node_id,
 )
 from app.storage import hierarchies, nodes, products
 from app.storage.database import now
+from app.storage.nodes import Leaf
 from app.storage.scratch import Placed, Scratch
 from app.storage.tables import Hierarchy
 
@@ -183,6 +185,24 @@ def attach(session: Session, hierarchy_pk: int, attachments: Sequence[Attachment
     )
 
 
+def attach_generated(
+    session: Session, hierarchy_pk: int, leaves: Sequence[Leaf], per_leaf: int
+) -> None:
+    """Make `per_leaf` products for each of these leaves, which go with the import if it fails."""
+    hierarchy_id = _importing(session, hierarchy_pk).id
+    attach(
+        session,
+        hierarchy_pk,
+        [
+            Attachment(
+                leaf.node_no, f"{node_id(hierarchy_id, leaf.node_no)}-{i}", f"{leaf.name} {i}"
+            )
+            for leaf in leaves
+            for i in range(1, per_leaf + 1)
+        ],
+    )
+
+
 def publish(session: Session, hierarchy_pk: int) -> UUID:
     """Make the hierarchy visible and return its id."""
     hierarchy = _importing(session, hierarchy_pk)
@@ -193,12 +213,12 @@ def publish(session: Session, hierarchy_pk: int) -> UUID:
 
 def discard(session: Session, hierarchy_pk: int) -> None:
     """Give all the import has written to the sweep."""
-    hierarchies.discard(session, hierarchy_pk)
+    hierarchies.abandon_import(session, hierarchy_pk)
 
 
 def discard_abandoned(session: Session) -> None:
     """Give what dead imports have written to the sweep."""
-    hierarchies.discard_imports(session, now(session) - ABANDONED_AFTER)
+    hierarchies.abandon_idle_imports(session, now(session) - ABANDONED_AFTER)
 
 
 def _importing(session: Session, hierarchy_pk: int) -> Hierarchy:

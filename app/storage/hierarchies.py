@@ -9,9 +9,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.domain.hierarchies import HierarchyState, Owner
+from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, Owner, node_id
 from app.storage.pages import Listing, OrderBy, Page, Window, page
-from app.storage.tables import Hierarchy, Node, NodeProduct, ProductNode
+from app.storage.tables import Hierarchy, Node, NodeProduct, Product, ProductNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +83,33 @@ def discard(session: Session, pk: int) -> None:
     )
 
 
-def discard_imports(session: Session, idle_since: datetime) -> None:
+def abandon_import(session: Session, pk: int) -> None:
+    """Give an import that never became visible to the sweep."""
+    _abandon_imports(session, col(Hierarchy.pk) == pk)
+
+
+def abandon_idle_imports(session: Session, idle_since: datetime) -> None:
     """Give imports that nobody has added to since then to the sweep."""
+    _abandon_imports(session, col(Hierarchy.updated_at) < idle_since)
+
+
+def _abandon_imports(session: Session, which: sa.ColumnElement[bool]) -> None:
     session.exec(
         sa.update(Hierarchy)
-        .where(
-            col(Hierarchy.state) == HierarchyState.IMPORTING,
-            col(Hierarchy.updated_at) < idle_since,
-        )
-        .values(state=HierarchyState.DISCARDED)
+        .where(col(Hierarchy.state) == HierarchyState.IMPORTING, which)
+        .values(state=HierarchyState.ABANDONED)
     )
 
 
 def sweep(session: Session, rows: int) -> bool:
     """Delete up to `rows` rows of one discarded hierarchy; whether any were left to delete."""
-    pk = session.exec(
-        select(Hierarchy.pk).where(Hierarchy.state == HierarchyState.DISCARDED).limit(1)
+    discarded = (HierarchyState.DISCARDED, HierarchyState.ABANDONED)
+    hierarchy = session.exec(
+        select(Hierarchy).where(col(Hierarchy.state).in_(discarded)).limit(1)
     ).first()
-    if pk is None:
+    if hierarchy is None:
         return False
+    pk = hierarchy.pk
     for table in (ProductNode, NodeProduct, Node):
         keys = [column for column in sa.inspect(table).primary_key if column.name != "hierarchy_pk"]
         bounded = (
@@ -115,8 +123,22 @@ def sweep(session: Session, rows: int) -> bool:
         ).rowcount
         if deleted:
             return True
+    if hierarchy.state is HierarchyState.ABANDONED and _delete_generated(session, hierarchy, rows):
+        return True
     session.exec(sa.delete(Hierarchy).where(col(Hierarchy.pk) == pk))
     return True
+
+
+def _delete_generated(session: Session, hierarchy: Hierarchy, rows: int) -> int:
+    """Delete products that were made for the leaves of an import: their skus begin with the id of
+    their node."""
+    first, last = (str(node_id(hierarchy.id, no)) for no in (0, LAST_NODE_NO))
+    made = (
+        select(Product.pk)
+        .where(Product.store == hierarchy.store, col(Product.sku).between(first, last))
+        .limit(rows)
+    )
+    return session.exec(sa.delete(Product).where(col(Product.pk).in_(made))).rowcount
 
 
 def _matching(store: str, filter: HierarchyFilter) -> tuple[sa.ColumnElement[bool], ...]:

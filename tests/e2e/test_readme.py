@@ -38,7 +38,7 @@ def test_the_tour_runs_as_it_stands(live_server: LiveServer, tmp_path: Path) -> 
     )
     assert done.returncode == 0, done.stderr
     assert "SUCCESS" in done.stdout
-    assert "cannot be cancelled: it is SUCCESS" in done.stderr
+    assert "Only a pending job can be cancelled; this one is success" in done.stderr
 
 
 def test_every_operation_runs_as_it_stands(live_server: LiveServer) -> None:

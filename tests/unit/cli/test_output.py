@@ -1,12 +1,15 @@
 import json
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
-from app.cli.client import Job, JobEvent
+from app.cli.client import Job, JobEvent, JobQueue, Listing
 from app.cli.output import (
     Lines,
+    Terminal,
     ago,
     duration,
     json_line,
@@ -22,7 +25,7 @@ RESULT_ID = "9c1e2f3a-7b8c-4d5e-8f90-000000000000"
 
 
 def a_job(**changed: Any) -> Job:
-    job = {
+    job: dict[str, Any] = {
         "id": JOB_ID,
         "type": "HIERARCHY_DUPLICATE",
         "status": "PENDING",
@@ -45,6 +48,7 @@ def a_job(**changed: Any) -> Job:
             "includeProducts": False,
             "result": None,
         },
+        "errors": {"nodes": []},
     }
     return cast(Job, job | changed)
 
@@ -89,7 +93,6 @@ def succeeded(name: str) -> JobEvent:
             **duplication,
             "result": {"id": RESULT_ID, "name": name, "nodeCount": 12},
         },
-        errors={"nodes": []},
     )
 
 
@@ -144,36 +147,108 @@ def test_json_is_the_record_as_it_was_sent_on_one_line() -> None:
 
 @pytest.mark.usefixtures("capsys")
 def test_lines_are_the_output_when_stdout_is_no_terminal() -> None:
-    assert isinstance(output(json=False), Lines)
-    assert isinstance(output(json=True), Lines)
+    for json_wanted in (False, True):
+        with output(json=json_wanted) as out:
+            assert isinstance(out, Lines)
 
 
 def test_plain_progress_is_one_line_for_each_whole_percent(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with Lines(json=False) as lines:
-        for completed in range(1000):
-            lines.event(progress(completed))
+    lines = Lines(json=False)
+    for completed in range(1000):
+        lines.event(progress(completed))
     assert len(capsys.readouterr().out.splitlines()) == 100
 
 
 def test_json_keeps_every_step_of_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    with Lines(json=True) as lines:
-        for completed in range(20):
-            lines.event(progress(completed))
+    lines = Lines(json=True)
+    for completed in range(20):
+        lines.event(progress(completed))
     assert len(capsys.readouterr().out.splitlines()) == 20
 
 
 def test_a_change_of_status_is_shown_whatever_the_progress(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with Lines(json=False) as lines:
-        lines.event(progress(990))
-        lines.event(succeeded("Copy"))
+    lines = Lines(json=False)
+    lines.event(progress(990))
+    lines.event(succeeded("Copy"))
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == [
         "STARTED",
         "SUCCESS",
     ]
+
+
+class Screen:
+    """A terminal of this width, and what stands on it."""
+
+    def __init__(self, width: int = 80) -> None:
+        self._file = StringIO()
+        console = Console(file=self._file, width=width, force_terminal=True, color_system=None)
+        self.terminal = Terminal(console)
+
+    def lines(self) -> list[str]:
+        """What stands there once nothing moves."""
+        self.terminal.close()
+        return [line.rstrip() for line in self._file.getvalue().splitlines() if line.strip()]
+
+
+def a_listing(*jobs: Job) -> Listing:
+    queue: JobQueue = {
+        "pending": 1,
+        "running": None,
+        "oldestPendingAt": "2024-01-11T22:49:10.338Z",
+        "cursor": "c0",
+    }
+    return Listing(queue, list(jobs))
+
+
+def test_a_terminal_says_where_a_new_job_stands() -> None:
+    screen = Screen()
+    screen.terminal.job(a_job())
+    screen.terminal.job(a_job(status="CANCELLED", queuePosition=None))
+    assert screen.lines() == [
+        f"Job {JOB_ID} is PENDING, position 2.",
+        f"Job {JOB_ID} is CANCELLED.",
+    ]
+
+
+def test_a_terminal_says_what_came_of_the_job_that_was_watched() -> None:
+    screen = Screen()
+    screen.terminal.update(succeeded("Copy of pets"))
+    assert screen.lines() == ["Copied 12 nodes to Copy of pets in 1.0 s", RESULT_ID]
+
+
+def test_a_wide_terminal_has_each_job_on_one_line_and_a_narrow_one_on_two() -> None:
+    for width, lines in ((120, 3), (80, 4)):
+        screen = Screen(width)
+        screen.terminal.jobs(a_listing(a_job()), limit=1)
+        shown = screen.lines()
+        assert len(shown) == lines
+        assert shown[1].startswith(f"{JOB_ID}  PENDING")
+        assert "Pets" in "".join(shown)
+        assert shown[-1].startswith("The newest 1 (--limit). 1 pending, the oldest 2024-01-")
+
+
+def test_a_terminal_tells_each_change_of_status_and_why_a_job_failed() -> None:
+    screen = Screen(width=160)
+    errors = {"nodes": [{"id": "e", "code": "NOT_FOUND", "message": "The source\nis gone."}]}
+    screen.terminal.event(an_event("CREATED"))
+    screen.terminal.event(an_event("FAILED", status="FAILED", queuePosition=None, errors=errors))
+    created, failed = screen.lines()
+    assert created.endswith(f"  {JOB_ID}  PENDING    position 2  Pets")
+    assert failed.endswith(f"  {JOB_ID}  FAILED     Pets  The source is gone.")
+
+
+def test_a_terminal_moves_a_bar_and_leaves_nothing_of_it() -> None:
+    screen = Screen()
+    screen.terminal.update(progress(250))
+    screen.terminal.update(succeeded("Copy"))
+    shown = "".join(screen.lines())
+    assert "Running" in shown
+    assert "250/1,000  25%" in shown
+    assert shown.endswith(f"\x1b[2KCopied 12 nodes to Copy in 1.0 s{RESULT_ID}")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,20 @@
+"""Settings from flags and the environment, or every mistake in them at once."""
+
+import sys
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+
+from app.main import Settings
+
+
+def read_settings(**flags: Any) -> Settings:
+    """The settings, where a flag that is not None wins. Ends the command with 2 on a mistake."""
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        for mistake in error.errors(include_url=False):
+            place = ".".join(map(str, mistake["loc"]))
+            print(f"{place}: {mistake['msg']} (it is {mistake['input']!r})", file=sys.stderr)
+        raise typer.Exit(2) from None
