@@ -19,7 +19,7 @@ from app.api.server import create_app
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import find_handlers
 from app.services.feed import Feed
-from app.storage.database import Database
+from app.storage.database import Database, UnusableDatabase
 from app.storage.lanes import end_all_leases
 from app.storage.migrations import upgrade
 
@@ -66,9 +66,16 @@ class Gateway:
 
 
 def open_database(settings: Settings) -> Database:
-    """The database, made and migrated to the newest revision where it is the embedded one."""
+    """The database, made and migrated to the newest revision where it is the embedded one.
+
+    Raises UnusableDatabase.
+    """
     database = Database(settings.database_url)
-    upgrade(database.write_engine)
+    try:
+        upgrade(database.write_engine)
+    except UnusableDatabase:
+        database.close()
+        raise
     return database
 
 
@@ -82,7 +89,7 @@ def run(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None]]) -> N
 async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None]]) -> None:
     """Serve until told to stop. `on_ready` runs beside it once requests are taken.
 
-    Raises ListenError, UnsupportedDatabase, RunnerAlreadyPresent before anything is served.
+    Raises ListenError, UnusableDatabase, RunnerAlreadyPresent before anything is served.
     """
     with _listen(settings) as listener:
         host, port = listener.getsockname()[:2]

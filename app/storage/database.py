@@ -27,8 +27,8 @@ CACHE_KIB = 16 * 1024
 """Pages each connection keeps in memory, whatever the size of the file."""
 
 
-class UnsupportedDatabase(Exception):
-    """The URL names a database this version cannot work with."""
+class UnusableDatabase(Exception):
+    """The URL names a database that this version cannot work with, or none that can be opened."""
 
 
 class RunnerAlreadyPresent(Exception):
@@ -63,13 +63,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, clock: Clock = system_clock) -> None:
-        self.url = sa.make_url(url)
-        if self.url.get_backend_name() != "sqlite" or not self.url.database:
-            raise UnsupportedDatabase(
-                "DATABASE_URL must name a SQLite file, such as sqlite:///jobs-gateway.db; "
-                f"this version has no support for {self.url.get_backend_name()!r} "
-                "or for a database in memory."
-            )
+        self.url = _sqlite_url(url)
         self._clock = clock
         self._listeners: list[CommitListener] = []
         self._writer = Writer()
@@ -160,6 +154,19 @@ class Database:
         return Session(engine, expire_on_commit=False, info=info)
 
 
+def _sqlite_url(text: str) -> sa.URL:
+    try:
+        url = sa.make_url(text)
+    except sa.exc.ArgumentError:
+        url = None
+    if url is None or url.get_backend_name() != "sqlite" or not url.database:
+        raise UnusableDatabase(
+            "DATABASE_URL must name a SQLite file, such as sqlite:///jobs-gateway.db. "
+            "This version works with no other database, and with none in memory."
+        )
+    return url
+
+
 def _sqlite_engine(url: sa.URL, *, begin: str, read_only: bool = False) -> sa.Engine:
     engine = create_engine(
         url,
@@ -173,6 +180,8 @@ def _sqlite_engine(url: sa.URL, *, begin: str, read_only: bool = False) -> sa.En
     def on_connect(connection: Any, _record: object) -> None:
         # The driver's own transactions begin late and deferred; `begin` below replaces them.
         connection.isolation_level = None
+        # SQLite's own knows no letters beyond ASCII, and what is compared case aside goes by it.
+        connection.create_function("lower", 1, _lower, deterministic=True)
         for pragma in (
             "journal_mode = WAL",
             "synchronous = NORMAL",
@@ -188,3 +197,7 @@ def _sqlite_engine(url: sa.URL, *, begin: str, read_only: bool = False) -> sa.En
     sa.event.listen(engine, "connect", on_connect)
     sa.event.listen(engine, "begin", on_begin)
     return engine
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
