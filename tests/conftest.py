@@ -2,12 +2,13 @@
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -15,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from app import main
 from app.main import Gateway, Settings, open_database
@@ -22,11 +24,53 @@ from app.storage.database import Database
 
 TAXONOMY = Path(__file__).parents[2] / "shared" / "data" / "taxonomy.jsonl"
 START_SECONDS = 30
+REPORTED = pytest.StashKey[list[str]]()
+STARTED: "list[subprocess.Popen[str]]" = []
+"""Every server process, so that none outlives a test that failed before it stopped its own."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How hard and how repeatably the fault tests try."""
+    parser.addoption("--kills", type=int, default=20, help="how often a server is killed")
+    parser.addoption("--seed", type=int, default=None, help="repeats the random of a fault test")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show what tests have reported, whether they passed or not."""
+    for line in config.stash.get(REPORTED, []):
+        terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish() -> None:
+    """End what failed tests have left running."""
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line to show when the run ends, passed or not."""
+    lines = request.config.stash.setdefault(REPORTED, [])
+    return lambda line: lines.append(f"{request.node.name}: {line}")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest, report: Callable[[str], None]) -> int:
+    """What the random of a test grows from: new in each run, told, and repeated by --seed."""
+    given: int | None = request.config.getoption("--seed")
+    seed = random.randrange(2**32) if given is None else given
+    report(f"--seed {seed}")
+    return seed
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """The event loop that the server runs on."""
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(scope="session")
@@ -85,6 +129,23 @@ async def idle_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """A gateway whose queue nobody runs: pending jobs stay pending."""
     async with gateway_of(settings.model_copy(update={"runner": False})) as running:
         yield running
+
+
+@contextmanager
+def reads_of(gateway: Gateway) -> Iterator[list[str]]:
+    """The SQL statements it reads with meanwhile, as they come."""
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement != "BEGIN":
+            statements.append(statement)
+
+    engine = gateway.database.read_engine
+    sa.event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", note)
 
 
 class GraphQLClient:
@@ -180,6 +241,7 @@ def start_server(database_url: str, *arguments: str) -> LiveServer:
         stdout=subprocess.PIPE,
         text=True,
     )
+    STARTED.append(process)
     lines: Queue[str | None] = Queue()
 
     def read() -> None:

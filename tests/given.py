@@ -1,21 +1,28 @@
 """What tests start from: hierarchies and jobs, made the way the product makes them."""
 
+import asyncio
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from itertools import count
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
-from app.domain.jobs import Duplication
+from app.domain.hierarchies import HierarchyState, place_of
+from app.domain.jobs import Duplication, JobType
+from app.queue.handlers import find_handlers
+from app.queue.worker import Worker
 from app.services import imports, jobs
 from app.services.imports import Attachment, Line, PlacedLine, Placement
 from app.services.jobs import Requester
+from app.storage import lanes
 from app.storage.database import Database
 from app.storage.scratch import Scratch
-from app.storage.tables import Job
+from app.storage.tables import Hierarchy, Job, Node
 
 STORE = "default"
+LEASE = timedelta(seconds=30)
 
 Tree = Mapping[str, Any]
 """Names of nodes, each with the tree below it; the order is that of the siblings."""
@@ -69,6 +76,52 @@ async def pending_duplication(
         Duplication(source_id, **asked),
     )
     return requested.job
+
+
+async def pending_job(database: Database, type: JobType, *, store: str = STORE) -> Job:
+    """A queued job of any type, also one that no API takes yet."""
+
+    def queued(session: Session) -> Job:
+        lane = lanes.lock(session, store)
+        return jobs.enqueue(session, lane, Requester(store, request_id="given"), type, items=0)
+
+    return await database.write(queued)
+
+
+async def claimed_job(database: Database, *, store: str = STORE) -> Job:
+    """The next job of the store, started by a worker that does nothing more."""
+    job = await database.write(jobs.claim, store, uuid4(), LEASE)
+    assert job is not None
+    return job
+
+
+async def ran_job(database: Database, *, store: str = STORE) -> UUID:
+    """The next job of the store, run to its end by a real worker."""
+    job = await claimed_job(database, store=store)
+    await Worker(database, find_handlers(), LEASE, asyncio.Event()).run(job)
+    return job.id
+
+
+async def edited(database: Database, id: UUID, **values: Any) -> None:
+    """An edit of a hierarchy or node as authoring makes it: the revision grows with it."""
+    place = place_of(id)
+
+    def edit(session: Session) -> None:
+        hierarchy = session.exec(select(Hierarchy).where(Hierarchy.id == place.hierarchy_id)).one()
+        hierarchy.revision += 1
+        row: Hierarchy | Node = hierarchy
+        if place.node_no:
+            row = session.get_one(Node, (hierarchy.pk, place.node_no))
+            row.touched = hierarchy.revision
+        for name, value in values.items():
+            setattr(row, name, value)
+
+    await database.write(edit)
+
+
+async def deleted(database: Database, hierarchy_id: UUID) -> None:
+    """The end of a hierarchy for everybody who reads."""
+    await edited(database, hierarchy_id, state=HierarchyState.DISCARDED)
 
 
 def wide_tree(nodes: int, children: int = 10) -> Tree:

@@ -218,7 +218,7 @@ async def test_attempts_count_only_while_nothing_is_finished_in_them(database: D
         claimed = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
         assert claimed is not None
         assert (claimed.id, claimed.attempts) == (job.id, 1)
-        await database.write(jobs.advance, claimed, LEASE, lambda: Step({}, 0, 1))
+        await database.write(jobs.advance, claimed, lambda: Step({}, 0, 1))
         await database.write(jobs.hand_back, claimed)
 
 
@@ -251,7 +251,7 @@ async def test_a_job_whose_lease_runs_out_is_taken_over_and_its_old_worker_write
     with pytest.raises(FenceLost):
         await database.write(jobs.heartbeat, first, LEASE)
     with pytest.raises(FenceLost):
-        await database.write(jobs.advance, first, LEASE, lambda: Step({"by": "zombie"}, 1, 1))
+        await database.write(jobs.advance, first, lambda: Step({"by": "zombie"}, 1, 1))
     with pytest.raises(FenceLost):
         await database.write(jobs.succeed, first, lambda: Result(0))
     with pytest.raises(FenceLost):

@@ -112,8 +112,7 @@ class Queue(RuleBasedStateMachine):
         lane = self.lanes[store]
         if lane.claim:
             # A worker whose lease ran out goes on as long as nobody else took the job.
-            assert not self.refused(jobs.advance, lane.claim, LEASE, lambda: Step({}, 1, 2))
-            lane.lease_until = self.now + LEASE
+            assert not self.refused(jobs.advance, lane.claim, lambda: Step({}, 1, 2))
 
     @rule(store=stores, succeeds=st.booleans())
     @precondition(lambda self: any(lane.claim for lane in self.lanes.values()))
@@ -161,7 +160,7 @@ class Queue(RuleBasedStateMachine):
             zombie = data.draw(st.sampled_from(lane.zombies))
             for write in (
                 (jobs.heartbeat, zombie, LEASE),
-                (jobs.advance, zombie, LEASE, lambda: Step({"zombie": True}, 9, 9)),
+                (jobs.advance, zombie, lambda: Step({"zombie": True}, 9, 9)),
                 (jobs.succeed, zombie, lambda: Result(9)),
                 (jobs.fail, zombie, "ZOMBIE", "Zombie.", lambda: None),
             ):
@@ -177,14 +176,14 @@ class Queue(RuleBasedStateMachine):
                 select(JobEvent).where(JobEvent.store == store).order_by(col(JobEvent.seq))
             ).all()
             pks = [job.pk for job in found if job.pk]
-            return list(found), list(events), lanes.outlooks(session, store, pks)
+            return list(found), list(events), lanes.standings(session, store, pks)
 
         for store, lane in self.lanes.items():
-            found, events, outlooks = self.runner.run(self.database.read(read, store))
+            found, events, standings = self.runner.run(self.database.read(read, store))
             assert {job.id: job.status for job in found} == lane.statuses
             assert [job.id for job in found] == list(lane.statuses)
             assert [event.seq for event in events] == list(range(1, lane.events + 1))
-            positions = {job.id: outlooks[job.pk].position for job in found if job.pk in outlooks}
+            positions = {job.id: standings[job.pk].position for job in found if job.pk in standings}
             assert positions == {id: place for place, id in enumerate(lane.pending(), 1)}
             assert not any((job.checkpoint or {}).get("zombie") for job in found)
             assert all(

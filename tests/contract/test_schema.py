@@ -1,0 +1,162 @@
+"""The schema that is served, the file that tells of it, and the contract it has to keep."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from graphql import (
+    DocumentNode,
+    GraphQLArgument,
+    GraphQLEnumType,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLInterfaceType,
+    GraphQLNamedType,
+    GraphQLObjectType,
+    GraphQLScalarType,
+    GraphQLSchema,
+    GraphQLUnionType,
+    InputObjectTypeDefinitionNode,
+    NamedTypeNode,
+    ObjectTypeDefinitionNode,
+    TypeDefinitionNode,
+    TypeNode,
+    build_ast_schema,
+    build_schema,
+    is_introspection_type,
+    is_specified_scalar_type,
+    parse,
+    print_ast,
+)
+from graphql.utilities import find_breaking_changes
+
+from app.api.schema import printed
+
+ROOT = Path(__file__).parents[2]
+CONTRACT = ROOT.parent / "shared" / "schema-contract.graphql"
+LATER_FROM, LATER_TO = "# Authoring", "type Query"
+"""Where the part of the contract begins that another issue brings, and where it ends."""
+
+
+@pytest.fixture(scope="module")
+def ours() -> GraphQLSchema:
+    """The schema as it is served."""
+    return build_schema(printed())
+
+
+@pytest.fixture(scope="module")
+def contract() -> GraphQLSchema:
+    """The contract without what another issue brings."""
+    if not CONTRACT.exists():
+        pytest.skip(f"needs the contract of the shared data: {CONTRACT} is not there")
+    text = CONTRACT.read_text(encoding="utf-8")
+    before, found, rest = text.partition(LATER_FROM)
+    later, found_too, after = rest.partition(LATER_TO)
+    assert found, f"the contract has no line {LATER_FROM!r} any more"
+    assert found_too, f"nothing follows {LATER_FROM!r} in the contract"
+    document = parse(before + LATER_TO + after)
+    return build_ast_schema(_without_fields_of(document, parse(f"# {later}")), assume_valid=True)
+
+
+def test_the_file_at_the_root_is_the_schema_that_is_served() -> None:
+    told = (ROOT / "schema.graphql").read_text(encoding="utf-8")
+    assert told == printed(), "run `jobs-gateway export-schema schema.graphql`"
+
+
+def test_the_schema_holds_all_of_the_contract(contract: GraphQLSchema, ours: GraphQLSchema) -> None:
+    promised = set(_facts(contract))
+    assert len(promised) > 300, "the contract was not read whole"
+    assert sorted(promised - set(_facts(ours))) == []
+
+
+def test_what_the_schema_adds_breaks_no_client_of_the_contract(
+    contract: GraphQLSchema, ours: GraphQLSchema
+) -> None:
+    breaking = find_breaking_changes(contract, ours)
+    assert [change.description for change in breaking] == []
+
+
+def test_every_public_element_is_described(ours: GraphQLSchema) -> None:
+    described = dict(_descriptions(ours))
+    assert len(described) > 200, "the schema was not read whole"
+    assert [name for name, text in described.items() if not (text or "").strip()] == []
+
+
+def _without_fields_of(document: DocumentNode, later: DocumentNode) -> DocumentNode:
+    """The document without the fields that take an input which comes later."""
+    inputs = {
+        definition.name.value
+        for definition in later.definitions
+        if isinstance(definition, InputObjectTypeDefinitionNode)
+    }
+    assert inputs, "nothing in the contract comes later"
+    kept = []
+    for definition in document.definitions:
+        if isinstance(definition, ObjectTypeDefinitionNode):
+            fields = tuple(
+                field
+                for field in definition.fields or ()
+                if not any(_named(argument.type) in inputs for argument in field.arguments or ())
+            )
+            definition = ObjectTypeDefinitionNode(
+                name=definition.name, interfaces=definition.interfaces, fields=fields
+            )
+        assert isinstance(definition, TypeDefinitionNode)
+        kept.append(definition)
+    return DocumentNode(definitions=tuple(kept))
+
+
+def _named(type_: TypeNode) -> str:
+    while not isinstance(type_, NamedTypeNode):
+        type_ = type_.type  # type: ignore[attr-defined]
+    return type_.name.value
+
+
+def _facts(schema: GraphQLSchema) -> Iterator[str]:
+    """All that a schema says to a program, one sentence each."""
+    for name, type_ in _public_types(schema):
+        yield f"{type(type_).__name__} {name}"
+        match type_:
+            case GraphQLScalarType(specified_by_url=url):
+                yield f"{name} is specified by {url}"
+            case GraphQLEnumType(values=values):
+                yield from (f"{name}.{value}" for value in values)
+            case GraphQLUnionType(types=members):
+                yield from (f"{name} may be {member}" for member in members)
+            case GraphQLInputObjectType(fields=fields):
+                yield f"{name} is {'one of' if type_.is_one_of else 'all of'} its fields"
+                yield from (f"{name}.{field}: {_asked(f)}" for field, f in fields.items())
+            case GraphQLObjectType() | GraphQLInterfaceType():
+                yield from (f"{name} is a {interface}" for interface in type_.interfaces)
+                for field, f in type_.fields.items():
+                    yield f"{name}.{field}: {f.type}"
+                    for argument, a in f.args.items():
+                        yield f"{name}.{field}({argument}: {_asked(a)})"
+
+
+def _asked(value: GraphQLArgument | GraphQLInputField) -> str:
+    told = value.ast_node and value.ast_node.default_value
+    return f"{value.type} = {print_ast(told)}" if told else str(value.type)
+
+
+def _descriptions(schema: GraphQLSchema) -> Iterator[tuple[str, str | None]]:
+    for name, type_ in _public_types(schema):
+        yield name, type_.description
+        match type_:
+            case GraphQLEnumType(values=values):
+                for value, v in values.items():
+                    yield f"{name}.{value}", v.description
+            case GraphQLInputObjectType(fields=fields):
+                for field, f in fields.items():
+                    yield f"{name}.{field}", f.description
+            case GraphQLObjectType() | GraphQLInterfaceType():
+                for field, f in type_.fields.items():
+                    yield f"{name}.{field}", f.description
+                    for argument, a in f.args.items():
+                        yield f"{name}.{field}({argument})", a.description
+
+
+def _public_types(schema: GraphQLSchema) -> Iterator[tuple[str, GraphQLNamedType]]:
+    for name, type_ in schema.type_map.items():
+        if not is_introspection_type(type_) and not is_specified_scalar_type(type_):
+            yield name, type_

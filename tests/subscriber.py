@@ -1,0 +1,131 @@
+"""A graphql-transport-ws client that reads only when a test asks it to."""
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Any, Self
+
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+PROTOCOL = Subprotocol("graphql-transport-ws")
+
+LOGGED = frozenset({"CREATED", "STARTED", "SUCCEEDED", "FAILED", "CANCELLED"})
+"""The types of the events that the log holds."""
+
+FIELDS = """
+cursor type at previousStatus
+job {
+  id status version queuePosition canCancel startedAt completedAt
+  progress { completed total }
+  duplication { name result { id } }
+  errors(first: 5) { nodes { code } }
+}
+"""
+JOB_UPDATES = f"""
+subscription($id: ID!, $after: String) {{ jobUpdates(id: $id, after: $after) {{ {FIELDS} }} }}
+"""
+JOB_EVENTS = f"""
+subscription($filter: JobFilter, $after: String) {{
+  jobEvents(filter: $filter, after: $after) {{ {FIELDS} }}
+}}
+"""
+
+Event = dict[str, Any]
+
+
+class Refused(Exception):
+    """The server answered a subscription with an `error` message."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"])
+        self.code: str = error["extensions"]["code"]
+        self.argument: list[str] = error["extensions"].get("argument", [])
+
+
+class Subscriber:
+    """One socket, and the messages of its operations as far as they were read."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self._ids = map(str, count(1))
+        self._unread: dict[str, deque[dict[str, Any]]] = {}
+
+    async def send(self, **message: Any) -> None:
+        """Send a message."""
+        await self.socket.send(orjson.dumps(message).decode())
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message of the socket."""
+        message: dict[str, Any] = orjson.loads(await self.socket.recv())
+        return message
+
+    async def subscribe(self, query: str, **variables: Any) -> "Subscription":
+        """Begin a subscription."""
+        id = next(self._ids)
+        self._unread[id] = deque()
+        await self.send(id=id, type="subscribe", payload={"query": query, "variables": variables})
+        return Subscription(self, id)
+
+    async def next_of(self, id: str) -> dict[str, Any]:
+        """The next message of an operation; those of others that come before it are kept."""
+        while not self._unread[id]:
+            message = await self.receive()
+            self._unread[message["id"]].append(message)
+        return self._unread[id].popleft()
+
+
+class Subscription:
+    """One operation of a socket: iterate over it for its events. Raises Refused."""
+
+    def __init__(self, subscriber: Subscriber, id: str) -> None:
+        self._subscriber = subscriber
+        self._id = id
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        message = await self._subscriber.next_of(self._id)
+        match message["type"]:
+            case "next":
+                assert "errors" not in message["payload"], message["payload"]
+                (event,) = message["payload"]["data"].values()
+                told: Event = event
+                return told
+            case "error":
+                raise Refused(message["payload"][0])
+            case "complete":
+                raise StopAsyncIteration
+        raise AssertionError(message)
+
+    async def take(self, number: int) -> list[Event]:
+        """The next so many events."""
+        return [await anext(self) for _ in range(number)]
+
+    async def rest(self) -> list[Event]:
+        """All events up to the end of the subscription."""
+        return [event async for event in self]
+
+    async def stop(self) -> None:
+        """End the subscription from this side."""
+        await self._subscriber.send(id=self._id, type="complete")
+
+
+@asynccontextmanager
+async def subscriber(url: str, **options: Any) -> AsyncIterator[Subscriber]:
+    """A socket of the gateway at that URL, acknowledged."""
+    async with connect(
+        url.replace("http", "ws", 1) + "/graphql",
+        subprotocols=[PROTOCOL],
+        compression=None,
+        max_size=None,
+        **options,
+    ) as socket:
+        connected = Subscriber(socket)
+        await connected.send(type="connection_init")
+        acknowledged = await connected.receive()
+        assert acknowledged["type"] == "connection_ack"
+        yield connected
