@@ -9,6 +9,13 @@ from sqlmodel import Session, SQLModel
 from app.storage.pages import Key
 from app.storage.tables import Node, NodeProduct, ProductNode
 
+NARROW = 6
+"""Associations a chunk for each node a chunk: as long as writing one node with its indexes takes.
+
+Chunks of one length are the fewest transactions for the longest wait they cause: with 5,000 rows
+of either a chunk, a copy of 100k nodes and 1M associations took 1.4 times as long.
+"""
+
 
 def nodes(
     session: Session, source_pk: int, copy_pk: int, after: Key | None, rows: int, at: datetime
@@ -23,15 +30,15 @@ def nodes(
 def associations(
     session: Session, source_pk: int, copy_pk: int, after: Key | None, rows: int
 ) -> tuple[int, Key | None]:
-    """`nodes`, for the products of each node and their curation."""
-    return _chunk(session, NodeProduct, source_pk, copy_pk, after, rows)
+    """`nodes`, for the products of each node and their curation; up to `rows * NARROW` of them."""
+    return _chunk(session, NodeProduct, source_pk, copy_pk, after, rows * NARROW)
 
 
 def reverse_associations(
     session: Session, source_pk: int, copy_pk: int, after: Key | None, rows: int
 ) -> tuple[int, Key | None]:
-    """`nodes`, for the nodes of each product."""
-    return _chunk(session, ProductNode, source_pk, copy_pk, after, rows)
+    """`associations`, for the nodes of each product."""
+    return _chunk(session, ProductNode, source_pk, copy_pk, after, rows * NARROW)
 
 
 def _chunk(
@@ -45,28 +52,29 @@ def _chunk(
 ) -> tuple[int, Key | None]:
     mapper = sa.inspect(table)
     owner, *key = mapper.primary_key
-    place = sa.tuple_(*key)
-    part = [owner == source_pk]
-    if after is not None:
-        part.append(place > sa.tuple_(*after))
-    last = session.execute(
-        sa.select(*key).where(*part).order_by(*key).limit(1).offset(rows - 1)
-    ).first()
-    if last is not None:
-        part.append(place <= sa.tuple_(*last))
     values = {owner.name: copy_pk, **replaced}
-    columns = list(mapper.columns)
-    rows_there = (
+    there = (
         sa.select(
             *(
                 sa.literal(values[column.name], column.type) if column.name in values else column
-                for column in columns
+                for column in mapper.columns
             )
         )
-        .where(*part)
+        .where(owner == source_pk)
         .order_by(*key)
+        .limit(rows)
     )
-    written = session.exec(
-        sa.insert(table).from_select([column.name for column in columns], rows_there)
-    )
-    return written.rowcount, None if last is None else tuple(last)
+    if after is not None:
+        there = there.where(sa.tuple_(*key) > sa.tuple_(*after))
+    names = [column.name for column in mapper.columns]
+    written = session.exec(sa.insert(table).from_select(names, there)).rowcount
+    if written < rows:
+        return written, None
+    # The copy's own last key: to look ahead for it in the source would read each chunk twice.
+    last = session.execute(
+        sa.select(*key)
+        .where(owner == copy_pk)
+        .order_by(*(column.desc() for column in key))
+        .limit(1)
+    ).one()
+    return written, tuple(last)
