@@ -5,7 +5,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -65,7 +65,10 @@ def text(value: Any) -> str:
 
 def instant(value: Any) -> datetime:
     """A part of a cursor that is an instant."""
-    return datetime.fromisoformat(text(value))
+    read = datetime.fromisoformat(text(value))
+    if read.tzinfo != UTC:
+        raise ValueError
+    return read
 
 
 def uuid(value: Any) -> UUID:

@@ -165,17 +165,17 @@ class Job(Node):
         lambda job: job.status is JobStatus.PENDING, "Whether cancelJob would work: PENDING."
     )
     queue_position: int | None = relation(
-        lanes.outlooks,
+        lanes.standings,
         _if_pending,
         "1 = next to start; null unless PENDING.",
-        lambda outlook: outlook.position,
+        lambda standing: standing.position,
     )
     estimated_start_at: datetime | None = relation(
-        lanes.outlooks,
+        lanes.standings,
         _if_pending,
         "When it should start, by the pace of the store's latest jobs; null unless PENDING, and "
         "while nothing has shown the pace yet.",
-        lambda outlook: outlook.start_at,
+        lambda standing: standing.start_at,
     )
     progress: JobProgress | None = expression(
         _progress, "How far it has come; null until it has started."
@@ -188,7 +188,8 @@ class Job(Node):
         _ERRORS,
         jobs.errors,
         jobs.error_counts,
-        lambda job: (job.pk, job.version),
+        # Only a failed job has errors, and most jobs that are watched have not failed.
+        lambda job: (job.pk, job.version) if job.status is JobStatus.FAILED else None,
         "Why it failed, the first one first.",
     )
 
@@ -237,7 +238,7 @@ class JobQueue:
         """The queue, and the log's end at the same moment."""
         return cls(
             pending=queue.pending,
-            running=queue.running,  # type: ignore[arg-type]  # resolved from the row
+            running=queue.outlook.running,  # type: ignore[arg-type]  # resolved from the row
             oldest_pending_at=queue.oldest_pending_at,
             cursor=EVENTS.encode((seq,)),
         )

@@ -38,7 +38,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Pages:
-    """A page of the list that a key of the row has, and the length of that list."""
+    """A page of the list that a key of the row has, and that list's length. No key, no list."""
 
     cursors: Cursors
     pages: Batch[Any, Page[Any]]
@@ -85,7 +85,7 @@ def connection(
     key: Callable[[Any], Any],
     description: str,
 ) -> Any:
-    """A field that is a page of the list its row has."""
+    """A field that is a page of the list its row has; without a key, of an empty one."""
 
     def resolve(
         root: Any,
@@ -99,10 +99,10 @@ def connection(
         loaders = current.get()
 
         async def read_page() -> Page[Any]:
-            return await loaders.load(pages, by, window) or Page()
+            return (by and await loaders.load(pages, by, window)) or Page()
 
         async def read_count() -> int:
-            return await loaders.load(counts, by) or 0
+            return (by and await loaders.load(counts, by)) or 0
 
         return Slice(cursors, read_page, read_count)
 

@@ -19,9 +19,9 @@ def _serialize(instant: datetime) -> str:
 def _parse(text: object) -> datetime:
     try:
         instant = datetime.fromisoformat(str(text))
-    except ValueError:
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise GraphQLError(f"{text!r} is not an RFC 3339 instant.") from None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 DATE_TIME = strawberry.scalar(

@@ -16,7 +16,11 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from strawberry.asgi import GraphQL
+from strawberry.http.exceptions import WebSocketDisconnected
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
+    BaseGraphQLTransportWSHandler,
+)
 
 from app.api.context import Context
 from app.api.playground import playground_files, playground_page
@@ -33,8 +37,19 @@ INIT_SECONDS = 10
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
+class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
+    """One socket's operations."""
+
+    async def handle_task_exception(self, error: Exception) -> None:
+        """Log what broke an operation; a client that went away while it was told is no fault."""
+        if not isinstance(error, WebSocketDisconnected):
+            await super().handle_task_exception(error)
+
+
 class GraphQLEndpoint(GraphQL[Context, None]):
     """GraphQL over HTTP and graphql-transport-ws, and the playground for a browser's GET."""
+
+    graphql_transport_ws_handler_class = SocketHandler
 
     def __init__(self, database: Database, feed: Feed, store: str) -> None:
         super().__init__(
@@ -56,6 +71,11 @@ class GraphQLEndpoint(GraphQL[Context, None]):
     async def render_graphql_ide(self, request: Request) -> Response:
         """The playground."""
         return playground_page()
+
+    def decode_json(self, data: str | bytes) -> object:
+        """As orjson reads it, which takes nothing that could not be stored and shown again, such
+        as half a surrogate pair."""
+        return orjson.loads(data)
 
     def encode_json(self, data: object) -> str:
         """As orjson writes it, which is several times faster than the default."""

@@ -1,5 +1,6 @@
 """Everything that can be followed."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
@@ -37,10 +38,12 @@ async def _told(
     try:
         async for happening in happenings:
             loaders = Loaders(context.database, context.store)
-            if happening.outlook and happening.job.pk:
-                loaders.prime(lanes.outlooks, happening.job.pk, happening.outlook)
+            if happening.standing and happening.job.pk:
+                loaders.prime(lanes.standings, happening.job.pk, happening.standing)
             current.set(loaders)
             yield happening
+            # Sending waits for nothing until a buffer is full: a long replay would hold the loop.
+            await asyncio.sleep(0)
     finally:
         await happenings.aclose()
 

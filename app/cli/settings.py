@@ -15,6 +15,8 @@ def read_settings(**flags: Any) -> Settings:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         for mistake in error.errors(include_url=False):
-            place = ".".join(map(str, mistake["loc"]))
-            print(f"{place}: {mistake['msg']} (it is {mistake['input']!r})", file=sys.stderr)
+            # Flags were checked by the command, so what is wrong here came from the environment.
+            (setting,) = map(str, mistake["loc"])
+            name = setting if setting.isupper() else f"JOBS_GATEWAY_{setting.upper()}"
+            print(f"{name}: {mistake['msg']} (it is {mistake['input']!r})", file=sys.stderr)
         raise typer.Exit(2) from None

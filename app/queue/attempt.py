@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Concatenate, ParamSpec
 
 from sqlmodel import Session
@@ -26,13 +25,10 @@ class Attempt:
     bulk work: it waits for whatever is urgent, and should take no longer than urgent work may wait.
     """
 
-    def __init__(
-        self, database: Database, job: Job, lease: timedelta, stopping: asyncio.Event
-    ) -> None:
+    def __init__(self, database: Database, job: Job, stopping: asyncio.Event) -> None:
         self.job = job
         """The job as of its last step."""
         self._database = database
-        self._lease = lease
         self._stopping = stopping
 
     async def step(
@@ -47,7 +43,7 @@ class Attempt:
 
         def transaction(session: Session) -> Job:
             step = lambda: work(session, self.job, *args, **kwargs)  # noqa: E731
-            return jobs.advance(session, self.job, self._lease, step)
+            return jobs.advance(session, self.job, step)
 
         self.job = await self._database.write_bulk(transaction)
 

@@ -45,9 +45,10 @@ class Dispatcher:
         self._sweeper = Sweeper(database)
         self._lanes: dict[str, asyncio.Task[None]] = {}
 
-    def wake(self, _stores: Collection[str] = ()) -> None:
-        """There may be work."""
-        self._woken.set()
+    def wake(self, stores: Collection[str]) -> None:
+        """There may be work in these stores. A lane that runs will look by itself."""
+        if not self._lanes.keys() >= set(stores):
+            self._woken.set()
 
     def stop(self) -> None:
         """Claim nothing more; each running job ends its step and is handed back."""

@@ -50,7 +50,7 @@ class Worker:
 
     async def run(self, job: Job) -> Outcome:
         """Run a claimed job as far as it goes."""
-        attempt = Attempt(self._database, job, self._lease, self._stopping)
+        attempt = Attempt(self._database, job, self._stopping)
         heart = asyncio.create_task(self._beat(job))
         try:
             return await self._try(attempt)

@@ -82,7 +82,10 @@ class Copy:
 
 def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
     """Make the hidden hierarchy that the copy fills. Raises NotFound when the source is gone."""
-    source = _source(session, job)
+    assert job.source_id is not None
+    source = hierarchies.by_id(session, job.store, job.source_id)
+    if source is None:
+        raise NotFound("hierarchy", str(job.source_id), ("hierarchyId",))
     at = now(session)
     copy = Hierarchy(
         id=new_hierarchy_id(),
@@ -111,7 +114,7 @@ def advance(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
 
     Raises NotFound when the source is gone.
     """
-    if _source(session, job).revision != copy.revision:
+    if _revision(session, job) != copy.revision:
         hierarchies.discard(session, copy.copy_pk)
         return begin(session, job, copy.restarts + 1)
     return _next_chunk(session, job, copy, rows)
@@ -122,7 +125,7 @@ def publish(session: Session, job: Job, copy: Copy) -> Result:
 
     Raises SourceEdited when it is no longer a picture of the source, NotFound when that is gone.
     """
-    if _source(session, job).revision != copy.revision:
+    if _revision(session, job) != copy.revision:
         raise SourceEdited(str(job.source_id))
     hierarchy = session.get_one(Hierarchy, copy.copy_pk)
     hierarchy.state = HierarchyState.READY
@@ -149,12 +152,13 @@ def abandon(session: Session, copy: Copy) -> None:
     hierarchies.discard(session, copy.copy_pk)
 
 
-def _source(session: Session, job: Job) -> Hierarchy:
+def _revision(session: Session, job: Job) -> int:
+    """The revision the source has now: all of it that a chunk needs."""
     assert job.source_id is not None
-    source = hierarchies.by_id(session, job.store, job.source_id)
-    if source is None:
+    revision = hierarchies.revision(session, job.store, job.source_id)
+    if revision is None:
         raise NotFound("hierarchy", str(job.source_id), ("hierarchyId",))
-    return source
+    return revision
 
 
 def _next_chunk(session: Session, job: Job, copy: Copy, rows: int) -> Copy:

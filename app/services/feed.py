@@ -23,7 +23,7 @@ from app.domain.jobs import JobStatus
 from app.storage import events, jobs, lanes
 from app.storage.database import Database
 from app.storage.jobs import JobFilter
-from app.storage.lanes import Outlook
+from app.storage.lanes import Standing
 from app.storage.tables import Job, JobEvent
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Happening:
     at: datetime
     job: Job
     previous_status: JobStatus | None = None
-    outlook: Outlook | None = None
+    standing: Standing | None = None
     """Where the job stood in the queue, if the event is of the past and the job was pending."""
 
 
@@ -187,12 +187,10 @@ class Feed:
             tail.reader.cancel()
 
     async def _read(self, store: str, tail: _Tail) -> None:
-        loop = asyncio.get_running_loop()
-        told_at = loop.time() - self._progress_every
         while True:
             tail.woken.clear()
             try:
-                stretch, running = await self._database.read(_news, store, tail.head)
+                stretch, started = await self._database.read(_news, store, tail.head)
             except Exception:
                 log.exception("reading the events of store %s broke; it is tried again", store)
                 await asyncio.sleep(self._poll)
@@ -200,21 +198,17 @@ class Feed:
             tail.recent.extend(map(_happening, stretch.events))
             tail.head = stretch.reaches
             news = bool(stretch.events)
-            if running and not tail.has_told(running):
-                wait = told_at + self._progress_every - loop.time()
-                if wait > 0:
-                    loop.call_later(wait, tail.woken.set)
-                else:
-                    told_at = loop.time()
-                    tail.progress = Happening(
-                        tail.head, JobEventType.PROGRESS, running.updated_at, running
-                    )
-                    news = True
+            if started and started.total_items is not None and not tail.has_told(started):
+                tail.progress = Happening(
+                    tail.head, JobEventType.PROGRESS, started.updated_at, started
+                )
+                news = True
             if news:
                 tail.tell()
             if len(stretch.events) < READ_EVENTS:
+                # Steps wake nobody: they come too often. A job that runs is looked at instead.
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._poll):
+                    async with asyncio.timeout(self._progress_every if started else self._poll):
                         await tail.woken.wait()
 
 
@@ -225,7 +219,7 @@ def _happening(event: JobEvent) -> Happening:
         event.at,
         events.job_of(event),
         event.previous_status,
-        events.outlook_of(event),
+        events.standing_of(event),
     )
 
 
@@ -244,7 +238,6 @@ def _head(session: Session, store: str, after: int | None) -> int:
 
 
 def _news(session: Session, store: str, seq: int) -> tuple[events.Stretch, Job | None]:
-    """What was logged past `seq`, and the running job if it has progress and nothing is past it."""
+    """What was logged past `seq`, and the started job if nothing more is past it."""
     stretch = events.after(session, store, seq, READ_EVENTS)
-    running = jobs.started(session, store) if len(stretch.events) < READ_EVENTS else None
-    return stretch, running if running and running.total_items is not None else None
+    return stretch, jobs.started(session, store) if len(stretch.events) < READ_EVENTS else None

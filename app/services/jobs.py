@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -27,9 +28,9 @@ from app.domain.jobs import (
     checked_idempotency_key,
 )
 from app.storage import events, hierarchies, jobs, lanes
-from app.storage.database import announce, now
-from app.storage.lanes import Outlook
-from app.storage.tables import Job
+from app.storage.database import now
+from app.storage.lanes import Standing
+from app.storage.tables import Job, Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,12 @@ def request_duplication(
     """
     if idempotency_key is not None:
         checked_idempotency_key(idempotency_key, "idempotencyKey")
-    at = now(session)
     lane = lanes.lock(session, requester.store)
     digest = sha256(orjson.dumps(duplication)).hexdigest()
     if idempotency_key is not None:
-        known = jobs.by_key(session, requester.store, idempotency_key, at - IDEMPOTENCY_WINDOW)
+        known = jobs.by_key(
+            session, requester.store, idempotency_key, now(session) - IDEMPOTENCY_WINDOW
+        )
         if known:
             job, known_digest = known
             if known_digest != digest:
@@ -94,35 +96,52 @@ def request_duplication(
     if source is None:
         raise NotFound("hierarchy", str(duplication.source_id), ("hierarchyId",))
 
-    lane.job_seq += 1
-    # A clock set back must not let a later job look earlier than the one before it.
-    created_at = max(at, lane.last_created_at or at)
-    lane.last_created_at = created_at
-    job = Job(
-        store=requester.store,
-        job_seq=lane.job_seq,
-        type=JobType.HIERARCHY_DUPLICATE,
-        created_at=created_at,
-        updated_at=created_at,
-        request_id=requester.request_id,
-        requested_by=requester.subject,
+    job = enqueue(
+        session,
+        lane,
+        requester,
+        JobType.HIERARCHY_DUPLICATE,
+        items=source.node_count + (source.association_count if duplication.include_products else 0),
         source_id=duplication.source_id,
         name=duplication.name,
         description=duplication.description,
         include_products=duplication.include_products,
-        items=source.node_count + (source.association_count if duplication.include_products else 0),
+    )
+    if idempotency_key is not None:
+        jobs.keep_key(session, job, idempotency_key, digest)
+    return Requested(job, replayed=False)
+
+
+def enqueue(
+    session: Session, lane: Lane, requester: Requester, type: JobType, items: int, **facts: Any
+) -> Job:
+    """Put a pending job of any type behind all others of its store, whose lane is locked.
+
+    `items` is how much work it looks like; `facts` are columns of the job.
+    """
+    at = now(session)
+    # A clock set back must not let a later job look earlier than the one before it.
+    at = max(at, lane.last_created_at or at)
+    lane.last_created_at = at
+    lane.job_seq += 1
+    job = Job(
+        store=requester.store,
+        job_seq=lane.job_seq,
+        type=type,
+        created_at=at,
+        updated_at=at,
+        request_id=requester.request_id,
+        requested_by=requester.subject,
+        items=items,
+        **facts,
     )
     session.add(job)
     session.flush()
-    if idempotency_key is not None:
-        jobs.keep_key(session, job, idempotency_key, digest)
-    queue = lanes.queue(session, requester.store)
-    outlook = Outlook(
-        queue.pending,
-        queue.start_behind(created_at, queue.pending - 1, queue.pending_items - job.items),
-    )
-    events.append(session, lane, job, None, created_at, outlook)
-    return Requested(job, replayed=False)
+    start_at = lanes.outlook(session, lane).start_behind(at, lane.pending, lane.pending_items)
+    lane.pending += 1
+    lane.pending_items += items
+    events.append(session, lane, job, None, at, Standing(lane.pending, start_at))
+    return job
 
 
 def cancel(session: Session, store: str, job_id: UUID) -> Job:
@@ -131,13 +150,14 @@ def cancel(session: Session, store: str, job_id: UUID) -> Job:
     job = jobs.by_id(session, store, job_id)
     if job is None:
         raise NotFound("job", str(job_id), ("jobId",))
-    at = now(session)
-    pending = job.status is JobStatus.PENDING
-    if not pending or not jobs.change(session, job, status=JobStatus.CANCELLED, updated_at=at):
+    if job.status is not JobStatus.PENDING:
         raise JobNotCancellable(job.id, job.status, ("jobId",))
-    job = jobs.by_pk(session, _pk(job))
-    events.append(session, lane, job, JobStatus.PENDING, at)
-    return job
+    at = now(session)
+    cancelled = _changed_in_lane(session, job, status=JobStatus.CANCELLED, updated_at=at)
+    lane.pending -= 1
+    lane.pending_items -= cancelled.items
+    events.append(session, lane, cancelled, JobStatus.PENDING, at)
+    return cancelled
 
 
 def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job | None:
@@ -157,7 +177,7 @@ def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job |
     lane.epoch += 1
     lane.holder = holder
     lane.lease_until = at + lease
-    claimed = jobs.change(
+    claimed = _changed_in_lane(
         session,
         job,
         status=JobStatus.STARTED,
@@ -166,11 +186,11 @@ def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job |
         attempts=job.attempts + 1,
         epoch=lane.epoch,
     )
-    assert claimed, "the lane's lock keeps others from changing its jobs"
-    job = jobs.by_pk(session, _pk(job))
     if started is None:
-        events.append(session, lane, job, JobStatus.PENDING, at)
-    return job
+        lane.pending -= 1
+        lane.pending_items -= claimed.items
+        events.append(session, lane, claimed, JobStatus.PENDING, at)
+    return claimed
 
 
 def heartbeat(session: Session, claimed: Job, lease: timedelta) -> None:
@@ -179,14 +199,13 @@ def heartbeat(session: Session, claimed: Job, lease: timedelta) -> None:
         raise FenceLost(claimed.id)
 
 
-def advance(session: Session, claimed: Job, lease: timedelta, step: Callable[[], Step]) -> Job:
+def advance(session: Session, claimed: Job, step: Callable[[], Step]) -> Job:
     """Do a step of the job's work and note how far it came, in one transaction.
 
-    Raises FenceLost, before and instead of the step, when the claim is gone.
+    Raises FenceLost when the claim is gone, and what the step has written is undone.
     """
-    heartbeat(session, claimed, lease)
     done = step()
-    if not jobs.change(
+    return _changed_by_worker(
         session,
         claimed,
         checkpoint=done.checkpoint,
@@ -194,10 +213,7 @@ def advance(session: Session, claimed: Job, lease: timedelta, step: Callable[[],
         total_items=done.total,
         attempts=0,
         updated_at=now(session),
-    ):
-        raise FenceLost(claimed.id)
-    announce(session, claimed.store)
-    return jobs.by_pk(session, _pk(claimed))
+    )
 
 
 def succeed(session: Session, claimed: Job, finish: Callable[[], Result]) -> Job:
@@ -250,9 +266,9 @@ def _end(
         raise FenceLost(claimed.id)
     values = last_step()
     at = now(session)
-    if not jobs.change(session, claimed, status=status, completed_at=at, updated_at=at, **values):
-        raise FenceLost(claimed.id)
-    job = jobs.by_pk(session, _pk(claimed))
+    job = _changed_by_worker(
+        session, claimed, status=status, completed_at=at, updated_at=at, **values
+    )
     lane.holder = None
     lane.lease_until = None
     if status is JobStatus.SUCCESS and job.started_at and job.items:
@@ -263,6 +279,14 @@ def _end(
     return job
 
 
-def _pk(job: Job) -> int:
-    assert job.pk is not None
-    return job.pk
+def _changed_by_worker(session: Session, claimed: Job, **values: Any) -> Job:
+    changed = jobs.change(session, claimed, **values)
+    if changed is None:
+        raise FenceLost(claimed.id)
+    return changed
+
+
+def _changed_in_lane(session: Session, job: Job, **values: Any) -> Job:
+    changed = jobs.change(session, job, **values)
+    assert changed, "the lane's lock keeps others from changing its jobs"
+    return changed

@@ -10,7 +10,7 @@ from app.domain.events import event_of
 from app.domain.jobs import JobStatus
 from app.storage import lanes
 from app.storage.database import announce
-from app.storage.lanes import Outlook
+from app.storage.lanes import Standing
 from app.storage.tables import Job, JobEvent, Lane
 
 
@@ -20,17 +20,17 @@ def append(
     job: Job,
     previous: JobStatus | None,
     at: datetime,
-    outlook: Outlook | None = None,
+    standing: Standing | None = None,
 ) -> None:
     """Log that `job` has come to its status, in the transaction that brought it there.
 
     The lane is locked by the caller, so numbers are taken in the order of commits. The snapshot
-    is the whole job, with its outlook while it was pending.
+    is the whole job, with its standing while it was pending.
     """
     lane.event_seq += 1
     snapshot = job.model_dump(mode="json", exclude={"checkpoint"})
-    if outlook:
-        snapshot["outlook"] = [outlook.position, outlook.start_at]
+    if standing:
+        snapshot["standing"] = [standing.position, standing.start_at]
     assert job.pk is not None
     session.add(
         JobEvent(
@@ -69,9 +69,9 @@ def job_of(event: JobEvent) -> Job:
     return Job.model_validate({**event.snapshot, "checkpoint": None})
 
 
-def outlook_of(event: JobEvent) -> Outlook | None:
+def standing_of(event: JobEvent) -> Standing | None:
     """Where the job stood in the queue at the event, while it was pending."""
-    if "outlook" not in event.snapshot:
+    if "standing" not in event.snapshot:
         return None
-    position, start_at = event.snapshot["outlook"]
-    return Outlook(position, datetime.fromisoformat(start_at) if start_at else None)
+    position, start_at = event.snapshot["standing"]
+    return Standing(position, datetime.fromisoformat(start_at) if start_at else None)

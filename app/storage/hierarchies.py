@@ -48,6 +48,13 @@ def by_id(session: Session, store: str, id: UUID) -> Hierarchy | None:
     return by_ids(session, store, [id]).get(id)
 
 
+def revision(session: Session, store: str, id: UUID) -> int | None:
+    """The revision of the visible hierarchy of that id."""
+    return session.exec(
+        select(Hierarchy.revision).where(visible(store), Hierarchy.id == id)
+    ).first()
+
+
 def listing(
     session: Session, store: str, filter: HierarchyFilter, window: Window
 ) -> Page[Hierarchy]:

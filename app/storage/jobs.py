@@ -47,13 +47,6 @@ def by_id(session: Session, store: str, id: UUID) -> Job | None:
     return by_ids(session, store, [id]).get(id)
 
 
-def by_pk(session: Session, pk: int) -> Job:
-    """The job of that key, read anew."""
-    return session.exec(
-        select(Job).where(Job.pk == pk).execution_options(populate_existing=True)
-    ).one()
-
-
 def listing(
     session: Session, store: str, filter: JobFilter, ascending: bool, window: Window
 ) -> Page[Job]:
@@ -108,18 +101,18 @@ def started(session: Session, store: str) -> Job | None:
     ).first()
 
 
-def change(session: Session, job: Job, **values: Any) -> bool:
+def change(session: Session, job: Job, **values: Any) -> Job | None:
     """Write `values`, and a version more, if the job still has the status and epoch `job` has.
 
-    Judged by the rows it changed, so that of two who try, one does.
+    Returns the job as it then is, or None when it no longer had them: of two who try, one does.
     """
-    changed = session.exec(
+    return session.exec(
         sa.update(Job)
         .where(col(Job.pk) == job.pk, col(Job.status) == job.status, col(Job.epoch) == job.epoch)
         .values(version=Job.version + 1, **values)
-        .execution_options(synchronize_session=False)
-    )
-    return changed.rowcount == 1
+        .returning(Job)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    ).scalar_one_or_none()
 
 
 def add_error(session: Session, job: Job, code: str, message: str, at: datetime) -> None:

@@ -13,12 +13,9 @@ from app.storage.tables import Job, Lane
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
-    """A store's queue as it stands."""
+class Outlook:
+    """What is known of how long things take in a store: the job that runs, and the pace so far."""
 
-    pending: int
-    pending_items: int
-    oldest_pending_at: datetime | None
     running: Job | None
     pace: Pace
 
@@ -44,7 +41,16 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Queue:
+    """A store's queue as it stands."""
+
+    pending: int
+    oldest_pending_at: datetime | None
+    outlook: Outlook
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
     """Where a pending job stands (1 = next) and when it should start."""
 
     position: int
@@ -96,24 +102,29 @@ def end_all_leases(session: Session) -> None:
     )
 
 
+def outlook(session: Session, lane: Lane) -> Outlook:
+    """What is known of how long things take in the lane's store."""
+    running = session.exec(
+        select(Job).where(Job.store == lane.store, Job.status == JobStatus.STARTED)
+    ).first()
+    return Outlook(running, Pace(lane.pace_seconds, lane.pace_items))
+
+
 def queue(session: Session, store: str) -> Queue:
     """The store's queue as it stands."""
-    pending, items, oldest = session.exec(
-        select(
-            sa.func.count(),
-            sa.func.coalesce(sa.func.sum(Job.items), 0),
-            sa.func.min(Job.created_at, type_=Job.__table__.c.created_at.type),  # type: ignore[attr-defined]
-        ).where(Job.store == store, Job.status == JobStatus.PENDING)
-    ).one()
-    running = session.exec(
-        select(Job).where(Job.store == store, Job.status == JobStatus.STARTED)
+    lane = session.get(Lane, store)
+    if lane is None:
+        return Queue(0, None, Outlook(None, Pace()))
+    oldest = session.exec(
+        select(Job.created_at)
+        .where(Job.store == store, Job.status == JobStatus.PENDING)
+        .order_by(col(Job.job_seq))
+        .limit(1)
     ).first()
-    lane = session.exec(select(Lane).where(Lane.store == store)).first()
-    pace = Pace(lane.pace_seconds, lane.pace_items) if lane else Pace()
-    return Queue(pending, int(items), oldest, running, pace)
+    return Queue(lane.pending, oldest, outlook(session, lane))
 
 
-def outlooks(session: Session, store: str, job_pks: Collection[int]) -> dict[int, Outlook]:
+def standings(session: Session, store: str, job_pks: Collection[int]) -> dict[int, Standing]:
     """Where each of these jobs stands in the store's queue; those not pending are left out."""
     pending = (
         select(
@@ -126,11 +137,11 @@ def outlooks(session: Session, store: str, job_pks: Collection[int]) -> dict[int
         .subquery()
     )
     found = session.execute(sa.select(pending).where(pending.c.pk.in_(job_pks))).all()
-    if not found:
+    lane = session.get(Lane, store)
+    if lane is None:
         return {}
-    standing = queue(session, store)
-    at = now(session)
+    known, at = outlook(session, lane), now(session)
     return {
-        pk: Outlook(position, standing.start_behind(at, position - 1, int(to_here) - items))
+        pk: Standing(position, known.start_behind(at, position - 1, int(to_here) - items))
         for pk, position, to_here, items in found
     }

@@ -142,6 +142,10 @@ class Lane(SQLModel, table=True):
     event_seq: int = Field(default=0, sa_type=sa.BigInteger)
     """The number of the event logged last; gap-free and in commit order."""
     last_created_at: datetime | None = Field(default=None, sa_type=Instant)
+    pending: int = Field(default=0, sa_type=sa.BigInteger)
+    """Pending jobs, and below the items of all of them: asking for a job costs the same however
+    many wait."""
+    pending_items: int = Field(default=0, sa_type=sa.BigInteger)
     pace_seconds: float = 0.0
     pace_items: float = 0.0
 

@@ -113,6 +113,8 @@ def upgrade() -> None:
         sa.Column("job_seq", sa.BigInteger(), nullable=False),
         sa.Column("event_seq", sa.BigInteger(), nullable=False),
         sa.Column("last_created_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("pending", sa.BigInteger(), nullable=False),
+        sa.Column("pending_items", sa.BigInteger(), nullable=False),
         sa.Column("pace_seconds", sa.Float(), nullable=False),
         sa.Column("pace_items", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("store", name=op.f("pk_lane")),

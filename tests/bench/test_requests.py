@@ -1,0 +1,115 @@
+"""How many requests a server answers in a second, and how fast."""
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.main import Settings, open_database
+from tests import given
+from tests.bench.load import CLIENT, load
+from tests.bench.table import Figures
+from tests.conftest import LiveServer, start_server
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
+
+SECONDS = 5
+CONNECTIONS = 1, 16
+LOCALES = {
+    "de-DE": {"name": "Gartenmöbel", "description": "Alles für draußen."},
+    "fr-FR": {"name": "Meubles de jardin", "description": "Tout pour l'extérieur."},
+}
+CATALOGUE: given.Tree = {
+    f"Department {i}": {f"Category {i}.{k}": {} for k in range(10)} for i in range(20)
+}
+
+HIERARCHIES = """{
+    hierarchies(first: 50) { nodes {
+        id name(locale: "de-DE") description slug owner nodeCount createdAt updatedAt
+        localizations { locale name description }
+    } }
+}"""
+JOB = """query($id: ID!) {
+    job(id: $id) {
+        id type status createdAt startedAt completedAt updatedAt version canCancel queuePosition
+        progress { completed total ratio } duplication { sourceId name includeProducts }
+    }
+}"""
+TREE = """query($id: ID!) {
+    hierarchy(id: $id) {
+        id name
+        children(first: 20) { nodes {
+            id name slug children(first: 10) { nodes { id name slug sortOrder } }
+        } }
+    }
+}"""
+ENQUEUE = """mutation($id: ID!) {
+    duplicateHierarchy(input: {hierarchyId: $id}) { job { id status } errors { __typename } }
+}"""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A server whose queue nobody runs, over 50 hierarchies."""
+
+    server: LiveServer
+    path: Path
+    hierarchy_id: str
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    path = tmp_path / "shop.db"
+    database = open_database(Settings(database_url=f"sqlite:///{path}"))
+    for i in range(49):
+        await given.hierarchy(database, {"A": {}}, name=f"Catalogue {i}", locales=LOCALES)
+    id = await given.hierarchy(database, CATALOGUE, name="Departments", locales=LOCALES)
+    database.close()
+    server = start_server(f"sqlite:///{path}", "--no-runner")
+    yield Shop(server, path, str(id))
+    assert server.stop() == 0
+
+
+async def test_reads(shop: Shop, tmp_path: Path, figures: Figures) -> None:
+    id = shop.hierarchy_id
+    job = shop.server.post(ENQUEUE, id=id)["duplicateHierarchy"]["job"]
+    listed = shop.server.post(HIERARCHIES)["hierarchies"]["nodes"]
+    assert len(listed) == 50
+    assert all(len(hierarchy["localizations"]) == 2 for hierarchy in listed)
+    departments = shop.server.post(TREE, id=id)["hierarchy"]["children"]["nodes"]
+    assert [len(department["children"]["nodes"]) for department in departments] == [10] * 20
+
+    figures.add(f"requests, sent by {CLIENT}", "")
+    for what, query, of in (
+        ("50 hierarchies with localizations", HIERARCHIES, ""),
+        ("one job by id", JOB, job["id"]),
+        ("a tree of 20 x 10", TREE, id),
+    ):
+        _measure(shop.server, what, query, of, tmp_path, figures)
+
+
+async def test_enqueueing(shop: Shop, tmp_path: Path, figures: Figures) -> None:
+    taken = _measure(
+        shop.server, "duplicateHierarchy", ENQUEUE, shop.hierarchy_id, tmp_path, figures
+    )
+    connection = sqlite3.connect(shop.path)
+    try:
+        queued = connection.execute("SELECT count(*) FROM job").fetchone()[0]
+    finally:
+        connection.close()
+    assert queued >= taken
+
+
+def _measure(
+    server: LiveServer, what: str, query: str, id: str, folder: Path, figures: Figures
+) -> int:
+    body = json.dumps({"query": query, "variables": {"id": id}})
+    total = 0
+    for connections in CONNECTIONS:
+        taken = load(f"{server.url}/graphql", body, connections, SECONDS, folder)
+        total += taken.requests
+        figures.add(f"  {what}, {connections} at a time", str(taken))
+    return total
