@@ -1,6 +1,7 @@
 """Rows of one tree written again under another hierarchy's key: plain INSERT ... SELECT."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -50,31 +51,49 @@ def _chunk(
     rows: int,
     **replaced: Any,
 ) -> tuple[int, Key | None]:
+    write, find_last = _statements(table, after is not None, tuple(replaced))
+    place = {f"after_{number}": value for number, value in enumerate(after or ())}
+    keys = {"source": source_pk, "copy": copy_pk, "rows": rows}
+    written = session.execute(write, {**keys, **place, **replaced}).rowcount  # type: ignore[attr-defined]
+    if written < rows:
+        return written, None
+    return written, tuple(session.execute(find_last, {"copy": copy_pk}).one())
+
+
+@lru_cache
+def _statements(
+    table: type[SQLModel], goes_on: bool, replaced: tuple[str, ...]
+) -> tuple[sa.Insert, sa.Select[Any]]:
+    """How to write a chunk and how to find the copy's last key, which is cheaper than to look
+    ahead for it in the source. Made once: making them took as long as the database took for them.
+    """
     mapper = sa.inspect(table)
     owner, *key = mapper.primary_key
-    values = {owner.name: copy_pk, **replaced}
+    columns = [column.name for column in mapper.columns]
+    values = {owner.name: "copy", **{name: name for name in replaced}}
     there = (
         sa.select(
             *(
-                sa.literal(values[column.name], column.type) if column.name in values else column
+                sa.bindparam(values[column.name], type_=column.type)
+                if column.name in values
+                else column
                 for column in mapper.columns
             )
         )
-        .where(owner == source_pk)
+        .where(owner == sa.bindparam("source"))
         .order_by(*key)
-        .limit(rows)
+        .limit(sa.bindparam("rows"))
     )
-    if after is not None:
+    if goes_on:
+        after = [
+            sa.bindparam(f"after_{number}", type_=column.type) for number, column in enumerate(key)
+        ]
         there = there.where(sa.tuple_(*key) > sa.tuple_(*after))
-    names = [column.name for column in mapper.columns]
-    written = session.exec(sa.insert(table).from_select(names, there)).rowcount
-    if written < rows:
-        return written, None
-    # The copy's own last key: to look ahead for it in the source would read each chunk twice.
-    last = session.execute(
+    find_last = (
         sa.select(*key)
-        .where(owner == copy_pk)
+        .where(owner == sa.bindparam("copy"))
         .order_by(*(column.desc() for column in key))
         .limit(1)
-    ).one()
-    return written, tuple(last)
+    )
+    # On the bare table: SQLAlchemy's bulk insert of entities is for rows that are in hand.
+    return sa.insert(mapper.local_table).from_select(columns, there), find_last

@@ -11,10 +11,10 @@ from app.services.copies import RESTARTS, Copy, Phase, SourceEdited
 from app.services.jobs import Result, Step
 from app.storage.tables import Job
 
-ROWS = 4_000
-"""Nodes a chunk, and six times as many associations: about 20 ms of work on two busy cores, which
-a cancelJob may have to wait for. 5 ms of it are the transaction's own, whatever its length: with
-half the rows a copy took 1.4 times as long."""
+ROWS = 3_000
+"""Nodes a chunk, and six times as many associations: about 12 ms, which is then about the longest
+that a cancelJob waits for a copy. Each chunk costs some 3 ms of its own, so with shorter ones a
+copy takes longer: these take 1.3 times as long as plain SQL."""
 
 
 class HierarchyDuplicate:
