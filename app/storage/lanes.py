@@ -126,6 +126,7 @@ def queue(session: Session, store: str) -> Queue:
 
 def standings(session: Session, store: str, job_pks: Collection[int]) -> dict[int, Standing]:
     """Where each of these jobs stands in the store's queue; those not pending are left out."""
+    last = select(sa.func.max(Job.job_seq)).where(col(Job.pk).in_(job_pks)).scalar_subquery()
     pending = (
         select(
             Job.pk,
@@ -133,7 +134,7 @@ def standings(session: Session, store: str, job_pks: Collection[int]) -> dict[in
             sa.func.sum(Job.items).over(order_by=col(Job.job_seq)).label("items_to_here"),
             Job.items,
         )
-        .where(Job.store == store, Job.status == JobStatus.PENDING)
+        .where(Job.store == store, Job.status == JobStatus.PENDING, col(Job.job_seq) <= last)
         .subquery()
     )
     found = session.execute(sa.select(pending).where(pending.c.pk.in_(job_pks))).all()

@@ -155,7 +155,8 @@ class Job(SQLModel, table=True):
 
     __table_args__ = (
         sa.UniqueConstraint("store", "job_seq"),
-        sa.Index("ix_job_lane", "store", "status", "job_seq"),
+        # With the items, so that a place in the queue is read from the index alone.
+        sa.Index("ix_job_lane", "store", "status", "job_seq", "items"),
         sa.Index("ix_job_source", "source_id", "job_seq"),
         sa.Index("ix_job_result", "result_id", "job_seq"),
         sa.Index(

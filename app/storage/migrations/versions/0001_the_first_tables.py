@@ -78,7 +78,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("job", schema=None) as batch_op:
-        batch_op.create_index("ix_job_lane", ["store", "status", "job_seq"], unique=False)
+        batch_op.create_index("ix_job_lane", ["store", "status", "job_seq", "items"], unique=False)
         batch_op.create_index("ix_job_result", ["result_id", "job_seq"], unique=False)
         batch_op.create_index("ix_job_source", ["source_id", "job_seq"], unique=False)
         batch_op.create_index(
