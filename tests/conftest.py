@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -21,6 +22,7 @@ import sqlalchemy as sa
 from app import main
 from app.main import Gateway, Settings, open_database
 from app.storage.database import Database
+from app.storage.migrations import upgrade
 
 TAXONOMY = Path(__file__).parents[2] / "shared" / "data" / "taxonomy.jsonl"
 START_SECONDS = 30
@@ -91,6 +93,35 @@ def settings(tmp_path: Path) -> Settings:
 def database(settings: Settings) -> Iterator[Database]:
     """A migrated database without a server."""
     opened = open_database(settings)
+    yield opened
+    opened.close()
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 22, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, by: timedelta) -> None:
+        """Let this much time pass."""
+        self.now += by
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of `clocked_database`."""
+    return Clock()
+
+
+@pytest.fixture
+def clocked_database(settings: Settings, clock: Clock) -> Iterator[Database]:
+    """A migrated database on a clock of its own."""
+    opened = Database(settings.database_url, clock=clock)
+    upgrade(opened.write_engine)
     yield opened
     opened.close()
 

@@ -37,7 +37,12 @@ NEVER_REUSED: dict[str, Any] = {"sqlite_autoincrement": True}
 class Hierarchy(SQLModel, table=True):
     """A tree and the attributes of its root. Every state but READY is hidden from all reads."""
 
-    __table_args__ = (sa.Index(None, "store", "created_at", "id"), NEVER_REUSED)
+    __table_args__ = (
+        sa.Index(None, "store", "created_at", "id"),
+        # The sweep looks for the few that are not READY.
+        sa.Index(None, "state"),
+        NEVER_REUSED,
+    )
 
     pk: int | None = Field(default=None, sa_column=sa.Column(BigKey, primary_key=True))
     id: UUID = Field(sa_column=sa.Column(sa.Uuid, nullable=False, unique=True))

@@ -1,8 +1,7 @@
 """duplicateHierarchy and cancelJob, asked for over HTTP."""
 
 import asyncio
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -11,13 +10,12 @@ from sqlmodel import Session, SQLModel
 
 from app.domain.hierarchies import node_id
 from app.domain.jobs import Duplication
-from app.main import Gateway, Settings
+from app.main import Gateway
 from app.services import imports, jobs
 from app.services.jobs import Requested, Requester
 from app.storage.database import Database
-from app.storage.migrations import upgrade
 from tests import given
-from tests.conftest import GraphQLClient
+from tests.conftest import Clock, GraphQLClient
 
 DUPLICATE = """
     mutation ($input: DuplicateHierarchyInput!) {
@@ -321,29 +319,6 @@ async def test_a_key_that_is_none_is_refused(
     assert refusal["__typename"] == "InvalidInput"
     assert refusal["path"] == ["input", "idempotencyKey"]
     assert await everything(idle_gateway) == before
-
-
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 22, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def clocked_database(settings: Settings, clock: Clock) -> Iterator[Database]:
-    opened = Database(settings.database_url, clock=clock)
-    upgrade(opened.write_engine)
-    yield opened
-    opened.close()
 
 
 async def test_a_key_stands_for_its_job_for_24_hours(

@@ -1,9 +1,9 @@
 """The queue's order, its lanes, and what becomes of jobs whose handler or worker fails."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,7 +17,6 @@ from app.domain.jobs import (
     JobStatus,
     JobType,
 )
-from app.main import Settings
 from app.queue.attempt import Attempt
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import Handler, find_handlers
@@ -27,38 +26,17 @@ from app.services.jobs import Result, Step
 from app.storage import jobs as stored
 from app.storage.database import Database
 from app.storage.jobs import JobFilter
-from app.storage.migrations import upgrade
 from app.storage.tables import Job, JobError, JobEvent
 from tests import given
+from tests.conftest import Clock
 
 LEASE = timedelta(seconds=30)
 
 
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 22, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, by: timedelta) -> None:
-        self.now += by
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def database(settings: Settings, clock: Clock) -> Iterable[Database]:
+def database(clocked_database: Database) -> Database:
     """A database on the injected clock."""
-    opened = Database(settings.database_url, clock=clock)
-    upgrade(opened.write_engine)
-    yield opened
-    opened.close()
+    return clocked_database
 
 
 class Scripted:

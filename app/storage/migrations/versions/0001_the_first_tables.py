@@ -30,6 +30,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     with op.batch_alter_table("hierarchy", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_hierarchy_state"), ["state"], unique=False)
         batch_op.create_index(
             batch_op.f("ix_hierarchy_store_created_at_id"),
             ["store", "created_at", "id"],
