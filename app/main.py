@@ -34,6 +34,10 @@ MESSAGE_BYTES = 128 * 1024
 """The largest WebSocket message taken."""
 
 
+LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
+"""Whom a browser may think it talks to: any other name that leads here is somebody's trick."""
+
+
 class ListenError(Exception):
     """The server can't listen where it was told to."""
 
@@ -105,7 +109,8 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
             feed = Feed(database)
             database.on_commit(feed.wake)
             gateway = Gateway(settings, database, feed, url, lambda: server.stop())
-            app = create_app(database, feed, settings.store, lambda _: _running(gateway))
+            hosts = LOOPBACK_NAMES if is_loopback(settings.host) else ["*"]
+            app = create_app(database, feed, settings.store, hosts, lambda _: _running(gateway))
             server = _Server(app, lambda: on_ready(gateway))
             # What is loaded by now stays: to look through it for garbage, over and over, stopped
             # one request in a hundred for a tenth of a second.
@@ -169,7 +174,7 @@ async def _running(gateway: Gateway) -> AsyncIterator[None]:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    if not _is_loopback(settings.host) and not settings.insecure:
+    if not is_loopback(settings.host) and not settings.insecure:
         raise ListenError(
             f"{settings.host} can be reached from other machines, and this version has no "
             "authentication: anybody there could read and change everything. "
@@ -187,7 +192,8 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -12,7 +12,7 @@ from app.api.products import PRODUCTS_OF_NODE, NodeProductConnection
 from app.api.reads import connection, expression, relation
 from app.api.scalars import describe
 from app.domain.errors import InvalidInput
-from app.domain.hierarchies import ROOT_NO, Owner, translation
+from app.domain.hierarchies import NAME_LIMIT, ROOT_NO, Owner, translation
 from app.storage import hierarchies, jobs, nodes, products, tables
 from app.storage.hierarchies import HierarchyFilter as StoredFilter
 from app.storage.hierarchies import TextFilter
@@ -42,7 +42,7 @@ Locale = Annotated[
     str | None,
     strawberry.argument(
         description="Such as fr-FR. A wider translation serves where there is none for it: "
-        "fr for fr-CA. The default text serves where there is neither."
+        "fr for fr-CA, but not fr-FR for fr. The default text serves where there is neither."
     ),
 ]
 
@@ -199,7 +199,8 @@ class StringFilter:
         default=UNSET, name="in", description="Exactly one of these, at most 100."
     )
     like: str | None = strawberry.field(
-        default=UNSET, description="* stands for anything; case does not count."
+        default=UNSET,
+        description="* stands for anything; case does not count. At most 1000 characters.",
     )
 
     def stored(self, *path: str) -> TextFilter:
@@ -209,8 +210,14 @@ class StringFilter:
             raise InvalidInput(
                 f"in has {len(among)} values; at most {MOST_VALUES} are allowed.", (*path, "in")
             )
+        like = given(self.like)
+        if like is not None and len(like) > NAME_LIMIT:
+            raise InvalidInput(
+                f"like has {len(like)} characters; at most {NAME_LIMIT} are allowed.",
+                (*path, "like"),
+            )
         return TextFilter(
-            eq=given(self.eq), among=None if among is None else tuple(among), like=given(self.like)
+            eq=given(self.eq), among=None if among is None else tuple(among), like=like
         )
 
 

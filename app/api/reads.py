@@ -28,12 +28,11 @@ class Expression:
 
 @dataclass(frozen=True)
 class Relation:
-    """A value found by a key of the row. No key, or nothing found, is `missing`."""
+    """A value found by a key of the row; null without a key, or where nothing is found."""
 
     batch: Batch[Any, Any]
     key: Callable[[Any], Any]
     value: Callable[[Any], Any]
-    missing: Any
 
 
 @dataclass(frozen=True)
@@ -62,19 +61,18 @@ def relation(
     key: Callable[[Any], Any],
     description: str,
     value: Callable[[Any], Any] = lambda found: found,
-    missing: Any = None,
 ) -> Any:
     """A field read by a key of its row: `value` of what is found."""
 
     async def resolve(root: Any) -> Any:
         by = key(root)
         found = None if by is None else await current.get().load(batch, by)
-        return missing if found is None else value(found)
+        return None if found is None else value(found)
 
     return strawberry.field(
         resolver=resolve,
         description=description,
-        metadata={READ: Relation(batch, key, value, missing)},
+        metadata={READ: Relation(batch, key, value)},
     )
 
 

@@ -5,7 +5,12 @@ from datetime import datetime
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import ParserCache, SchemaExtension, ValidationCache
+from strawberry.extensions import (
+    MaxTokensLimiter,
+    ParserCache,
+    SchemaExtension,
+    ValidationCache,
+)
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
@@ -19,7 +24,10 @@ from app.api.queries import Query
 from app.api.scalars import DATE_TIME
 from app.api.subscriptions import Subscription
 
-DOCUMENTS_KEPT = 1_000
+TOKENS_AT_MOST = 5_000
+"""Tokens a document may have; what is parsed of it takes up to half a kilobyte for each."""
+
+DOCUMENTS_KEPT = 128
 """Parsed and validated documents kept in memory: without, small queries take eight times as
 long."""
 
@@ -53,6 +61,7 @@ schema = GatewaySchema(
     config=StrawberryConfig(scalar_map={datetime: DATE_TIME}),
     extensions=[
         OwnLoaders,
+        lambda: MaxTokensLimiter(max_token_count=TOKENS_AT_MOST),
         lambda: ParserCache(maxsize=DOCUMENTS_KEPT),
         lambda: ValidationCache(maxsize=DOCUMENTS_KEPT),
     ],

@@ -1,7 +1,7 @@
 """The HTTP and WebSocket surface: GraphQL, the playground, health."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from uuid import uuid4
@@ -10,6 +10,7 @@ import orjson
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
@@ -30,6 +31,9 @@ from app.services.jobs import Requester
 from app.storage.database import Database
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
+
+BODY_BYTES = 128 * 1024
+"""The largest HTTP body taken."""
 
 INIT_SECONDS = 10
 """How long a socket may take to say connection_init."""
@@ -82,6 +86,41 @@ class GraphQLEndpoint(GraphQL[Context, None]):
         return orjson.dumps(data).decode()
 
 
+class _TooLarge(Exception):
+    """A body with more bytes than are taken."""
+
+
+class BodyLimit:
+    """Refuses bodies of more than BODY_BYTES with 413, before they are read or held."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on while its body is small enough."""
+        received = 0
+
+        async def receive_some() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > BODY_BYTES:
+                raise _TooLarge
+            return message
+
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            if int(HTTPConnection(scope).headers.get("content-length", 0)) > BODY_BYTES:
+                raise _TooLarge
+            await self._app(scope, receive_some, send)
+        except _TooLarge:
+            message = f"The body is larger than {BODY_BYTES} bytes."
+            error = {"message": message, "extensions": {"code": "BODY_TOO_LARGE"}}
+            await JSONResponse({"errors": [error]}, 413)(scope, receive, send)
+
+
 class RequestIds:
     """Gives each request and socket an id: the X-Request-Id it came with, or a new UUID. The
     answer carries it."""
@@ -106,8 +145,11 @@ class RequestIds:
         await self._app(scope, receive, send_with_id)
 
 
-def create_app(database: Database, feed: Feed, store: str, lifespan: Lifespan) -> Starlette:
-    """The whole surface, for one store until requests say whose they are."""
+def create_app(
+    database: Database, feed: Feed, store: str, hosts: Sequence[str], lifespan: Lifespan
+) -> Starlette:
+    """The whole surface, for one store until requests say whose they are, and for requests to
+    these host names only."""
 
     async def healthy(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -129,6 +171,10 @@ def create_app(database: Database, feed: Feed, store: str, lifespan: Lifespan) -
             Route("/healthz", healthy),
             Route("/readyz", ready),
         ],
-        middleware=[Middleware(RequestIds)],
+        middleware=[
+            Middleware(RequestIds),
+            Middleware(BodyLimit),
+            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+        ],
         lifespan=lifespan,
     )

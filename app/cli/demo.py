@@ -9,6 +9,7 @@ from app.services import imports
 from app.services.imports import Attachment, PlacedLine, Placement
 from app.storage import hierarchies
 from app.storage.database import Database
+from app.storage.hierarchies import HierarchyFilter
 from app.storage.scratch import Scratch
 
 LANGUAGE = "en"
@@ -16,7 +17,7 @@ LANGUAGE = "en"
 
 async def fill(database: Database, store: str) -> list[UUID]:
     """Put the demo hierarchies into a store that has none; their ids, none if it has some."""
-    if await database.read(hierarchies.any_in, store):
+    if await database.read(hierarchies.count, store, HierarchyFilter()):
         return []
     return [await _add(database, store, root, lines) for root, lines in _trees()]
 

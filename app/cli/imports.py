@@ -95,8 +95,9 @@ def read_lines(file: Iterable[bytes], language: str) -> Iterator[tuple[int, File
             raise BadLine(line_no, f"not JSON ({error.msg} at column {error.colno})") from None
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"])) or "the line"
-            raise BadLine(line_no, f"{place}: {first['msg']}") from None
+            if not first["loc"]:
+                raise BadLine(line_no, "not a JSON object") from None
+            raise BadLine(line_no, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         if language not in line.name:
             raise BadLine(line_no, f"name: nothing in {language!r}, the language of the names")
         yield line_no, line
@@ -219,7 +220,8 @@ async def _import(
                     )
                 id = await database.write(imports.publish, target.pk)
         print(
-            f"{id} {name!r}: {node_count} nodes, {product_count} products, store {settings.store!r}"
+            f"{id} {name!r}: {node_count} nodes, {product_count} products,"
+            f" store {settings.store!r} of {database.path.resolve()}"
         )
     finally:
         database.close()

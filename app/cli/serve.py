@@ -88,6 +88,11 @@ def serve(
 
 
 def _introduce(gateway: Gateway) -> None:
+    access = (
+        "open to this machine"
+        if main.is_loopback(gateway.settings.host)
+        else "OPEN TO EVERYBODY who can reach this machine (--insecure)"
+    )
     queue = "runs here" if gateway.settings.runner else "does not run here (--no-runner)"
     _say(
         f"jobs-gateway {__version__}",
@@ -96,7 +101,7 @@ def _introduce(gateway: Gateway) -> None:
         f"  Health      {gateway.url}/healthz",
         f"  Database    {gateway.database.path}",
         f"  Queue       {queue}",
-        f"  Access      open to this machine, store {gateway.settings.store!r}",
+        f"  Access      {access}, store {gateway.settings.store!r}",
         "Try:",
         f"  curl -s {gateway.url}/graphql -H 'content-type: application/json' \\",
         f'    -d \'{{"query": "{QUERY}"}}\'',

@@ -15,7 +15,7 @@ def read_settings(**flags: Any) -> Settings:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         for mistake in error.errors(include_url=False):
-            # Flags were checked by the command, so what is wrong here came from the environment.
+            # Named as in the environment: the flag is the same in small letters.
             (setting,) = map(str, mistake["loc"])
             name = setting if setting.isupper() else f"JOBS_GATEWAY_{setting.upper()}"
             print(f"{name}: {mistake['msg']} (it is {mistake['input']!r})", file=sys.stderr)

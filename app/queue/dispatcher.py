@@ -22,7 +22,8 @@ class Dispatcher:
     """Claims and runs the jobs of all stores in this process until it is stopped.
 
     Within a store one job runs at a time, the earliest created first; stores run side by side, at
-    most `concurrency` of them. Wake-ups are hints: every `poll` seconds it looks by itself.
+    most `concurrency` of them, and take turns when there are more. Wake-ups are hints: every
+    `poll` seconds it looks by itself.
     """
 
     def __init__(
@@ -90,7 +91,11 @@ class Dispatcher:
                 log.info("job %s (%s) of store %s started", job.id, job.type, store)
                 outcome = await self._worker.run(job)
                 log.info("job %s: %s", job.id, outcome.name.lower())
-                if outcome is Outcome.LOST:
+                if outcome is Outcome.HANDED_BACK:
+                    # Not woken: what broke gets until the next poll to mend.
+                    return
+                if outcome is Outcome.LOST or len(self._lanes) >= self._concurrency:
+                    # Another store may have waited longer for a place.
                     break
         except Exception:
             log.exception("the lane of store %s broke; it is tried again", store)

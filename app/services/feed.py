@@ -116,7 +116,7 @@ class Feed:
             async for happening in self._logged(job.store, after, head, job.pk):
                 yield happening
             return
-        async with aclosing(self._follow(job.store, after, job.pk)) as happenings:
+        async with aclosing(self._follow(job.store, after, job)) as happenings:
             async for happening in happenings:
                 yield happening
                 if happening.job.status.is_final:
@@ -138,8 +138,9 @@ class Feed:
                 yield _happening(event)
             seq = stretch.reaches
 
-    async def _follow(self, store: str, seq: int, job_pk: int | None) -> Happenings:
-        told = None
+    async def _follow(self, store: str, seq: int, job: Job | None) -> Happenings:
+        job_pk = job.pk if job else None
+        told = job
         tail = await self._watch(store)
         try:
             while True:
@@ -158,10 +159,10 @@ class Feed:
                 if (
                     progress
                     and progress.seq == seq == tail.head
-                    and progress is not told
+                    and _is_news(progress.job, told)
                     and job_pk in (None, progress.job.pk)
                 ):
-                    told = progress
+                    told = progress.job
                     yield progress
                 # The subscriber's cursor may be newer than what the tail has read by now.
                 if seq >= tail.head:
@@ -187,18 +188,23 @@ class Feed:
             tail.reader.cancel()
 
     async def _read(self, store: str, tail: _Tail) -> None:
+        clock = asyncio.get_running_loop().time
+        told_at = clock() - self._progress_every
         while True:
             tail.woken.clear()
             try:
                 stretch, started = await self._database.read(_news, store, tail.head)
+                happenings = [_happening(event) for event in stretch.events]
             except Exception:
                 log.exception("reading the events of store %s broke; it is tried again", store)
                 await asyncio.sleep(self._poll)
                 continue
-            tail.recent.extend(map(_happening, stretch.events))
+            tail.recent.extend(happenings)
             tail.head = stretch.reaches
-            news = bool(stretch.events)
-            if started and started.total_items is not None and not tail.has_told(started):
+            news = bool(happenings)
+            due = clock() >= told_at + self._progress_every
+            if due and started and started.total_items is not None and not tail.has_told(started):
+                told_at = clock()
                 tail.progress = Happening(
                     tail.head, JobEventType.PROGRESS, started.updated_at, started
                 )
@@ -210,6 +216,11 @@ class Feed:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._progress_every if started else self._poll):
                         await tail.woken.wait()
+
+
+def _is_news(job: Job, told: Job | None) -> bool:
+    """Whether this state of a job comes behind the one that was told."""
+    return told is None or told.pk != job.pk or told.version < job.version
 
 
 def _happening(event: JobEvent) -> Happening:

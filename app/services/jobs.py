@@ -251,8 +251,8 @@ def fail(
 
 
 def hand_back(session: Session, claimed: Job) -> None:
-    """Let the lease end now, so that another worker resumes the job at once."""
-    lanes.extend_lease(session, claimed.store, claimed.epoch, now(session))
+    """Let go of the claim, so that another worker can resume the job at once."""
+    lanes.release(session, claimed.store, claimed.epoch)
 
 
 def _end(

@@ -105,7 +105,7 @@ class Database:
         The operating system drops the lock of a killed process, so whoever holds it knows that
         no other runner is alive. Raises RunnerAlreadyPresent.
         """
-        lock = os.open(f"{self.path}.runner", os.O_CREAT | os.O_RDWR, 0o600)
+        lock = os.open(f"{self.path.resolve()}.runner", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -159,7 +159,11 @@ def _sqlite_url(text: str) -> sa.URL:
         url = sa.make_url(text)
     except sa.exc.ArgumentError:
         url = None
-    if url is None or url.get_backend_name() != "sqlite" or not url.database:
+    if (
+        url is None
+        or url.drivername not in ("sqlite", "sqlite+pysqlite")
+        or url.database in (None, "", ":memory:")
+    ):
         raise UnusableDatabase(
             "DATABASE_URL must name a SQLite file, such as sqlite:///jobs-gateway.db. "
             "This version works with no other database, and with none in memory."

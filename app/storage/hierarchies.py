@@ -76,11 +76,6 @@ def node_counts(session: Session, store: str, pks: Collection[int]) -> dict[int,
     return {pk: count for pk, count in found if pk is not None}
 
 
-def any_in(session: Session, store: str) -> bool:
-    """Whether the store has any hierarchy, visible or not."""
-    return session.exec(select(sa.exists().where(col(Hierarchy.store) == store))).one()
-
-
 def discard(session: Session, pk: int) -> None:
     """Give a hierarchy that never became visible to the sweep."""
     session.exec(

@@ -74,15 +74,22 @@ def event_head(session: Session, store: str) -> int:
 
 
 def claimable(session: Session) -> list[str]:
-    """Stores where something waits to be run: a pending job and nobody running, or a started
-    job whose lease ran out."""
+    """Stores where something waits to be run, the longest wait first: a pending job and nobody
+    running, or a started job whose lease ran out."""
 
     def any_job(status: JobStatus) -> sa.ColumnElement[bool]:
         return sa.exists().where(col(Job.store) == col(Lane.store), col(Job.status) == status)
 
     free = sa.or_(col(Lane.lease_until).is_(None), col(Lane.lease_until) <= now(session))
     waiting = sa.or_(any_job(JobStatus.STARTED), any_job(JobStatus.PENDING))
-    return list(session.exec(select(Lane.store).where(free, waiting).order_by(Lane.store)))
+    waits_since = (
+        select(Job.created_at)
+        .where(col(Job.store) == col(Lane.store), col(Job.status) == JobStatus.PENDING)
+        .order_by(col(Job.job_seq))
+        .limit(1)
+        .scalar_subquery()
+    )
+    return list(session.exec(select(Lane.store).where(free, waiting).order_by(waits_since)))
 
 
 def extend_lease(session: Session, store: str, epoch: int, until: datetime) -> bool:
@@ -93,6 +100,15 @@ def extend_lease(session: Session, store: str, epoch: int, until: datetime) -> b
         .values(lease_until=until)
     )
     return extended.rowcount == 1
+
+
+def release(session: Session, store: str, epoch: int) -> None:
+    """Let go of the lane, if this epoch still holds it: whoever comes next has its started job."""
+    session.exec(
+        sa.update(Lane)
+        .where(col(Lane.store) == store, col(Lane.epoch) == epoch)
+        .values(holder=None, lease_until=now(session))
+    )
 
 
 def end_all_leases(session: Session) -> None:

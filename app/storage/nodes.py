@@ -57,7 +57,7 @@ ParentKey = tuple[int, int]
 
 def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, TreeNode]:
     """The visible nodes among these ids. The id of a root is none."""
-    places = {place_of(id): id for id in ids}
+    places = [place_of(id) for id in ids]
     found = session.exec(
         select(Node, Hierarchy).where(
             visible(store),

@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+from app.storage.hierarchies import visible
 from app.storage.nodes import ParentKey
 from app.storage.pages import Listing, OrderBy, Page, Window, pages
-from app.storage.tables import NodeProduct, Product, ProductNode
+from app.storage.tables import Hierarchy, NodeProduct, Product, ProductNode
 
 
 class Association(NamedTuple):
@@ -40,7 +41,11 @@ def counts_of_nodes(
     """How many products each node holds."""
     counted = session.exec(
         select(NodeProduct.hierarchy_pk, NodeProduct.node_no, sa.func.count())
-        .where(sa.tuple_(col(NodeProduct.hierarchy_pk), col(NodeProduct.node_no)).in_(nodes))
+        .where(
+            visible(store),
+            NodeProduct.hierarchy_pk == Hierarchy.pk,
+            sa.tuple_(col(NodeProduct.hierarchy_pk), col(NodeProduct.node_no)).in_(nodes),
+        )
         .group_by(col(NodeProduct.hierarchy_pk), col(NodeProduct.node_no))
     )
     return dict.fromkeys(nodes, 0) | {(pk, no): count for pk, no, count in counted}

@@ -20,7 +20,7 @@ from app.domain.jobs import (
 from app.queue.attempt import Attempt
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import Handler, find_handlers
-from app.services import jobs
+from app.services import copies, jobs
 from app.services.feed import Feed
 from app.services.jobs import Result, Step
 from app.storage import jobs as stored
@@ -84,7 +84,7 @@ async def dispatching(
     database: Database, *handlers: Handler, concurrency: int = 8
 ) -> AsyncIterator[Dispatcher]:
     dispatcher = Dispatcher(
-        database, {h.type: h for h in handlers}, lease=LEASE, concurrency=concurrency
+        database, {h.type: h for h in handlers}, lease=LEASE, poll=0.01, concurrency=concurrency
     )
     database.on_commit(dispatcher.wake)
     running = asyncio.create_task(dispatcher.run())
@@ -315,3 +315,53 @@ async def test_the_queue_counts_what_waits(database: Database) -> None:
         await given.pending_duplication(database, source)
     pending = JobFilter(status=[JobStatus.PENDING])
     assert await database.read(stored.count, given.STORE, pending) == 3
+
+
+async def test_stores_take_turns_when_there_are_more_than_may_run(
+    database: Database, clock: Clock
+) -> None:
+    handler = Scripted()
+    sources = {store: await given.hierarchy(database, {"a": {}}, store=store) for store in "ab"}
+    order = []
+    for store in "aba":
+        clock.advance(timedelta(seconds=1))
+        job = await given.pending_duplication(database, sources[store], store=store)
+        order.append((store, job.id))
+    async with dispatching(database, handler, concurrency=1):
+        for store, job_id in order:
+            await ended(database, job_id, store=store)
+    assert handler.ran == [job_id for _, job_id in order]
+
+
+async def test_a_copy_that_can_never_be_published_fails_and_the_lane_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    queued = await given.pending_duplication(database, source)
+
+    def broken(*_: object) -> Result:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copies, "publish", broken)
+        async with dispatching(database, *find_handlers().values()):
+            (job,) = await ended(database, queued.id)
+    assert job.status is JobStatus.FAILED
+    # The first attempt got as far as the last step.
+    assert len(caplog.records) == 1 + ATTEMPTS_WITHOUT_PROGRESS
+    async with dispatching(database, *find_handlers().values()):
+        (after,) = await ended(database, (await given.pending_duplication(database, source)).id)
+    assert after.status is JobStatus.SUCCESS
+
+
+async def test_a_heartbeat_behind_a_hand_back_does_not_take_the_job_again(
+    database: Database,
+) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    await given.pending_duplication(database, source)
+    claimed = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
+    assert claimed is not None
+    await database.write(jobs.hand_back, claimed)
+    with pytest.raises(FenceLost):
+        await database.write(jobs.heartbeat, claimed, LEASE)
+    assert await database.write(jobs.claim, given.STORE, uuid4(), LEASE)

@@ -26,14 +26,15 @@ class HierarchyDuplicate:
         """A resumed attempt goes on behind the last chunk. Raises NotFound when the source is
         gone."""
         while True:
+            if attempt.job.checkpoint:
+                copy = _copy_of(attempt.job)
+                if copy.restarts >= RESTARTS:
+                    return await attempt.succeed(_copy_at_once)
+                if copy.phase is Phase.DONE:
+                    # An edit behind the last chunk: the next step starts over.
+                    with suppress(SourceEdited):
+                        return await attempt.succeed(_publish)
             await attempt.step(_next_step)
-            copy = _copy_of(attempt.job)
-            if copy.restarts >= RESTARTS:
-                return await attempt.succeed(_copy_at_once)
-            if copy.phase is Phase.DONE:
-                # An edit behind the last chunk: the next step starts over.
-                with suppress(SourceEdited):
-                    return await attempt.succeed(_publish)
 
     def abandon(self, session: Session, job: Job) -> None:
         """The hidden rows go to the sweep."""
