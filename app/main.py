@@ -17,7 +17,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from starlette.applications import Starlette
 
-from app.api.server import create_app
+from app.api.server import MESSAGE_BYTES, create_app
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import find_handlers
 from app.services.feed import Feed
@@ -29,10 +29,6 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 1
 """How long open requests and sockets may take to end once the server stops."""
-
-MESSAGE_BYTES = 128 * 1024
-"""The largest WebSocket message taken."""
-
 
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 """Whom a browser may think it talks to: any other name that leads here is somebody's trick."""
@@ -109,7 +105,7 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
             feed = Feed(database)
             database.on_commit(feed.wake)
             gateway = Gateway(settings, database, feed, url, lambda: server.stop())
-            hosts = LOOPBACK_NAMES if is_loopback(settings.host) else ["*"]
+            hosts = [*LOOPBACK_NAMES, host] if is_loopback(settings.host) else ["*"]
             app = create_app(database, feed, settings.store, hosts, lambda _: _running(gateway))
             server = _Server(app, lambda: on_ready(gateway))
             # What is loaded by now stays: to look through it for garbage, over and over, stopped

@@ -32,8 +32,8 @@ from app.storage.database import Database
 
 Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
-BODY_BYTES = 128 * 1024
-"""The largest HTTP body taken."""
+MESSAGE_BYTES = 128 * 1024
+"""The largest message taken, as an HTTP body or over a WebSocket."""
 
 INIT_SECONDS = 10
 """How long a socket may take to say connection_init."""
@@ -91,7 +91,7 @@ class _TooLarge(Exception):
 
 
 class BodyLimit:
-    """Refuses bodies of more than BODY_BYTES with 413, before they are read or held."""
+    """Refuses bodies of more than MESSAGE_BYTES with 413, before they are read or held."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -104,7 +104,7 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > BODY_BYTES:
+            if received > MESSAGE_BYTES:
                 raise _TooLarge
             return message
 
@@ -112,11 +112,11 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         try:
-            if int(HTTPConnection(scope).headers.get("content-length", 0)) > BODY_BYTES:
+            if int(HTTPConnection(scope).headers.get("content-length", 0)) > MESSAGE_BYTES:
                 raise _TooLarge
             await self._app(scope, receive_some, send)
         except _TooLarge:
-            message = f"The body is larger than {BODY_BYTES} bytes."
+            message = f"The body is larger than {MESSAGE_BYTES} bytes."
             error = {"message": message, "extensions": {"code": "BODY_TOO_LARGE"}}
             await JSONResponse({"errors": [error]}, 413)(scope, receive, send)
 

@@ -65,11 +65,6 @@ class _Tail:
         """Whether the events at hand are all there are behind `seq`."""
         return seq >= self.head - len(self.recent)
 
-    def has_told(self, job: Job) -> bool:
-        """Whether the progress at hand is of this job in this version."""
-        told = self.progress and self.progress.job
-        return bool(told and (told.pk, told.version) == (job.pk, job.version))
-
     def tell(self) -> None:
         """Wake whoever waits now. Each waits on the event it saw before it last looked."""
         self.moved.set()
@@ -203,7 +198,8 @@ class Feed:
             tail.head = stretch.reaches
             news = bool(happenings)
             due = clock() >= told_at + self._progress_every
-            if due and started and started.total_items is not None and not tail.has_told(started):
+            told = tail.progress.job if tail.progress else None
+            if due and started and started.total_items is not None and _is_news(started, told):
                 told_at = clock()
                 tail.progress = Happening(
                     tail.head, JobEventType.PROGRESS, started.updated_at, started

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.domain.jobs import JobStatus, Pace, estimated_end
+from app.storage import jobs
 from app.storage.database import now
 from app.storage.tables import Job, Lane
 
@@ -19,8 +20,8 @@ class Outlook:
     running: Job | None
     pace: Pace
 
-    def start_behind(self, at: datetime, jobs: int, items: int) -> datetime | None:
-        """When a job should start that waits behind `jobs` pending ones with `items` in all.
+    def start_behind(self, at: datetime, ahead: int, items: int) -> datetime | None:
+        """When a job should start that waits behind `ahead` pending ones with `items` in all.
 
         None while nothing has shown yet how long such work takes.
         """
@@ -34,7 +35,7 @@ class Outlook:
                 running.total_items or running.items,
                 self.pace,
             )
-        wait = self.pace.seconds_for(items) if jobs else 0.0
+        wait = self.pace.seconds_for(items) if ahead else 0.0
         if free_at is None or wait is None:
             return None
         return max(at, free_at) + timedelta(seconds=wait)
@@ -120,9 +121,7 @@ def end_all_leases(session: Session) -> None:
 
 def outlook(session: Session, lane: Lane) -> Outlook:
     """What is known of how long things take in the lane's store."""
-    running = session.exec(
-        select(Job).where(Job.store == lane.store, Job.status == JobStatus.STARTED)
-    ).first()
+    running = jobs.started(session, lane.store)
     return Outlook(running, Pace(lane.pace_seconds, lane.pace_items))
 
 
@@ -131,13 +130,8 @@ def queue(session: Session, store: str) -> Queue:
     lane = session.get(Lane, store)
     if lane is None:
         return Queue(0, None, Outlook(None, Pace()))
-    oldest = session.exec(
-        select(Job.created_at)
-        .where(Job.store == store, Job.status == JobStatus.PENDING)
-        .order_by(col(Job.job_seq))
-        .limit(1)
-    ).first()
-    return Queue(lane.pending, oldest, outlook(session, lane))
+    oldest = jobs.first_pending(session, store)
+    return Queue(lane.pending, oldest.created_at if oldest else None, outlook(session, lane))
 
 
 def standings(session: Session, store: str, job_pks: Collection[int]) -> dict[int, Standing]:

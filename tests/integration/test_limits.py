@@ -3,15 +3,16 @@
 from collections.abc import AsyncIterator
 
 from app.api.schema import TOKENS_AT_MOST
-from app.api.server import BODY_BYTES
-from tests.conftest import GraphQLClient
+from app.api.server import MESSAGE_BYTES
+from app.main import Settings
+from tests.conftest import GraphQLClient, client_of, gateway_of
 
 JSON = {"content-type": "application/json"}
 
 
 async def test_a_body_that_says_it_is_too_large_is_refused(idle_client: GraphQLClient) -> None:
     response = await idle_client.http.post(
-        "/graphql", content=b" " * (BODY_BYTES + 1), headers=JSON
+        "/graphql", content=b" " * (MESSAGE_BYTES + 1), headers=JSON
     )
     assert response.status_code == 413
     assert response.json()["errors"][0]["extensions"]["code"] == "BODY_TOO_LARGE"
@@ -23,7 +24,7 @@ async def test_a_body_that_does_not_say_how_large_it_is_is_refused_too(
 ) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(3):
-            yield b" " * (BODY_BYTES // 2)
+            yield b" " * (MESSAGE_BYTES // 2)
 
     response = await idle_client.http.post("/graphql", content=pieces(), headers=JSON)
     assert response.status_code == 413
@@ -32,7 +33,7 @@ async def test_a_body_that_does_not_say_how_large_it_is_is_refused_too(
 async def test_a_body_of_the_largest_size_is_taken(idle_client: GraphQLClient) -> None:
     body = b'{"query": "{ __typename }"}'
     response = await idle_client.http.post(
-        "/graphql", content=body + b" " * (BODY_BYTES - len(body)), headers=JSON
+        "/graphql", content=body + b" " * (MESSAGE_BYTES - len(body)), headers=JSON
     )
     assert response.json() == {"data": {"__typename": "Query"}}
 
@@ -60,3 +61,9 @@ async def test_a_pattern_longer_than_any_name_is_refused(idle_client: GraphQLCli
         "code": "INVALID_INPUT",
         "argument": ["filter", "name", "like"],
     }
+
+
+async def test_another_loopback_address_answers_by_its_own_name(settings: Settings) -> None:
+    elsewhere = settings.model_copy(update={"host": "127.0.0.2", "runner": False})
+    async with gateway_of(elsewhere) as gateway, client_of(gateway) as client:
+        assert (await client.http.get("/healthz")).status_code == 200
