@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import orjson
 import sqlalchemy as sa
 from sqlmodel import Session, create_engine
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from app.storage.writer import Priority, Writer
 
@@ -186,8 +187,8 @@ def _sqlite_engine(url: sa.URL, *, begin: str, read_only: bool = False) -> sa.En
         connection.isolation_level = None
         # SQLite's own knows no letters beyond ASCII, and what is compared case aside goes by it.
         connection.create_function("lower", 1, _lower, deterministic=True)
+        _switch_to_wal(connection)
         for pragma in (
-            "journal_mode = WAL",
             "synchronous = NORMAL",
             "foreign_keys = ON",
             f"cache_size = -{CACHE_KIB}",
@@ -205,3 +206,14 @@ def _sqlite_engine(url: sa.URL, *, begin: str, read_only: bool = False) -> sa.En
 
 def _lower(text: str | None) -> str | None:
     return None if text is None else text.lower()
+
+
+@retry(
+    retry=retry_if_exception_message("database is locked"),
+    stop=stop_after_delay(BUSY_SECONDS),
+    wait=wait_fixed(0.01),
+    reraise=True,
+)
+def _switch_to_wal(connection: Any) -> None:
+    """SQLite refuses it at once, without waiting, while another process does it to a new file."""
+    connection.execute("PRAGMA journal_mode = WAL").close()
