@@ -7,23 +7,27 @@ import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated
 
 import uvicorn
 import uvloop
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from starlette.applications import Starlette
 
 from app.api.server import MESSAGE_BYTES, create_app
+from app.domain.jobs import JobType
 from app.queue.dispatcher import Dispatcher
-from app.queue.handlers import find_handlers
+from app.queue.handlers import Handler, find_handlers
 from app.services.feed import Feed
+from app.storage.connect import connect
 from app.storage.database import Database, UnusableDatabase
 from app.storage.lanes import end_all_leases
-from app.storage.migrations import upgrade
+from app.storage.migrations import newest_revision, revision_of, upgrade
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +53,24 @@ class Settings(BaseSettings):
     store: str = Field("default", min_length=1, max_length=255)
     """Whom requests act for, as long as they need no authentication."""
     runner: bool = True
+    stores: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Whose jobs this process runs, separated by commas; those of all stores if empty."""
     concurrency: int = Field(8, ge=1, le=64)
     """Stores whose jobs run side by side."""
+    lease_seconds: float = Field(30, ge=1, le=3600)
+    """How long a worker may be silent before another one takes its job over."""
+    time_limit_seconds: float = Field(3600, ge=1)
+    """How long a job may go without finishing a step before it fails."""
+    retention_days: int = Field(30, ge=0, le=36_500)
+    """How long ended jobs and the events of all jobs are kept; 0 keeps them for ever."""
     insecure: bool = False
+
+    @field_validator("stores", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        if isinstance(value, str):
+            return frozenset(name.strip() for name in value.split(",") if name.strip())
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +89,34 @@ class Gateway:
 def open_database(settings: Settings) -> Database:
     """The database, made and migrated to the newest revision where it is the embedded one.
 
-    Raises UnusableDatabase.
+    Raises UnusableDatabase, also for one that somebody has yet to migrate.
     """
-    database = Database(settings.database_url)
+    database = connect(settings.database_url)
     try:
-        upgrade(database.write_engine)
+        if database.embedded:
+            upgrade(database)
+        elif (revision := revision_of(database)) != (newest := newest_revision()):
+            raise UnusableDatabase(
+                f"The database {database.name} is at revision {revision or 'none'}, and this "
+                f"version works with {newest}. Run `jobs-gateway migrate` first."
+            )
     except UnusableDatabase:
         database.close()
         raise
     return database
+
+
+def migrate(settings: Settings, *, check: bool) -> tuple[str | None, str]:
+    """Bring the database to the newest revision; the one it was at, and the newest. With `check`
+    nothing is changed. Raises UnusableDatabase."""
+    database = connect(settings.database_url)
+    try:
+        before = revision_of(database)
+        if not check:
+            upgrade(database)
+        return before, newest_revision()
+    finally:
+        database.close()
 
 
 def run(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None]]) -> None:
@@ -100,13 +138,14 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         database = open_database(settings)
         try:
-            if settings.runner:
-                database.hold_runner()
+            alone = settings.runner and database.hold_runner()
             feed = Feed(database)
             database.on_commit(feed.wake)
             gateway = Gateway(settings, database, feed, url, lambda: server.stop())
             hosts = [*LOOPBACK_NAMES, host] if is_loopback(settings.host) else ["*"]
-            app = create_app(database, feed, settings.store, hosts, lambda _: _running(gateway))
+            app = create_app(
+                database, feed, settings.store, hosts, lambda _: _running(settings, database, alone)
+            )
             server = _Server(app, lambda: on_ready(gateway))
             # What is loaded by now stays: to look through it for garbage, over and over, stopped
             # one request in a hundred for a tenth of a second.
@@ -152,17 +191,54 @@ def _report(task: asyncio.Future[None]) -> None:
         log.error("starting up was not finished", exc_info=error)
 
 
+async def work(
+    settings: Settings,
+    on_ready: Callable[[Database], None],
+    handlers: Mapping[JobType, Handler] | None = None,
+) -> None:
+    """Run the queue and nothing else, until SIGINT or SIGTERM.
+
+    Raises UnusableDatabase, RunnerAlreadyPresent before anything is run.
+    """
+    told_to_stop = asyncio.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, told_to_stop.set)
+    database = open_database(settings)
+    try:
+        alone = database.hold_runner()
+        async with _running(settings, database, alone, handlers):
+            on_ready(database)
+            await told_to_stop.wait()
+    finally:
+        database.close()
+
+
 @asynccontextmanager
-async def _running(gateway: Gateway) -> AsyncIterator[None]:
-    """The queue's runner, from start to a stop that hands its jobs back."""
+async def _running(
+    settings: Settings,
+    database: Database,
+    alone: bool,
+    handlers: Mapping[JobType, Handler] | None = None,
+) -> AsyncIterator[None]:
+    """What happens beside the requests, from start to a stop that hands its jobs back: the queue,
+    where this process runs it, and listening to other processes."""
     async with AsyncExitStack() as stack:
-        if gateway.settings.runner:
-            # We hold the runner's lock, so whoever had a lease is dead.
-            await gateway.database.write(end_all_leases)
+        hearing = asyncio.create_task(database.hear())
+        stack.callback(hearing.cancel)
+        if settings.runner:
+            if alone:
+                # Whoever had a lease is dead.
+                await database.write(end_all_leases)
             dispatcher = Dispatcher(
-                gateway.database, find_handlers(), concurrency=gateway.settings.concurrency
+                database,
+                find_handlers() if handlers is None else handlers,
+                stores=settings.stores or None,
+                lease=timedelta(seconds=settings.lease_seconds),
+                time_limit=timedelta(seconds=settings.time_limit_seconds),
+                keep=timedelta(days=settings.retention_days) if settings.retention_days else None,
+                concurrency=settings.concurrency,
             )
-            gateway.database.on_commit(dispatcher.wake)
+            database.on_commit(dispatcher.wake)
             running = asyncio.create_task(dispatcher.run())
             stack.push_async_callback(lambda: running)
             stack.callback(dispatcher.stop)

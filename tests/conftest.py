@@ -21,10 +21,18 @@ import sqlalchemy as sa
 
 from app import main
 from app.main import Gateway, Settings, open_database
+from app.storage.connect import connect
 from app.storage.database import Database
 from app.storage.migrations import upgrade
+from tests import postgresql
 
 TAXONOMY = Path(__file__).parents[2] / "shared" / "data" / "taxonomy.jsonl"
+DATABASES = ("sqlite", "postgresql")
+"""The kinds that one suite runs over."""
+
+NewDatabase = Callable[[str], str]
+"""Makes an empty database of a kind and returns its URL."""
+
 START_SECONDS = 30
 REPORTED = pytest.StashKey[list[str]]()
 STARTED: "list[subprocess.Popen[str]]" = []
@@ -83,10 +91,45 @@ def taxonomy() -> Path:
     return TAXONOMY
 
 
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server that has a migrated template."""
+    with postgresql.server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def new_database(
+    postgresql_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NewDatabase]:
+    """Makes databases of the kinds in DATABASES, migrated, and gone when the run ends."""
+    template = postgresql.new_database(postgresql_server)
+    migrated = connect(template)
+    upgrade(migrated)
+    migrated.close()
+    made = []
+
+    def make(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/test.db"
+        made.append(postgresql.new_database(postgresql_server, template))
+        return made[-1]
+
+    yield make
+    for url in (*made, template):
+        postgresql.drop_database(url, postgresql_server)
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, new_database: NewDatabase) -> str:
+    """A new database, one of each kind in turn."""
+    return new_database(request.param)
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """A new SQLite file and a free port."""
-    return Settings(database_url=f"sqlite:///{tmp_path}/test.db", port=0)
+def settings(database_url: str) -> Settings:
+    """A new database and a free port."""
+    return Settings(database_url=database_url, port=0)
 
 
 @pytest.fixture
@@ -103,7 +146,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 22, tzinfo=UTC)
 
-    def __call__(self) -> datetime:
+    def __call__(self, _session: object = None) -> datetime:
         return self.now
 
     def advance(self, by: timedelta) -> None:
@@ -120,8 +163,8 @@ def clock() -> Clock:
 @pytest.fixture
 def clocked_database(settings: Settings, clock: Clock) -> Iterator[Database]:
     """A migrated database on a clock of its own."""
-    opened = Database(settings.database_url, clock=clock)
-    upgrade(opened.write_engine)
+    opened = connect(settings.database_url, clock=clock)
+    upgrade(opened)
     yield opened
     opened.close()
 

@@ -10,6 +10,8 @@ from app import __version__
 
 COMMANDS = {
     "serve": ("app.cli.serve", "serve"),
+    "worker": ("app.cli.worker", "worker"),
+    "migrate": ("app.cli.migrate", "migrate"),
     "import": ("app.cli.imports", "import_"),
     "duplicate": ("app.cli.jobs", "duplicate"),
     "jobs": ("app.cli.jobs", "jobs"),

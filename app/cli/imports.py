@@ -221,7 +221,7 @@ async def _import(
                 id = await database.write(imports.publish, target.pk)
         print(
             f"{id} {name!r}: {node_count} nodes, {product_count} products,"
-            f" store {settings.store!r} of {database.path.resolve()}"
+            f" store {settings.store!r} of {database.name}"
         )
     finally:
         database.close()

@@ -1,6 +1,5 @@
 """serve: the gateway itself."""
 
-import logging
 import sys
 from contextlib import aclosing
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from app import __version__, main
 from app.cli import demo
+from app.cli.logs import log_to_stderr
 from app.cli.settings import read_settings
 from app.domain.jobs import Duplication
 from app.main import Gateway, ListenError
@@ -42,6 +42,14 @@ def serve(
             min=1, max=64, help="Stores whose jobs run side by side. [JOBS_GATEWAY_CONCURRENCY, 8]"
         ),
     ] = None,
+    retention_days: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Days that ended jobs and events are kept; 0: for ever. "
+            "[JOBS_GATEWAY_RETENTION_DAYS, 30]",
+        ),
+    ] = None,
     runner: Annotated[
         bool | None,
         typer.Option("--runner/--no-runner", help="Run the queue here. [JOBS_GATEWAY_RUNNER, yes]"),
@@ -59,17 +67,14 @@ def serve(
     ] = False,
 ) -> None:
     """Serve GraphQL and run the queue, until Ctrl-C. In brackets: environment variable, default."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    log_to_stderr()
     settings = read_settings(
         host=host,
         port=port,
         database_url=database_url,
         store=store,
         concurrency=concurrency,
+        retention_days=retention_days,
         runner=runner,
         insecure=insecure,
     )
@@ -99,7 +104,7 @@ def _introduce(gateway: Gateway) -> None:
         f"  GraphQL     {gateway.url}/graphql",
         f"  Playground  {gateway.url}/graphql in a browser",
         f"  Health      {gateway.url}/healthz",
-        f"  Database    {gateway.database.path}",
+        f"  Database    {gateway.database.name}",
         f"  Queue       {queue}",
         f"  Access      {access}, store {gateway.settings.store!r}",
         "Try:",

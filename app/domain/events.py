@@ -19,6 +19,11 @@ class JobEventType(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing more happens to the job."""
+        return self in (self.SUCCEEDED, self.FAILED, self.CANCELLED)
+
 
 @dataclass(eq=False)
 class CursorAhead(DomainError):
@@ -29,6 +34,20 @@ class CursorAhead(DomainError):
 
     def __str__(self) -> str:
         return "The cursor is ahead of the event log; it does not come from this store's events."
+
+
+@dataclass(eq=False)
+class CursorExpired(DomainError):
+    """A cursor whose next events are no longer kept."""
+
+    code: ClassVar[str] = "CURSOR_EXPIRED"
+    path: tuple[str, ...] = ("after",)
+
+    def __str__(self) -> str:
+        return (
+            "The events behind this cursor are no longer kept. "
+            "Read the jobs anew and follow them from jobQueue.cursor."
+        )
 
 
 def event_of(status: JobStatus) -> JobEventType:

@@ -22,6 +22,9 @@ ATTEMPTS_WITHOUT_PROGRESS = 5
 """Attempts in a row that may end without one finished step before the job fails."""
 
 
+LONGEST_PAUSE = timedelta(minutes=1)
+
+
 class JobType(StrEnum):
     """What a job does. Values are those of the REST documents."""
 
@@ -91,6 +94,11 @@ class FenceLost(DomainError):
 
     def __str__(self) -> str:
         return f"Job {self.job_id} is no longer run by this worker."
+
+
+def pause_after(attempts: int) -> timedelta:
+    """How long a job rests after so many attempts in a row broke: 1, 2, 4 seconds, up to 60."""
+    return min(timedelta(seconds=2 ** (attempts - 1)), LONGEST_PAUSE)
 
 
 @dataclass(frozen=True, slots=True)

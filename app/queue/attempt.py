@@ -25,11 +25,14 @@ class Attempt:
     bulk work: it waits for whatever is urgent, and should take no longer than urgent work may wait.
     """
 
-    def __init__(self, database: Database, job: Job, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, database: Database, job: Job, stopping: asyncio.Event, on_step: Callable[[], None]
+    ) -> None:
         self.job = job
         """The job as of its last step."""
         self._database = database
         self._stopping = stopping
+        self._on_step = on_step
 
     async def step(
         self,
@@ -46,6 +49,7 @@ class Attempt:
             return jobs.advance(session, self.job, step)
 
         self.job = await self._database.write_bulk(transaction)
+        self._on_step()
 
     async def succeed(self, finish: Callable[[Session, Job], Result]) -> None:
         """End the job with SUCCESS, in one transaction with `finish`."""

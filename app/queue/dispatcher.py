@@ -13,13 +13,14 @@ from app.queue.sweeper import Sweeper
 from app.queue.worker import Outcome, Worker
 from app.services import jobs
 from app.storage import lanes
-from app.storage.database import Database
+from app.storage.database import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Claims and runs the jobs of all stores in this process until it is stopped.
+    """Claims and runs the jobs of all stores, or of those given, in this process until it is
+    stopped.
 
     Within a store one job runs at a time, the earliest created first; stores run side by side, at
     most `concurrency` of them, and take turns when there are more. Wake-ups are hints: every
@@ -31,19 +32,23 @@ class Dispatcher:
         database: Database,
         handlers: Mapping[JobType, Handler],
         *,
+        stores: Collection[str] | None = None,
         lease: timedelta = timedelta(seconds=30),
+        time_limit: timedelta = timedelta(hours=1),
+        keep: timedelta | None = None,
         poll: float = 1.0,
         concurrency: int = 8,
     ) -> None:
         self._database = database
+        self._stores = stores
         self._lease = lease
         self._poll = poll
         self._concurrency = concurrency
         self._holder = uuid4()
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._worker = Worker(database, handlers, lease, self._stopping)
-        self._sweeper = Sweeper(database)
+        self._worker = Worker(database, handlers, lease, self._stopping, time_limit)
+        self._sweeper = Sweeper(database, keep)
         self._lanes: dict[str, asyncio.Task[None]] = {}
 
     def wake(self, stores: Collection[str]) -> None:
@@ -73,7 +78,10 @@ class Dispatcher:
 
     async def _start_lanes(self) -> None:
         try:
-            stores = await self._database.read(lanes.claimable)
+            stores = await self._database.read(lanes.claimable, self._stores)
+        except DatabaseUnavailable as error:
+            log.warning("not looking for work: %s It is tried again in %s s.", error, self._poll)
+            return
         except Exception:
             log.exception("looking for work broke; it is tried again in %s s", self._poll)
             return
@@ -97,6 +105,8 @@ class Dispatcher:
                 if outcome is Outcome.LOST or len(self._lanes) >= self._concurrency:
                     # Another store may have waited longer for a place.
                     break
+        except DatabaseUnavailable as error:
+            log.warning("the lane of store %s waits: %s", store, error)
         except Exception:
             log.exception("the lane of store %s broke; it is tried again", store)
         else:

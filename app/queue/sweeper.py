@@ -1,24 +1,32 @@
-"""Deletes what failed copies and dead imports have left, a chunk at a time."""
+"""Deletes what nobody is to see any more, a chunk at a time."""
 
 import asyncio
 import logging
 from contextlib import suppress
+from datetime import timedelta
 
-from app.services import imports
+from app.services import imports, retention
 from app.storage import hierarchies
-from app.storage.database import Database
+from app.storage.database import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
 ROWS = 5_000
 """Rows a chunk, for the same reason as a copy's."""
 
+EVENTS = 500
+"""Events a chunk: each may take a job with it, and the store's lane is locked meanwhile."""
+
 
 class Sweeper:
-    """Goes over the discarded hierarchies whenever it is woken, and once every `every` seconds."""
+    """Deletes what failed copies and dead imports have left, and what is over for longer than it is
+    kept (None: for ever), whenever it is woken, and once every `every` seconds."""
 
-    def __init__(self, database: Database, every: float = 60) -> None:
+    def __init__(
+        self, database: Database, keep: timedelta | None = None, every: float = 60
+    ) -> None:
         self._database = database
+        self._keep = keep
         self._every = every
         self._woken = asyncio.Event()
 
@@ -32,6 +40,8 @@ class Sweeper:
             self._woken.clear()
             try:
                 await self.sweep()
+            except DatabaseUnavailable as error:
+                log.warning("not swept: %s It is tried again in %s s.", error, self._every)
             except Exception:
                 log.exception("the sweep broke; it is tried again in %s s", self._every)
             with suppress(TimeoutError):
@@ -39,7 +49,10 @@ class Sweeper:
                     await self._woken.wait()
 
     async def sweep(self) -> None:
-        """Delete all that is discarded by now."""
+        """Delete all that is to be deleted by now."""
         await self._database.write_bulk(imports.discard_abandoned)
         while await self._database.write_bulk(hierarchies.sweep, ROWS):
             pass
+        if self._keep is not None:
+            while await self._database.write_bulk(retention.prune, self._keep, EVENTS):
+                pass

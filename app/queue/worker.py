@@ -2,24 +2,30 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from enum import Enum, auto
+from typing import Concatenate, ParamSpec
 
 from sqlmodel import Session
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
 
 from app.domain.errors import DomainError
-from app.domain.jobs import ATTEMPTS_WITHOUT_PROGRESS, FenceLost, JobType
+from app.domain.jobs import ATTEMPTS_WITHOUT_PROGRESS, FenceLost, JobType, pause_after
 from app.queue.attempt import Attempt, Interrupted
 from app.queue.handlers import Handler
 from app.services import jobs
-from app.storage.database import Database
+from app.storage.database import Database, DatabaseUnavailable, StorageFull
 from app.storage.tables import Job
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+
 HEARTBEATS_PER_LEASE = 3
+
+INSIST_EVERY_SECONDS = 1.0
 
 
 class Outcome(Enum):
@@ -34,7 +40,10 @@ class Outcome(Enum):
 
 
 class Worker:
-    """Runs claimed jobs, one at a time, with the handlers it is given."""
+    """Runs claimed jobs with the handlers it is given.
+
+    A job may take any time as a whole, but no longer than `time_limit` to its next finished step.
+    """
 
     def __init__(
         self,
@@ -42,18 +51,19 @@ class Worker:
         handlers: Mapping[JobType, Handler],
         lease: timedelta,
         stopping: asyncio.Event,
+        time_limit: timedelta = timedelta(hours=1),
     ) -> None:
         self._database = database
         self._handlers = handlers
         self._lease = lease
         self._stopping = stopping
+        self._time_limit = time_limit
 
     async def run(self, job: Job) -> Outcome:
         """Run a claimed job as far as it goes."""
-        attempt = Attempt(self._database, job, self._stopping)
         heart = asyncio.create_task(self._beat(job))
         try:
-            return await self._try(attempt)
+            return await self._try(job)
         except FenceLost:
             log.warning("job %s was taken over", job.id)
             return Outcome.LOST
@@ -62,44 +72,68 @@ class Worker:
             with suppress(asyncio.CancelledError):
                 await heart
 
-    async def _try(self, attempt: Attempt) -> Outcome:
-        job = attempt.job
+    async def _try(self, job: Job) -> Outcome:
         handler = self._handlers.get(job.type)
         if handler is None:
-            return await self._fail(attempt, None, "NO_HANDLER", f"Nothing here runs {job.type}.")
+            return await self._fail(job, None, "NO_HANDLER", f"Nothing here runs {job.type}.")
         if job.attempts > ATTEMPTS_WITHOUT_PROGRESS:
             return await self._fail(
-                attempt,
+                job,
                 handler,
                 "ATTEMPTS_EXHAUSTED",
                 f"{ATTEMPTS_WITHOUT_PROGRESS} attempts in a row ended without progress.",
             )
+        seconds = self._time_limit.total_seconds()
+        clock = asyncio.get_running_loop().time
+        limit = asyncio.timeout(seconds)
+        attempt = Attempt(
+            self._database, job, self._stopping, lambda: limit.reschedule(clock() + seconds)
+        )
         try:
-            await handler.run(attempt)
+            async with limit:
+                await handler.run(attempt)
             return Outcome.SUCCEEDED
         except FenceLost:
             raise
         except DomainError as error:
-            return await self._fail(attempt, handler, error.code, str(error))
-        except Interrupted:
-            pass
+            return await self._fail(attempt.job, handler, error.code, str(error))
+        except StorageFull as error:
+            return await self._fail(attempt.job, handler, "STORAGE_FULL", str(error))
+        except (Interrupted, DatabaseUnavailable) as error:
+            log.info("attempt %s at job %s was interrupted: %s", job.attempts, job.id, error)
+            await self._insist(jobs.hand_back, attempt.job)
+            return Outcome.HANDED_BACK
         except Exception:
+            if limit.expired():
+                message = f"{seconds:g} seconds went by without a finished step."
+                return await self._fail(attempt.job, handler, "TIME_LIMIT", message)
             log.exception("attempt %s at job %s broke", job.attempts, job.id)
-        await self._database.write(jobs.hand_back, attempt.job)
+        await self._insist(jobs.put_off, attempt.job, pause_after(attempt.job.attempts))
         return Outcome.HANDED_BACK
 
-    async def _fail(
-        self, attempt: Attempt, handler: Handler | None, code: str, message: str
-    ) -> Outcome:
+    async def _fail(self, job: Job, handler: Handler | None, code: str, message: str) -> Outcome:
         def transaction(session: Session) -> None:
             def abandon() -> None:
                 if handler:
-                    handler.abandon(session, attempt.job)
+                    handler.abandon(session, job)
 
-            jobs.fail(session, attempt.job, code, message, abandon)
+            jobs.fail(session, job, code, message, abandon)
 
-        await self._database.write(transaction)
+        await self._insist(transaction)
         return Outcome.FAILED
+
+    async def _insist(
+        self, fn: Callable[Concatenate[Session, P], object], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """Write how the attempt ended, as soon as the database takes it: until then the claim is
+        kept, and with it the store's order. The lease ends what is never written."""
+        persist = AsyncRetrying(
+            retry=retry_if_exception_type((DatabaseUnavailable, StorageFull)),
+            wait=wait_fixed(INSIST_EVERY_SECONDS),
+            stop=lambda _: self._stopping.is_set(),
+            reraise=True,
+        )
+        await persist(self._database.write, fn, *args, **kwargs)
 
     async def _beat(self, job: Job) -> None:
         while True:
@@ -108,5 +142,7 @@ class Worker:
                 await self._database.write(jobs.heartbeat, job, self._lease)
             except FenceLost:
                 return
+            except (DatabaseUnavailable, StorageFull) as error:
+                log.warning("no heartbeat of job %s: %s", job.id, error)
             except Exception:
                 log.exception("a heartbeat of job %s was not written; the next one may be", job.id)

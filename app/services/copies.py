@@ -2,7 +2,8 @@
 
 A copy is one consistent picture of its source without holding the source: every chunk checks that
 the source's revision is the one the copy began with. An edit in between makes the copy start over;
-after RESTARTS of them it is written and published in one transaction, where none can come between.
+after RESTARTS of them it is written in one transaction that sees the source as of its own
+beginning, and is such a picture whatever comes after.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +17,7 @@ from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id
 from app.services.jobs import Result
 from app.storage import copies, hierarchies
 from app.storage.database import now
+from app.storage.dialects import see_one_picture
 from app.storage.pages import Key
 from app.storage.tables import Hierarchy, Job
 
@@ -57,6 +59,8 @@ class Copy:
     reverse: int = 0
     total: int = 0
     restarts: int = 0
+    at_once: bool = False
+    """Whether it was written in one transaction, and no edit can have come between."""
 
     @property
     def completed(self) -> int:
@@ -125,7 +129,7 @@ def publish(session: Session, job: Job, copy: Copy) -> Result:
 
     Raises SourceEdited when it is no longer a picture of the source, NotFound when that is gone.
     """
-    if _revision(session, job) != copy.revision:
+    if not copy.at_once and _revision(session, job) != copy.revision:
         raise SourceEdited(str(job.source_id))
     hierarchy = session.get_one(Hierarchy, copy.copy_pk)
     hierarchy.state = HierarchyState.READY
@@ -135,16 +139,16 @@ def publish(session: Session, job: Job, copy: Copy) -> Result:
     return Result(copy.completed, hierarchy.id)
 
 
-def copy_at_once(session: Session, job: Job, copy: Copy, rows: int) -> Result:
-    """In place of `copy`, which was begun too often, copy and publish in this one transaction.
-
-    Raises NotFound when the source is gone.
+def copy_at_once(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
+    """In place of `copy`, which was begun too often, write a whole one in this one transaction, of
+    which it is the first act. Raises NotFound when the source is gone.
     """
+    see_one_picture(session)
     hierarchies.discard(session, copy.copy_pk)
     copy = begin(session, job, copy.restarts)
     while copy.phase is not Phase.DONE:
         copy = _next_chunk(session, job, copy, rows)
-    return publish(session, job, copy)
+    return replace(copy, at_once=True)
 
 
 def abandon(session: Session, copy: Copy) -> None:

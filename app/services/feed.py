@@ -18,10 +18,10 @@ from uuid import UUID
 from sqlmodel import Session
 
 from app.domain.errors import NotFound
-from app.domain.events import CursorAhead, JobEventType
+from app.domain.events import CursorAhead, CursorExpired, JobEventType
 from app.domain.jobs import JobStatus
 from app.storage import events, jobs, lanes
-from app.storage.database import Database
+from app.storage.database import Database, DatabaseUnavailable
 from app.storage.jobs import JobFilter
 from app.storage.lanes import Standing
 from app.storage.tables import Job, JobEvent
@@ -91,14 +91,15 @@ class Feed:
     async def job_updates(self, store: str, job_id: UUID, after: int | None) -> Happenings:
         """One job: how it stands, or all its events past `after`; then each change as it comes.
 
-        The stream ends behind the job's last event. Raises NotFound, CursorAhead, at once.
+        The stream ends behind the job's last event. Raises NotFound, CursorAhead,
+        CursorExpired, at once; the last also later, to one who is slower than the log is pruned.
         """
         job, head = await self._database.read(_job_and_head, store, job_id, after)
         return self._updates(job, head, after)
 
     async def job_events(self, store: str, filter: JobFilter, after: int | None) -> Happenings:
         """Every job of the store that meets `filter` as of the event: all events past `after`,
-        else from now on. The stream never ends. Raises CursorAhead, at once."""
+        else from now on. The stream never ends. Raises as `job_updates` does."""
         head = await self._database.read(_head, store, after)
         return self._events(store, filter, head if after is None else after)
 
@@ -126,7 +127,12 @@ class Feed:
     async def _logged(self, store: str, seq: int, until: int, job_pk: int | None) -> Happenings:
         """The events past `seq` up to `until` and not beyond, of one job where it is given."""
         while seq < until:
-            stretch = await self._database.read(events.after, store, seq, READ_EVENTS, job_pk)
+            try:
+                stretch = await self._database.read(events.after, store, seq, READ_EVENTS, job_pk)
+            except DatabaseUnavailable:
+                # The subscriber has lost nothing by waiting.
+                await asyncio.sleep(self._poll)
+                continue
             for event in stretch.events:
                 if event.seq > until:
                     return
@@ -190,10 +196,17 @@ class Feed:
             try:
                 stretch, started = await self._database.read(_news, store, tail.head)
                 happenings = [_happening(event) for event in stretch.events]
+            except DatabaseUnavailable as error:
+                log.warning("no news of store %s: %s It is tried again.", store, error)
+                await asyncio.sleep(self._poll)
+                continue
             except Exception:
                 log.exception("reading the events of store %s broke; it is tried again", store)
                 await asyncio.sleep(self._poll)
                 continue
+            if tail.head + len(happenings) != stretch.reaches:
+                # Some were pruned unread. Whoever was to hear of them is told so by the log.
+                tail.recent.clear()
             tail.recent.extend(happenings)
             tail.head = stretch.reaches
             news = bool(happenings)
@@ -238,13 +251,16 @@ def _job_and_head(session: Session, store: str, job_id: UUID, after: int | None)
 
 
 def _head(session: Session, store: str, after: int | None) -> int:
-    head = lanes.event_head(session, store)
-    if after is not None and after > head:
+    bounds = lanes.log_bounds(session, store)
+    if after is not None and after > bounds.head:
         raise CursorAhead
-    return head
+    if after is not None and after < bounds.pruned:
+        raise CursorExpired
+    return bounds.head
 
 
 def _news(session: Session, store: str, seq: int) -> tuple[events.Stretch, Job | None]:
     """What was logged past `seq`, and the started job if nothing more is past it."""
+    seq = max(seq, lanes.log_bounds(session, store).pruned)
     stretch = events.after(session, store, seq, READ_EVENTS)
     return stretch, jobs.started(session, store) if len(stretch.events) < READ_EVENTS else None

@@ -234,7 +234,8 @@ def _product_keys(session: Session, store: str, names: Mapping[str, str]) -> dic
     keys = products.keys_by_sku(session, store, names)
     missing = [
         {"id": uuid4(), "store": store, "sku": sku, "name": name}
-        for sku, name in names.items()
+        # In one order, so that two imports at once never wait for each other.
+        for sku, name in sorted(names.items())
         if sku not in keys
     ]
     if missing:

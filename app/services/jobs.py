@@ -28,7 +28,7 @@ from app.domain.jobs import (
     checked_idempotency_key,
 )
 from app.storage import events, hierarchies, jobs, lanes
-from app.storage.database import now
+from app.storage.database import announce, now
 from app.storage.lanes import Standing
 from app.storage.tables import Job, Lane
 
@@ -251,8 +251,19 @@ def fail(
 
 
 def hand_back(session: Session, claimed: Job) -> None:
-    """Let go of the claim, so that another worker can resume the job at once."""
-    lanes.release(session, claimed.store, claimed.epoch)
+    """Let go of the claim, if it still holds, so that another worker can resume the job at once.
+
+    The attempt was interrupted through no fault of the job's, and does not count.
+    """
+    if lanes.release(session, claimed.store, claimed.epoch, timedelta(0)):
+        _changed_by_worker(session, claimed, attempts=max(0, claimed.attempts - 1))
+        announce(session, claimed.store)
+
+
+def put_off(session: Session, claimed: Job, pause: timedelta) -> None:
+    """Let go of the claim, if it still holds, after an attempt that broke: nobody resumes the job,
+    or starts another one of the store, before the pause is over."""
+    lanes.release(session, claimed.store, claimed.epoch, pause)
 
 
 def _end(

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 
+import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.domain.events import event_of
+from app.domain.events import CursorExpired, event_of
 from app.domain.jobs import JobStatus
 from app.storage import lanes
 from app.storage.database import announce
@@ -55,13 +57,50 @@ class Stretch:
 
 
 def after(session: Session, store: str, seq: int, limit: int, job_pk: int | None = None) -> Stretch:
-    """The next `limit` events past `seq`, of one job where it is given."""
+    """The next `limit` events past `seq`, of one job where it is given.
+
+    Raises CursorExpired when some of those past it are no longer there.
+    """
+    bounds = lanes.log_bounds(session, store)
+    if seq < bounds.pruned:
+        raise CursorExpired
     wanted = select(JobEvent).where(JobEvent.store == store, JobEvent.seq > seq)
     if job_pk is not None:
         wanted = wanted.where(JobEvent.job_pk == job_pk)
     found = session.exec(wanted.order_by(col(JobEvent.seq)).limit(limit)).all()
-    reaches = found[-1].seq if len(found) == limit else lanes.event_head(session, store)
+    reaches = found[-1].seq if len(found) == limit else bounds.head
     return Stretch(found, max(reaches, seq))
+
+
+def oldest(session: Session, store: str, before: datetime, limit: int) -> Sequence[JobEvent]:
+    """The first `limit` events of the log, up to the first one that is not older than `before`."""
+    pruned = lanes.log_bounds(session, store).pruned
+    found = session.exec(
+        select(JobEvent)
+        .where(JobEvent.store == store, JobEvent.seq > pruned)
+        .order_by(col(JobEvent.seq))
+        .limit(limit)
+    )
+    return list(takewhile(lambda event: event.at < before, found))
+
+
+def stores_with_older(session: Session, before: datetime) -> Sequence[str]:
+    """The stores whose log begins before that."""
+    return session.exec(
+        select(Lane.store).where(
+            JobEvent.store == Lane.store,
+            JobEvent.seq == Lane.pruned_seq + 1,
+            JobEvent.at < before,
+        )
+    ).all()
+
+
+def prune(session: Session, lane: Lane, seq: int) -> None:
+    """Let the log of the lane, which is locked, begin behind `seq`."""
+    session.exec(
+        sa.delete(JobEvent).where(col(JobEvent.store) == lane.store, col(JobEvent.seq) <= seq)
+    )
+    lane.pruned_seq = seq
 
 
 def job_of(event: JobEvent) -> Job:

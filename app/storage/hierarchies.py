@@ -107,23 +107,22 @@ def sweep(session: Session, rows: int) -> bool:
     """Delete up to `rows` rows of one discarded hierarchy; whether any were left to delete."""
     discarded = (HierarchyState.DISCARDED, HierarchyState.ABANDONED)
     hierarchy = session.exec(
-        select(Hierarchy).where(col(Hierarchy.state).in_(discarded)).limit(1)
+        select(Hierarchy)
+        .where(col(Hierarchy.state).in_(discarded))
+        .limit(1)
+        # Another process sweeps it.
+        .with_for_update(skip_locked=True)
     ).first()
     if hierarchy is None:
         return False
     pk = hierarchy.pk
     for table in (ProductNode, NodeProduct, Node):
-        keys = [column for column in sa.inspect(table).primary_key if column.name != "hierarchy_pk"]
-        bounded = (
-            sa.select(*keys)
-            .where(col(table.hierarchy_pk) == pk)
-            .order_by(*sa.inspect(table).primary_key)
-            .limit(rows)
-        )
-        deleted = session.exec(
-            sa.delete(table).where(col(table.hierarchy_pk) == pk, sa.tuple_(*keys).in_(bounded))
-        ).rowcount
-        if deleted:
+        owner, *key = sa.inspect(table).primary_key
+        last = session.execute(
+            sa.select(*key).where(owner == pk).order_by(*key).offset(rows - 1).limit(1)
+        ).first()
+        chunk = [] if last is None else [sa.tuple_(*key) <= sa.tuple_(*last)]
+        if session.exec(sa.delete(table).where(owner == pk, *chunk)).rowcount:
             return True
     if hierarchy.state is HierarchyState.ABANDONED and _delete_generated(session, hierarchy, rows):
         return True

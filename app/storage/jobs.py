@@ -64,8 +64,7 @@ def of_hierarchies(
     session: Session, store: str, hierarchies: Sequence[UUID], window: Window
 ) -> dict[UUID, Page[Job]]:
     """A page of the duplications from or into each hierarchy, newest first."""
-    found = pages(session, _of_hierarchy, [id.hex for id in hierarchies], window, store=store)
-    return {id: found[id.hex] for id in hierarchies}
+    return pages(session, _of_hierarchy, hierarchies, window, store=store)
 
 
 def counts_of_hierarchies(
@@ -182,6 +181,13 @@ def keep_key(session: Session, job: Job, key: str, digest: str) -> None:
             store=job.store, key=key, digest=digest, job_pk=job.pk, created_at=job.created_at
         )
     )
+
+
+def delete(session: Session, pks: Collection[int]) -> None:
+    """Delete jobs with their errors and the keys that stand for them."""
+    session.exec(sa.delete(JobError).where(col(JobError.job_pk).in_(pks)))
+    session.exec(sa.delete(IdempotencyKey).where(col(IdempotencyKey.job_pk).in_(pks)))
+    session.exec(sa.delete(Job).where(col(Job.pk).in_(pks)))
 
 
 def _matching(store: str, filter: JobFilter) -> tuple[sa.ColumnElement[bool], ...]:

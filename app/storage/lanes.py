@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 from app.domain.jobs import JobStatus, Pace, estimated_end
 from app.storage import jobs
 from app.storage.database import now
+from app.storage.dialects import add_missing
 from app.storage.tables import Job, Lane
 
 
@@ -58,31 +59,45 @@ class Standing:
     start_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class LogBounds:
+    """The part of a store's event log that is there: everything past `pruned` up to `head`."""
+
+    pruned: int
+    head: int
+
+
 def lock(session: Session, store: str) -> Lane:
     """The store's lane, made if there was none, locked until the transaction ends."""
     wanted = select(Lane).where(Lane.store == store).with_for_update()
     lane = session.exec(wanted).first()
     if lane is None:
-        session.add(Lane(store=store))
-        session.flush()
+        add_missing(session, Lane, [Lane(store=store).model_dump()])
         lane = session.exec(wanted).one()
     return lane
 
 
+def log_bounds(session: Session, store: str) -> LogBounds:
+    """Where the store's log begins and ends now."""
+    found = session.exec(select(Lane.pruned_seq, Lane.event_seq).where(Lane.store == store)).first()
+    return LogBounds(*found) if found else LogBounds(0, 0)
+
+
 def event_head(session: Session, store: str) -> int:
     """The number of the store's last event, 0 before the first."""
-    return session.exec(select(Lane.event_seq).where(Lane.store == store)).first() or 0
+    return log_bounds(session, store).head
 
 
-def claimable(session: Session) -> list[str]:
-    """Stores where something waits to be run, the longest wait first: a pending job and nobody
-    running, or a started job whose lease ran out."""
+def claimable(session: Session, stores: Collection[str] | None = None) -> list[str]:
+    """Stores, among those given if any are, where something waits to be run, the longest wait
+    first: a pending job and nobody running, or a started job whose lease ran out."""
 
     def any_job(status: JobStatus) -> sa.ColumnElement[bool]:
         return sa.exists().where(col(Job.store) == col(Lane.store), col(Job.status) == status)
 
     free = sa.or_(col(Lane.lease_until).is_(None), col(Lane.lease_until) <= now(session))
     waiting = sa.or_(any_job(JobStatus.STARTED), any_job(JobStatus.PENDING))
+    among = [] if stores is None else [col(Lane.store).in_(stores)]
     waits_since = (
         select(Job.created_at)
         .where(col(Job.store) == col(Lane.store), col(Job.status) == JobStatus.PENDING)
@@ -90,7 +105,7 @@ def claimable(session: Session) -> list[str]:
         .limit(1)
         .scalar_subquery()
     )
-    return list(session.exec(select(Lane.store).where(free, waiting).order_by(waits_since)))
+    return list(session.exec(select(Lane.store).where(free, waiting, *among).order_by(waits_since)))
 
 
 def extend_lease(session: Session, store: str, epoch: int, until: datetime) -> bool:
@@ -103,13 +118,15 @@ def extend_lease(session: Session, store: str, epoch: int, until: datetime) -> b
     return extended.rowcount == 1
 
 
-def release(session: Session, store: str, epoch: int) -> None:
-    """Let go of the lane, if this epoch still holds it: whoever comes next has its started job."""
-    session.exec(
+def release(session: Session, store: str, epoch: int, pause: timedelta) -> bool:
+    """Let go of the lane if this epoch still holds it, and whether so. Its started job is for
+    whoever comes next once the pause is over."""
+    released = session.exec(
         sa.update(Lane)
-        .where(col(Lane.store) == store, col(Lane.epoch) == epoch)
-        .values(holder=None, lease_until=now(session))
+        .where(col(Lane.store) == store, col(Lane.epoch) == epoch, col(Lane.holder).is_not(None))
+        .values(holder=None, lease_until=now(session) + pause)
     )
+    return released.rowcount == 1
 
 
 def end_all_leases(session: Session) -> None:

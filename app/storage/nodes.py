@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-import orjson
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from app.domain.hierarchies import ROOT_NO, node_id, place_of
+from app.storage.dialects import dialect_of, key_table, key_values
 from app.storage.hierarchies import visible
 from app.storage.pages import Listing, OrderBy, Page, Window, pages
 from app.storage.tables import Hierarchy, Node, ProductNode
@@ -172,12 +172,14 @@ def ancestors(
     session: Session, store: str, keys: Sequence[ParentKey]
 ) -> dict[ParentKey, list[Ancestor]]:
     """The way from the root to each node, both included, in one statement."""
-    asked = sa.func.json_each(sa.bindparam("keys", type_=sa.Text)).table_valued("key", "value")
+    dialect = dialect_of(session)
+    asked = key_table(dialect, (int, int))
+    hierarchy_pk, node_no = asked.parts
     up = (
         sa.select(
-            asked.c.key.label("number"),
-            sa.func.json_extract(asked.c.value, "$[0]").label("hierarchy_pk"),
-            sa.func.json_extract(asked.c.value, "$[1]").label("node_no"),
+            asked.number.label("number"),
+            hierarchy_pk.label("hierarchy_pk"),
+            node_no.label("node_no"),
         )
     ).cte("up", recursive=True)
     up = up.union_all(
@@ -202,7 +204,7 @@ def ancestors(
             sa.and_(node.hierarchy_pk == up.c.hierarchy_pk, node.node_no == up.c.node_no),
         )
         .order_by(up.c.number, sa.func.coalesce(node.depth, 0)),
-        {"keys": orjson.dumps(keys).decode()},
+        key_values(dialect, keys),
     )
     found: dict[ParentKey, list[Ancestor]] = {key: [] for key in keys}
     for number, node_no, hierarchy_id, name, slug in steps:

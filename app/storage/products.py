@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+from app.storage.dialects import add_missing
 from app.storage.hierarchies import visible
 from app.storage.nodes import ParentKey
 from app.storage.pages import Listing, OrderBy, Page, Window, pages
@@ -60,8 +61,8 @@ def keys_by_sku(session: Session, store: str, skus: Collection[str]) -> dict[str
 
 
 def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Write products as rows by column."""
-    session.execute(sa.insert(Product), rows)
+    """Write those of the products whose sku the store does not have, as rows by column."""
+    add_missing(session, Product, rows)
 
 
 def associate(session: Session, rows: Sequence[dict[str, Any]]) -> None:

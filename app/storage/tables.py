@@ -27,6 +27,9 @@ SQLModel.metadata.naming_convention = {
 BigKey = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 """SQLite numbers rows by itself only in a column it knows as INTEGER."""
 
+Sku = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""Ordered by its code points, as SQLite orders all text, whatever language a server speaks."""
+
 BY_KEY: dict[str, Any] = {"sqlite_with_rowid": False}
 """Rows lie in the order of their primary key: a copy in key order appends."""
 
@@ -103,7 +106,7 @@ class Product(SQLModel, table=True):
         default_factory=uuid4, sa_column=sa.Column(sa.Uuid, nullable=False, unique=True)
     )
     store: str = Field(max_length=255)
-    sku: str | None = Field(default=None, sa_type=sa.Text)
+    sku: str | None = Field(default=None, sa_column=sa.Column(Sku))
     name: str | None = Field(default=None, sa_type=sa.Text)
 
 
@@ -146,6 +149,10 @@ class Lane(SQLModel, table=True):
     """The number of the job created last."""
     event_seq: int = Field(default=0, sa_type=sa.BigInteger)
     """The number of the event logged last; gap-free and in commit order."""
+    pruned_seq: int = Field(
+        default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
+    )
+    """The number of the last event that is no longer in the log, 0 while all are."""
     last_created_at: datetime | None = Field(default=None, sa_type=Instant)
     pending: int = Field(default=0, sa_type=sa.BigInteger)
     """Pending jobs, and below the items of all of them: asking for a job costs the same however
@@ -245,7 +252,7 @@ class IdempotencyKey(SQLModel, table=True):
     """The job that a client's key stands for, and a digest of the input it came with."""
 
     __tablename__ = "idempotency_key"
-    __table_args__ = (BY_KEY,)
+    __table_args__ = (sa.Index("ix_idempotency_key_job", "job_pk"), BY_KEY)
 
     store: str = Field(primary_key=True, max_length=255)
     key: str = Field(primary_key=True, max_length=255)

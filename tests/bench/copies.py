@@ -18,7 +18,7 @@ from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
 
 from app.main import Settings, open_database
-from app.storage.database import Database
+from app.storage.connect import connect
 from tests.bench.data import large_hierarchy
 from tests.conftest import LiveServer, start_server
 
@@ -88,7 +88,7 @@ async def source(folder: Path, nodes: int, products_per_node: int) -> Source:
 def raw_copy(source: Source) -> float:
     """Seconds to copy the rows by one INSERT ... SELECT a table, on a connection as ours."""
     with source.fresh() as path:
-        database = Database(f"sqlite:///{path}")
+        database = connect(f"sqlite:///{path}")
         try:
             pooled = database.write_engine.raw_connection()
             connection = pooled.driver_connection

@@ -26,6 +26,7 @@ from app.queue.sweeper import Sweeper
 from app.services import imports
 from app.services.imports import ABANDONED_AFTER, Attachment
 from app.storage import nodes
+from app.storage.connect import connect
 from app.storage.database import Database
 from tests import given
 from tests.conftest import GraphQLClient
@@ -233,7 +234,7 @@ async def test_the_server_answers_and_duplicates_while_an_import_is_under_way(
     gateway: Gateway, client: GraphQLClient
 ) -> None:
     garden = await given.hierarchy(gateway.database, {"Trees": {"Oaks": {}}})
-    other_process = Database(gateway.settings.database_url)
+    other_process = connect(gateway.settings.database_url)
     async with importing(other_process, given.STORE, "Plants") as target:
         await target.add_nodes(given.placed_lines(given.wide_tree(1_500)))
         job = await given.pending_duplication(gateway.database, garden, name="Copy")
@@ -366,7 +367,7 @@ async def test_what_a_killed_import_wrote_is_hidden_and_swept_after_a_while(
         (ABANDONED_AFTER - timedelta(minutes=5), written),
         (ABANDONED_AFTER + timedelta(minutes=5), {}),
     ):
-        later = Database(piped.database_url, clock=lambda age=age: died + age)  # type: ignore[misc]
+        later = connect(piped.database_url, clock=lambda _, age=age: died + age)  # type: ignore[misc]
         await Sweeper(later).sweep()
         later.close()
         assert rows(piped.database_url) == left
@@ -381,7 +382,7 @@ async def test_products_that_a_killed_import_made_are_swept_with_it(
     await database.write(imports.attach_generated, pk, leaves, 3)
     assert rows(settings.database_url)["product"] == 3
     died = datetime.now(UTC)
-    later = Database(settings.database_url, clock=lambda: died + 2 * ABANDONED_AFTER)
+    later = connect(settings.database_url, clock=lambda _: died + 2 * ABANDONED_AFTER)
     await Sweeper(later).sweep()
     later.close()
     assert rows(settings.database_url) == {}

@@ -19,7 +19,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_models(database: Database
 def test_migrating_twice_changes_nothing(database: Database) -> None:
     with database.write_engine.begin() as connection:
         before = connection.exec_driver_sql("SELECT sql FROM sqlite_master ORDER BY 1").all()
-    upgrade(database.write_engine)
+    upgrade(database)
     with database.write_engine.begin() as connection:
         after = connection.exec_driver_sql("SELECT sql FROM sqlite_master ORDER BY 1").all()
     assert before == after

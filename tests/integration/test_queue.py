@@ -17,6 +17,7 @@ from app.domain.jobs import (
     JobStatus,
     JobType,
 )
+from app.queue import worker
 from app.queue.attempt import Attempt
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import Handler, find_handlers
@@ -37,6 +38,19 @@ LEASE = timedelta(seconds=30)
 def database(clocked_database: Database) -> Database:
     """A database on the injected clock."""
     return clocked_database
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """After how many broken attempts jobs would have rested: they do not, the clock stands."""
+    noted: list[int] = []
+
+    def pause_after(attempts: int) -> timedelta:
+        noted.append(attempts)
+        return timedelta(0)
+
+    monkeypatch.setattr(worker, "pause_after", pause_after)
+    return noted
 
 
 class Scripted:
@@ -172,7 +186,7 @@ async def test_a_domain_error_fails_the_job_with_its_code_and_sentence(
 
 
 async def test_a_handler_that_always_breaks_fails_its_job_and_the_lane_goes_on(
-    database: Database, caplog: pytest.LogCaptureFixture
+    database: Database, pauses: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     source = await given.hierarchy(database, {"a": {}})
     broken = await given.pending_duplication(database, source)
@@ -185,6 +199,7 @@ async def test_a_handler_that_always_breaks_fails_its_job_and_the_lane_goes_on(
     assert job.status is JobStatus.FAILED
     assert handler.ran.count(broken.id) == ATTEMPTS_WITHOUT_PROGRESS
     assert handler.abandoned == [broken.id]
+    assert pauses == [1, 2, 3, 4, 5]
     assert after.status is JobStatus.SUCCESS
     assert sum("a bug" in str(record.exc_info) for record in caplog.records) == 5
 

@@ -20,7 +20,7 @@ from app.domain.jobs import FenceLost, JobNotCancellable, JobStatus
 from app.services import jobs
 from app.services.jobs import Result, Step
 from app.storage import lanes
-from app.storage.database import Database
+from app.storage.connect import connect
 from app.storage.migrations import upgrade
 from app.storage.tables import Job, JobEvent
 from tests import given
@@ -51,8 +51,8 @@ class Queue(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.now = datetime(2026, 11, 22, tzinfo=UTC)
         url = f"sqlite:///{Path(self.folder.name)}/queue.db"
-        self.database = Database(url, clock=lambda: self.now)
-        upgrade(self.database.write_engine)
+        self.database = connect(url, clock=lambda _: self.now)
+        upgrade(self.database)
         self.lanes = {
             store: Lane(self.runner.run(given.hierarchy(self.database, {"a": {}}, store=store)))
             for store in ("north", "south")

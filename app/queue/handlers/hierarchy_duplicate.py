@@ -26,14 +26,10 @@ class HierarchyDuplicate:
         """A resumed attempt goes on behind the last chunk. Raises NotFound when the source is
         gone."""
         while True:
-            if attempt.job.checkpoint:
-                copy = _copy_of(attempt.job)
-                if copy.restarts >= RESTARTS:
-                    return await attempt.succeed(_copy_at_once)
-                if copy.phase is Phase.DONE:
-                    # An edit behind the last chunk: the next step starts over.
-                    with suppress(SourceEdited):
-                        return await attempt.succeed(_publish)
+            if attempt.job.checkpoint and _copy_of(attempt.job).phase is Phase.DONE:
+                # An edit behind the last chunk: the next step starts over.
+                with suppress(SourceEdited):
+                    return await attempt.succeed(_publish)
             await attempt.step(_next_step)
 
     def abandon(self, session: Session, job: Job) -> None:
@@ -43,19 +39,17 @@ class HierarchyDuplicate:
 
 
 def _next_step(session: Session, job: Job) -> Step:
-    if job.checkpoint:
-        copy = copies.advance(session, job, _copy_of(job), ROWS)
-    else:
+    if not job.checkpoint:
         copy = copies.begin(session, job)
+    elif (begun := _copy_of(job)).restarts < RESTARTS:
+        copy = copies.advance(session, job, begun, ROWS)
+    else:
+        copy = copies.copy_at_once(session, job, begun, ROWS)
     return Step(copy.as_checkpoint(), copy.completed, copy.total)
 
 
 def _publish(session: Session, job: Job) -> Result:
     return copies.publish(session, job, _copy_of(job))
-
-
-def _copy_at_once(session: Session, job: Job) -> Result:
-    return copies.copy_at_once(session, job, _copy_of(job), ROWS)
 
 
 def _copy_of(job: Job) -> Copy:

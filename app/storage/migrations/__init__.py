@@ -5,23 +5,51 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from app.storage.database import UnusableDatabase
+from app.storage.database import Database, UnusableDatabase
+
+ONE_AT_A_TIME = 0x6A6F6273
+"""PostgreSQL's advisory lock that a process holds while it migrates."""
 
 
-def upgrade(engine: sa.Engine) -> None:
-    """Bring the database to the newest revision, keeping its data.
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the database to a revision, the newest by default, keeping its data.
 
-    Raises UnusableDatabase for a file that cannot be opened, is no database, or is of a later
-    version of ours.
+    Raises UnusableDatabase for one that cannot be opened, is none, or is of a later version of
+    ours.
     """
     try:
-        with engine.begin() as connection:
-            command.upgrade(_config(connection), "head")
+        with database.write_engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_AT_A_TIME)))
+            command.upgrade(_config(connection), revision)
     except (sa.exc.DatabaseError, CommandError) as error:
-        cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
-        raise UnusableDatabase(f"Cannot use the database {engine.url}: {cause}.") from error
+        raise _unusable(database, error) from error
+
+
+def revision_of(database: Database) -> str | None:
+    """The revision the database is at, None before the first. Raises UnusableDatabase."""
+    try:
+        with database.read_engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except sa.exc.DatabaseError as error:
+        raise _unusable(database, error) from error
+
+
+def newest_revision() -> str:
+    """The revision this version works with."""
+    revision = ScriptDirectory(str(Path(__file__).parent)).get_current_head()
+    assert revision
+    return revision
+
+
+def _unusable(database: Database, error: sa.exc.DatabaseError | CommandError) -> UnusableDatabase:
+    cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
+    said = " ".join(str(cause).split())
+    return UnusableDatabase(f"Cannot use the database {database.name}: {said}")
 
 
 def _config(connection: sa.Connection) -> Config:

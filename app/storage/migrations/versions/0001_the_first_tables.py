@@ -137,7 +137,11 @@ def upgrade() -> None:
         sa.Column("pk", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("store", sa.String(length=255), nullable=False),
-        sa.Column("sku", sa.Text(), nullable=True),
+        sa.Column(
+            "sku",
+            sa.Text().with_variant(sa.Text(collation="C"), "postgresql"),
+            nullable=True,
+        ),
         sa.Column("name", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("pk", name=op.f("pk_product")),
         sa.UniqueConstraint("id", name=op.f("uq_product_id")),

@@ -1,0 +1,40 @@
+"""migrate: the database, brought to what this version works with."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from app import main
+from app.cli.settings import read_settings
+from app.storage.database import UnusableDatabase
+
+
+def migrate(
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Change nothing; exit with 1 where a migration is due."),
+    ] = False,
+    database_url: Annotated[
+        str | None,
+        typer.Option(help="[DATABASE_URL, sqlite:///jobs-gateway.db in the working folder]"),
+    ] = None,
+) -> None:
+    """Bring the database to the newest revision, keeping its data.
+
+    SQLite files are migrated by whoever opens them. For PostgreSQL do it once, before the new
+    version starts; two that do it at once wait for each other.
+    """
+    settings = read_settings(database_url=database_url)
+    try:
+        before, after = main.migrate(settings, check=check)
+    except UnusableDatabase as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+    if before == after:
+        print(f"Up to date, at revision {after}.")
+    elif check:
+        print(f"At revision {before or 'none'}; this version works with {after}.", file=sys.stderr)
+        raise typer.Exit(1)
+    else:
+        print(f"Migrated from revision {before or 'none'} to {after}.")

@@ -1,0 +1,26 @@
+"""The way in: the database that a URL names."""
+
+import sqlalchemy as sa
+
+from app.storage.database import Clock, Database, UnusableDatabase
+from app.storage.postgresql import PostgreSQL
+from app.storage.sqlite import SQLite
+
+IN_MEMORY = (None, "", ":memory:")
+
+
+def connect(url: str, clock: Clock | None = None) -> Database:
+    """The database at `url`, on its own clock unless one is given. Raises UnusableDatabase."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        parsed = sa.URL.create("none")
+    match parsed.drivername:
+        case "sqlite" | "sqlite+pysqlite" if parsed.database not in IN_MEMORY:
+            return SQLite(parsed, clock)
+        case "postgresql" | "postgres" | "postgresql+psycopg":
+            return PostgreSQL(parsed.set(drivername="postgresql+psycopg"), clock)
+    raise UnusableDatabase(
+        "DATABASE_URL must name a SQLite file, such as sqlite:///jobs-gateway.db, or a PostgreSQL "
+        "database, such as postgresql+psycopg://user@host/name. Nothing works in memory."
+    )

@@ -1,0 +1,74 @@
+"""Statements that the two databases do not say alike."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, SQLModel
+
+KeyParts = tuple[Any, ...]
+SQL_TYPES: Mapping[type, Any] = {int: sa.BigInteger, UUID: sa.Uuid}
+
+
+def dialect_of(session: Session) -> str:
+    """Which one it is: sqlite or postgresql."""
+    return session.get_bind().dialect.name
+
+
+def add_missing(session: Session, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
+    """Write those of the rows whose unique keys nobody has taken, also not at the same moment."""
+    insert = postgresql.insert if dialect_of(session) == "postgresql" else sqlite.insert
+    session.execute(insert(table).on_conflict_do_nothing(), rows)
+
+
+def see_one_picture(session: Session) -> None:
+    """Let the whole transaction, of which this is the first act, see the data as of now, whatever
+    others commit meanwhile. On SQLite nobody else writes while a transaction does."""
+    if dialect_of(session) == "postgresql":
+        session.connection().exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTable:
+    """Keys as a table in a statement, given in parameters: the statement is the same however many
+    they are."""
+
+    rows: Any
+    number: sa.ColumnElement[int]
+    """Which key a row holds, from 0."""
+    parts: tuple[Any, ...]
+
+
+def key_table(dialect: str, types: Sequence[type]) -> KeyTable:
+    """A table of keys whose parts are of these types. `key_values` gives its parameters."""
+    if dialect == "postgresql":
+        names = [f"part_{place}" for place in range(len(types))]
+        arrays = [
+            sa.bindparam(name, type_=sa.ARRAY(SQL_TYPES[kind]))
+            for name, kind in zip(names, types, strict=True)
+        ]
+        columns = [
+            sa.column(name, SQL_TYPES[kind]) for name, kind in zip(names, types, strict=True)
+        ]
+        rows = (
+            sa.func.unnest(*arrays)
+            .table_valued(*columns, with_ordinality="number", name="keys")
+            .render_derived()
+        )
+        return KeyTable(rows, rows.c.number - 1, tuple(rows.c[name] for name in names))
+    rows = sa.func.json_each(sa.bindparam("keys", type_=sa.Text)).table_valued("key", "value")
+    parts = [sa.func.json_extract(rows.c.value, f"$[{place}]") for place in range(len(types))]
+    return KeyTable(rows, rows.c.key, tuple(parts))
+
+
+def key_values(dialect: str, keys: Sequence[KeyParts]) -> dict[str, Any]:
+    """The parameters that put these keys, at least one, into a `key_table`."""
+    if dialect == "postgresql":
+        return {f"part_{place}": list(part) for place, part in enumerate(zip(*keys, strict=True))}
+    # SQLite keeps a UUID as 32 hexadecimal digits.
+    plain = [[part.hex if isinstance(part, UUID) else part for part in key] for key in keys]
+    return {"keys": orjson.dumps(plain).decode()}

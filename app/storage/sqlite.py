@@ -1,0 +1,183 @@
+"""SQLite: one file, with one writer and one reading connection a process."""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from sqlmodel import Session, create_engine
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
+
+from app.storage.database import (
+    JSON,
+    Clock,
+    Database,
+    DatabaseUnavailable,
+    RunnerAlreadyPresent,
+    StorageFull,
+)
+from app.storage.writer import Priority, Writer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BUSY_SECONDS = 30
+"""How long a write waits for another process's transaction on the same file."""
+
+CACHE_KIB = 16 * 1024
+"""Pages each connection keeps in memory, whatever the size of the file."""
+
+OUT_OF_REACH = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+)
+
+
+class SQLite(Database):
+    """A SQLite file in WAL mode.
+
+    Reads run on the calling event loop: they are bounded pages by key and take tens of
+    microseconds. Writes run on the writer's thread. Its clock is this machine's.
+    """
+
+    embedded = True
+
+    def __init__(self, url: sa.URL, clock: Clock | None = None) -> None:
+        super().__init__(url, clock or _machine_clock)
+        self._writer = Writer()
+        self.write_engine = _engine(url, begin="BEGIN IMMEDIATE")
+        self.read_engine = _engine(url, begin="BEGIN", read_only=True)
+        self._runner_lock: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(str(self.url.database))
+
+    @property
+    def name(self) -> str:
+        return str(self.path.resolve())
+
+    async def read(
+        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return self._read(fn, *args, **kwargs)
+
+    async def write(
+        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._write(Priority.REQUEST, fn, *args, **kwargs)
+
+    async def write_bulk(
+        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._write(Priority.BULK, fn, *args, **kwargs)
+
+    async def hear(self) -> None:
+        """Other processes on the same file tell nothing; whoever waits also looks by itself."""
+
+    def hold_runner(self) -> bool:
+        """The operating system drops the lock of a killed process, so whoever holds it knows that
+        no other runner is alive."""
+        lock = os.open(f"{self.path.resolve()}.runner", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise RunnerAlreadyPresent(
+                f"Another process already runs the queue of {self.path}, and SQLite takes one. "
+                "Stop it, start this one as `serve --no-runner`, or move to PostgreSQL."
+            ) from None
+        self._runner_lock = lock
+        return True
+
+    def close(self) -> None:
+        self._writer.close()
+        self.write_engine.dispose()
+        self.read_engine.dispose()
+        if self._runner_lock is not None:
+            os.close(self._runner_lock)
+            self._runner_lock = None
+
+    async def _write(
+        self,
+        priority: Priority,
+        fn: Callable[Concatenate[Session, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        loop = asyncio.get_running_loop()
+
+        def transaction() -> T:
+            result, stores = self._transact(fn, *args, **kwargs)
+            if stores:
+                loop.call_soon_threadsafe(self._tell, stores)
+            return result
+
+        return await self._writer.run(transaction, priority)
+
+    def _meaning(self, error: sa.exc.DBAPIError) -> Exception:
+        # The low byte is the kind, the rest a detail of it.
+        kind = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if kind == sqlite3.SQLITE_FULL:
+            return StorageFull("The disk is full.")
+        if kind in OUT_OF_REACH:
+            return DatabaseUnavailable("The database file cannot be used now.")
+        return error
+
+
+def _machine_clock(_session: Session) -> datetime:
+    return datetime.now(UTC)
+
+
+def _engine(url: sa.URL, *, begin: str, read_only: bool = False) -> sa.Engine:
+    engine = create_engine(
+        url,
+        connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
+        pool_size=1,
+        max_overflow=0,
+        **JSON,
+    )
+
+    def on_connect(connection: Any, _record: object) -> None:
+        # The driver's own transactions begin late and deferred; `begin` below replaces them.
+        connection.isolation_level = None
+        # SQLite's own knows no letters beyond ASCII, and what is compared case aside goes by it.
+        connection.create_function("lower", 1, _lower, deterministic=True)
+        _switch_to_wal(connection)
+        for pragma in (
+            "synchronous = NORMAL",
+            "foreign_keys = ON",
+            f"cache_size = -{CACHE_KIB}",
+            *(["query_only = ON"] if read_only else []),
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    def on_begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    sa.event.listen(engine, "connect", on_connect)
+    sa.event.listen(engine, "begin", on_begin)
+    return engine
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
+
+
+@retry(
+    retry=retry_if_exception_message("database is locked"),
+    stop=stop_after_delay(BUSY_SECONDS),
+    wait=wait_fixed(0.01),
+    reraise=True,
+)
+def _switch_to_wal(connection: Any) -> None:
+    """SQLite refuses it at once, without waiting, while another process does it to a new file."""
+    connection.execute("PRAGMA journal_mode = WAL").close()

