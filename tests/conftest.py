@@ -41,7 +41,7 @@ STARTED: "list[subprocess.Popen[str]]" = []
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How hard and how repeatably the fault tests try."""
-    parser.addoption("--kills", type=int, default=20, help="how often a server is killed")
+    parser.addoption("--full", action="store_true", help="as often as issue 3 has it, not a few")
     parser.addoption("--seed", type=int, default=None, help="repeats the random of a fault test")
 
 
@@ -66,6 +66,13 @@ def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Takes a line to show when the run ends, passed or not."""
     lines = request.config.stash.setdefault(REPORTED, [])
     return lambda line: lines.append(f"{request.node.name}: {line}")
+
+
+@pytest.fixture
+def counted(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """Of a few times and the full number of times, how often a fault test tries."""
+    full: bool = request.config.getoption("--full")
+    return lambda few, many: many if full else few
 
 
 @pytest.fixture
@@ -271,14 +278,42 @@ async def idle_client(idle_gateway: Gateway) -> AsyncIterator[GraphQLClient]:
 
 
 @dataclass
-class LiveServer:
-    """`jobs-gateway serve` as a process of its own."""
+class LiveProcess:
+    """A command of ours as a process of its own."""
 
     process: "subprocess.Popen[str]"
-    url: str
     database_url: str
     lines: "Queue[str | None]"
     """What it prints, line by line; None once it ends."""
+
+    def next_line(self) -> str:
+        """The next line it prints."""
+        line = self.lines.get(timeout=START_SECONDS)
+        assert line is not None, f"the process ended with {self.process.wait()}"
+        return line
+
+    def wait_for(self, words: str) -> str:
+        """The first line from here on that has these words."""
+        while words not in (line := self.next_line()):
+            pass
+        return line
+
+    def kill(self) -> None:
+        """End it as the operating system would: without a chance to do anything."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, sign: signal.Signals = signal.SIGINT) -> int:
+        """End it as Ctrl-C or another signal does; its exit code."""
+        self.process.send_signal(sign)
+        return self.process.wait(timeout=START_SECONDS)
+
+
+@dataclass
+class LiveServer(LiveProcess):
+    """`jobs-gateway serve` as a process of its own."""
+
+    url: str = ""
 
     def post(self, query: str, **variables: Any) -> dict[str, Any]:
         """The data of an answer without errors."""
@@ -290,28 +325,39 @@ class LiveServer:
         data: dict[str, Any] = answer["data"]
         return data
 
-    def next_line(self) -> str:
-        """The next line it prints."""
-        line = self.lines.get(timeout=START_SECONDS)
-        assert line is not None, f"the server ended with {self.process.wait()}"
-        return line
 
-    def kill(self) -> None:
-        """End it as the operating system would: without a chance to do anything."""
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> int:
-        """End it as Ctrl-C does; its exit code."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=START_SECONDS)
-
-
-def start_server(database_url: str, *arguments: str) -> LiveServer:
+def start_server(database_url: str, *arguments: str, **environment: str) -> LiveServer:
     """A server on a free port, once it takes requests."""
+    command = ("-m", "app", "serve", "--port", "0", *arguments)
+    process, lines = _started(database_url, *command, **environment)
+    server = LiveServer(process, database_url, lines)
+    server.url = server.wait_for("  GraphQL").split()[1].removesuffix("/graphql")
+    return server
+
+
+def start_worker(database_url: str, *arguments: str, **environment: str) -> LiveProcess:
+    """A worker, once it looks for jobs."""
+    process, lines = _started(database_url, "-m", "app", "worker", *arguments, **environment)
+    worker = LiveProcess(process, database_url, lines)
+    worker.wait_for("Ctrl-C stops")
+    return worker
+
+
+def start_script(
+    script: Path, database_url: str, *arguments: str, **environment: str
+) -> LiveProcess:
+    """A Python script of the tests as a process of its own, which finds `app` and `tests`."""
+    found = {"PYTHONPATH": str(Path(__file__).parents[1]), **environment}
+    process, lines = _started(database_url, str(script), *arguments, **found)
+    return LiveProcess(process, database_url, lines)
+
+
+def _started(
+    database_url: str, *command: str, **environment: str
+) -> "tuple[subprocess.Popen[str], Queue[str | None]]":
     process = subprocess.Popen(
-        [sys.executable, "-m", "app", "serve", "--port", "0", *arguments],
-        env={**os.environ, "DATABASE_URL": database_url, "PYTHONUNBUFFERED": "1"},
+        [sys.executable, *command],
+        env={**os.environ, "DATABASE_URL": database_url, "PYTHONUNBUFFERED": "1", **environment},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -326,12 +372,7 @@ def start_server(database_url: str, *arguments: str) -> LiveServer:
         lines.put(None)
 
     threading.Thread(target=read, daemon=True).start()
-    server = LiveServer(process, "", database_url, lines)
-    while not server.url:
-        words = server.next_line().split()
-        if words[:1] == ["GraphQL"]:
-            server.url = words[1].removesuffix("/graphql")
-    return server
+    return process, lines
 
 
 @pytest.fixture(scope="session")
@@ -339,7 +380,6 @@ def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
     """A server process with the demo data, shared by tests that only add to it."""
     folder = tmp_path_factory.mktemp("live")
     server = start_server(f"sqlite:///{folder}/live.db", "--demo")
-    while "SUCCEEDED" not in server.next_line():
-        pass
+    server.wait_for("SUCCEEDED")
     yield server
     server.stop()

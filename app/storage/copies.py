@@ -96,4 +96,5 @@ def _statements(
         .limit(1)
     )
     # On the bare table: SQLAlchemy's bulk insert of entities is for rows that are in hand.
-    return sa.insert(mapper.local_table).from_select(columns, there), find_last
+    write = sa.insert(mapper.local_table).from_select(columns, there)
+    return write.execution_options(preserve_rowcount=True), find_last
