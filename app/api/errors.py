@@ -1,8 +1,8 @@
 """Refusals and bugs, as clients see them.
 
 An expected refusal of a mutation is a typed error in its payload; of a query or a subscription, a
-GraphQL error with a code. Anything else is a bug: logged with the request id, and shown as nothing
-but that id.
+GraphQL error with a code, as is a database that is away or full. Anything else is a bug: logged
+with the request id, and shown as nothing but that id.
 """
 
 import logging
@@ -11,6 +11,7 @@ import strawberry
 from graphql import GraphQLError
 
 from app.domain.errors import DomainError
+from app.storage.database import DatabaseUnavailable, StorageFull
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,11 @@ def to_graphql(error: GraphQLError, request_id: str) -> None:
     elif isinstance(cause, DomainError):
         error.message = str(cause)
         error.extensions = {"code": cause.code, "argument": list(cause.path)}
+    elif isinstance(cause, DatabaseUnavailable | StorageFull):
+        log.warning("request %s was not served: %s", request_id, cause)
+        error.message = f"{cause} Try again later; repeat a change with its idempotencyKey."
+        code = "STORAGE_FULL" if isinstance(cause, StorageFull) else "DATABASE_UNAVAILABLE"
+        error.extensions = {"code": code, "requestId": request_id}
     else:
         log.error("request %s broke at %s", request_id, error.path, exc_info=cause)
         error.message = "Internal Server Error"

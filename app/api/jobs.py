@@ -230,7 +230,8 @@ class JobQueue:
     )
     cursor: str = strawberry.field(
         description="The end of the event log in the same picture: pass it to jobEvents as "
-        "`after` to hear all that follows."
+        "`after` to hear all that follows. Asked for ahead of lists in one query, it is no newer "
+        "than they are."
     )
 
     @classmethod

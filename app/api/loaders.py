@@ -1,14 +1,16 @@
 """Reads of one operation, gathered: each kind of read is asked once for all who want it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextvars import ContextVar
-from typing import Any, Concatenate, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlmodel import Session
 from strawberry.dataloader import DataLoader
 
 from app.storage.database import Database
 
+P = ParamSpec("P")
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
 
@@ -26,7 +28,15 @@ class Loaders:
     def __init__(self, database: Database, store: str) -> None:
         self._database = database
         self._store = store
+        self._turn = asyncio.Lock()
         self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
+
+    async def read(
+        self, fn: Callable[Concatenate[Session, P], ValueT], *args: P.args, **kwargs: P.kwargs
+    ) -> ValueT:
+        """What `fn` finds. Reads take turns: none shows an earlier state than one asked before."""
+        async with self._turn:
+            return await self._database.read(fn, *args, **kwargs)
 
     def load(
         self, batch: Batch[KeyT, ValueT], key: KeyT, *arguments: Hashable
@@ -47,7 +57,7 @@ class Loaders:
         if loader is None:
 
             async def load_all(keys: list[KeyT]) -> list[ValueT | None]:
-                found = await self._database.read(batch, self._store, keys, *arguments)
+                found = await self.read(batch, self._store, keys, *arguments)
                 return [found.get(key) for key in keys]
 
             loader = DataLoader(load_fn=load_all, max_batch_size=GATHERED_AT_MOST)

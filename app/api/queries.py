@@ -46,7 +46,7 @@ class DuplicationPreview:
 
 async def _found(info: Info, ids: list[strawberry.ID]) -> list[Any]:
     wanted = [uuid_of(id) for id in ids]
-    found = await info.context.database.read(
+    found = await current.get().read(
         find, info.context.store, [id for id in dict.fromkeys(wanted) if id]
     )
     return [id and found.get(id) for id in wanted]
@@ -91,13 +91,13 @@ def _hierarchies(
         HierarchyFilter | None, strawberry.argument(description="Which ones; all by default.")
     ] = UNSET,
 ) -> Any:
-    database, store = info.context.database, info.context.store
+    loaders, store = current.get(), info.context.store
     window = HIERARCHIES.window(first, after, last, before)
     wanted = filter.stored() if filter else StoredHierarchyFilter()
     return Slice(
         HIERARCHIES,
-        lambda: database.read(hierarchies.listing, store, wanted, window),
-        lambda: database.read(hierarchies.count, store, wanted),
+        lambda: loaders.read(hierarchies.listing, store, wanted, window),
+        lambda: loaders.read(hierarchies.count, store, wanted),
     )
 
 
@@ -119,14 +119,14 @@ def _jobs(
         JobOrder, strawberry.argument(description="Newest first by default.")
     ] = JobOrder.CREATED_AT_DESC,
 ) -> Any:
-    database, store = info.context.database, info.context.store
+    loaders, store = current.get(), info.context.store
     window = JOBS.window(first, after, last, before)
     wanted = filter.stored() if filter else StoredJobFilter()
     ascending = order_by is JobOrder.CREATED_AT_ASC
     return Slice(
         JOBS,
-        lambda: database.read(jobs.listing, store, wanted, ascending, window),
-        lambda: database.read(jobs.count, store, wanted),
+        lambda: loaders.read(jobs.listing, store, wanted, ascending, window),
+        lambda: loaders.read(jobs.count, store, wanted),
     )
 
 
@@ -135,7 +135,7 @@ async def _job_queue(info: Info) -> Any:
         store = info.context.store
         return lanes.queue(session, store), lanes.event_head(session, store)
 
-    return JobQueue.of(*await info.context.database.read(queue_and_head))
+    return JobQueue.of(*await current.get().read(queue_and_head))
 
 
 async def _duplication_preview(
@@ -151,7 +151,7 @@ async def _duplication_preview(
     source = await _hierarchy_of(hierarchy_id)
     if source is None:
         return None
-    queue = await info.context.database.read(lanes.queue, info.context.store)
+    queue = await current.get().read(lanes.queue, info.context.store)
     associations = source.association_count if include_products else 0
     return DuplicationPreview(
         node_count=source.node_count,

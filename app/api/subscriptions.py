@@ -21,7 +21,8 @@ Resume = Annotated[
     str | None,
     strawberry.argument(
         description="The cursor of the last event that was received: everything behind it follows, "
-        "nothing is lost or repeated."
+        "nothing is lost or repeated. Refused with the code CURSOR_EXPIRED once the events behind "
+        "it are no longer kept (30 days by default)."
     ),
 ]
 

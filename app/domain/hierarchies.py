@@ -70,8 +70,16 @@ def place_of(id: UUID) -> Place:
     return Place(UUID(int=id.int & ~_LOW_BITS), id.int & _LOW_BITS)
 
 
+def checked_text(text: str, *path: str) -> str:
+    """`text` itself, or InvalidInput naming `path`: without NUL, which no database keeps alike."""
+    if "\0" in text:
+        raise InvalidInput("A text can not have a NUL character.", path)
+    return text
+
+
 def checked_name(name: str, *path: str) -> str:
-    """`name` itself, or InvalidInput naming `path`: not blank, at most 1000 characters."""
+    """`name` itself, or InvalidInput naming `path`: not blank, at most 1000 characters, no NUL."""
+    checked_text(name, *path)
     if not name.strip():
         raise InvalidInput("The name can not be empty.", path)
     if len(name) > NAME_LIMIT:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from app.domain.errors import DomainError, InvalidInput
-from app.domain.hierarchies import checked_name
+from app.domain.hierarchies import checked_name, checked_text
 
 IDEMPOTENCY_WINDOW = timedelta(hours=24)
 """How long an idempotency key stands for the job it first made."""
@@ -113,6 +113,8 @@ class Duplication:
     def __post_init__(self) -> None:
         if self.name is not None:
             checked_name(self.name, "name")
+        if self.description is not None:
+            checked_text(self.description, "description")
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,7 @@ class Attempt:
         **kwargs: P.kwargs,
     ) -> None:
         """Do `work` and note how far it came. Raises Interrupted when the process is stopping."""
-        if self._stopping.is_set():
-            raise Interrupted
+        self.check()
 
         def transaction(session: Session) -> Job:
             step = lambda: work(session, self.job, *args, **kwargs)  # noqa: E731
@@ -50,6 +49,12 @@ class Attempt:
 
         self.job = await self._database.write_bulk(transaction)
         self._on_step()
+
+    def check(self) -> None:
+        """Raises Interrupted when the process is stopping: for a step that takes longer than a
+        process may take to stop."""
+        if self._stopping.is_set():
+            raise Interrupted
 
     async def succeed(self, finish: Callable[[Session, Job], Result]) -> None:
         """End the job with SUCCESS, in one transaction with `finish`."""

@@ -6,6 +6,7 @@ after RESTARTS of them it is written in one transaction that sees the source as 
 beginning, and is such a picture whatever comes after.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, assert_never
@@ -139,14 +140,18 @@ def publish(session: Session, job: Job, copy: Copy) -> Result:
     return Result(copy.completed, hierarchy.id)
 
 
-def copy_at_once(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
+def copy_at_once(
+    session: Session, job: Job, copy: Copy, rows: int, between: Callable[[], None]
+) -> Copy:
     """In place of `copy`, which was begun too often, write a whole one in this one transaction, of
-    which it is the first act. Raises NotFound when the source is gone.
+    which it is the first act. Raises NotFound when the source is gone, and whatever `between` does,
+    which is called between two chunks.
     """
     see_one_picture(session)
     hierarchies.discard(session, copy.copy_pk)
     copy = begin(session, job, copy.restarts)
     while copy.phase is not Phase.DONE:
+        between()
         copy = _next_chunk(session, job, copy, rows)
     return replace(copy, at_once=True)
 

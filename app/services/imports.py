@@ -19,6 +19,7 @@ from app.domain.hierarchies import (
     Locales,
     checked_locale,
     checked_name,
+    checked_text,
     new_hierarchy_id,
     node_id,
 )
@@ -97,6 +98,8 @@ class Placement:
             raise BadLine(line_no, f"level is {line.level}, but its parent makes it {parent.depth}")
         try:
             checked_name(line.name, "name")
+            checked_text(line.slug or "", "slug")
+            checked_text(line.description or "", "description")
             for locale, said in line.locales.items():
                 checked_locale(locale, "name")
                 if "name" in said:

@@ -82,7 +82,7 @@ def _statements(
         )
         .where(owner == sa.bindparam("source"))
         .order_by(*key)
-        .limit(sa.bindparam("rows"))
+        .limit(sa.select(sa.bindparam("rows", type_=sa.Integer)).scalar_subquery())
     )
     if goes_on:
         after = [

@@ -136,7 +136,11 @@ def _delete_generated(session: Session, hierarchy: Hierarchy, rows: int) -> int:
     first, last = (str(node_id(hierarchy.id, no)) for no in (0, LAST_NODE_NO))
     made = (
         select(Product.pk)
-        .where(Product.store == hierarchy.store, col(Product.sku).between(first, last))
+        .where(
+            Product.store == hierarchy.store,
+            col(Product.sku) >= first,
+            col(Product.sku) <= last,
+        )
         .limit(rows)
     )
     return session.exec(sa.delete(Product).where(col(Product.pk).in_(made))).rowcount

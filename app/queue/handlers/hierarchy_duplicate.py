@@ -1,5 +1,6 @@
 """hierarchy-duplicate: a deep copy of a hierarchy, in chunks, visible once whole."""
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from sqlmodel import Session
@@ -30,7 +31,7 @@ class HierarchyDuplicate:
                 # An edit behind the last chunk: the next step starts over.
                 with suppress(SourceEdited):
                     return await attempt.succeed(_publish)
-            await attempt.step(_next_step)
+            await attempt.step(_next_step, attempt.check)
 
     def abandon(self, session: Session, job: Job) -> None:
         """The hidden rows go to the sweep."""
@@ -38,13 +39,13 @@ class HierarchyDuplicate:
             copies.abandon(session, _copy_of(job))
 
 
-def _next_step(session: Session, job: Job) -> Step:
+def _next_step(session: Session, job: Job, between: Callable[[], None]) -> Step:
     if not job.checkpoint:
         copy = copies.begin(session, job)
     elif (begun := _copy_of(job)).restarts < RESTARTS:
         copy = copies.advance(session, job, begun, ROWS)
     else:
-        copy = copies.copy_at_once(session, job, begun, ROWS)
+        copy = copies.copy_at_once(session, job, begun, ROWS, between)
     return Step(copy.as_checkpoint(), copy.completed, copy.total)
 
 

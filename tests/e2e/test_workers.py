@@ -1,0 +1,138 @@
+"""Gateways and workers as processes of their own on one PostgreSQL database."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from time import monotonic
+
+import pytest
+
+from app.main import Settings, open_database
+from tests import given
+from tests.bench.data import large_hierarchy
+from tests.conftest import LiveProcess, NewDatabase, start_server, start_worker
+from tests.subscriber import JOB_EVENTS, JOB_UPDATES, LOGGED, Event, subscriber
+
+# A copy of these takes some seconds, so that a stop in its middle has it unfinished.
+NODES = 20_000
+PRODUCTS_PER_NODE = 30
+
+LEASE_SECONDS = 30
+"""What a worker is given that nobody tells otherwise."""
+
+STORY = ["CREATED", "STARTED", "SUCCEEDED"]
+
+DUPLICATE = """
+mutation($id: ID!, $name: String) {
+  duplicateHierarchy(input: {hierarchyId: $id, name: $name, includeProducts: true}) { job { id } }
+}
+"""
+
+
+@pytest.fixture
+def database_url(new_database: NewDatabase) -> str:
+    """SQLite has one runner."""
+    return new_database("postgresql")
+
+
+@contextmanager
+def stopping(*processes: LiveProcess) -> Iterator[None]:
+    """Ends them with the block, unless it has."""
+    with ExitStack() as stack:
+        for process in processes:
+            stack.callback(_stop, process)
+        yield
+
+
+def _stop(process: LiveProcess) -> None:
+    if process.process.poll() is None:
+        process.stop()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+async def test_a_stopped_worker_hands_its_copy_to_another_at_once(
+    sign: signal.Signals, database_url: str, report: Callable[[str], None]
+) -> None:
+    with closing(open_database(Settings(database_url=database_url))) as database:
+        source = await large_hierarchy(database, NODES, PRODUCTS_PER_NODE)
+    gateway = start_server(database_url, "--no-runner")
+    first = start_worker(database_url)
+    with stopping(gateway, first):
+        job_id = gateway.post(DUPLICATE, id=str(source))["duplicateHierarchy"]["job"]["id"]
+        async with subscriber(gateway.url) as connected:
+            updates = await connected.subscribe(JOB_UPDATES, id=job_id)
+            told: list[Event] = []
+            while not told or not (told[-1]["job"]["progress"] or {}).get("completed"):
+                told.append(await anext(updates))
+            second = start_worker(database_url)
+            with stopping(second):
+                signalled = monotonic()
+                assert first.stop(sign) == 0
+                ended = monotonic() - signalled
+                told += await updates.rest()
+                took = monotonic() - signalled
+    completed = [
+        event["job"]["progress"]["completed"] for event in told if event["job"]["progress"]
+    ]
+    assert completed == sorted(completed)
+    assert told[-1]["type"] == "SUCCEEDED"
+    assert completed[-1] == NODES * (1 + PRODUCTS_PER_NODE)
+    assert took < LEASE_SECONDS
+    report(f"ended {ended:.2f} s after {sign.name}; another had done the rest {took:.2f} s after")
+
+
+async def test_a_subscription_at_any_gateway_hears_of_all_jobs_whoever_runs_them(
+    database_url: str, report: Callable[[str], None]
+) -> None:
+    with closing(open_database(Settings(database_url=database_url))) as database:
+        source = await given.hierarchy(database, {"a": {}})
+    one = start_server(database_url, "--no-runner")
+    another = start_server(database_url, "--no-runner")
+    worker = start_worker(database_url)
+    with stopping(one, another, worker):
+        async with subscriber(another.url) as connected:
+            happening = await connected.subscribe(JOB_EVENTS)
+            began = monotonic()
+            for number in range(10):
+                one.post(DUPLICATE, id=str(source), name=f"copy {number}")
+                types = []
+                while "SUCCEEDED" not in types:
+                    types.append((await anext(happening))["type"])
+                assert [one for one in types if one in LOGGED] == STORY
+            report(f"a job asked for, run and told of in {(monotonic() - began) / 10:.3f} s")
+
+
+async def test_a_worker_of_some_stores_leaves_the_others_alone(database_url: str) -> None:
+    with closing(open_database(Settings(database_url=database_url))) as database:
+        for store in ("north", "south"):
+            source = await given.hierarchy(database, {"a": {}}, store=store)
+            await given.pending_duplication(database, source, store=store)
+    north, south = (
+        start_server(database_url, "--no-runner", "--store", s) for s in ("north", "south")
+    )
+    with stopping(north, south), stopping(start_worker(database_url, "--stores", "south, west")):
+        async with subscriber(south.url) as connected:
+            jobs = south.post("{ jobs { nodes { id } } }")["jobs"]["nodes"]
+            told = await (await connected.subscribe(JOB_UPDATES, id=jobs[0]["id"])).rest()
+            assert told[-1]["job"]["status"] == "SUCCESS"
+        (left,) = north.post("{ jobs { nodes { status } } }")["jobs"]["nodes"]
+        assert left["status"] == "PENDING"
+
+
+def test_a_worker_refuses_a_sqlite_file_whose_queue_is_run(tmp_path: object) -> None:
+    url = f"sqlite:///{tmp_path}/taken.db"
+    with stopping(start_worker(url)):
+        refused = subprocess.run(
+            [sys.executable, "-m", "app", "worker"],
+            env={**os.environ, "DATABASE_URL": url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert "already runs the queue" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
