@@ -224,6 +224,7 @@ async def _running(
     where this process runs it, and listening to other processes."""
     async with AsyncExitStack() as stack:
         hearing = asyncio.create_task(database.hear())
+        stack.push_async_callback(asyncio.wait, [hearing])
         stack.callback(hearing.cancel)
         if settings.runner:
             if alone:

@@ -105,7 +105,11 @@ def claimable(session: Session, stores: Collection[str] | None = None) -> list[s
         .limit(1)
         .scalar_subquery()
     )
-    return list(session.exec(select(Lane.store).where(free, waiting, *among).order_by(waits_since)))
+    return list(
+        session.exec(
+            select(Lane.store).where(free, waiting, *among).order_by(waits_since.nulls_first())
+        )
+    )
 
 
 def extend_lease(session: Session, store: str, epoch: int, until: datetime) -> bool:

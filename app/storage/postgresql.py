@@ -122,6 +122,8 @@ class PostgreSQL(Database):
         return False
 
     def close(self) -> None:
+        with suppress(sa.exc.DBAPIError):
+            self._notify(self._taken())
         self._requests.shutdown()
         self._bulk.shutdown()
         self.write_engine.dispose()
@@ -153,13 +155,18 @@ class PostgreSQL(Database):
         """Tell other processes, outside the transactions, whose commits would otherwise wait for
         each other; what gathers meanwhile goes together."""
         loop = asyncio.get_running_loop()
-        while self._unsent:
-            told = [f"{self._self} {store}" for store in self._unsent]
-            self._unsent.clear()
+        while stores := self._taken():
             with suppress(sa.exc.DBAPIError):
-                await loop.run_in_executor(self._requests, self._notify, told)
+                await loop.run_in_executor(self._requests, self._notify, stores)
 
-    def _notify(self, told: list[str]) -> None:
+    def _taken(self) -> set[str]:
+        taken, self._unsent = self._unsent, set()
+        return taken
+
+    def _notify(self, stores: set[str]) -> None:
+        if not stores:
+            return
+        told = [f"{self._self} {store}" for store in stores]
         with self.write_engine.connect() as connection:
             connection.execute(_NOTIFY, {"told": told})
             connection.commit()
