@@ -58,7 +58,7 @@ def maybe_whole(value: Any) -> int | None:
 
 def text(value: Any) -> str:
     """A part of a cursor that is a text."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or "\0" in value:
         raise ValueError
     return value
 

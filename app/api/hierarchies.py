@@ -12,7 +12,7 @@ from app.api.products import PRODUCTS_OF_NODE, NodeProductConnection
 from app.api.reads import connection, expression, relation
 from app.api.scalars import describe
 from app.domain.errors import InvalidInput
-from app.domain.hierarchies import NAME_LIMIT, ROOT_NO, Owner, translation
+from app.domain.hierarchies import NAME_LIMIT, ROOT_NO, Owner, checked_text, translation
 from app.storage import hierarchies, jobs, nodes, products, tables
 from app.storage.hierarchies import HierarchyFilter as StoredFilter
 from app.storage.hierarchies import TextFilter
@@ -216,9 +216,10 @@ class StringFilter:
                 f"like has {len(like)} characters; at most {NAME_LIMIT} are allowed.",
                 (*path, "like"),
             )
-        return TextFilter(
-            eq=given(self.eq), among=None if among is None else tuple(among), like=like
-        )
+        eq = given(self.eq)
+        for text in (eq, like, *(among or ())):
+            checked_text(text or "", *path)
+        return TextFilter(eq=eq, among=None if among is None else tuple(among), like=like)
 
 
 @strawberry.input(description="Conditions that all have to hold; what is left out asks nothing.")

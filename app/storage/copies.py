@@ -71,6 +71,9 @@ def _statements(
     owner, *key = mapper.primary_key
     columns = [column.name for column in mapper.columns]
     values = {owner.name: "copy", **{name: name for name in replaced}}
+    # PostgreSQL seeks the chunk while it does not know its length: of a tree it knows too little of,
+    # as of each new one, it otherwise reads and sorts all that is left, again for every chunk.
+    length = sa.select(sa.bindparam("rows", type_=sa.Integer)).scalar_subquery()
     there = (
         sa.select(
             *(
@@ -82,7 +85,7 @@ def _statements(
         )
         .where(owner == sa.bindparam("source"))
         .order_by(*key)
-        .limit(sa.select(sa.bindparam("rows", type_=sa.Integer)).scalar_subquery())
+        .limit(length)
     )
     if goes_on:
         after = [

@@ -14,7 +14,6 @@ import psycopg
 import sqlalchemy as sa
 from sqlmodel import Session, create_engine
 
-from app.domain.errors import InvalidInput
 from app.storage.database import (
     JSON,
     Clock,
@@ -173,8 +172,6 @@ class PostgreSQL(Database):
 
     def _meaning(self, error: sa.exc.DBAPIError) -> Exception:
         code = getattr(error.orig, "sqlstate", None)
-        if isinstance(error.orig, psycopg.DataError) and "NUL" in str(error.orig):
-            return InvalidInput("A text can not have a NUL character.")
         if isinstance(error.orig, psycopg.errors.DiskFull):
             return StorageFull("The database server's disk is full.")
         if error.connection_invalidated or (

@@ -1,6 +1,9 @@
 """What is too large or comes by the wrong name is refused, clearly, and before it costs much."""
 
 from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
 
 from app.api.schema import TOKENS_AT_MOST
 from app.api.server import MESSAGE_BYTES
@@ -61,6 +64,17 @@ async def test_a_pattern_longer_than_any_name_is_refused(idle_client: GraphQLCli
         "code": "INVALID_INPUT",
         "argument": ["filter", "name", "like"],
     }
+
+
+@pytest.mark.parametrize("condition", [{"eq": "\0"}, {"in": ["a", "a\0"]}, {"like": "*\0*"}])
+async def test_a_condition_with_a_nul_character_is_refused(
+    idle_client: GraphQLClient, condition: dict[str, Any]
+) -> None:
+    error = await idle_client.refusal(
+        "query ($name: StringFilter!) { hierarchies(filter: {name: $name}) { totalCount } }",
+        name=condition,
+    )
+    assert error["extensions"] == {"code": "INVALID_INPUT", "argument": ["filter", "name"]}
 
 
 async def test_another_loopback_address_answers_by_its_own_name(settings: Settings) -> None:

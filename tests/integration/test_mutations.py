@@ -217,6 +217,17 @@ async def test_a_blank_or_too_long_name_is_refused_and_names_the_field(
     assert await everything(idle_gateway) == before
 
 
+@pytest.mark.parametrize("field", ["name", "description"])
+async def test_a_nul_character_is_refused_and_names_the_field(
+    idle_gateway: Gateway, idle_client: GraphQLClient, field: str
+) -> None:
+    source = await given.hierarchy(idle_gateway.database, {})
+    asked = {"hierarchyId": str(source), field: "a\0b"}
+    refusal = await refused_duplication(idle_client, **asked)
+    assert refusal["__typename"] == "InvalidInput"
+    assert refusal["path"] == ["input", field]
+
+
 @pytest.mark.parametrize(
     "id", ["an unknown one", "malformed", "of a node", "of another store", "of a hidden hierarchy"]
 )
