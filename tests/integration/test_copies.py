@@ -19,8 +19,11 @@ from app.domain.jobs import JobStatus
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import find_handlers, hierarchy_duplicate
 from app.queue.sweeper import Sweeper
+from app.queue.worker import Outcome, Worker
 from app.services import copies
+from app.services import jobs as services
 from app.services.feed import Feed
+from app.services.jobs import Step
 from app.storage import hierarchies, jobs, nodes
 from app.storage.database import Database
 from app.storage.pages import Window
@@ -276,6 +279,37 @@ async def test_a_copy_ends_although_its_source_is_edited_between_all_chunks(
     assert len(copied.products) == 20
     assert seen.count(0) > copies.RESTARTS
     assert not await leftovers(database)
+
+
+async def test_a_process_that_stops_breaks_off_a_copy_in_one_transaction_and_keeps_none_of_it(
+    database: Database,
+) -> None:
+    source_id = await given.hierarchy(database, given.wide_tree(100))
+    await given.pending_duplication(database, source_id)
+    claimed = await given.claimed_job(database)
+    stopping = asyncio.Event()
+
+    def begun_too_often(session: Session) -> Job:
+        copy = copies.begin(session, claimed, copies.RESTARTS)
+        return services.advance(session, claimed, lambda: Step(copy.as_checkpoint(), 0, 100))
+
+    def stop_at_the_first_chunk(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+        if sql.startswith("INSERT INTO node "):
+            stopping.set()
+
+    job = await database.write(begun_too_often)
+    sa.event.listen(database.write_engine, "before_cursor_execute", stop_at_the_first_chunk)
+    worker = Worker(database, find_handlers(), given.LEASE, stopping)
+    assert await worker.run(job) is Outcome.HANDED_BACK
+    assert stopping.is_set()
+    count = select(sa.func.count()).select_from(Node)
+    assert await database.read(lambda session: session.exec(count).one()) == 100
+
+    resumed = await given.claimed_job(database)
+    assert (resumed.checkpoint, resumed.attempts) == (job.checkpoint, 1)
+    worker = Worker(database, find_handlers(), given.LEASE, asyncio.Event())
+    assert await worker.run(resumed) is Outcome.SUCCEEDED
+    assert await database.read(lambda session: session.exec(count).one()) == 200
 
 
 async def test_writers_that_edit_throughout_neither_wait_nor_tear_the_copies(
