@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -95,10 +96,10 @@ def _step(_session: Session, _job: Job, done: int) -> Step:
 
 @asynccontextmanager
 async def dispatching(
-    database: Database, *handlers: Handler, concurrency: int = 8
+    database: Database, *handlers: Handler, **options: Any
 ) -> AsyncIterator[Dispatcher]:
     dispatcher = Dispatcher(
-        database, {h.type: h for h in handlers}, lease=LEASE, poll=0.01, concurrency=concurrency
+        database, {h.type: h for h in handlers}, lease=LEASE, poll=0.01, **options
     )
     database.on_commit(dispatcher.wake)
     running = asyncio.create_task(dispatcher.run())
@@ -118,6 +119,16 @@ async def ended(database: Database, *job_ids: UUID, store: str = given.STORE) ->
             pass
     found = await database.read(stored.by_ids, store, job_ids)
     return [found[job_id] for job_id in job_ids]
+
+
+async def errors_of(database: Database, job: Job) -> list[tuple[str, str]]:
+    """The codes and sentences of a job's errors."""
+
+    def read(session: Session) -> list[tuple[str, str]]:
+        errors = session.exec(select(JobError).where(JobError.job_pk == job.pk))
+        return [(error.code, error.message) for error in errors]
+
+    return await database.read(read)
 
 
 async def events_of(database: Database, store: str = given.STORE) -> list[JobEvent]:
@@ -175,13 +186,8 @@ async def test_a_domain_error_fails_the_job_with_its_code_and_sentence(
     handler.error = NotFound("hierarchy", "x")
     async with dispatching(database, handler):
         (job,) = await ended(database, queued.id)
-
-    def errors(session: Session) -> list[JobError]:
-        return list(session.exec(select(JobError).where(JobError.job_pk == job.pk)))
-
-    (error,) = await database.read(errors)
     assert job.status is JobStatus.FAILED
-    assert (error.code, error.message) == ("NOT_FOUND", "No hierarchy has the id x.")
+    assert await errors_of(database, job) == [("NOT_FOUND", "No hierarchy has the id x.")]
     assert handler.abandoned == [job.id]
 
 
@@ -202,6 +208,41 @@ async def test_a_handler_that_always_breaks_fails_its_job_and_the_lane_goes_on(
     assert pauses == [1, 2, 3, 4, 5]
     assert after.status is JobStatus.SUCCESS
     assert sum("a bug" in str(record.exc_info) for record in caplog.records) == 5
+
+
+async def test_a_handler_that_never_returns_fails_its_job_and_the_lane_goes_on(
+    database: Database,
+) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    stuck = await given.pending_duplication(database, source)
+    handler = Scripted()
+    handler.gate = asyncio.Event()
+    async with dispatching(database, handler, time_limit=timedelta(seconds=0.05)):
+        (job,) = await ended(database, stuck.id)
+        handler.gate = None
+        (after,) = await ended(database, (await given.pending_duplication(database, source)).id)
+    assert job.status is JobStatus.FAILED
+    assert handler.ran.count(stuck.id) == 1
+    assert handler.abandoned == [stuck.id]
+    assert await errors_of(database, job) == [
+        ("TIME_LIMIT", "0.05 seconds went by without a finished step.")
+    ]
+    assert after.status is JobStatus.SUCCESS
+
+
+async def test_an_attempt_tells_of_each_finished_step_which_begins_its_time_limit_anew(
+    database: Database,
+) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    await given.pending_duplication(database, source)
+    claimed = await given.claimed_job(database)
+    steps: list[int] = []
+    attempt = Attempt(database, claimed, asyncio.Event(), lambda: steps.append(len(steps)))
+    for done in range(3):
+        await attempt.step(_step, done)
+    with pytest.raises(ZeroDivisionError):
+        await attempt.step(lambda _session, _job: 1 // 0)  # type: ignore[arg-type,return-value]
+    assert steps == [0, 1, 2]
 
 
 async def test_attempts_count_only_while_nothing_is_finished_in_them(database: Database) -> None:

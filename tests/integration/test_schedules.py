@@ -1,18 +1,24 @@
-"""Any schedule of requests, claims, steps, ends, cancellations and expired leases, against a model
-that fits on a page."""
+"""Any schedule of requests, claims, heartbeats, steps, ends, cancellations and expired leases,
+against a model that fits on a page. `--full` takes 10,000 steps over each database.
+"""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlmodel import Session, col, select
 
 from app.domain.errors import DomainError
@@ -24,6 +30,7 @@ from app.storage.connect import connect
 from app.storage.migrations import upgrade
 from app.storage.tables import Job, JobEvent
 from tests import given
+from tests.conftest import DATABASES, NewDatabase
 
 LEASE = timedelta(seconds=30)
 
@@ -37,6 +44,9 @@ class Lane:
     """In the order of creation."""
     claim: Job | None = None
     lease_until: datetime | None = None
+    held: bool = False
+    """Whether the claim is in a worker's hands, or was let go."""
+    attempts: int = 0
     zombies: list[Job] = field(default_factory=list)
     events: int = 0
 
@@ -45,13 +55,13 @@ class Lane:
 
 
 class Queue(RuleBasedStateMachine):
+    new_database_url: ClassVar[Callable[[], str]]
+
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.folder = TemporaryDirectory()
         self.now = datetime(2026, 11, 22, tzinfo=UTC)
-        url = f"sqlite:///{Path(self.folder.name)}/queue.db"
-        self.database = connect(url, clock=lambda _: self.now)
+        self.database = connect(type(self).new_database_url(), clock=lambda _: self.now)
         upgrade(self.database)
         self.lanes = {
             store: Lane(self.runner.run(given.hierarchy(self.database, {"a": {}}, store=store)))
@@ -61,7 +71,6 @@ class Queue(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.database.close()
         self.runner.close()
-        self.folder.cleanup()
 
     def write(self, fn: Callable[..., Any], *args: Any) -> Any:
         return self.runner.run(self.database.write(fn, *args))
@@ -92,6 +101,7 @@ class Queue(RuleBasedStateMachine):
             assert claimed is not None
             assert claimed.id == lane.claim.id
             lane.zombies.append(lane.claim)
+            lane.attempts += 1
         elif not lane.pending():
             assert claimed is None
         else:
@@ -99,8 +109,10 @@ class Queue(RuleBasedStateMachine):
             assert claimed.id == lane.pending()[0]
             lane.statuses[claimed.id] = JobStatus.STARTED
             lane.events += 1
+            lane.attempts = 1
         if claimed:
-            lane.claim, lane.lease_until = claimed, self.now + LEASE
+            lane.claim, lane.lease_until, lane.held = claimed, self.now + LEASE, True
+            assert claimed.attempts == lane.attempts
 
     @rule(seconds=st.integers(1, 40))
     def wait(self, seconds: int) -> None:
@@ -112,7 +124,8 @@ class Queue(RuleBasedStateMachine):
         lane = self.lanes[store]
         if lane.claim:
             # A worker whose lease ran out goes on as long as nobody else took the job.
-            assert not self.refused(jobs.advance, lane.claim, lambda: Step({}, 1, 2))
+            lane.claim = self.write(jobs.advance, lane.claim, lambda: Step({}, 1, 2))
+            lane.attempts = 0
 
     @rule(store=stores, succeeds=st.booleans())
     @precondition(lambda self: any(lane.claim for lane in self.lanes.values()))
@@ -127,7 +140,21 @@ class Queue(RuleBasedStateMachine):
         lane.statuses[lane.claim.id] = JobStatus.SUCCESS if succeeds else JobStatus.FAILED
         lane.zombies.append(lane.claim)
         lane.claim = lane.lease_until = None
+        lane.held = False
         lane.events += 1
+
+    @rule(store=stores)
+    @precondition(lambda self: any(lane.claim for lane in self.lanes.values()))
+    def heartbeat(self, store: str) -> None:
+        lane = self.lanes[store]
+        if lane.claim is None:
+            return
+        refusal = self.refused(jobs.heartbeat, lane.claim, LEASE)
+        if lane.held:
+            assert refusal is None
+            lane.lease_until = self.now + LEASE
+        else:
+            assert isinstance(refusal, FenceLost)
 
     @rule(store=stores)
     @precondition(lambda self: any(lane.claim for lane in self.lanes.values()))
@@ -135,7 +162,18 @@ class Queue(RuleBasedStateMachine):
         lane = self.lanes[store]
         if lane.claim:
             self.write(jobs.hand_back, lane.claim)
-            lane.lease_until = self.now
+            if lane.held:
+                lane.lease_until, lane.held = self.now, False
+                lane.attempts = max(0, lane.attempts - 1)
+
+    @rule(store=stores, seconds=st.integers(1, 60))
+    @precondition(lambda self: any(lane.claim for lane in self.lanes.values()))
+    def put_off(self, store: str, seconds: int) -> None:
+        lane = self.lanes[store]
+        if lane.claim:
+            self.write(jobs.put_off, lane.claim, timedelta(seconds=seconds))
+            if lane.held:
+                lane.lease_until, lane.held = self.now + timedelta(seconds=seconds), False
 
     @rule(store=stores, data=st.data())
     def cancel(self, store: str, data: st.DataObject) -> None:
@@ -193,5 +231,19 @@ class Queue(RuleBasedStateMachine):
             )
 
 
-TestQueue = Queue.TestCase
-TestQueue.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", DATABASES)
+def test_any_schedule_leaves_the_store_as_the_model_says(
+    kind: str, new_database: NewDatabase, counted: Callable[[int, int], int]
+) -> None:
+    class OverOneKind(Queue):
+        @staticmethod
+        def new_database_url() -> str:
+            return new_database(kind)
+
+    run_state_machine_as_test(
+        OverOneKind,
+        settings=settings(
+            max_examples=counted(12, 200), stateful_step_count=counted(30, 50), deadline=None
+        ),
+    )
