@@ -1,56 +1,158 @@
+"""The schema's history: it ends in the models, keeps data, and nobody has to be alone to go it."""
+
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
 
+import pytest
+import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from app.storage.database import Database
-from app.storage.migrations import upgrade
+from app.storage.connect import connect
+from app.storage.database import Database, UnusableDatabase
+from app.storage.migrations import newest_revision, revision_of, upgrade
 from app.storage.tables import Hierarchy
+from tests import postgresql
+from tests.conftest import DATABASES
+
+FIRST = "0001"
+
+VALUES: dict[type, Any] = {
+    bool: True,
+    int: 7,
+    float: 1.5,
+    str: "words",
+    dict: {"fr": {"name": "Jardin"}},
+    datetime: datetime(2026, 11, 22, 8, 30, 0, 123000, UTC),
+    UUID: UUID("00000000-1111-4222-8333-444400000000"),
+}
+
+
+@pytest.fixture(params=DATABASES)
+def empty(
+    request: pytest.FixtureRequest, postgresql_server: str, tmp_path_factory: Any
+) -> Iterator[Database]:
+    """A database that nobody has migrated."""
+    if request.param == "sqlite":
+        database = connect(f"sqlite:///{tmp_path_factory.mktemp('empty')}/empty.db")
+        yield database
+        database.close()
+    else:
+        url = postgresql.new_database(postgresql_server)
+        database = connect(url)
+        yield database
+        database.close()
+        postgresql.drop_database(url, postgresql_server)
+
+
+def tables_of(database: Database) -> sa.MetaData:
+    """The tables as the database itself has them."""
+    found = sa.MetaData()
+    with database.write_engine.begin() as connection:
+        found.reflect(connection)
+    return found
+
+
+def rows_of(database: Database) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table."""
+    tables = tables_of(database).sorted_tables
+    with database.write_engine.begin() as connection:
+        return {
+            table.name: [dict(row._mapping) for row in connection.execute(sa.select(table))]
+            for table in tables
+        }
+
+
+def a_value_for(column: sa.Column[Any]) -> Any:
+    if isinstance(column.type, sa.JSON):
+        return VALUES[dict]
+    if column.type.python_type is str:
+        return VALUES[str][: column.type.length]  # type: ignore[attr-defined]
+    return VALUES[column.type.python_type]
 
 
 def test_the_migrations_make_exactly_the_tables_of_the_models(database: Database) -> None:
     with database.write_engine.begin() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Hierarchy.metadata) == []
 
 
 def test_migrating_twice_changes_nothing(database: Database) -> None:
-    with database.write_engine.begin() as connection:
-        before = connection.exec_driver_sql("SELECT sql FROM sqlite_master ORDER BY 1").all()
+    def schema() -> list[str]:
+        tables = tables_of(database).sorted_tables
+        return [
+            *(str(sa.schema.CreateTable(table)) for table in tables),
+            *sorted(str(sa.schema.CreateIndex(i)) for table in tables for i in table.indexes),
+        ]
+
+    before = schema()
     upgrade(database)
+    assert schema() == before
+
+
+def test_an_upgrade_from_the_first_revision_keeps_every_row(empty: Database) -> None:
+    upgrade(empty, FIRST)
+    assert revision_of(empty) == FIRST
+    tables = tables_of(empty).sorted_tables
+    with empty.write_engine.begin() as connection:
+        for table in tables:
+            if table.name != "alembic_version":
+                values = {column.name: a_value_for(column) for column in table.columns}
+                connection.execute(sa.insert(table), values)
+    before = rows_of(empty)
+    upgrade(empty)
+    after = rows_of(empty)
+
+    assert after.pop("alembic_version") == [{"version_num": newest_revision()}]
+    before.pop("alembic_version")
+    assert after.keys() >= before.keys()
+    assert all(len(rows) == 1 for rows in before.values())
+    for name, (row,) in before.items():
+        (kept,) = after[name]
+        assert kept.items() >= row.items()
+
+
+def test_a_database_of_a_later_version_is_refused(database: Database) -> None:
     with database.write_engine.begin() as connection:
-        after = connection.exec_driver_sql("SELECT sql FROM sqlite_master ORDER BY 1").all()
-    assert before == after
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(UnusableDatabase, match="9999"):
+        upgrade(database)
+    assert revision_of(database) == "9999"
 
 
-MAKE = """
+MIGRATE = """
 import sys
-from app.main import Settings, open_database
+from app.main import Settings, migrate
 print("ready", flush=True)
 sys.stdin.readline()
-open_database(Settings(database_url=sys.argv[1])).close()
+migrate(Settings(database_url=sys.argv[1]), check=False)
 """
 
 
-def test_processes_that_make_the_same_file_at_once_can_all_use_it(tmp_path: Path) -> None:
-    makers = [
+def test_processes_that_migrate_the_same_database_at_once_can_all_use_it(empty: Database) -> None:
+    url = empty.url.render_as_string(hide_password=False)
+    migrating = [
         subprocess.Popen(
-            [sys.executable, "-c", MAKE, f"sqlite:///{tmp_path}/new.db"],
+            [sys.executable, "-c", MIGRATE, url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         for _ in range(3)
     ]
-    for maker in makers:
-        assert maker.stdout
-        assert maker.stdout.readline() == "ready\n"
-    for maker in makers:
-        assert maker.stdin
-        maker.stdin.write("\n")
-        maker.stdin.flush()
-    for maker in makers:
-        maker.communicate(timeout=60)
-    assert [maker.returncode for maker in makers] == [0, 0, 0]
+    for process in migrating:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in migrating:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in migrating:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in migrating] == [0, 0, 0]
+    assert revision_of(empty) == newest_revision()
