@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from app.cli.settings import read_settings
+from app.cli.settings import DatabaseUrl, read_settings
 from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO, Locales, Translation
 from app.main import Settings, open_database
@@ -168,10 +168,7 @@ def import_(
     ] = None,
     products: Annotated[int, typer.Option(min=0, help="Products to make up for each leaf.")] = 0,
     language: Annotated[str, typer.Option(help="The language of the default names.")] = "en",
-    database_url: Annotated[
-        str | None,
-        typer.Option(help="[DATABASE_URL, sqlite:///jobs-gateway.db in the working folder]"),
-    ] = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Read a hierarchy from FILE. A server may be running on the same database.
 

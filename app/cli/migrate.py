@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app import main
-from app.cli.settings import read_settings
+from app.cli.settings import DatabaseUrl, read_settings
 from app.storage.database import UnusableDatabase
 
 
@@ -15,10 +15,7 @@ def migrate(
         bool,
         typer.Option("--check", help="Change nothing; exit with 1 where a migration is due."),
     ] = False,
-    database_url: Annotated[
-        str | None,
-        typer.Option(help="[DATABASE_URL, sqlite:///jobs-gateway.db in the working folder]"),
-    ] = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Bring the database to the newest revision, keeping its data.
 

@@ -9,7 +9,7 @@ import typer
 from app import __version__, main
 from app.cli import demo
 from app.cli.logs import log_to_stderr
-from app.cli.settings import read_settings
+from app.cli.settings import Concurrency, DatabaseUrl, RetentionDays, read_settings
 from app.domain.jobs import Duplication
 from app.main import Gateway, ListenError
 from app.services import jobs
@@ -28,28 +28,13 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="0 takes a free one. [JOBS_GATEWAY_PORT, 8000]"),
     ] = None,
-    database_url: Annotated[
-        str | None,
-        typer.Option(help="[DATABASE_URL, sqlite:///jobs-gateway.db in the working folder]"),
-    ] = None,
+    database_url: DatabaseUrl = None,
     store: Annotated[
         str | None,
         typer.Option(help="The store that requests act for. [JOBS_GATEWAY_STORE, default]"),
     ] = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=64, help="Stores whose jobs run side by side. [JOBS_GATEWAY_CONCURRENCY, 8]"
-        ),
-    ] = None,
-    retention_days: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Days that ended jobs and events are kept; 0: for ever. "
-            "[JOBS_GATEWAY_RETENTION_DAYS, 30]",
-        ),
-    ] = None,
+    concurrency: Concurrency = None,
+    retention_days: RetentionDays = None,
     runner: Annotated[
         bool | None,
         typer.Option("--runner/--no-runner", help="Run the queue here. [JOBS_GATEWAY_RUNNER, yes]"),

@@ -1,12 +1,31 @@
 """Settings from flags and the environment, or every mistake in them at once."""
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from app.main import Settings
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(help="[DATABASE_URL, sqlite:///jobs-gateway.db in the working folder]"),
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=64, help="Stores whose jobs run side by side. [JOBS_GATEWAY_CONCURRENCY, 8]"
+    ),
+]
+RetentionDays = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Days that ended jobs and events are kept; 0: for ever. "
+        "[JOBS_GATEWAY_RETENTION_DAYS, 30]",
+    ),
+]
 
 
 def read_settings(**flags: Any) -> Settings:

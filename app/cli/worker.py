@@ -9,7 +9,7 @@ import uvloop
 
 from app import __version__, main
 from app.cli.logs import log_to_stderr
-from app.cli.settings import read_settings
+from app.cli.settings import Concurrency, DatabaseUrl, RetentionDays, read_settings
 from app.storage.database import Database, RunnerAlreadyPresent, UnusableDatabase
 
 
@@ -20,24 +20,9 @@ def worker(
             help="Whose jobs to run, separated by commas. [JOBS_GATEWAY_STORES, all stores]"
         ),
     ] = None,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=64, help="Stores whose jobs run side by side. [JOBS_GATEWAY_CONCURRENCY, 8]"
-        ),
-    ] = None,
-    retention_days: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Days that ended jobs and events are kept; 0: for ever. "
-            "[JOBS_GATEWAY_RETENTION_DAYS, 30]",
-        ),
-    ] = None,
-    database_url: Annotated[
-        str | None,
-        typer.Option(help="[DATABASE_URL, sqlite:///jobs-gateway.db in the working folder]"),
-    ] = None,
+    concurrency: Concurrency = None,
+    retention_days: RetentionDays = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Run the queue and nothing else, until Ctrl-C. On PostgreSQL any number of workers share it.
 

@@ -1,5 +1,6 @@
 """A database: its only doors, `read` and `write`, and what a transaction knows."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import orjson
 import sqlalchemy as sa
 from sqlmodel import Session
+
+from app.storage.writer import Priority
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,23 +81,28 @@ class Database(ABC):
     def name(self) -> str:
         """What a person calls it, without secrets."""
 
-    @abstractmethod
     async def read(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """What `fn` finds, all in one consistent picture. Its rows outlive the session."""
 
-    @abstractmethod
+        def transaction() -> T:
+            with self._session(self.read_engine) as session:
+                return fn(session, *args, **kwargs)
+
+        return await self._run_read(transaction)
+
     async def write(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """What `fn` returns, after its one transaction committed; nothing is kept if it raises."""
+        return await self._write(Priority.REQUEST, fn, *args, **kwargs)
 
-    @abstractmethod
     async def write_bulk(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`write`, in nobody's way: for one chunk of a long piece of work."""
+        return await self._write(Priority.BULK, fn, *args, **kwargs)
 
     def on_commit(self, listener: CommitListener) -> None:
         """Call `listener` on the event loop with the stores that commits announced: a hint, of
@@ -120,20 +128,33 @@ class Database(ABC):
     def _meaning(self, error: sa.exc.DBAPIError) -> Exception:
         """What a failure of the driver means: one of the above, or the failure itself."""
 
-    def _read(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        with self._session(self.read_engine) as session:
-            return fn(session, *args, **kwargs)
+    @abstractmethod
+    async def _run_read(self, transaction: Callable[[], T]) -> T:
+        """What the transaction returns, run where reads run."""
 
-    def _transact(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> tuple[T, frozenset[str]]:
-        """What `fn` returns, and the stores to tell of."""
-        with self._session(self.write_engine) as session:
-            result = fn(session, *args, **kwargs)
-            session.commit()
-            return result, frozenset(session.info["announced"])
+    @abstractmethod
+    async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
+        """What the transaction returns, run where writes run, in its turn."""
+
+    async def _write(
+        self,
+        priority: Priority,
+        fn: Callable[Concatenate[Session, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        loop = asyncio.get_running_loop()
+
+        def transaction() -> T:
+            with self._session(self.write_engine) as session:
+                result = fn(session, *args, **kwargs)
+                session.commit()
+                stores = frozenset(session.info["announced"])
+            if stores:
+                loop.call_soon_threadsafe(self._tell, stores)
+            return result
+
+        return await self._run_write(transaction, priority)
 
     def _tell(self, stores: frozenset[str]) -> None:
         for listener in self._listeners:

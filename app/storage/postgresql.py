@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from time import monotonic
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import psycopg
@@ -21,8 +21,8 @@ from app.storage.database import (
     DatabaseUnavailable,
     StorageFull,
 )
+from app.storage.writer import Priority
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
@@ -83,22 +83,6 @@ class PostgreSQL(Database):
     def name(self) -> str:
         return self.url.render_as_string(hide_password=True)
 
-    async def read(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        run = lambda: self._read(fn, *args, **kwargs)  # noqa: E731
-        return await asyncio.get_running_loop().run_in_executor(self._requests, run)
-
-    async def write(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return await self._write(self._requests, fn, *args, **kwargs)
-
-    async def write_bulk(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return await self._write(self._bulk, fn, *args, **kwargs)
-
     async def hear(self) -> None:
         """Listens on a connection of its own; what is told while that is lost, it does not hear."""
         url = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
@@ -112,7 +96,7 @@ class PostgreSQL(Database):
                     async for notice in connection.notifies():
                         sender, _, store = notice.payload.partition(" ")
                         if sender != self._self:
-                            self._tell(frozenset({store}))
+                            super()._tell(frozenset({store}))
             except psycopg.Error as error:
                 log.warning("not hearing of other processes for now: %s", error)
                 await asyncio.sleep(LISTEN_AGAIN_SECONDS)
@@ -127,25 +111,15 @@ class PostgreSQL(Database):
         self._bulk.shutdown()
         self.write_engine.dispose()
 
-    async def _write(
-        self,
-        threads: ThreadPoolExecutor,
-        fn: Callable[Concatenate[Session, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        loop = asyncio.get_running_loop()
+    async def _run_read(self, transaction: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._requests, transaction)
 
-        def transaction() -> T:
-            result, stores = self._transact(fn, *args, **kwargs)
-            if stores:
-                loop.call_soon_threadsafe(self._committed, stores)
-            return result
+    async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
+        threads = self._bulk if priority is Priority.BULK else self._requests
+        return await asyncio.get_running_loop().run_in_executor(threads, transaction)
 
-        return await loop.run_in_executor(threads, transaction)
-
-    def _committed(self, stores: frozenset[str]) -> None:
-        self._tell(stores)
+    def _tell(self, stores: frozenset[str]) -> None:
+        super()._tell(stores)
         self._unsent |= stores
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())

@@ -1,13 +1,12 @@
 """SQLite: one file, with one writer and one reading connection a process."""
 
-import asyncio
 import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlmodel import Session, create_engine
@@ -23,7 +22,6 @@ from app.storage.database import (
 )
 from app.storage.writer import Priority, Writer
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 BUSY_SECONDS = 30
@@ -65,21 +63,6 @@ class SQLite(Database):
     def name(self) -> str:
         return str(self.path.resolve())
 
-    async def read(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return self._read(fn, *args, **kwargs)
-
-    async def write(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return await self._write(Priority.REQUEST, fn, *args, **kwargs)
-
-    async def write_bulk(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
-        return await self._write(Priority.BULK, fn, *args, **kwargs)
-
     async def hear(self) -> None:
         """Other processes on the same file tell nothing; whoever waits also looks by itself."""
 
@@ -106,21 +89,10 @@ class SQLite(Database):
             os.close(self._runner_lock)
             self._runner_lock = None
 
-    async def _write(
-        self,
-        priority: Priority,
-        fn: Callable[Concatenate[Session, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        loop = asyncio.get_running_loop()
+    async def _run_read(self, transaction: Callable[[], T]) -> T:
+        return transaction()
 
-        def transaction() -> T:
-            result, stores = self._transact(fn, *args, **kwargs)
-            if stores:
-                loop.call_soon_threadsafe(self._tell, stores)
-            return result
-
+    async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
         return await self._writer.run(transaction, priority)
 
     def _meaning(self, error: sa.exc.DBAPIError) -> Exception:
