@@ -72,8 +72,9 @@ class Cluster:
         )  # fmt: skip
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stop it; "immediate" is how a crash ends it, with recovery at the next start."""
-        self._run("pg_ctl", "stop", "-w", "-D", str(self._data), "-m", mode)
+        """Stop it if it runs; "immediate" is how a crash ends it, with recovery at the next start."""
+        if (self._data / "postmaster.pid").exists():
+            self._run("pg_ctl", "stop", "-w", "-D", str(self._data), "-m", mode)
 
     def _run(self, program: str, *arguments: str) -> None:
         ran = subprocess.run(

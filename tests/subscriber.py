@@ -1,14 +1,21 @@
 """A graphql-transport-ws client that reads only when a test asks it to."""
 
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
 from itertools import count
 from typing import Any, Self
+from uuid import UUID
 
 import orjson
+import sqlalchemy as sa
+from sqlmodel import Session, col
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
+
+from app.api.jobs import EVENTS
+from app.storage.connect import connect as connect_database
+from app.storage.tables import Job, JobEvent
 
 PROTOCOL = Subprotocol("graphql-transport-ws")
 
@@ -32,8 +39,16 @@ subscription($filter: JobFilter, $after: String) {{
   jobEvents(filter: $filter, after: $after) {{ {FIELDS} }}
 }}
 """
+FOLLOWED = """
+subscription($after: String) {
+  jobEvents(after: $after) { cursor type job { id duplication { name } } }
+}
+"""
+BEGINNING = EVENTS.encode((0,))
 
 Event = dict[str, Any]
+Heard = tuple[str, str, UUID]
+"""An event's cursor, type and job."""
 
 
 class Refused(Exception):
@@ -129,3 +144,48 @@ async def subscriber(url: str, **options: Any) -> AsyncIterator[Subscriber]:
         acknowledged = await connected.receive()
         assert acknowledged["type"] == "connection_ack"
         yield connected
+
+
+class Follower:
+    """Somebody who wants every event of the log, over connections that do not last."""
+
+    def __init__(self, last: str, on_event: Callable[[Event], None] = lambda _: None) -> None:
+        self.heard: list[Heard] = []
+        self._last = last
+        """The name of the job that is created last, whose success is the end of the log."""
+        self.on_event = on_event
+
+    async def hear(self, url: str, events: int, *, goodbye: bool = True) -> bool:
+        """At most so many events on one connection, behind all that was heard before; whether the
+        log ended with them. Without a goodbye the connection ends as a network may end it: what
+        was sent and not read is lost."""
+        after = self.heard[-1][0] if self.heard else BEGINNING
+        # However long a server with hundreds of others takes to answer.
+        async with subscriber(url, open_timeout=None, ping_interval=None) as connected:
+            happening = await connected.subscribe(FOLLOWED, after=after)
+            while events:
+                event = await anext(happening)
+                job = event["job"]
+                if event["type"] in LOGGED:
+                    self.heard.append((event["cursor"], event["type"], UUID(job["id"])))
+                    events -= 1
+                    self.on_event(event)
+                if event["type"] == "SUCCEEDED" and job["duplication"]["name"] == self._last:
+                    return True
+            if not goodbye:
+                connected.socket.transport.abort()
+        return False
+
+
+def whole_log(database_url: str) -> list[Heard]:
+    """What somebody who follows the log to its end has heard."""
+    events = (
+        sa.select(col(JobEvent.seq), col(JobEvent.type), col(Job.id))
+        .join(Job, col(Job.pk) == col(JobEvent.job_pk))
+        .order_by(col(JobEvent.seq))
+    )
+    with (
+        closing(connect_database(database_url)) as database,
+        Session(database.read_engine) as session,
+    ):
+        return [(EVENTS.encode((seq,)), type.name, id) for seq, type, id in session.execute(events)]

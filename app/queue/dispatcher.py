@@ -13,7 +13,7 @@ from app.queue.sweeper import Sweeper
 from app.queue.worker import Outcome, Worker
 from app.services import jobs
 from app.storage import lanes
-from app.storage.database import Database, DatabaseUnavailable
+from app.storage.database import Database, DatabaseUnavailable, StorageFull
 
 log = logging.getLogger(__name__)
 
@@ -99,13 +99,16 @@ class Dispatcher:
                 log.info("job %s (%s) of store %s started", job.id, job.type, store)
                 outcome = await self._worker.run(job)
                 log.info("job %s: %s", job.id, outcome.name.lower())
+                if outcome is Outcome.FAILED:
+                    # The next job may need the room.
+                    self._sweeper.wake()
                 if outcome is Outcome.HANDED_BACK:
                     # Not woken: what broke gets until the next poll to mend.
                     return
                 if outcome is Outcome.LOST or len(self._lanes) >= self._concurrency:
                     # Another store may have waited longer for a place.
                     break
-        except DatabaseUnavailable as error:
+        except (DatabaseUnavailable, StorageFull) as error:
             log.warning("the lane of store %s waits: %s", store, error)
         except Exception:
             log.exception("the lane of store %s broke; it is tried again", store)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from app.services import imports, retention
 from app.storage import hierarchies
-from app.storage.database import Database, DatabaseUnavailable
+from app.storage.database import Database, DatabaseUnavailable, StorageFull
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Sweeper:
             self._woken.clear()
             try:
                 await self.sweep()
-            except DatabaseUnavailable as error:
+            except (DatabaseUnavailable, StorageFull) as error:
                 log.warning("not swept: %s It is tried again in %s s.", error, self._every)
             except Exception:
                 log.exception("the sweep broke; it is tried again in %s s", self._every)
@@ -50,9 +50,9 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Delete all that is to be deleted by now."""
-        await self._database.write_bulk(imports.discard_abandoned)
-        while await self._database.write_bulk(hierarchies.sweep, ROWS):
+        await self._database.write_freeing(imports.discard_abandoned)
+        while await self._database.write_freeing(hierarchies.sweep, ROWS):
             pass
         if self._keep is not None:
-            while await self._database.write_bulk(retention.prune, self._keep, EVENTS):
+            while await self._database.write_freeing(retention.prune, self._keep, EVENTS):
                 pass

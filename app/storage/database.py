@@ -102,6 +102,17 @@ class Database(ABC):
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`write`, in nobody's way: for one chunk of a long piece of work."""
+
+        def with_room(session: Session) -> T:
+            self._check_room(session)
+            return fn(session, *args, **kwargs)
+
+        return await self._write(Priority.BULK, with_room)
+
+    async def write_freeing(
+        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`write_bulk`, for what makes room: also where hardly any is left."""
         return await self._write(Priority.BULK, fn, *args, **kwargs)
 
     def on_commit(self, listener: CommitListener) -> None:
@@ -127,6 +138,9 @@ class Database(ABC):
     @abstractmethod
     def _meaning(self, error: sa.exc.DBAPIError) -> Exception:
         """What a failure of the driver means: one of the above, or the failure itself."""
+
+    def _check_room(self, session: Session) -> None:  # noqa: B027, most databases need none
+        """Raises StorageFull when bulk work would take the room that short writes need."""
 
     @abstractmethod
     async def _run_read(self, transaction: Callable[[], T]) -> T:

@@ -8,6 +8,9 @@ from uuid import UUID
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import Session, SQLModel
 
 KeyParts = tuple[Any, ...]
@@ -30,6 +33,37 @@ def see_one_picture(session: Session) -> None:
     others commit meanwhile. On SQLite nobody else writes while a transaction does."""
     if dialect_of(session) == "postgresql":
         session.connection().exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+
+def unforeseen(limit: Any) -> Any:
+    """That number, or parameter, as a limit which PostgreSQL does not know while it plans. Knowing
+    it, and too little of the rows, as of all new ones, it was seen to read and sort them all for
+    the first few; not knowing, it goes by an index that has them in order."""
+    return sa.select(sa.type_coerce(limit, sa.Integer)).scalar_subquery()
+
+
+class among(FunctionElement[bool]):
+    """Whether a column holds one of the keys that a subquery finds, sought one by one where an
+    index begins with that column. Of a join PostgreSQL before 18 made a walk through the whole
+    index, for the column behind it."""
+
+    type = sa.Boolean()
+    inherit_cache = True
+
+    def __init__(self, column: Any, keys: sa.Select[Any]) -> None:
+        super().__init__(column, keys.correlate(None).scalar_subquery())
+
+
+@compiles(among, "sqlite")
+def _in(element: among, compiler: SQLCompiler, **rest: Any) -> str:
+    column, keys = (compiler.process(part, **rest) for part in element.clauses)
+    return f"{column} IN {keys}"
+
+
+@compiles(among, "postgresql")
+def _any(element: among, compiler: SQLCompiler, **rest: Any) -> str:
+    column, keys = (compiler.process(part, **rest) for part in element.clauses)
+    return f"{column} = ANY (ARRAY{keys})"
 
 
 @dataclass(frozen=True, slots=True)

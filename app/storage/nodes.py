@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -10,7 +11,8 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from app.domain.hierarchies import ROOT_NO, node_id, place_of
-from app.storage.dialects import dialect_of, key_table, key_values
+from app.storage import hierarchies
+from app.storage.dialects import among, dialect_of, key_table, key_values, unforeseen
 from app.storage.hierarchies import visible
 from app.storage.pages import Listing, OrderBy, Page, Window, pages
 from app.storage.tables import Hierarchy, Node, ProductNode
@@ -51,6 +53,8 @@ class Leaf(NamedTuple):
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 
+NOTHING: Page[Any] = Page()
+
 ParentKey = tuple[int, int]
 """A hierarchy's pk and the number of a node in it, 0 for the root."""
 
@@ -58,37 +62,26 @@ ParentKey = tuple[int, int]
 def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, TreeNode]:
     """The visible nodes among these ids. The id of a root is none."""
     places = [place_of(id) for id in ids]
-    found = session.exec(
-        select(Node, Hierarchy).where(
-            visible(store),
-            Node.hierarchy_pk == Hierarchy.pk,
-            sa.tuple_(col(Hierarchy.id), col(Node.node_no)).in_(
-                [(place.hierarchy_id, place.node_no) for place in places]
-            ),
-        )
-    )
-    return {row.id: row for row in (TreeNode(*pair) for pair in found)}
+    known = hierarchies.by_ids(session, store, {place.hierarchy_id for place in places})
+    by_pk = {hierarchy.pk: hierarchy for hierarchy in known.values() if hierarchy.pk is not None}
+    pks = {hierarchy.id: pk for pk, hierarchy in by_pk.items()}
+    keys = [
+        (pks[place.hierarchy_id], place.node_no) for place in places if place.hierarchy_id in pks
+    ]
+    nodes = (TreeNode(node, by_pk[node.hierarchy_pk]) for node in _by_keys(session, keys))
+    return {node.id: node for node in nodes}
 
 
 def items_by_keys(
     session: Session, store: str, keys: Collection[ParentKey]
 ) -> dict[ParentKey, TreeNode | Hierarchy]:
     """The visible hierarchies and nodes of these keys; the number 0 asks for the hierarchy."""
-    found: dict[ParentKey, TreeNode | Hierarchy] = {}
-    for node, hierarchy in session.exec(
-        select(Node, Hierarchy).where(
-            visible(store),
-            Node.hierarchy_pk == Hierarchy.pk,
-            sa.tuple_(col(Node.hierarchy_pk), col(Node.node_no)).in_(keys),
-        )
-    ):
-        found[node.hierarchy_pk, node.node_no] = TreeNode(node, hierarchy)
-    roots = {pk for pk, node_no in keys if node_no == ROOT_NO}
-    for hierarchy in session.exec(
-        select(Hierarchy).where(visible(store), col(Hierarchy.pk).in_(roots))
-    ):
-        assert hierarchy.pk is not None
-        found[hierarchy.pk, ROOT_NO] = hierarchy
+    known = _visible(session, store, keys)
+    found: dict[ParentKey, TreeNode | Hierarchy] = {
+        (pk, no): known[pk] for pk, no in keys if no == ROOT_NO and pk in known
+    }
+    for node in _by_keys(session, [(pk, no) for pk, no in keys if pk in known]):
+        found[node.hierarchy_pk, node.node_no] = TreeNode(node, known[node.hierarchy_pk])
     return found
 
 
@@ -97,37 +90,51 @@ def children(
 ) -> dict[ParentKey, Page[TreeNode]]:
     """A page of each parent's children: by sort_order descending, unset last, then the latest
     edited first (domain.md, "Hierarchy")."""
-    return _tree_nodes(session, pages(session, _children, parents, window, store=store))
+    known = _visible(session, store, parents)
+    seen = [key for key in parents if key[0] in known]
+    return _tree_nodes(parents, pages(session, _children, seen, window), known)
 
 
 def children_counts(
     session: Session, store: str, parents: Sequence[ParentKey]
 ) -> dict[ParentKey, int]:
     """How many children each parent has."""
-    counted = session.exec(
-        select(Node.hierarchy_pk, Node.parent_no, sa.func.count())
-        .where(
-            visible(store),
-            Node.hierarchy_pk == Hierarchy.pk,
-            sa.tuple_(col(Node.hierarchy_pk), col(Node.parent_no)).in_(parents),
-        )
-        .group_by(col(Node.hierarchy_pk), col(Node.parent_no))
+    dialect = dialect_of(session)
+    values = {"store": store, **key_values(dialect, parents)}
+    counted = session.execute(_counts(dialect), values)
+    return dict.fromkeys(parents, 0) | {parents[int(number)]: count for number, count in counted}
+
+
+@lru_cache
+def _counts(dialect: str) -> sa.Select[Any]:
+    asked = key_table(dialect, (int, int))
+    hierarchy_pk, parent_no = asked.parts
+    of_each = (
+        sa.select(sa.func.count())
+        .where(col(Node.hierarchy_pk) == hierarchy_pk, col(Node.parent_no) == parent_no)
+        .correlate(asked.rows)
+        .scalar_subquery()
     )
-    return dict.fromkeys(parents, 0) | {(pk, no): count for pk, no, count in counted}
+    seen = sa.and_(col(Hierarchy.pk) == hierarchy_pk, visible(sa.bindparam("store")))
+    return sa.select(asked.number, of_each).join_from(asked.rows, Hierarchy, seen)
 
 
 def of_hierarchies(
     session: Session, store: str, hierarchy_pks: Sequence[int], window: Window
 ) -> dict[int, Page[TreeNode]]:
     """A page of all nodes of each hierarchy, parents before children."""
-    return _tree_nodes(session, pages(session, _of_hierarchy, hierarchy_pks, window, store=store))
+    known = _visible(session, store, [(pk, ROOT_NO) for pk in hierarchy_pks])
+    seen = [pk for pk in hierarchy_pks if pk in known]
+    return _tree_nodes(hierarchy_pks, pages(session, _of_hierarchy, seen, window), known)
 
 
 def of_products(
     session: Session, store: str, product_pks: Sequence[int], window: Window
 ) -> dict[int, Page[TreeNode]]:
     """A page of the nodes each product is associated with, in all hierarchies of the store."""
-    return _tree_nodes(session, pages(session, _of_product, product_pks, window, store=store))
+    found = pages(session, _of_product, product_pks, window, store=store)
+    keys = {(node.hierarchy_pk, node.node_no) for page in found.values() for _, node in page.rows}
+    return _tree_nodes(product_pks, found, _visible(session, store, keys))
 
 
 def counts_of_products(session: Session, store: str, product_pks: Sequence[int]) -> dict[int, int]:
@@ -135,8 +142,9 @@ def counts_of_products(session: Session, store: str, product_pks: Sequence[int])
     counted = session.exec(
         select(ProductNode.product_pk, sa.func.count())
         .where(
-            visible(store),
-            ProductNode.hierarchy_pk == Hierarchy.pk,
+            among(
+                col(ProductNode.hierarchy_pk), sa.select(col(Hierarchy.pk)).where(visible(store))
+            ),
             col(ProductNode.product_pk).in_(product_pks),
         )
         .group_by(col(ProductNode.product_pk))
@@ -152,18 +160,19 @@ def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 def leaves(session: Session, hierarchy_pk: int, after_no: int, limit: int) -> list[Leaf]:
     """The next nodes past `after_no` that have nothing below them, visible or not."""
     child: Any = aliased(Node)
+    below = (
+        # Only the key is selected, so that SQLite sees that its index on parents will do.
+        sa.select(child.node_no)
+        .where(child.hierarchy_pk == hierarchy_pk, child.parent_no == col(Node.node_no))
+        # With it PostgreSQL looks below each node in turn, instead of at all nodes first.
+        .limit(1)
+        .scalar_subquery()
+    )
     found = session.exec(
         select(Node.node_no, Node.name)
-        .where(
-            Node.hierarchy_pk == hierarchy_pk,
-            Node.node_no > after_no,
-            # Only the key is selected, so that SQLite sees that its index on parents will do.
-            ~sa.select(child.node_no)
-            .where(child.hierarchy_pk == hierarchy_pk, child.parent_no == col(Node.node_no))
-            .exists(),
-        )
+        .where(Node.hierarchy_pk == hierarchy_pk, Node.node_no > after_no, below.is_(None))
         .order_by(col(Node.node_no))
-        .limit(limit)
+        .limit(unforeseen(limit))
     )
     return [Leaf(*row) for row in found]
 
@@ -171,67 +180,94 @@ def leaves(session: Session, hierarchy_pk: int, after_no: int, limit: int) -> li
 def ancestors(
     session: Session, store: str, keys: Sequence[ParentKey]
 ) -> dict[ParentKey, list[Ancestor]]:
-    """The way from the root to each node, both included, in one statement."""
-    dialect = dialect_of(session)
-    asked = key_table(dialect, (int, int))
-    hierarchy_pk, node_no = asked.parts
-    up = (
-        sa.select(
-            asked.number.label("number"),
-            hierarchy_pk.label("hierarchy_pk"),
-            node_no.label("node_no"),
-        )
-    ).cte("up", recursive=True)
-    up = up.union_all(
-        sa.select(up.c.number, up.c.hierarchy_pk, col(Node.parent_no)).where(
-            col(Node.hierarchy_pk) == up.c.hierarchy_pk,
-            col(Node.node_no) == up.c.node_no,
-            up.c.node_no != ROOT_NO,
-        )
-    )
-    node: Any = aliased(Node)
-    steps = session.execute(
-        sa.select(
-            up.c.number,
-            up.c.node_no,
-            col(Hierarchy.id),
-            sa.case((up.c.node_no == ROOT_NO, col(Hierarchy.name)), else_=node.name),
-            sa.case((up.c.node_no == ROOT_NO, col(Hierarchy.slug)), else_=node.slug),
-        )
-        .join_from(up, Hierarchy, sa.and_(col(Hierarchy.pk) == up.c.hierarchy_pk, visible(store)))
-        .outerjoin(
-            node,
-            sa.and_(node.hierarchy_pk == up.c.hierarchy_pk, node.node_no == up.c.node_no),
-        )
-        .order_by(up.c.number, sa.func.coalesce(node.depth, 0)),
-        key_values(dialect, keys),
-    )
+    """The way from the root to each node, both included."""
+    known = _visible(session, store, keys)
+    seen = [key for key in keys if key[0] in known]
     found: dict[ParentKey, list[Ancestor]] = {key: [] for key in keys}
-    for number, node_no, hierarchy_id, name, slug in steps:
-        found[keys[int(number)]].append(Ancestor(node_id(hierarchy_id, node_no), name, slug))
+    for pk, no in seen:
+        root = known[pk]
+        found[pk, no].append(Ancestor(root.id, root.name, root.slug))
+    if seen:
+        dialect = dialect_of(session)
+        for number, node_no, name, slug in session.execute(
+            _ways_up(dialect), key_values(dialect, seen)
+        ):
+            key = seen[int(number)]
+            found[key].append(Ancestor(node_id(known[key[0]].id, node_no), name, slug))
     return found
 
 
-def _tree_nodes(session: Session, found: dict[KeyT, Page[Node]]) -> dict[KeyT, Page[TreeNode]]:
-    """The same pages with the nodes' hierarchies, each read once: beside every node they made a
-    tree of 200 nodes a third slower."""
-    pks = {node.hierarchy_pk for page in found.values() for _, node in page.rows}
-    hierarchies = {
-        hierarchy.pk: hierarchy
-        for hierarchy in session.exec(select(Hierarchy).where(col(Hierarchy.pk).in_(pks)))
-    }
+@lru_cache
+def _ways_up(dialect: str) -> sa.Select[Any]:
+    """All above each node but the root, and the node itself. Each row has all that is wanted of
+    it: joined to them in the end, PostgreSQL may well read all the nodes there are."""
+    asked = key_table(dialect, (int, int))
+    hierarchy_pk, node_no = asked.parts
+    node: Any = aliased(Node)
+    columns = (node.hierarchy_pk, node.node_no, node.parent_no, node.depth, node.name, node.slug)
+    up = (
+        sa.select(asked.number.label("number"), *columns)
+        .join_from(
+            asked.rows,
+            sa.inspect(node).selectable,
+            sa.and_(node.hierarchy_pk == hierarchy_pk, node.node_no == node_no),
+        )
+        .cte("up", recursive=True)
+    )
+    up = up.union_all(
+        sa.select(up.c.number, *columns).where(
+            node.hierarchy_pk == up.c.hierarchy_pk, node.node_no == up.c.parent_no
+        )
+    )
+    return sa.select(up.c.number, up.c.node_no, up.c.name, up.c.slug).order_by(
+        up.c.number, up.c.depth
+    )
+
+
+def _visible(session: Session, store: str, keys: Collection[ParentKey]) -> dict[int, Hierarchy]:
+    """The visible ones among the hierarchies of these keys. Read by themselves: beside every node
+    they made a tree of 200 nodes a third slower, and PostgreSQL, where it knew too little of the
+    tables, looked for them again with each node."""
+    found = session.exec(
+        select(Hierarchy).where(visible(store), col(Hierarchy.pk).in_({pk for pk, _ in keys}))
+    )
+    return {hierarchy.pk: hierarchy for hierarchy in found if hierarchy.pk is not None}
+
+
+def _by_keys(session: Session, keys: Sequence[ParentKey]) -> Sequence[Node]:
+    if not keys:
+        return ()
+    dialect = dialect_of(session)
+    return session.execute(_of_keys(dialect), key_values(dialect, keys)).scalars().all()
+
+
+@lru_cache
+def _of_keys(dialect: str) -> sa.Select[Any]:
+    asked = key_table(dialect, (int, int))
+    hierarchy_pk, node_no = asked.parts
+    return sa.select(Node).join_from(
+        asked.rows,
+        Node,
+        sa.and_(col(Node.hierarchy_pk) == hierarchy_pk, col(Node.node_no) == node_no),
+    )
+
+
+def _tree_nodes(
+    parents: Sequence[KeyT], found: dict[KeyT, Page[Node]], known: dict[int, Hierarchy]
+) -> dict[KeyT, Page[TreeNode]]:
     return {
-        parent: page.map(lambda node: TreeNode(node, hierarchies[node.hierarchy_pk]))
-        for parent, page in found.items()
+        parent: found.get(parent, NOTHING).map(
+            lambda node: TreeNode(node, known[node.hierarchy_pk])
+        )
+        for parent in parents
     }
 
 
 def _children() -> Listing:
     node: Any = aliased(Node)
-    hierarchy: Any = aliased(Hierarchy)
     return Listing(
         entities=(node,),
-        where=(node.hierarchy_pk == hierarchy.pk, visible(sa.bindparam("store"), hierarchy)),
+        where=(),
         spine=node,
         belongs=lambda pk, no: sa.and_(node.hierarchy_pk == pk, node.parent_no == no),
         order=(
@@ -244,10 +280,9 @@ def _children() -> Listing:
 
 def _of_hierarchy() -> Listing:
     node: Any = aliased(Node)
-    hierarchy: Any = aliased(Hierarchy)
     return Listing(
         entities=(node,),
-        where=(node.hierarchy_pk == hierarchy.pk, visible(sa.bindparam("store"), hierarchy)),
+        where=(),
         spine=node,
         belongs=lambda pk: node.hierarchy_pk == pk,
         order=(OrderBy(node.depth), OrderBy(node.node_no)),
@@ -258,15 +293,16 @@ def _of_product() -> Listing:
     node: Any = aliased(Node)
     hierarchy: Any = aliased(Hierarchy)
     association: Any = aliased(ProductNode)
+    seen = sa.select(hierarchy.pk).where(visible(sa.bindparam("store"), hierarchy))
     return Listing(
         entities=(node,),
         where=(
-            visible(sa.bindparam("store"), hierarchy),
-            association.hierarchy_pk == hierarchy.pk,
+            among(association.hierarchy_pk, seen),
             node.hierarchy_pk == association.hierarchy_pk,
             node.node_no == association.node_no,
         ),
         spine=association,
         belongs=lambda pk: association.product_pk == pk,
-        order=(OrderBy(node.hierarchy_pk), OrderBy(node.node_no)),
+        order=(OrderBy(association.hierarchy_pk), OrderBy(association.node_no)),
+        side_by_side=False,  # The product is between them.
     )

@@ -1,15 +1,15 @@
 """Pages of rows by key: of one list, or of every list of many parents in one statement."""
 
-import operator
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 from sqlmodel import Session
 
-from app.storage.dialects import dialect_of, key_table, key_values
+from app.storage.dialects import KeyTable, dialect_of, key_table, key_values, unforeseen
 
 Row = TypeVar("Row")
 Made = TypeVar("Made")
@@ -57,7 +57,7 @@ class Listing:
 
     Where every parent has such a list, `spine` is the entity with one row for each row of the
     list, and `belongs` tells whose a row is, given the parts of a parent's key. Such a listing is
-    made anew by a function for each use, because one statement holds it twice, under two names.
+    made anew by a function for each use, because a statement may hold it twice, under two names.
     """
 
     entities: tuple[Any, ...]
@@ -65,15 +65,26 @@ class Listing:
     order: tuple[OrderBy, ...]
     spine: Any = None
     belongs: Callable[..., Any] | None = None
+    side_by_side: bool = True
+    """Whether the index that has the rows in this order has its columns with none in between."""
+
+    def belongs_to(self, parents: KeyTable) -> Any:
+        """Whether a row is in the list of a parent."""
+        assert self.belongs is not None
+        return self.belongs(*parents.parts)
+
+
+Statement = tuple[sa.Select[Any], tuple[OrderBy, ...]]
+"""A statement and the order its bounds are of."""
 
 
 def page(session: Session, listing: Listing, window: Window) -> Page[Any]:
     """One page of one list."""
     statement = (
         sa.select(*listing.entities, *(column for column, _ in listing.order))
-        .where(*listing.where, *_between(listing.order, window))
+        .where(*listing.where, *_between(listing, window))
         .order_by(*_sql_order(listing.order, window.backward))
-        .limit(window.limit + 1)
+        .limit(unforeseen(window.limit + 1))
     )
     bounds = _bounds(listing.order, window)
     found = [_keyed(row, len(listing.order)) for row in session.execute(statement, bounds)]
@@ -92,6 +103,8 @@ def pages(
     A parent is its key, a tuple where that has several parts. Each has a page, an empty one where
     nothing is found. `values` are those of the parameters the listing itself has.
     """
+    if not parents:
+        return {}
     keys = [parent if isinstance(parent, tuple) else (parent,) for parent in parents]
     dialect = dialect_of(session)
     statement, order = _prepared(
@@ -124,39 +137,78 @@ def _prepared(
     backward: bool,
     after: bool,
     before: bool,
-) -> tuple[sa.Select[Any], tuple[OrderBy, ...]]:
-    """Each parent's rows are sought by a subquery with a LIMIT of its own: a window function
-    over all rows of all parents was measured twenty times slower.
-
-    PostgreSQL seeks by such a subquery only where it is joined; SQLite joins none, but seeks.
-    """
-    inner, outer = listing(), listing()
-    assert inner.belongs is not None
-    window = Window(0, after=() if after else None, before=() if before else None)
+) -> Statement:
     parents = key_table(dialect, types)
+    window = Window(0, after=() if after else None, before=() if before else None)
+    said = _joined if dialect == "postgresql" else _sought
+    return said(listing, parents, window, backward)
+
+
+def _joined(
+    listing: Callable[[], Listing], parents: KeyTable, window: Window, backward: bool
+) -> Statement:
+    """For PostgreSQL: each parent is joined to a subquery that has a LIMIT of its own, and so can
+    be nothing but sought, whatever is known of the tables: as one join over all parents, a page was
+    seen to read millions of rows of tables that had not been analysed yet."""
+    of = listing()
+    found = (
+        sa.select(
+            *(_named(entity, f"entity_{place}") for place, entity in enumerate(of.entities)),
+            *(_named(column, f"order_{place}") for place, (column, _) in enumerate(of.order)),
+        )
+        .where(*of.where, of.belongs_to(parents), *_between(of, window))
+        .order_by(*_sql_order(of.order, backward))
+        .limit(unforeseen(sa.bindparam("rows", type_=sa.Integer)))
+        .correlate(parents.rows)
+        .lateral()
+    )
+    entities = [
+        aliased(sa.inspect(entity).mapper, found)
+        if _is_mapped(entity)
+        else found.c[f"entity_{place}"]
+        for place, entity in enumerate(of.entities)
+    ]
+    order = tuple(
+        OrderBy(found.c[f"order_{place}"], descending)
+        for place, (_, descending) in enumerate(of.order)
+    )
+    statement = (
+        sa.select(parents.number, *entities, *(column for column, _ in order))
+        .select_from(sa.join(parents.rows, found, sa.true()))
+        .order_by(parents.number, *_sql_order(order, backward))
+    )
+    return statement, of.order
+
+
+def _sought(
+    listing: Callable[[], Listing], parents: KeyTable, window: Window, backward: bool
+) -> Statement:
+    """For SQLite, which joins no such subquery, but seeks by one: a window function over all rows
+    of all parents was measured twenty times slower."""
+    inner, outer = listing(), listing()
     wanted = (
         sa.select(*_identity(inner.spine))
-        .where(*inner.where, inner.belongs(*parents.parts), *_between(inner.order, window))
+        .where(*inner.where, inner.belongs_to(parents), *_between(inner, window))
         .order_by(*_sql_order(inner.order, backward))
         .limit(sa.bindparam("rows", type_=sa.Integer))
         .correlate(parents.rows)
     )
-    spine, identity = sa.inspect(outer.spine).selectable, _identity(outer.spine)
-    if dialect == "postgresql":
-        found = wanted.lateral()
-        joined = sa.join(parents.rows, found, sa.true())
-        rows = sa.join(joined, spine, sa.and_(*map(operator.eq, identity, found.c)))
-        chosen = outer.where
-    else:
-        rows = sa.join(parents.rows, spine, sa.true())
-        chosen = (*outer.where, sa.tuple_(*identity).in_(wanted))
+    identity = _identity(outer.spine)
     statement = (
         sa.select(parents.number, *outer.entities, *(column for column, _ in outer.order))
-        .select_from(rows)
-        .where(*chosen)
+        .select_from(sa.join(parents.rows, sa.inspect(outer.spine).selectable, sa.true()))
+        .where(*outer.where, sa.tuple_(*identity).in_(wanted))
         .order_by(parents.number, *_sql_order(outer.order, backward))
     )
     return statement, outer.order
+
+
+def _is_mapped(entity: Any) -> bool:
+    return hasattr(sa.inspect(entity), "mapper")
+
+
+def _named(entity: Any, name: str) -> Any:
+    return entity if _is_mapped(entity) else entity.label(name)
 
 
 def _identity(spine: Any) -> list[Any]:
@@ -170,23 +222,33 @@ def _sql_order(order: tuple[OrderBy, ...], backward: bool) -> list[sa.ColumnElem
     ]
 
 
-def _between(order: tuple[OrderBy, ...], window: Window) -> Iterator[Any]:
+def _between(listing: Listing, window: Window) -> Iterator[Any]:
+    order = listing.order
+    backward = tuple(OrderBy(column, not down) for column, down in order)
     if window.after is not None:
-        yield _past(order, "after")
+        yield _past(order, "after", listing.side_by_side)
     if window.before is not None:
-        yield _past(tuple(OrderBy(column, not down) for column, down in order), "before")
+        yield _past(backward, "before", listing.side_by_side)
 
 
-def _past(order: tuple[OrderBy, ...], bound: str) -> Any:
-    """Strictly behind the bound in the given order. The outer comparison says again what the
-    inner ones imply, so that an index can seek to it."""
-    (column, descending), rest = order[0], order[1:]
-    value = sa.bindparam(f"{bound}_{len(rest)}", type_=column.type)
+def _past(order: tuple[OrderBy, ...], bound: str, side_by_side: bool) -> Any:
+    """Strictly behind the bound in the given order. An index that has the columns side by side, all
+    in one direction, seeks to all of it; another one to as much of it as the outer comparison says
+    again of the inner ones."""
+    last = len(order) - 1
+    values = [
+        sa.bindparam(f"{bound}_{last - place}", type_=column.type)
+        for place, (column, _) in enumerate(order)
+    ]
+    (column, descending), value, rest = order[0], values[0], order[1:]
+    if side_by_side and all(down is descending for _, down in rest):
+        here, there = sa.tuple_(*(column for column, _ in order)), sa.tuple_(*values)
+        return here < there if descending else here > there
     beyond = column < value if descending else column > value
     if not rest:
         return beyond
     reached = column <= value if descending else column >= value
-    return sa.and_(reached, sa.or_(beyond, _past(rest, bound)))
+    return sa.and_(reached, sa.or_(beyond, _past(rest, bound, side_by_side)))
 
 
 def _bounds(order: tuple[OrderBy, ...], window: Window) -> dict[str, Any]:

@@ -30,6 +30,11 @@ BUSY_SECONDS = 30
 CACHE_KIB = 16 * 1024
 """Pages each connection keeps in memory, whatever the size of the file."""
 
+RESERVE_BYTES = 16 * 2**20
+"""What bulk work leaves of the disk, so that its failure can be written and what it has left behind
+be swept. It must hold what a full log of writes, 4 MiB and a chunk, adds to the file: without that
+room the log can never be emptied again, and nothing be written."""
+
 OUT_OF_REACH = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -94,6 +99,17 @@ class SQLite(Database):
 
     async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
         return await self._writer.run(transaction, priority)
+
+    def _check_room(self, session: Session) -> None:
+        page, pages, unused = (
+            session.connection().exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("page_size", "page_count", "freelist_count")
+        )
+        disk = os.statvfs(self.path)
+        # Pages that are still in the log of writes only will take their room in the file.
+        room = disk.f_bavail * disk.f_frsize + self.path.stat().st_size - (pages - unused) * page
+        if room < RESERVE_BYTES:
+            raise StorageFull("The disk is full but for a small reserve.")
 
     def _meaning(self, error: sa.exc.DBAPIError) -> Exception:
         # The low byte is the kind, the rest a detail of it.

@@ -3,9 +3,11 @@ million nodes takes a minute, and what is measured starts behind it."""
 
 from uuid import UUID
 
+import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.storage.database import Database
+from app.storage.dialects import dialect_of
 from app.storage.tables import Hierarchy
 from tests import given
 
@@ -15,6 +17,11 @@ PRODUCTS = 100_000
 CURATED = 3
 LOCALES = {"de-DE": {"name": "Gartenmöbel", "description": "Alles für draußen."}}
 
+_SAID_ON_POSTGRESQL = {
+    "json_object": "json_build_object",
+    "lower(hex(randomblob(16)))": "gen_random_uuid()",
+}
+
 # Numbered as an import numbers a file: each node right before all that is below it. A subtree
 # has one size a level, so a node's number follows from its parent's, and the nodes up to any number
 # are a tree.
@@ -23,7 +30,7 @@ WITH RECURSIVE
     tops(place) AS (SELECT 0 UNION ALL SELECT place + 1 FROM tops WHERE place < :tops - 1),
     places(place) AS (SELECT 0 UNION ALL SELECT place + 1 FROM places WHERE place < :children - 1),
     tree(node_no, parent_no, depth, size) AS (
-        SELECT 1 + place * :size, 0, 1, :size FROM tops
+        SELECT 1 + place * :size, 0, 1, CAST(:size AS integer) FROM tops
         UNION ALL
         SELECT node_no + 1 + place * ((size - 1) / :children), node_no, depth + 1,
             (size - 1) / :children
@@ -50,8 +57,8 @@ WHERE node_no <= :nodes ORDER BY node_no
 
 _PRODUCTS = """
 WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :products)
-INSERT INTO product (pk, id, store, sku, name)
-SELECT n, lower(hex(randomblob(16))), :store, 'SKU-' || n, 'Product ' || n FROM numbers
+INSERT INTO product (id, store, sku, name)
+SELECT lower(hex(randomblob(16))), :store, 'SKU-' || n, 'Product ' || n FROM numbers ORDER BY n
 """
 
 _ASSOCIATIONS = """
@@ -92,6 +99,9 @@ def _fill(session: Session, id: UUID, nodes: int, products_per_node: int) -> Non
         "curated": CURATED,
     }
     for statement in (_NODES, _PRODUCTS, _ASSOCIATIONS, _REVERSE):
-        session.connection().exec_driver_sql(statement, values)
+        if dialect_of(session) == "postgresql":
+            for said, there in _SAID_ON_POSTGRESQL.items():
+                statement = statement.replace(said, there)
+        session.execute(sa.text(statement), values)
     hierarchy.node_count = nodes
     hierarchy.association_count = nodes * products_per_node

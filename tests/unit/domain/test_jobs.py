@@ -14,6 +14,7 @@ from app.domain.jobs import (
     Pace,
     checked_idempotency_key,
     estimated_end,
+    pause_after,
 )
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -107,3 +108,8 @@ def test_a_job_slower_than_expected_ends_no_earlier_than_now() -> None:
 
 def test_nothing_is_known_before_anything_was_seen() -> None:
     assert estimated_end(NOW, NOW, 0, None, Pace()) is None
+
+
+def test_a_job_rests_twice_as_long_after_each_attempt_that_broke_up_to_a_minute() -> None:
+    pauses = [pause_after(attempts).total_seconds() for attempts in range(1, 9)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]

@@ -1,0 +1,34 @@
+"""A worker whose jobs only tell when they start, by the clock that all processes share."""
+
+import asyncio
+from time import monotonic
+
+from sqlmodel import Session
+
+from app import main
+from app.domain.jobs import JobType
+from app.main import Settings
+from app.queue.attempt import Attempt
+from app.services.jobs import Result
+from app.storage.tables import Job
+
+
+class Empty:
+    """Succeeds at once."""
+
+    type = JobType.HIERARCHY_DUPLICATE
+
+    async def run(self, attempt: Attempt) -> None:
+        """Tell and succeed."""
+        print(f"started {monotonic()}", flush=True)
+        await attempt.succeed(lambda _session, _job: Result(0))
+
+    def abandon(self, session: Session, job: Job) -> None:
+        """Nothing was written."""
+
+
+if __name__ == "__main__":
+    handler = Empty()
+    asyncio.run(
+        main.work(Settings(), lambda _: print("ready", flush=True), {handler.type: handler})
+    )

@@ -1,0 +1,295 @@
+"""The disk is full in the middle of a copy: the job fails and says why, nothing of the copy is seen
+or stays, and the store's next job runs, on the same disk, without anybody's help. And all of that
+again, so that what is kept for such an emergency is there for the next one. A PostgreSQL server keeps
+nothing for one: there the failure may have to wait until there is room for it.
+
+The disk is a small tmpfs. On SQLite the database is on it; on PostgreSQL a tablespace with all
+of the database is, and the server's own files and its log of writes are elsewhere. Mounting takes
+root: whoever is not becomes it in a user namespace of its own, and runs the test there.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from psycopg import sql
+from sqlmodel import Session
+
+from app.domain.jobs import JobStatus
+from app.main import Settings, migrate
+from app.storage.connect import connect
+from tests import given, postgresql
+from tests.conftest import DATABASES, LiveServer, start_server
+from tests.history import history_of
+from tests.subscriber import JOB_UPDATES, subscriber
+
+NODES = 40_000
+NAME = "a name that takes room " * 22
+"""With it a copy takes some 25 MiB, on SQLite up to 4 MiB more meanwhile."""
+
+SMALL = 30
+ROOM = 24 * 2**20
+"""What is left on the disk: less than a copy takes, and more than may be kept for an emergency."""
+
+LARGE = 256 * 2**20
+ROUNDS = 2
+FULL = 64 * 1024
+A_LITTLE = 2**20
+
+LOOK_EVERY_SECONDS = 0.05
+SWEPT_WITHIN_SECONDS = 20
+ENDED_WITHIN_SECONDS = 20
+
+SENTENCES = {"sqlite": "The disk is full", "postgresql": "The database server's disk is full"}
+REAL_ROOT = "JOBS_GATEWAY_TEST_HAS_ROOT"
+
+GROW = """
+INSERT INTO node (
+    hierarchy_pk, node_no, parent_no, depth, name, touched, locales, created_at, updated_at
+)
+WITH RECURSIVE numbers(no) AS (
+    SELECT 1 UNION ALL SELECT no + 1 FROM numbers WHERE no < :nodes
+)
+SELECT pk, no, 0, 1, :name || no, -no, '{}', created_at, updated_at
+FROM numbers, hierarchy WHERE name = 'Large'
+"""
+COUNT = "UPDATE hierarchy SET node_count = :nodes WHERE name = 'Large'"
+HIDDEN_HIERARCHIES = "SELECT count(*) FROM hierarchy WHERE upper(state) <> 'READY'"
+ROWS = "SELECT count(*) FROM node"
+
+DUPLICATE = """
+mutation($id: ID!, $name: String!) {
+  duplicateHierarchy(input: {hierarchyId: $id, name: $name}) { job { id } }
+}
+"""
+JOB = """
+query($id: ID!) {
+  job(id: $id) {
+    status
+    progress { completed total }
+    duplication { result { nodeCount } }
+    errors(first: 5) { nodes { code message } }
+  }
+}
+"""
+VISIBLE = "{ hierarchies(first: 100) { nodes { name nodeCount } } }"
+
+
+@pytest.fixture(autouse=True)
+def root(request: pytest.FixtureRequest) -> None:
+    """Whoever may not mount runs the test where it may, and skips it here once it passed there."""
+    if os.getuid() == 0:
+        return
+    assert REAL_ROOT not in os.environ, "the user namespace has no root"
+    namespace = ("unshare", "-Urm")
+    allowed = subprocess.run([*namespace, "true"], capture_output=True, text=True, check=False)
+    if allowed.returncode:
+        pytest.skip(f"mounting takes root or a user namespace: {allowed.stderr.strip()}")
+    test = f"{request.path}::{request.node.name}"
+    ran = subprocess.run(
+        [*namespace, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", test],
+        env={**os.environ, REAL_ROOT: "no"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=request.config.rootpath,
+    )
+    assert ran.returncode == 0, ran.stdout
+    if "1 passed" not in ran.stdout:
+        pytest.skip(f"did not run in a user namespace either: {ran.stdout[-500:]}")
+    pytest.skip("passed in a user namespace of its own, as root there")
+
+
+class Disk:
+    """A file system of its own in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def free(self) -> int:
+        """How many bytes are left."""
+        room = os.statvfs(self.path)
+        return room.f_bavail * room.f_frsize
+
+    def leave(self, room: int) -> None:
+        """Make it as small as leaves this many bytes."""
+        _mount(self.path, self._size - self.free + room, "remount,")
+
+    def grow(self, by: int) -> None:
+        """Make it larger by so many bytes."""
+        _mount(self.path, self._size + by, "remount,")
+
+    @property
+    def _size(self) -> int:
+        room = os.statvfs(self.path)
+        return room.f_blocks * room.f_frsize
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """A disk that is large for now."""
+    # Not in pytest's own folders, where a database server that is nobody may not go.
+    path = Path(tempfile.mkdtemp(prefix="disk-"))
+    try:
+        try:
+            _mount(path, LARGE)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"mounting is not allowed here: {error.stderr.strip()}")
+        try:
+            yield Disk(path)
+        finally:
+            # Lazily: what a test that failed has left open there must not keep it.
+            subprocess.run(["umount", "--lazy", path], check=True)
+    finally:
+        path.rmdir()
+
+
+def _mount(path: Path, size: int, how: str = "") -> None:
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"{how}size={size}", "tmpfs", path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@contextmanager
+def database_on(disk: Disk, kind: str) -> Iterator[str]:
+    """The URL of a new database that has this disk."""
+    if kind == "sqlite":
+        yield f"sqlite:///{disk.path}/test.db"
+        return
+    with postgresql.cluster() as cluster:
+        try:
+            with psycopg.connect(
+                postgresql.plain(cluster.server_url), autocommit=True
+            ) as connection:
+                # It belongs to whoever the server is.
+                (data,) = connection.execute("SHOW data_directory").fetchone() or ()
+                server = Path(data).stat()
+                os.chown(disk.path, server.st_uid, server.st_gid)
+                connection.execute(
+                    sql.SQL("CREATE TABLESPACE small LOCATION {}").format(str(disk.path))
+                )
+                # As files: what is copied through the server's memory takes its room later.
+                connection.execute(
+                    "CREATE DATABASE full_disk TEMPLATE template0 TABLESPACE small"
+                    " STRATEGY FILE_COPY"
+                )
+            yield postgresql.renamed(cluster.server_url, "full_disk")
+        finally:
+            disk.leave(LARGE // 2)
+
+
+async def filled(url: str) -> tuple[UUID, UUID]:
+    """A large hierarchy and a small one in a new database."""
+    migrate(Settings(database_url=url), check=False)
+    with closing(connect(url)) as database:
+        large = await given.hierarchy(database, {}, name="Large")
+        small = await given.hierarchy(database, given.wide_tree(SMALL), name="Small")
+
+        def grow(session: Session) -> None:
+            session.connection().execute(sa.text(GROW), {"nodes": NODES, "name": NAME})
+            session.connection().execute(sa.text(COUNT), {"nodes": NODES})
+
+        await database.write(grow)
+    return large, small
+
+
+async def ended(server: LiveServer, disk: Disk, source: UUID, name: str) -> dict[str, Any]:
+    """What is told of a copy once it has ended, whichever way. On SQLite there is always room for
+    that; a PostgreSQL server's disk may be so full that it has to wait until there is some."""
+    asked = server.post(DUPLICATE, id=str(source), name=name)
+    id = asked["duplicateHierarchy"]["job"]["id"]
+    async with asyncio.timeout(ENDED_WITHIN_SECONDS), subscriber(server.url) as connected:
+        end = asyncio.create_task((await connected.subscribe(JOB_UPDATES, id=id)).rest())
+        while server.database_url.startswith("postgresql") and not end.done():
+            if disk.free < FULL:
+                disk.grow(A_LITTLE)
+            await asyncio.to_thread(let_run, server)
+        await end
+    job: dict[str, Any] = server.post(JOB, id=id)["job"]
+    return job
+
+
+def seen(server: LiveServer) -> list[tuple[str, int]]:
+    """All hierarchies that anybody can see, by name, with how many nodes they have."""
+    nodes = server.post(VISIBLE)["hierarchies"]["nodes"]
+    return sorted((node["name"], node["nodeCount"]) for node in nodes)
+
+
+def number(url: str, question: str) -> int:
+    """The database's answer to a question that has one number as its answer."""
+    with (
+        closing(connect(url)) as database,
+        Session(database.read_engine) as session,
+    ):
+        return int(session.connection().execute(sa.text(question)).scalar_one())
+
+
+def wait_for_the_sweep(server: LiveServer) -> float:
+    """Until nothing is hidden in the database any more; how many seconds that took."""
+    began = monotonic()
+    while number(server.database_url, HIDDEN_HIERARCHIES):
+        assert monotonic() - began < SWEPT_WITHIN_SECONDS, "what was hidden is still there"
+        let_run(server)
+    return monotonic() - began
+
+
+def let_run(server: LiveServer) -> None:
+    """Give the server a moment, in which it must not end by itself."""
+    with pytest.raises(subprocess.TimeoutExpired):
+        server.process.wait(timeout=LOOK_EVERY_SECONDS)
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+async def test_a_copy_for_which_there_is_no_room_fails_and_the_queue_goes_on(
+    kind: str, disk: Disk, report: Callable[[str], None], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with database_on(disk, kind) as url:
+        large, small = await filled(url)
+        disk.leave(ROOM)
+        server = start_server(url, JOBS_GATEWAY_LEASE_SECONDS="1")
+        there = [("Large", NODES), ("Small", SMALL)]
+        # What was swept is room for others on PostgreSQL only once it was vacuumed.
+        rounds = ROUNDS if kind == "sqlite" else 1
+        for round in range(rounds):
+            copied = f"Small {round}"
+
+            failed = await ended(server, disk, large, "Too large")
+            assert failed["status"] == "FAILED"
+            (error,) = failed["errors"]["nodes"]
+            assert error["code"] == "STORAGE_FULL"
+            assert error["message"].startswith(SENTENCES[kind])
+            assert failed["duplication"] == {"result": None}
+            assert 0 < failed["progress"]["completed"] < NODES
+            assert seen(server) == sorted(there)
+
+            swept = wait_for_the_sweep(server)
+            assert number(url, ROWS) == sum(nodes for _, nodes in there)
+
+            succeeded = await ended(server, disk, small, copied)
+            assert succeeded["status"] == "SUCCESS", succeeded
+            there.append((copied, SMALL))
+            assert seen(server) == sorted(there)
+            report(
+                f"{failed['progress']['completed']} of {NODES} nodes were copied, and swept"
+                f" {swept:.1f} s later; {disk.free / 2**20:.1f} MiB are left"
+            )
+        assert server.stop() == 0
+        history = history_of(url)
+    assert "Traceback" not in capfd.readouterr().err
+    assert history.faults == {}
+    assert history.statuses == {JobStatus.FAILED: rounds, JobStatus.SUCCESS: rounds}

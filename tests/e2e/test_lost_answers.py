@@ -1,0 +1,234 @@
+"""An answer that gets lost behind a commit: a client asks again with the same idempotency key, and
+there is one job with one event; a worker goes on, and has run each job once.
+
+It gets lost in a proxy on a real socket, between the client and the gateway, or between PostgreSQL
+and the gateway or worker.
+"""
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from random import Random
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from app.domain.jobs import JobStatus
+from app.main import Gateway, Settings, open_database
+from app.storage.tables import Hierarchy
+from tests import given
+from tests.conftest import GraphQLClient, NewDatabase, start_server, start_worker
+from tests.history import history_of
+from tests.subscriber import Event, Follower
+
+SOME_BYTES = 64 * 1024
+
+COMMIT = b"COMMIT\0"
+"""The end of the message to PostgreSQL that has nothing else."""
+
+LOST_OF_EVENTS = 0.5
+"""Behind how many of the events that tell of its work a commit of the worker is not answered."""
+
+DUPLICATE = """
+mutation($id: ID!, $key: String!) {
+  duplicateHierarchy(input: {hierarchyId: $id, idempotencyKey: $key}) {
+    job { id } replayed errors { __typename }
+  }
+}
+"""
+
+Connect = Callable[[], Awaitable[tuple[StreamReader, StreamWriter]]]
+
+
+class Proxy:
+    """Passes everything on, both ways, except for the answers that it is told to lose."""
+
+    def __init__(self, connect: Connect) -> None:
+        self.port = 0
+        self.lost = 0
+        """How many answers it has lost."""
+        self._connect = connect
+        self._words: bytes | None = None
+
+    def lose_answer_to(self, words: bytes) -> None:
+        """Let the next message with these words through, and end its connection on both sides, as a
+        network may end it, when the first byte of the answer arrives."""
+        self._words = words
+
+    async def serve(self, near: StreamReader, near_writer: StreamWriter) -> None:
+        """Serve one connection."""
+        far, far_writer = await self._connect()
+        losing = False
+
+        async def pass_on() -> None:
+            nonlocal losing
+            recent = b""
+            while some := await near.read(SOME_BYTES):
+                recent += some
+                if self._words and self._words in recent:
+                    losing, self._words = True, None
+                recent = recent[1 - len(self._words) :] if self._words else b""
+                far_writer.write(some)
+
+        async def pass_back() -> None:
+            while some := await far.read(SOME_BYTES):
+                if losing:
+                    self.lost += 1
+                    return
+                near_writer.write(some)
+
+        ways = [asyncio.create_task(pass_on()), asyncio.create_task(pass_back())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            for writer in (near_writer, far_writer):
+                writer.transport.abort()
+            await asyncio.gather(*ways, return_exceptions=True)
+
+
+@asynccontextmanager
+async def proxy_to(connect: Connect) -> AsyncIterator[Proxy]:
+    """A proxy on a port of its own."""
+    proxy = Proxy(connect)
+    async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as server:
+        proxy.port = server.sockets[0].getsockname()[1]
+        yield proxy
+
+
+@asynccontextmanager
+async def client_at(url: str) -> AsyncIterator[GraphQLClient]:
+    """A client of whatever listens there."""
+    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+        yield GraphQLClient(http)
+
+
+async def check_sent_again(client: GraphQLClient, source: str, key: str) -> str:
+    """The id of the job that an earlier request with this key has made."""
+    data = await client.data(DUPLICATE, id=source, key=key)
+    payload = data["duplicateHierarchy"]
+    assert payload["errors"] == []
+    assert payload["replayed"]
+    id: str = payload["job"]["id"]
+    return id
+
+
+def check_one_job_each(database_url: str, job_ids: list[str], times: int) -> None:
+    """So many pending jobs are there, with no event but that they were created."""
+    history = history_of(database_url)
+    assert history.faults == {}
+    assert history.statuses == {JobStatus.PENDING: times}
+    assert history.events == len(set(job_ids)) == times
+
+
+async def test_a_request_whose_answer_got_lost_can_be_sent_again(
+    idle_gateway: Gateway,
+    counted: Callable[[int, int], int],
+    report: Callable[[str], None],
+) -> None:
+    times = counted(20, 200)
+    source = str(await given.hierarchy(idle_gateway.database, {}))
+    port = urlsplit(idle_gateway.url).port
+    job_ids = []
+    async with (
+        proxy_to(lambda: asyncio.open_connection("127.0.0.1", port)) as proxy,
+        client_at(f"http://127.0.0.1:{proxy.port}") as client,
+    ):
+        for key in map("key {}".format, range(times)):
+            proxy.lose_answer_to(key.encode())
+            with pytest.raises(httpx.TransportError):
+                await client.data(DUPLICATE, id=source, key=key)
+            job_ids.append(await check_sent_again(client, source, key))
+
+    assert proxy.lost == times
+    check_one_job_each(idle_gateway.settings.database_url, job_ids, times)
+    report(f"{times} answers lost, each sent again: 1 job and 1 event each")
+
+
+async def test_a_commit_whose_answer_got_lost_is_told_as_such_and_can_be_sent_again(
+    new_database: NewDatabase, counted: Callable[[int, int], int], report: Callable[[str], None]
+) -> None:
+    times = counted(20, 200)
+    url = new_database("postgresql")
+    database = open_database(Settings(database_url=url))
+    source = str(await given.hierarchy(database, {}))
+    database.close()
+    job_ids = []
+    async with proxy_to(lambda: connected_to(url)) as proxy:
+        server = await asyncio.to_thread(start_server, through(proxy, url), "--no-runner")
+        async with client_at(server.url) as client:
+            for key in map("key {}".format, range(times)):
+                proxy.lose_answer_to(COMMIT)
+                refused = await client.refusal(DUPLICATE, id=source, key=key)
+                assert refused["extensions"]["code"] == "DATABASE_UNAVAILABLE"
+                job_ids.append(await check_sent_again(client, source, key))
+        assert await asyncio.to_thread(server.stop) == 0
+
+    assert proxy.lost == times
+    check_one_job_each(url, job_ids, times)
+    report(f"{times} answers to COMMIT lost, each sent again: 1 job and 1 event each")
+
+
+async def test_a_worker_whose_commits_are_not_answered_runs_each_job_once(
+    new_database: NewDatabase,
+    counted: Callable[[int, int], int],
+    seed: int,
+    report: Callable[[str], None],
+) -> None:
+    names = [f"copy {number}" for number in range(counted(6, 60))]
+    random = Random(seed)
+    url = new_database("postgresql")
+    database = open_database(Settings(database_url=url))
+    source = await given.hierarchy(database, given.wide_tree(10))
+    for name in names:
+        await given.pending_duplication(database, source, name=name)
+
+    async with proxy_to(lambda: connected_to(url)) as proxy:
+
+        def lose_the_next(event: Event) -> None:
+            if event["type"] != "CREATED" and random.random() < LOST_OF_EVENTS:
+                proxy.lose_answer_to(COMMIT)
+
+        server = await asyncio.to_thread(start_server, url, "--no-runner")
+        worker = await asyncio.to_thread(
+            start_worker, through(proxy, url), JOBS_GATEWAY_LEASE_SECONDS="1"
+        )
+        follower = Follower(names[-1], lose_the_next)
+        assert await follower.hear(server.url, 3 * len(names))
+        for process in (worker, server):
+            assert await asyncio.to_thread(process.stop) == 0
+
+    copies = await database.read(
+        lambda session: session.exec(
+            select(Hierarchy.name).where(col(Hierarchy.copied_from) == source)
+        ).all()
+    )
+    database.close()
+    history = history_of(url)
+    assert history.faults == {}
+    assert history.statuses == {JobStatus.SUCCESS: len(names)}
+    assert sorted(copies) == sorted(names)
+    report(f"{proxy.lost} answers to COMMIT lost, {history}")
+
+
+def connected_to(url: str) -> Awaitable[tuple[StreamReader, StreamWriter]]:
+    """A connection to the PostgreSQL server of that database."""
+    parsed = sa.make_url(url)
+    host = str(parsed.query.get("host", parsed.host))
+    port = parsed.port or 5432
+    if host.startswith("/"):
+        return asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+    return asyncio.open_connection(host, port)
+
+
+def through(proxy: Proxy, url: str) -> str:
+    """The same database by way of the proxy, which has to be able to read what is sent."""
+    there = sa.make_url(url).set(
+        host="127.0.0.1", port=proxy.port, query={"sslmode": "disable", "gssencmode": "disable"}
+    )
+    return there.render_as_string(hide_password=False)

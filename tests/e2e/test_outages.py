@@ -1,0 +1,241 @@
+"""PostgreSQL crashes under load, again and again: whoever asks meanwhile is told so, and the same
+processes go on by themselves once it is back, with nothing lost, repeated or out of order.
+
+Two gateways and two workers live through it all. Clients ask for copies, each for its next one when
+the last is made, and ask again with the same key when told that the database is away. Onlookers
+read all the while. Subscribers change between the gateways and follow the log by cursor.
+"""
+
+import asyncio
+import subprocess
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from sqlmodel import col, select
+
+from app.domain.jobs import JobStatus
+from app.main import Settings, migrate, open_database
+from app.storage.connect import connect
+from app.storage.tables import Hierarchy
+from tests import given, postgresql
+from tests.conftest import LiveServer, start_server, start_worker
+from tests.history import history_of
+from tests.subscriber import Event, Follower, Refused, whole_log
+
+GATEWAYS = 2
+WORKERS = 2
+LEASE_SECONDS = "1"
+CLIENTS = 6
+SUBSCRIBERS = 4
+EVENTS_PER_CONNECTION = 60
+"""At most."""
+
+ENDS_PER_OUTAGE = (10, 40)
+"""How many jobs end between two of them."""
+
+AWAY_SECONDS = 2.0
+"""At most: some outages are longer than the lease."""
+
+UNAVAILABLE = "DATABASE_UNAVAILABLE"
+LAST = "the last one"
+
+QUEUE = (
+    "{ jobQueue { pending } jobs(first: 5) { nodes { status duplication { result { name } } } } }"
+)
+
+DUPLICATE = """
+mutation($id: ID!, $name: String!) {
+  duplicateHierarchy(input: {hierarchyId: $id, name: $name, idempotencyKey: $name}) {
+    job { id } errors { __typename }
+  }
+}
+"""
+
+
+def answered(response: httpx.Response) -> dict[str, Any] | None:
+    """What a request was answered, or None if that was that the database is away."""
+    if response.status_code == 503:
+        return None
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    if "errors" in answer:
+        assert {error["extensions"]["code"] for error in answer["errors"]} == {UNAVAILABLE}
+        return None
+    data: dict[str, Any] = answer["data"]
+    return data
+
+
+@dataclass
+class Load:
+    """Those who use the gateways all the while."""
+
+    http: httpx.AsyncClient
+    gateways: Sequence[LiveServer]
+    source: UUID
+    random: Random
+    back: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while the database is there."""
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
+    jobs: dict[str, str] = field(default_factory=dict)
+    """The job of each name."""
+    ended: dict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
+    """Set once any subscriber has heard of a job's end."""
+    ends: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
+    """The jobs whose end was heard of."""
+    told: Counter[str] = field(default_factory=Counter)
+    """How often it was answered that the database is away, by who asked."""
+
+    async def ask_on(self, number: int) -> None:
+        """Ask for a copy, and for the next when it is made."""
+        for turn in count():
+            if self.enough.is_set():
+                return
+            await self.ask(f"copy {number}-{turn}")
+
+    async def ask(self, name: str) -> None:
+        """Ask until there is an answer, and wait for the copy."""
+        query = {"query": DUPLICATE, "variables": {"id": str(self.source), "name": name}}
+        while True:
+            url = self.random.choice(self.gateways).url
+            data = answered(await self.http.post(f"{url}/graphql", json=query))
+            if data:
+                break
+            self.told["clients"] += 1
+            await self.back.wait()
+        assert data["duplicateHierarchy"]["errors"] == []
+        self.jobs[name] = data["duplicateHierarchy"]["job"]["id"]
+        await self.ended[self.jobs[name]].wait()
+
+    async def look_on(self, gateway: LiveServer) -> None:
+        """Ask for the queue, over and over, whether there is an answer or not."""
+        while not self.enough.is_set():
+            data = answered(await self.http.post(f"{gateway.url}/graphql", json={"query": QUEUE}))
+            self.told["onlookers"] += data is None
+
+    async def follow(self, follower: Follower) -> None:
+        """Hear the log to its end, over many connections."""
+        while True:
+            url = self.random.choice(self.gateways).url
+            events = self.random.randint(1, EVENTS_PER_CONNECTION)
+            try:
+                if await follower.hear(url, events, goodbye=self.random.random() < 0.5):
+                    return
+            except Refused as refused:
+                if refused.code != UNAVAILABLE:
+                    raise
+                self.told["subscribers"] += 1
+                await self.back.wait()
+
+    def note(self, event: Event) -> None:
+        """Tell whoever waits that a job has ended."""
+        id = event["job"]["id"]
+        if event["type"] == "SUCCEEDED" and not self.ended[id].is_set():
+            self.ended[id].set()
+            self.ends.put_nowait(id)
+
+    async def check_away(self, gateway: LiveServer) -> None:
+        """Whatever is asked of the gateway now is answered, and with what is the matter."""
+        ready = await self.http.get(f"{gateway.url}/readyz")
+        assert ready.status_code == 503
+        healthy = await self.http.get(f"{gateway.url}/healthz")
+        assert healthy.status_code == 200
+        variables = {"id": str(self.source), "name": "away"}
+        for query in ({"query": QUEUE}, {"query": DUPLICATE, "variables": variables}):
+            assert answered(await self.http.post(f"{gateway.url}/graphql", json=query)) is None
+        with pytest.raises(Refused) as refused:
+            await Follower(LAST).hear(gateway.url, 1)
+        assert refused.value.code == UNAVAILABLE
+
+
+def let_run(server: LiveServer, seconds: float) -> None:
+    """Give the processes so long, in which the server must not end by itself."""
+    with pytest.raises(subprocess.TimeoutExpired):
+        server.process.wait(timeout=seconds)
+
+
+async def source_in(database_url: str) -> UUID:
+    """A small hierarchy in a new database."""
+    migrate(Settings(database_url=database_url), check=False)
+    database = open_database(Settings(database_url=database_url))
+    source = await given.hierarchy(database, given.wide_tree(30))
+    database.close()
+    return source
+
+
+@pytest.mark.timeout(500)
+async def test_a_database_that_crashes_under_load_is_missed_politely_and_lived_without(
+    counted: Callable[[int, int], int],
+    seed: int,
+    report: Callable[[str], None],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    outages = counted(2, 10)
+    random = Random(seed)
+    healed: list[float] = []
+    with postgresql.cluster() as cluster:
+        url = postgresql.new_database(cluster.server_url)
+        source = await source_in(url)
+        gateways = [start_server(url, "--no-runner") for _ in range(GATEWAYS)]
+        workers = [
+            start_worker(url, JOBS_GATEWAY_LEASE_SECONDS=LEASE_SECONDS) for _ in range(WORKERS)
+        ]
+        followers = [Follower(LAST) for _ in range(SUBSCRIBERS)]
+        async with httpx.AsyncClient(timeout=30) as http, asyncio.TaskGroup() as tasks:
+            load = Load(http, gateways, source, random)
+            load.back.set()
+            for follower in followers:
+                follower.on_event = load.note
+                tasks.create_task(load.follow(follower))
+            for gateway in gateways:
+                tasks.create_task(load.look_on(gateway))
+            clients = [tasks.create_task(load.ask_on(number)) for number in range(CLIENTS)]
+            for _ in range(outages):
+                for _ in range(random.randint(*ENDS_PER_OUTAGE)):
+                    await load.ends.get()
+                load.back.clear()
+                await asyncio.to_thread(cluster.stop, "immediate")
+                for gateway in gateways:
+                    await load.check_away(gateway)
+                away = random.uniform(0, AWAY_SECONDS)
+                await asyncio.to_thread(let_run, gateways[0], away)
+                load.ends = asyncio.Queue()
+                await asyncio.to_thread(cluster.start)
+                load.back.set()
+                began = monotonic()
+                await load.ends.get()
+                healed.append(monotonic() - began)
+            load.enough.set()
+            await asyncio.gather(*clients)
+            await load.ask(LAST)
+        assert [process.stop() for process in (*workers, *gateways)] == [0] * (WORKERS + GATEWAYS)
+        assert "Traceback" not in capfd.readouterr().err
+
+        history = history_of(url)
+        log = whole_log(url)
+        database = connect(url)
+        copies = await database.read(
+            lambda session: session.exec(
+                select(Hierarchy.name).where(col(Hierarchy.copied_from) == source)
+            ).all()
+        )
+        database.close()
+    assert history.faults == {}
+    assert history.statuses == {JobStatus.SUCCESS: len(load.jobs)}
+    assert sorted(copies) == sorted(load.jobs)
+    for follower in followers:
+        assert follower.heard == log
+    assert len(log) == history.events == 3 * len(load.jobs)
+    report(
+        f"{outages} outages, {history}; told that it is away: "
+        f"{', '.join(f'{who} {times}' for who, times in load.told.items())} times; "
+        f"each subscriber heard 1..{len(log)}; "
+        f"the end of a job was heard again within {max(healed):.1f} s"
+    )
