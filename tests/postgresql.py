@@ -72,7 +72,7 @@ class Cluster:
         )  # fmt: skip
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stop it if it runs; "immediate" is how a crash ends it, with recovery at the next start."""
+        """Stop it if it runs. "immediate" ends it as a crash does: the next start recovers."""
         if (self._data / "postmaster.pid").exists():
             self._run("pg_ctl", "stop", "-w", "-D", str(self._data), "-m", mode)
 

@@ -1,7 +1,7 @@
 """The disk is full in the middle of a copy: the job fails and says why, nothing of the copy is seen
 or stays, and the store's next job runs, on the same disk, without anybody's help. And all of that
-again, so that what is kept for such an emergency is there for the next one. A PostgreSQL server keeps
-nothing for one: there the failure may have to wait until there is room for it.
+again, so that what is kept for such an emergency is there for the next one. A PostgreSQL server
+keeps nothing for one: there the failure may have to wait until there is room for it.
 
 The disk is a small tmpfs. On SQLite the database is on it; on PostgreSQL a tablespace with all
 of the database is, and the server's own files and its log of writes are elsewhere. Mounting takes
