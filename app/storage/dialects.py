@@ -47,7 +47,7 @@ class among(FunctionElement[bool]):
     index begins with that column. Of a join PostgreSQL before 18 made a walk through the whole
     index, for the column behind it."""
 
-    type = sa.Boolean()
+    # Without a type: of a Boolean SQLite is asked whether it is 1, and then seeks nothing.
     inherit_cache = True
 
     def __init__(self, column: Any, keys: sa.Select[Any]) -> None:

@@ -44,7 +44,7 @@ TOLD_OF = {
 
 def new_tries(canceller: LiveProcess) -> list[tuple[str, str]]:
     """What a canceller has printed since it was last asked: jobs, and what it was told of them."""
-    tries = []
+    tries: list[tuple[str, str]] = []
     while True:
         try:
             line = canceller.lines.get_nowait()
@@ -83,9 +83,9 @@ async def raced(
             happening = await anext(happenings)
             waiting -= happening.type in (JobEventType.STARTED, JobEventType.CANCELLED)
             ended += happening.type.is_last
-            for canceller in cancellers:
-                tries += new_tries(canceller)
-            tried = {job for job, _ in tries}
+            new = [told for canceller in cancellers for told in new_tries(canceller)]
+            tried.update(job for job, _ in new)
+            tries += new
     hearing.cancel()
     return tries
 
@@ -110,7 +110,8 @@ async def test_of_those_who_cancel_a_job_and_those_who_claim_it_one_gets_its_way
         tries += new_tries(canceller)
 
     def read(session: Session) -> dict[str, JobStatus]:
-        return {str(id): status for id, status in session.exec(select(Job.id, Job.status))}
+        found = session.exec(select(Job.id, Job.status)).all()
+        return {str(id): JobStatus(status) for id, status in found}
 
     statuses = await database.read(read)
     database.close()

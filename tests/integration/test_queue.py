@@ -232,6 +232,39 @@ async def test_a_handler_that_never_returns_fails_its_job_and_the_lane_goes_on(
     assert after.status is JobStatus.SUCCESS
 
 
+class Steady:
+    """A handler that finishes one short step after the other for a given time."""
+
+    type = JobType.HIERARCHY_DUPLICATE
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def run(self, attempt: Attempt) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + self.seconds
+        while clock() < until:
+            await attempt.step(_step, 1)
+        await attempt.succeed(lambda _session, _job: Result(1))
+
+    def abandon(self, session: Session, job: Job) -> None:
+        raise AssertionError("it was failed")
+
+
+async def test_a_handler_that_goes_on_finishing_steps_may_take_longer_than_the_limit(
+    database: Database,
+) -> None:
+    source = await given.hierarchy(database, {"a": {}})
+    queued = await given.pending_duplication(database, source)
+    # A step takes milliseconds: none comes near the limit, all together exceed it.
+    limit = timedelta(seconds=1.5)
+    steady = Steady(limit.total_seconds() * 1.2)
+    async with dispatching(database, steady, time_limit=limit):
+        (job,) = await ended(database, queued.id)
+    assert job.status is JobStatus.SUCCESS
+    assert job.attempts == 0
+
+
 async def test_an_attempt_tells_of_each_finished_step_which_begins_its_time_limit_anew(
     database: Database,
 ) -> None:
