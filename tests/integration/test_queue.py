@@ -248,7 +248,7 @@ class Steady:
         await attempt.succeed(lambda _session, _job: Result(1))
 
     def abandon(self, session: Session, job: Job) -> None:
-        raise AssertionError("it was failed")
+        pass
 
 
 async def test_a_handler_that_goes_on_finishing_steps_may_take_longer_than_the_limit(
