@@ -164,13 +164,14 @@ def leaves(session: Session, hierarchy_pk: int, after_no: int, limit: int) -> li
         # Only the key is selected, so that SQLite sees that its index on parents will do.
         sa.select(child.node_no)
         .where(child.hierarchy_pk == hierarchy_pk, child.parent_no == col(Node.node_no))
-        # With it PostgreSQL looks below each node in turn, instead of at all nodes first.
         .limit(1)
         .scalar_subquery()
     )
+    # As a case, so that PostgreSQL does not take leaves for so rare that it looks at all nodes.
+    is_leaf = sa.case((below.is_(None), sa.true()), else_=sa.false())
     found = session.exec(
         select(Node.node_no, Node.name)
-        .where(Node.hierarchy_pk == hierarchy_pk, Node.node_no > after_no, below.is_(None))
+        .where(Node.hierarchy_pk == hierarchy_pk, Node.node_no > after_no, is_leaf)
         .order_by(col(Node.node_no))
         .limit(unforeseen(limit))
     )

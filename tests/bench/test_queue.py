@@ -27,8 +27,8 @@ from tests.conftest import DATABASES, NewDatabase, start_script
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
-JOBS = 500
-WAKE_UPS = 200
+JOBS = 200
+WAKE_UPS = 100
 ROUNDS = 3
 TYPE = JobType.HIERARCHY_DUPLICATE
 
