@@ -77,14 +77,16 @@ SELECT hierarchy_pk, product_pk, node_no FROM node_product WHERE hierarchy_pk = 
 """
 
 
-async def large_hierarchy(database: Database, nodes: int, products_per_node: int) -> UUID:
+async def large_hierarchy(
+    database: Database, nodes: int, products_per_node: int, products: int = PRODUCTS
+) -> UUID:
     """A visible hierarchy of that many nodes on eight levels, each with so many products."""
     id = await given.hierarchy(database, {}, name="Catalogue", locales=LOCALES)
-    await database.write(_fill, id, nodes, products_per_node)
+    await database.write(_fill, id, nodes, products_per_node, products)
     return id
 
 
-def _fill(session: Session, id: UUID, nodes: int, products_per_node: int) -> None:
+def _fill(session: Session, id: UUID, nodes: int, products_per_node: int, products: int) -> None:
     hierarchy = session.exec(select(Hierarchy).where(col(Hierarchy.id) == id)).one()
     size = (CHILDREN**DEPTH - 1) // (CHILDREN - 1)
     values = {
@@ -93,7 +95,7 @@ def _fill(session: Session, id: UUID, nodes: int, products_per_node: int) -> Non
         "tops": -(-nodes // size),
         "children": CHILDREN,
         "size": size,
-        "products": PRODUCTS,
+        "products": products,
         "store": given.STORE,
         "per_node": products_per_node,
         "curated": CURATED,
