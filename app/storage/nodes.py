@@ -164,6 +164,8 @@ def leaves(session: Session, hierarchy_pk: int, after_no: int, limit: int) -> li
         # Only the key is selected, so that SQLite sees that its index on parents will do.
         sa.select(child.node_no)
         .where(child.hierarchy_pk == hierarchy_pk, child.parent_no == col(Node.node_no))
+        # In the order of that index, so that PostgreSQL takes no other one.
+        .order_by(child.sort_order, child.touched)
         .limit(1)
         .scalar_subquery()
     )
