@@ -1,4 +1,4 @@
-"""The root of every refusal the domain foresees, and the two that many rules share."""
+"""The root of every refusal the domain foresees, and those that many rules share."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -23,6 +23,18 @@ class NotFound(DomainError):
 
     def __str__(self) -> str:
         return f"No {self.kind} has the id {self.id}."
+
+
+@dataclass(eq=False)
+class Forbidden(DomainError):
+    """The caller may see it, but not do this with it."""
+
+    code: ClassVar[str] = "FORBIDDEN"
+    reason: str
+    path: tuple[str, ...] = field(default=())
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 @dataclass(eq=False)
