@@ -5,22 +5,35 @@ import asyncio
 import gc
 import ipaddress
 import logging
+import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import uvicorn
 import uvloop
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from starlette.applications import Starlette
 
-from app.api.server import MESSAGE_BYTES, create_app
+from app.api.documents import Documents
+from app.api.execution import Executor
+from app.api.gate import Gate
+from app.api.identity import Authentication, BearerTokens, OpenAccess
+from app.api.keys import Keys, KeySet, SharedSecret
+from app.api.limits import Limits
+from app.api.schema import graphql_schema
+from app.api.server import create_app
+from app.api.throttle import Throttle
+from app.api.trusted import UnusableDocuments, trusted_documents
+from app.domain.errors import InvalidInput
 from app.domain.jobs import JobType
+from app.domain.stores import checked_store
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import Handler, find_handlers
 from app.services.feed import Feed
@@ -34,15 +47,17 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 1
 """How long open requests and sockets may take to end once the server stops."""
 
+_ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
+
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 """Whom a browser may think it talks to: any other name that leads here is somebody's trick."""
 
 
-class ListenError(Exception):
-    """The server can't listen where it was told to."""
+class StartError(Exception):
+    """The server can't be started as it was told to: one sentence on what to change."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseSettings, Limits):
     """What an operator sets, by JOBS_GATEWAY_* (and DATABASE_URL) or by flags, which win."""
 
     model_config = SettingsConfigDict(env_prefix="JOBS_GATEWAY_", populate_by_name=True)
@@ -64,13 +79,59 @@ class Settings(BaseSettings):
     retention_days: int = Field(30, ge=0, le=36_500)
     """How long ended jobs and the events of all jobs are kept; 0 keeps them for ever."""
     insecure: bool = False
+    """Whether everybody who can reach the server may use it."""
+    jwt_secret: SecretStr | None = None
+    """What bearer tokens are signed with (HS256), at least 32 bytes."""
+    jwks: str | None = None
+    """The file or URL of the keys that bearer tokens are signed with (RS256, ES256)."""
+    jwt_issuer: str = Field("jobs-gateway", min_length=1)
+    """The `iss` that tokens must have."""
+    jwt_audience: str = Field("jobs-gateway", min_length=1)
+    """The `aud` that tokens must have."""
+    origins: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Origins, separated by commas, whose pages may ask the gateway from a browser."""
+    playground: bool | None = None
+    """Whether a browser is shown the playground; by default only on loopback."""
+    introspection: bool = True
+    """Whether clients may ask for the schema."""
+    suggestions: bool = True
+    """Whether an error says which name may have been meant."""
+    trusted_documents: Path | None = None
+    """A folder of .graphql files, or a JSON file of documents by SHA-256, to be asked for by that
+    hash."""
+    only_trusted: bool = False
+    """Whether no other documents are run."""
+    socket_ping_seconds: float = Field(20, gt=0)
+    """How often a WebSocket's peer is asked whether it is there, and how long it may take to say
+    so."""
 
-    @field_validator("stores", mode="before")
+    @field_validator("stores", "origins", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
         if isinstance(value, str):
             return frozenset(name.strip() for name in value.split(",") if name.strip())
         return value
+
+    @field_validator("origins")
+    @classmethod
+    def _are_origins(cls, origins: frozenset[str]) -> frozenset[str]:
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin such as https://shop.example")
+        return origins
+
+    @field_validator("store")
+    @classmethod
+    def _is_a_store(cls, store: str) -> str:
+        try:
+            return checked_store(store)
+        except InvalidInput as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether requests have to say who sends them."""
+        return self.jwt_secret is not None or self.jwks is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +192,10 @@ def run(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None]]) -> N
 async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None]]) -> None:
     """Serve until told to stop. `on_ready` runs beside it once requests are taken.
 
-    Raises ListenError, UnusableDatabase, RunnerAlreadyPresent before anything is served.
+    Raises StartError, UnusableDatabase, RunnerAlreadyPresent before anything is served.
     """
+    authentication = _authentication(settings)
+    documents = _documents(settings)
     with _listen(settings) as listener:
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -143,10 +206,23 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
             database.on_commit(feed.wake)
             gateway = Gateway(settings, database, feed, url, lambda: server.stop())
             hosts = [*LOOPBACK_NAMES, host] if is_loopback(settings.host) else ["*"]
-            app = create_app(
-                database, feed, settings.store, hosts, lambda _: _running(settings, database, alone)
+            gate = Gate(
+                authentication,
+                Throttle(settings),
+                documents,
+                Executor(database, feed, settings),
+                settings,
             )
-            server = _Server(app, lambda: on_ready(gateway))
+            playground = settings.playground
+            app = create_app(
+                database,
+                gate,
+                lambda _: _running(settings, database, alone),
+                hosts=hosts,
+                origins=sorted(settings.origins),
+                playground=is_loopback(settings.host) if playground is None else playground,
+            )
+            server = _Server(app, settings, lambda: on_ready(gateway))
             # What is loaded by now stays: to look through it for garbage, over and over, stopped
             # one request in a hundred for a tenth of a second.
             gc.freeze()
@@ -158,7 +234,9 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
 class _Server(uvicorn.Server):
     """Runs something of ours once requests are taken, and ends it before they no longer are."""
 
-    def __init__(self, app: Starlette, on_ready: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, app: Starlette, settings: Settings, on_ready: Callable[[], Awaitable[None]]
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -168,7 +246,9 @@ class _Server(uvicorn.Server):
                 ws="websockets-sansio",
                 # It doubles to quadruples the memory of a socket.
                 ws_per_message_deflate=False,
-                ws_max_size=MESSAGE_BYTES,
+                ws_max_size=settings.max_body_bytes,
+                ws_ping_interval=settings.socket_ping_seconds,
+                ws_ping_timeout=settings.socket_ping_seconds,
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
         )
@@ -246,18 +326,54 @@ async def _running(
         yield
 
 
+def _authentication(settings: Settings) -> Authentication:
+    try:
+        match settings.jwt_secret, settings.jwks:
+            case None, None:
+                return OpenAccess(settings.store)
+            case SecretStr() as secret, None:
+                keys: Keys = SharedSecret(secret.get_secret_value())
+            case None, str(location):
+                keys = KeySet(location)
+            case _:
+                raise ValueError("Set JOBS_GATEWAY_JWT_SECRET or JOBS_GATEWAY_JWKS, not both.")
+    except ValueError as error:
+        raise StartError(str(error)) from None
+    return BearerTokens(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+
+
+def _documents(settings: Settings) -> Documents:
+    if settings.only_trusted and settings.trusted_documents is None:
+        raise StartError(
+            "JOBS_GATEWAY_ONLY_TRUSTED is set and JOBS_GATEWAY_TRUSTED_DOCUMENTS is not: nothing "
+            "could be run."
+        )
+    place = settings.trusted_documents
+    try:
+        return Documents(
+            graphql_schema,
+            settings,
+            introspection=settings.introspection,
+            suggestions=settings.suggestions,
+            trusted=trusted_documents(place) if place else None,
+            only_trusted=settings.only_trusted,
+        )
+    except UnusableDocuments as error:
+        raise StartError(str(error)) from None
+
+
 def _listen(settings: Settings) -> socket.socket:
-    if not is_loopback(settings.host) and not settings.insecure:
-        raise ListenError(
-            f"{settings.host} can be reached from other machines, and this version has no "
-            "authentication: anybody there could read and change everything. "
-            "Listen on 127.0.0.1, or take the risk with --insecure."
+    if not (is_loopback(settings.host) or settings.authenticated or settings.insecure):
+        raise StartError(
+            f"{settings.host} can be reached from other machines, and no authentication is set up: "
+            "anybody there could read and change everything. Set JOBS_GATEWAY_JWT_SECRET or "
+            "JOBS_GATEWAY_JWKS, or listen on 127.0.0.1, or take the risk with --insecure."
         )
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:
-        raise ListenError(
+        raise StartError(
             f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
             "Choose another --host or --port."
         ) from error

@@ -33,6 +33,9 @@ DATABASES = ("sqlite", "postgresql")
 NewDatabase = Callable[[str], str]
 """Makes an empty database of a kind and returns its URL."""
 
+HURRIED: dict[str, Any] = {"max_requests_per_second": 0}
+"""Tests ask as fast as they can; those of limits set their own."""
+
 START_SECONDS = 30
 REPORTED = pytest.StashKey[list[str]]()
 STARTED: "list[subprocess.Popen[str]]" = []
@@ -136,7 +139,7 @@ def database_url(request: pytest.FixtureRequest, new_database: NewDatabase) -> s
 @pytest.fixture
 def settings(database_url: str) -> Settings:
     """A new database and a free port."""
-    return Settings(database_url=database_url, port=0)
+    return Settings(database_url=database_url, port=0, **HURRIED)
 
 
 @pytest.fixture
@@ -357,7 +360,13 @@ def _started(
 ) -> "tuple[subprocess.Popen[str], Queue[str | None]]":
     process = subprocess.Popen(
         [sys.executable, *command],
-        env={**os.environ, "DATABASE_URL": database_url, "PYTHONUNBUFFERED": "1", **environment},
+        env={
+            **os.environ,
+            **{f"JOBS_GATEWAY_{name.upper()}": str(value) for name, value in HURRIED.items()},
+            "DATABASE_URL": database_url,
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        },
         stdout=subprocess.PIPE,
         text=True,
     )

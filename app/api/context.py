@@ -1,26 +1,40 @@
-"""What every resolver knows: the services, and on whose behalf it runs."""
+"""What every resolver knows: the services, on whose behalf it runs, and in which operation."""
 
 from dataclasses import dataclass
 
 import strawberry
+from graphql import DocumentNode
 
-from app.services.feed import Feed
+from app.domain.callers import Caller
+from app.services.feed import Feed, Happening
 from app.services.jobs import Requester
 from app.storage.database import Database
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
-    """The services and the caller of one request or one socket."""
+    """One operation: its services, its caller, and how far its subscriber has come."""
 
     database: Database
     feed: Feed
-    requester: Requester
+    caller: Caller
+    request_id: str
+    document: DocumentNode
+    """What is executed, parsed and validated."""
+    resume_from: str | None = None
+    """The cursor that the way the request came carries, which wins over `after`."""
+    told: Happening | None = None
+    """What the subscriber was told last."""
 
     @property
     def store(self) -> str:
         """The store whose things the caller sees."""
-        return self.requester.store
+        return self.caller.store
+
+    @property
+    def requester(self) -> Requester:
+        """Whom a job that is asked for is made for."""
+        return Requester(self.caller.store, self.request_id, self.caller.subject)
 
 
 Info = strawberry.Info[Context, None]

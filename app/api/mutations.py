@@ -13,6 +13,7 @@ from app.api.loaders import Loaders, current
 from app.api.scalars import uuid_of
 from app.domain import errors
 from app.domain import jobs as domain
+from app.domain.callers import Scope
 from app.domain.jobs import Duplication, JobStatus
 from app.services import jobs as service
 from app.storage import jobs
@@ -89,11 +90,13 @@ class CancelJobPayload:
     )
 
 
-def _shared(error: errors.DomainError) -> NotFound | InvalidInput:
+def _shared(error: errors.DomainError) -> NotFound | Forbidden | InvalidInput:
     """The payload error of a refusal that many mutations share; any other is raised again."""
     match error:
         case errors.NotFound():
             return NotFound(message=str(error), path=input_path(error))
+        case errors.Forbidden():
+            return Forbidden(message=str(error), path=input_path(error))
         case errors.InvalidInput():
             return InvalidInput(message=str(error), path=input_path(error))
     raise error
@@ -113,6 +116,8 @@ async def _duplicate_hierarchy(
     _read_anew(info)
     refusal: UserError
     try:
+        # A job is queued, and a hierarchy comes of it.
+        info.context.caller.check(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)
         source_id = uuid_of(input.hierarchy_id)
         if source_id is None:
             raise errors.NotFound("hierarchy", input.hierarchy_id, ("hierarchyId",))
@@ -146,6 +151,7 @@ async def _cancel_job(
     job: Any = None
     refusal: UserError
     try:
+        info.context.caller.check(Scope.JOBS_WRITE)
         job_id = uuid_of(input.job_id)
         if job_id is None:
             raise errors.NotFound("job", input.job_id, ("jobId",))

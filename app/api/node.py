@@ -1,6 +1,6 @@
 """Relay object identification: anything by its id, whatever it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +8,7 @@ import strawberry
 from sqlmodel import Session
 
 from app.api.reads import expression
+from app.domain.callers import Caller, Scope
 from app.storage import hierarchies, jobs, nodes, products
 
 
@@ -21,17 +22,20 @@ class Node:
     )
 
 
-def find(session: Session, store: str, ids: Sequence[UUID]) -> dict[UUID, Any]:
-    """The row of each id that the store may see, of whatever kind, in one statement a kind."""
+_KINDS: tuple[tuple[Scope, Callable[[Session, str, Sequence[UUID]], Mapping[UUID, Any]]], ...] = (
+    (Scope.HIERARCHIES_READ, hierarchies.by_ids),
+    (Scope.HIERARCHIES_READ, nodes.by_ids),
+    (Scope.JOBS_READ, jobs.by_ids),
+    (Scope.HIERARCHIES_READ, products.by_ids),
+    (Scope.JOBS_READ, jobs.errors_by_ids),
+)
+
+
+def find(session: Session, caller: Caller, ids: Sequence[UUID]) -> dict[UUID, Any]:
+    """The row of each id that the caller may see, of whatever kind, in one statement a kind."""
     found: dict[UUID, Any] = {}
-    for by_ids in (
-        hierarchies.by_ids,
-        nodes.by_ids,
-        jobs.by_ids,
-        products.by_ids,
-        jobs.errors_by_ids,
-    ):
+    for scope, by_ids in _KINDS:
         missing = [id for id in ids if id not in found]
-        if missing:
-            found |= by_ids(session, store, missing)
+        if missing and scope in caller.scopes:
+            found |= by_ids(session, caller.store, missing)
     return found

@@ -47,7 +47,7 @@ class DuplicationPreview:
 async def _found(info: Info, ids: list[strawberry.ID]) -> list[Any]:
     wanted = [uuid_of(id) for id in ids]
     found = await current.get().read(
-        find, info.context.store, [id for id in dict.fromkeys(wanted) if id]
+        find, info.context.caller, [id for id in dict.fromkeys(wanted) if id]
     )
     return [id and found.get(id) for id in wanted]
 

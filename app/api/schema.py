@@ -5,12 +5,7 @@ from datetime import datetime
 
 import strawberry
 from graphql import GraphQLError
-from strawberry.extensions import (
-    MaxTokensLimiter,
-    ParserCache,
-    SchemaExtension,
-    ValidationCache,
-)
+from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
@@ -24,19 +19,15 @@ from app.api.queries import Query
 from app.api.scalars import DATE_TIME
 from app.api.subscriptions import Subscription
 
-TOKENS_AT_MOST = 5_000
-"""Tokens a document may have; what is parsed of it takes up to half a kilobyte for each."""
 
-DOCUMENTS_KEPT = 128
-"""Parsed and validated documents kept in memory: without, small queries take eight times as
-long."""
-
-
-class OwnLoaders(SchemaExtension):
-    """Gives every operation reads of its own."""
+class Admitted(SchemaExtension):
+    """Gives every operation its document as it was admitted, and reads of its own."""
 
     async def on_operation(self) -> AsyncIterator[None]:
-        context = self.execution_context.context
+        execution = self.execution_context
+        context = execution.context
+        execution.graphql_document = context.document
+        execution.validation_rules = ()
         # Never reset: an operation has its task to itself, and may be closed from another one.
         current.set(Loaders(context.database, context.store))
         yield
@@ -48,7 +39,7 @@ class GatewaySchema(strawberry.Schema):
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
     ) -> None:
-        request_id = execution_context.context.requester.request_id if execution_context else "-"
+        request_id = execution_context.context.request_id if execution_context else "-"
         for error in errors:
             to_graphql(error, request_id)
 
@@ -59,13 +50,10 @@ schema = GatewaySchema(
     subscription=Subscription,
     types=[Hierarchy, HierarchyNode, Product, JobError],
     config=StrawberryConfig(scalar_map={datetime: DATE_TIME}),
-    extensions=[
-        OwnLoaders,
-        lambda: MaxTokensLimiter(max_token_count=TOKENS_AT_MOST),
-        lambda: ParserCache(maxsize=DOCUMENTS_KEPT),
-        lambda: ValidationCache(maxsize=DOCUMENTS_KEPT),
-    ],
+    extensions=[Admitted],
 )
+graphql_schema = schema._schema
+"""The same, as graphql-core knows it."""
 
 
 def printed() -> str:

@@ -27,8 +27,8 @@ Resume = Annotated[
 ]
 
 
-def _position(after: str | None) -> int | None:
-    cursor = given(after)
+def _position(context: Context, after: str | None) -> int | None:
+    cursor = context.resume_from or given(after)
     return None if cursor is None else EVENTS.decode(cursor, "after")[0]
 
 
@@ -42,6 +42,7 @@ async def _told(
             if happening.standing and happening.job.pk:
                 loaders.prime(lanes.standings, happening.job.pk, happening.standing)
             current.set(loaders)
+            context.told = happening
             yield happening
             # Sending waits for nothing until a buffer is full: a long replay would hold the loop.
             await asyncio.sleep(0)
@@ -57,8 +58,9 @@ async def _job_updates(
     job_id = uuid_of(id)
     if job_id is None:
         raise NotFound("job", id, ("id",))
-    happenings = await info.context.feed.job_updates(info.context.store, job_id, _position(after))
-    return _told(info.context, happenings)
+    context = info.context
+    seq = _position(context, after)
+    return _told(context, await context.feed.job_updates(context.store, job_id, seq))
 
 
 async def _job_events(
@@ -71,10 +73,10 @@ async def _job_events(
     ] = UNSET,
     after: Resume = UNSET,
 ) -> Any:
-    happenings = await info.context.feed.job_events(
-        info.context.store, filter.stored() if filter else StoredFilter(), _position(after)
-    )
-    return _told(info.context, happenings)
+    context = info.context
+    seq = _position(context, after)
+    wanted = filter.stored() if filter else StoredFilter()
+    return _told(context, await context.feed.job_events(context.store, wanted, seq))
 
 
 @strawberry.type(description="Everything that can be followed.")

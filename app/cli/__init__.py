@@ -16,6 +16,7 @@ COMMANDS = {
     "duplicate": ("app.cli.jobs", "duplicate"),
     "jobs": ("app.cli.jobs", "jobs"),
     "cancel": ("app.cli.jobs", "cancel"),
+    "token": ("app.cli.token", "token"),
     "export-schema": ("app.cli.schema", "export_schema"),
 }
 

@@ -11,7 +11,7 @@ from app.cli import demo
 from app.cli.logs import log_to_stderr
 from app.cli.settings import Concurrency, DatabaseUrl, RetentionDays, read_settings
 from app.domain.jobs import Duplication
-from app.main import Gateway, ListenError
+from app.main import Gateway, StartError
 from app.services import jobs
 from app.services.jobs import Requester
 from app.storage import hierarchies
@@ -71,18 +71,20 @@ def serve(
 
     try:
         main.run(settings, on_ready)
-    except (ListenError, UnusableDatabase, RunnerAlreadyPresent) as error:
+    except (StartError, UnusableDatabase, RunnerAlreadyPresent) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
     _say("Stopped.")
 
 
 def _introduce(gateway: Gateway) -> None:
-    access = (
-        "open to this machine"
-        if main.is_loopback(gateway.settings.host)
-        else "OPEN TO EVERYBODY who can reach this machine (--insecure)"
-    )
+    settings = gateway.settings
+    if settings.authenticated:
+        access = "by bearer token"
+    elif main.is_loopback(settings.host):
+        access = f"open to this machine, without authentication, store {settings.store!r}"
+    else:
+        access = f"OPEN TO EVERYBODY who can reach it (--insecure), store {settings.store!r}"
     queue = "runs here" if gateway.settings.runner else "does not run here (--no-runner)"
     _say(
         f"jobs-gateway {__version__}",
@@ -91,7 +93,7 @@ def _introduce(gateway: Gateway) -> None:
         f"  Health      {gateway.url}/healthz",
         f"  Database    {gateway.database.name}",
         f"  Queue       {queue}",
-        f"  Access      {access}, store {gateway.settings.store!r}",
+        f"  Access      {access}",
         "Try:",
         f"  curl -s {gateway.url}/graphql -H 'content-type: application/json' \\",
         f'    -d \'{{"query": "{QUERY}"}}\'',

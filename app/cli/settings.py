@@ -37,5 +37,6 @@ def read_settings(**flags: Any) -> Settings:
             # Named as in the environment: the flag is the same in small letters.
             (setting,) = map(str, mistake["loc"])
             name = setting if setting.isupper() else f"JOBS_GATEWAY_{setting.upper()}"
-            print(f"{name}: {mistake['msg']} (it is {mistake['input']!r})", file=sys.stderr)
+            told = "" if setting == "jwt_secret" else f" (it is {mistake['input']!r})"
+            print(f"{name}: {mistake['msg']}{told}", file=sys.stderr)
         raise typer.Exit(2) from None

@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlmodel import Session, col, select
 
-from app.domain.hierarchies import Owner, node_id
+from app.domain.hierarchies import node_id
 from app.domain.jobs import JobType
+from app.domain.stores import ORGANIZATION
 from app.main import Gateway, Settings
 from app.services import copies, jobs
 from app.services.copies import Phase
@@ -430,9 +431,8 @@ async def shelf(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Graph
             ("Épicerie", "épicerie"),
             ("back\\slash", "back"),
         ]:
-            id = await given.hierarchy(gateway.database, {}, name=name, slug=slug)
-            if name == "garden":
-                await given.edited(gateway.database, id, owner=Owner.ORGANIZATION)
+            store = ORGANIZATION if name == "garden" else given.STORE
+            await given.hierarchy(gateway.database, {}, name=name, slug=slug, store=store)
         await given.hierarchy(gateway.database, {}, name="Garden", slug="garden", store="other")
         yield client
 
@@ -510,7 +510,7 @@ async def test_a_condition_on_a_text_names_exactly_one_way(
     document = "query ($filter: HierarchyFilter) { hierarchies(filter: $filter) { totalCount } }"
     for condition in ({}, {"eq": "a", "like": "a"}, {"eq": None}):
         error = await shelf.refusal(document, filter={field: condition})
-        assert error["extensions"] == {"code": "GRAPHQL_ERROR"}
+        assert error["extensions"] == {"code": "BAD_USER_INPUT"}
     error = await shelf.refusal(document, filter={field: {"in": ["a"] * 101}})
     assert error["extensions"] == {"code": "INVALID_INPUT", "argument": ["filter", field, "in"]}
 
@@ -648,7 +648,7 @@ async def test_jobs_are_filtered_and_ordered(
 async def test_what_is_no_instant_is_refused(queue: Queue, text: object) -> None:
     document = "query ($filter: JobFilter) { jobs(filter: $filter) { totalCount } }"
     error = await queue.client.refusal(document, filter={"createdAfter": text})
-    assert error["extensions"]["code"] == "GRAPHQL_ERROR"
+    assert error["extensions"]["code"] == "BAD_USER_INPUT"
     assert "instant" in error["message"]
 
 
@@ -798,9 +798,9 @@ async def test_what_is_being_made_is_not_seen(
         query ($job: ID!) {
             hierarchies { nodes { id } totalCount }
             job(id: $job) { duplication { result { id } } }
-            hierarchy: hierarchies { nodes { nodes { nodes { products { nodes { nodes {
-                totalCount nodes { id }
-            } } } } } } }
+            hierarchy: hierarchies(first: 2) { nodes { nodes(first: 2) { nodes {
+                products(first: 2) { nodes { nodes(first: 2) { totalCount nodes { id } } } }
+            } } } }
         }
     """
     data = await idle_client.data(document, job=str(job.id))

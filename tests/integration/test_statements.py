@@ -180,7 +180,7 @@ class Shop:
 @pytest.fixture(scope="module")
 async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
     file = tmp_path_factory.mktemp("shop") / "shop.db"
-    settings = Settings(database_url=f"sqlite:///{file}", port=0, runner=False)
+    settings = Settings(database_url=f"sqlite:///{file}", port=0, runner=False, max_cost=10**9)
     async with gateway_of(settings) as gateway, client_of(gateway) as client:
         yield Shop(gateway, client, await stocked(gateway.database))
 

@@ -1,0 +1,193 @@
+"""Documents on their way to be run: found, parsed, measured, validated and kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+from graphql import (
+    DocumentNode,
+    FragmentDefinitionNode,
+    GraphQLSchema,
+    GraphQLSyntaxError,
+    NoSchemaIntrospectionCustomRule,
+    OperationDefinitionNode,
+    OperationType,
+    Source,
+    get_introspection_query,
+    parse,
+    specified_rules,
+    validate,
+)
+from graphql.execution.values import get_variable_values
+from graphql.validation import recommended_rules
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
+
+from app.api.cost import bill
+from app.api.errors import BadRequest, InvalidDocument, NotPermitted, Refused
+from app.api.limits import LimitExceeded, Limits, Shape
+from app.api.request import GraphQLRequest
+from app.api.trusted import UnusableDocuments, hash_of
+from app.domain.callers import Caller
+
+DOCUMENTS_KEPT = 128
+"""Documents kept ready in memory: without, small queries take eight times as long."""
+
+
+class Document:
+    """A document that may be run as far as it alone can tell."""
+
+    def __init__(self, text: str, tree: DocumentNode) -> None:
+        self.text = text
+        self.tree = tree
+        self.fragments: dict[str, FragmentDefinitionNode] = {}
+        self.operations: dict[str | None, OperationDefinitionNode] = {}
+        for definition in tree.definitions:
+            match definition:
+                case FragmentDefinitionNode(name=name):
+                    self.fragments[name.value] = definition
+                case OperationDefinitionNode(name=name):
+                    self.operations[name.value if name else None] = definition
+
+    def operation(self, name: str | None) -> OperationDefinitionNode:
+        """The operation of that name, or the only one. Raises Refused."""
+        if name is None and len(self.operations) == 1:
+            return next(iter(self.operations.values()))
+        found = self.operations.get(name) if name else None
+        if found is None:
+            names = ", ".join(sorted(one for one in self.operations if one))
+            raise Refused(
+                f"The document has no operation {name!r}."
+                if name
+                else f"The document has several operations: say which by operationName ({names}).",
+                "OPERATION_RESOLUTION_FAILURE",
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An operation that may be run, with its variables, by the caller it was admitted for."""
+
+    document: Document
+    definition: OperationDefinitionNode
+    variables: dict[str, Any]
+    cost: int
+
+    @property
+    def name(self) -> str | None:
+        """Its name in the document."""
+        return self.definition.name.value if self.definition.name else None
+
+    @property
+    def kind(self) -> OperationType:
+        """Whether it is a query, a mutation or a subscription."""
+        return self.definition.operation
+
+
+class Documents:
+    """All documents that clients send, and those that are trusted."""
+
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        limits: Limits,
+        *,
+        introspection: bool = True,
+        suggestions: bool = True,
+        trusted: Mapping[str, str] | None = None,
+        only_trusted: bool = False,
+    ) -> None:
+        self._schema = schema
+        self._limits = limits
+        self._suggestions = suggestions
+        self._trusted = trusted or {}
+        self._only_trusted = only_trusted
+        self._rules = [
+            *specified_rules,
+            *recommended_rules,
+            MaybeNullValidationRule,
+            OneOfInputValidationRule,
+        ]
+        if not introspection:
+            self._rules.append(NoSchemaIntrospectionCustomRule)
+        # Bounded, and shared by all clients; a document that is refused is not kept.
+        self._document = lru_cache(DOCUMENTS_KEPT)(self._made)
+        for hash, text in self._trusted.items():
+            try:
+                self._made(text)
+            except Refused as refused:
+                raise UnusableDocuments(f"The trusted document {hash}: {refused}") from None
+
+    def admit(self, request: GraphQLRequest, caller: Caller, spent: int = 0) -> Operation:
+        """The operation a request asks for. `spent` is what others of the same batch cost.
+
+        Raises Refused.
+        """
+        document = self._document(self._text(request))
+        definition = document.operation(request.operation_name)
+        variables = get_variable_values(
+            self._schema,
+            definition.variable_definitions or (),
+            request.variables,
+            hide_suggestions=not self._suggestions,
+        )
+        if isinstance(variables, list):
+            raise InvalidDocument("BAD_USER_INPUT", variables)
+        found = bill(self._schema, document.fragments, definition, variables.coerced)
+        if missing := sorted(found.scopes - caller.scopes):
+            raise NotPermitted(
+                f"Your token does not allow this: it needs {' and '.join(missing)}.", missing
+            )
+        cost, limit = spent + found.cost, self._limits.max_cost
+        if cost > limit:
+            raise LimitExceeded("COST_LIMIT_EXCEEDED", "a cost of {}", limit, cost)
+        if found.introspection > self._introspection_limit:
+            raise LimitExceeded(
+                "INTROSPECTION_LIMIT_EXCEEDED",
+                "an introspection cost of {}",
+                self._introspection_limit,
+                found.introspection,
+            )
+        return Operation(document, definition, request.variables, found.cost)
+
+    @cached_property
+    def _introspection_limit(self) -> int:
+        """Twice what the tools of the field ask for when they ask for everything."""
+        document = Document("", parse(get_introspection_query(input_value_deprecation=True)))
+        whole = bill(self._schema, document.fragments, document.operation(None), {})
+        return 2 * whole.introspection
+
+    def _text(self, request: GraphQLRequest) -> str:
+        hash = request.document_id
+        if request.query is None:
+            assert hash is not None
+            if hash not in self._trusted:
+                raise Refused("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")
+            return self._trusted[hash]
+        if hash is not None and hash != hash_of(request.query):
+            raise BadRequest("The document id is not the SHA-256 of the query.")
+        if self._only_trusted and hash_of(request.query) not in self._trusted:
+            raise Refused(
+                "Only documents that the operator trusts are run, and this is none of them.",
+                "DOCUMENT_NOT_TRUSTED",
+            )
+        return request.query
+
+    def _made(self, text: str) -> Document:
+        try:
+            tree = parse(Source(text), max_tokens=self._limits.max_tokens)
+        except GraphQLSyntaxError as error:
+            if "tokens" in error.message:
+                limit = self._limits.max_tokens
+                raise LimitExceeded(
+                    "TOKEN_LIMIT_EXCEEDED", "at least {} tokens", limit, limit + 1
+                ) from None
+            raise InvalidDocument("GRAPHQL_PARSE_FAILED", [error]) from None
+        # Measured before it is validated: what is out of all measure takes long to validate.
+        Shape(tree).check(self._limits)
+        errors = validate(self._schema, tree, self._rules, hide_suggestions=not self._suggestions)
+        if errors:
+            raise InvalidDocument("GRAPHQL_VALIDATION_FAILED", errors)
+        return Document(text, tree)

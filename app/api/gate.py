@@ -1,0 +1,38 @@
+"""What stands before every operation, whichever way it comes: who asks, how often, and what."""
+
+from dataclasses import dataclass
+
+from app.api.documents import Documents
+from app.api.errors import Unauthenticated
+from app.api.execution import Executor
+from app.api.identity import Authentication, bearer
+from app.api.limits import Limits
+from app.api.throttle import Throttle
+from app.domain.callers import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The parts that all transports share."""
+
+    authentication: Authentication
+    throttle: Throttle
+    documents: Documents
+    executor: Executor
+    limits: Limits
+
+    async def caller(self, authorization: str | None, address: str) -> Caller:
+        """Who sends this Authorization from this address. Raises Unauthenticated.
+
+        Guesses are counted as operations of the address: for too many BadRequest is raised.
+        """
+        try:
+            return await self.authentication.caller(bearer(authorization))
+        except Unauthenticated:
+            self.throttle.take(address)
+            raise
+
+    @staticmethod
+    def client(caller: Caller, address: str) -> str:
+        """Whom limits are counted for: a subject of a store, or else an address."""
+        return f"{caller.store} {caller.subject}" if caller.subject else address

@@ -1,0 +1,133 @@
+"""What goes around every request: its id, the size of its body, the safety of its answer."""
+
+import asyncio
+import re
+from uuid import uuid4
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+DRAINED_BYTES = 64 * 1024**2
+DRAIN_SECONDS = 10
+"""How much of a body that is refused, and for how long, is read and dropped: whoever still sends
+would find the connection reset before the answer."""
+
+SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+"""The headers of an answer that does not say otherwise."""
+
+
+class RequestIds:
+    """Gives each request and socket an id: the X-Request-Id it came with, or a new UUID. The
+    answer carries it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its id."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        asked = HTTPConnection(scope).headers.get("x-request-id", "")
+        request_id = asked if _REQUEST_ID.fullmatch(asked) else str(uuid4())
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+class SafeHeaders:
+    """Adds to every answer the headers that keep browsers from doing anything clever with it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and its answer back with the headers."""
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SAFE.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_safely if scope["type"] == "http" else send)
+
+
+class _TooLarge(Exception):
+    """A body with more bytes than are taken."""
+
+    def __init__(self, found: int) -> None:
+        self.found = found
+
+
+class BodyLimit:
+    """Refuses bodies that are too large with 413, before they are held in memory."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on while its body is small enough."""
+        received = 0
+
+        async def receive_some() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._limit:
+                raise _TooLarge(received)
+            return message
+
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = HTTPConnection(scope).headers
+        try:
+            if (said := int(headers.get("content-length", 0))) > self._limit:
+                raise _TooLarge(said)
+            await self._app(scope, receive_some, send)
+        except _TooLarge as too_large:
+            error = {
+                "message": f"The body has {too_large.found:,} bytes or more; "
+                f"at most {self._limit:,} are allowed.",
+                "extensions": {
+                    "code": "BODY_TOO_LARGE",
+                    "limit": self._limit,
+                    "found": too_large.found,
+                },
+            }
+            # Who asks whether to go on has sent nothing yet.
+            if headers.get("expect", "").lower() != "100-continue":
+                await _drain(receive)
+            await JSONResponse({"errors": [error]}, 413)(scope, receive, send)
+
+
+async def _drain(receive: Receive) -> None:
+    left = DRAINED_BYTES
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return
+    except TimeoutError:
+        return

@@ -1,0 +1,1 @@
+"""The ways an operation can come and its results can go."""

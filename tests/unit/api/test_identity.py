@@ -1,0 +1,887 @@
+"""Only what one trusted issuer has signed with a known key says who sends a request; whatever
+else a token is, it is refused with a sentence and nothing worse."""
+
+import asyncio
+import base64
+import hmac
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from app.api.errors import Unauthenticated
+from app.api.identity import SUBJECT_LIMIT, TOKEN_BYTES, BearerTokens, OpenAccess, bearer, mint
+from app.api.keys import FRESH_SECONDS, KEY_SET_BYTES, PAUSE_SECONDS, KeySet, SharedSecret
+from app.domain.callers import EVERY_SCOPE, Caller, Scope
+from app.domain.stores import ORGANIZATION
+
+SECRET = "0123456789abcdef0123456789abcdef"
+ISSUER, AUDIENCE = "https://issuer.example", "gateway"
+SOON = timedelta(minutes=5)
+
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+OTHER_RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+WEAK_RSA = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+EC = ec.generate_private_key(ec.SECP256R1())
+P384 = ec.generate_private_key(ec.SECP384R1())
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+Jwk = dict[str, Any]
+
+SHARED = BearerTokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE)
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Issuer:
+    """A real HTTP server whose answer can be changed."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.status = 200
+        self.body = b""
+        self.headers: dict[str, str] = {}
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.was_asked = threading.Event()
+        issuer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                issuer.asked += 1
+                issuer.was_asked.set()
+                issuer.may_answer.wait(30)
+                self.send_response(issuer.status)
+                for name, value in issuer.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(issuer.body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/jwks.json"
+
+    def publish(self, *keys: Jwk) -> None:
+        """Answer with this set of keys."""
+        self.body = key_set(*keys)
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    """An issuer on this machine."""
+    running = Issuer()
+    thread = threading.Thread(target=running.server.serve_forever, args=[0.01])
+    thread.start()
+    yield running
+    running.may_answer.set()
+    running.server.shutdown()
+    running.server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The clock of a key set."""
+    return Clock()
+
+
+def public(key: PrivateKey, **members: Any) -> Jwk:
+    """The public half as an issuer shows it."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    else:
+        jwk = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    return {**jwk, **members}
+
+
+def key_set(*keys: Jwk) -> bytes:
+    return json.dumps({"keys": keys}).encode()
+
+
+def saved(folder: Path, *keys: Jwk) -> str:
+    """The path of a file with these keys."""
+    file = folder / "jwks.json"
+    file.write_bytes(key_set(*keys))
+    return str(file)
+
+
+def broken(path: str) -> None:
+    Path(path).write_bytes(b"{")
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    """What a good token says, changed; None leaves a claim out."""
+    good = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "ada",
+        "store": "plants",
+        "exp": int(time.time()) + 300,
+    }
+    return {name: value for name, value in (good | changed).items() if value is not None}
+
+
+def signed(**changed: Any) -> str:
+    """A token that says this, signed with the shared secret."""
+    return jwt.encode(claims(**changed), SECRET, "HS256")
+
+
+def signed_by(key: PrivateKey, kid: str | None = None, algorithm: str | None = None) -> str:
+    """A good token, signed with a private key."""
+    algorithm = algorithm or ("RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256")
+    return jwt.encode(claims(), key, algorithm, {"kid": kid} if kid else None)
+
+
+def raw(header: Any, payload: Any, secret: bytes = SECRET.encode()) -> str:
+    """A token made by hand, of parts that no library would sign; bytes are taken as they are."""
+
+    def part(value: bytes) -> str:
+        return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+    parts = [
+        part(value if isinstance(value, bytes) else json.dumps(value).encode())
+        for value in (header, payload)
+    ]
+    signature = hmac.digest(secret, ".".join(parts).encode(), "sha256")
+    return ".".join([*parts, part(signature)])
+
+
+def trusting(keys: KeySet) -> BearerTokens:
+    return BearerTokens(keys, issuer=ISSUER, audience=AUDIENCE)
+
+
+async def refusal(authentication: BearerTokens, token: str | None) -> str:
+    """The sentence that the token is refused with."""
+    with pytest.raises(Unauthenticated) as caught:
+        await authentication.caller(token)
+    return str(caught.value)
+
+
+# Headers
+
+
+@pytest.mark.parametrize(
+    "header", ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c", " Bearer a.b.c "]
+)
+def test_a_token_comes_after_the_word_bearer(header: str) -> None:
+    assert bearer(header) == "a.b.c"
+
+
+def test_no_header_is_no_token() -> None:
+    assert bearer(None) is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "a.b.c",
+        "Basic YTpi",
+        "Bearera.b.c",
+        "Bearer a b",
+        "Bearer a, Bearer b",
+        "Bearer a,b",
+        "Bearer\ta",
+        "Bearer\xa0a",
+        "Bearer a\n",
+        "Bearer a\x00",
+        "Bearer ü",
+        "Bearer \u212a",
+        "Bearer =",
+    ],
+)
+def test_any_other_header_is_refused(header: str) -> None:
+    with pytest.raises(Unauthenticated):
+        bearer(header)
+
+
+@given(st.text())
+def test_a_header_is_a_token_or_refused(text: str) -> None:
+    try:
+        token = bearer(text)
+    except Unauthenticated:
+        return
+    assert token
+    assert token in text
+
+
+# Open access
+
+
+@pytest.mark.parametrize("token", [None, "", "rubbish"])
+async def test_without_authentication_everybody_may_do_everything_in_one_store(
+    token: str | None,
+) -> None:
+    access = OpenAccess("default")
+    assert await access.caller(token) == Caller("default", None, EVERY_SCOPE, None)
+
+
+# What a good token says
+
+
+async def test_a_token_says_who_sends_it_for_which_store_and_until_when() -> None:
+    exp = int(time.time()) + 300
+    caller = await SHARED.caller(signed(exp=exp, scope="jobs:write"))
+    assert caller == Caller(
+        store="plants",
+        subject="ada",
+        scopes=frozenset({Scope.JOBS_READ, Scope.JOBS_WRITE}),
+        expires_at=datetime.fromtimestamp(exp + 10, UTC),
+    )
+
+
+async def test_a_minted_token_is_taken() -> None:
+    token = mint(
+        SECRET,
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        subject="ada",
+        store="plants",
+        scopes=[Scope.HIERARCHIES_READ],
+        lifetime=SOON,
+    )
+    before = datetime.now(UTC)
+    caller = await SHARED.caller(token)
+    assert (caller.store, caller.subject) == ("plants", "ada")
+    assert caller.scopes == {Scope.HIERARCHIES_READ}
+    assert caller.expires_at is not None
+    assert before < caller.expires_at <= datetime.now(UTC) + SOON + timedelta(seconds=10)
+
+
+async def test_an_organization_token_acts_for_the_organization() -> None:
+    token = mint(
+        SECRET,
+        issuer=ISSUER,
+        audience=AUDIENCE,
+        subject="ada",
+        organization=True,
+        lifetime=SOON,
+    )
+    caller = await SHARED.caller(token)
+    assert caller.store == ORGANIZATION
+    assert caller.scopes == EVERY_SCOPE
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"store": None},
+        {"organization": True},
+        {"store": "@organization"},
+        {"store": ""},
+        {"subject": ""},
+        {"lifetime": timedelta(days=999_999_999)},
+        {"secret": SECRET[1:]},
+    ],
+)
+def test_what_would_not_be_taken_is_not_minted(nonsense: dict[str, Any]) -> None:
+    said: dict[str, Any] = {
+        "store": "plants",
+        "subject": "ada",
+        "lifetime": SOON,
+        "secret": SECRET,
+    } | nonsense
+    with pytest.raises(ValueError, match=r"\.$"):
+        mint(said.pop("secret"), issuer=ISSUER, audience=AUDIENCE, **said)
+
+
+@pytest.mark.parametrize(
+    ("said", "scopes"),
+    [
+        ({}, set()),
+        ({"scope": ""}, set()),
+        ({"scope": "jobs:read"}, {"jobs:read"}),
+        ({"scope": "jobs:read  hierarchies:read"}, {"jobs:read", "hierarchies:read"}),
+        ({"scope": "openid jobs:read email"}, {"jobs:read"}),
+        ({"scope": "JOBS:READ jobs jobs:readx"}, set()),
+        ({"scope": ["hierarchies:write"]}, {"hierarchies:read", "hierarchies:write"}),
+        ({"scopes": ["jobs:write", "other"]}, {"jobs:read", "jobs:write"}),
+        ({"scope": "", "scopes": ["jobs:write"]}, set()),
+    ],
+)
+async def test_scopes_are_a_string_or_a_list_and_unknown_ones_mean_nothing(
+    said: dict[str, Any], scopes: set[str]
+) -> None:
+    assert (await SHARED.caller(signed(**said))).scopes == scopes
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"aud": ["other", AUDIENCE]},
+        {"store": "a" * 255},
+        {"store": "Größe 7"},
+        {"organization": False},
+        {"sub": "x" * SUBJECT_LIMIT},
+        {"exp": time.time() + 300.5},
+        {"exp": int(time.time()) - 5},
+        {"nbf": int(time.time()) + 5},
+        {"iat": int(time.time())},
+        {"else": {"deep": [1, 2]}},
+    ],
+)
+async def test_what_is_unusual_and_right_is_taken(said: dict[str, Any]) -> None:
+    assert (await SHARED.caller(signed(**said))).store == said.get("store", "plants")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"exp": int(time.time()) - 60}, "The token has expired."),
+        ({"nbf": int(time.time()) + 600}, "The token is not valid yet."),
+        ({"iat": int(time.time()) + 600}, "The token is not valid yet."),
+        ({"iss": "https://other.example"}, "The token is from another issuer (iss)"),
+        ({"iss": [ISSUER]}, "The token is from another issuer (iss)"),
+        ({"aud": "other"}, "The token is meant for another audience (aud)."),
+        ({"aud": ["other"]}, "The token is meant for another audience (aud)."),
+        ({"aud": {AUDIENCE: 1}}, "The token is meant for another audience (aud)."),
+        ({"exp": None}, "The token lacks the claim exp."),
+        ({"iss": None}, "The token lacks the claim iss."),
+        ({"aud": None}, "The token lacks the claim aud."),
+        ({"aud": []}, "The token lacks the claim aud."),
+        ({"sub": None}, "The token lacks the claim sub."),
+        ({"sub": 7}, "The token is not valid."),
+        ({"sub": ""}, "The token's subject (sub)"),
+        ({"sub": "x" * (SUBJECT_LIMIT + 1)}, "The token's subject (sub)"),
+        ({"sub": "a\nb"}, "The token's subject (sub)"),
+        ({"sub": "\ud800"}, "The token's subject (sub)"),
+        ({"exp": "9999999999"}, "The token's expiry (exp)"),
+        ({"exp": True}, "The token has expired."),
+        ({"exp": 1e300}, "The token's expiry (exp)"),
+        ({"exp": 10**18}, "The token's expiry (exp)"),
+        ({"exp": 253402300799}, "The token's expiry (exp)"),
+        ({"exp": []}, "The token is not valid."),
+        ({"exp": float("inf")}, "The token is not valid."),
+        ({"exp": float("nan")}, "The token is not valid."),
+        ({"store": None}, "The token must have a store, or organization: true, and not both."),
+        ({"organization": True}, "The token must have a store, or organization: true"),
+        ({"store": None, "organization": 1}, "The token must have a store, or organization: true"),
+        ({"store": None, "organization": "true"}, "The token must have a store, or organization"),
+        ({"store": ["plants"]}, "The token must have a store, or organization: true"),
+        ({"store": ORGANIZATION}, "No store can have a name that begins with @."),
+        ({"store": ""}, "The name of a store can not be empty."),
+        ({"store": " plants"}, "The name of a store can not begin or end with a blank."),
+        ({"store": "a\x00"}, "The name of a store can only have printable characters."),
+        ({"store": "a" * 256}, "The store's name has 256 characters"),
+        ({"scope": 7}, "The token's scope"),
+        ({"scope": {"jobs:read": True}}, "The token's scope"),
+        ({"scopes": [["jobs:read"]]}, "The token's scope"),
+    ],
+)
+async def test_a_signed_token_that_says_something_else_is_refused(
+    said: dict[str, Any], sentence: str
+) -> None:
+    token = raw({"alg": "HS256"}, claims(**said))
+    assert (await refusal(SHARED, token)).startswith(sentence)
+
+
+async def test_without_a_token_one_is_asked_for() -> None:
+    assert await refusal(SHARED, None) == "Say who you are: send a bearer token."
+
+
+async def test_a_token_that_is_too_long_is_refused_unread() -> None:
+    fits = signed(pad="x" * 5000)
+    too_long = signed(pad="x" * 8000)
+    assert len(fits) <= TOKEN_BYTES < len(too_long)
+    assert (await SHARED.caller(fits)).subject == "ada"
+    assert await refusal(SHARED, too_long) == "The token is longer than 8,192 bytes."
+
+
+NESTED = b'{"a":' + b"[" * 2900 + b"]" * 2900 + b"}"
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        ".",
+        "..",
+        "a.b.c",
+        "\ud800.b.c",
+        "ü.b.c",
+        signed()[:-4] + "AAAA",
+        signed() + "A",
+        signed() + ".",
+        signed().replace(".", "..", 1),
+        jwt.encode(claims(), SECRET[::-1], "HS256"),
+        raw({"alg": "HS256"}, b"[]"),
+        raw({"alg": "HS256"}, b"null"),
+        raw({"alg": "HS256"}, b"\xff\xfe"),
+        raw({"alg": "HS256"}, NESTED),
+        raw(NESTED, claims()),
+        raw({"alg": "HS256"}, b'{"exp":' + b"9" * 5000 + b"}"),
+        raw([], claims()),
+        raw({}, claims()),
+        raw({"alg": ["HS256"]}, claims()),
+        raw({"alg": "HS256", "kid": 7}, claims()),
+        raw({"alg": "HS256", "crit": ["exp"], "exp": 1}, claims()),
+        raw({"alg": "HS256", "b64": False, "crit": ["b64"]}, claims()),
+    ],
+)
+async def test_what_is_no_signed_token_is_not_valid(token: str) -> None:
+    assert await refusal(SHARED, token) == "The token is not valid."
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+CLAIM = st.sampled_from(
+    ["iss", "aud", "sub", "exp", "nbf", "iat", "jti", "store", "organization", "scope", "scopes"]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(CLAIM, JSON, max_size=4), st.dictionaries(st.text(), JSON, max_size=2))
+def test_whatever_claims_say_a_token_is_taken_or_refused(
+    known: dict[str, Any], others: dict[str, Any]
+) -> None:
+    told = {**others, **claims(), **known}
+    try:
+        caller = asyncio.run(SHARED.caller(raw({"alg": "HS256"}, told)))
+    except Unauthenticated:
+        return
+    assert caller.subject == told["sub"]
+    assert caller.store == (ORGANIZATION if told.get("organization") is True else told["store"])
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.text()
+    | st.builds(lambda *parts: ".".join(parts), st.text(), st.text(), st.text())
+    | st.builds(raw, JSON | st.binary(), JSON | st.binary())
+    | st.builds(
+        lambda header: raw({"alg": "HS256", **header}, claims()),
+        st.dictionaries(st.sampled_from(["kid", "crit", "b64", "typ", "cty", "zip"]), JSON),
+    ),
+)
+def test_whatever_a_token_is_it_is_taken_or_refused(token: str) -> None:
+    try:
+        said = asyncio.run(SHARED.caller(token)).subject
+    except Unauthenticated as refused:
+        said = str(refused)
+    assert said in {"ada", "The token is not valid.", "The token is longer than 8,192 bytes."}
+
+
+# Algorithms
+
+
+def test_a_short_secret_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs at least 32 bytes, and this one has 31"):
+        SharedSecret(SECRET[1:])
+    SharedSecret("ü" * 16)
+
+
+def test_a_public_key_is_no_secret() -> None:
+    with pytest.raises(ValueError, match="is a key or certificate"):
+        SharedSecret(pem(RSA).decode())
+
+
+def pem(key: PrivateKey) -> bytes:
+    return key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        jwt.encode(claims(), "", "none"),
+        raw({"alg": "none"}, claims()),
+        raw({"alg": "NONE"}, claims()),
+        jwt.encode(claims(), SECRET * 2, "HS512"),
+        jwt.encode(claims(), SECRET * 2, "HS384"),
+        signed_by(RSA),
+        signed_by(EC),
+    ],
+)
+async def test_a_shared_secret_is_for_hs256_alone(token: str) -> None:
+    assert await refusal(SHARED, token) == "The token is not valid."
+
+
+@pytest.mark.parametrize("key", [RSA, EC], ids=["RS256", "ES256"])
+async def test_a_key_set_is_for_rs256_and_es256(key: PrivateKey, tmp_path: Path) -> None:
+    authentication = trusting(KeySet(saved(tmp_path, public(key, kid="one"))))
+    assert (await authentication.caller(signed_by(key, "one"))).subject == "ada"
+
+
+@pytest.mark.parametrize("key", [RSA, EC], ids=["RSA", "EC"])
+async def test_a_public_key_does_not_serve_as_a_secret(key: PrivateKey, tmp_path: Path) -> None:
+    jwk = public(key, kid="one")
+    authentication = trusting(KeySet(saved(tmp_path, jwk)))
+    for secret in (pem(key), pem(key).strip(), json.dumps(jwk).encode(), b""):
+        for header in ({"alg": "HS256", "kid": "one"}, {"alg": "HS256", "kid": "one", "jwk": jwk}):
+            assert await refusal(authentication, raw(header, claims(), secret)) == (
+                "The token is not valid."
+            )
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        jwt.encode(claims(), "", "none", {"kid": "rsa"}),
+        signed_by(RSA, "rsa", "RS384"),
+        signed_by(RSA, "rsa", "RS512"),
+        signed_by(RSA, "rsa", "PS256"),
+        signed_by(RSA, "ec"),
+        signed_by(EC, "rsa"),
+        signed_by(OTHER_RSA, "rsa"),
+        raw({"alg": "RS256", "kid": "rsa"}, claims()),
+        raw({"alg": "ES256", "kid": "ec"}, claims()),
+    ],
+)
+async def test_any_other_algorithm_or_key_is_refused(token: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, public(RSA, kid="rsa"), public(EC, kid="ec"))
+    assert await refusal(trusting(KeySet(path)), token) == "The token is not valid."
+
+
+async def test_a_token_cannot_bring_its_own_key(tmp_path: Path, issuer: Issuer) -> None:
+    issuer.publish(public(OTHER_RSA, kid="one"))
+    authentication = trusting(KeySet(saved(tmp_path, public(RSA, kid="one"))))
+    header = {"kid": "one", "jku": issuer.url, "x5u": issuer.url, "jwk": public(OTHER_RSA)}
+    token = jwt.encode(claims(), OTHER_RSA, "RS256", header)
+    assert await refusal(authentication, token) == "The token is not valid."
+    assert issuer.asked == 0
+
+
+# Which key
+
+
+async def test_without_a_kid_the_only_key_is_meant(tmp_path: Path) -> None:
+    unusable = public(OTHER_RSA, use="enc")
+    authentication = trusting(KeySet(saved(tmp_path, unusable, public(RSA, kid="one"))))
+    assert (await authentication.caller(signed_by(RSA))).subject == "ada"
+
+
+async def test_without_a_kid_none_of_several_keys_is_meant(tmp_path: Path) -> None:
+    path = saved(tmp_path, public(RSA, kid="one"), public(EC, kid="two"))
+    authentication = trusting(KeySet(path))
+    assert "does not name a key" in await refusal(authentication, signed_by(RSA))
+
+
+@pytest.mark.parametrize(
+    "jwk",
+    [
+        public(RSA, alg="RS512"),
+        public(RSA, alg="HS256"),
+        public(RSA, alg="none"),
+        public(RSA, alg="ES256"),
+        public(RSA, use="enc"),
+        public(RSA, key_ops=["encrypt"]),
+        public(RSA, key_ops="verify"),
+        public(RSA, n=7),
+        public(RSA, n="!"),
+        public(RSA, e="AA"),
+        public(RSA, kty="EC"),
+        public(RSA, kty=["RSA"]),
+        public(WEAK_RSA),
+        RSAAlgorithm.to_jwk(RSA, as_dict=True),
+        public(P384),
+        public(EC, alg="ES384"),
+        public(EC, kty="RSA"),
+        public(EC, crv=None),
+        public(EC, x=public(EC)["y"]),
+        ECAlgorithm.to_jwk(EC, as_dict=True),
+        {"kty": "oct", "k": base64.urlsafe_b64encode(SECRET.encode()).decode()},
+        {"kty": "OKP", "crv": "Ed25519", "x": "A" * 43},
+        {},
+        "key",
+        None,
+    ],
+)
+def test_a_key_that_does_not_fit_is_no_key(jwk: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no JWKS with a public key"):
+        KeySet(saved(tmp_path, jwk))
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(
+        JSON
+        | st.dictionaries(
+            st.sampled_from(["kty", "kid", "alg", "use", "key_ops", "crv", "n", "e", "x", "y"]),
+            JSON | st.sampled_from(["RSA", "EC", "P-256", "AQAB", "sig", "RS256"]),
+        )
+        | st.builds(lambda key: public(RSA) | key, st.dictionaries(st.sampled_from("ne"), JSON))
+        | st.builds(lambda key: public(EC) | key, st.dictionaries(st.sampled_from("xy"), JSON)),
+        max_size=4,
+    )
+)
+def test_whatever_a_key_set_holds_it_is_taken_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, keys: list[Any]
+) -> None:
+    path = saved(tmp_path_factory.getbasetemp(), *keys, public(OTHER_RSA, kid="good"))
+    authentication = trusting(KeySet(path))
+    assert asyncio.run(authentication.caller(signed_by(OTHER_RSA, "good"))).subject == "ada"
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file"),
+        (b"", "Expecting value"),
+        (b"{", "Expecting"),
+        (b"\xff\xff", "codec"),
+        (b"[" * 100_000, "recursion"),
+        (b"null", "no JWKS"),
+        (b"[]", "no JWKS"),
+        (b'{"keys": 7}', "no JWKS"),
+        (b'{"keys": []}', "no JWKS"),
+        (b" " * (KEY_SET_BYTES + 1), "more than 262,144 bytes"),
+    ],
+)
+def test_a_file_that_is_no_key_set_is_refused_when_it_is_named(
+    content: bytes | None, words: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "jwks.json"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=words) as caught:
+        KeySet(str(file))
+    assert str(file) in str(caught.value)
+
+
+def test_a_folder_is_no_key_set(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Is a directory"):
+        KeySet(str(tmp_path))
+
+
+async def test_a_file_is_read_again_for_an_unknown_kid(tmp_path: Path, clock: Clock) -> None:
+    authentication = trusting(KeySet(saved(tmp_path, public(RSA, kid="old")), clock=clock))
+    saved(tmp_path, public(EC, kid="new"))
+    assert "known here" in await refusal(authentication, signed_by(EC, "new"))
+    clock.now += PAUSE_SECONDS
+    assert (await authentication.caller(signed_by(EC, "new"))).subject == "ada"
+    assert "known here" in await refusal(authentication, signed_by(RSA, "old"))
+
+
+async def test_a_key_taken_out_of_a_file_ends(tmp_path: Path, clock: Clock) -> None:
+    authentication = trusting(KeySet(saved(tmp_path, public(RSA, kid="old")), clock=clock))
+    saved(tmp_path, public(EC, kid="new"))
+    clock.now += FRESH_SECONDS
+    assert "known here" in await refusal(authentication, signed_by(RSA, "old"))
+
+
+async def test_a_broken_file_leaves_the_known_keys(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = saved(tmp_path, public(RSA, kid="one"))
+    authentication = trusting(KeySet(path, clock=clock))
+    broken(path)
+    clock.now += FRESH_SECONDS
+    for _ in range(3):
+        assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert path in record.getMessage()
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://issuer.example/jwks.json", "must be https"),
+        ("http://127.0.0.1.issuer.example/jwks.json", "must be https"),
+        ("http://10.0.0.1/jwks.json", "must be https"),
+        ("HTTP://issuer.example", "must be https"),
+        ("https://", "needs a host"),
+        ("https:///jwks.json", "needs a host"),
+        ("https://ada:secret@issuer.example/", "neither user nor password"),
+    ],
+)
+def test_a_url_that_keys_could_not_be_trusted_from_is_refused(url: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        KeySet(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://issuer.example/a", "http://localhost:9/a", "http://127.0.0.9/a", "http://[::1]:9/a"],
+)
+def test_a_url_is_not_asked_before_it_is_needed(url: str) -> None:
+    KeySet(url)
+
+
+async def test_a_url_is_asked_at_first_use_and_again_when_its_keys_are_old(
+    issuer: Issuer, clock: Clock
+) -> None:
+    issuer.publish(public(RSA, kid="one"))
+    authentication = trusting(KeySet(issuer.url, clock=clock))
+    assert issuer.asked == 0
+    for _ in range(3):
+        assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
+    assert issuer.asked == 1
+    clock.now += FRESH_SECONDS - 1
+    await authentication.caller(signed_by(RSA, "one"))
+    assert issuer.asked == 1
+    clock.now += 1
+    await authentication.caller(signed_by(RSA, "one"))
+    assert issuer.asked == 2
+
+
+async def test_a_rotated_key_is_found_by_its_kid(issuer: Issuer, clock: Clock) -> None:
+    issuer.publish(public(RSA, kid="old"))
+    authentication = trusting(KeySet(issuer.url, clock=clock))
+    await authentication.caller(signed_by(RSA, "old"))
+    issuer.publish(public(RSA, kid="old"), public(EC, kid="new"))
+    clock.now += PAUSE_SECONDS
+    assert (await authentication.caller(signed_by(EC, "new"))).subject == "ada"
+    assert (await authentication.caller(signed_by(RSA, "old"))).subject == "ada"
+    assert issuer.asked == 2
+
+
+async def test_a_flood_of_unknown_kids_asks_once_in_thirty_seconds(
+    issuer: Issuer, clock: Clock
+) -> None:
+    issuer.publish(public(RSA, kid="one"))
+    authentication = trusting(KeySet(issuer.url, clock=clock))
+    await authentication.caller(signed_by(RSA, "one"))
+    for second in range(PAUSE_SECONDS * 3):
+        clock.now += 1
+        await asyncio.gather(
+            *(refusal(authentication, signed_by(EC, f"no{second}-{no}")) for no in range(5))
+        )
+    assert issuer.asked == 1 + 3
+
+
+async def test_those_who_wait_share_one_answer(issuer: Issuer, clock: Clock) -> None:
+    issuer.publish(public(RSA, kid="one"))
+    issuer.may_answer.clear()
+    authentication = trusting(KeySet(issuer.url, clock=clock))
+    token = signed_by(RSA, "one")
+    first = asyncio.create_task(authentication.caller(token))
+    await asyncio.to_thread(issuer.was_asked.wait, 30)
+    others = asyncio.gather(*(authentication.caller(token) for _ in range(50)))
+    # The one that made the gateway ask goes away: the others must not notice.
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    issuer.may_answer.set()
+    assert {caller.subject for caller in await others} == {"ada"}
+    assert issuer.asked == 1
+
+
+def _answers(status: int = 200, body: bytes = b"", **headers: str) -> Callable[[Issuer], None]:
+    def change(issuer: Issuer) -> None:
+        issuer.status, issuer.headers = status, headers
+        issuer.body = body or key_set(public(EC, kid="new"))
+
+    return change
+
+
+FAILURES = {
+    "status": (_answers(500), "it answered with status 500"),
+    "no content": (_answers(404, b"none"), "it answered with status 404"),
+    "redirect": (_answers(302, Location="/other"), "it answered with status 302"),
+    "html": (_answers(body=b"<html>"), "Expecting value"),
+    "no keys": (_answers(body=b'{"keys": []}'), "no JWKS"),
+    "too long": (_answers(body=b" " * (KEY_SET_BYTES + 1)), "more than 262,144 bytes"),
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), FAILURES.values(), ids=FAILURES)
+async def test_while_the_url_fails_the_known_keys_serve_on(
+    change: Callable[[Issuer], None],
+    reason: str,
+    issuer: Issuer,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    issuer.publish(public(RSA, kid="one"))
+    authentication = trusting(KeySet(issuer.url, clock=clock))
+    await authentication.caller(signed_by(RSA, "one"))
+    change(issuer)
+    clock.now += FRESH_SECONDS
+    for _ in range(3):
+        assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
+    assert "known here" in await refusal(authentication, signed_by(EC, "new"))
+    assert issuer.asked == 2
+    (record,) = caplog.records
+    assert reason in record.getMessage()
+
+    issuer.status, issuer.headers = 200, {}
+    issuer.publish(public(EC, kid="new"))
+    clock.now += PAUSE_SECONDS
+    assert (await authentication.caller(signed_by(EC, "new"))).subject == "ada"
+
+
+async def test_without_any_keys_nobody_is_believed_until_there_are_some(
+    issuer: Issuer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer.status = 503
+    authentication = trusting(KeySet(issuer.url, clock=clock))
+    for _ in range(3):
+        sentence = await refusal(authentication, signed_by(RSA, "one"))
+        assert sentence == "The token does not name a key that is known here (kid)."
+    assert issuer.asked == len(caplog.records) == 1
+    issuer.status = 200
+    issuer.publish(public(RSA, kid="one"))
+    clock.now += PAUSE_SECONDS
+    assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
+
+
+async def test_an_issuer_that_is_not_there_is_told_in_the_log(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = Issuer()
+    gone.server.server_close()
+    await refusal(trusting(KeySet(gone.url, clock=clock)), signed_by(RSA, "one"))
+    (record,) = caplog.records
+    assert "Connection refused" in record.getMessage()
+    assert gone.url in record.getMessage()
+
+
+async def test_an_issuer_that_never_answers_is_waited_for_five_seconds(
+    issuer: Issuer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer.may_answer.clear()
+    began = time.monotonic()
+    await refusal(trusting(KeySet(issuer.url, clock=clock)), signed_by(RSA, "one"))
+    assert time.monotonic() - began < 20
+    (record,) = caplog.records
+    assert issuer.url in record.getMessage()
+
+
+async def test_this_machine_is_not_asked_through_a_proxy(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Issuer()
+    proxy.server.server_close()
+    monkeypatch.setenv("http_proxy", proxy.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    issuer.publish(public(RSA, kid="one"))
+    assert (await trusting(KeySet(issuer.url)).caller(signed_by(RSA, "one"))).subject == "ada"

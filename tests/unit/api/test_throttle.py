@@ -1,0 +1,121 @@
+"""Each client has a bucket of its own, which fills with time, and places for its streams."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.api.errors import BadRequest
+from app.api.limits import Limits
+from app.api.throttle import CLIENTS_KEPT, Throttle
+
+
+class Seconds:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def throttle(clock: Seconds, **limits: Any) -> Throttle:
+    return Throttle(Limits(**limits), clock)
+
+
+def allowed(throttle: Throttle, client: str = "a", operations: int = 1) -> bool:
+    try:
+        throttle.take(client, operations)
+    except BadRequest:
+        return False
+    return True
+
+
+def test_a_quiet_client_may_ask_for_two_seconds_worth_at_once() -> None:
+    clock = Seconds()
+    bucket = throttle(clock, max_requests_per_second=10)
+    assert [allowed(bucket) for _ in range(21)] == [True] * 20 + [False]
+    clock.now += 0.1
+    assert [allowed(bucket) for _ in range(2)] == [True, False]
+    clock.now += 60
+    assert sum(allowed(bucket) for _ in range(50)) == 20
+
+
+def test_clients_do_not_share() -> None:
+    bucket = throttle(Seconds(), max_requests_per_second=1)
+    assert [allowed(bucket, "a") for _ in range(3)] == [True, True, False]
+    assert allowed(bucket, "b")
+
+
+def test_a_batch_takes_a_token_for_each_of_its_operations() -> None:
+    bucket = throttle(Seconds(), max_requests_per_second=5)
+    assert allowed(bucket, operations=8)
+    assert not allowed(bucket, operations=3)
+    assert allowed(bucket, operations=2)
+
+
+def test_who_is_refused_hears_when_to_come_again() -> None:
+    clock = Seconds()
+    bucket = throttle(clock, max_requests_per_second=0.5)
+    assert allowed(bucket)
+    with pytest.raises(BadRequest) as refused:
+        bucket.take("a")
+    assert refused.value.status == 429
+    assert refused.value.headers == {"Retry-After": "2"}
+    (error,) = refused.value.errors
+    assert error["extensions"] == {
+        "code": "RATE_LIMITED",
+        "limit": 0.5,
+        "found": 1,
+        "retryAfter": 2,
+    }
+    clock.now += 2
+    assert allowed(bucket)
+
+
+def test_zero_is_no_limit() -> None:
+    bucket = throttle(Seconds(), max_requests_per_second=0)
+    assert all(allowed(bucket) for _ in range(10_000))
+
+
+def test_memory_is_bounded_by_the_number_of_buckets() -> None:
+    bucket = throttle(Seconds(), max_requests_per_second=1)
+    for client in range(CLIENTS_KEPT + 500):
+        bucket.take(str(client))
+    assert len(bucket._buckets) == CLIENTS_KEPT
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 5), st.integers(1, 8)),
+        min_size=1,
+        max_size=100,
+    )
+)
+def test_over_any_time_no_more_is_allowed_than_the_burst_and_the_rate(
+    steps: list[tuple[float, int]],
+) -> None:
+    clock = Seconds()
+    bucket = throttle(clock, max_requests_per_second=4)
+    taken = 0
+    for pause, operations in steps:
+        clock.now += pause
+        taken += operations * allowed(bucket, operations=operations)
+        assert taken <= 8 + 4 * clock.now + 1e-6
+
+
+def test_a_stream_has_a_place_until_it_ends() -> None:
+    places = throttle(Seconds(), max_streams_per_client=2)
+    with places.stream("a"), places.stream("a"):
+        with pytest.raises(BadRequest) as refused, places.stream("a"):
+            pass
+        assert refused.value.status == 429
+        (error,) = refused.value.errors
+        assert error["extensions"] == {"code": "STREAM_LIMIT_EXCEEDED", "limit": 2, "found": 3}
+        with places.stream("b"):
+            pass
+    with places.stream("a"), places.stream("a"):
+        pass
+    assert not places._streams
