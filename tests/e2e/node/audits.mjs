@@ -1,0 +1,9 @@
+// Everything that graphql-http checks of a server over HTTP: one line of JSON an audit.
+import { serverAudits } from "graphql-http";
+import { url } from "./gateway.mjs";
+
+for (const audit of serverAudits({ url })) {
+  const { id, name, status, reason } = await audit.fn();
+  console.log(JSON.stringify({ id, name, status, reason }));
+  if (status !== "ok") process.exitCode = 1;
+}

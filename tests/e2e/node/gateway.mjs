@@ -1,0 +1,106 @@
+// What each script is given, what it asks a gateway for, and the time it has for that. A client
+// here is anything with graphql-ws's and graphql-sse's `iterate({ query, variables })`.
+import assert from "node:assert/strict";
+
+export const [url, token] = process.argv.slice(2);
+export const authorization = token ? { Authorization: `Bearer ${token}` } : {};
+
+const SECONDS = 30;
+
+setTimeout(() => {
+  console.error(`not at its end after ${SECONDS} s`);
+  process.exit(1);
+}, SECONDS * 1000).unref();
+
+const EVENT = "cursor type job { id status }";
+
+export const HIERARCHIES = "{ hierarchies(first: 1) { nodes { id } } }";
+export const END_OF_LOG = "{ jobQueue { cursor } }";
+export const DUPLICATE = `
+  mutation ($hierarchyId: ID!) {
+    duplicateHierarchy(input: { hierarchyId: $hierarchyId }) {
+      job { id status }
+      errors { __typename }
+    }
+  }`;
+export const JOB_UPDATES = `
+  subscription ($id: ID!, $after: String) { jobUpdates(id: $id, after: $after) { ${EVENT} } }`;
+export const JOB_EVENTS = `
+  subscription ($after: String) { jobEvents(after: $after) { ${EVENT} } }`;
+
+/** Tells the test that this holds. */
+export function shown(what) {
+  console.log(what);
+}
+
+export async function all(results) {
+  const collected = [];
+  for await (const result of results) collected.push(result);
+  return collected;
+}
+
+/** The one result of a query or mutation. */
+export async function answer(client, query, variables) {
+  const results = await all(client.iterate({ query, variables }));
+  assert.equal(results.length, 1, `${results.length} results of ${query}`);
+  assert.equal(results[0].errors, undefined);
+  return results[0].data;
+}
+
+/** The events of a subscription. */
+export async function* events(client, query, variables) {
+  for await (const { data, errors } of client.iterate({ query, variables })) {
+    assert.equal(errors, undefined);
+    yield Object.values(data)[0];
+  }
+}
+
+export async function firstHierarchy(client) {
+  const { hierarchies } = await answer(client, HIERARCHIES);
+  assert.equal(hierarchies.nodes.length, 1);
+  return hierarchies.nodes[0].id;
+}
+
+export async function endOfLog(client) {
+  return (await answer(client, END_OF_LOG)).jobQueue.cursor;
+}
+
+/** The job of a new duplication. */
+export async function duplicate(client, hierarchyId) {
+  const { job, errors } = (await answer(client, DUPLICATE, { hierarchyId })).duplicateHierarchy;
+  assert.deepEqual(errors, []);
+  assert.equal(job.status, "PENDING");
+  return job;
+}
+
+/** Follow a new job from its SNAPSHOT to its end, all of which comes over the client. */
+export async function followToTheEnd(client, hierarchyId) {
+  for (;;) {
+    const { id } = await duplicate(client, hierarchyId);
+    const heard = await all(events(client, JOB_UPDATES, { id }));
+    // A job that was over before somebody began to follow it has nothing more to tell.
+    if (heard.length === 1 && heard[0].job.status === "SUCCESS") continue;
+    assert.deepEqual(new Set(heard.map((event) => event.job.id)), new Set([id]));
+    assert.equal(heard[0].type, "SNAPSHOT");
+    assert.deepEqual([heard.at(-1).type, heard.at(-1).job.status], ["SUCCEEDED", "SUCCESS"]);
+    for (const { type } of heard.slice(1, -1)) assert.match(type, /^(STARTED|PROGRESS)$/);
+    return;
+  }
+}
+
+/** Of the events of one or more jobs, what the log holds, up to the success of the last job. */
+export async function* logged(happening, last) {
+  for await (const { cursor, type, job } of happening) {
+    if (type !== "PROGRESS") yield { cursor, type, id: job.id };
+    if (type === "SUCCEEDED" && job.id === last.id) return;
+  }
+}
+
+export async function take(number, results) {
+  const taken = [];
+  for await (const result of results) {
+    taken.push(result);
+    if (taken.length === number) return taken;
+  }
+  assert.fail(`ended after ${taken.length} of ${number}`);
+}

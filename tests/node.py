@@ -1,0 +1,74 @@
+"""Node for tests: the packages of tests/e2e/node, installed once for all runs with the same lock.
+
+Where there is no Node, what needs it skips and says so; with JOBS_GATEWAY_TESTS_NEED_NODE=1 in the
+environment it fails instead.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parent / "e2e" / "node"
+INSTALLED = Path.home() / ".cache" / "jobs-gateway-node"
+
+MISSING = [command for command in ("node", "npm") if shutil.which(command) is None]
+SKIPPED = bool(MISSING) and os.environ.get("JOBS_GATEWAY_TESTS_NEED_NODE") != "1"
+INSTALL_SECONDS = 100
+RUN_SECONDS = 60
+
+
+class Scripts:
+    """A copy of the scripts in a folder, where they find their packages."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "scripts"
+        packages = _packages()
+        shutil.copytree(SCRIPTS, self._folder, ignore=shutil.ignore_patterns("node_modules"))
+        (self._folder / "node_modules").symlink_to(packages)
+
+    def run(self, script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a script to its end."""
+        return subprocess.run(
+            ["node", script, *arguments],
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            timeout=RUN_SECONDS,
+            check=False,
+        )
+
+
+def _packages() -> Path:
+    """The folder of the locked packages, which are installed first where they are not."""
+    assert not MISSING, f"JOBS_GATEWAY_TESTS_NEED_NODE is set, and there is no {MISSING}"
+    lock = (SCRIPTS / "package-lock.json").read_bytes()
+    ready = INSTALLED / hashlib.sha256(lock).hexdigest()[:16]
+    if not ready.exists():
+        INSTALLED.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=INSTALLED) as workplace:
+            made = Path(workplace, "made")
+            _install(made)
+            try:
+                made.rename(ready)
+            except OSError:
+                # Another run was faster.
+                if not ready.exists():
+                    raise
+    return ready / "node_modules"
+
+
+def _install(folder: Path) -> None:
+    folder.mkdir()
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(SCRIPTS / name, folder)
+    installed = subprocess.run(
+        ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder],
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+        check=False,
+    )
+    assert installed.returncode == 0, installed.stderr
