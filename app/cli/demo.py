@@ -5,6 +5,7 @@ from importlib.resources import files
 from uuid import UUID
 
 from app.cli.imports import FileLine, importing, read_lines
+from app.domain.stores import owner_of
 from app.services import imports
 from app.services.imports import Attachment, PlacedLine, Placement
 from app.storage import hierarchies
@@ -17,7 +18,8 @@ LANGUAGE = "en"
 
 async def fill(database: Database, store: str) -> list[UUID]:
     """Put the demo hierarchies into a store that has none; their ids, none if it has some."""
-    if await database.read(hierarchies.count, store, HierarchyFilter()):
+    own = HierarchyFilter(owner=owner_of(store))
+    if await database.read(hierarchies.count, store, own):
         return []
     return [await _add(database, store, root, lines) for root, lines in _trees()]
 

@@ -18,6 +18,7 @@ from rich.progress import Progress, TaskID
 from app.cli.settings import DatabaseUrl, read_settings
 from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO, Locales, Translation
+from app.domain.stores import ORGANIZATION
 from app.main import Settings, open_database
 from app.queue.sweeper import Sweeper
 from app.services import imports
@@ -166,6 +167,12 @@ def import_(
     store: Annotated[
         str | None, typer.Option(help="The store it goes to. [JOBS_GATEWAY_STORE, default]")
     ] = None,
+    organization: Annotated[
+        bool,
+        typer.Option(
+            "--organization", help="It is the organization's, for all stores to read. No --store."
+        ),
+    ] = False,
     products: Annotated[int, typer.Option(min=0, help="Products to make up for each leaf.")] = 0,
     language: Annotated[str, typer.Option(help="The language of the default names.")] = "en",
     database_url: DatabaseUrl = None,
@@ -175,10 +182,14 @@ def import_(
     One object a line, parents before children: id, parent (null below the root), slug, name by
     language; level and description by language if there are any.
     """
+    if organization and store is not None:
+        raise typer.BadParameter("a store, or the organization: not both", param_hint="--store")
     settings = read_settings(store=store, database_url=database_url)
     try:
+        target = ORGANIZATION if organization else settings.store
         with file.open("rb") as lines:
-            asyncio.run(_import(settings, lines, file.stat().st_size, name, products, language))
+            size = file.stat().st_size
+            asyncio.run(_import(settings, target, lines, size, name, products, language))
     except (DomainError, UnusableDatabase) as error:
         place = f"{file}, " if isinstance(error, BadLine) else ""
         print(f"Nothing was imported: {place}{error}", file=sys.stderr)
@@ -189,7 +200,13 @@ def import_(
 
 
 async def _import(
-    settings: Settings, lines: BinaryIO, size: int, name: str, products: int, language: str
+    settings: Settings,
+    store: str,
+    lines: BinaryIO,
+    size: int,
+    name: str,
+    products: int,
+    language: str,
 ) -> None:
     progress = Progress(
         console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True
@@ -205,7 +222,7 @@ async def _import(
                 for line_no, line in read_lines(_told(lines, progress, reading), language):
                     yield placement.place(line_no, line.as_node(language))
 
-            async with importing(database, settings.store, name) as target:
+            async with importing(database, store, name) as target:
                 node_count = await target.add_nodes(placed())
                 if not node_count:
                     raise InvalidInput("the file is empty.")
@@ -216,9 +233,10 @@ async def _import(
                         products, lambda node_no: progress.update(task, completed=node_no)
                     )
                 id = await database.write(imports.publish, target.pk)
+        owner = "the organization" if store == ORGANIZATION else f"store {store!r}"
         print(
             f"{id} {name!r}: {node_count} nodes, {product_count} products,"
-            f" store {settings.store!r} of {database.name}"
+            f" {owner} of {database.name}"
         )
     finally:
         database.close()

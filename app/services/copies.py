@@ -14,7 +14,8 @@ from typing import Any, ClassVar, assert_never
 from sqlmodel import Session
 
 from app.domain.errors import DomainError, NotFound
-from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id
+from app.domain.hierarchies import HierarchyState, new_hierarchy_id
+from app.domain.stores import owner_of
 from app.services.jobs import Result
 from app.storage import copies, hierarchies
 from app.storage.database import now
@@ -95,7 +96,7 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
     copy = Hierarchy(
         id=new_hierarchy_id(),
         store=job.store,
-        owner=Owner.STORE,
+        owner=owner_of(job.store),
         state=HierarchyState.COPYING,
         name=source.name if job.name is None else job.name,
         slug=source.slug,

@@ -23,6 +23,7 @@ from app.domain.hierarchies import (
     new_hierarchy_id,
     node_id,
 )
+from app.domain.stores import owner_of
 from app.storage import hierarchies, nodes, products
 from app.storage.database import now
 from app.storage.nodes import Leaf
@@ -129,6 +130,7 @@ def begin(
     hierarchy = Hierarchy(
         id=new_hierarchy_id(),
         store=store,
+        owner=owner_of(store),
         state=HierarchyState.IMPORTING,
         name=checked_name(name, "name"),
         slug=slug,

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, Owner, node_id
-from app.storage.pages import Listing, OrderBy, Page, Window, page
+from app.domain.stores import ORGANIZATION, owner_of, readable_by
+from app.storage.pages import Listing, OrderBy, Page, Window, page_of_all
 from app.storage.tables import Hierarchy, Node, NodeProduct, Product, ProductNode
 
 
@@ -32,9 +33,21 @@ class HierarchyFilter:
     owner: Owner | None = None
 
 
+def readable(owned: Any, store: Any) -> sa.ColumnElement[bool]:
+    """Whether a row, a hierarchy or a product, is the store's or the organization's."""
+    of_either: sa.ColumnElement[bool] = owned.store.in_((store, ORGANIZATION))
+    return of_either
+
+
 def visible(store: Any, hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
-    """Whether a store may see a hierarchy at all: its own, and whole."""
-    return sa.and_(hierarchy.store == store, hierarchy.state == HierarchyState.READY)
+    """Whether a store may see a hierarchy at all: its own or the organization's, and whole."""
+    return sa.and_(readable(hierarchy, store), _whole(hierarchy))
+
+
+def _whole(hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
+    # As a case: nearly all are, and a database that does not know it would seek the hierarchies of
+    # all stores by it, or take those of one store for so few that it reads and sorts them all.
+    return sa.case((hierarchy.state == HierarchyState.READY, sa.true()), else_=sa.false())
 
 
 def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Hierarchy]:
@@ -58,14 +71,22 @@ def revision(session: Session, store: str, id: UUID) -> int | None:
 def listing(
     session: Session, store: str, filter: HierarchyFilter, window: Window
 ) -> Page[Hierarchy]:
-    """A page of a store's hierarchies, newest first."""
+    """A page of the hierarchies a store sees, newest first."""
     order = (OrderBy(col(Hierarchy.created_at), True), OrderBy(col(Hierarchy.id), True))
-    return page(session, Listing((Hierarchy,), _matching(store, filter), order), window)
+    wanted = _whole(), *_matching(filter)
+    listings = [
+        Listing((Hierarchy,), (col(Hierarchy.store) == one, *wanted), order)
+        for one in _stores(store, filter)
+    ]
+    return page_of_all(session, listings, window)
 
 
 def count(session: Session, store: str, filter: HierarchyFilter) -> int:
-    """How many hierarchies of a store match."""
-    return session.exec(select(sa.func.count()).where(*_matching(store, filter))).one()
+    """How many of the hierarchies a store sees match."""
+    of_stores = col(Hierarchy.store).in_(_stores(store, filter))
+    return session.exec(
+        select(sa.func.count()).where(of_stores, _whole(), *_matching(filter))
+    ).one()
 
 
 def node_counts(session: Session, store: str, pks: Collection[int]) -> dict[int, int]:
@@ -74,6 +95,11 @@ def node_counts(session: Session, store: str, pks: Collection[int]) -> dict[int,
         select(Hierarchy.pk, Hierarchy.node_count).where(visible(store), col(Hierarchy.pk).in_(pks))
     )
     return {pk: count for pk, count in found if pk is not None}
+
+
+def visible_pks(session: Session, store: str, pks: Collection[int]) -> set[int]:
+    """The visible ones among these hierarchies."""
+    return set(node_counts(session, store, pks))
 
 
 def discard(session: Session, pk: int) -> None:
@@ -146,8 +172,14 @@ def _delete_generated(session: Session, hierarchy: Hierarchy, rows: int) -> int:
     return session.exec(sa.delete(Product).where(col(Product.pk).in_(made))).rowcount
 
 
-def _matching(store: str, filter: HierarchyFilter) -> tuple[sa.ColumnElement[bool], ...]:
-    conditions = [visible(store)]
+def _stores(store: str, filter: HierarchyFilter) -> list[str]:
+    """Where the hierarchies are that a store sees and that have the owner asked for."""
+    return [one for one in readable_by(store) if filter.owner in (None, owner_of(one))]
+
+
+def _matching(filter: HierarchyFilter) -> tuple[sa.ColumnElement[bool], ...]:
+    """What the filter asks of a hierarchy besides its owner."""
+    conditions: list[sa.ColumnElement[bool]] = []
     for column, wanted in ((Hierarchy.name, filter.name), (Hierarchy.slug, filter.slug)):
         if wanted is None:
             continue
@@ -157,8 +189,6 @@ def _matching(store: str, filter: HierarchyFilter) -> tuple[sa.ColumnElement[boo
             conditions.append(col(column).in_(wanted.among))
         if wanted.like is not None:
             conditions.append(col(column).ilike(_pattern(wanted.like), escape="\\"))
-    if filter.owner is not None:
-        conditions.append(col(Hierarchy.owner) == filter.owner)
     return tuple(conditions)
 
 

@@ -131,7 +131,8 @@ def of_hierarchies(
 def of_products(
     session: Session, store: str, product_pks: Sequence[int], window: Window
 ) -> dict[int, Page[TreeNode]]:
-    """A page of the nodes each product is associated with, in all hierarchies of the store."""
+    """A page of the nodes each product is associated with, in all hierarchies the store
+    sees."""
     found = pages(session, _of_product, product_pks, window, store=store)
     keys = {(node.hierarchy_pk, node.node_no) for page in found.values() for _, node in page.rows}
     return _tree_nodes(product_pks, found, _visible(session, store, keys))

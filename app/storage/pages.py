@@ -80,6 +80,22 @@ Statement = tuple[sa.Select[Any], tuple[OrderBy, ...]]
 
 def page(session: Session, listing: Listing, window: Window) -> Page[Any]:
     """One page of one list."""
+    return _as_page(_read(session, listing, window), window)
+
+
+def page_of_all(session: Session, listings: Sequence[Listing], window: Window) -> Page[Any]:
+    """One page of several lists of the same order as if they were one, each read by its index:
+    of all their rows together a database makes one list by sorting them."""
+    found = [row for listing in listings for row in _read(session, listing, window)]
+    order = listings[0].order if listings else ()
+    # By the last column first: sorting keeps the order of what is equal.
+    for place, (_, descending) in reversed(tuple(enumerate(order))):
+        found.sort(key=lambda row: row[0][place], reverse=descending is not window.backward)
+    return _as_page(found, window)
+
+
+def _read(session: Session, listing: Listing, window: Window) -> list[tuple[Key, Any]]:
+    """The rows of the window and one more, if there is one, beginning where it begins."""
     statement = (
         sa.select(*listing.entities, *(column for column, _ in listing.order))
         .where(*listing.where, *_between(listing, window))
@@ -87,8 +103,7 @@ def page(session: Session, listing: Listing, window: Window) -> Page[Any]:
         .limit(unforeseen(window.limit + 1))
     )
     bounds = _bounds(listing.order, window)
-    found = [_keyed(row, len(listing.order)) for row in session.execute(statement, bounds)]
-    return _as_page(found, window)
+    return [_keyed(row, len(listing.order)) for row in session.execute(statement, bounds)]
 
 
 def pages(

@@ -8,9 +8,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+from app.storage import hierarchies
 from app.storage.dialects import add_missing
-from app.storage.hierarchies import visible
-from app.storage.nodes import ParentKey
+from app.storage.hierarchies import readable, visible
+from app.storage.nodes import NOTHING, ParentKey
 from app.storage.pages import Listing, OrderBy, Page, Window, pages
 from app.storage.tables import Hierarchy, NodeProduct, Product, ProductNode
 
@@ -23,8 +24,8 @@ class Association(NamedTuple):
 
 
 def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Product]:
-    """The store's products among these ids."""
-    found = session.exec(select(Product).where(Product.store == store, col(Product.id).in_(ids)))
+    """The products among these ids that are the store's or the organization's."""
+    found = session.exec(select(Product).where(readable(Product, store), col(Product.id).in_(ids)))
     return {product.id: product for product in found}
 
 
@@ -32,8 +33,10 @@ def of_nodes(
     session: Session, store: str, nodes: Sequence[ParentKey], window: Window
 ) -> dict[ParentKey, Page[Association]]:
     """A page of each node's products: the curated ones in their order, then by sku."""
-    found = pages(session, _of_node, nodes, window, store=store)
-    return {node: page.map(lambda row: Association(*row)) for node, page in found.items()}
+    seen = hierarchies.visible_pks(session, store, {pk for pk, _ in nodes})
+    asked = [node for node in nodes if node[0] in seen]
+    found = pages(session, _of_node, asked, window, store=store)
+    return {node: found.get(node, NOTHING).map(lambda row: Association(*row)) for node in nodes}
 
 
 def counts_of_nodes(
@@ -80,7 +83,7 @@ def _of_node() -> Listing:
         entities=(product, association.curated_position.is_not(None)),
         where=(
             product.pk == association.product_pk,
-            product.store == sa.bindparam("store"),
+            readable(product, sa.bindparam("store")),
         ),
         spine=association,
         belongs=lambda pk, no: sa.and_(association.hierarchy_pk == pk, association.node_no == no),

@@ -51,6 +51,7 @@ class Hierarchy(SQLModel, table=True):
     id: UUID = Field(sa_column=sa.Column(sa.Uuid, nullable=False, unique=True))
     store: str = Field(max_length=255)
     owner: Owner = Field(default=Owner.STORE, sa_type=stored_enum(Owner))
+    """As the store has it: what is ORGANIZATION's is the organization's, and nothing else is."""
     state: HierarchyState = Field(sa_type=stored_enum(HierarchyState))
     name: str = Field(sa_type=sa.Text)
     slug: str | None = Field(default=None, sa_type=sa.Text)

@@ -13,22 +13,27 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from sqlmodel import select
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
 from app.cli.imports import HierarchyImport, importing
 from app.domain.errors import InvalidInput
+from app.domain.hierarchies import Owner
 from app.domain.jobs import JobStatus
+from app.domain.stores import ORGANIZATION
 from app.main import Gateway, Settings
 from app.queue.sweeper import Sweeper
 from app.services import imports
 from app.services.imports import ABANDONED_AFTER, Attachment
-from app.storage import nodes
+from app.storage import hierarchies, nodes
 from app.storage.connect import connect
 from app.storage.database import Database
+from app.storage.tables import Product
 from tests import given
 from tests.conftest import GraphQLClient
 
@@ -160,6 +165,35 @@ def test_a_blank_name_of_the_hierarchy_is_refused(settings: Settings) -> None:
     done = run_import(settings, text(line("a")), "--name", " ")
     assert done.exit_code == 1
     assert done.stderr == "Nothing was imported: The name can not be empty.\n"
+    assert rows(settings.database_url) == {}
+
+
+async def test_a_file_becomes_the_organizations_when_told_so(
+    settings: Settings, database: Database
+) -> None:
+    content = text(line("a"))
+    options = "--organization", "--products", "1"
+    done = await asyncio.to_thread(run_import, settings, content, *options)
+    assert "'Plants': 1 nodes, 1 products, the organization of " in done.stdout
+    found = await database.read(hierarchies.by_id, "any store", UUID(done.stdout.split()[0]))
+    assert found
+    assert (found.store, found.owner) == (ORGANIZATION, Owner.ORGANIZATION)
+    products = await database.read(lambda session: session.exec(select(Product)).all())
+    assert [product.store for product in products] == [ORGANIZATION]
+
+
+def test_a_file_goes_to_a_store_or_to_the_organization(settings: Settings) -> None:
+    done = run_import(settings, text(line("a")), "--organization", "--store", "garden")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "not both" in done.stderr
+    assert rows(settings.database_url) == {}
+
+
+@pytest.mark.parametrize("store", [ORGANIZATION, " garden", "gar\nden"])
+def test_a_store_of_a_name_that_none_can_have_is_refused(settings: Settings, store: str) -> None:
+    done = run_import(settings, text(line("a")), "--store", store)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("JOBS_GATEWAY_STORE: ")
     assert rows(settings.database_url) == {}
 
 

@@ -1,8 +1,11 @@
 """On PostgreSQL what a read reads is that of what it returns, however large the tables are and
 whatever the server knows of them: nothing yet, what they were before an import, or all. It is
 counted by the server itself, also for statements that it has prepared and may plan once for all.
+
+On SQLite, which plans without knowing anything, hierarchies are found by the index of their store.
 """
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,14 +16,16 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import Session, SQLModel
 
-from app.domain.hierarchies import node_id
+from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id, node_id
 from app.domain.jobs import JobStatus, JobType
+from app.domain.stores import ORGANIZATION, owner_of
 from app.main import Settings, open_database
-from app.storage import copies, hierarchies, jobs, nodes
+from app.storage import copies, hierarchies, jobs, nodes, products
 from app.storage.database import Database
+from app.storage.hierarchies import HierarchyFilter
 from app.storage.jobs import JobFilter
 from app.storage.pages import Key, Window
-from app.storage.tables import Job
+from app.storage.tables import Hierarchy, Job
 from tests import given
 from tests.bench.data import large_hierarchy
 from tests.conftest import NewDatabase
@@ -30,7 +35,10 @@ PRODUCTS = 10_000
 PRODUCTS_PER_NODE = 3
 JOBS = 10_000
 SMALL = 30
-"""Hierarchies of a few nodes beside the large one."""
+"""Hierarchies of a few nodes beside the large one, and those of the organization."""
+
+HIERARCHIES = 20_000
+"""Hierarchies of another store that has many."""
 
 ROWS, BLOCKS = 1_000, 700
 """What no read here needs; those that read a whole table or index read several times as much."""
@@ -40,6 +48,8 @@ EXECUTIONS = 12
 planned five times."""
 
 STORE = given.STORE
+MALL = "mall"
+START = datetime(2026, 11, 22, tzinfo=UTC)
 PAGE = Window(20)
 FEW = range(20)
 
@@ -72,6 +82,7 @@ async def shop(request: pytest.FixtureRequest, new_database: NewDatabase) -> Asy
 async def _filled(database: Database, known: str) -> Shop:
     for table in SQLModel.metadata.sorted_tables:
         await _execute(database, f"ALTER TABLE {table.name} SET (autovacuum_enabled = off)")
+    await database.write(_fill_mall)
     for number in range(SMALL):
         await given.hierarchy(
             database,
@@ -94,6 +105,7 @@ async def _filled(database: Database, known: str) -> Shop:
 
 
 MIDDLE = NODES // 2
+IN_THE_MIDDLE = (START + timedelta(seconds=HIERARCHIES // 2), UUID(int=0))
 READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     "nodes by ids": lambda s, of: nodes.by_ids(
         s, STORE, [node_id(of.id, MIDDLE + no) for no in FEW]
@@ -121,8 +133,26 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     ),
     "ways up": lambda s, of: nodes.ancestors(s, STORE, [(of.pk, MIDDLE + no) for no in FEW]),
     "leaves": lambda s, of: nodes.leaves(s, of.pk, MIDDLE, 20),
-    "first hierarchies": lambda s, of: hierarchies.listing(
-        s, STORE, hierarchies.HierarchyFilter(), PAGE
+    "first hierarchies": lambda s, of: hierarchies.listing(s, STORE, HierarchyFilter(), PAGE),
+    "first hierarchies of many": lambda s, of: hierarchies.listing(
+        s, MALL, HierarchyFilter(), PAGE
+    ),
+    "hierarchies in the middle": lambda s, of: hierarchies.listing(
+        s, MALL, HierarchyFilter(), Window(20, after=IN_THE_MIDDLE)
+    ),
+    "last hierarchies": lambda s, of: hierarchies.listing(
+        s, MALL, HierarchyFilter(), Window(20, before=IN_THE_MIDDLE, backward=True)
+    ),
+    "hierarchies of the organization": lambda s, of: hierarchies.listing(
+        s, MALL, HierarchyFilter(owner=Owner.ORGANIZATION), PAGE
+    ),
+    "the number of hierarchies": lambda s, of: hierarchies.count(s, STORE, HierarchyFilter()),
+    "hierarchies by ids": lambda s, of: hierarchies.by_ids(s, STORE, [of.id]),
+    "products of nodes": lambda s, of: products.of_nodes(
+        s, STORE, [(of.pk, MIDDLE + no) for no in FEW], PAGE
+    ),
+    "numbers of products of nodes": lambda s, of: products.counts_of_nodes(
+        s, STORE, [(of.pk, MIDDLE + no) for no in FEW]
     ),
     "first jobs": lambda s, of: jobs.listing(s, STORE, JobFilter(), False, PAGE),
     "jobs in the middle": lambda s, of: jobs.listing(
@@ -142,9 +172,7 @@ async def test_a_read_reads_no_more_than_what_it_returns(shop: Shop, read: str) 
 
 
 COPIES: Mapping[str, Callable[[Session, int, int, Key | None], tuple[int, Key | None]]] = {
-    "nodes": lambda s, source, copy, after: copies.nodes(
-        s, source, copy, after, 50, datetime(2026, 11, 22, tzinfo=UTC)
-    ),
+    "nodes": lambda s, source, copy, after: copies.nodes(s, source, copy, after, 50, START),
     "associations": lambda s, source, copy, after: copies.associations(s, source, copy, after, 5),
     "the other way round": lambda s, source, copy, after: copies.reverse_associations(
         s, source, copy, after, 5
@@ -178,8 +206,77 @@ def _measured(session: Session, run: Callable[[], object]) -> tuple[int, int]:
     return rows_then - rows, blocks_then - blocks
 
 
+BY_STORE = re.compile(r"SEARCH hierarchy USING (COVERING )?INDEX ix_hierarchy_store_\w+ \(store=\?")
+OF_HIERARCHIES: Mapping[str, Callable[[Session], Any]] = {
+    "first hierarchies": lambda s: hierarchies.listing(s, MALL, HierarchyFilter(), PAGE),
+    "last hierarchies": lambda s: hierarchies.listing(
+        s, MALL, HierarchyFilter(), Window(20, before=IN_THE_MIDDLE, backward=True)
+    ),
+    "the number of hierarchies": lambda s: hierarchies.count(s, MALL, HierarchyFilter()),
+    "numbers of nodes of products": lambda s: nodes.counts_of_products(s, MALL, [1, 2]),
+}
+
+
+@pytest.fixture(scope="module")
+async def mall(new_database: NewDatabase) -> AsyncIterator[Database]:
+    """A SQLite file with a store of many hierarchies, of which it was told nothing, as ever."""
+    database = open_database(Settings(database_url=new_database("sqlite")))
+    await database.write(_fill_mall)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("read", OF_HIERARCHIES)
+async def test_on_sqlite_hierarchies_are_read_by_their_store_in_the_order_they_have_there(
+    mall: Database, read: str
+) -> None:
+    steps = await mall.read(_steps, OF_HIERARCHIES[read])
+    of_hierarchies = [step for step in steps if " hierarchy " in step]
+    assert of_hierarchies
+    assert all(map(BY_STORE.match, of_hierarchies)), of_hierarchies
+    assert not [step for step in steps if "ORDER BY" in step]
+
+
+def _steps(session: Session, run: Callable[[Session], object]) -> list[str]:
+    """How SQLite goes about what `run` asks it."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, values: Any, *_: object) -> None:
+        asked.append((statement, values))
+
+    connection = session.connection()
+    sa.event.listen(connection, "before_cursor_execute", note)
+    run(session)
+    sa.event.remove(connection, "before_cursor_execute", note)
+    return [
+        step.detail
+        for statement, values in asked
+        for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+    ]
+
+
+def _fill_mall(session: Session) -> None:
+    """Hierarchies of two stores that have many, and among them a few of the organization's."""
+    rows = [
+        {
+            "id": new_hierarchy_id(),
+            "store": store,
+            "owner": owner_of(store),
+            "state": HierarchyState.READY,
+            "name": f"{store} {number}",
+            "created_at": START + timedelta(seconds=number * HIERARCHIES // many),
+            "updated_at": START,
+        }
+        for store, many in ((MALL, HIERARCHIES), ("other", HIERARCHIES), (ORGANIZATION, SMALL))
+        for number in range(many)
+    ]
+    session.execute(sa.insert(Hierarchy), rows)
+
+
 def _fill_queue(session: Session) -> None:
-    at = datetime(2026, 11, 22, tzinfo=UTC)
+    at = START
     rows = [
         {
             "id": uuid4(),
