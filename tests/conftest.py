@@ -26,15 +26,15 @@ from app.storage.database import Database
 from app.storage.migrations import upgrade
 from tests import postgresql
 
+# Tests ask as fast as they can, in this process and in those they start; those of limits set own.
+os.environ["JOBS_GATEWAY_MAX_REQUESTS_PER_SECOND"] = "0"
+
 TAXONOMY = Path(__file__).parents[2] / "shared" / "data" / "taxonomy.jsonl"
 DATABASES = ("sqlite", "postgresql")
 """The kinds that one suite runs over."""
 
 NewDatabase = Callable[[str], str]
 """Makes an empty database of a kind and returns its URL."""
-
-HURRIED: dict[str, Any] = {"max_requests_per_second": 0}
-"""Tests ask as fast as they can; those of limits set their own."""
 
 START_SECONDS = 30
 REPORTED = pytest.StashKey[list[str]]()
@@ -139,7 +139,7 @@ def database_url(request: pytest.FixtureRequest, new_database: NewDatabase) -> s
 @pytest.fixture
 def settings(database_url: str) -> Settings:
     """A new database and a free port."""
-    return Settings(database_url=database_url, port=0, **HURRIED)
+    return Settings(database_url=database_url, port=0)
 
 
 @pytest.fixture
@@ -360,13 +360,7 @@ def _started(
 ) -> "tuple[subprocess.Popen[str], Queue[str | None]]":
     process = subprocess.Popen(
         [sys.executable, *command],
-        env={
-            **os.environ,
-            **{f"JOBS_GATEWAY_{name.upper()}": str(value) for name, value in HURRIED.items()},
-            "DATABASE_URL": database_url,
-            "PYTHONUNBUFFERED": "1",
-            **environment,
-        },
+        env={**os.environ, "DATABASE_URL": database_url, "PYTHONUNBUFFERED": "1", **environment},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -161,8 +161,10 @@ async def _duplication_preview(
     )
 
 
-@strawberry.type(description="Everything that can be asked. A store sees its own, and what belongs to the "
-    "organization above all stores.")
+@strawberry.type(
+    description="Everything that can be asked. A store sees its own, and what belongs to the "
+    "organization above all stores."
+)
 class Query:
     node: Node | None = strawberry.field(
         resolver=_node, description="Anything by its id; null when there is no such thing."
@@ -176,7 +178,8 @@ class Query:
         description="A hierarchy by its id; null when there is no such hierarchy.",
     )
     hierarchies: Connection[Hierarchy] = strawberry.field(
-        resolver=_hierarchies, description="The store's hierarchies and the organization's, newest first."
+        resolver=_hierarchies,
+        description="The store's hierarchies and the organization's, newest first.",
     )
     job: Job | None = strawberry.field(
         resolver=_job, description="A job by its id; null when there is no such job."

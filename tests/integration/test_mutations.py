@@ -129,32 +129,30 @@ async def test_a_duplication_is_queued_as_it_was_asked_for(
         headers={"x-request-id": "the-request"},
     )
     assert response.headers["x-request-id"] == "the-request"
-    assert response.json() == {
-        "data": {
-            "duplicateHierarchy": {
-                "job": {
-                    "type": "HIERARCHY_DUPLICATE",
-                    "status": "PENDING",
-                    "startedAt": None,
-                    "completedAt": None,
-                    "requestId": "the-request",
-                    "requestedBy": None,
-                    "version": 1,
-                    "canCancel": True,
-                    "queuePosition": 2,
-                    "progress": None,
-                    "duplication": {
-                        "sourceId": str(source),
-                        "name": "Another garden",
-                        "description": "For winter",
-                        "includeProducts": True,
-                        "source": {"id": str(source)},
-                        "result": None,
-                    },
+    assert response.json()["data"] == {
+        "duplicateHierarchy": {
+            "job": {
+                "type": "HIERARCHY_DUPLICATE",
+                "status": "PENDING",
+                "startedAt": None,
+                "completedAt": None,
+                "requestId": "the-request",
+                "requestedBy": None,
+                "version": 1,
+                "canCancel": True,
+                "queuePosition": 2,
+                "progress": None,
+                "duplication": {
+                    "sourceId": str(source),
+                    "name": "Another garden",
+                    "description": "For winter",
+                    "includeProducts": True,
+                    "source": {"id": str(source)},
+                    "result": None,
                 },
-                "replayed": False,
-                "errors": [],
-            }
+            },
+            "replayed": False,
+            "errors": [],
         }
     }
 
