@@ -35,6 +35,10 @@ DOCUMENTS_KEPT = 128
 """Documents kept ready in memory: without, small queries take eight times as long."""
 
 
+ERRORS_TOLD = 10
+"""Mistakes in a document that are told. Each may quote much of it: a hundred took half a second."""
+
+
 class Document:
     """A document that may be run as far as it alone can tell."""
 
@@ -187,7 +191,13 @@ class Documents:
             raise InvalidDocument("GRAPHQL_PARSE_FAILED", [error]) from None
         # Measured before it is validated: what is out of all measure takes long to validate.
         Shape(tree).check(self._limits)
-        errors = validate(self._schema, tree, self._rules, hide_suggestions=not self._suggestions)
+        errors = validate(
+            self._schema,
+            tree,
+            self._rules,
+            max_errors=ERRORS_TOLD,
+            hide_suggestions=not self._suggestions,
+        )
         if errors:
             raise InvalidDocument("GRAPHQL_VALIDATION_FAILED", errors)
         return Document(text, tree)

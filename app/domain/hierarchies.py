@@ -78,9 +78,10 @@ def checked_text(text: str, *path: str) -> str:
 
 
 def checked_name(name: str, *path: str) -> str:
-    """`name` itself, or InvalidInput naming `path`: not blank, at most 1000 characters, no NUL."""
+    """`name` itself, or InvalidInput naming `path`: something to be seen, at most 1000 characters,
+    no NUL."""
     checked_text(name, *path)
-    if not name.strip():
+    if not any(character.isprintable() and character != " " for character in name):
         raise InvalidInput("The name can not be empty.", path)
     if len(name) > NAME_LIMIT:
         reason = f"The name has {len(name)} characters; at most {NAME_LIMIT} are allowed."

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.main import Settings
-from tests.conftest import LiveServer
+from tests.conftest import LiveServer, start_server
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -21,24 +22,62 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_tour_runs_as_it_stands(live_server: LiveServer, tmp_path: Path) -> None:
-    (tour,) = blocks("sh tour")
+def ran(
+    script: str, server: LiveServer, folder: Path, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """A script of the README, run in a folder by somebody who has the commands and a gateway."""
+    (block,) = blocks(f"sh {script}")
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", tour],
-        cwd=tmp_path,
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=folder,
         env={
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "DATABASE_URL": live_server.database_url,
-            "JOBS_GATEWAY_URL": live_server.url,
+            "DATABASE_URL": server.database_url,
+            "JOBS_GATEWAY_URL": server.url,
+            **environment,
         },
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_the_tour_runs_as_it_stands(live_server: LiveServer, tmp_path: Path) -> None:
+    done = ran("tour", live_server, tmp_path)
     assert "SUCCESS" in done.stdout
     assert "Only a pending job can be cancelled; this one is success" in done.stderr
+
+
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+
+
+@needs_curl
+def test_a_job_is_followed_with_curl_alone(live_server: LiveServer, tmp_path: Path) -> None:
+    printed = ran("curl", live_server, tmp_path).stdout
+    events = re.findall(
+        r'^id: (\S+)\nevent: next\ndata: .*"type":"([A-Z]+)"', printed, re.MULTILINE
+    )
+    assert events[-1][1] in ("SNAPSHOT", "SUCCEEDED")
+    assert printed.endswith("event: complete\ndata:\n\n")
+
+
+@needs_curl
+def test_tokens_are_made_and_taken_as_it_is_shown(tmp_path: Path) -> None:
+    secret = {"JOBS_GATEWAY_JWT_SECRET": "a secret of this test and of nobody else"}
+    server = start_server(f"sqlite:///{tmp_path}/tokens.db", "--demo", **secret)
+    try:
+        server.wait_for("SUCCEEDED")
+        done = ran("tokens", server, tmp_path, **secret)
+    finally:
+        server.stop()
+    counted, forbidden, unknown, job = done.stdout.splitlines()
+    assert '"totalCount":4' in counted
+    assert '"FORBIDDEN","scopes":["jobs:read"]' in forbidden
+    assert '"UNAUTHENTICATED"' in unknown
+    assert " SUCCESS HIERARCHY_DUPLICATE " in job
 
 
 def test_every_operation_runs_as_it_stands(live_server: LiveServer) -> None:
@@ -68,4 +107,4 @@ def test_the_commands_that_set_up_are_those_of_the_project() -> None:
 @pytest.mark.parametrize("setting", sorted(Settings.model_fields))
 def test_every_setting_is_listed(setting: str) -> None:
     name = "DATABASE_URL" if setting == "database_url" else f"JOBS_GATEWAY_{setting.upper()}"
-    assert f"| `{name}` |" in README
+    assert f"`{name}`" in README
