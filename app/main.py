@@ -242,6 +242,7 @@ class _Server(uvicorn.Server):
                 app,
                 log_config=None,
                 access_log=False,
+                server_header=False,
                 lifespan="on",
                 ws="websockets-sansio",
                 # It doubles to quadruples the memory of a socket.

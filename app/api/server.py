@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from http import HTTPStatus
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -11,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
+from app.api.errors import bug
 from app.api.gate import Gate
 from app.api.middleware import BodyLimit, RequestIds, SafeHeaders
 from app.api.playground import playground_files
@@ -43,6 +46,17 @@ def create_app(
             return JSONResponse({"status": "unavailable", "database": "unreachable"}, 503)
         return JSONResponse({"status": "ok", "database": "ok"})
 
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        shown = {
+            "message": error.detail,
+            "extensions": {"code": HTTPStatus(error.status_code).name},
+        }
+        return JSONResponse({"errors": [shown]}, error.status_code, error.headers)
+
+    async def broke(request: Request, error: Exception) -> Response:
+        return JSONResponse({"errors": [bug(error, request.state.request_id)]}, 500)
+
     cors = Middleware(
         CORSMiddleware,
         allow_origins=origins,
@@ -66,5 +80,6 @@ def create_app(
             Middleware(BodyLimit, limit=gate.limits.max_body_bytes),
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         ],
+        exception_handlers={HTTPException: refused, Exception: broke},
         lifespan=lifespan,
     )

@@ -16,8 +16,10 @@ def trusted_documents(place: Path) -> Mapping[str, str]:
     such as code generators write, the texts by hash. Raises UnusableDocuments."""
     try:
         documents = dict(_of_folder(place) if place.is_dir() else _of_file(place))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnusableDocuments(f"{place} can not be read: {error}.") from None
+    except OSError as error:
+        raise UnusableDocuments(f"{error.filename} can not be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UnusableDocuments(f"{place} has a document that is not UTF-8.") from None
     if not documents:
         raise UnusableDocuments(f"{place} has no documents.")
     return documents

@@ -85,6 +85,7 @@ def _introduce(gateway: Gateway) -> None:
         access = f"open to this machine, without authentication, store {settings.store!r}"
     else:
         access = f"OPEN TO EVERYBODY who can reach it (--insecure), store {settings.store!r}"
+    token = ' -H "authorization: Bearer $(jobs-gateway token)"' if settings.jwt_secret else ""
     queue = "runs here" if gateway.settings.runner else "does not run here (--no-runner)"
     _say(
         f"jobs-gateway {__version__}",
@@ -95,7 +96,7 @@ def _introduce(gateway: Gateway) -> None:
         f"  Queue       {queue}",
         f"  Access      {access}",
         "Try:",
-        f"  curl -s {gateway.url}/graphql -H 'content-type: application/json' \\",
+        f"  curl -s {gateway.url}/graphql{token} -H 'content-type: application/json' \\",
         f'    -d \'{{"query": "{QUERY}"}}\'',
         "Ctrl-C stops.",
     )

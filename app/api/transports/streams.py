@@ -12,7 +12,7 @@ import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.api.errors import Refused
+from app.api.errors import Refused, Unauthenticated
 from app.api.execution import Told
 
 BEAT_SECONDS = 10
@@ -99,7 +99,8 @@ async def encoded(
     results: Results, encoding: Encoding, seconds: float | None
 ) -> AsyncGenerator[bytes, None]:
     """The results as bytes, with a beat whenever there was none for long, and the end behind the
-    last one, or once `seconds` are over."""
+    last one. Once `seconds` are over the caller is no longer believed, is told so, and that is the
+    end."""
     clock = asyncio.get_running_loop().time
     until = None if seconds is None else clock() + seconds
     coming: asyncio.Task[Told] | None = None
@@ -120,6 +121,10 @@ async def encoded(
                 told = Told({"errors": refused.errors})
             coming = None
             yield encoding.result(told)
+        else:
+            yield encoding.result(
+                Told({"errors": Unauthenticated("The token has expired.").errors})
+            )
         yield encoding.end
     finally:
         if coming is not None:

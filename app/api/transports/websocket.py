@@ -64,12 +64,14 @@ class SocketEndpoint:
         try:
             if not offered:
                 raise Closed(4406, "Subprotocol not acceptable")
-            with self._gate.throttle.stream(address_of(socket)):
+            address = address_of(socket)
+            self._gate.throttle.take(address)
+            with self._gate.throttle.stream(address):
                 await _Connection(self._gate, socket).serve(self._init_seconds)
         except Closed as closed:
             await _close(socket, closed.code, closed.reason)
         except BadRequest as refused:
-            # Too many sockets: the client may try again later (RFC 6455's registry).
+            # Too many sockets, or too often: the client may try again later (RFC 6455's registry).
             await _close(socket, 1013, str(refused))
         except WebSocketDisconnect:
             pass
