@@ -129,6 +129,11 @@ class Settings(BaseSettings, Limits):
             raise ValueError(str(error)) from None
 
     @property
+    def shows_playground(self) -> bool:
+        """Whether a browser is shown the playground."""
+        return is_loopback(self.host) if self.playground is None else self.playground
+
+    @property
     def authenticated(self) -> bool:
         """Whether requests have to say who sends them."""
         return self.jwt_secret is not None or self.jwks is not None
@@ -213,14 +218,13 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
                 Executor(database, feed, settings),
                 settings,
             )
-            playground = settings.playground
             app = create_app(
                 database,
                 gate,
                 lambda _: _running(settings, database, alone),
                 hosts=hosts,
                 origins=sorted(settings.origins),
-                playground=is_loopback(settings.host) if playground is None else playground,
+                playground=settings.shows_playground,
             )
             server = _Server(app, settings, lambda: on_ready(gateway))
             # What is loaded by now stays: to look through it for garbage, over and over, stopped

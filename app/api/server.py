@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -48,11 +47,8 @@ def create_app(
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        shown = {
-            "message": error.detail,
-            "extensions": {"code": HTTPStatus(error.status_code).name},
-        }
-        return JSONResponse({"errors": [shown]}, error.status_code, error.headers)
+        # No `errors`: what is not GraphQL's answer must not look like one.
+        return JSONResponse({"message": error.detail}, error.status_code, error.headers)
 
     async def broke(request: Request, error: Exception) -> Response:
         return JSONResponse({"errors": [bug(error, request.state.request_id)]}, 500)

@@ -395,5 +395,8 @@ def _data(result: ExecutionResult) -> dict[str, Any]:
 def _refusal(error: TransportQueryError) -> GatewayError:
     first = cast(dict[str, Any], (error.errors or [{}])[0])
     message = first.get("message", "The gateway refused the request.")
-    request_id = (first.get("extensions") or {}).get("requestId")
+    extensions = first.get("extensions") or {}
+    if extensions.get("code") == "UNAUTHENTICATED":
+        message = f"{message} Use --token or JOBS_GATEWAY_TOKEN."
+    request_id = extensions.get("requestId")
     return GatewayError(f"{message} (request {request_id})" if request_id else message)

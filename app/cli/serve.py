@@ -86,11 +86,12 @@ def _introduce(gateway: Gateway) -> None:
     else:
         access = f"OPEN TO EVERYBODY who can reach it (--insecure), store {settings.store!r}"
     token = ' -H "authorization: Bearer $(jobs-gateway token)"' if settings.jwt_secret else ""
-    queue = "runs here" if gateway.settings.runner else "does not run here (--no-runner)"
+    queue = "runs here" if settings.runner else "does not run here (--no-runner)"
+    playground = f"{gateway.url}/graphql in a browser" if settings.shows_playground else "off"
     _say(
         f"jobs-gateway {__version__}",
         f"  GraphQL     {gateway.url}/graphql",
-        f"  Playground  {gateway.url}/graphql in a browser",
+        f"  Playground  {playground}",
         f"  Health      {gateway.url}/healthz",
         f"  Database    {gateway.database.name}",
         f"  Queue       {queue}",
