@@ -33,6 +33,11 @@ _INTROSPECTED_ROWS = 3
 """What a list of the schema's description is taken to hold, the list of all types aside."""
 
 
+COUNTED = 2**53 - 1
+"""What costs more is not told exactly: fragments in fragments come to numbers that JSON has no room
+for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bill:
     """What an operation comes to: the fields of its answer, at most."""
@@ -58,7 +63,7 @@ def bill(
     root = schema.get_root_type(operation.operation)
     assert root is not None
     cost = meter.cost_of(operation.selection_set, root, None)
-    return Bill(cost, meter.introspection, frozenset(meter.scopes))
+    return Bill(min(cost, COUNTED), min(meter.introspection, COUNTED), frozenset(meter.scopes))
 
 
 class _Meter:

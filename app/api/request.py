@@ -37,7 +37,7 @@ class GraphQLRequest:
         return cls(
             query=query or None,
             document_id=document_id,
-            operation_name=_optional(parameters, "operationName", str, "a string"),
+            operation_name=_optional(parameters, "operationName", str, "a string") or None,
             variables=_optional(parameters, "variables", dict, "an object") or {},
         )
 

@@ -47,7 +47,9 @@ def test_a_name_of_up_to_1000_characters_is_kept_as_it_is(name: str) -> None:
     assert checked_name(name, "name") == name
 
 
-@pytest.mark.parametrize("name", ["", " ", "\t\n", "\u2003", "\u200b \u2060", "x" * (NAME_LIMIT + 1)])
+@pytest.mark.parametrize(
+    "name", ["", " ", "\t\n", "\u2003", "\u200b \u2060", "x" * (NAME_LIMIT + 1)]
+)
 def test_a_blank_or_longer_name_is_refused_naming_the_field(name: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         checked_name(name, "input", "name")
