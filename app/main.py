@@ -19,7 +19,8 @@ import uvicorn
 import uvloop
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.documents import Documents
 from app.api.execution import Executor
@@ -48,6 +49,9 @@ STOP_SECONDS = 1
 """How long open requests and sockets may take to end once the server stops."""
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
+
+HEAD_BYTES = 64 * 1024
+"""How large a request line and headers may be, together."""
 
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 """Whom a browser may think it talks to: any other name that leads here is somebody's trick."""
@@ -226,7 +230,7 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
                 origins=sorted(settings.origins),
                 playground=settings.shows_playground,
             )
-            server = _Server(app, settings, lambda: on_ready(gateway))
+            server = _Server(app, settings, lambda: on_ready(gateway), gate.stopping.set)
             # What is loaded by now stays: to look through it for garbage, over and over, stopped
             # one request in a hundred for a tenth of a second.
             gc.freeze()
@@ -235,11 +239,39 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
             database.close()
 
 
+class _BoundedHead(HttpToolsProtocol):
+    """Ends a connection whose request line and headers have no end in sight: the parser would keep
+    them all in memory."""
+
+    _head_bytes: int | None = 0
+    """What came of a head that is not complete; None while a body comes."""
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        too_large = self._head_bytes is not None and self._head_bytes > HEAD_BYTES
+        if too_large and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_message_complete()
+
+
 class _Server(uvicorn.Server):
     """Runs something of ours once requests are taken, and ends it before they no longer are."""
 
     def __init__(
-        self, app: Starlette, settings: Settings, on_ready: Callable[[], Awaitable[None]]
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        on_ready: Callable[[], Awaitable[None]],
+        on_stop: Callable[[], None],
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -248,6 +280,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 lifespan="on",
+                http=_BoundedHead,
                 ws="websockets-sansio",
                 # It doubles to quadruples the memory of a socket.
                 ws_per_message_deflate=False,
@@ -258,6 +291,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._on_ready = on_ready
+        self._on_stop = on_stop
 
     def stop(self) -> None:
         self.should_exit = True
@@ -269,6 +303,7 @@ class _Server(uvicorn.Server):
             await super().main_loop()
         finally:
             beside.cancel()
+            self._on_stop()
 
 
 def _report(task: asyncio.Future[None]) -> None:

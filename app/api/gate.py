@@ -1,6 +1,7 @@
 """What stands before every operation, whichever way it comes: who asks, how often, and what."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from app.api.documents import Documents
 from app.api.errors import Unauthenticated
@@ -20,6 +21,8 @@ class Gate:
     documents: Documents
     executor: Executor
     limits: Limits
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the server stops."""
 
     async def caller(self, authorization: str | None, address: str) -> Caller:
         """Who sends this Authorization from this address. Raises Unauthenticated.

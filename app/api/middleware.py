@@ -78,7 +78,10 @@ class _TooLarge(Exception):
 
 
 class BodyLimit:
-    """Refuses bodies that are too large with 413, before they are held in memory."""
+    """Refuses bodies that are too large with 413, before they are held in memory.
+
+    An answer that comes before its request was read ends once the rest of that is dropped.
+    """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
@@ -86,24 +89,37 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on while its body is small enough."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = HTTPConnection(scope).headers
         received = 0
+        # Who asks whether to go on has sent nothing yet.
+        unread = headers.get("expect", "").lower() != "100-continue" and (
+            "content-length" in headers or "transfer-encoding" in headers
+        )
 
         async def receive_some() -> Message:
-            nonlocal received
+            nonlocal received, unread
             message = await receive()
+            unread = bool(message.get("more_body"))
             received += len(message.get("body", b""))
             if received > self._limit:
                 raise _TooLarge(received)
             return message
 
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = HTTPConnection(scope).headers
+        async def send_all(message: Message) -> None:
+            ends = message["type"] == "http.response.body" and not message.get("more_body")
+            if ends and unread:
+                await send({**message, "more_body": True})
+                await _drain(receive)
+                message = {"type": "http.response.body"}
+            await send(message)
+
         try:
             if (said := int(headers.get("content-length", 0))) > self._limit:
                 raise _TooLarge(said)
-            await self._app(scope, receive_some, send)
+            await self._app(scope, receive_some, send_all)
         except _TooLarge as too_large:
             error = {
                 "message": f"The body has {too_large.found:,} bytes or more; "
@@ -114,10 +130,7 @@ class BodyLimit:
                     "found": too_large.found,
                 },
             }
-            # Who asks whether to go on has sent nothing yet.
-            if headers.get("expect", "").lower() != "100-continue":
-                await _drain(receive)
-            await JSONResponse({"errors": [error]}, 413)(scope, receive, send)
+            await JSONResponse({"errors": [error]}, 413)(scope, receive, send_all)
 
 
 async def _drain(receive: Receive) -> None:

@@ -11,6 +11,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
 
 from app.api.errors import bug
 from app.api.gate import Gate
@@ -31,7 +32,7 @@ def create_app(
     hosts: Sequence[str],
     origins: Sequence[str],
     playground: bool,
-) -> Starlette:
+) -> ASGIApp:
     """The surface behind this gate, for requests to these host names only. Pages of these origins
     may ask it too, not only its own."""
 
@@ -60,7 +61,7 @@ def create_app(
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-Id"],
         expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
     )
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", lambda _request: RedirectResponse("/graphql")),
             Route("/graphql", GraphQLEndpoint(gate, playground=playground)),
@@ -70,8 +71,6 @@ def create_app(
             Route("/readyz", ready),
         ],
         middleware=[
-            Middleware(RequestIds),
-            Middleware(SafeHeaders),
             *([cors] if origins else []),
             Middleware(BodyLimit, limit=gate.limits.max_body_bytes),
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
@@ -79,3 +78,5 @@ def create_app(
         exception_handlers={HTTPException: refused, Exception: broke},
         lifespan=lifespan,
     )
+    # Around all of it: also what Starlette answers to a bug has an id and is safe.
+    return RequestIds(SafeHeaders(app))

@@ -36,12 +36,14 @@ class Throttle:
         now = self._clock()
         left, at = self._buckets.pop(client, (burst, now))
         left = min(burst, left + (now - at) * self._rate)
-        allowed = left >= operations
-        self._buckets[client] = left - operations if allowed else left, now
+        # A batch that is more than a full bucket takes all of it: else it could never be taken.
+        taken = min(operations, burst)
+        allowed = left >= taken
+        self._buckets[client] = left - taken if allowed else left, now
         if len(self._buckets) > CLIENTS_KEPT:
             self._buckets.popitem(last=False)
         if not allowed:
-            wait = max(1, ceil((operations - left) / self._rate))
+            wait = max(1, ceil((taken - left) / self._rate))
             raise BadRequest(
                 f"Too many operations: at most {self._rate:g} a second are allowed, "
                 f"{burst:g} at once. Try again in {wait} s.",

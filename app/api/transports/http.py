@@ -3,6 +3,7 @@
 Source: the GraphQL over HTTP specification, with its appendix on persisted documents.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import Any
 import mimeparse
 import orjson
 from graphql import OperationType
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -48,6 +49,9 @@ class GraphQLEndpoint:
             await response(scope, receive, send)
         except Refused as refused:
             await _refusal(request, refused)(scope, receive, send)
+        except ClientDisconnect:
+            # In the middle of its body: nobody is there to be answered.
+            return
 
     async def _response(self, request: Request) -> Response:
         if request.method not in ("GET", "POST"):
@@ -55,11 +59,9 @@ class GraphQLEndpoint:
         if self._playground and _is_a_browsers(request):
             return playground_page()
         if not _accepted(request, [*STREAMS, JSON]):
-            raise BadRequest(
+            raise _not_acceptable(
                 f"Nothing that Accept names can be answered with. There are {JSON}, "
-                f"{GRAPHQL_JSON}, {EVENT_STREAM}, and {MULTIPART} for subscriptions.",
-                "NOT_ACCEPTABLE",
-                406,
+                f"{GRAPHQL_JSON}, {EVENT_STREAM}, and {MULTIPART} for subscriptions."
             )
         address = address_of(request)
         caller = await self._gate.caller(request.headers.get("authorization"), address)
@@ -72,17 +74,15 @@ class GraphQLEndpoint:
         operation = self._gate.documents.admit(GraphQLRequest.of(parameters), caller)
         if request.method == "GET" and operation.kind is OperationType.MUTATION:
             raise _not_allowed("A mutation is sent with POST.", "POST")
-        if operation.kind is OperationType.SUBSCRIPTION:
-            media_type = _accepted(request, list(STREAMS))
-            if not media_type:
-                raise BadRequest(
-                    f"A subscription is answered with {EVENT_STREAM} or {MULTIPART}, and Accept "
-                    "names neither; or ask over a WebSocket.",
-                    "NOT_ACCEPTABLE",
-                    406,
-                )
-        else:
-            media_type = _accepted(request, [EVENT_STREAM, JSON])
+        streamed = operation.kind is OperationType.SUBSCRIPTION
+        media_type = _accepted(request, list(STREAMS) if streamed else [EVENT_STREAM, JSON])
+        if not media_type:
+            raise _not_acceptable(
+                f"A subscription is answered with {EVENT_STREAM} or {MULTIPART}, and Accept "
+                "names neither; or ask over a WebSocket."
+                if streamed
+                else f"{MULTIPART} is for subscriptions, and Accept names nothing else."
+            )
         if media_type in STREAMS:
             return self._stream(request, caller, client, operation, STREAMS[media_type])
         answer = await self._gate.executor.answer(operation, caller, request.state.request_id)
@@ -105,7 +105,7 @@ class GraphQLEndpoint:
         place = partial(self._gate.throttle.stream, client)
         expires_at = caller.expires_at
         left = (expires_at - datetime.now(UTC)).total_seconds() if expires_at else None
-        return Stream(results, encoding, place, left)
+        return Stream(results, encoding, place, self._gate.stopping, left)
 
     async def _batch(
         self, request: Request, caller: Caller, client: str, batch: Sequence[object]
@@ -148,10 +148,14 @@ def _accepted(request: Request, types: Sequence[str]) -> str:
 
     The media type of GraphQL is for those who name it: `*/*` is answered with plain JSON.
     """
-    accept = request.headers.get("accept", "*/*").lower()
+    accept = (request.headers.get("accept") or "*/*").lower()
     offered = [one for one in types if one != JSON]
     if JSON in types:
         offered += [JSON, GRAPHQL_JSON] if GRAPHQL_JSON in accept else [JSON]
+    return _best(offered, accept)
+
+
+def _best(offered: Sequence[str], accept: str) -> str:
     try:
         best: str = mimeparse.best_match(offered, accept)
     except mimeparse.MimeTypeParseException:
@@ -165,7 +169,7 @@ def _is_a_browsers(request: Request) -> bool:
         request.method == "GET"
         and "text/html" in accept
         and not request.query_params
-        and mimeparse.best_match([JSON, "text/html"], accept) == "text/html"
+        and _best([JSON, "text/html"], accept) == "text/html"
     )
 
 
@@ -217,7 +221,7 @@ def _refusal(request: Request, refused: Refused) -> Response:
     answer = {"errors": refused.errors}
     if media_type == EVENT_STREAM and refused.well_formed:
         # A browser's EventSource shows its page nothing of an answer that is no stream.
-        return Stream(_alone(Told(answer)), STREAMS[media_type], nullcontext)
+        return Stream(_alone(Told(answer)), STREAMS[media_type], nullcontext, asyncio.Event())
     if media_type == EVENT_STREAM:
         media_type = JSON
     status = 200 if refused.well_formed and media_type == JSON else refused.status
@@ -228,6 +232,10 @@ def _refusal(request: Request, refused: Refused) -> Response:
 
 async def _alone(told: Told) -> AsyncGenerator[Told, None]:
     yield told
+
+
+def _not_acceptable(message: str) -> BadRequest:
+    return BadRequest(message, "NOT_ACCEPTABLE", 406)
 
 
 def _not_allowed(message: str, methods: str) -> BadRequest:

@@ -5,6 +5,7 @@ Sources: graphql-sse's protocol, distinct connections mode; Apollo's multipart s
 
 import asyncio
 from abc import ABC, abstractmethod
+from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, aclosing
 
@@ -74,9 +75,10 @@ class Stream(StreamingResponse):
         results: Results,
         encoding: Encoding,
         place: Callable[[], AbstractContextManager[None]],
+        stopping: asyncio.Event,
         seconds: float | None = None,
     ) -> None:
-        self._chunks = encoded(results, encoding, seconds)
+        self._chunks = encoded(results, encoding, stopping, seconds)
         self._place = place
         super().__init__(
             self._chunks,
@@ -96,21 +98,24 @@ class Stream(StreamingResponse):
 
 
 async def encoded(
-    results: Results, encoding: Encoding, seconds: float | None
+    results: Results, encoding: Encoding, stopping: asyncio.Event, seconds: float | None
 ) -> AsyncGenerator[bytes, None]:
     """The results as bytes, with a beat whenever there was none for long, and the end behind the
     last one. Once `seconds` are over the caller is no longer believed, is told so, and that is the
-    end."""
+    end. A server that stops leaves the end out: who follows comes again."""
     clock = asyncio.get_running_loop().time
     until = None if seconds is None else clock() + seconds
     coming: asyncio.Task[Told] | None = None
+    stopped = asyncio.ensure_future(stopping.wait())
     try:
         yield encoding.start
         while until is None or clock() < until:
             coming = coming or asyncio.ensure_future(_next(results))
             patience = BEAT_SECONDS if until is None else min(BEAT_SECONDS, until - clock())
-            done, _ = await asyncio.wait([coming], timeout=patience)
-            if not done:
+            await asyncio.wait([coming, stopped], timeout=patience, return_when=FIRST_COMPLETED)
+            if stopped.done():
+                return
+            if not coming.done():
                 yield encoding.beat
                 continue
             try:
@@ -127,6 +132,7 @@ async def encoded(
             )
         yield encoding.end
     finally:
+        stopped.cancel()
         if coming is not None:
             coming.cancel()
             await asyncio.wait([coming])

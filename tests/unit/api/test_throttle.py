@@ -102,7 +102,7 @@ def test_over_any_time_no_more_is_allowed_than_the_burst_and_the_rate(
     taken = 0
     for pause, operations in steps:
         clock.now += pause
-        taken += operations * allowed(bucket, operations=operations)
+        taken += operations * allowed(bucket, operations=operations)  # never above the burst of 8
         assert taken <= 8 + 4 * clock.now + 1e-6
 
 
@@ -119,3 +119,12 @@ def test_a_stream_has_a_place_until_it_ends() -> None:
     with places.stream("a"), places.stream("a"):
         pass
     assert not places._streams
+
+
+def test_a_batch_of_more_than_the_burst_takes_all_of_it() -> None:
+    clock = Seconds()
+    bucket = throttle(clock, max_requests_per_second=1)
+    assert allowed(bucket, operations=10)
+    assert not allowed(bucket, operations=10)
+    clock.now += 2
+    assert allowed(bucket, operations=10)
