@@ -20,7 +20,6 @@ import uvloop
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.documents import Documents
 from app.api.execution import Executor
@@ -32,6 +31,7 @@ from app.api.schema import graphql_schema
 from app.api.server import create_app
 from app.api.throttle import Throttle
 from app.api.trusted import UnusableDocuments, trusted_documents
+from app.api.wire import HttpWire, SocketWire
 from app.domain.errors import InvalidInput
 from app.domain.jobs import JobType
 from app.domain.stores import checked_store
@@ -49,9 +49,6 @@ STOP_SECONDS = 1
 """How long open requests and sockets may take to end once the server stops."""
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
-
-HEAD_BYTES = 64 * 1024
-"""How large a request line and headers may be, together."""
 
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 """Whom a browser may think it talks to: any other name that leads here is somebody's trick."""
@@ -239,30 +236,6 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
             database.close()
 
 
-class _BoundedHead(HttpToolsProtocol):
-    """Ends a connection whose request line and headers have no end in sight: the parser would keep
-    them all in memory."""
-
-    _head_bytes: int | None = 0
-    """What came of a head that is not complete; None while a body comes."""
-
-    def data_received(self, data: bytes) -> None:
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        too_large = self._head_bytes is not None and self._head_bytes > HEAD_BYTES
-        if too_large and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too large.")
-
-    def on_headers_complete(self) -> None:
-        self._head_bytes = None
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        self._head_bytes = 0
-        super().on_message_complete()
-
-
 class _Server(uvicorn.Server):
     """Runs something of ours once requests are taken, and ends it before they no longer are."""
 
@@ -280,8 +253,8 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 lifespan="on",
-                http=_BoundedHead,
-                ws="websockets-sansio",
+                http=HttpWire,
+                ws=SocketWire,
                 # It doubles to quadruples the memory of a socket.
                 ws_per_message_deflate=False,
                 ws_max_size=settings.max_body_bytes,

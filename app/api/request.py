@@ -32,10 +32,11 @@ class GraphQLRequest:
         extensions = _optional(parameters, "extensions", dict, "an object") or {}
         query = _optional(parameters, "query", str, "a string")
         document_id = _document_id(parameters, extensions)
-        if not query and document_id is None:
+        if query is None and document_id is None:
             raise BadRequest("The request has no query.")
         return cls(
-            query=query or None,
+            # An empty one beside an id asks for the document of that id.
+            query=query if query or document_id is None else None,
             document_id=document_id,
             operation_name=_optional(parameters, "operationName", str, "a string") or None,
             variables=_optional(parameters, "variables", dict, "an object") or {},

@@ -354,7 +354,6 @@ async def test_a_mutation_is_no_get_and_nothing_is_done(
     "parameters",
     [
         pytest.param([], id="none"),
-        pytest.param([("query", "")], id="an empty query"),
         pytest.param([("query", QUERY), ("variables", "{")], id="broken variables"),
         pytest.param([("query", QUERY), ("variables", "1")], id="variables that are a number"),
         pytest.param([("query", QUERY), ("variables", "[]")], id="variables that are a list"),

@@ -6,14 +6,13 @@ Source: the protocol of the graphql-ws library, its close codes included.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from app.api.errors import BadRequest, Refused, Unauthenticated, bug
 from app.api.gate import Gate
@@ -80,7 +79,8 @@ class SocketEndpoint:
         origin = socket.headers.get("origin")
         if origin is None or origin in self._origins:
             return True
-        return urlsplit(origin).netloc == socket.headers.get("host")
+        host = socket.headers.get("host", "")
+        return origin in (f"http://{host}", f"https://{host}")
 
 
 class _Connection:
@@ -133,8 +133,13 @@ class _Connection:
                 await self._send(type="connection_ack")
             case "ping":
                 # What comes with it goes back with it, as the reference server has it.
-                echo = {"payload": payload} if (payload := _payload(message)) else {}
-                await self._send(type="pong", **echo)
+                echo = {} if message.get("payload") is None else {"payload": _payload(message)}
+                try:
+                    pong = orjson.dumps({"type": "pong", **echo})
+                except orjson.JSONEncodeError:
+                    # What can be read may be nested more deeply than what can be written.
+                    raise Closed(4400, "The payload is nested too deeply") from None
+                await _tell(self._socket, pong.decode())
             case "pong":
                 _payload(message)
             case "subscribe":
@@ -152,7 +157,8 @@ class _Connection:
             raise Closed(4429, "Too many initialisation requests")
         authorization = self._socket.headers.get("authorization")
         for name in ("Authorization", "authorization"):
-            authorization = parameters.get(name, authorization)
+            if parameters.get(name) is not None:
+                authorization = parameters[name]
         if not isinstance(authorization, str | None):
             raise Closed(4400, "Authorization must be a string")
         try:
@@ -169,14 +175,14 @@ class _Connection:
         return asyncio.get_running_loop().time() + left
 
     async def _subscribe(self, id: str, payload: object) -> None:
-        if self._caller is None:
-            raise Closed(4401, "Unauthorized")
-        if id in self._operations:
-            raise Closed(4409, f"Subscriber for {id} already exists")
         try:
             request = GraphQLRequest.of(payload)
         except BadRequest as refused:
             raise Closed(4400, str(refused)) from None
+        if self._caller is None:
+            raise Closed(4401, "Unauthorized")
+        if id in self._operations:
+            raise Closed(4409, f"Subscriber for {id} already exists")
         limit = self._gate.limits.max_operations_per_socket
         if (found := len(self._operations) + 1) > limit:
             await self._refuse(
@@ -192,6 +198,10 @@ class _Connection:
 
     async def _run(self, id: str, request: GraphQLRequest, caller: Caller) -> None:
         """Run an operation and tell its results; nothing that goes wrong with it ends another."""
+        with suppress(WebSocketDisconnect):
+            await self._tell_results(id, request, caller)
+
+    async def _tell_results(self, id: str, request: GraphQLRequest, caller: Caller) -> None:
         try:
             self._gate.throttle.take(self._gate.client(caller, self._address))
             operation = self._gate.documents.admit(request, caller)
@@ -203,7 +213,7 @@ class _Connection:
             self._forget(id)
             await self._refuse(id, refused)
         except WebSocketDisconnect:
-            pass
+            raise
         except Exception as error:
             self._forget(id)
             await self._send(type="error", id=id, payload=[bug(error, self._request_id)])
@@ -220,7 +230,7 @@ class _Connection:
         await self._send(type="error", id=id, payload=refused.errors)
 
     async def _send(self, **message: object) -> None:
-        await self._socket.send_text(orjson.dumps(message).decode())
+        await _tell(self._socket, orjson.dumps(message).decode())
 
 
 def _payload(message: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -240,4 +250,14 @@ def _id(message: Mapping[str, Any]) -> str:
 async def _close(socket: WebSocket, code: int, reason: str) -> None:
     """Close with as much of the reason as a close frame has room for."""
     room = reason.encode()[:REASON_BYTES].decode(errors="ignore")
-    await socket.close(code, room)
+    with suppress(WebSocketDisconnect, WebSocketDisconnected):
+        await socket.close(code, room)
+
+
+async def _tell(socket: WebSocket, text: str) -> None:
+    """Send a message. Raises WebSocketDisconnect where nobody is there any more."""
+    try:
+        await socket.send_text(text)
+    except WebSocketDisconnected:
+        # Another operation has found that out before.
+        raise WebSocketDisconnect(1006) from None

@@ -40,7 +40,6 @@ def test_a_document_id_comes_either_way() -> None:
     [
         ({}, "no query"),
         ({"query": None}, "no query"),
-        ({"query": ""}, "no query"),
         ({"query": 1}, "query must be"),
         ({"query": QUERY, "variables": []}, "variables must be"),
         ({"query": QUERY, "operationName": 1}, "operationName must be"),
