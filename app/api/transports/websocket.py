@@ -185,52 +185,43 @@ class _Connection:
             raise Closed(4409, f"Subscriber for {id} already exists")
         limit = self._gate.limits.max_operations_per_socket
         if (found := len(self._operations) + 1) > limit:
-            await self._refuse(
-                id,
-                BadRequest(
-                    f"Too many operations: at most {limit} may run on a socket.",
-                    "OPERATION_LIMIT_EXCEEDED",
-                    extensions={"limit": limit, "found": found},
-                ),
+            too_many = BadRequest(
+                f"Too many operations: at most {limit} may run on a socket.",
+                "OPERATION_LIMIT_EXCEEDED",
+                extensions={"limit": limit, "found": found},
             )
+            await self._send(id=id, **_error(too_many.errors))
             return
         self._operations[id] = asyncio.create_task(self._run(id, request, self._caller))
 
     async def _run(self, id: str, request: GraphQLRequest, caller: Caller) -> None:
         """Run an operation and tell its results; nothing that goes wrong with it ends another."""
+        end: dict[str, object] = {"type": "complete"}
         with suppress(WebSocketDisconnect):
-            await self._tell_results(id, request, caller)
-
-    async def _tell_results(self, id: str, request: GraphQLRequest, caller: Caller) -> None:
-        try:
-            self._gate.throttle.take(self._gate.client(caller, self._address))
-            operation = self._gate.documents.admit(request, caller)
-            results = self._gate.executor.results(operation, caller, self._request_id)
-            async with aclosing(results):
-                async for told in results:
-                    await self._send(type="next", id=id, payload=told.answer)
-        except Refused as refused:
-            self._forget(id)
-            await self._refuse(id, refused)
-        except WebSocketDisconnect:
-            raise
-        except Exception as error:
-            self._forget(id)
-            await self._send(type="error", id=id, payload=[bug(error, self._request_id)])
-        else:
-            self._forget(id)
-            await self._send(type="complete", id=id)
-
-    def _forget(self, id: str) -> None:
-        """Free the id, before the client hears that it is free."""
-        if self._operations.get(id) is asyncio.current_task():
-            del self._operations[id]
-
-    async def _refuse(self, id: str, refused: Refused) -> None:
-        await self._send(type="error", id=id, payload=refused.errors)
+            try:
+                self._gate.throttle.take(self._gate.client(caller, self._address))
+                operation = self._gate.documents.admit(request, caller)
+                results = self._gate.executor.results(operation, caller, self._request_id)
+                async with aclosing(results):
+                    async for told in results:
+                        await self._send(type="next", id=id, payload=told.answer)
+            except WebSocketDisconnect:
+                raise
+            except Refused as refused:
+                end = _error(refused.errors)
+            except Exception as error:
+                end = _error([bug(error, self._request_id)])
+            # Free before the client hears that it is.
+            if self._operations.get(id) is asyncio.current_task():
+                del self._operations[id]
+            await self._send(id=id, **end)
 
     async def _send(self, **message: object) -> None:
         await _tell(self._socket, orjson.dumps(message).decode())
+
+
+def _error(errors: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    return {"type": "error", "payload": errors}
 
 
 def _payload(message: Mapping[str, Any]) -> Mapping[str, Any]:
