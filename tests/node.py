@@ -1,7 +1,7 @@
 """Node for tests: the packages of tests/e2e/node, installed once for all runs with the same lock.
 
-Where there is no Node, or no registry of packages, what needs it skips and says so; with JOBS_GATEWAY_TESTS_NEED_NODE=1 in the
-environment it fails instead.
+Where there is no Node, or no registry of packages, what needs it skips and says so; with
+JOBS_GATEWAY_TESTS_NEED_NODE=1 in the environment it fails instead.
 """
 
 import hashlib

@@ -25,9 +25,10 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from app.api.cost import bill
-from app.api.errors import BadRequest, InvalidDocument, NotPermitted, Refused
-from app.api.limits import LimitExceeded, Limits, Shape
+from app.api.limits import Limits
+from app.api.refusals import BadRequest, InvalidDocument, LimitExceeded, NotPermitted, Refused
 from app.api.request import GraphQLRequest
+from app.api.shape import Shape
 from app.api.trusted import UnusableDocuments, hash_of
 from app.domain.callers import Caller
 

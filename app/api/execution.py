@@ -11,9 +11,9 @@ from strawberry.types.execution import ExecutionResult, PreExecutionError
 
 from app.api.context import Context
 from app.api.documents import Operation
-from app.api.errors import NotStarted, TimedOut
 from app.api.jobs import EVENTS
 from app.api.limits import Limits
+from app.api.refusals import NotStarted, TimedOut
 from app.api.schema import schema
 from app.domain.callers import Caller
 from app.services.feed import Feed

@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import dataclass, field
 
 from app.api.documents import Documents
-from app.api.errors import Unauthenticated
 from app.api.execution import Executor
 from app.api.identity import Authentication, bearer
 from app.api.limits import Limits
+from app.api.refusals import Unauthenticated
 from app.api.throttle import Throttle
 from app.domain.callers import Caller
 

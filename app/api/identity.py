@@ -9,8 +9,8 @@ from typing import Any
 
 import jwt
 
-from app.api.errors import Unauthenticated
 from app.api.keys import Keys, SharedSecret
+from app.api.refusals import Unauthenticated
 from app.domain.callers import EVERY_SCOPE, Caller, Scope, granted
 from app.domain.errors import InvalidInput
 from app.domain.stores import ORGANIZATION, checked_store

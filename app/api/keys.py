@@ -18,7 +18,7 @@ from urllib.request import HTTPErrorProcessor, ProxyHandler, build_opener
 import jwt
 from jwt import PyJWK
 
-from app.api.errors import Unauthenticated
+from app.api.refusals import Unauthenticated
 
 log = logging.getLogger(__name__)
 

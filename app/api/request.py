@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from app.api.errors import BadRequest
+from app.api.refusals import BadRequest
 
 _DOCUMENT_ID = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 

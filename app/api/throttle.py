@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
 
-from app.api.errors import BadRequest
 from app.api.limits import Limits
+from app.api.refusals import BadRequest
 
 CLIENTS_KEPT = 10_000
 """Buckets held in memory. One that is dropped for another's sake is full again when it is asked

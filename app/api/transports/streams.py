@@ -13,8 +13,8 @@ import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.api.errors import Refused, Unauthenticated
 from app.api.execution import Told
+from app.api.refusals import Refused, Unauthenticated
 
 BEAT_SECONDS = 10
 """How long a stream may be silent, so that nothing between takes it for dead."""

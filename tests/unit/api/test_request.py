@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.errors import BadRequest
+from app.api.refusals import BadRequest
 from app.api.request import GraphQLRequest
 
 HASH = "a" * 64

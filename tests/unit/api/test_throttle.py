@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.errors import BadRequest
 from app.api.limits import Limits
+from app.api.refusals import BadRequest
 from app.api.throttle import CLIENTS_KEPT, Throttle
 
 

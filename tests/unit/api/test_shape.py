@@ -1,0 +1,60 @@
+"""How deep and how wide a document is, told without knowing the schema."""
+
+import pytest
+from graphql import parse
+
+from app.api.limits import Limits
+from app.api.refusals import LimitExceeded
+from app.api.shape import Shape
+
+
+@pytest.mark.parametrize(
+    ("text", "depth"),
+    [
+        ("{ a }", 1),
+        ("{ a { b { c } } d }", 3),
+        ("{ a { ... { b } ... on T { c { d } } } }", 3),
+        ("{ a { ...f } } fragment f on T { b { ...g } } fragment g on T { c }", 3),
+        ("query One { a } query Two { a { b } }", 2),
+        # What validation will refuse has a depth all the same.
+        ("{ ...f } fragment f on T { a { ...f } }", 1),
+        ("{ ...nothing }", 0),
+    ],
+)
+def test_depth_counts_fields_inside_fields_wherever_they_are_written(text: str, depth: int) -> None:
+    assert Shape(parse(text)).depth == depth
+
+
+def code_of(text: str, **limits: int) -> str | None:
+    try:
+        Shape(parse(text)).check(Limits(**limits))
+    except LimitExceeded as refused:
+        return str(refused.errors[0]["extensions"]["code"])
+    return None
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("{ a: x b: x }", None),
+        ("{ a: x b: x c: x }", "ALIAS_LIMIT_EXCEEDED"),
+        ("{ x x x }", None),
+        ("{ x x x x }", "ALIAS_LIMIT_EXCEEDED"),
+        ("{ x ... { x } ... on T { x x } }", "ALIAS_LIMIT_EXCEEDED"),
+        # Beside itself, not below itself or in another place.
+        ("{ x { x { x { x } } } y { x } z { x } }", None),
+    ],
+)
+def test_a_field_named_again_beside_itself_counts_as_an_alias(text: str, code: str | None) -> None:
+    assert code_of(text, max_aliases=2) == code
+
+
+def test_directives_count_wherever_they_are() -> None:
+    text = "query ($v: Int @a) @b { x @c ...f @d ... @e { y } } fragment f on T @g { z }"
+    assert code_of(text, max_directives=6) is None
+    assert code_of(text, max_directives=5) == "DIRECTIVE_LIMIT_EXCEEDED"
+
+
+def test_what_is_within_the_limits_is_let_through() -> None:
+    assert code_of("{ a { b } }", max_depth=2) is None
+    assert code_of("{ a { b } }", max_depth=1) == "DEPTH_LIMIT_EXCEEDED"
