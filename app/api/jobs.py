@@ -7,7 +7,7 @@ from uuid import UUID
 import strawberry
 from strawberry import UNSET
 
-from app.api.connections import Connection, Cursors, given, whole
+from app.api.connections import Connection, Cursors, given, uuid, whole
 from app.api.hierarchies import Hierarchy
 from app.api.node import Node
 from app.api.reads import connection, expression, relation
@@ -57,7 +57,7 @@ describe(
 )
 
 JOBS = Cursors("jobs", whole)
-_ERRORS = Cursors("job-errors", whole)
+_ERRORS = Cursors("job-errors", uuid)
 EVENTS = Cursors("events", whole)
 
 

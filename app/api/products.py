@@ -14,6 +14,7 @@ from app.api.connections import (
     paged,
     text,
     total_count_of,
+    uuid,
     whole,
 )
 from app.api.node import Node
@@ -30,7 +31,7 @@ class Product(Node):
     name: str | None = strawberry.field(description="What the product is called.")
     nodes: Connection[Annotated["HierarchyNode", strawberry.lazy("app.api.hierarchies")]] = (
         connection(
-            Cursors("product-nodes", whole, whole),
+            Cursors("product-nodes", uuid),
             nodes.of_products,
             nodes.counts_of_products,
             lambda product: product.pk,
@@ -68,4 +69,4 @@ class NodeProductConnection:
     )
 
 
-PRODUCTS_OF_NODE = Cursors("node-products", whole, text, whole)
+PRODUCTS_OF_NODE = Cursors("node-products", whole, text, uuid)

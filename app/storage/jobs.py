@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+from app.domain.errors import InvalidInput
 from app.domain.jobs import JobStatus, JobType
-from app.storage.pages import Listing, OrderBy, Page, Window, page, pages
+from app.storage.pages import Key, Listing, OrderBy, Page, Window, page, pages
 from app.storage.tables import IdempotencyKey, Job, JobError
 
 
@@ -139,8 +140,19 @@ JobVersion = tuple[int, int]
 def errors(
     session: Session, store: str, jobs: Sequence[JobVersion], window: Window
 ) -> dict[JobVersion, Page[JobError]]:
-    """A page of the errors each job had at that version, the first one first."""
-    return pages(session, _errors, jobs, window, store=store)
+    """A page of the errors each job had at that version, the first one first, each by its id.
+
+    Raises InvalidInput for a place at an error that is no longer seen.
+    """
+
+    def key_of(id: UUID, argument: str) -> Key:
+        error = errors_by_ids(session, store, [id]).get(id)
+        if error is None:
+            raise InvalidInput("The error of this cursor is gone: begin again.", (argument,))
+        return (error.pk,)
+
+    found = pages(session, _errors, jobs, window.placed(key_of), store=store)
+    return {job: page.by_id() for job, page in found.items()}
 
 
 def error_counts(session: Session, store: str, jobs: Sequence[JobVersion]) -> dict[JobVersion, int]:

@@ -10,11 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+from app.domain.errors import InvalidInput
 from app.domain.hierarchies import ROOT_NO, node_id, place_of
 from app.storage import hierarchies
 from app.storage.dialects import among, dialect_of, key_table, key_values, unforeseen
 from app.storage.hierarchies import visible
-from app.storage.pages import Listing, OrderBy, Page, Window, pages
+from app.storage.pages import Key, Listing, OrderBy, Page, Window, pages
 from app.storage.tables import Hierarchy, Node, ProductNode
 
 
@@ -131,11 +132,23 @@ def of_hierarchies(
 def of_products(
     session: Session, store: str, product_pks: Sequence[int], window: Window
 ) -> dict[int, Page[TreeNode]]:
-    """A page of the nodes each product is associated with, in all hierarchies the store
-    sees."""
-    found = pages(session, _of_product, product_pks, window, store=store)
+    """A page of the nodes each product is associated with, in all hierarchies the store sees, each
+    by its public id, whether that node is still there.
+
+    Raises InvalidInput for a place in a hierarchy that is no longer seen.
+    """
+
+    def key_of(id: UUID, argument: str) -> Key:
+        place = place_of(id)
+        hierarchy = hierarchies.by_id(session, store, place.hierarchy_id)
+        if hierarchy is None:
+            raise InvalidInput("The hierarchy of this cursor is gone: begin again.", (argument,))
+        return hierarchy.pk, place.node_no
+
+    found = pages(session, _of_product, product_pks, window.placed(key_of), store=store)
     keys = {(node.hierarchy_pk, node.node_no) for page in found.values() for _, node in page.rows}
-    return _tree_nodes(product_pks, found, _visible(session, store, keys))
+    of_products = _tree_nodes(product_pks, found, _visible(session, store, keys))
+    return {product: page.by_id() for product, page in of_products.items()}
 
 
 def counts_of_products(session: Session, store: str, product_pks: Sequence[int]) -> dict[int, int]:

@@ -1,7 +1,7 @@
 """Pages of rows by key: of one list, or of every list of many parents in one statement."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -35,6 +35,15 @@ class Window:
     before: Key | None = None
     backward: bool = False
 
+    def placed(self, key_of: Callable[[Any, str], Key]) -> "Window":
+        """The same window with keys of rows, where its own are public ids. `key_of` is asked for
+        each of them, with the name of its side."""
+        return replace(
+            self,
+            after=self.after and key_of(self.after[0], "after"),
+            before=self.before and key_of(self.before[0], "before"),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
@@ -48,6 +57,12 @@ class Page(Generic[Row]):
         """The same page of what `made` makes of each row."""
         rows = [(key, made(row)) for key, row in self.rows]
         return Page(rows, self.has_next, self.has_previous)
+
+    def by_id(self) -> "Page[Row]":
+        """The same page with the rows' public ids for keys: keys that number the rows of all stores
+        tell how many the others have."""
+        rows: Sequence[tuple[Key, Any]] = self.rows
+        return Page([((row.id,), row) for _, row in rows], self.has_next, self.has_previous)
 
 
 @dataclass(frozen=True)

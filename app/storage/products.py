@@ -90,7 +90,7 @@ def _of_node() -> Listing:
         order=(
             OrderBy(position),
             OrderBy(sa.func.coalesce(product.sku, "", type_=sa.Text)),
-            OrderBy(product.pk),
+            OrderBy(product.id),
         ),
     )
 

@@ -431,3 +431,35 @@ async def test_any_tree_is_walked_as_a_plain_sort_of_it_has_it(
     by_depth = sorted((depth[drawn], numbers[drawn]) for drawn in range(1, len(parents) + 1))
     ids = [node_id(hierarchy, no) for _, no in by_depth]
     await walk(idle_client, field_of(hierarchy, "Hierarchy", "nodes", ids), size)
+
+
+async def test_a_cursor_in_a_hierarchy_that_is_gone_is_refused_and_the_list_can_begin_again(
+    idle_gateway: Gateway, idle_client: GraphQLClient
+) -> None:
+    database = idle_gateway.database
+    trees = [
+        await given.hierarchy(database, {"Roses": {}}, name=name, products={"Roses": ["a"]})
+        for name in ("Garden", "Park")
+    ]
+    list_nodes = """
+        query ($id: ID!, $after: String) {
+            node(id: $id) { ... on Product { nodes(first: 1, after: $after) {
+                edges { cursor node { hierarchy { name } } }
+            } } }
+        }
+    """
+    found = await idle_client.data(
+        "query ($id: ID!) { hierarchy(id: $id) { nodes { nodes { products { nodes { id } } } } } }",
+        id=str(trees[0]),
+    )
+    (node,) = found["hierarchy"]["nodes"]["nodes"]
+    (product,) = node["products"]["nodes"]
+    first = await idle_client.data(list_nodes, id=product["id"])
+    (edge,) = first["node"]["nodes"]["edges"]
+    assert edge["node"]["hierarchy"]["name"] == "Garden"
+    await given.deleted(database, trees[0])
+    error = await idle_client.refusal(list_nodes, id=product["id"], after=edge["cursor"])
+    assert error["extensions"] == {"code": "INVALID_INPUT", "argument": ["after"]}
+    again = await idle_client.data(list_nodes, id=product["id"])
+    (edge,) = again["node"]["nodes"]["edges"]
+    assert edge["node"]["hierarchy"]["name"] == "Park"
