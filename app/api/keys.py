@@ -122,14 +122,14 @@ class KeySet(Keys):
             found = json.loads(raw)
         except (OSError, HTTPException, ValueError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise ValueError(f"No keys for tokens from {self._location}: {reason}") from error
+            raise ValueError(f"No keys for tokens from {self._location}: {reason}.") from error
         listed = found.get("keys") if isinstance(found, dict) else None
         keys = [_usable(key) for key in listed] if isinstance(listed, list) else []
         if usable := [key for key in keys if key]:
             return usable
         raise ValueError(
             f"No keys for tokens from {self._location}: it is no JWKS with a public key for "
-            "RS256 (RSA, 2048 bits or more) or ES256 (P-256)"
+            "RS256 (RSA, 2048 bits or more) or ES256 (P-256)."
         )
 
 

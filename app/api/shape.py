@@ -10,6 +10,7 @@ from graphql import (
     FragmentSpreadNode,
     InlineFragmentNode,
     Node,
+    OperationDefinitionNode,
     SelectionSetNode,
     visit,
 )
@@ -51,7 +52,10 @@ class Shape:
     @cached_property
     def depth(self) -> int:
         """Fields inside fields, fragments unfolded."""
-        return max((self._depth_of(one) for one in self._document.definitions), default=0)
+        operations = (
+            one for one in self._document.definitions if isinstance(one, OperationDefinitionNode)
+        )
+        return max(map(self._depth_of, operations), default=0)
 
     def _depth_of(self, node: Node) -> int:
         selections: SelectionSetNode | None = getattr(node, "selection_set", None)

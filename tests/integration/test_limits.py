@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from app.api.trusted import hash_of
 from app.main import Gateway, Settings
@@ -61,7 +62,13 @@ async def test_a_body_of_the_largest_size_is_taken(idle_client: GraphQLClient) -
 
 
 LIMITS = [
-    ("max_tokens", 100, "TOKEN", "{" + " __typename" * 98 + "}", "{" + " __typename" * 99 + "}"),
+    (
+        "max_tokens",
+        100,
+        "TOKEN",
+        "{ nodes(ids: [%s]) { id } }" % ('"a" ' * 89),
+        "{ nodes(ids: [%s]) { id } }" % ('"a" ' * 90),
+    ),
     (
         "max_depth",
         3,
@@ -188,11 +195,29 @@ async def test_a_client_that_asks_too_often_is_told_when_to_come_again(tmp_path:
         assert int(response.headers["retry-after"]) >= 1
         (error,) = response.json()["errors"]
         assert error["extensions"]["code"] == "RATE_LIMITED"
-        async with subscriber(gateway.url) as connected:
-            await connected.send(id="1", type="subscribe", payload={"query": "{ __typename }"})
-            message = await connected.receive()
-        assert message["type"] == "error"
-        assert message["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+        with pytest.raises(ConnectionClosed) as closed:
+            async with subscriber(gateway.url):
+                pass
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1013
+        assert "0.5 a second" in closed.value.rcvd.reason
+
+
+async def test_operations_on_a_socket_are_counted_like_requests(tmp_path: Path) -> None:
+    # The handshake is one, the first operation another.
+    async with (
+        limited(tmp_path, max_requests_per_second=1) as (gateway, _),
+        subscriber(gateway.url) as connected,
+    ):
+        for id in ("1", "2"):
+            await connected.send(id=id, type="subscribe", payload={"query": "{ __typename }"})
+        told = [await connected.receive() for _ in range(3)]
+    assert [(message["id"], message["type"]) for message in told] == [
+        ("1", "next"),
+        ("1", "complete"),
+        ("2", "error"),
+    ]
+    assert told[2]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
 
 
 async def test_too_many_ids_are_refused(idle_client: GraphQLClient) -> None:

@@ -317,6 +317,11 @@ async def house(settings: Settings) -> AsyncIterator[House]:
         yield house
 
 
+def is_a_place_unknown(error: dict[str, Any]) -> bool:
+    """Whether it refuses a cursor that stands for an id of somebody else's."""
+    return "cursor is gone" in error["message"] and error["path"][-2:-1] in (["nodes"], ["errors"])
+
+
 async def answers_to(client: Client, asked: Iterable[Operation]) -> list[str]:
     """The answers to these operations, one after the other."""
     return [await client.text(operation.text) for operation in asked]
@@ -376,7 +381,7 @@ async def test_a_walk_of_every_field_finds_nothing_of_another_store(
         ]
         answers = await answers_to(client, asked)
         for operation, answer in zip(asked, answers, strict=True):
-            assert "errors" not in json.loads(answer), answer
+            assert all(map(is_a_place_unknown, json.loads(answer).get("errors", []))), answer
             leaks = [one for one in (marker, *ids) if one in answer]
             assert leaks == [], (stranger, operation.text, answer)
         walks.append((client, asked, answers))

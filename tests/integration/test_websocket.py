@@ -932,7 +932,7 @@ async def guarded(gateway_with: GatewayWith) -> AsyncIterator[Gateway]:
         yield running
 
 
-def bearer(lifetime: timedelta = timedelta(minutes=5), secret: str = SECRET) -> str:
+def bearer(lifetime: timedelta = timedelta(hours=1), secret: str = SECRET) -> str:
     """An Authorization of the store that the tests' jobs are in."""
     token = mint(
         secret,
