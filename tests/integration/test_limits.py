@@ -66,8 +66,8 @@ LIMITS = [
         "max_tokens",
         100,
         "TOKEN",
+        "{ nodes(ids: [%s]) { id } }" % ('"a" ' * 88),
         "{ nodes(ids: [%s]) { id } }" % ('"a" ' * 89),
-        "{ nodes(ids: [%s]) { id } }" % ('"a" ' * 90),
     ),
     (
         "max_depth",
