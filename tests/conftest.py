@@ -37,23 +37,27 @@ NewDatabase = Callable[[str], str]
 """Makes an empty database of a kind and returns its URL."""
 
 START_SECONDS = 30
-REPORTED = pytest.StashKey[list[str]]()
+REPORTED = "reported"
 STARTED: "list[subprocess.Popen[str]]" = []
 """Every server process, so that none outlives a test that failed before it stopped its own."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """How hard and how repeatably the fault tests try."""
-    parser.addoption("--full", action="store_true", help="as often as issue 3 has it, not a few")
+    parser.addoption(
+        "--full", action="store_true", help="try faults often, not a few times; show tables"
+    )
     parser.addoption("--seed", type=int, default=None, help="repeats the random of a fault test")
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show what tests have reported, whether they passed or not."""
-    for line in config.stash.get(REPORTED, []):
-        terminalreporter.write_line(line)
+    for reports in terminalreporter.stats.values():
+        for told in reports:
+            # At the teardown all is told that the test has told.
+            if getattr(told, "when", None) == "teardown":
+                for _, line in told.user_properties:
+                    terminalreporter.write_line(line)
 
 
 def pytest_sessionfinish() -> None:
@@ -67,8 +71,14 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Takes a line to show when the run ends, passed or not."""
-    lines = request.config.stash.setdefault(REPORTED, [])
-    return lambda line: lines.append(f"{request.node.name}: {line}")
+    told = request.node.user_properties
+    return lambda line: told.append((REPORTED, f"{request.node.name}: {line}"))
+
+
+@pytest.fixture
+def tabled(request: pytest.FixtureRequest, report: Callable[[str], None]) -> Callable[[str], None]:
+    """`report` for the rows of long tables, which are shown by --full alone."""
+    return report if request.config.getoption("--full") else lambda _: None
 
 
 @pytest.fixture

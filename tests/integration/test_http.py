@@ -581,13 +581,13 @@ def hostile_bodies() -> Iterator[Hostile]:
 async def test_a_hostile_body_is_refused(
     hostile: Hostile,
     idle_gateway: Gateway,
-    report: Callable[[str], None],
+    tabled: Callable[[str], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     answer = await exchanged(
         idle_gateway.url, hostile.sent(GRAPHQL_JSON), half_closed=hostile.half_closed
     )
-    report(f"-> {answer.status}")
+    tabled(f"-> {answer.status}")
     assert answer.status == hostile.status
     if not hostile.of_http:
         assert answer.errors

@@ -105,7 +105,7 @@ LIMITS = [
 )
 async def test_more_than_a_limit_is_refused_with_the_limit_and_what_was_found(
     tmp_path: Path,
-    report: Callable[[str], None],
+    tabled: Callable[[str], None],
     setting: str,
     limit: int,
     code: str,
@@ -128,7 +128,7 @@ async def test_more_than_a_limit_is_refused_with_the_limit_and_what_was_found(
         }
         for number in (limit, limit + 1):
             assert f"{number:,}" in error["message"]
-        report(f"{too_much[:60]} -> {error['message']}")
+        tabled(f"{too_much[:60]} -> {error['message']}")
 
         async with subscriber(gateway.url) as connected:
             await connected.send(id="1", type="subscribe", payload={"query": too_much})

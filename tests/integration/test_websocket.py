@@ -148,14 +148,14 @@ def subscribe(query: object, id: object = "1", **payload: object) -> str:
 
 
 async def check_close(
-    connected: ClientConnection, frame: str | bytes, code: int, words: str, report: Report
+    connected: ClientConnection, frame: str | bytes, code: int, words: str, tabled: Report
 ) -> None:
     """Send a frame; the socket is closed with that code, and a reason that has these words."""
     # Of a large message the end may no longer be taken.
     with suppress(ConnectionClosed):
         await connected.send(frame)
     found, reason = await end_of(connected)
-    report(f"{found} {reason}")
+    tabled(f"{found} {reason}")
     assert found == code
     assert words in reason
     assert len(reason.encode()) <= REASON_BYTES
@@ -254,19 +254,19 @@ NO_SUBSCRIBES = [
     ],
 )
 async def test_before_init_what_is_no_message_closes_the_socket_with_a_reason(
-    frame: str | bytes, code: int, words: str, gateway: Gateway, report: Report
+    frame: str | bytes, code: int, words: str, gateway: Gateway, tabled: Report
 ) -> None:
     async with opened(gateway) as connected:
-        await check_close(connected, frame, code, words, report)
+        await check_close(connected, frame, code, words, tabled)
 
 
 @pytest.mark.parametrize(("frame", "words"), NO_SUBSCRIBES)
 async def test_before_init_a_malformed_subscribe_is_first_of_all_malformed(
-    frame: str, words: str, gateway: Gateway, report: Report
+    frame: str, words: str, gateway: Gateway, tabled: Report
 ) -> None:
     # As the reference server has it, which reads a message before it looks who sent it.
     async with opened(gateway) as connected:
-        await check_close(connected, frame, 4400, words, report)
+        await check_close(connected, frame, 4400, words, tabled)
 
 
 @pytest.mark.parametrize(
@@ -280,23 +280,23 @@ async def test_before_init_a_malformed_subscribe_is_first_of_all_malformed(
     ],
 )
 async def test_after_init_what_is_no_message_closes_the_socket_with_a_reason(
-    frame: str | bytes, code: int, words: str, gateway: Gateway, report: Report
+    frame: str | bytes, code: int, words: str, gateway: Gateway, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
-        await check_close(connected.socket, frame, code, words, report)
+        await check_close(connected.socket, frame, code, words, tabled)
 
 
 @pytest.mark.parametrize(("frame", "words"), NO_SUBSCRIBES)
 async def test_a_malformed_subscribe_closes_the_socket_with_a_reason(
-    frame: str, words: str, gateway: Gateway, report: Report
+    frame: str, words: str, gateway: Gateway, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
-        await check_close(connected.socket, frame, 4400, words, report)
+        await check_close(connected.socket, frame, 4400, words, tabled)
 
 
 @pytest.mark.parametrize("acknowledged", [False, True])
 async def test_text_that_is_not_utf_8_is_refused_by_the_websocket_layer(
-    acknowledged: bool, gateway: Gateway, report: Report
+    acknowledged: bool, gateway: Gateway, tabled: Report
 ) -> None:
     async with opened(gateway) as connected:
         if acknowledged:
@@ -304,34 +304,34 @@ async def test_text_that_is_not_utf_8_is_refused_by_the_websocket_layer(
             await connected.recv()
         await connected.send(b"\xff\xfe", text=True)
         code, reason = await end_of(connected)
-    report(f"{code} {reason}")
+    tabled(f"{code} {reason}")
     assert code == 1007
     assert "UTF-8" in reason
 
 
 async def test_an_id_of_a_running_operation_is_taken(
-    gateway: Gateway, job: Job, report: Report
+    gateway: Gateway, job: Job, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
         await anext(await connected.subscribe(JOB_UPDATES, id=str(job.id)))
         message = subscribe("{ __typename }", "1")
         await check_close(
-            connected.socket, message, 4409, "Subscriber for 1 already exists", report
+            connected.socket, message, 4409, "Subscriber for 1 already exists", tabled
         )
 
 
 async def test_a_taken_id_without_end_is_cut_to_the_room_of_a_close_frame(
-    gateway: Gateway, job: Job, report: Report
+    gateway: Gateway, job: Job, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
         message = subscribe(JOB_UPDATES, "ä" * 1000, variables={"id": str(job.id)})
         await connected.socket.send(message)
         await connected.receive()
-        await check_close(connected.socket, message, 4409, "Subscriber for ää", report)
+        await check_close(connected.socket, message, 4409, "Subscriber for ää", tabled)
 
 
 async def test_who_does_not_say_init_in_time_is_let_go_whatever_else_they_say(
-    gateway_with: GatewayWith, monkeypatch: pytest.MonkeyPatch, report: Report
+    gateway_with: GatewayWith, monkeypatch: pytest.MonkeyPatch, tabled: Report
 ) -> None:
     monkeypatch.setattr(server, "SocketEndpoint", partial(SocketEndpoint, init_seconds=0.5))
     async with gateway_with() as hasty, subscriber(hasty.url) as in_time:
@@ -340,7 +340,7 @@ async def test_who_does_not_say_init_in_time_is_let_go_whatever_else_they_say(
             assert await chatty.recv() == '{"type":"pong"}'
             for late in (silent, chatty):
                 code, reason = await end_of(late)
-                report(f"{code} {reason}")
+                tabled(f"{code} {reason}")
                 assert (code, reason) == (4408, "Connection initialisation timeout")
         await round_trip(in_time)
 
@@ -454,7 +454,7 @@ async def test_a_message_in_pieces_is_one_message(gateway: Gateway) -> None:
     ],
 )
 async def test_a_refused_operation_ends_alone_and_its_id_is_free_at_once(
-    payload: Mapping[str, object], code: str, gateway: Gateway, job: Job, report: Report
+    payload: Mapping[str, object], code: str, gateway: Gateway, job: Job, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
         updates = await connected.subscribe(JOB_UPDATES, id=str(job.id))
@@ -467,7 +467,7 @@ async def test_a_refused_operation_ends_alone_and_its_id_is_free_at_once(
             assert (refused["type"], refused["id"]) == ("error", "mine")
             assert {error["extensions"]["code"] for error in refused["payload"]} == {code}
             assert all(error["message"] for error in refused["payload"])
-        report(f"error {refused['payload'][0]['message']}")
+        tabled(f"error {refused['payload'][0]['message']}")
         await connected.socket.send(subscribe("{ __typename }", "mine"))
         answered = [await connected.receive(), await connected.receive()]
         assert [one["type"] for one in answered] == ["next", "complete"]
@@ -566,13 +566,13 @@ async def test_a_client_that_vanishes_in_the_middle_of_anything_leaves_nothing_b
     ],
 )
 async def test_a_socket_that_does_not_offer_the_protocol_is_not_acceptable(
-    offered: list[str], gateway: Gateway, report: Report
+    offered: list[str], gateway: Gateway, tabled: Report
 ) -> None:
     protocols = [Subprotocol(name) for name in offered] or None
     async with opened(gateway, subprotocols=protocols) as connected:
         assert connected.subprotocol is None
         code, reason = await end_of(connected)
-    report(f"{code} {reason}")
+    tabled(f"{code} {reason}")
     assert (code, reason) == (4406, "Subprotocol not acceptable")
 
 
@@ -610,13 +610,13 @@ async def shop_gateway(gateway_with: GatewayWith) -> AsyncIterator[Gateway]:
 
 @pytest.mark.parametrize("origin", FOREIGN)
 async def test_a_page_of_another_origin_gets_no_socket(
-    origin: str, shop_gateway: Gateway, report: Report
+    origin: str, shop_gateway: Gateway, tabled: Report
 ) -> None:
     named = Origin(origin.format(port=urlsplit(shop_gateway.url).port))
     with pytest.raises(InvalidStatus) as refused:
         async with opened(shop_gateway, additional_headers={"Origin": named}):
             pass
-    report(f"HTTP {refused.value.response.status_code}")
+    tabled(f"HTTP {refused.value.response.status_code}")
     assert refused.value.response.status_code == 403
 
 
@@ -649,7 +649,7 @@ async def test_a_page_whose_name_somebody_pointed_at_this_machine_gets_no_socket
 
 
 async def test_a_client_with_too_many_sockets_may_try_again_once_one_is_closed(
-    gateway_with: GatewayWith, report: Report
+    gateway_with: GatewayWith, tabled: Report
 ) -> None:
     async with gateway_with(max_streams_per_client=2) as narrow, subscriber(narrow.url) as first:
         async with subscriber(narrow.url):
@@ -658,7 +658,7 @@ async def test_a_client_with_too_many_sockets_may_try_again_once_one_is_closed(
                     code, reason = await end_of(refused)
                 assert code == 1013
                 assert "2" in reason
-        report(f"{code} {reason}")
+        tabled(f"{code} {reason}")
 
         async with asyncio.timeout(PATIENCE):
             while True:
@@ -670,7 +670,7 @@ async def test_a_client_with_too_many_sockets_may_try_again_once_one_is_closed(
 
 
 async def test_an_operation_too_many_is_refused_alone(
-    gateway_with: GatewayWith, report: Report
+    gateway_with: GatewayWith, tabled: Report
 ) -> None:
     async with gateway_with(max_operations_per_socket=2) as narrow, subscriber(narrow.url) as one:
         job = await pending_job(narrow)
@@ -682,7 +682,7 @@ async def test_an_operation_too_many_is_refused_alone(
         refused = await one.receive()
         assert (refused["type"], refused["id"]) == ("error", "mine")
         (error,) = refused["payload"]
-        report(f"error {error}")
+        tabled(f"error {error}")
         extensions = {"code": "OPERATION_LIMIT_EXCEEDED", "limit": 2, "found": 3}
         assert error["extensions"] == extensions
 
@@ -720,7 +720,7 @@ async def raw_socket(
 
 
 async def test_a_peer_that_answers_no_pings_is_dropped_and_others_are_not(
-    gateway_with: GatewayWith, report: Report
+    gateway_with: GatewayWith, tabled: Report
 ) -> None:
     async with (
         gateway_with(socket_ping_seconds=0.2) as impatient,
@@ -732,7 +732,7 @@ async def test_a_peer_that_answers_no_pings_is_dropped_and_others_are_not(
         writer.write(frames(INIT, subscribe(JOB_UPDATES, variables={"id": str(job.id)})))
         async with asyncio.timeout(PATIENCE):
             heard = await reader.read()
-        report(f"dropped after {time.monotonic() - began:.1f} s")
+        tabled(f"dropped after {time.monotonic() - began:.1f} s")
         writer.close()
         assert b"SNAPSHOT" in heard
         assert heard.endswith(b"keepalive ping timeout")
@@ -793,7 +793,7 @@ async def test_a_peer_that_stopped_reading_for_good_is_dropped_with_all_that_wai
 
 
 async def test_a_peer_that_reads_no_answers_to_its_pings_is_not_heard_without_end(
-    gateway_with: GatewayWith, report: Report
+    gateway_with: GatewayWith, tabled: Report
 ) -> None:
     pings = Frame(Opcode.PING, b"x" * 125).serialize(mask=True) * 1000
     sent = 0
@@ -816,12 +816,12 @@ async def test_a_peer_that_reads_no_answers_to_its_pings_is_not_heard_without_en
         finally:
             grown = memory() - before
             deaf.transport.abort()
-    report(f"{sent / 1e6:.1f} MB of pings, memory grew by {grown / 1e6:.1f} MB")
+    tabled(f"{sent / 1e6:.1f} MB of pings, memory grew by {grown / 1e6:.1f} MB")
     assert grown < 10e6
 
 
 async def test_a_reader_that_stalls_for_thousands_of_events_holds_nobody_up_and_misses_nothing(
-    gateway_with: GatewayWith, report: Report
+    gateway_with: GatewayWith, tabled: Report
 ) -> None:
     rounds, batch, description = 100, 20, "x" * 20_000
     unread = rounds * batch * len(description)
@@ -861,7 +861,7 @@ async def test_a_reader_that_stalls_for_thousands_of_events_holds_nobody_up_and_
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024**2)
         caught_up = [await anext(slow) for _ in made]
 
-    report(
+    tabled(
         f"{len(made)} events of {unread / 1e6:.0f} MB unread, memory grew by {grown / 1e6:.0f} MB "
         f"in the second half of it; another subscriber heard {batch} events within "
         f"{slowest_round:.2f} s, a query took {slowest_query * 1000:.0f} ms at most"
@@ -987,10 +987,10 @@ async def test_a_socket_without_a_token_that_can_be_believed_is_closed(
     code: int,
     words: str,
     guarded: Gateway,
-    report: Report,
+    tabled: Report,
 ) -> None:
     async with opened(guarded, additional_headers=headers) as connected:
-        await check_close(connected, first, code, words, report)
+        await check_close(connected, first, code, words, tabled)
 
 
 @pytest.mark.parametrize(
@@ -1017,7 +1017,7 @@ async def test_a_socket_with_a_token_serves_its_store(
 
 
 async def test_a_socket_is_closed_when_its_token_expires_whatever_runs_on_it(
-    guarded: Gateway, report: Report
+    guarded: Gateway, tabled: Report
 ) -> None:
     job = await pending_job(guarded)
     async with opened(guarded) as connected:
@@ -1031,7 +1031,7 @@ async def test_a_socket_is_closed_when_its_token_expires_whatever_runs_on_it(
         async with asyncio.timeout(PATIENCE):
             code, reason = await end_of(connected)
         lasted = time.time() - began
-    report(f"{code} {reason}, after {lasted:.1f} s")
+    tabled(f"{code} {reason}, after {lasted:.1f} s")
     assert (code, reason) == (4403, "The token has expired")
     assert time.time() >= int(began) + 2
     async with opened(guarded, additional_headers={"Authorization": bearer()}) as another:
