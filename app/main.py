@@ -211,7 +211,9 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
             feed = Feed(database)
             database.on_commit(feed.wake)
             gateway = Gateway(settings, database, feed, url, lambda: server.stop())
-            hosts = [*LOOPBACK_NAMES, host] if is_loopback(settings.host) else ["*"]
+            # Where a token is needed no page has one, by whatever name it was led here.
+            is_open = is_loopback(settings.host) and not settings.authenticated
+            hosts = [*LOOPBACK_NAMES, host] if is_open else ["*"]
             gate = Gate(
                 authentication,
                 Throttle(settings),
