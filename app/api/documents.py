@@ -184,7 +184,7 @@ class Documents:
         try:
             tree = parse(Source(text), max_tokens=self._limits.max_tokens)
         except GraphQLSyntaxError as error:
-            if "tokens" in error.message:
+            if error.message.startswith("Syntax Error: Document contains more than"):
                 limit = self._limits.max_tokens
                 raise LimitExceeded(
                     "TOKEN_LIMIT_EXCEEDED", "at least {} tokens", limit, limit + 1

@@ -100,6 +100,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "no GraphQL at all": {"content": b"{"},
 }
 
+
 async def test_a_proxy_on_the_same_machine_may_pass_on_the_name_it_was_called_by(
     http: httpx.AsyncClient,
 ) -> None:

@@ -136,6 +136,13 @@ async def test_more_than_a_limit_is_refused_with_the_limit_and_what_was_found(
         assert message == {"id": "1", "type": "error", "payload": [error]}
 
 
+async def test_a_document_that_speaks_of_tokens_is_just_wrong(idle_client: GraphQLClient) -> None:
+    error = await idle_client.refusal("{ tokens( }")
+    assert error["extensions"]["code"] == "GRAPHQL_PARSE_FAILED"
+    error = await idle_client.refusal("tokens")
+    assert error["extensions"]["code"] == "GRAPHQL_PARSE_FAILED"
+
+
 async def test_every_answer_says_what_it_cost(idle_client: GraphQLClient) -> None:
     answer = await idle_client.answer("{ jobs(first: 10) { nodes { id } } }")
     assert answer["extensions"] == {"cost": {"requested": 12, "limit": Settings().max_cost}}
