@@ -1,5 +1,7 @@
 """uvicorn's protocols, where strangers can neither fill memory or the log, nor stay for ever."""
 
+import asyncio
+
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -8,32 +10,55 @@ from websockets.frames import Frame
 HEAD_BYTES = 64 * 1024
 """How large a request line and headers may be, together."""
 
+HEAD_SECONDS = 30
+"""How long they may take, from the connection on or from their first byte."""
+
 
 class HttpWire(HttpToolsProtocol):
     """HTTP. A connection whose request line and headers have no end in sight is ended: the parser
-    would keep them all in memory."""
+    would keep them all in memory, and wait for ever."""
 
     _head_bytes: int | None = 0
     """What came of a head that is not complete; None while a body comes."""
+    _too_late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._too_late = self.loop.call_later(HEAD_SECONDS, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what came."""
         if self._head_bytes is not None:
             self._head_bytes += len(data)
         super().data_received(data)
-        too_large = self._head_bytes is not None and self._head_bytes > HEAD_BYTES
-        if too_large and not self.transport.is_closing():
+        if not self._head_bytes or self.transport.is_closing():
+            return
+        if self._head_bytes > HEAD_BYTES:
             self.send_400_response("The head of the request is too large.")
+        elif self._too_late is None:
+            self._too_late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
         self._head_bytes = None
+        self._stop_waiting()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """What comes next is another head."""
         self._head_bytes = 0
         super().on_message_complete()
+
+    def _stop_waiting(self) -> None:
+        if self._too_late is not None:
+            self._too_late.cancel()
+            self._too_late = None
 
 
 class SocketWire(WebSocketsSansIOProtocol):

@@ -17,8 +17,9 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from app.api import middleware
+from app.api import middleware, wire
 from app.api.documents import Documents
+from app.api.transports import http as transport
 from app.api.transports.http import EVENT_STREAM, GRAPHQL_JSON, JSON, MULTIPART
 from app.main import Gateway, Settings
 from tests import given
@@ -678,6 +679,35 @@ async def test_a_head_without_an_end_in_sight_is_refused(
     with suppress(ConnectionError):
         await writer.wait_closed()
     assert (await client.post("/graphql", json={"query": QUERY})).status_code == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /graphql HTTP/1.1\r\nHost: localhost\r\n"])
+@pytest.mark.parametrize("first", [True, False], ids=["at first", "behind another"])
+async def test_a_head_that_does_not_come_to_its_end_ends_the_connection(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, sent: bytes, first: bool
+) -> None:
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.2)
+    async with gateway_of(settings) as gateway:
+        address = urlsplit(gateway.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        if not first:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await reader.readuntil(b"}")
+        writer.write(sent)
+        # Nothing that is idle between two requests is cut off by this, but by uvicorn, after 5 s.
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_body_that_does_not_come_is_refused_with_408(
+    idle_gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(middleware, "DRAIN_SECONDS", 0.1)
+    answer = await exchanged(idle_gateway.url, posted(b'{"query":', Content_Length="1000"))
+    assert answer.status == 408
+    assert answer.errors[0]["extensions"]["code"] == "REQUEST_TIMEOUT"
 
 
 async def test_a_long_head_that_ends_and_a_body_behind_it_are_taken(

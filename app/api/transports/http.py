@@ -31,6 +31,9 @@ GRAPHQL_JSON = "application/graphql-response+json"
 EVENT_STREAM = "text/event-stream"
 MULTIPART = "multipart/mixed"
 
+BODY_SECONDS = 30
+"""How long a body may take to come."""
+
 STREAMS: dict[str, Encoding] = {MULTIPART: Multipart(), EVENT_STREAM: EventStream()}
 
 
@@ -196,7 +199,14 @@ async def _from_body(request: Request) -> object:
         raise BadRequest(
             f"The body must be {JSON} in UTF-8.", "UNSUPPORTED_MEDIA_TYPE", 415, {"Accept": JSON}
         )
-    return _read(await request.body(), "The body")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.body()
+    except TimeoutError:
+        raise BadRequest(
+            f"The body took longer than {BODY_SECONDS} seconds.", "REQUEST_TIMEOUT", 408
+        ) from None
+    return _read(body, "The body")
 
 
 def _read(text: str | bytes, what: str) -> object:
