@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -132,16 +133,22 @@ def broken(path: str) -> None:
     Path(path).write_bytes(b"{")
 
 
+@dataclass(frozen=True)
+class In:
+    """An instant so many seconds from when the token is made, not from when tests are collected."""
+
+    seconds: float
+
+
 def claims(**changed: Any) -> dict[str, Any]:
     """What a good token says, changed; None leaves a claim out."""
-    good = {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
-        "sub": "ada",
-        "store": "plants",
-        "exp": int(time.time()) + 300,
+    now = int(time.time())
+    good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "store": "plants", "exp": In(300)}
+    return {
+        name: now + value.seconds if isinstance(value, In) else value
+        for name, value in (good | changed).items()
+        if value is not None
     }
-    return {name: value for name, value in (good | changed).items() if value is not None}
 
 
 def signed(**changed: Any) -> str:
@@ -338,10 +345,10 @@ async def test_scopes_are_a_string_or_a_list_and_unknown_ones_mean_nothing(
         {"store": "Größe 7"},
         {"organization": False},
         {"sub": "x" * SUBJECT_LIMIT},
-        {"exp": time.time() + 300.5},
-        {"exp": int(time.time()) - 5},
-        {"nbf": int(time.time()) + 5},
-        {"iat": int(time.time())},
+        {"exp": In(300.5)},
+        {"exp": In(-5)},
+        {"nbf": In(5)},
+        {"iat": In(0)},
         {"else": {"deep": [1, 2]}},
     ],
 )
@@ -355,9 +362,9 @@ async def test_what_is_unusual_and_right_is_taken(said: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
-        ({"exp": int(time.time()) - 60}, "The token has expired."),
-        ({"nbf": int(time.time()) + 600}, "The token is not valid yet."),
-        ({"iat": int(time.time()) + 600}, "The token is not valid yet."),
+        ({"exp": In(-60)}, "The token has expired."),
+        ({"nbf": In(600)}, "The token is not valid yet."),
+        ({"iat": In(600)}, "The token is not valid yet."),
         ({"iss": "https://other.example"}, "The token is from another issuer (iss)"),
         ({"iss": [ISSUER]}, "The token is from another issuer (iss)"),
         ({"aud": "other"}, "The token is meant for another audience (aud)."),
