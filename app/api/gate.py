@@ -38,4 +38,5 @@ class Gate:
     @staticmethod
     def client(caller: Caller, address: str) -> str:
         """Whom limits are counted for: a subject of a store, or else an address."""
-        return f"{caller.store} {caller.subject}" if caller.subject else address
+        # Neither has a line break, so no two of them make the same.
+        return f"{caller.store}\n{caller.subject}" if caller.subject else address
