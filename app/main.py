@@ -21,16 +21,16 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from starlette.types import ASGIApp
 
-from app.api.documents import Documents
+from app.api.admission.documents import Documents
+from app.api.admission.identity import Authentication, BearerTokens, OpenAccess
+from app.api.admission.keys import Keys, KeySet, SharedSecret
+from app.api.admission.limits import Limits
+from app.api.admission.throttle import Throttle
+from app.api.admission.trusted import UnusableDocuments, trusted_documents
 from app.api.execution import Executor
 from app.api.gate import Gate
-from app.api.identity import Authentication, BearerTokens, OpenAccess
-from app.api.keys import Keys, KeySet, SharedSecret
-from app.api.limits import Limits
 from app.api.schema import graphql_schema
 from app.api.server import create_app
-from app.api.throttle import Throttle
-from app.api.trusted import UnusableDocuments, trusted_documents
 from app.api.wire import HttpWire, SocketWire
 from app.domain.errors import InvalidInput
 from app.domain.jobs import JobType

@@ -9,10 +9,10 @@ from typing import Any
 from graphql import OperationType
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 
+from app.api.admission.documents import Operation
+from app.api.admission.limits import Limits
 from app.api.context import Context
-from app.api.documents import Operation
 from app.api.jobs import EVENTS
-from app.api.limits import Limits
 from app.api.refusals import NotStarted, TimedOut
 from app.api.schema import schema
 from app.domain.callers import Caller

@@ -3,12 +3,12 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from app.api.documents import Documents
+from app.api.admission.documents import Documents
+from app.api.admission.identity import Authentication, bearer
+from app.api.admission.limits import Limits
+from app.api.admission.throttle import Throttle
 from app.api.execution import Executor
-from app.api.identity import Authentication, bearer
-from app.api.limits import Limits
 from app.api.refusals import Unauthenticated
-from app.api.throttle import Throttle
 from app.domain.callers import Caller
 
 

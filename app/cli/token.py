@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app.api.identity import mint
+from app.api.admission.identity import mint
 from app.cli.settings import read_settings
 from app.domain.callers import EVERY_SCOPE, Scope
 

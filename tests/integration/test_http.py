@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from app.api import middleware, wire
-from app.api.documents import Documents
+from app.api.admission.documents import Documents
 from app.api.transports import http as transport
 from app.api.transports.http import EVENT_STREAM, GRAPHQL_JSON, JSON, MULTIPART
 from app.main import Gateway, Settings

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from app.api.trusted import hash_of
+from app.api.admission.trusted import hash_of
 from app.main import Gateway, Settings
 from tests import given
 from tests.conftest import GraphQLClient, client_of, gateway_of

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlmodel import Session, SQLModel, col, select
 
-from app.api.identity import mint
+from app.api.admission.identity import mint
 from app.api.jobs import EVENTS
 from app.api.schema import graphql_schema as schema
 from app.domain.callers import EVERY_SCOPE, Scope

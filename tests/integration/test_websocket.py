@@ -30,8 +30,8 @@ from websockets.frames import Frame, Opcode
 from websockets.typing import Origin, Subprotocol
 
 from app.api import server
-from app.api.identity import LEEWAY, mint
-from app.api.limits import Limits
+from app.api.admission.identity import LEEWAY, mint
+from app.api.admission.limits import Limits
 from app.api.transports.websocket import REASON_BYTES, SocketEndpoint
 from app.domain.jobs import Duplication
 from app.main import Gateway, Settings

@@ -17,12 +17,12 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.documents import Operation
+from app.api.admission.documents import Operation
+from app.api.admission.request import GraphQLRequest
 from app.api.execution import Told
 from app.api.gate import Gate
 from app.api.playground import playground_page
 from app.api.refusals import BadRequest, Refused
-from app.api.request import GraphQLRequest
 from app.api.transports.streams import Encoding, EventStream, Multipart, Stream
 from app.domain.callers import Caller
 

@@ -14,10 +14,10 @@ import orjson
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
+from app.api.admission.request import GraphQLRequest
 from app.api.errors import bug
 from app.api.gate import Gate
 from app.api.refusals import BadRequest, Refused, Unauthenticated
-from app.api.request import GraphQLRequest
 from app.api.transports.http import address_of
 from app.domain.callers import Caller
 

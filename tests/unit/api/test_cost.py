@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from graphql import get_introspection_query, parse
 
-from app.api.cost import COUNTED, OTHER_ROWS, Bill, bill
-from app.api.documents import Document
+from app.api.admission.cost import COUNTED, OTHER_ROWS, Bill, bill
+from app.api.admission.documents import Document
 from app.api.schema import graphql_schema
 from app.domain.callers import Scope
 

@@ -3,9 +3,9 @@
 import pytest
 from graphql import parse
 
-from app.api.limits import Limits
+from app.api.admission.limits import Limits
+from app.api.admission.shape import Shape
 from app.api.refusals import LimitExceeded
-from app.api.shape import Shape
 
 
 @pytest.mark.parametrize(

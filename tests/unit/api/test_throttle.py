@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.limits import Limits
+from app.api.admission.limits import Limits
+from app.api.admission.throttle import CLIENTS_KEPT, Throttle
 from app.api.refusals import BadRequest
-from app.api.throttle import CLIENTS_KEPT, Throttle
 
 
 class Seconds:

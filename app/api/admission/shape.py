@@ -16,7 +16,7 @@ from graphql import (
 )
 from graphql.language import DirectiveNode, Visitor
 
-from app.api.limits import Limits
+from app.api.admission.limits import Limits
 from app.api.refusals import LimitExceeded
 
 

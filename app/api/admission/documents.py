@@ -24,12 +24,12 @@ from graphql.validation import recommended_rules
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
-from app.api.cost import bill
-from app.api.limits import Limits
+from app.api.admission.cost import bill
+from app.api.admission.limits import Limits
+from app.api.admission.request import GraphQLRequest
+from app.api.admission.shape import Shape
+from app.api.admission.trusted import UnusableDocuments, hash_of
 from app.api.refusals import BadRequest, InvalidDocument, LimitExceeded, NotPermitted, Refused
-from app.api.request import GraphQLRequest
-from app.api.shape import Shape
-from app.api.trusted import UnusableDocuments, hash_of
 from app.domain.callers import Caller
 
 DOCUMENTS_KEPT = 128

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
 
-from app.api.limits import Limits
+from app.api.admission.limits import Limits
 from app.api.refusals import BadRequest
 
 CLIENTS_KEPT = 10_000

@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 
-from app.api.keys import Keys, SharedSecret
+from app.api.admission.keys import Keys, SharedSecret
 from app.api.refusals import Unauthenticated
 from app.domain.callers import EVERY_SCOPE, Caller, Scope, granted
 from app.domain.errors import InvalidInput

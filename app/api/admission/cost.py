@@ -22,8 +22,8 @@ from graphql import (
     is_list_type,
 )
 
+from app.api.admission.scopes import SCOPE_OF_TYPE
 from app.api.connections import DEFAULT_ROWS, MOST_ROWS
-from app.api.scopes import SCOPE_OF_TYPE
 from app.domain.callers import Scope
 
 OTHER_ROWS = 10
