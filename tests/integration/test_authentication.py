@@ -330,11 +330,15 @@ async def test_the_playground_page_needs_no_token(http: httpx.AsyncClient) -> No
     assert response.headers["content-type"].startswith("text/html")
 
 
+ALMOST_OVER = timedelta(seconds=4) - LEEWAY
+"""Of a token that expired some seconds ago, where clocks may differ by ten: enough left for a busy
+machine to begin with it."""
+
+
 async def test_a_stream_ends_with_its_token(gateway: Gateway) -> None:
-    """The token expired nine seconds ago, and clocks may differ by ten."""
     source = await given.hierarchy(gateway.database, {}, store=STORE)
     job = await given.pending_duplication(gateway.database, source, store=STORE)
-    almost_over = token(lifetime=timedelta(seconds=1) - LEEWAY)
+    almost_over = token(lifetime=ALMOST_OVER)
     async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
         response = await client.post(
             "/graphql",
@@ -342,13 +346,12 @@ async def test_a_stream_ends_with_its_token(gateway: Gateway) -> None:
             headers={**bearing(almost_over), "Accept": EVENT_STREAM},
         )
         assert "SNAPSHOT" in response.text
+        assert '"UNAUTHENTICATED"' in response.text
         assert response.text.endswith("event: complete\ndata:\n\n")
-        again = await client.post("/graphql", json={"query": READ}, headers=bearing(almost_over))
-        assert again.status_code == 401
 
 
 async def test_a_socket_ends_with_its_token(gateway: Gateway) -> None:
-    almost_over = token(lifetime=timedelta(seconds=1) - LEEWAY)
+    almost_over = token(lifetime=ALMOST_OVER)
     with pytest.raises(ConnectionClosed) as closed:
         async with subscriber(gateway.url, additional_headers=bearing(almost_over)) as socket:
             await anext(await socket.subscribe("subscription { jobEvents { type } }"))

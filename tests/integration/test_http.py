@@ -686,7 +686,7 @@ async def test_a_head_without_an_end_in_sight_is_refused(
 async def test_a_head_that_does_not_come_to_its_end_ends_the_connection(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, sent: bytes, first: bool
 ) -> None:
-    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 1)
     async with gateway_of(settings) as gateway:
         address = urlsplit(gateway.url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
