@@ -24,7 +24,7 @@ def _lifetime(text: str) -> timedelta:
 
 def token(
     store: Annotated[
-        str | None, typer.Option(help="The store it acts for; 'default' by default.")
+        str | None, typer.Option(help="The store it acts for. [JOBS_GATEWAY_STORE, default]")
     ] = None,
     organization: Annotated[
         bool, typer.Option("--organization", help="It acts for the organization, not for a store.")
@@ -59,7 +59,7 @@ def token(
                 issuer=settings.jwt_issuer,
                 audience=settings.jwt_audience,
                 subject=subject,
-                store=None if organization else "default" if store is None else store,
+                store=None if organization else settings.store if store is None else store,
                 organization=organization,
                 scopes=scope or EVERY_SCOPE,
                 lifetime=lifetime,

@@ -1,0 +1,35 @@
+"""What a caller may do is what their scopes name and include, and nothing else."""
+
+from itertools import chain, combinations
+
+import pytest
+
+from app.domain.callers import EVERY_SCOPE, Caller, Scope, granted
+from app.domain.errors import Forbidden
+
+
+def test_to_write_includes_to_read_the_same_and_nothing_else() -> None:
+    assert granted([Scope.JOBS_WRITE]) == {Scope.JOBS_WRITE, Scope.JOBS_READ}
+    assert granted([Scope.HIERARCHIES_WRITE]) == {
+        Scope.HIERARCHIES_WRITE,
+        Scope.HIERARCHIES_READ,
+    }
+    assert granted([Scope.JOBS_READ]) == {Scope.JOBS_READ}
+    assert granted([]) == frozenset()
+
+
+@pytest.mark.parametrize(
+    "scopes", chain.from_iterable(combinations(Scope, number) for number in range(5))
+)
+def test_a_caller_is_refused_exactly_what_is_missing(scopes: tuple[Scope, ...]) -> None:
+    caller = Caller("plants", scopes=frozenset(scopes))
+    caller.check(*scopes)
+    missing = EVERY_SCOPE - frozenset(scopes)
+    for scope in missing:
+        with pytest.raises(Forbidden, match=scope):
+            caller.check(*scopes, scope)
+    if missing:
+        with pytest.raises(Forbidden) as refused:
+            caller.check(*Scope)
+        assert all(scope in str(refused.value) for scope in missing)
+        assert not any(scope in str(refused.value) for scope in scopes)
