@@ -19,7 +19,7 @@ def test_to_write_includes_to_read_the_same_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "scopes", chain.from_iterable(combinations(Scope, number) for number in range(5))
+    "scopes", list(chain.from_iterable(combinations(Scope, number) for number in range(5)))
 )
 def test_a_caller_is_refused_exactly_what_is_missing(scopes: tuple[Scope, ...]) -> None:
     caller = Caller("plants", scopes=frozenset(scopes))
