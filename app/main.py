@@ -3,7 +3,6 @@ server's environment."""
 
 import asyncio
 import gc
-import ipaddress
 import logging
 import re
 import signal
@@ -29,6 +28,7 @@ from app.api.admission.throttle import Throttle
 from app.api.admission.trusted import UnusableDocuments, trusted_documents
 from app.api.execution import Executor
 from app.api.gate import Gate
+from app.api.loopback import is_loopback
 from app.api.schema import graphql_schema
 from app.api.server import create_app
 from app.api.wire import HttpWire, SocketWire
@@ -394,11 +394,3 @@ def _listen(settings: Settings) -> socket.socket:
         ) from error
     listener.set_inheritable(False)
     return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

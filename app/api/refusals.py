@@ -5,6 +5,8 @@ from typing import Any
 
 from graphql import GraphQLError
 
+from app.domain.callers import ScopesMissing
+
 
 class Refused(Exception):
     """An operation that is not run at all."""
@@ -76,8 +78,8 @@ class NotPermitted(Refused):
     status = 403
     well_formed = False
 
-    def __init__(self, message: str, needed: Sequence[str]) -> None:
-        super().__init__(message, "FORBIDDEN", extensions={"scopes": list(needed)})
+    def __init__(self, error: ScopesMissing) -> None:
+        super().__init__(str(error), error.code, extensions={"scopes": list(error.missing)})
 
 
 class TimedOut(Refused):

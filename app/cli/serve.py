@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from app import __version__, main
+from app.api.loopback import is_loopback
 from app.cli import demo
 from app.cli.logs import log_to_stderr
 from app.cli.settings import Concurrency, DatabaseUrl, RetentionDays, read_settings
@@ -81,7 +82,7 @@ def _introduce(gateway: Gateway) -> None:
     settings = gateway.settings
     if settings.authenticated:
         access = "by bearer token"
-    elif main.is_loopback(settings.host):
+    elif is_loopback(settings.host):
         access = f"open to this machine, without authentication, store {settings.store!r}"
     else:
         access = f"OPEN TO EVERYBODY who can reach it (--insecure), store {settings.store!r}"

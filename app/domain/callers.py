@@ -1,6 +1,6 @@
 """Who asks, and what they may do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -15,6 +15,14 @@ class Scope(StrEnum):
     HIERARCHIES_WRITE = "hierarchies:write"
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
+
+
+class ScopesMissing(Forbidden):
+    """The caller's token does not allow it."""
+
+    def __init__(self, missing: Sequence[Scope]) -> None:
+        super().__init__(f"Your token does not allow this: it needs {' and '.join(missing)}.")
+        self.missing = missing
 
 
 EVERY_SCOPE = frozenset(Scope)
@@ -43,7 +51,10 @@ class Caller:
     """When this is no longer true; None: as long as the process runs."""
 
     def check(self, *scopes: Scope) -> None:
-        """Raises Forbidden unless the caller has all of these."""
-        missing = sorted(set(scopes) - self.scopes)
-        if missing:
-            raise Forbidden(f"Your token does not allow this: it needs {' and '.join(missing)}.")
+        """Raises ScopesMissing unless the caller has all of these."""
+        if missing := sorted(set(scopes) - self.scopes):
+            raise ScopesMissing(missing)
+
+    def seconds_left(self, now: datetime) -> float | None:
+        """How long this is still true; None: as long as the process runs."""
+        return None if self.expires_at is None else (self.expires_at - now).total_seconds()

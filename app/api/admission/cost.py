@@ -32,7 +32,6 @@ OTHER_ROWS = 10
 _INTROSPECTED_ROWS = 3
 """What a list of the schema's description is taken to hold, the list of all types aside."""
 
-
 COUNTED = 2**53 - 1
 """What costs more is not told exactly: fragments in fragments come to numbers that JSON has no room
 for."""

@@ -6,8 +6,6 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 from graphql import (
-    DocumentNode,
-    FragmentDefinitionNode,
     GraphQLSchema,
     GraphQLSyntaxError,
     NoSchemaIntrospectionCustomRule,
@@ -25,50 +23,19 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from app.api.admission.cost import bill
+from app.api.admission.document import Document
 from app.api.admission.limits import Limits
 from app.api.admission.request import GraphQLRequest
 from app.api.admission.shape import Shape
 from app.api.admission.trusted import UnusableDocuments, hash_of
 from app.api.refusals import BadRequest, InvalidDocument, LimitExceeded, NotPermitted, Refused
-from app.domain.callers import Caller
+from app.domain.callers import Caller, ScopesMissing
 
 DOCUMENTS_KEPT = 128
 """Documents kept ready in memory: without, small queries take eight times as long."""
 
-
 ERRORS_TOLD = 10
 """Mistakes in a document that are told. Each may quote much of it: a hundred took half a second."""
-
-
-class Document:
-    """A document that may be run as far as it alone can tell."""
-
-    def __init__(self, text: str, tree: DocumentNode) -> None:
-        self.text = text
-        self.tree = tree
-        self.fragments: dict[str, FragmentDefinitionNode] = {}
-        self.operations: dict[str | None, OperationDefinitionNode] = {}
-        for definition in tree.definitions:
-            match definition:
-                case FragmentDefinitionNode(name=name):
-                    self.fragments[name.value] = definition
-                case OperationDefinitionNode(name=name):
-                    self.operations[name.value if name else None] = definition
-
-    def operation(self, name: str | None) -> OperationDefinitionNode:
-        """The operation of that name, or the only one. Raises Refused."""
-        if name is None and len(self.operations) == 1:
-            return next(iter(self.operations.values()))
-        found = self.operations.get(name) if name else None
-        if found is None:
-            names = ", ".join(sorted(one for one in self.operations if one))
-            raise Refused(
-                f"The document has no operation {name!r}."
-                if name
-                else f"The document has several operations: say which by operationName ({names}).",
-                "OPERATION_RESOLUTION_FAILURE",
-            )
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +88,7 @@ class Documents:
         self._document = lru_cache(DOCUMENTS_KEPT)(self._made)
         for hash, text in self._trusted.items():
             try:
-                self._made(text)
+                self._document(text)
             except Refused as refused:
                 raise UnusableDocuments(f"The trusted document {hash}: {refused}") from None
 
@@ -141,10 +108,10 @@ class Documents:
         if isinstance(variables, list):
             raise InvalidDocument("BAD_USER_INPUT", variables)
         found = bill(self._schema, document.fragments, definition, variables.coerced)
-        if missing := sorted(found.scopes - caller.scopes):
-            raise NotPermitted(
-                f"Your token does not allow this: it needs {' and '.join(missing)}.", missing
-            )
+        try:
+            caller.check(*found.scopes)
+        except ScopesMissing as error:
+            raise NotPermitted(error) from None
         cost, limit = spent + found.cost, self._limits.max_cost
         if cost > limit:
             raise LimitExceeded("COST_LIMIT_EXCEEDED", "a cost of {}", limit, cost)
@@ -171,9 +138,12 @@ class Documents:
             if hash not in self._trusted:
                 raise Refused("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")
             return self._trusted[hash]
-        if hash is not None and hash != hash_of(request.query):
+        if hash is None and not self._only_trusted:
+            return request.query
+        found = hash_of(request.query)
+        if hash not in (None, found):
             raise BadRequest("The document id is not the SHA-256 of the query.")
-        if self._only_trusted and hash_of(request.query) not in self._trusted:
+        if self._only_trusted and found not in self._trusted:
             raise Refused(
                 "Only documents that the operator trusts are run, and this is none of them.",
                 "DOCUMENT_NOT_TRUSTED",
@@ -190,8 +160,9 @@ class Documents:
                     "TOKEN_LIMIT_EXCEEDED", "at least {} tokens", limit, limit + 1
                 ) from None
             raise InvalidDocument("GRAPHQL_PARSE_FAILED", [error]) from None
+        document = Document(text, tree)
         # Measured before it is validated: what is out of all measure takes long to validate.
-        Shape(tree).check(self._limits)
+        Shape(document).check(self._limits)
         errors = validate(
             self._schema,
             tree,
@@ -201,4 +172,4 @@ class Documents:
         )
         if errors:
             raise InvalidDocument("GRAPHQL_VALIDATION_FAILED", errors)
-        return Document(text, tree)
+        return document

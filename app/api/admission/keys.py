@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import ipaddress
 import json
 import logging
 import math
@@ -18,6 +17,7 @@ from urllib.request import HTTPErrorProcessor, ProxyHandler, build_opener
 import jwt
 from jwt import PyJWK
 
+from app.api.loopback import is_loopback
 from app.api.refusals import Unauthenticated
 
 log = logging.getLogger(__name__)
@@ -160,18 +160,11 @@ def _is_url(location: str) -> bool:
         return False
     if not url.hostname or "@" in url.netloc:
         raise ValueError(f"{location} needs a host, and neither user nor password.")
-    if url.scheme == "http" and not _is_loopback(url.hostname):
+    if url.scheme == "http" and not is_loopback(url.hostname):
         raise ValueError(
             f"{location} must be https: whoever could change keys on their way could make tokens."
         )
     return True
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Unfollowed(HTTPErrorProcessor):

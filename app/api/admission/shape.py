@@ -4,9 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from graphql import (
-    DocumentNode,
     FieldNode,
-    FragmentDefinitionNode,
     FragmentSpreadNode,
     InlineFragmentNode,
     Node,
@@ -16,6 +14,7 @@ from graphql import (
 )
 from graphql.language import DirectiveNode, Visitor
 
+from app.api.admission.document import Document
 from app.api.admission.limits import Limits
 from app.api.refusals import LimitExceeded
 
@@ -23,19 +22,14 @@ from app.api.refusals import LimitExceeded
 class Shape:
     """How deep and how wide a document is."""
 
-    def __init__(self, document: DocumentNode) -> None:
+    def __init__(self, document: Document) -> None:
         self._document = document
-        self._fragments = {
-            definition.name.value: definition
-            for definition in document.definitions
-            if isinstance(definition, FragmentDefinitionNode)
-        }
         self._depths: dict[str, int] = {}
 
     def check(self, limits: Limits) -> None:
         """Raises LimitExceeded."""
         count = _Count()
-        visit(self._document, count)
+        visit(self._document.tree, count)
         for code, what, limit, found in (
             ("DEPTH_LIMIT_EXCEEDED", "{} levels of fields", limits.max_depth, self.depth),
             ("ALIAS_LIMIT_EXCEEDED", "{} aliases", limits.max_aliases, count.aliases),
@@ -52,9 +46,9 @@ class Shape:
     @cached_property
     def depth(self) -> int:
         """Fields inside fields, fragments unfolded."""
-        operations = (
-            one for one in self._document.definitions if isinstance(one, OperationDefinitionNode)
-        )
+        definitions = self._document.tree.definitions
+        # Not by name: of equal names, which validation refuses, each counts.
+        operations = (one for one in definitions if isinstance(one, OperationDefinitionNode))
         return max(map(self._depth_of, operations), default=0)
 
     def _depth_of(self, node: Node) -> int:
@@ -73,7 +67,7 @@ class Shape:
                 if name not in self._depths:
                     # What a cycle is worth does not matter: validation refuses it.
                     self._depths[name] = 0
-                    fragment = self._fragments.get(name)
+                    fragment = self._document.fragments.get(name)
                     self._depths[name] = self._depth_of(fragment) if fragment else 0
                 return self._depths[name]
         raise TypeError(selection)

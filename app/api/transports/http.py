@@ -4,8 +4,7 @@ Source: the GraphQL over HTTP specification, with its appendix on persisted docu
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -106,8 +105,7 @@ class GraphQLEndpoint:
             resume_from=request.headers.get("last-event-id"),
         )
         place = partial(self._gate.throttle.stream, client)
-        expires_at = caller.expires_at
-        left = (expires_at - datetime.now(UTC)).total_seconds() if expires_at else None
+        left = caller.seconds_left(datetime.now(UTC))
         return Stream(results, encoding, place, self._gate.stopping, left)
 
     async def _batch(
@@ -231,17 +229,17 @@ def _refusal(request: Request, refused: Refused) -> Response:
     answer = {"errors": refused.errors}
     if media_type == EVENT_STREAM and refused.well_formed:
         # A browser's EventSource shows its page nothing of an answer that is no stream.
-        return Stream(_alone(Told(answer)), STREAMS[media_type], nullcontext, asyncio.Event())
+        stream = STREAMS[media_type]
+        return Response(
+            stream.start + stream.result(Told(answer)) + stream.end,
+            headers={"Content-Type": stream.media_type},
+        )
     if media_type == EVENT_STREAM:
         media_type = JSON
     status = 200 if refused.well_formed and media_type == JSON else refused.status
     response = _json(answer, media_type, status)
     response.headers.update(refused.headers)
     return response
-
-
-async def _alone(told: Told) -> AsyncGenerator[Told, None]:
-    yield told
 
 
 def _not_acceptable(message: str) -> BadRequest:

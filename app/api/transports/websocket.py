@@ -4,7 +4,6 @@ Source: the protocol of the graphql-ws library, its close codes included.
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
@@ -20,8 +19,6 @@ from app.api.gate import Gate
 from app.api.refusals import BadRequest, Refused, Unauthenticated
 from app.api.transports.http import address_of
 from app.domain.callers import Caller
-
-log = logging.getLogger(__name__)
 
 PROTOCOL = "graphql-transport-ws"
 
@@ -170,10 +167,8 @@ class _Connection:
     def _expiry(self) -> float | None:
         """When the caller's token is no longer good, by the clock of the event loop."""
         assert self._caller
-        if self._caller.expires_at is None:
-            return None
-        left = (self._caller.expires_at - datetime.now(UTC)).total_seconds()
-        return asyncio.get_running_loop().time() + left
+        left = self._caller.seconds_left(datetime.now(UTC))
+        return None if left is None else asyncio.get_running_loop().time() + left
 
     async def _subscribe(self, id: str, payload: object) -> None:
         try:

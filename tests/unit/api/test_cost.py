@@ -6,7 +6,7 @@ import pytest
 from graphql import get_introspection_query, parse
 
 from app.api.admission.cost import COUNTED, OTHER_ROWS, Bill, bill
-from app.api.admission.documents import Document
+from app.api.admission.document import Document
 from app.api.schema import graphql_schema
 from app.domain.callers import Scope
 

@@ -3,6 +3,7 @@
 import pytest
 from graphql import parse
 
+from app.api.admission.document import Document
 from app.api.admission.limits import Limits
 from app.api.admission.shape import Shape
 from app.api.refusals import LimitExceeded
@@ -22,12 +23,12 @@ from app.api.refusals import LimitExceeded
     ],
 )
 def test_depth_counts_fields_inside_fields_wherever_they_are_written(text: str, depth: int) -> None:
-    assert Shape(parse(text)).depth == depth
+    assert Shape(Document(text, parse(text))).depth == depth
 
 
 def code_of(text: str, **limits: int) -> str | None:
     try:
-        Shape(parse(text)).check(Limits(**limits))
+        Shape(Document(text, parse(text))).check(Limits(**limits))
     except LimitExceeded as refused:
         return str(refused.errors[0]["extensions"]["code"])
     return None
