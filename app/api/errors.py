@@ -12,6 +12,7 @@ from typing import Any
 import strawberry
 from graphql import GraphQLError
 
+from app.domain import errors
 from app.domain.errors import DomainError
 from app.storage.database import DatabaseUnavailable, StorageFull
 
@@ -79,3 +80,15 @@ class InvalidInput(UserError):
 def input_path(error: DomainError) -> list[str]:
     """Where the fault lies, from the mutation's argument down."""
     return ["input", *error.path] if error.path else []
+
+
+def refusal_of(error: DomainError) -> NotFound | Forbidden | InvalidInput:
+    """The payload error of a refusal that all mutations share; any other is raised again."""
+    match error:
+        case errors.NotFound():
+            return NotFound(message=str(error), path=input_path(error))
+        case errors.Forbidden():
+            return Forbidden(message=str(error), path=input_path(error))
+        case errors.InvalidInput():
+            return InvalidInput(message=str(error), path=input_path(error))
+    raise error

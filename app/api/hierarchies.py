@@ -11,8 +11,9 @@ from app.api.node import Node
 from app.api.products import PRODUCTS_OF_NODE, NodeProductConnection
 from app.api.reads import connection, expression, relation
 from app.api.scalars import describe
+from app.domain.attributes import NAME_LIMIT, checked_text, translation
 from app.domain.errors import InvalidInput
-from app.domain.hierarchies import NAME_LIMIT, ROOT_NO, Owner, checked_text, translation
+from app.domain.hierarchies import ROOT_NO, Owner
 from app.storage import hierarchies, jobs, nodes, products, tables
 from app.storage.hierarchies import HierarchyFilter as StoredFilter
 from app.storage.hierarchies import TextFilter

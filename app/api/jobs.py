@@ -11,8 +11,9 @@ from app.api.connections import Connection, Cursors, given, uuid, whole
 from app.api.hierarchies import Hierarchy
 from app.api.node import Node
 from app.api.reads import connection, expression, relation
-from app.api.scalars import describe, uuid_of
+from app.api.scalars import describe
 from app.domain.events import JobEventType
+from app.domain.ids import uuid_of
 from app.domain.jobs import JobStatus, JobType, Pace, estimated_end
 from app.services.feed import Happening
 from app.storage import hierarchies, jobs, lanes, tables

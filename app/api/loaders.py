@@ -68,3 +68,9 @@ class Loaders:
 current: ContextVar[Loaders] = ContextVar("loaders")
 """The loaders of the operation that this task executes. One WebSocket has one context for all its
 operations and events, so they can't be there."""
+
+
+def read_anew(database: Database, store: str) -> None:
+    """Forget what was read. The mutations of one request run one after the other: each shows things
+    as it left them."""
+    current.set(Loaders(database, store))

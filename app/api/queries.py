@@ -13,8 +13,8 @@ from app.api.hierarchies import HIERARCHIES, Hierarchy, HierarchyFilter
 from app.api.jobs import JOBS, Job, JobFilter, JobQueue
 from app.api.loaders import current
 from app.api.node import Node, find
-from app.api.scalars import uuid_of
 from app.domain.errors import InvalidInput
+from app.domain.ids import uuid_of
 from app.storage import hierarchies, jobs, lanes, tables
 from app.storage.hierarchies import HierarchyFilter as StoredHierarchyFilter
 from app.storage.jobs import JobFilter as StoredJobFilter

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from typing import TypeVar
-from uuid import UUID
 
 import strawberry
 from graphql import GraphQLError
@@ -32,14 +31,6 @@ DATE_TIME = strawberry.scalar(
     serialize=_serialize,
     parse_value=_parse,
 )
-
-
-def uuid_of(id: str) -> UUID | None:
-    """The UUID a client's id stands for, None when it is none: it then names nothing."""
-    try:
-        return UUID(id)
-    except ValueError:
-        return None
 
 
 def describe(enum: type[EnumT], description: str, values: Mapping[EnumT, str]) -> None:

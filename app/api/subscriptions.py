@@ -11,8 +11,8 @@ from app.api.connections import given
 from app.api.context import Context, Info
 from app.api.jobs import EVENTS, JobEvent, JobFilter
 from app.api.loaders import Loaders, current
-from app.api.scalars import uuid_of
 from app.domain.errors import NotFound
+from app.domain.ids import uuid_of
 from app.services.feed import Happening
 from app.storage import lanes
 from app.storage.jobs import JobFilter as StoredFilter

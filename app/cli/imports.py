@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from app.cli.settings import DatabaseUrl, read_settings
+from app.domain.attributes import Locales, Translation
 from app.domain.errors import DomainError, InvalidInput
-from app.domain.hierarchies import ROOT_NO, Locales, Translation
+from app.domain.hierarchies import ROOT_NO
 from app.domain.stores import ORGANIZATION
 from app.main import Settings, open_database
 from app.queue.sweeper import Sweeper

@@ -1,5 +1,6 @@
 """The root of every refusal the domain foresees, and those that many rules share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -25,6 +26,17 @@ class NotFound(DomainError):
         return f"No {self.kind} has the id {self.id}."
 
 
+class SomeNotFound(NotFound):
+    """Nothing by some of the ids of a request that names several."""
+
+    def __init__(self, kind: str, ids: Sequence[str], path: tuple[str, ...] = ()) -> None:
+        super().__init__(kind, ids[0], path)
+        self.ids = tuple(ids)
+
+    def __str__(self) -> str:
+        return f"No {self.kind} has the id {' or '.join(self.ids)}."
+
+
 @dataclass(eq=False)
 class Forbidden(DomainError):
     """The caller may see it, but not do this with it."""
@@ -47,3 +59,10 @@ class InvalidInput(DomainError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class Empty(InvalidInput):
+    """Something that has to be said, and is not."""
+
+    def __init__(self, what: str, path: tuple[str, ...]) -> None:
+        super().__init__(f"The {what} can not be empty.", path)

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
+from app.domain.attributes import checked_name, checked_text
 from app.domain.errors import DomainError, InvalidInput
-from app.domain.hierarchies import checked_name, checked_text
 
 IDEMPOTENCY_WINDOW = timedelta(hours=24)
 """How long an idempotency key stands for the job it first made."""

@@ -4,7 +4,7 @@ Hierarchies and products of the organization are there for every store to read. 
 what belongs to them, is each store's own, also the organization's.
 """
 
-from app.domain.errors import InvalidInput
+from app.domain.errors import Forbidden, InvalidInput
 from app.domain.hierarchies import Owner
 
 NAME_LIMIT = 255
@@ -15,6 +15,13 @@ RESERVED = "@"
 
 ORGANIZATION = f"{RESERVED}organization"
 """The store of all that is the organization's."""
+
+
+class OwnedByOrganization(Forbidden):
+    """A store can read what is the organization's, and not change it."""
+
+    def __init__(self, path: tuple[str, ...]) -> None:
+        super().__init__("It is the organization's: a store can only read it.", path)
 
 
 def readable_by(store: str) -> tuple[str, ...]:

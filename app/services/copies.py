@@ -17,7 +17,7 @@ from app.domain.errors import DomainError, NotFound
 from app.domain.hierarchies import HierarchyState, new_hierarchy_id
 from app.domain.stores import owner_of
 from app.services.jobs import Result
-from app.storage import copies, hierarchies
+from app.storage import copies, hierarchies, nodes
 from app.storage.database import now
 from app.storage.dialects import see_one_picture
 from app.storage.pages import Key
@@ -136,6 +136,7 @@ def publish(session: Session, job: Job, copy: Copy) -> Result:
     hierarchy = session.get_one(Hierarchy, copy.copy_pk)
     hierarchy.state = HierarchyState.READY
     hierarchy.node_count = copy.nodes
+    hierarchy.last_node_no = nodes.last_no(session, copy.copy_pk)
     hierarchy.association_count = copy.associations
     hierarchy.created_at = hierarchy.updated_at = now(session)
     return Result(copy.completed, hierarchy.id)

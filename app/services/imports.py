@@ -12,17 +12,9 @@ from uuid import UUID, uuid4
 
 from sqlmodel import Session
 
+from app.domain.attributes import Locales, checked_locale, checked_name, checked_text
 from app.domain.errors import DomainError, InvalidInput
-from app.domain.hierarchies import (
-    ROOT_NO,
-    HierarchyState,
-    Locales,
-    checked_locale,
-    checked_name,
-    checked_text,
-    new_hierarchy_id,
-    node_id,
-)
+from app.domain.hierarchies import ROOT_NO, HierarchyState, new_hierarchy_id, node_id
 from app.domain.stores import owner_of
 from app.storage import hierarchies, nodes, products
 from app.storage.database import now
@@ -213,6 +205,7 @@ def publish(session: Session, hierarchy_pk: int) -> UUID:
     hierarchy = _importing(session, hierarchy_pk)
     hierarchy.state = HierarchyState.READY
     hierarchy.created_at = hierarchy.updated_at
+    hierarchy.last_node_no = nodes.last_no(session, hierarchy_pk)
     return hierarchy.id
 
 

@@ -61,6 +61,13 @@ def by_id(session: Session, store: str, id: UUID) -> Hierarchy | None:
     return by_ids(session, store, [id]).get(id)
 
 
+def locked(session: Session, store: str, id: UUID) -> Hierarchy | None:
+    """The visible hierarchy of that id, which nobody else edits until the transaction ends."""
+    return session.exec(
+        select(Hierarchy).where(visible(store), Hierarchy.id == id).with_for_update()
+    ).first()
+
+
 def revision(session: Session, store: str, id: UUID) -> int | None:
     """The revision of the visible hierarchy of that id."""
     return session.exec(

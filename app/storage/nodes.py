@@ -166,6 +166,42 @@ def counts_of_products(session: Session, store: str, product_pks: Sequence[int])
     return dict.fromkeys(product_pks, 0) | dict(counted.all())
 
 
+def in_hierarchy(session: Session, hierarchy_pk: int, node_no: int) -> Node | None:
+    """The node of that number in a hierarchy."""
+    return session.get(Node, (hierarchy_pk, node_no))
+
+
+def last_no(session: Session, hierarchy_pk: int) -> int:
+    """The greatest number that a node of the hierarchy has, 0 where there is none."""
+    numbers = select(Node.node_no).where(Node.hierarchy_pk == hierarchy_pk)
+    return session.exec(numbers.order_by(col(Node.node_no).desc()).limit(1)).first() or 0
+
+
+def sibling_with(
+    session: Session,
+    hierarchy_pk: int,
+    parent_no: int,
+    name: str,
+    slug: str | None,
+    except_no: int | None = None,
+) -> Node | None:
+    """A node below that parent, other than `except_no`, which has this name or this slug."""
+    same = col(Node.name) == name
+    found = session.exec(
+        select(Node)
+        .where(
+            Node.hierarchy_pk == hierarchy_pk,
+            Node.parent_no == parent_no,
+            Node.node_no != except_no,
+            same if slug is None else sa.or_(same, col(Node.slug) == slug),
+        )
+        # In the order of the index on parents, so that PostgreSQL takes no other one.
+        .order_by(col(Node.sort_order), col(Node.touched))
+        .limit(unforeseen(1))
+    )
+    return found.first()
+
+
 def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Write nodes as rows by column."""
     session.execute(sa.insert(Node), rows)

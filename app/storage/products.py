@@ -75,6 +75,64 @@ def associate(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     session.execute(sa.insert(ProductNode), reverse)
 
 
+def attached(session: Session, node: ParentKey, pks: Collection[int]) -> set[int]:
+    """Those of these products that the node holds."""
+    found = session.exec(select(NodeProduct.product_pk).where(*_associated(NodeProduct, node, pks)))
+    return set(found)
+
+
+def attach(session: Session, node: ParentKey, pks: Sequence[int]) -> None:
+    """Let the node hold these products, which it did not."""
+    hierarchy_pk, node_no = node
+    associate(
+        session,
+        [
+            {
+                "hierarchy_pk": hierarchy_pk,
+                "node_no": node_no,
+                "product_pk": pk,
+                "curated_position": None,
+            }
+            for pk in pks
+        ],
+    )
+
+
+def detach(session: Session, node: ParentKey, pks: Collection[int]) -> int:
+    """Let the node no longer hold these products; how many it did."""
+    session.exec(sa.delete(ProductNode).where(*_associated(ProductNode, node, pks)))
+    return session.exec(sa.delete(NodeProduct).where(*_associated(NodeProduct, node, pks))).rowcount
+
+
+def curate(session: Session, node: ParentKey, pks: Sequence[int]) -> None:
+    """Let these products of the node, which it holds, be its curated ones, in this order."""
+    hierarchy_pk, node_no = node
+    positions = {pk: position for position, pk in enumerate(pks, 1)}
+    position = sa.case(positions, value=col(NodeProduct.product_pk)) if pks else sa.null()
+    session.exec(
+        sa.update(NodeProduct)
+        .where(
+            col(NodeProduct.hierarchy_pk) == hierarchy_pk,
+            col(NodeProduct.node_no) == node_no,
+            sa.or_(
+                col(NodeProduct.curated_position).is_not(None), col(NodeProduct.product_pk).in_(pks)
+            ),
+        )
+        .values(curated_position=position)
+    )
+
+
+def _associated(
+    table: type[NodeProduct | ProductNode], node: ParentKey, pks: Collection[int]
+) -> tuple[sa.ColumnElement[bool], ...]:
+    hierarchy_pk, node_no = node
+    return (
+        col(table.hierarchy_pk) == hierarchy_pk,
+        col(table.node_no) == node_no,
+        col(table.product_pk).in_(pks),
+    )
+
+
 def _of_node() -> Listing:
     association: Any = aliased(NodeProduct)
     product: Any = aliased(Product)

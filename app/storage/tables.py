@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
+from app.domain.attributes import Translation
 from app.domain.events import JobEventType
-from app.domain.hierarchies import HierarchyState, Owner, Translation
+from app.domain.hierarchies import HierarchyState, Owner
 from app.domain.jobs import JobStatus, JobType
 from app.storage.columns import UNSET, Instant, UnsetLast, stored_enum
 
@@ -62,6 +63,10 @@ class Hierarchy(SQLModel, table=True):
     updated_at: datetime = Field(sa_type=Instant)
     revision: int = Field(default=0, sa_type=sa.BigInteger)
     """Grows with every edit of the tree, in the edit's transaction."""
+    last_node_no: int = Field(
+        default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
+    )
+    """The number given to a node last: none is ever given again, whatever is deleted."""
     node_count: int = Field(default=0, sa_type=sa.BigInteger)
     """Nodes below the root, kept with every edit."""
     association_count: int = Field(default=0, sa_type=sa.BigInteger)

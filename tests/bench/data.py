@@ -105,5 +105,5 @@ def _fill(session: Session, id: UUID, nodes: int, products_per_node: int, produc
             for said, there in _SAID_ON_POSTGRESQL.items():
                 statement = statement.replace(said, there)
         session.execute(sa.text(statement), values)
-    hierarchy.node_count = nodes
+    hierarchy.node_count = hierarchy.last_node_no = nodes
     hierarchy.association_count = nodes * products_per_node

@@ -45,6 +45,7 @@ FREE = frozenset(
         *("Query", "Mutation", "Subscription", "Node", "PageInfo"),
         # A mutation needs a scope of its own, and its payload tells when it is missing.
         *("DuplicateHierarchyPayload", "CancelJobPayload", "UserError", "NotFound", "Forbidden"),
+        *("HierarchyPayload", "NodePayload", "ProductsPayload", "DeletePayload"),
         *("InvalidInput", "IdempotencyConflict", "JobNotCancellable"),
     }
 )

@@ -4,19 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.domain.attributes import NAME_LIMIT, checked_locale, checked_name, translation
 from app.domain.errors import InvalidInput
-from app.domain.hierarchies import (
-    LAST_NODE_NO,
-    NAME_LIMIT,
-    ROOT_NO,
-    Place,
-    checked_locale,
-    checked_name,
-    new_hierarchy_id,
-    node_id,
-    place_of,
-    translation,
-)
+from app.domain.hierarchies import LAST_NODE_NO, ROOT_NO, Place, new_hierarchy_id, node_id, place_of
 
 
 @given(st.integers(ROOT_NO, LAST_NODE_NO))

@@ -1,0 +1,1 @@
+"""Changing hierarchies, their nodes and the products they hold."""

@@ -1,0 +1,83 @@
+"""What all changes of the catalogue share: how they are made, refused and told of."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, cast
+from uuid import UUID
+
+import strawberry
+from sqlmodel import Session
+from strawberry import UNSET
+
+from app.api.connections import given
+from app.api.context import Info
+from app.api.errors import Forbidden, InvalidInput, NotFound, refusal_of
+from app.api.loaders import read_anew
+from app.domain import errors
+from app.domain.attributes import Attributes, Translation
+from app.domain.callers import Scope
+
+Made = TypeVar("Made")
+
+AuthoringError = Annotated[
+    NotFound | Forbidden | InvalidInput,
+    strawberry.union("AuthoringError", description="Why the catalogue was not changed."),
+]
+
+ERRORS = "Why it was refused, and nothing was changed; empty when it was not."
+
+
+@strawberry.type(description="What became of the request.")
+class DeletePayload:
+    deleted_id: strawberry.ID | None = strawberry.field(
+        description="The id that is no more; null when refused."
+    )
+    errors: list[AuthoringError] = strawberry.field(description=ERRORS)
+
+    @classmethod
+    def of(cls, deleted: UUID | None, errors: list[Any]) -> "DeletePayload":
+        """The payload that tells of it."""
+        return cls(
+            deleted_id=None if deleted is None else strawberry.ID(str(deleted)), errors=errors
+        )
+
+
+@strawberry.input(description="A translation: a name, a description, or both.")
+class LocalizationInput:
+    locale: str = strawberry.field(description="A language tag such as fr-FR.")
+    name: str | None = strawberry.field(
+        default=UNSET, description="The name in this locale: 1 to 1000 characters, not blank."
+    )
+    description: str | None = strawberry.field(
+        default=UNSET, description="The description in this locale."
+    )
+
+
+async def change(info: Info, made: Callable[[Session, str], Made]) -> tuple[Made | None, list[Any]]:
+    """What `made` makes in one transaction for the caller's store, or why it was refused."""
+    context = info.context
+    read_anew(context.database, context.store)
+    try:
+        context.caller.check(Scope.HIERARCHIES_WRITE)
+        return await context.database.write(made, context.store), []
+    except errors.DomainError as error:
+        return None, [refusal_of(error)]
+
+
+def attributes_of(input: Any) -> Attributes:
+    """The attributes that an input gives. Raises InvalidInput for a locale given twice."""
+    names = ("name", "description", "slug")
+    wanted: Any = {name: getattr(input, name) for name in names}
+    wanted["locales"] = input.localizations and _locales(input.localizations)
+    given_ones = {name: value for name, value in wanted.items() if value is not UNSET}
+    return cast(Attributes, given_ones)
+
+
+def _locales(localizations: list[LocalizationInput]) -> dict[str, Translation]:
+    locales: dict[str, Translation] = {}
+    for place, one in enumerate(localizations):
+        if one.locale in locales:
+            reason = f"The locale {one.locale} is there more than once."
+            raise errors.InvalidInput(reason, ("localizations", str(place), "locale"))
+        said = {"name": given(one.name), "description": given(one.description)}
+        locales[one.locale] = {what: text for what, text in said.items() if text is not None}
+    return locales

@@ -1,0 +1,89 @@
+"""Hierarchies as wholes: made, changed and deleted. Each function is one transaction's work."""
+
+from uuid import UUID
+
+from sqlmodel import Session
+
+from app.domain.attributes import Attributes, checked_attributes
+from app.domain.errors import NotFound
+from app.domain.hierarchies import HierarchyState, new_hierarchy_id, place_of
+from app.domain.stores import OwnedByOrganization, owner_of
+from app.storage import hierarchies, nodes
+from app.storage.database import now
+from app.storage.nodes import TreeNode
+from app.storage.tables import Hierarchy
+
+
+def create(
+    session: Session,
+    store: str,
+    attributes: Attributes,
+    state: HierarchyState = HierarchyState.READY,
+) -> Hierarchy:
+    """A new hierarchy with nothing below its root. Raises InvalidInput."""
+    at = now(session)
+    hierarchy = Hierarchy(
+        id=new_hierarchy_id(),
+        store=store,
+        owner=owner_of(store),
+        state=state,
+        created_at=at,
+        updated_at=at,
+        **checked_attributes({"name": None, **attributes}),
+    )
+    session.add(hierarchy)
+    session.flush()
+    return hierarchy
+
+
+def update(session: Session, store: str, id: UUID, changes: Attributes) -> Hierarchy:
+    """The hierarchy with these changes. Raises NotFound, Forbidden, InvalidInput."""
+    hierarchy = edit(session, store, id, _missing(id))
+    for name, value in checked_attributes(changes).items():
+        setattr(hierarchy, name, value)
+    if changes:
+        hierarchy.updated_at = now(session)
+    return hierarchy
+
+
+def delete(session: Session, store: str, id: UUID) -> UUID:
+    """Take the hierarchy of that id from everybody's sight; the sweep deletes its rows.
+
+    Raises NotFound, Forbidden.
+    """
+    edit(session, store, id, _missing(id)).state = HierarchyState.DISCARDED
+    return id
+
+
+def edit(session: Session, store: str, id: UUID, missing: NotFound) -> Hierarchy:
+    """The hierarchy, at its next revision, for the store to change: nobody else does until the
+    transaction ends.
+
+    Raises `missing` where there is none, OwnedByOrganization where the store can only read it.
+    """
+    hierarchy = hierarchies.locked(session, store, id)
+    if hierarchy is None:
+        raise missing
+    if hierarchy.store != store:
+        raise OwnedByOrganization(missing.path)
+    hierarchy.revision += 1
+    return hierarchy
+
+
+def edit_node(session: Session, store: str, id: UUID) -> TreeNode:
+    """The node, in its hierarchy at its next revision, for the store to change.
+
+    Raises NotFound, also for the id of a hierarchy, and OwnedByOrganization.
+    """
+    place = place_of(id)
+    missing = NotFound("node", str(id), ("nodeId",))
+    hierarchy = edit(session, store, place.hierarchy_id, missing)
+    assert hierarchy.pk is not None
+    node = nodes.in_hierarchy(session, hierarchy.pk, place.node_no)
+    if node is None:
+        raise missing
+    return TreeNode(node, hierarchy)
+
+
+def _missing(id: UUID) -> NotFound:
+    return NotFound("hierarchy", str(id), ("hierarchyId",))

@@ -1,0 +1,148 @@
+"""Nodes: made, changed, moved and deleted. Each function is one transaction's work.
+
+Whatever changes a tree locks its hierarchy first and lets its revision grow: edits of one tree come
+one after the other, and a copy sees that there was one.
+"""
+
+from uuid import UUID
+
+from sqlmodel import Session
+
+from app.domain.attributes import checked_attributes
+from app.domain.errors import InvalidInput, NotFound
+from app.domain.hierarchies import LAST_NODE_NO, ROOT_NO, Place, place_of
+from app.domain.nodes import NodeAttributes, checked_sort_order
+from app.services import products
+from app.services.hierarchies import edit, edit_node
+from app.storage import branches, hierarchies, nodes
+from app.storage.database import now
+from app.storage.nodes import TreeNode
+from app.storage.tables import Hierarchy, Node
+
+
+def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttributes) -> TreeNode:
+    """A new node below a hierarchy's root or one of its nodes.
+
+    Raises NotFound, Forbidden, InvalidInput.
+    """
+    attributes = {"name": None, **attributes}
+    place = place_of(parent_id)
+    missing = NotFound("hierarchy or node", str(parent_id), ("parentId",))
+    hierarchy = edit(session, store, place.hierarchy_id, missing)
+    depth = _depth(session, hierarchy, place, missing) + 1
+    if hierarchy.last_node_no >= LAST_NODE_NO:
+        raise InvalidInput("The hierarchy has had as many nodes as it can have.", ("parentId",))
+    hierarchy.last_node_no += 1
+    hierarchy.node_count += 1
+    at = now(session)
+    assert hierarchy.pk is not None
+    node = Node(
+        hierarchy_pk=hierarchy.pk,
+        node_no=hierarchy.last_node_no,
+        parent_no=place.node_no,
+        depth=depth,
+        sort_order=checked_sort_order(attributes.get("sort_order"), "sortOrder"),
+        touched=hierarchy.revision,
+        created_at=at,
+        updated_at=at,
+        **checked_attributes(attributes),
+    )
+    _check_siblings(session, node)
+    session.add(node)
+    created = TreeNode(node, hierarchy)
+    if curated := attributes.get("curated_product_ids"):
+        products.curate(session, created, curated)
+    return created
+
+
+def update(session: Session, store: str, id: UUID, changes: NodeAttributes) -> TreeNode:
+    """The node with these changes. Raises NotFound, Forbidden, InvalidInput."""
+    found = edit_node(session, store, id)
+    for name, value in checked_attributes(changes).items():
+        setattr(found.node, name, value)
+    if "name" in changes or "slug" in changes:
+        _check_siblings(session, found.node)
+    if "curated_product_ids" in changes:
+        products.curate(session, found, changes["curated_product_ids"] or ())
+    if changes:
+        _reorder(found, changes)
+        _touch(session, found)
+    return found
+
+
+def move(
+    session: Session, store: str, id: UUID, parent_id: UUID, changes: NodeAttributes
+) -> TreeNode:
+    """The node, with all below it, below another parent in its hierarchy, the root or a node; of
+    the changes only the sort order counts.
+
+    Raises NotFound, Forbidden, InvalidInput.
+    """
+    found = edit_node(session, store, id)
+    node, hierarchy = found.node, found.hierarchy
+    place = place_of(parent_id)
+    missing = NotFound("hierarchy or node", str(parent_id), ("parentId",))
+    if place.hierarchy_id != hierarchy.id:
+        if not _is_there(session, store, parent_id):
+            raise missing
+        raise InvalidInput("A node can not move to another hierarchy.", ("parentId",))
+    depth = _depth(session, hierarchy, place, missing) + 1
+    if branches.holds(session, *found.key, place.node_no):
+        raise InvalidInput("A node can not move below itself.", ("parentId",))
+    node.parent_no = place.node_no
+    _check_siblings(session, node)
+    _reorder(found, changes)
+    _touch(session, found)
+    if levels := depth - node.depth:
+        session.flush()
+        branches.shift(session, *found.key, levels)
+        session.refresh(node)
+    return found
+
+
+def delete(session: Session, store: str, id: UUID) -> UUID:
+    """Delete the node of that id with all below it, and their associations with products.
+
+    Raises NotFound, Forbidden.
+    """
+    found = edit_node(session, store, id)
+    cut = branches.delete(session, *found.key)
+    found.hierarchy.node_count -= cut.nodes
+    found.hierarchy.association_count -= cut.associations
+    return id
+
+
+def _depth(session: Session, hierarchy: Hierarchy, place: Place, missing: NotFound) -> int:
+    """How deep the root, or the node, of that place hangs. Raises `missing` where there is none."""
+    if place.node_no == ROOT_NO:
+        return 0
+    assert hierarchy.pk is not None
+    node = nodes.in_hierarchy(session, hierarchy.pk, place.node_no)
+    if node is None:
+        raise missing
+    return node.depth
+
+
+def _is_there(session: Session, store: str, id: UUID) -> bool:
+    return bool(hierarchies.by_id(session, store, id) or nodes.by_ids(session, store, [id]))
+
+
+def _check_siblings(session: Session, node: Node) -> None:
+    """Raises InvalidInput when another node below its parent has its name or its slug."""
+    other = nodes.sibling_with(
+        session, node.hierarchy_pk, node.parent_no, node.name, node.slug, node.node_no
+    )
+    if other:
+        what, said = ("name", node.name) if other.name == node.name else ("slug", node.slug)
+        raise InvalidInput(f"A sibling has the {what} {said!r} already.", (what,))
+
+
+def _reorder(found: TreeNode, changes: NodeAttributes) -> None:
+    if "sort_order" in changes:
+        found.node.sort_order = checked_sort_order(changes["sort_order"], "sortOrder")
+
+
+def _touch(session: Session, found: TreeNode) -> None:
+    """The node was edited now: it comes first among the siblings of its sort order."""
+    found.node.touched = found.hierarchy.revision
+    found.node.updated_at = now(session)

@@ -1,0 +1,18 @@
+"""A hierarchy remembers the last number it gave to a node, so that none is given twice."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.add_column(
+        "hierarchy", sa.Column("last_node_no", sa.BigInteger(), server_default="0", nullable=False)
+    )
+    # Until now no node was ever deleted: the greatest number is the last one given.
+    op.execute(
+        "UPDATE hierarchy SET last_node_no = coalesce((SELECT node.node_no FROM node"
+        " WHERE node.hierarchy_pk = hierarchy.pk ORDER BY node.node_no DESC LIMIT 1), 0)"
+    )

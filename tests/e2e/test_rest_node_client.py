@@ -1,0 +1,113 @@
+"""The npm client @elasticpath/js-sdk, made for the REST API of the reference documents, against a
+gateway, without a token and with one. What each script shows is in tests/e2e/node."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from app.main import Settings, open_database
+from tests import given, node
+from tests.conftest import LiveServer, start_server
+
+pytestmark = pytest.mark.skipif(node.SKIPPED, reason="the tests of npm clients need node and npm")
+
+OPEN: Mapping[str, str] = {}
+GUARDED: Mapping[str, str] = {
+    "JOBS_GATEWAY_JWT_SECRET": "a secret of the tests, and of nobody else's"
+}
+
+AUTHORING = [
+    "hierarchies, page by page",
+    "hierarchies, along the links of their pages",
+    "filters",
+    "a hierarchy",
+    "nodes",
+    "children",
+    "a new hierarchy",
+    "new nodes below one another",
+    "other names",
+    "a broken rule",
+    "moves",
+    "products",
+    "a duplication",
+    "its job, up to the success",
+    "jobs, page by page",
+    "the copy, by the job's hierarchy_id",
+    "404 for what was deleted",
+]
+WAITING = [
+    "the errors of a failed job",
+    "jobs that wait",
+    "a job cancelled",
+    "a job is cancelled once, while it waits",
+    "404 for an unknown job",
+    "jobs, page by page",
+]
+REFUSED = "401 without a valid token"
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> node.Scripts:
+    return node.Scripts(tmp_path_factory.mktemp("node"))
+
+
+@contextmanager
+def serving(
+    database_url: str, *arguments: str, environment: Mapping[str, str]
+) -> Iterator[LiveServer]:
+    server = start_server(database_url, *arguments, **environment)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def tokens(environment: Mapping[str, str]) -> list[str]:
+    """What the command line mints for a gateway of this environment, if it asks for tokens."""
+    if not environment:
+        return []
+    minted = subprocess.run(
+        [sys.executable, "-m", "app", "token"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert minted.returncode == 0, minted.stderr
+    return [minted.stdout.strip()]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [(OPEN, AUTHORING), (GUARDED, [*AUTHORING, REFUSED])],
+    ids=["open", "guarded"],
+)
+def test_a_published_client_authors_a_hierarchy_and_follows_its_duplication(
+    environment: Mapping[str, str], expected: list[str], scripts: node.Scripts, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/rest.db"
+    with serving(url, "--demo", environment=environment) as server:
+        server.wait_for("SUCCEEDED")
+        ran = scripts.run("rest_client.mjs", server.url, *tokens(environment))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.splitlines() == expected
+
+
+@pytest.mark.parametrize("environment", [OPEN, GUARDED], ids=["open", "guarded"])
+async def test_a_published_client_cancels_what_waits_and_reads_why_a_job_failed(
+    environment: Mapping[str, str], scripts: node.Scripts, database_url: str
+) -> None:
+    with closing(open_database(Settings(database_url=database_url))) as database:
+        source = await given.hierarchy(database, {"a": {}})
+        await given.pending_duplication(database, source)
+        await given.deleted(database, source)
+        await given.ran_job(database)
+    with serving(database_url, "--no-runner", environment=environment) as server:
+        ran = scripts.run("rest_queue.mjs", server.url, *tokens(environment))
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.splitlines() == WAITING
