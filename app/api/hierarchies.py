@@ -7,16 +7,15 @@ import strawberry
 from strawberry import UNSET
 
 from app.api.connections import Connection, Cursors, given, instant, maybe_whole, uuid, whole
+from app.api.filters import StringFilter
 from app.api.node import Node
 from app.api.products import PRODUCTS_OF_NODE, NodeProductConnection
 from app.api.reads import connection, expression, relation
 from app.api.scalars import describe
-from app.domain.attributes import NAME_LIMIT, checked_text, translation
-from app.domain.errors import InvalidInput
+from app.domain.attributes import translation
 from app.domain.hierarchies import ROOT_NO, Owner
 from app.storage import hierarchies, jobs, nodes, products, tables
-from app.storage.hierarchies import HierarchyFilter as StoredFilter
-from app.storage.hierarchies import TextFilter
+from app.storage.filters import Condition, Operator
 from app.storage.nodes import ParentKey, TreeNode
 
 if TYPE_CHECKING:
@@ -30,9 +29,6 @@ describe(
         Owner.ORGANIZATION: "The organization's, above all its stores.",
     },
 )
-
-MOST_VALUES = 100
-"""Values an `in` may have."""
 
 HIERARCHIES = Cursors("hierarchies", instant, uuid)
 _CHILDREN = Cursors("children", maybe_whole, whole, whole)
@@ -193,47 +189,17 @@ class HierarchyNode(TreeItem, Node):
         return isinstance(row, TreeNode)
 
 
-@strawberry.input(one_of=True, description="A condition on a text: exactly one of these.")
-class StringFilter:
-    eq: str | None = strawberry.field(default=UNSET, description="Exactly this.")
-    in_: list[str] | None = strawberry.field(
-        default=UNSET, name="in", description="Exactly one of these, at most 100."
-    )
-    like: str | None = strawberry.field(
-        default=UNSET,
-        description="* stands for anything; case does not count. At most 1000 characters.",
-    )
-
-    def stored(self, *path: str) -> TextFilter:
-        """The condition as storage takes it. Raises InvalidInput."""
-        among = given(self.in_)
-        if among is not None and len(among) > MOST_VALUES:
-            raise InvalidInput(
-                f"in has {len(among)} values; at most {MOST_VALUES} are allowed.", (*path, "in")
-            )
-        like = given(self.like)
-        if like is not None and len(like) > NAME_LIMIT:
-            raise InvalidInput(
-                f"like has {len(like)} characters; at most {NAME_LIMIT} are allowed.",
-                (*path, "like"),
-            )
-        eq = given(self.eq)
-        for text in (eq, like, *(among or ())):
-            checked_text(text or "", *path)
-        return TextFilter(eq=eq, among=None if among is None else tuple(among), like=like)
-
-
 @strawberry.input(description="Conditions that all have to hold; what is left out asks nothing.")
 class HierarchyFilter:
     name: StringFilter | None = strawberry.field(default=UNSET, description="On the default name.")
     slug: StringFilter | None = strawberry.field(default=UNSET, description="On the root's slug.")
     owner: Owner | None = strawberry.field(default=UNSET, description="Whose the hierarchy is.")
 
-    def stored(self) -> StoredFilter:
+    def stored(self) -> list[Condition]:
         """The conditions as storage takes them. Raises InvalidInput."""
-        name, slug = given(self.name), given(self.slug)
-        return StoredFilter(
-            name=name.stored("filter", "name") if name else None,
-            slug=slug.stored("filter", "slug") if slug else None,
-            owner=given(self.owner),
-        )
+        name, slug, owner = given(self.name), given(self.slug), given(self.owner)
+        return [
+            *(name.on("name") if name else ()),
+            *(slug.on("slug") if slug else ()),
+            *([Condition("owner", Operator.EQ, [owner])] if owner else ()),
+        ]

@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
+from strawberry import UNSET
 
 from app.api.connections import (
     Connection,
     Cursors,
     PageInfo,
     edges_of,
+    given,
     nodes_of,
     page_info_of,
     paged,
@@ -17,9 +19,11 @@ from app.api.connections import (
     uuid,
     whole,
 )
+from app.api.filters import StringFilter
 from app.api.node import Node
 from app.api.reads import connection, expression
 from app.storage import nodes, tables
+from app.storage.filters import Condition
 
 if TYPE_CHECKING:
     from app.api.hierarchies import HierarchyNode
@@ -69,4 +73,16 @@ class NodeProductConnection:
     )
 
 
+@strawberry.input(description="Conditions that all have to hold; what is left out asks nothing.")
+class ProductFilter:
+    sku: StringFilter | None = strawberry.field(default=UNSET, description="On the sku.")
+    name: StringFilter | None = strawberry.field(default=UNSET, description="On the name.")
+
+    def stored(self) -> list[Condition]:
+        """The conditions as storage takes them. Raises InvalidInput."""
+        sku, name = given(self.sku), given(self.name)
+        return [*(sku.on("sku") if sku else ()), *(name.on("name") if name else ())]
+
+
+PRODUCTS = Cursors("products", text, uuid)
 PRODUCTS_OF_NODE = Cursors("node-products", whole, text, uuid)

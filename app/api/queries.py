@@ -13,10 +13,10 @@ from app.api.hierarchies import HIERARCHIES, Hierarchy, HierarchyFilter
 from app.api.jobs import JOBS, Job, JobFilter, JobQueue
 from app.api.loaders import current
 from app.api.node import Node, find
+from app.api.products import PRODUCTS, Product, ProductFilter
 from app.domain.errors import InvalidInput
 from app.domain.ids import uuid_of
-from app.storage import hierarchies, jobs, lanes, tables
-from app.storage.hierarchies import HierarchyFilter as StoredHierarchyFilter
+from app.storage import hierarchies, jobs, lanes, products, tables
 from app.storage.jobs import JobFilter as StoredJobFilter
 from app.storage.lanes import Queue
 
@@ -93,11 +93,38 @@ def _hierarchies(
 ) -> Any:
     loaders, store = current.get(), info.context.store
     window = HIERARCHIES.window(first, after, last, before)
-    wanted = filter.stored() if filter else StoredHierarchyFilter()
+    wanted = filter.stored() if filter else ()
     return Slice(
         HIERARCHIES,
         lambda: loaders.read(hierarchies.listing, store, wanted, window),
         lambda: loaders.read(hierarchies.count, store, wanted),
+    )
+
+
+async def _product(
+    id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")],
+) -> Any:
+    uuid = uuid_of(id)
+    return None if uuid is None else await current.get().load(products.by_ids, uuid)
+
+
+def _products(
+    info: Info,
+    first: First = UNSET,
+    after: After = UNSET,
+    last: Last = UNSET,
+    before: Before = UNSET,
+    filter: Annotated[
+        ProductFilter | None, strawberry.argument(description="Which ones; all by default.")
+    ] = UNSET,
+) -> Any:
+    loaders, store = current.get(), info.context.store
+    window = PRODUCTS.window(first, after, last, before)
+    wanted = filter.stored() if filter else ()
+    return Slice(
+        PRODUCTS,
+        lambda: loaders.read(products.listing, store, wanted, window),
+        lambda: loaders.read(products.count, store, wanted),
     )
 
 
@@ -180,6 +207,13 @@ class Query:
     hierarchies: Connection[Hierarchy] = strawberry.field(
         resolver=_hierarchies,
         description="The store's hierarchies and the organization's, newest first.",
+    )
+    product: Product | None = strawberry.field(
+        resolver=_product, description="A product by its id; null when there is no such product."
+    )
+    products: Connection[Product] = strawberry.field(
+        resolver=_products,
+        description="The store's products and the organization's, by sku.",
     )
     job: Job | None = strawberry.field(
         resolver=_job, description="A job by its id; null when there is no such job."

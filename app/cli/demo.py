@@ -10,7 +10,7 @@ from app.services import imports
 from app.services.imports import Attachment, PlacedLine, Placement
 from app.storage import hierarchies
 from app.storage.database import Database
-from app.storage.hierarchies import HierarchyFilter
+from app.storage.filters import Condition, Operator
 from app.storage.scratch import Scratch
 
 LANGUAGE = "en"
@@ -18,7 +18,7 @@ LANGUAGE = "en"
 
 async def fill(database: Database, store: str) -> list[UUID]:
     """Put the demo hierarchies into a store that has none; their ids, none if it has some."""
-    own = HierarchyFilter(owner=owner_of(store))
+    own = [Condition("owner", Operator.EQ, [owner_of(store)])]
     if await database.read(hierarchies.count, store, own):
         return []
     return [await _add(database, store, root, lines) for root, lines in _trees()]

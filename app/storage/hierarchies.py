@@ -1,7 +1,6 @@
 """Hierarchies: finding them, listing them, and the rows of one on its way in or out."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,28 +8,25 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, Owner, node_id
+from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, node_id
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
-from app.storage.pages import Listing, OrderBy, Page, Window, page_of_all
+from app.storage.filters import Conditions, matching
+from app.storage.pages import Listing, Order, OrderBy, Page, Window, page_of_all
+from app.storage.spans import Counted, Span, keys_of
 from app.storage.tables import Hierarchy, Node, NodeProduct, Product, ProductNode
 
+FILTERED: Mapping[str, Any] = {
+    "id": col(Hierarchy.id),
+    "name": col(Hierarchy.name),
+    "slug": col(Hierarchy.slug),
+    "description": col(Hierarchy.description),
+    "owner": col(Hierarchy.owner),
+    "created_at": col(Hierarchy.created_at),
+    "updated_at": col(Hierarchy.updated_at),
+}
+"""What conditions on hierarchies may be about."""
 
-@dataclass(frozen=True, slots=True)
-class TextFilter:
-    """A condition on a text: equal, one of, or like (`*` stands for anything, case aside)."""
-
-    eq: str | None = None
-    among: Sequence[str] | None = None
-    like: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HierarchyFilter:
-    """Conditions that all have to hold; None asks for nothing."""
-
-    name: TextFilter | None = None
-    slug: TextFilter | None = None
-    owner: Owner | None = None
+NEWEST_FIRST = (OrderBy(col(Hierarchy.created_at), True), OrderBy(col(Hierarchy.id), True))
 
 
 def readable(owned: Any, store: Any) -> sa.ColumnElement[bool]:
@@ -75,24 +71,27 @@ def revision(session: Session, store: str, id: UUID) -> int | None:
     ).first()
 
 
-def listing(
-    session: Session, store: str, filter: HierarchyFilter, window: Window
-) -> Page[Hierarchy]:
+def listing(session: Session, store: str, filter: Conditions, window: Window) -> Page[Hierarchy]:
     """A page of the hierarchies a store sees, newest first."""
-    order = (OrderBy(col(Hierarchy.created_at), True), OrderBy(col(Hierarchy.id), True))
-    wanted = _whole(), *_matching(filter)
-    listings = [
-        Listing((Hierarchy,), (col(Hierarchy.store) == one, *wanted), order)
-        for one in _stores(store, filter)
-    ]
-    return page_of_all(session, listings, window)
+    return page_of_all(session, _listings(store, filter, NEWEST_FIRST), window)
 
 
-def count(session: Session, store: str, filter: HierarchyFilter) -> int:
+def span(
+    session: Session, store: str, filter: Conditions, order: Order, span: Span
+) -> Counted[Hierarchy]:
+    """A span of the hierarchies a store sees, in that order."""
+    keys = keys_of(session, _listings(store, filter, order), span)
+    pks = [pk for (pk,) in keys]
+    found = session.exec(select(Hierarchy).where(col(Hierarchy.pk).in_(pks)))
+    by_pk = {hierarchy.pk: hierarchy for hierarchy in found}
+    return Counted([by_pk[pk] for pk in pks], count(session, store, filter))
+
+
+def count(session: Session, store: str, filter: Conditions) -> int:
     """How many of the hierarchies a store sees match."""
     of_stores = col(Hierarchy.store).in_(_stores(store, filter))
     return session.exec(
-        select(sa.func.count()).where(of_stores, _whole(), *_matching(filter))
+        select(sa.func.count()).where(of_stores, _whole(), *matching(filter, FILTERED))
     ).one()
 
 
@@ -179,27 +178,19 @@ def _delete_generated(session: Session, hierarchy: Hierarchy, rows: int) -> int:
     return session.exec(sa.delete(Product).where(col(Product.pk).in_(made))).rowcount
 
 
-def _stores(store: str, filter: HierarchyFilter) -> list[str]:
-    """Where the hierarchies are that a store sees and that have the owner asked for."""
-    return [one for one in readable_by(store) if filter.owner in (None, owner_of(one))]
+def _listings(store: str, filter: Conditions, order: Order) -> list[Listing]:
+    """The list of each store whose hierarchies are seen: of all together a database makes one only
+    by sorting them."""
+    wanted = _whole(), *matching(filter, FILTERED)
+    return [
+        Listing((Hierarchy,), (col(Hierarchy.store) == one, *wanted), order, spine=Hierarchy)
+        for one in _stores(store, filter)
+    ]
 
 
-def _matching(filter: HierarchyFilter) -> tuple[sa.ColumnElement[bool], ...]:
-    """What the filter asks of a hierarchy besides its owner."""
-    conditions: list[sa.ColumnElement[bool]] = []
-    for column, wanted in ((Hierarchy.name, filter.name), (Hierarchy.slug, filter.slug)):
-        if wanted is None:
-            continue
-        if wanted.eq is not None:
-            conditions.append(col(column) == wanted.eq)
-        if wanted.among is not None:
-            conditions.append(col(column).in_(wanted.among))
-        if wanted.like is not None:
-            conditions.append(col(column).ilike(_pattern(wanted.like), escape="\\"))
-    return tuple(conditions)
-
-
-def _pattern(like: str) -> str:
-    for special in ("\\", "%", "_"):
-        like = like.replace(special, "\\" + special)
-    return like.replace("*", "%")
+def _stores(store: str, filter: Conditions) -> list[str]:
+    """Where the hierarchies are that a store sees and that have an owner asked for; the store
+    itself in any case."""
+    owners = [condition.values for condition in filter if condition.attribute == "owner"]
+    seen = [one for one in readable_by(store) if all(owner_of(one) in asked for asked in owners)]
+    return seen or [store]

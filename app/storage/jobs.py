@@ -1,6 +1,6 @@
 """Jobs: finding and listing them, and the conditional updates that move them on."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,10 @@ from sqlmodel import Session, col, select
 
 from app.domain.errors import InvalidInput
 from app.domain.jobs import JobStatus, JobType
-from app.storage.pages import Key, Listing, OrderBy, Page, Window, page, pages
+from app.storage.dialects import unforeseen
+from app.storage.filters import Conditions, matching
+from app.storage.pages import Key, Listing, Order, OrderBy, Page, Window, page, pages
+from app.storage.spans import Counted, Span, keys_of
 from app.storage.tables import IdempotencyKey, Job, JobError
 
 
@@ -37,6 +40,18 @@ class JobFilter:
         )
 
 
+FILTERED: Mapping[str, Any] = {
+    "id": col(Job.id),
+    "type": col(Job.type),
+    "status": col(Job.status),
+    "created_at": col(Job.created_at),
+    "updated_at": col(Job.updated_at),
+}
+"""What conditions on jobs may be about."""
+
+LATEST_FIRST = (OrderBy(col(Job.job_seq), True),)
+
+
 def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
     """The store's jobs among these ids."""
     found = session.exec(select(Job).where(Job.store == store, col(Job.id).in_(ids)))
@@ -59,6 +74,30 @@ def listing(
 def count(session: Session, store: str, filter: JobFilter) -> int:
     """How many jobs of a store match."""
     return session.exec(select(sa.func.count(col(Job.pk))).where(*_matching(store, filter))).one()
+
+
+def span(
+    session: Session, store: str, filter: Conditions, order: Order, span: Span
+) -> Counted[Job]:
+    """A span of a store's jobs, in that order."""
+    where = (col(Job.store) == store, *matching(filter, FILTERED))
+    pks = [pk for (pk,) in keys_of(session, [Listing((Job,), where, order, spine=Job)], span)]
+    by_pk = {job.pk: job for job in session.exec(select(Job).where(col(Job.pk).in_(pks)))}
+    total = session.exec(select(sa.func.count(col(Job.pk))).where(*where)).one()
+    return Counted([by_pk[pk] for pk in pks], total)
+
+
+def span_of_errors(session: Session, job: Job, span: Span) -> Counted[JobError]:
+    """A span of the job's errors, the first one first."""
+    of_job = JobError.job_pk == job.pk
+    found = session.exec(
+        select(JobError)
+        .where(of_job)
+        .order_by(col(JobError.pk))
+        .offset(span.offset)
+        .limit(unforeseen(span.limit))
+    ).all()
+    return Counted(found, session.exec(select(sa.func.count()).where(of_job)).one())
 
 
 def of_hierarchies(

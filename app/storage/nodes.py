@@ -1,7 +1,7 @@
 """Nodes of hierarchies, each with the hierarchy it hangs in."""
 
-from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -14,8 +14,10 @@ from app.domain.errors import InvalidInput
 from app.domain.hierarchies import ROOT_NO, node_id, place_of
 from app.storage import hierarchies
 from app.storage.dialects import among, dialect_of, key_table, key_values, unforeseen
+from app.storage.filters import Condition, Conditions, matching
 from app.storage.hierarchies import visible
-from app.storage.pages import Key, Listing, OrderBy, Page, Window, pages
+from app.storage.pages import Key, Listing, Order, OrderBy, Page, Window, pages
+from app.storage.spans import Counted, Span, keys_of
 from app.storage.tables import Hierarchy, Node, ProductNode
 
 
@@ -59,6 +61,33 @@ NOTHING: Page[Any] = Page()
 ParentKey = tuple[int, int]
 """A hierarchy's pk and the number of a node in it, 0 for the root."""
 
+NOWHERE = -1
+"""A number that no node has."""
+
+_Child: Any = aliased(Node)
+FILTERED: Mapping[str, Any] = {
+    "id": col(Node.node_no),
+    "parent_id": col(Node.parent_no),
+    "name": col(Node.name),
+    "slug": col(Node.slug),
+    "description": col(Node.description),
+    "created_at": col(Node.created_at),
+    "updated_at": col(Node.updated_at),
+    "has_children": sa.exists().where(
+        _Child.hierarchy_pk == col(Node.hierarchy_pk), _Child.parent_no == col(Node.node_no)
+    ),
+}
+"""What conditions on nodes may be about, besides their owner."""
+
+SIBLINGS = (
+    OrderBy(col(Node.sort_order), True),
+    OrderBy(col(Node.touched), True),
+    OrderBy(col(Node.node_no), True),
+)
+"""By sort_order descending, unset last, then the latest edited first (domain.md, "Hierarchy")."""
+
+PARENTS_FIRST = (OrderBy(col(Node.depth)), OrderBy(col(Node.node_no)))
+
 
 def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, TreeNode]:
     """The visible nodes among these ids. The id of a root is none."""
@@ -89,8 +118,7 @@ def items_by_keys(
 def children(
     session: Session, store: str, parents: Sequence[ParentKey], window: Window
 ) -> dict[ParentKey, Page[TreeNode]]:
-    """A page of each parent's children: by sort_order descending, unset last, then the latest
-    edited first (domain.md, "Hierarchy")."""
+    """A page of each parent's children, in the order of SIBLINGS."""
     known = _visible(session, store, parents)
     seen = [key for key in parents if key[0] in known]
     return _tree_nodes(parents, pages(session, _children, seen, window), known)
@@ -230,6 +258,41 @@ def leaves(session: Session, hierarchy_pk: int, after_no: int, limit: int) -> li
     return [Leaf(*row) for row in found]
 
 
+def span_of_hierarchy(
+    session: Session,
+    hierarchy: Hierarchy,
+    filter: Conditions,
+    order: Order,
+    span: Span,
+    parent_no: int | None = None,
+) -> Counted[TreeNode]:
+    """A span of the nodes of a visible hierarchy, all of them or those right below a parent."""
+    assert hierarchy.pk is not None
+    numbered = [_numbered(condition, hierarchy) for condition in filter]
+    where = [
+        col(Node.hierarchy_pk) == hierarchy.pk,
+        *([] if parent_no is None else [col(Node.parent_no) == parent_no]),
+        *matching(numbered, {**FILTERED, "owner": _owner(hierarchy)}),
+    ]
+    keys: list[Any] = keys_of(session, [Listing((Node,), tuple(where), order, spine=Node)], span)
+    by_key = {(node.hierarchy_pk, node.node_no): node for node in _by_keys(session, keys)}
+    total = session.exec(select(sa.func.count()).select_from(Node).where(*where)).one()
+    return Counted([TreeNode(by_key[key], hierarchy) for key in keys], total)
+
+
+def _owner(hierarchy: Hierarchy) -> sa.ColumnElement[Any]:
+    return sa.literal(hierarchy.owner, sa.inspect(Hierarchy).columns.owner.type)
+
+
+def _numbered(condition: Condition, hierarchy: Hierarchy) -> Condition:
+    """The condition with the numbers of nodes where it has public ids."""
+    if condition.attribute not in ("id", "parent_id"):
+        return condition
+    places = map(place_of, condition.values)
+    numbers = [place.node_no if place.hierarchy_id == hierarchy.id else NOWHERE for place in places]
+    return replace(condition, values=numbers)
+
+
 def ancestors(
     session: Session, store: str, keys: Sequence[ParentKey]
 ) -> dict[ParentKey, list[Ancestor]]:
@@ -323,11 +386,7 @@ def _children() -> Listing:
         where=(),
         spine=node,
         belongs=lambda pk, no: sa.and_(node.hierarchy_pk == pk, node.parent_no == no),
-        order=(
-            OrderBy(node.sort_order, True),
-            OrderBy(node.touched, True),
-            OrderBy(node.node_no, True),
-        ),
+        order=tuple(OrderBy(getattr(node, column.key), down) for column, down in SIBLINGS),
     )
 
 
@@ -338,7 +397,7 @@ def _of_hierarchy() -> Listing:
         where=(),
         spine=node,
         belongs=lambda pk: node.hierarchy_pk == pk,
-        order=(OrderBy(node.depth), OrderBy(node.node_no)),
+        order=tuple(OrderBy(getattr(node, column.key), down) for column, down in PARENTS_FIRST),
     )
 
 

@@ -25,6 +25,10 @@ class OrderBy(NamedTuple):
     descending: bool = False
 
 
+Order = tuple[OrderBy, ...]
+"""Columns by which a list is ordered, the first one first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """The part of a list that is asked for: up to `limit` rows between two keys, both exclusive,
@@ -77,7 +81,7 @@ class Listing:
 
     entities: tuple[Any, ...]
     where: tuple[Any, ...]
-    order: tuple[OrderBy, ...]
+    order: Order
     spine: Any = None
     belongs: Callable[..., Any] | None = None
     side_by_side: bool = True
@@ -89,7 +93,7 @@ class Listing:
         return self.belongs(*parents.parts)
 
 
-Statement = tuple[sa.Select[Any], tuple[OrderBy, ...]]
+Statement = tuple[sa.Select[Any], Order]
 """A statement and the order its bounds are of."""
 
 
@@ -114,7 +118,7 @@ def _read(session: Session, listing: Listing, window: Window) -> list[tuple[Key,
     statement = (
         sa.select(*listing.entities, *(column for column, _ in listing.order))
         .where(*listing.where, *_between(listing, window))
-        .order_by(*_sql_order(listing.order, window.backward))
+        .order_by(*sql_order(listing.order, window.backward))
         .limit(unforeseen(window.limit + 1))
     )
     bounds = _bounds(listing.order, window)
@@ -187,7 +191,7 @@ def _joined(
             *(_named(column, f"order_{place}") for place, (column, _) in enumerate(of.order)),
         )
         .where(*of.where, of.belongs_to(parents), *_between(of, window))
-        .order_by(*_sql_order(of.order, backward))
+        .order_by(*sql_order(of.order, backward))
         .limit(unforeseen(sa.bindparam("rows", type_=sa.Integer)))
         .correlate(parents.rows)
         .lateral()
@@ -205,7 +209,7 @@ def _joined(
     statement = (
         sa.select(parents.number, *entities, *(column for column, _ in order))
         .select_from(sa.join(parents.rows, found, sa.true()))
-        .order_by(parents.number, *_sql_order(order, backward))
+        .order_by(parents.number, *sql_order(order, backward))
     )
     return statement, of.order
 
@@ -217,18 +221,18 @@ def _sought(
     of all parents was measured twenty times slower."""
     inner, outer = listing(), listing()
     wanted = (
-        sa.select(*_identity(inner.spine))
+        sa.select(*identity_of(inner.spine))
         .where(*inner.where, inner.belongs_to(parents), *_between(inner, window))
-        .order_by(*_sql_order(inner.order, backward))
+        .order_by(*sql_order(inner.order, backward))
         .limit(sa.bindparam("rows", type_=sa.Integer))
         .correlate(parents.rows)
     )
-    identity = _identity(outer.spine)
+    identity = identity_of(outer.spine)
     statement = (
         sa.select(parents.number, *outer.entities, *(column for column, _ in outer.order))
         .select_from(sa.join(parents.rows, sa.inspect(outer.spine).selectable, sa.true()))
         .where(*outer.where, sa.tuple_(*identity).in_(wanted))
-        .order_by(parents.number, *_sql_order(outer.order, backward))
+        .order_by(parents.number, *sql_order(outer.order, backward))
     )
     return statement, outer.order
 
@@ -241,11 +245,13 @@ def _named(entity: Any, name: str) -> Any:
     return entity if _is_mapped(entity) else entity.label(name)
 
 
-def _identity(spine: Any) -> list[Any]:
+def identity_of(spine: Any) -> list[Any]:
+    """The columns that tell the rows of an entity apart."""
     return [getattr(spine, column.key) for column in sa.inspect(spine).mapper.primary_key]
 
 
-def _sql_order(order: tuple[OrderBy, ...], backward: bool) -> list[sa.ColumnElement[Any]]:
+def sql_order(order: Order, backward: bool = False) -> list[sa.ColumnElement[Any]]:
+    """The order as SQL, or its reverse."""
     return [
         column.desc() if descending is not backward else column.asc()
         for column, descending in order
@@ -261,7 +267,7 @@ def _between(listing: Listing, window: Window) -> Iterator[Any]:
         yield _past(backward, "before", listing.side_by_side)
 
 
-def _past(order: tuple[OrderBy, ...], bound: str, side_by_side: bool) -> Any:
+def _past(order: Order, bound: str, side_by_side: bool) -> Any:
     """Strictly behind the bound in the given order. An index that has the columns side by side, all
     in one direction, seeks to all of it; another one to as much of it as the outer comparison says
     again of the inner ones."""
@@ -281,7 +287,7 @@ def _past(order: tuple[OrderBy, ...], bound: str, side_by_side: bool) -> Any:
     return sa.and_(reached, sa.or_(beyond, _past(rest, bound, side_by_side)))
 
 
-def _bounds(order: tuple[OrderBy, ...], window: Window) -> dict[str, Any]:
+def _bounds(order: Order, window: Window) -> dict[str, Any]:
     last = len(order) - 1
     return {
         f"{bound}_{last - place}": value

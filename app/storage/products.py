@@ -1,6 +1,7 @@
 """Products, and those of each node in their order."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -8,12 +9,18 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+from app.domain.stores import readable_by
 from app.storage import hierarchies
-from app.storage.dialects import add_missing
+from app.storage.dialects import add_missing, dialect_of, key_table, key_values, unforeseen
+from app.storage.filters import Conditions, matching
 from app.storage.hierarchies import readable, visible
 from app.storage.nodes import NOTHING, ParentKey
-from app.storage.pages import Listing, OrderBy, Page, Window, pages
+from app.storage.pages import Listing, OrderBy, Page, Window, page_of_all, pages, sql_order
+from app.storage.spans import Counted, Span
 from app.storage.tables import Hierarchy, NodeProduct, Product, ProductNode
+
+FILTERED: Mapping[str, Any] = {"sku": col(Product.sku), "name": col(Product.name)}
+"""What conditions on products may be about."""
 
 
 class Association(NamedTuple):
@@ -27,6 +34,22 @@ def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Pr
     """The products among these ids that are the store's or the organization's."""
     found = session.exec(select(Product).where(readable(Product, store), col(Product.id).in_(ids)))
     return {product.id: product for product in found}
+
+
+def listing(session: Session, store: str, filter: Conditions, window: Window) -> Page[Product]:
+    """A page of the products a store sees, by sku."""
+    order = (OrderBy(col(Product.sku)), OrderBy(col(Product.id)))
+    listings = [
+        Listing((Product,), (col(Product.store) == one, *matching(filter, FILTERED)), order)
+        for one in readable_by(store)
+    ]
+    return page_of_all(session, listings, window)
+
+
+def count(session: Session, store: str, filter: Conditions) -> int:
+    """How many of the products a store sees match."""
+    seen = col(Product.store).in_(readable_by(store))
+    return session.exec(select(sa.func.count()).where(seen, *matching(filter, FILTERED))).one()
 
 
 def of_nodes(
@@ -73,6 +96,50 @@ def associate(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     session.execute(sa.insert(NodeProduct), rows)
     reverse = [{key: row[key] for key in row if key != "curated_position"} for row in rows]
     session.execute(sa.insert(ProductNode), reverse)
+
+
+def span_of_node(session: Session, store: str, node: ParentKey, span: Span) -> Counted[Association]:
+    """A span of a node's products, in their order."""
+    listing = _of_node()
+    assert listing.belongs is not None
+    found = session.execute(
+        sa.select(*listing.entities)
+        .where(*listing.where, listing.belongs(*node))
+        .order_by(*sql_order(listing.order))
+        .offset(span.offset)
+        .limit(unforeseen(span.limit)),
+        {"store": store},
+    )
+    total = counts_of_nodes(session, store, [node])[node]
+    return Counted([Association(*row) for row in found], total)
+
+
+def curated_of(session: Session, nodes: Collection[ParentKey]) -> dict[ParentKey, list[UUID]]:
+    """The curated products of each node, at most 20, in their order."""
+    dialect = dialect_of(session)
+    found: dict[ParentKey, list[UUID]] = {node: [] for node in nodes}
+    if nodes:
+        keys = key_values(dialect, list(nodes))
+        for pk, node_no, id in session.execute(_curated(dialect), keys):
+            found[pk, node_no].append(id)
+    return found
+
+
+@lru_cache
+def _curated(dialect: str) -> sa.Select[int, int, UUID]:
+    asked = key_table(dialect, (int, int))
+    hierarchy_pk, node_no = asked.parts
+    held = sa.and_(
+        col(NodeProduct.hierarchy_pk) == hierarchy_pk,
+        col(NodeProduct.node_no) == node_no,
+        col(NodeProduct.curated_position).is_not(None),
+    )
+    return (
+        sa.select(col(NodeProduct.hierarchy_pk), col(NodeProduct.node_no), col(Product.id))
+        .join_from(asked.rows, NodeProduct, held)
+        .join(Product, col(Product.pk) == col(NodeProduct.product_pk))
+        .order_by(asked.number, col(NodeProduct.curated_position))
+    )
 
 
 def attached(session: Session, node: ParentKey, pks: Collection[int]) -> set[int]:

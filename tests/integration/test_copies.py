@@ -345,7 +345,7 @@ async def test_a_copy_is_invisible_by_every_path_until_it_is_whole(database: Dat
     seen: list[int] = []
 
     def look(session: Session, _copied: int) -> None:
-        seen.append(hierarchies.count(session, given.STORE, hierarchies.HierarchyFilter()))
+        seen.append(hierarchies.count(session, given.STORE, []))
         hidden = session.exec(
             select(Hierarchy).where(Hierarchy.state == HierarchyState.COPYING)
         ).one()

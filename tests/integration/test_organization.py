@@ -22,7 +22,7 @@ from app.services import jobs as services
 from app.services.jobs import Requester
 from app.storage import events, hierarchies, jobs, lanes, nodes, products
 from app.storage.database import Database
-from app.storage.hierarchies import HierarchyFilter, TextFilter
+from app.storage.filters import Condition, Conditions, Operator
 from app.storage.jobs import JobFilter
 from app.storage.nodes import TreeNode
 from app.storage.pages import Key, Page, Window
@@ -116,11 +116,9 @@ OF_ALL: Mapping[Callable[..., Any], Read] = {
         hierarchies.revision(s, store, of.hierarchy.id) is not None
     ),
     hierarchies.listing: lambda s, store, of: (
-        of.hierarchy.id in ids(hierarchies.listing(s, store, HierarchyFilter(), ALL))
+        of.hierarchy.id in ids(hierarchies.listing(s, store, [], ALL))
     ),
-    hierarchies.count: lambda s, store, of: hierarchies.count(
-        s, store, HierarchyFilter(TextFilter(eq=of.hierarchy.name))
-    ),
+    hierarchies.count: lambda s, store, of: hierarchies.count(s, store, [named(of.hierarchy.name)]),
     hierarchies.node_counts: lambda s, store, of: hierarchies.node_counts(s, store, [of.pk]),
     hierarchies.visible_pks: lambda s, store, of: hierarchies.visible_pks(s, store, [of.pk]),
     nodes.by_ids: lambda s, store, of: nodes.by_ids(s, store, [node_id(of.hierarchy.id, NODE)]),
@@ -260,6 +258,14 @@ async def test_what_is_not_whole_yet_is_shown_to_nobody(database: Database) -> N
     assert seen == {products.by_ids}
 
 
+def owned_by(owner: Owner) -> Condition:
+    return Condition("owner", Operator.EQ, [owner])
+
+
+def named(name: str) -> Condition:
+    return Condition("name", Operator.EQ, [name])
+
+
 @dataclass(frozen=True)
 class Interleaved:
     """Hierarchies of all stores made in turns, several of them at the same instant."""
@@ -267,17 +273,19 @@ class Interleaved:
     newest_first: list[tuple[Key, str, str]]
     """The key, store and name of each."""
 
-    def seen_by(self, store: str, filter: HierarchyFilter) -> list[Key]:
+    def seen_by(self, store: str, filter: Conditions) -> list[Key]:
         """The keys of all that the store should find."""
         return [
             key
             for key, owner, name in self.newest_first
             if owner in readable_by(store)
-            and filter.owner in (None, owner_of(owner))
-            and (filter.name is None or name == filter.name.eq)
+            and all(
+                {"owner": owner_of(owner), "name": name}[asked.attribute] in asked.values
+                for asked in filter
+            )
         ]
 
-    def page(self, store: str, filter: HierarchyFilter, window: Window) -> Page[Any]:
+    def page(self, store: str, filter: Conditions, window: Window) -> Page[Any]:
         """The page that the store should find."""
         rows = [
             (key, key[1])
@@ -304,11 +312,11 @@ async def interleaved_in(database: Database, seed: int) -> Interleaved:
 
 
 FILTERS = [
-    HierarchyFilter(),
-    HierarchyFilter(owner=Owner.STORE),
-    HierarchyFilter(owner=Owner.ORGANIZATION),
-    HierarchyFilter(TextFilter(eq="Park")),
-    HierarchyFilter(TextFilter(eq="Park"), owner=Owner.ORGANIZATION),
+    [],
+    [owned_by(Owner.STORE)],
+    [owned_by(Owner.ORGANIZATION)],
+    [named("Park")],
+    [named("Park"), owned_by(Owner.ORGANIZATION)],
 ]
 
 
@@ -355,7 +363,7 @@ async def test_clients_page_through_both_and_meet_each_once(
 ) -> None:
     interleaved = await interleaved_in(idle_gateway.database, seed)
     for owner in (None, *Owner):
-        seen = interleaved.seen_by(STORE, HierarchyFilter(owner=owner))
+        seen = interleaved.seen_by(STORE, [owned_by(owner)] if owner else [])
         expected = [str(id) for _, id in seen]
         named = {"owner": owner and owner.name}
         assert await met_forward(idle_client, named) == expected
@@ -489,7 +497,7 @@ async def test_a_copy_that_was_asked_for_fails_when_the_organization_deletes_the
     id = await given.ran_job(database)
     (error,) = (await database.read(errors_of, id)).rows
     assert error[1].code == "NOT_FOUND"
-    assert await database.read(hierarchies.count, STORE, HierarchyFilter()) == 0
+    assert await database.read(hierarchies.count, STORE, []) == 0
 
 
 def errors_of(session: Session, job_id: UUID) -> Page[JobError]:
@@ -539,7 +547,7 @@ async def test_a_sku_is_one_product_in_each_store(database: Database) -> None:
     assert sorted((product.store, product.sku) for product in found) == [
         (store, sku) for store in sorted((ORGANIZATION, STORE)) for sku in "ab"
     ]
-    newest = await database.read(hierarchies.listing, STORE, HierarchyFilter(), ALL)
+    newest = await database.read(hierarchies.listing, STORE, [], ALL)
     for _, hierarchy in newest.rows:
         shown = [(hierarchy.store, "b", True), (hierarchy.store, "a", False)]
         assert await products_of(database, STORE, hierarchy) == shown

@@ -22,7 +22,7 @@ from app.domain.stores import ORGANIZATION, owner_of
 from app.main import Settings, open_database
 from app.storage import copies, hierarchies, jobs, nodes, products
 from app.storage.database import Database
-from app.storage.hierarchies import HierarchyFilter
+from app.storage.filters import Condition, Operator
 from app.storage.jobs import JobFilter
 from app.storage.pages import Key, Window
 from app.storage.tables import Hierarchy, Job
@@ -133,20 +133,18 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     ),
     "ways up": lambda s, of: nodes.ancestors(s, STORE, [(of.pk, MIDDLE + no) for no in FEW]),
     "leaves": lambda s, of: nodes.leaves(s, of.pk, MIDDLE, 20),
-    "first hierarchies": lambda s, of: hierarchies.listing(s, STORE, HierarchyFilter(), PAGE),
-    "first hierarchies of many": lambda s, of: hierarchies.listing(
-        s, MALL, HierarchyFilter(), PAGE
-    ),
+    "first hierarchies": lambda s, of: hierarchies.listing(s, STORE, [], PAGE),
+    "first hierarchies of many": lambda s, of: hierarchies.listing(s, MALL, [], PAGE),
     "hierarchies in the middle": lambda s, of: hierarchies.listing(
-        s, MALL, HierarchyFilter(), Window(20, after=IN_THE_MIDDLE)
+        s, MALL, [], Window(20, after=IN_THE_MIDDLE)
     ),
     "last hierarchies": lambda s, of: hierarchies.listing(
-        s, MALL, HierarchyFilter(), Window(20, before=IN_THE_MIDDLE, backward=True)
+        s, MALL, [], Window(20, before=IN_THE_MIDDLE, backward=True)
     ),
     "hierarchies of the organization": lambda s, of: hierarchies.listing(
-        s, MALL, HierarchyFilter(owner=Owner.ORGANIZATION), PAGE
+        s, MALL, [owned_by(Owner.ORGANIZATION)], PAGE
     ),
-    "the number of hierarchies": lambda s, of: hierarchies.count(s, STORE, HierarchyFilter()),
+    "the number of hierarchies": lambda s, of: hierarchies.count(s, STORE, []),
     "hierarchies by ids": lambda s, of: hierarchies.by_ids(s, STORE, [of.id]),
     "products of nodes": lambda s, of: products.of_nodes(
         s, STORE, [(of.pk, MIDDLE + no) for no in FEW], PAGE
@@ -208,11 +206,11 @@ def _measured(session: Session, run: Callable[[], object]) -> tuple[int, int]:
 
 BY_STORE = re.compile(r"SEARCH hierarchy USING (COVERING )?INDEX ix_hierarchy_store_\w+ \(store=\?")
 OF_HIERARCHIES: Mapping[str, Callable[[Session], Any]] = {
-    "first hierarchies": lambda s: hierarchies.listing(s, MALL, HierarchyFilter(), PAGE),
+    "first hierarchies": lambda s: hierarchies.listing(s, MALL, [], PAGE),
     "last hierarchies": lambda s: hierarchies.listing(
-        s, MALL, HierarchyFilter(), Window(20, before=IN_THE_MIDDLE, backward=True)
+        s, MALL, [], Window(20, before=IN_THE_MIDDLE, backward=True)
     ),
-    "the number of hierarchies": lambda s: hierarchies.count(s, MALL, HierarchyFilter()),
+    "the number of hierarchies": lambda s: hierarchies.count(s, MALL, []),
     "numbers of nodes of products": lambda s: nodes.counts_of_products(s, MALL, [1, 2]),
 }
 
@@ -295,3 +293,7 @@ def _fill_queue(session: Session) -> None:
 
 async def _execute(database: Database, statement: str) -> None:
     await database.write(lambda session: session.execute(sa.text(statement)))
+
+
+def owned_by(owner: Owner) -> Condition:
+    return Condition("owner", Operator.EQ, [owner])

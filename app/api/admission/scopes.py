@@ -15,6 +15,8 @@ SCOPE_OF_TYPE = {
             "Localization",
             "Breadcrumb",
             "Product",
+            "ProductConnection",
+            "ProductEdge",
             "NodeProductConnection",
             "NodeProductEdge",
             "DuplicationPreview",
