@@ -228,6 +228,7 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
                 hosts=hosts,
                 origins=sorted(settings.origins),
                 playground=settings.shows_playground,
+                described=settings.introspection,
             )
             server = _Server(app, settings, lambda: on_ready(gateway), gate.stopping.set)
             # What is loaded by now stays: to look through it for garbage, over and over, stopped

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from app.api.admission.documents import Documents
-from app.api.admission.identity import Authentication, bearer
+from app.api.admission.identity import Authentication, OpenAccess, bearer
 from app.api.admission.limits import Limits
 from app.api.admission.throttle import Throttle
 from app.api.execution import Executor
@@ -23,6 +23,11 @@ class Gate:
     limits: Limits
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once the server stops."""
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether requests have to say who sends them."""
+        return not isinstance(self.authentication, OpenAccess)
 
     async def caller(self, authorization: str | None, address: str) -> Caller:
         """Who sends this Authorization from this address. Raises Unauthenticated.

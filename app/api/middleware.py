@@ -2,11 +2,12 @@
 
 import asyncio
 import re
+from collections.abc import Callable
 from uuid import uuid4
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -70,7 +71,7 @@ class SafeHeaders:
         await self._app(scope, receive, send_safely if scope["type"] == "http" else send)
 
 
-class _TooLarge(Exception):
+class TooLarge(Exception):
     """A body with more bytes than are taken."""
 
     def __init__(self, found: int) -> None:
@@ -83,9 +84,13 @@ class BodyLimit:
     An answer that comes before its request was read ends once the rest of that is dropped.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(
+        self, app: ASGIApp, limit: int, refusal: Callable[[str, str, int], Response]
+    ) -> None:
         self._app = app
         self._limit = limit
+        self._refusal = refusal
+        """What to answer at a path, given a message and how many bytes there were at least."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on while its body is small enough."""
@@ -105,7 +110,7 @@ class BodyLimit:
             unread = bool(message.get("more_body"))
             received += len(message.get("body", b""))
             if received > self._limit:
-                raise _TooLarge(received)
+                raise TooLarge(received)
             return message
 
         async def send_all(message: Message) -> None:
@@ -118,19 +123,15 @@ class BodyLimit:
 
         try:
             if (said := int(headers.get("content-length", 0))) > self._limit:
-                raise _TooLarge(said)
+                raise TooLarge(said)
             await self._app(scope, receive_some, send_all)
-        except _TooLarge as too_large:
-            error = {
-                "message": f"The body has {too_large.found:,} bytes or more; "
-                f"at most {self._limit:,} are allowed.",
-                "extensions": {
-                    "code": "BODY_TOO_LARGE",
-                    "limit": self._limit,
-                    "found": too_large.found,
-                },
-            }
-            await JSONResponse({"errors": [error]}, 413)(scope, receive, send_all)
+        except TooLarge as too_large:
+            message = (
+                f"The body has {too_large.found:,} bytes or more; "
+                f"at most {self._limit:,} are allowed."
+            )
+            response = self._refusal(scope["path"], message, too_large.found)
+            await response(scope, receive, send_all)
 
 
 async def _drain(receive: Receive) -> None:

@@ -11,7 +11,8 @@ from graphql import GraphQLError
 EnumT = TypeVar("EnumT", bound=Enum)
 
 
-def _serialize(instant: datetime) -> str:
+def instant_text(instant: datetime) -> str:
+    """The instant as clients see it: RFC 3339 in UTC, milliseconds and Z."""
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -28,7 +29,7 @@ DATE_TIME = strawberry.scalar(
     description="An RFC 3339 instant in UTC, milliseconds and Z: 2024-01-11T22:49:10.338Z. "
     "Read leniently: any offset, any number of digits, UTC where no offset is given.",
     specified_by_url="https://scalars.graphql.org/andimarek/date-time.html",
-    serialize=_serialize,
+    serialize=instant_text,
     parse_value=_parse,
 )
 

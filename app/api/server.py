@@ -1,4 +1,4 @@
-"""The whole HTTP and WebSocket surface: GraphQL, the playground, health."""
+"""The whole HTTP and WebSocket surface: GraphQL, the playground, REST, health."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -10,13 +10,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from app.api.errors import bug
 from app.api.gate import Gate
 from app.api.middleware import BodyLimit, RequestIds, SafeHeaders
 from app.api.playground import playground_files
+from app.api.rest.app import PATH, rest_app
+from app.api.rest.endpoint import Door
+from app.api.rest.errors import refused as refused_by_rest
 from app.api.transports.http import GraphQLEndpoint
 from app.api.transports.websocket import SocketEndpoint
 from app.storage.database import Database
@@ -32,6 +35,7 @@ def create_app(
     hosts: Sequence[str],
     origins: Sequence[str],
     playground: bool,
+    described: bool,
 ) -> ASGIApp:
     """The surface behind this gate, for requests to these host names only. Pages of these origins
     may ask it too, not only its own."""
@@ -51,15 +55,36 @@ def create_app(
         # No `errors`: what is not GraphQL's answer must not look like one.
         return JSONResponse({"message": error.detail}, error.status_code, error.headers)
 
+    def too_large(path: str, message: str, found: int) -> Response:
+        if path.startswith(f"{PATH}/"):
+            return refused_by_rest(413, [message])
+        extensions = {
+            "code": "BODY_TOO_LARGE",
+            "limit": gate.limits.max_body_bytes,
+            "found": found,
+        }
+        return JSONResponse({"errors": [{"message": message, "extensions": extensions}]}, 413)
+
     async def broke(request: Request, error: Exception) -> Response:
         return JSONResponse({"errors": [bug(error, request.state.request_id)]}, 500)
 
+    rest = rest_app(
+        Door(database, gate, frozenset(origins)),
+        authenticated=gate.authenticated,
+        described=described,
+    )
     cors = Middleware(
         CORSMiddleware,
         allow_origins=origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-Request-Id"],
-        expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=[
+            *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id"),
+            # What the REST documents' own client sends with everything.
+            *("X-Moltin-Application", "X-Moltin-Sdk-Language", "X-Moltin-Sdk-Version"),
+        ],
+        expose_headers=[
+            *("Idempotent-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
+        ],
     )
     app = Starlette(
         routes=[
@@ -67,12 +92,13 @@ def create_app(
             Route("/graphql", GraphQLEndpoint(gate, playground=playground)),
             WebSocketRoute("/graphql", SocketEndpoint(gate, origins)),
             *([playground_files()] if playground else []),
+            Mount(PATH, rest),
             Route("/healthz", healthy),
             Route("/readyz", ready),
         ],
         middleware=[
             *([cors] if origins else []),
-            Middleware(BodyLimit, limit=gate.limits.max_body_bytes),
+            Middleware(BodyLimit, limit=gate.limits.max_body_bytes, refusal=too_large),
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         ],
         exception_handlers={HTTPException: refused, Exception: broke},

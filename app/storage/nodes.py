@@ -350,6 +350,13 @@ def _visible(session: Session, store: str, keys: Collection[ParentKey]) -> dict[
     return {hierarchy.pk: hierarchy for hierarchy in found if hierarchy.pk is not None}
 
 
+def names(session: Session, keys: Collection[ParentKey]) -> dict[ParentKey, str]:
+    """The names of the nodes of these keys."""
+    return {
+        (node.hierarchy_pk, node.node_no): node.name for node in _by_keys(session, list({*keys}))
+    }
+
+
 def _by_keys(session: Session, keys: Sequence[ParentKey]) -> Sequence[Node]:
     if not keys:
         return ()

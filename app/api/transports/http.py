@@ -12,7 +12,7 @@ from typing import Any
 import mimeparse
 import orjson
 from graphql import OperationType
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -20,6 +20,7 @@ from app.api.admission.documents import Operation
 from app.api.admission.request import GraphQLRequest
 from app.api.execution import Told
 from app.api.gate import Gate
+from app.api.peer import address_of
 from app.api.playground import playground_page
 from app.api.refusals import BadRequest, Refused
 from app.api.transports.streams import Encoding, EventStream, Multipart, Stream
@@ -137,11 +138,6 @@ class GraphQLEndpoint:
             except Refused as refused:
                 answers.append({"errors": refused.errors})
         return _json(answers, JSON)
-
-
-def address_of(connection: HTTPConnection) -> str:
-    """The network address at the other end."""
-    return connection.client.host if connection.client else "-"
 
 
 def _accepted(request: Request, types: Sequence[str]) -> str:

@@ -16,8 +16,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 from app.api.admission.request import GraphQLRequest
 from app.api.errors import bug
 from app.api.gate import Gate
+from app.api.peer import address_of, is_own_page
 from app.api.refusals import BadRequest, Refused, Unauthenticated
-from app.api.transports.http import address_of
 from app.domain.callers import Caller
 
 PROTOCOL = "graphql-transport-ws"
@@ -52,7 +52,7 @@ class SocketEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one socket to its end."""
         socket = WebSocket(scope, receive, send)
-        if not self._is_allowed(socket):
+        if not is_own_page(socket, self._origins):
             # Closed before it is accepted: the handshake is answered with 403.
             await socket.close()
             return
@@ -72,13 +72,6 @@ class SocketEndpoint:
             await _close(socket, 1013, str(refused))
         except WebSocketDisconnect:
             pass
-
-    def _is_allowed(self, socket: WebSocket) -> bool:
-        origin = socket.headers.get("origin")
-        if origin is None or origin in self._origins:
-            return True
-        host = socket.headers.get("host", "")
-        return origin in (f"http://{host}", f"https://{host}")
 
 
 class _Connection:

@@ -92,7 +92,7 @@ for (const filter of filters) {
 }
 const red = { eq: { colour: "red" } };
 const refusal = await refused(Hierarchies.Filter(red).All(), 400, "Bad Request");
-assert.equal(refusal.detail, "Could not parse the supplied filter");
+assert.ok(refusal.detail.startsWith("Could not parse the supplied filter"), refusal.detail);
 shown("filters");
 
 assert.deepEqual((await answered(Hierarchies.Get(demo.id))).data, demo);

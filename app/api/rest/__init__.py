@@ -1,0 +1,1 @@
+"""The REST surface that the reference documents describe: JSON:API over the same services."""

@@ -1,0 +1,84 @@
+"""What all documents on the wire share."""
+
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from fastapi import Path
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from app.api.scalars import instant_text
+from app.domain.attributes import NAME_LIMIT
+
+DataT = TypeVar("DataT")
+
+Instant = Annotated[
+    datetime,
+    PlainSerializer(instant_text, return_type=str, when_used="json"),
+    Field(
+        description="RFC 3339 in UTC, milliseconds and Z.", examples=["2024-01-11T22:49:10.338Z"]
+    ),
+]
+
+IdInPath = Annotated[str, Path(description="Its id.", json_schema_extra={"format": "uuid"})]
+"""An id that a path names: of what is no UUID nothing has it."""
+
+
+def left_out(**more: Any) -> Any:
+    """The field of what may not be there; it is never null."""
+
+    def without_default(schema: dict[str, Any]) -> None:
+        schema.pop("default", None)
+
+    return Field(default=None, json_schema_extra=without_default, **more)
+
+
+class Answer(BaseModel):
+    """Part of an answer."""
+
+
+class Asked(BaseModel):
+    """Part of a request. What it has besides is passed over: clients send back what they were
+    shown, links and relationships included."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class AskedStrictly(Asked):
+    """Part of a request that can have nothing besides."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Document(Answer, Generic[DataT]):
+    """An answer about one thing."""
+
+    data: DataT
+
+
+class RequestDocument(Asked, Generic[DataT]):
+    """A request about one thing, or several."""
+
+    data: DataT
+
+
+class Related(Answer):
+    related: str = Field(description="A path, from where this API begins.")
+
+
+class Relations(Answer):
+    """What hangs on it, told of elsewhere."""
+
+    data: list[Any] = Field(description="Always empty: follow the link.", max_length=0)
+    links: Related
+
+    @classmethod
+    def at(cls, *path: object) -> "Relations":
+        """The relations that are told of there."""
+        return cls(data=[], links=Related(related="".join(f"/{part}" for part in path)))
+
+
+class LocaleAttributes(AskedStrictly):
+    """What one locale says in place of the default, at least one of these."""
+
+    name: str = left_out(max_length=NAME_LIMIT)
+    description: str = left_out()

@@ -1,0 +1,440 @@
+"""Nodes of a hierarchy, and where they hang. Source: domain.md, "REST endpoints and statuses"."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, cast
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import Field
+from sqlmodel import Session, col
+
+from app.api.rest.documents import (
+    Answer,
+    Asked,
+    Document,
+    IdInPath,
+    Relations,
+    RequestDocument,
+    left_out,
+)
+from app.api.rest.endpoint import Endpoint, HierarchiesRead, HierarchiesWrite
+from app.api.rest.errors import refusals
+from app.api.rest.filters import ID, TRUTH, Kind
+from app.api.rest.hierarchies import (
+    FILTERS,
+    ChangedAttributes,
+    HierarchyMeta,
+    NewAttributes,
+    SharedAttributes,
+    check_id,
+    found_hierarchy,
+    given,
+)
+from app.api.rest.lists import FilteredPart, ListDocument, filtered
+from app.domain.errors import NotFound, SomeNotFound
+from app.domain.hierarchies import ROOT_NO, node_id, place_of
+from app.domain.ids import known_uuid, uuid_of
+from app.domain.nodes import MOST_CURATED, NodeAttributes
+from app.services import nodes as service
+from app.storage import nodes, products, tables
+from app.storage.nodes import TreeNode
+from app.storage.pages import Order, OrderBy
+from app.storage.spans import Counted
+
+router = APIRouter(route_class=Endpoint, tags=["Nodes"])
+
+MOST_MOVED = 100
+"""Nodes that can be moved at a time."""
+
+
+class Reference(Answer):
+    type: Literal["node"]
+    id: UUID
+
+
+class Parent(Answer):
+    data: Reference
+
+
+class NodeAnswer(SharedAttributes):
+    curated_products: list[UUID] = Field(
+        description=f"The products that lead the node's list, in order, at most {MOST_CURATED}."
+    )
+
+
+class NodeRelationships(Answer):
+    children: Relations
+    products: Relations
+    parent: Parent = left_out(description="Not there where the node hangs below the root.")
+
+
+class NodeMeta(HierarchyMeta):
+    sort_order: int = left_out(description="Siblings with a higher one come first, without: last.")
+    parent_name: str = left_out(description="Not there where the node hangs below the root.")
+
+
+class NodeData(Answer):
+    id: UUID
+    type: Literal["node"]
+    attributes: NodeAnswer
+    relationships: NodeRelationships
+    meta: NodeMeta
+
+
+class NewNodeAttributes(NewAttributes):
+    curated_products: list[str] | None = left_out(
+        description=f"At most {MOST_CURATED} of the node's products, in their order."
+    )
+
+
+class ChangedNodeAttributes(ChangedAttributes):
+    curated_products: list[str] | None = left_out(
+        description=f"At most {MOST_CURATED} of the node's products, in their order."
+    )
+
+
+class AskedMeta(Asked):
+    sort_order: int | None = left_out(ge=-(2**31), le=2**31 - 1, description="Null unsets it.")
+
+
+class AskedReference(Asked):
+    type: Literal["node"]
+    id: str
+
+
+class AskedParent(Asked):
+    data: AskedReference
+
+
+class NewRelationships(Asked):
+    parent: AskedParent = left_out(description="Where to hang it; below the root by default.")
+
+
+class NewNode(Asked):
+    type: Literal["node"]
+    attributes: NewNodeAttributes
+    meta: AskedMeta = Field(default_factory=AskedMeta)
+    relationships: NewRelationships = Field(default_factory=NewRelationships)
+
+
+class ChangedNode(Asked):
+    id: str = left_out(description="The one in the path, where it is given.")
+    type: Literal["node"]
+    attributes: ChangedNodeAttributes = Field(default_factory=ChangedNodeAttributes)
+    meta: AskedMeta = Field(default_factory=AskedMeta)
+
+
+class Child(AskedReference):
+    meta: AskedMeta = Field(default_factory=AskedMeta)
+
+
+def found_node(session: Session, store: str, hierarchy_id: str, id: str) -> TreeNode:
+    """The visible node of that id in that hierarchy. Raises NotFound."""
+    uuid = place_in(hierarchy_id, id)
+    node = nodes.by_ids(session, store, [uuid]).get(uuid)
+    if node is None:
+        raise NotFound("node", id)
+    return node
+
+
+def place_in(hierarchy_id: str, id: str) -> UUID:
+    """The UUID of a node, or of the root. Raises NotFound for one of another hierarchy."""
+    uuid = known_uuid("node", id)
+    if place_of(uuid).hierarchy_id != uuid_of(hierarchy_id):
+        raise NotFound("node", id)
+    return uuid
+
+
+def node_data(session: Session, found: Sequence[TreeNode]) -> list[NodeData]:
+    """The nodes, of one hierarchy, as the wire has them."""
+    keys = [node.key for node in found]
+    curated = products.curated_of(session, keys)
+    parent_keys = [(node.hierarchy_pk, node.parent_no) for node in (one.node for one in found)]
+    names = nodes.names(session, [key for key in parent_keys if key[1] != ROOT_NO])
+    return [
+        _data(one, curated[one.key], names.get(parent_key))
+        for one, parent_key in zip(found, parent_keys, strict=True)
+    ]
+
+
+def _data(found: TreeNode, curated: Sequence[UUID], parent_name: str | None) -> NodeData:
+    node, hierarchy_id = found.node, found.hierarchy.id
+    here = "hierarchies", hierarchy_id, "nodes", found.id
+    parent: dict[str, Any] = {}
+    meta: dict[str, Any] = {}
+    if parent_name is not None:
+        parent_id = node_id(hierarchy_id, node.parent_no)
+        parent["parent"] = Parent(data=Reference(type="node", id=parent_id))
+        meta["parent_name"] = parent_name
+    if node.sort_order is not None:
+        meta["sort_order"] = node.sort_order
+    return NodeData(
+        id=found.id,
+        type="node",
+        attributes=NodeAnswer(
+            name=node.name,
+            description=node.description,
+            slug=node.slug,
+            locales=node.locales,
+            curated_products=list(curated),
+        ),
+        relationships=NodeRelationships(
+            children=Relations.at(*here, "children"),
+            products=Relations.at(*here, "products"),
+            **parent,
+        ),
+        meta=NodeMeta(
+            created_at=node.created_at,
+            updated_at=node.updated_at,
+            owner=found.hierarchy.owner,
+            **meta,
+        ),
+    )
+
+
+def _wanted(
+    attributes: NewNodeAttributes | ChangedNodeAttributes, meta: AskedMeta
+) -> NodeAttributes:
+    wanted = given(attributes) | meta.model_dump(exclude_unset=True)
+    if "curated_products" in wanted:
+        wanted["curated_product_ids"] = wanted.pop("curated_products")
+    return cast(NodeAttributes, wanted)
+
+
+def _order(meta: AskedMeta) -> NodeAttributes:
+    return cast(NodeAttributes, meta.model_dump(exclude_unset=True))
+
+
+_FILTERS: Mapping[str, Kind] = {**FILTERS, "parent_id": ID, "has_children": TRUTH}
+_NO = OrderBy(col(tables.Node.node_no))
+_ORDERS: Mapping[str, Order] = {
+    "created_at": (OrderBy(col(tables.Node.created_at)), _NO),
+    "updated_at": (OrderBy(col(tables.Node.updated_at)), _NO),
+    "name": (OrderBy(col(tables.Node.name)), _NO),
+}
+Nodes = Annotated[FilteredPart, filtered(_FILTERS, _ORDERS, nodes.PARENTS_FIRST)]
+Children = Annotated[FilteredPart, filtered(_FILTERS, _ORDERS, nodes.SIBLINGS)]
+
+
+def _listed(
+    session: Session,
+    store: str,
+    hierarchy_id: str,
+    part: FilteredPart,
+    below: str | None = None,
+) -> Counted[NodeData]:
+    """The nodes of a hierarchy, or those right below its root or a node."""
+    hierarchy = found_hierarchy(session, store, hierarchy_id)
+    parent_no = None
+    if below is not None:
+        parent_no = place_of(place_in(hierarchy_id, below)).node_no
+        if parent_no != ROOT_NO:
+            found_node(session, store, hierarchy_id, below)
+    found = nodes.span_of_hierarchy(
+        session, hierarchy, part.filter, part.order, part.span, parent_no
+    )
+    return Counted(node_data(session, found.rows), found.total)
+
+
+def _as_it_is(data: NodeData) -> NodeData:
+    return data
+
+
+@router.get(
+    "/hierarchies/{hierarchy_id}/nodes",
+    summary="Get all nodes of a hierarchy",
+    response_model_exclude_unset=True,
+    responses=refusals(400, 403, 404),
+)
+async def list_nodes(
+    asking: HierarchiesRead, hierarchy_id: IdInPath, part: Nodes
+) -> ListDocument[NodeData]:
+    """Its nodes of any depth, parents before children."""
+    found = await asking.read(_listed, asking.store, hierarchy_id, part)
+    return part.document(found, _as_it_is)
+
+
+@router.get(
+    "/hierarchies/{hierarchy_id}/children",
+    summary="Get the children of a hierarchy",
+    response_model_exclude_unset=True,
+    responses=refusals(400, 403, 404),
+)
+async def list_root_children(
+    asking: HierarchiesRead, hierarchy_id: IdInPath, part: Children
+) -> ListDocument[NodeData]:
+    """The nodes right below its root: sort_order descending, without one last, then the latest
+    updated first."""
+    found = await asking.read(_listed, asking.store, hierarchy_id, part, hierarchy_id)
+    return part.document(found, _as_it_is)
+
+
+@router.get(
+    "/hierarchies/{hierarchy_id}/nodes/{node_id}/children",
+    summary="Get the children of a node",
+    response_model_exclude_unset=True,
+    responses=refusals(400, 403, 404),
+)
+async def list_children(
+    asking: HierarchiesRead, hierarchy_id: IdInPath, node_id: IdInPath, part: Children
+) -> ListDocument[NodeData]:
+    """The nodes right below it: sort_order descending, without one last, then the latest updated
+    first."""
+    found = await asking.read(_listed, asking.store, hierarchy_id, part, node_id)
+    return part.document(found, _as_it_is)
+
+
+@router.post(
+    "/hierarchies/{hierarchy_id}/nodes",
+    status_code=201,
+    summary="Create a node",
+    response_model_exclude_unset=True,
+    responses=refusals(400, 403, 404, 422),
+)
+async def create_node(
+    asking: HierarchiesWrite, hierarchy_id: IdInPath, body: RequestDocument[NewNode]
+) -> Document[NodeData]:
+    """Makes a node below the root, or below the parent that is given."""
+    wanted = body.data
+    parent = wanted.relationships.parent
+
+    def create(session: Session) -> NodeData:
+        root_id = found_hierarchy(session, asking.store, hierarchy_id).id
+        parent_id = _parent_in(hierarchy_id, parent.data.id) if parent else root_id
+        made = service.create(
+            session, asking.store, parent_id, _wanted(wanted.attributes, wanted.meta)
+        )
+        return _one(session, made)
+
+    return Document(data=await asking.write(create))
+
+
+@router.get(
+    "/hierarchies/{hierarchy_id}/nodes/{node_id}",
+    summary="Get a node",
+    response_model_exclude_unset=True,
+    responses=refusals(400, 403, 404),
+)
+async def get_node(
+    asking: HierarchiesRead, hierarchy_id: IdInPath, node_id: IdInPath
+) -> Document[NodeData]:
+    """One node."""
+
+    def read(session: Session) -> NodeData:
+        return _one(session, found_node(session, asking.store, hierarchy_id, node_id))
+
+    return Document(data=await asking.read(read))
+
+
+@router.put(
+    "/hierarchies/{hierarchy_id}/nodes/{node_id}",
+    summary="Update a node",
+    response_model_exclude_unset=True,
+    responses=refusals(400, 403, 404, 422),
+)
+async def update_node(
+    asking: HierarchiesWrite,
+    hierarchy_id: IdInPath,
+    node_id: IdInPath,
+    body: RequestDocument[ChangedNode],
+) -> Document[NodeData]:
+    """Changes what is given of it."""
+    check_id(body.data.id, node_id)
+
+    def update(session: Session) -> NodeData:
+        changes = _wanted(body.data.attributes, body.data.meta)
+        id = place_in(hierarchy_id, node_id)
+        return _one(session, service.update(session, asking.store, id, changes))
+
+    return Document(data=await asking.write(update))
+
+
+@router.delete(
+    "/hierarchies/{hierarchy_id}/nodes/{node_id}",
+    status_code=204,
+    summary="Delete a node",
+    responses=refusals(400, 403, 404),
+)
+async def delete_node(asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath) -> None:
+    """Deletes it with all that is below it."""
+    await asking.write(service.delete, asking.store, place_in(hierarchy_id, node_id))
+
+
+@router.post(
+    "/hierarchies/{hierarchy_id}/nodes/{node_id}/relationships/children",
+    summary="Move nodes below a node",
+    response_model_exclude_unset=True,
+    responses=refusals(400, 403, 404, 422),
+)
+async def add_children(
+    asking: HierarchiesWrite,
+    hierarchy_id: IdInPath,
+    node_id: IdInPath,
+    body: RequestDocument[Annotated[list[Child], Field(min_length=1, max_length=MOST_MOVED)]],
+) -> Document[list[NodeData]]:
+    """Moves all of these nodes, each with what is below it, or none."""
+
+    def move(session: Session) -> list[NodeData]:
+        parent_id = found_node(session, asking.store, hierarchy_id, node_id).id
+        ids = {child.id: uuid_of(child.id) for child in body.data}
+        known = nodes.by_ids(session, asking.store, [id for id in ids.values() if id])
+        if missing := [said for said, id in ids.items() if id not in known]:
+            raise SomeNotFound("node", missing)
+        moved = [
+            service.move(
+                session, asking.store, known_uuid("node", child.id), parent_id, _order(child.meta)
+            )
+            for child in body.data
+        ]
+        return node_data(session, moved)
+
+    return Document(data=await asking.write(move))
+
+
+@router.put(
+    "/hierarchies/{hierarchy_id}/nodes/{node_id}/relationships/parent",
+    status_code=204,
+    summary="Move a node below another",
+    responses=refusals(400, 403, 404, 422),
+)
+async def set_parent(
+    asking: HierarchiesWrite,
+    hierarchy_id: IdInPath,
+    node_id: IdInPath,
+    body: RequestDocument[AskedReference],
+) -> None:
+    """Moves it, with all that is below it."""
+
+    def move(session: Session) -> None:
+        id = place_in(hierarchy_id, node_id)
+        service.move(session, asking.store, id, known_uuid("node", body.data.id, "parentId"), {})
+
+    await asking.write(move)
+
+
+@router.delete(
+    "/hierarchies/{hierarchy_id}/nodes/{node_id}/relationships/parent",
+    status_code=204,
+    summary="Move a node below the root",
+    responses=refusals(400, 403, 404, 422),
+)
+async def unset_parent(asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath) -> None:
+    """Moves it, with all that is below it, right below the root of its hierarchy."""
+
+    def move(session: Session) -> None:
+        id = place_in(hierarchy_id, node_id)
+        service.move(session, asking.store, id, place_of(id).hierarchy_id, {})
+
+    await asking.write(move)
+
+
+def _one(session: Session, node: TreeNode) -> NodeData:
+    return node_data(session, [node])[0]
+
+
+def _parent_in(hierarchy_id: str, id: str) -> UUID:
+    """The parent that a new node is to have in its hierarchy. Raises NotFound naming it."""
+    uuid = known_uuid("hierarchy or node", id, "parentId")
+    if place_of(uuid).hierarchy_id != uuid_of(hierarchy_id):
+        raise NotFound("hierarchy or node", id, ("parentId",))
+    return uuid

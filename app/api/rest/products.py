@@ -1,0 +1,114 @@
+"""Products of a node. Source: domain.md, "REST endpoints and statuses"."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import Field
+from sqlmodel import Session
+
+from app.api.rest.documents import Answer, Asked, Document, IdInPath, RequestDocument, left_out
+from app.api.rest.endpoint import Endpoint, HierarchiesRead, HierarchiesWrite
+from app.api.rest.errors import refusals
+from app.api.rest.lists import ListDocument, Paged
+from app.api.rest.nodes import NodeData, found_node, node_data, place_in
+from app.domain.nodes import MOST_PRODUCTS
+from app.services import products as service
+from app.storage import products
+from app.storage.products import Association
+from app.storage.spans import Counted
+
+router = APIRouter(route_class=Endpoint, tags=["Products"])
+
+
+class ProductAttributes(Answer):
+    sku: str | None
+    name: str | None
+
+
+class ProductMeta(Answer):
+    curated_product: Literal[True] = left_out(
+        description="There where the product is one of those that lead the node's list."
+    )
+
+
+class ProductData(Answer):
+    id: UUID
+    type: Literal["product"]
+    attributes: ProductAttributes
+    meta: ProductMeta
+
+
+class AskedProduct(Asked):
+    type: Literal["product"]
+    id: str
+
+
+Products = RequestDocument[
+    Annotated[list[AskedProduct], Field(min_length=1, max_length=MOST_PRODUCTS)]
+]
+
+
+def _data(association: Association) -> ProductData:
+    product = association.product
+    return ProductData(
+        id=product.id,
+        type="product",
+        attributes=ProductAttributes.model_validate(product, from_attributes=True),
+        meta=ProductMeta(curated_product=True) if association.curated else ProductMeta(),
+    )
+
+
+@router.get(
+    "/hierarchies/{hierarchy_id}/nodes/{node_id}/products",
+    summary="Get the products of a node",
+    response_model_exclude_unset=True,
+    responses=refusals(400, 403, 404),
+)
+async def list_products(
+    asking: HierarchiesRead, hierarchy_id: IdInPath, node_id: IdInPath, part: Paged
+) -> ListDocument[ProductData]:
+    """Its products: the curated ones in their order, then by sku."""
+
+    def read(session: Session) -> Counted[Association]:
+        node = found_node(session, asking.store, hierarchy_id, node_id)
+        return products.span_of_node(session, asking.store, node.key, part.span)
+
+    return part.document(await asking.read(read), _data)
+
+
+@router.post(
+    "/hierarchies/{hierarchy_id}/nodes/{node_id}/relationships/products",
+    status_code=201,
+    summary="Attach products to a node",
+    response_model_exclude_unset=True,
+    responses=refusals(400, 403, 404, 422),
+)
+async def attach_products(
+    asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: Products
+) -> Document[NodeData]:
+    """Attaches all of them or none; those that are attached already stay so."""
+
+    def attach(session: Session) -> NodeData:
+        id, ids = place_in(hierarchy_id, node_id), [product.id for product in body.data]
+        return node_data(session, [service.attach(session, asking.store, id, ids)])[0]
+
+    return Document(data=await asking.write(attach))
+
+
+@router.delete(
+    "/hierarchies/{hierarchy_id}/nodes/{node_id}/relationships/products",
+    summary="Detach products from a node",
+    response_model_exclude_unset=True,
+    responses=refusals(400, 403, 404, 422),
+)
+async def detach_products(
+    asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: Products
+) -> Document[NodeData]:
+    """Detaches all of them or none; those that are not attached stay so."""
+
+    def detach(session: Session) -> NodeData:
+        id, ids = place_in(hierarchy_id, node_id), [product.id for product in body.data]
+        return node_data(session, [service.detach(session, asking.store, id, ids)])[0]
+
+    return Document(data=await asking.write(detach))
