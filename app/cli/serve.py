@@ -8,6 +8,7 @@ import typer
 
 from app import __version__, main
 from app.api.loopback import is_loopback
+from app.api.rest.app import PATH
 from app.cli import demo
 from app.cli.logs import log_to_stderr
 from app.cli.settings import Concurrency, DatabaseUrl, RetentionDays, read_settings
@@ -92,6 +93,7 @@ def _introduce(gateway: Gateway) -> None:
     _say(
         f"jobs-gateway {__version__}",
         f"  GraphQL     {gateway.url}/graphql",
+        f"  REST        {gateway.url}{PATH}",
         f"  Playground  {playground}",
         f"  Health      {gateway.url}/healthz",
         f"  Database    {gateway.database.name}",

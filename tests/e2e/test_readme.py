@@ -65,6 +65,17 @@ def test_a_job_is_followed_with_curl_alone(live_server: LiveServer, tmp_path: Pa
 
 
 @needs_curl
+def test_a_job_is_followed_over_rest_with_curl_alone(
+    live_server: LiveServer, tmp_path: Path
+) -> None:
+    finished, refused, errors = ran("rest", live_server, tmp_path).stdout.splitlines()
+    assert '"status":"success"' in finished
+    assert '"hierarchy_id":' in finished
+    assert "Only a pending job can be cancelled; this one is success." in refused
+    assert '"data":[]' in errors
+
+
+@needs_curl
 def test_tokens_are_made_and_taken_as_it_is_shown(tmp_path: Path) -> None:
     secret = {"JOBS_GATEWAY_JWT_SECRET": "a secret of this test and of nobody else"}
     server = start_server(f"sqlite:///{tmp_path}/tokens.db", "--demo", **secret)
