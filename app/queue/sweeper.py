@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 from app.services import imports, retention
-from app.storage import hierarchies
+from app.storage import branches, hierarchies
 from app.storage.database import Database, DatabaseUnavailable, StorageFull
 
 log = logging.getLogger(__name__)
@@ -14,13 +14,17 @@ log = logging.getLogger(__name__)
 ROWS = 5_000
 """Rows a chunk, for the same reason as a copy's."""
 
+ASSOCIATIONS = 1_000
+"""Associations of deleted nodes a chunk: each is sought by its key, in both directions."""
+
 EVENTS = 500
 """Events a chunk: each may take a job with it, and the store's lane is locked meanwhile."""
 
 
 class Sweeper:
-    """Deletes what failed copies and dead imports have left, and what is over for longer than it is
-    kept (None: for ever), whenever it is woken, and once every `every` seconds."""
+    """Deletes the rows of what was deleted, what failed copies and dead imports have left, and what
+    is over for longer than it is kept (None: for ever), whenever it is woken, and once every
+    `every` seconds."""
 
     def __init__(
         self, database: Database, keep: timedelta | None = None, every: float = 60
@@ -52,6 +56,8 @@ class Sweeper:
         """Delete all that is to be deleted by now."""
         await self._database.write_freeing(imports.discard_abandoned)
         while await self._database.write_freeing(hierarchies.sweep, ROWS):
+            pass
+        while await self._database.write_freeing(branches.sweep, ASSOCIATIONS):
             pass
         if self._keep is not None:
             while await self._database.write_freeing(retention.prune, self._keep, EVENTS):

@@ -17,7 +17,7 @@ from app.domain.errors import DomainError, NotFound
 from app.domain.hierarchies import HierarchyState, new_hierarchy_id
 from app.domain.stores import owner_of
 from app.services.jobs import Result
-from app.storage import copies, hierarchies, nodes
+from app.storage import branches, copies, hierarchies, nodes
 from app.storage.database import now
 from app.storage.dialects import see_one_picture
 from app.storage.pages import Key
@@ -61,6 +61,8 @@ class Copy:
     reverse: int = 0
     total: int = 0
     restarts: int = 0
+    any_cut: bool = False
+    """Whether associations of deleted nodes of the source may still be there."""
     at_once: bool = False
     """Whether it was written in one transaction, and no edit can have come between."""
 
@@ -112,7 +114,14 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
     assert copy.pk is not None
     assert source.pk is not None
     total = source.node_count + (source.association_count if job.include_products else 0)
-    return Copy(copy.pk, source.pk, source.revision, total=total, restarts=restarts)
+    return Copy(
+        copy.pk,
+        source.pk,
+        source.revision,
+        total=total,
+        restarts=restarts,
+        any_cut=branches.any_cut(session, source.pk),
+    )
 
 
 def advance(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
@@ -180,11 +189,11 @@ def _next_chunk(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
             done = replace(copy, nodes=copy.nodes + written)
             following = Phase.ASSOCIATIONS if job.include_products else Phase.DONE
         case Phase.ASSOCIATIONS:
-            written, last = copies.associations(session, *keys)
+            written, last = copies.associations(session, *keys, copy.any_cut)
             done = replace(copy, associations=copy.associations + written)
             following = Phase.REVERSE
         case Phase.REVERSE:
-            written, last = copies.reverse_associations(session, *keys)
+            written, last = copies.reverse_associations(session, *keys, copy.any_cut)
             done = replace(copy, reverse=copy.reverse + written)
             following = Phase.DONE
         case Phase.DONE:

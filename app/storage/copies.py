@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, SQLModel
 
 from app.storage.dialects import dialect_of, unforeseen
+from app.storage.nodes import cut
 from app.storage.pages import Key
 from app.storage.tables import Node, NodeProduct, ProductNode
 
@@ -33,17 +34,20 @@ def nodes(
 
 
 def associations(
-    session: Session, source_pk: int, copy_pk: int, after: Key | None, rows: int
+    session: Session, source_pk: int, copy_pk: int, after: Key | None, rows: int, any_cut: bool
 ) -> tuple[int, Key | None]:
-    """`nodes`, for the products of each node and their curation; up to `rows * NARROW` of them."""
-    return _chunk(session, NodeProduct, source_pk, copy_pk, after, rows * _narrow(session))
+    """`nodes`, for the products of each node and their curation; up to `rows * NARROW` of them.
+    Where there may be any, those of deleted nodes are left out."""
+    keys = source_pk, copy_pk, after, rows * _narrow(session)
+    return _chunk(session, NodeProduct, *keys, any_cut)
 
 
 def reverse_associations(
-    session: Session, source_pk: int, copy_pk: int, after: Key | None, rows: int
+    session: Session, source_pk: int, copy_pk: int, after: Key | None, rows: int, any_cut: bool
 ) -> tuple[int, Key | None]:
     """`associations`, for the nodes of each product."""
-    return _chunk(session, ProductNode, source_pk, copy_pk, after, rows * _narrow(session))
+    keys = source_pk, copy_pk, after, rows * _narrow(session)
+    return _chunk(session, ProductNode, *keys, any_cut)
 
 
 def _narrow(session: Session) -> int:
@@ -57,9 +61,10 @@ def _chunk(
     copy_pk: int,
     after: Key | None,
     rows: int,
+    any_cut: bool = False,
     **replaced: Any,
 ) -> tuple[int, Key | None]:
-    write, find_last = _statements(table, after is not None, tuple(replaced))
+    write, find_last = _statements(table, after is not None, any_cut, tuple(replaced))
     place = {f"after_{number}": value for number, value in enumerate(after or ())}
     keys = {"source": source_pk, "copy": copy_pk, "rows": rows}
     written = session.execute(write, {**keys, **place, **replaced}).rowcount  # type: ignore[attr-defined]
@@ -70,7 +75,7 @@ def _chunk(
 
 @lru_cache
 def _statements(
-    table: type[SQLModel], goes_on: bool, replaced: tuple[str, ...]
+    table: type[SQLModel], goes_on: bool, any_cut: bool, replaced: tuple[str, ...]
 ) -> tuple[sa.Insert, sa.Select[Any]]:
     """How to write a chunk and how to find the copy's last key, which is cheaper than to look
     ahead for it in the source. Made once: making them took as long as the database took for them.
@@ -92,6 +97,8 @@ def _statements(
         .order_by(*key)
         .limit(unforeseen(sa.bindparam("rows", type_=sa.Integer)))
     )
+    if any_cut:
+        there = there.where(~cut(table))
     if goes_on:
         after = [
             sa.bindparam(f"after_{number}", type_=column.type) for number, column in enumerate(key)

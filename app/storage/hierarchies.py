@@ -13,7 +13,7 @@ from app.domain.stores import ORGANIZATION, owner_of, readable_by
 from app.storage.filters import Conditions, matching
 from app.storage.pages import Listing, Order, OrderBy, Page, Window, page_of_all
 from app.storage.spans import Counted, Span, keys_of
-from app.storage.tables import Hierarchy, Node, NodeProduct, Product, ProductNode
+from app.storage.tables import CutNode, Hierarchy, Node, NodeProduct, Product, ProductNode
 
 FILTERED: Mapping[str, Any] = {
     "id": col(Hierarchy.id),
@@ -148,7 +148,7 @@ def sweep(session: Session, rows: int) -> bool:
     if hierarchy is None:
         return False
     pk = hierarchy.pk
-    for table in (ProductNode, NodeProduct, Node):
+    for table in (ProductNode, NodeProduct, CutNode, Node):
         owner, *key = sa.inspect(table).primary_key
         last = session.execute(
             sa.select(*key).where(owner == pk).order_by(*key).offset(rows - 1).limit(1)

@@ -18,7 +18,7 @@ from app.storage.filters import Condition, Conditions, matching
 from app.storage.hierarchies import visible
 from app.storage.pages import Key, Listing, Order, OrderBy, Page, Window, pages
 from app.storage.spans import Counted, Span, keys_of
-from app.storage.tables import Hierarchy, Node, ProductNode
+from app.storage.tables import CutNode, Hierarchy, Node, ProductNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +188,7 @@ def counts_of_products(session: Session, store: str, product_pks: Sequence[int])
                 col(ProductNode.hierarchy_pk), sa.select(col(Hierarchy.pk)).where(visible(store))
             ),
             col(ProductNode.product_pk).in_(product_pks),
+            ~cut(ProductNode),
         )
         .group_by(col(ProductNode.product_pk))
     )
@@ -228,6 +229,14 @@ def sibling_with(
         .limit(unforeseen(1))
     )
     return found.first()
+
+
+def cut(association: Any) -> sa.ColumnElement[bool]:
+    """Whether the node of an association was deleted."""
+    return sa.exists().where(
+        col(CutNode.hierarchy_pk) == association.hierarchy_pk,
+        col(CutNode.node_no) == association.node_no,
+    )
 
 
 def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:

@@ -140,6 +140,17 @@ class ProductNode(SQLModel, table=True):
     node_no: int = Field(primary_key=True, sa_type=sa.BigInteger)
 
 
+class CutNode(SQLModel, table=True):
+    """A node that was deleted, while products are still associated with it: the sweep ends that.
+    Until then such associations are there for nobody."""
+
+    __tablename__ = "cut_node"
+    __table_args__ = (BY_KEY,)
+
+    hierarchy_pk: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    node_no: int = Field(primary_key=True, sa_type=sa.BigInteger)
+
+
 class Lane(SQLModel, table=True):
     """A store's queue: the one row that whoever changes one of its jobs locks first."""
 

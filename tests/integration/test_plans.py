@@ -171,9 +171,11 @@ async def test_a_read_reads_no_more_than_what_it_returns(shop: Shop, read: str) 
 
 COPIES: Mapping[str, Callable[[Session, int, int, Key | None], tuple[int, Key | None]]] = {
     "nodes": lambda s, source, copy, after: copies.nodes(s, source, copy, after, 50, START),
-    "associations": lambda s, source, copy, after: copies.associations(s, source, copy, after, 5),
+    "associations": lambda s, source, copy, after: copies.associations(
+        s, source, copy, after, 5, any_cut=False
+    ),
     "the other way round": lambda s, source, copy, after: copies.reverse_associations(
-        s, source, copy, after, 5
+        s, source, copy, after, 5, any_cut=False
     ),
 }
 

@@ -1,4 +1,5 @@
-"""A hierarchy remembers the last number it gave to a node, so that none is given twice."""
+"""A hierarchy remembers the last number it gave to a node, so that none is given twice, and deleted
+nodes whose associations are still to be swept are noted."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,4 +16,11 @@ def upgrade() -> None:
     op.execute(
         "UPDATE hierarchy SET last_node_no = coalesce((SELECT node.node_no FROM node"
         " WHERE node.hierarchy_pk = hierarchy.pk ORDER BY node.node_no DESC LIMIT 1), 0)"
+    )
+    op.create_table(
+        "cut_node",
+        sa.Column("hierarchy_pk", sa.BigInteger(), nullable=False),
+        sa.Column("node_no", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("hierarchy_pk", "node_no", name=op.f("pk_cut_node")),
+        sqlite_with_rowid=False,
     )

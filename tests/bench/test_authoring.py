@@ -1,0 +1,138 @@
+"""Editing a hierarchy of 100,000 nodes: branches moved and deleted, siblings compared."""
+
+import resource
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from time import perf_counter
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from sqlmodel import Session, select
+
+from app.domain.hierarchies import ROOT_NO
+from app.main import Settings, open_database
+from app.services import nodes as services
+from app.storage import hierarchies, nodes
+from app.storage.database import Database
+from app.storage.nodes import TreeNode
+from app.storage.pages import Window
+from app.storage.tables import Hierarchy
+from tests import given
+from tests.bench.data import large_hierarchy
+from tests.bench.table import Figures
+from tests.conftest import DATABASES, NewDatabase
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
+
+NODES = 100_000
+PRODUCTS = (1, 10)
+TIMES = 3
+PLAIN_MOVE = "UPDATE node SET depth = depth + 1 WHERE hierarchy_pk = :pk"
+PLAIN_DELETE = [
+    f"DELETE FROM {table} WHERE hierarchy_pk = :pk"
+    for table in ("product_node", "node_product", "node")
+]
+
+
+@pytest.mark.parametrize("products", PRODUCTS)
+@pytest.mark.parametrize("kind", DATABASES)
+async def test_a_branch_is_moved_and_deleted_as_one(
+    new_database: NewDatabase, kind: str, products: int, figures: Figures
+) -> None:
+    database = open_database(Settings(database_url=new_database(kind)))
+    try:
+        await _measure_branch(database, kind, products, figures)
+    finally:
+        database.close()
+
+
+async def _measure_branch(database: Database, kind: str, products: int, figures: Figures) -> None:
+    store = given.STORE
+    id = await large_hierarchy(database, NODES, products)
+    root = (await database.read(hierarchies.by_ids, store, [id]))[id]
+    await database.write(lambda session: session.execute(sa.text("ANALYZE")))
+
+    def gather(session: Session) -> tuple[TreeNode, TreeNode]:
+        """All nodes below one, and another one beside that."""
+        every = services.create(session, store, id, {"name": "All"})
+        key = every.node.hierarchy_pk, ROOT_NO
+        for _, top in nodes.children(session, store, [key], Window(100))[key].rows:
+            if top.id != every.id:
+                services.move(session, store, top.id, every.id, {})
+        return every, services.create(session, store, id, {"name": "Elsewhere"})
+
+    branch, other = await database.write(gather)
+    figures.add(f"{kind}: a branch of {NODES:,} nodes, {products} products each", "")
+    plain = await _seconds(database, lambda session: _plain(session, [PLAIN_MOVE], root.pk))
+    took = [
+        await _seconds(database, partial(_move, id=branch.id, to=parent))
+        for _ in range(TIMES)
+        for parent in (other.id, id)
+    ]
+    figures.add("  moved a level deeper, and back", _beside(median(took), plain))
+    plain = await _seconds(database, lambda session: _plain(session, PLAIN_DELETE, root.pk))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    deleted = await _seconds(database, lambda session: services.delete(session, store, branch.id))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    figures.add("  deleted", f"{_beside(deleted, plain)}, memory grew by {grown:.0f} MiB")
+    left = (await database.read(hierarchies.by_ids, store, [id]))[id]
+    assert (left.node_count, left.association_count) == (1, 0)
+
+
+@pytest.mark.parametrize("kind", DATABASES)
+async def test_a_new_node_is_compared_with_its_siblings(
+    new_database: NewDatabase, kind: str, figures: Figures
+) -> None:
+    database = open_database(Settings(database_url=new_database(kind)))
+    try:
+        for siblings in (100, 10_000, NODES):
+            id = await given.hierarchy(database, {}, name=f"{siblings}")
+            for first in range(1, siblings, 5_000):
+                await database.write(_fill, id, first, min(first + 5_000, siblings + 1))
+            took = [
+                await _seconds(database, partial(_create, id=id, name=f"new {no}"))
+                for no in range(TIMES * 5)
+            ]
+            figures.add(
+                f"{kind}: createNode beside {siblings:,} siblings", f"{median(took) * 1000:.1f} ms"
+            )
+    finally:
+        database.close()
+
+
+def _fill(session: Session, id: UUID, first: int, last: int) -> None:
+    hierarchy = session.exec(select(Hierarchy).where(Hierarchy.id == id)).one()
+    at = hierarchy.created_at
+    shared = {"parent_no": ROOT_NO, "depth": 1, "locales": {}, "created_at": at, "updated_at": at}
+    rows = [
+        {"node_no": no, "name": f"sibling {no}", "slug": f"sibling-{no}", "touched": -no}
+        for no in range(first, last)
+    ]
+    nodes.add(session, [{"hierarchy_pk": hierarchy.pk, **shared, **row} for row in rows])
+    hierarchy.node_count = hierarchy.last_node_no = last
+
+
+def _move(session: Session, id: UUID, to: UUID) -> None:
+    services.move(session, given.STORE, id, to, {})
+
+
+def _create(session: Session, id: UUID, name: str) -> None:
+    services.create(session, given.STORE, id, {"name": name, "slug": name})
+
+
+def _plain(session: Session, statements: list[str], pk: int | None) -> None:
+    for statement in statements:
+        session.execute(sa.text(statement), {"pk": pk})
+    session.rollback()
+
+
+async def _seconds(database: Database, work: Callable[[Session], object]) -> float:
+    began = perf_counter()
+    await database.write(work)
+    return perf_counter() - began
+
+
+def _beside(took: float, plain: float) -> str:
+    return f"{took:.2f} s, {took / plain:.1f} times plain SQL over the whole hierarchy"
