@@ -67,6 +67,7 @@ class Database(ABC):
 
     write_engine: sa.Engine
     read_engine: sa.Engine
+    scan_engine: sa.Engine
 
     embedded: bool
     """Whether it is ours alone: made where there is none, and migrated without asking."""
@@ -86,11 +87,13 @@ class Database(ABC):
     ) -> T:
         """What `fn` finds, all in one consistent picture. Its rows outlive the session."""
 
-        def transaction() -> T:
-            with self._session(self.read_engine) as session:
-                return fn(session, *args, **kwargs)
+        return await self._run_read(self._reading(self.read_engine, fn, *args, **kwargs))
 
-        return await self._run_read(transaction)
+    async def scan(
+        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`read`, in nobody's way: for what may have to look at far more rows than it finds."""
+        return await self._run_scan(self._reading(self.scan_engine, fn, *args, **kwargs))
 
     async def write(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
@@ -147,8 +150,25 @@ class Database(ABC):
         """What the transaction returns, run where reads run."""
 
     @abstractmethod
+    async def _run_scan(self, transaction: Callable[[], T]) -> T:
+        """What the transaction returns, run where it may take long."""
+
+    @abstractmethod
     async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
         """What the transaction returns, run where writes run, in its turn."""
+
+    def _reading(
+        self,
+        engine: sa.Engine,
+        fn: Callable[Concatenate[Session, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Callable[[], T]:
+        def transaction() -> T:
+            with self._session(engine) as session:
+                return fn(session, *args, **kwargs)
+
+        return transaction
 
     async def _write(
         self,

@@ -73,6 +73,7 @@ class PostgreSQL(Database):
         self.read_engine = self.write_engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
+        self.scan_engine = self.read_engine
         self._requests = ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")
         self._bulk = ThreadPoolExecutor(BULK_THREADS, thread_name_prefix="bulk")
         self._self = uuid4().hex
@@ -113,6 +114,9 @@ class PostgreSQL(Database):
 
     async def _run_read(self, transaction: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._requests, transaction)
+
+    async def _run_scan(self, transaction: Callable[[], T]) -> T:
+        return await self._run_read(transaction)
 
     async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
         threads = self._bulk if priority is Priority.BULK else self._requests

@@ -1,9 +1,11 @@
-"""SQLite: one file, with one writer and one reading connection a process."""
+"""SQLite: one file, with one writer and a few reading connections a process."""
 
+import asyncio
 import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,6 +32,9 @@ BUSY_SECONDS = 30
 CACHE_KIB = 16 * 1024
 """Pages each connection keeps in memory, whatever the size of the file."""
 
+SCANS = 2
+"""Reads that may take long, side by side."""
+
 RESERVE_BYTES = 16 * 2**20
 """What bulk work leaves of the disk, so that its failure can be written and what it has left behind
 be swept. It must hold what a full log of writes, 4 MiB and a chunk, adds to the file: without that
@@ -47,7 +52,8 @@ class SQLite(Database):
     """A SQLite file in WAL mode.
 
     Reads run on the calling event loop: they are bounded pages by key and take tens of
-    microseconds. Writes run on the writer's thread. Its clock is this machine's.
+    microseconds. Scans run on threads of their own, writes on the writer's. Its clock is this
+    machine's.
     """
 
     embedded = True
@@ -57,6 +63,8 @@ class SQLite(Database):
         self._writer = Writer()
         self.write_engine = _engine(url, begin="BEGIN IMMEDIATE")
         self.read_engine = _engine(url, begin="BEGIN", read_only=True)
+        self.scan_engine = _engine(url, begin="BEGIN", read_only=True, connections=SCANS)
+        self._scans = ThreadPoolExecutor(SCANS, thread_name_prefix="scan")
         self._runner_lock: int | None = None
 
     @property
@@ -88,14 +96,18 @@ class SQLite(Database):
 
     def close(self) -> None:
         self._writer.close()
-        self.write_engine.dispose()
-        self.read_engine.dispose()
+        self._scans.shutdown()
+        for engine in (self.write_engine, self.read_engine, self.scan_engine):
+            engine.dispose()
         if self._runner_lock is not None:
             os.close(self._runner_lock)
             self._runner_lock = None
 
     async def _run_read(self, transaction: Callable[[], T]) -> T:
         return transaction()
+
+    async def _run_scan(self, transaction: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._scans, transaction)
 
     async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
         return await self._writer.run(transaction, priority)
@@ -125,11 +137,11 @@ def _machine_clock(_session: Session) -> datetime:
     return datetime.now(UTC)
 
 
-def _engine(url: sa.URL, *, begin: str, read_only: bool = False) -> sa.Engine:
+def _engine(url: sa.URL, *, begin: str, read_only: bool = False, connections: int = 1) -> sa.Engine:
     engine = create_engine(
         url,
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
-        pool_size=1,
+        pool_size=connections,
         max_overflow=0,
         **JSON,
     )
