@@ -100,7 +100,7 @@ def checked_locales(locales: Locales, *path: str) -> dict[str, Translation]:
         raise InvalidInput(reason, path)
     seen: set[str] = set()
     for locale, said in locales.items():
-        checked_locale(locale, *path)
+        checked_locale(locale, *path, locale)
         if locale.lower() in seen:
             raise InvalidInput(f"The locale {locale} is there more than once.", (*path, locale))
         seen.add(locale.lower())

@@ -106,6 +106,8 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
         description=source.description if job.description is None else job.description or None,
         locales=source.locales,
         copied_from=source.id,
+        # Its nodes keep the source's revisions as their order: its own edits come behind those.
+        revision=source.revision,
         created_at=at,
         updated_at=at,
     )

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 from sqlmodel import Session
 
 from app.domain.errors import InvalidInput, SomeNotFound
-from app.domain.ids import uuid_of
+from app.domain.ids import canonical, uuid_of
 from app.domain.nodes import checked_curation, checked_products
 from app.domain.products import NewProduct, checked_new
 from app.services.hierarchies import edit_node
@@ -40,8 +40,8 @@ def attach(session: Session, store: str, node_id: UUID, product_ids: Sequence[st
     Raises NotFound, also naming all products that are unknown, Forbidden, InvalidInput.
     """
     found, pks = _node_and_products(session, store, node_id, product_ids)
-    new = [pk for pk in pks if pk not in products.attached(session, found.key, pks)]
-    if new:
+    attached = products.attached(session, found.key, pks)
+    if new := [pk for pk in pks if pk not in attached]:
         products.attach(session, found.key, new)
         found.hierarchy.association_count += len(new)
     return found
@@ -64,7 +64,7 @@ def curate(session: Session, found: TreeNode, product_ids: Sequence[str]) -> Non
     Raises InvalidInput, naming all that are not attached.
     """
     path = "curatedProductIds"
-    checked_curation(product_ids, path)
+    product_ids = checked_curation([canonical(id) for id in product_ids], path)
     pks = _pks(session, found.hierarchy.store, product_ids)
     attached = products.attached(session, found.key, list(pks.values()))
     if missing := [id for id in product_ids if pks.get(id) not in attached]:
@@ -75,7 +75,7 @@ def curate(session: Session, found: TreeNode, product_ids: Sequence[str]) -> Non
 def _node_and_products(
     session: Session, store: str, node_id: UUID, product_ids: Sequence[str]
 ) -> tuple[TreeNode, list[int]]:
-    ids = checked_products(product_ids, "productIds")
+    ids = checked_products([canonical(id) for id in product_ids], "productIds")
     found = edit_node(session, store, node_id)
     pks = _pks(session, store, ids)
     if missing := [id for id in ids if id not in pks]:

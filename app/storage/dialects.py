@@ -66,6 +66,24 @@ def _any(element: among, compiler: SQLCompiler, **rest: Any) -> str:
     return f"{column} = ANY (ARRAY{keys})"
 
 
+class any_case(FunctionElement[str]):
+    """A text for a comparison case aside. PostgreSQL does not know the letters beyond ASCII of a
+    column that is ordered by code points."""
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+@compiles(any_case, "sqlite")
+def _as_it_is(element: any_case, compiler: SQLCompiler, **rest: Any) -> str:
+    return compiler.process(element.clauses, **rest)
+
+
+@compiles(any_case, "postgresql")
+def _with_letters(element: any_case, compiler: SQLCompiler, **rest: Any) -> str:
+    return f'{compiler.process(element.clauses, **rest)} COLLATE "default"'
+
+
 @dataclass(frozen=True, slots=True)
 class KeyTable:
     """Keys as a table in a statement, given in parameters: the statement is the same however many

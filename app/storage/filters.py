@@ -7,6 +7,8 @@ from typing import Any, assert_never
 
 import sqlalchemy as sa
 
+from app.storage.dialects import any_case
+
 
 class Operator(StrEnum):
     """How an attribute is compared. Values are those of the REST documents."""
@@ -49,7 +51,7 @@ def _holds(column: Any, condition: Condition) -> Any:
         case Operator.IN:
             return column.in_(values)
         case Operator.LIKE:
-            return column.ilike(_pattern(values[0]), escape="\\")
+            return any_case(column).ilike(_pattern(values[0]), escape="\\")
         case Operator.LT:
             return column < values[0]
         case Operator.LE:

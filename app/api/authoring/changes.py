@@ -52,15 +52,18 @@ class LocalizationInput:
     )
 
 
-async def change(info: Info, made: Callable[[Session, str], Made]) -> tuple[Made | None, list[Any]]:
-    """What `made` makes in one transaction for the caller's store, or why it was refused."""
+async def change(
+    info: Info, input: object, made: Callable[[Session, str], Made]
+) -> tuple[Made | None, list[Any]]:
+    """What `made` makes of the input in one transaction for the caller's store, or why it was
+    refused."""
     context = info.context
     read_anew(context.database, context.store)
     try:
         context.caller.check(Scope.HIERARCHIES_WRITE)
         return await context.database.write(made, context.store), []
     except errors.DomainError as error:
-        return None, [refusal_of(error)]
+        return None, [refusal_of(_placed(error, input))]
 
 
 def attributes_of(input: Any) -> Attributes:
@@ -70,6 +73,16 @@ def attributes_of(input: Any) -> Attributes:
     wanted["locales"] = input.localizations and _locales(input.localizations)
     given_ones = {name: value for name, value in wanted.items() if value is not UNSET}
     return cast(Attributes, given_ones)
+
+
+def _placed(error: errors.DomainError, input: object) -> errors.DomainError:
+    """The error naming a translation by its place in the input, where the domain does by locale."""
+    match error.path:
+        case "localizations", locale, *further:
+            for place, one in enumerate(getattr(input, "localizations", None) or ()):
+                if one.locale == locale:
+                    error.path = ("localizations", str(place), *further)
+    return error
 
 
 def _locales(localizations: list[LocalizationInput]) -> dict[str, Translation]:

@@ -75,7 +75,7 @@ async def _create(
 ) -> Any:
     made: Any
     made, errors = await change(
-        info, lambda session, store: hierarchies.create(session, store, attributes_of(input))
+        info, input, lambda session, store: hierarchies.create(session, store, attributes_of(input))
     )
     return HierarchyPayload(hierarchy=made, errors=errors)
 
@@ -87,6 +87,7 @@ async def _update(
     updated: Any
     updated, errors = await change(
         info,
+        input,
         lambda session, store: hierarchies.update(
             session,
             store,
@@ -103,6 +104,7 @@ async def _delete(
 ) -> Any:
     deleted, errors = await change(
         info,
+        input,
         lambda session, store: hierarchies.delete(
             session, store, known_uuid("hierarchy", input.hierarchy_id, "hierarchyId")
         ),

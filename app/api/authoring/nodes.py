@@ -113,6 +113,7 @@ async def _create(
     made: Any
     made, errors = await change(
         info,
+        input,
         lambda session, store: nodes.create(
             session,
             store,
@@ -130,6 +131,7 @@ async def _update(
     updated: Any
     updated, errors = await change(
         info,
+        input,
         lambda session, store: nodes.update(
             session, store, known_uuid("node", input.node_id, "nodeId"), _node_attributes(input)
         ),
@@ -143,6 +145,7 @@ async def _move(
     moved: Any
     moved, errors = await change(
         info,
+        input,
         lambda session, store: nodes.move(
             session,
             store,
@@ -160,6 +163,7 @@ async def _delete(
 ) -> Any:
     deleted, errors = await change(
         info,
+        input,
         lambda session, store: nodes.delete(
             session, store, known_uuid("node", input.node_id, "nodeId")
         ),

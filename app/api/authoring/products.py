@@ -58,7 +58,9 @@ async def _create(
 ) -> Any:
     new = [NewProduct(product.sku, product.name) for product in input.products]
     made: Any
-    made, errors = await change(info, lambda session, store: products.create(session, store, new))
+    made, errors = await change(
+        info, input, lambda session, store: products.create(session, store, new)
+    )
     return ProductsPayload(products=made or [], errors=errors)
 
 
@@ -69,6 +71,7 @@ async def _attach(
     node: Any
     node, errors = await change(
         info,
+        input,
         lambda session, store: products.attach(
             session, store, known_uuid("node", input.node_id, "nodeId"), input.product_ids
         ),
@@ -83,6 +86,7 @@ async def _detach(
     node: Any
     node, errors = await change(
         info,
+        input,
         lambda session, store: products.detach(
             session, store, known_uuid("node", input.node_id, "nodeId"), input.product_ids
         ),

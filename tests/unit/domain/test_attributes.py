@@ -1,0 +1,163 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.attributes import (
+    MOST_LOCALES,
+    NAME_LIMIT,
+    SLUG_LIMIT,
+    Attributes,
+    checked_attributes,
+    checked_locale,
+    checked_locales,
+    checked_name,
+    checked_slug,
+    checked_text,
+    translation,
+)
+from app.domain.errors import Empty, InvalidInput
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+NAMES = TEXT.map(lambda text: f"n{text}"[:NAME_LIMIT])
+
+
+@pytest.mark.parametrize("name", ["x", " x ", "x" * NAME_LIMIT, "名" * NAME_LIMIT])
+def test_a_name_of_up_to_1000_characters_is_kept_as_it_is(name: str) -> None:
+    assert checked_name(name, "name") == name
+    assert checked_slug(name, "slug") == name
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t\n", "\u2003", "\u200b \u2060"])
+def test_a_blank_name_is_refused_naming_the_field(name: str) -> None:
+    with pytest.raises(Empty, match="The name can not be empty") as refused:
+        checked_name(name, "input", "name")
+    assert refused.value.path == ("input", "name")
+    with pytest.raises(Empty, match="The slug can not be empty"):
+        checked_slug(name, "slug")
+
+
+@pytest.mark.parametrize("name", ["x" * (NAME_LIMIT + 1), "名" * (NAME_LIMIT + 1)])
+def test_a_longer_name_is_refused_naming_the_field(name: str) -> None:
+    with pytest.raises(InvalidInput, match="1001 characters; at most 1000") as refused:
+        checked_name(name, "input", "name")
+    assert refused.value.path == ("input", "name")
+    with pytest.raises(InvalidInput, match=f"at most {SLUG_LIMIT}"):
+        checked_slug(name, "slug")
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\0" * 2000])
+def test_nul_is_refused_wherever_it_is(text: str) -> None:
+    for checked in (checked_text, checked_name, checked_slug):
+        with pytest.raises(InvalidInput, match="NUL") as refused:
+            checked(text, "field")
+        assert refused.value.path == ("field",)
+
+
+@pytest.mark.parametrize("locale", ["fr", "fr-FR", "zh-Hant-TW", "de-1996"])
+def test_language_tags_are_locales(locale: str) -> None:
+    assert checked_locale(locale) == locale
+
+
+@pytest.mark.parametrize("locale", ["", "f", "fr_FR", "fr-", "fr FR", "fr\n", "französisch"])
+def test_anything_else_is_no_locale(locale: str) -> None:
+    with pytest.raises(InvalidInput):
+        checked_locale(locale, "locale")
+
+
+def test_translations_are_kept_as_they_are() -> None:
+    locales = {
+        "fr": {"name": "Jardin"},
+        "fr-FR": {"description": ""},
+        "de": {"name": "Garten", "description": "Alles"},
+    }
+    assert checked_locales(locales, "localizations") == locales
+    most = {f"fr-{number:03}": {"name": "n"} for number in range(MOST_LOCALES)}
+    assert checked_locales(most) == most
+
+
+@pytest.mark.parametrize(
+    ("locales", "path"),
+    [
+        ({f"fr-{number:03}": {"name": "n"} for number in range(MOST_LOCALES + 1)}, ()),
+        ({"fr_FR": {"name": "Jardin"}}, ()),
+        ({"fr": {"name": "Jardin"}, "FR": {"name": "Jardin"}}, ("FR",)),
+        ({"de": {"name": "Garten"}, "fr": {}}, ("fr",)),
+        ({"fr": {"name": ""}}, ("fr", "name")),
+        ({"fr": {"name": "n" * (NAME_LIMIT + 1)}}, ("fr", "name")),
+        ({"fr": {"name": "Jardin", "description": "\0"}}, ("fr", "description")),
+    ],
+)
+def test_bad_translations_are_refused_naming_where(
+    locales: dict[str, dict[str, str]], path: tuple[str, ...]
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        checked_locales(locales, "localizations")
+    assert refused.value.path[: 1 + len(path)] == ("localizations", *path)
+
+
+def test_only_what_is_wanted_is_said() -> None:
+    assert checked_attributes({}) == {}
+    assert checked_attributes({"slug": "s"}) == {"slug": "s"}
+    cleared = Attributes(description=None, slug=None, locales=None)
+    assert checked_attributes(cleared) == {"description": None, "slug": None, "locales": {}}
+    assert checked_attributes({"description": ""}) == {"description": None}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "path"),
+    [
+        ({"name": None}, "name"),
+        ({"name": ""}, "name"),
+        ({"slug": ""}, "slug"),
+        ({"description": "\0"}, "description"),
+        ({"locales": {"fr": {}}}, "localizations"),
+    ],
+)
+def test_what_can_not_be_said_is_refused_naming_the_field(wanted: Attributes, path: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        checked_attributes({"description": "as well", **wanted})
+    assert refused.value.path[0] == path
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "name": NAMES,
+            "description": TEXT.filter(bool) | st.none(),
+            "slug": NAMES | st.none(),
+            "locales": st.dictionaries(
+                st.sampled_from(["fr", "fr-FR", "de"]),
+                st.fixed_dictionaries({"name": NAMES}, optional={"description": TEXT}),
+            ),
+        },
+    )
+)
+def test_attributes_that_keep_the_rules_are_stored_as_they_are(wanted: Attributes) -> None:
+    assert checked_attributes(wanted) == wanted
+
+
+LOCALES = {"fr": {"name": "Jardin"}, "de-DE": {"name": "Garten"}, "de-AT": {"name": "Gartl"}}
+
+
+@pytest.mark.parametrize(
+    ("locale", "name"),
+    [
+        ("fr", "Jardin"),
+        ("fr-FR", "Jardin"),
+        ("fr-Latn-CA", "Jardin"),
+        ("de-DE", "Garten"),
+        ("DE-de", "Garten"),
+        ("de-AT", "Gartl"),
+        ("de-CH", None),
+        ("de", None),
+        ("en", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_translation_is_that_of_the_locale_or_of_the_nearest_wider_one(
+    locale: str | None, name: str | None
+) -> None:
+    found = translation(LOCALES, locale)
+    assert (found and found["name"]) == name

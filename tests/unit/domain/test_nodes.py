@@ -1,0 +1,68 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.errors import InvalidInput
+from app.domain.nodes import (
+    MOST_CURATED,
+    MOST_PRODUCTS,
+    checked_curation,
+    checked_products,
+    checked_sort_order,
+)
+
+IDS = [f"{number}" for number in range(MOST_PRODUCTS + 1)]
+
+
+@given(st.none() | st.integers(-(2**31), 2**31 - 1))
+def test_a_sort_order_is_unset_or_a_number_of_32_bits(order: int | None) -> None:
+    assert checked_sort_order(order, "sortOrder") == order
+
+
+@given(st.integers(max_value=-(2**31) - 1) | st.integers(min_value=2**31))
+def test_no_other_number_is_a_sort_order(order: int) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        checked_sort_order(order, "meta", "sort_order")
+    assert refused.value.path == ("meta", "sort_order")
+    assert str(-(2**31)) in str(refused.value)
+
+
+@pytest.mark.parametrize("count", [0, 1, MOST_CURATED])
+def test_up_to_20_products_are_curated_in_the_order_given(count: int) -> None:
+    ids = IDS[count - 1 :: -1] if count else []
+    assert list(checked_curation(ids, "curatedProductIds")) == ids
+    assert len(ids) == count
+
+
+@pytest.mark.parametrize(
+    ("ids", "reason"),
+    [
+        (IDS[: MOST_CURATED + 1], "at most 20"),
+        (["a"] * (MOST_CURATED + 1), "at most 20"),
+        (["a", "b", "a"], "once only"),
+    ],
+)
+def test_more_products_or_one_twice_can_not_be_curated(ids: list[str], reason: str) -> None:
+    with pytest.raises(InvalidInput, match=reason) as refused:
+        checked_curation(ids, "curatedProductIds")
+    assert refused.value.path == ("curatedProductIds",)
+
+
+@given(st.lists(st.sampled_from(IDS), min_size=1, max_size=50))
+def test_products_to_attach_are_taken_once_each_in_the_order_given(ids: list[str]) -> None:
+    taken = checked_products(ids, "productIds")
+    assert set(taken) == set(ids)
+    assert len(taken) == len(set(ids))
+    assert sorted(taken, key=ids.index) == taken
+
+
+@pytest.mark.parametrize("count", [1, MOST_PRODUCTS])
+def test_1_to_1000_products_are_attached_at_a_time(count: int) -> None:
+    assert checked_products(IDS[:count]) == IDS[:count]
+
+
+@pytest.mark.parametrize("ids", [[], IDS, ["a"] * len(IDS)], ids=["none", "many", "repeated"])
+def test_no_products_and_more_are_refused_also_where_they_repeat(ids: list[str]) -> None:
+    with pytest.raises(InvalidInput, match=f"{len(ids)} products are named") as refused:
+        checked_products(ids, "productIds")
+    assert refused.value.path == ("productIds",)

@@ -1,0 +1,51 @@
+import pytest
+
+from app.domain.errors import InvalidInput
+from app.domain.products import MOST_NEW, SKU_LIMIT, NewProduct, checked_new
+
+
+def new(*skus: str) -> list[NewProduct]:
+    return [NewProduct(sku, "A rose") for sku in skus]
+
+
+@pytest.mark.parametrize(
+    "products",
+    [
+        new("a"),
+        new("b", "a", "A", " a", "ä"),
+        new("s" * SKU_LIMIT, "花" * SKU_LIMIT),
+        new(*(f"{number}" for number in range(MOST_NEW))),
+        [NewProduct("a", "n" * 1000), NewProduct("b", "n" * 1000)],
+    ],
+)
+def test_1_to_100_products_of_different_skus_may_be_made(products: list[NewProduct]) -> None:
+    assert checked_new(products, "products") == products
+
+
+@pytest.mark.parametrize(
+    ("products", "path"),
+    [
+        ([], ""),
+        (new(*(f"{number}" for number in range(MOST_NEW + 1))), ""),
+        (new("a", ""), "1.sku"),
+        (new(" \u200b"), "0.sku"),
+        (new("a", "s" * (SKU_LIMIT + 1)), "1.sku"),
+        (new("a\0"), "0.sku"),
+        (new("a", "b", "c", "b", "a"), "3.sku"),
+        ([*new("a"), NewProduct("b", "")], "1.name"),
+        ([NewProduct("a", " ")], "0.name"),
+        ([NewProduct("a", "n" * 1001)], "0.name"),
+        ([NewProduct("a", "\0")], "0.name"),
+    ],
+)
+def test_other_products_are_refused_naming_the_first_fault(
+    products: list[NewProduct], path: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        checked_new(products, "products")
+    assert ".".join(refused.value.path) == f"products.{path}".rstrip(".")
+
+
+def test_a_sku_given_twice_is_told_with_its_first_place() -> None:
+    with pytest.raises(InvalidInput, match=r"The sku b is that of products\.1 too\."):
+        checked_new(new("a", "b", "b"), "products")
