@@ -90,7 +90,7 @@ def move(
     if branches.holds(session, *found.key, place.node_no):
         raise InvalidInput("A node can not move below itself.", ("parentId",))
     node.parent_no = place.node_no
-    _check_siblings(session, node)
+    _check_siblings(session, node, "parentId")
     _reorder(found, changes)
     _touch(session, found)
     if levels := depth - node.depth:
@@ -127,14 +127,15 @@ def _is_there(session: Session, store: str, id: UUID) -> bool:
     return bool(hierarchies.by_id(session, store, id) or nodes.by_ids(session, store, [id]))
 
 
-def _check_siblings(session: Session, node: Node) -> None:
-    """Raises InvalidInput when another node below its parent has its name or its slug."""
+def _check_siblings(session: Session, node: Node, *path: str) -> None:
+    """Raises InvalidInput when another node below its parent has its name or its slug: naming
+    `path`, or else the one of them."""
     other = nodes.sibling_with(
         session, node.hierarchy_pk, node.parent_no, node.name, node.slug, node.node_no
     )
     if other:
         what, said = ("name", node.name) if other.name == node.name else ("slug", node.slug)
-        raise InvalidInput(f"A sibling has the {what} {said!r} already.", (what,))
+        raise InvalidInput(f"A sibling has the {what} {said!r} already.", path or (what,))
 
 
 def _reorder(found: TreeNode, changes: NodeAttributes) -> None:

@@ -1,12 +1,13 @@
-"""One thread for all writes of a process, the urgent ones first."""
+"""One thread for all writes of a process, the urgent ones soonest."""
 
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
+from math import inf
 from queue import PriorityQueue
 from typing import Any, TypeVar
 
@@ -17,17 +18,24 @@ class Priority(IntEnum):
     """Who goes first when writes wait for each other."""
 
     REQUEST = 0
-    """Somebody waits for it, or the queue's order hangs on it: short, before any bulk work."""
+    """Somebody waits for it, or the queue's order hangs on it: short, before most bulk work."""
     BULK = 1
-    """A chunk of a long piece of work, which makes its chunks short enough to wait for one."""
+    """A chunk of a long piece of work, which makes its chunks short enough to wait for one. It lets
+    those go first that are asked for soon after it, not all there ever are: authors who never pause
+    would keep a copy from ending."""
     STOP = 2
     """The end of the thread, behind everything that was asked before."""
 
 
+LATER: Mapping[Priority, float] = {Priority.REQUEST: 0, Priority.BULK: 20, Priority.STOP: inf}
+"""Behind how many of those asked for after it a write goes at the latest."""
+
+
 @dataclass(order=True, slots=True)
 class _Task:
-    priority: Priority
+    turn: float
     number: int
+    priority: Priority = field(compare=False)
     run: Callable[[], Any] = field(compare=False)
     future: Future[Any] = field(compare=False)
 
@@ -57,7 +65,8 @@ class Writer:
 
     def _put(self, run: Callable[[], T], priority: Priority) -> "Future[T]":
         future: Future[T] = Future()
-        self._tasks.put(_Task(priority, next(self._numbers), run, future))
+        number = next(self._numbers)
+        self._tasks.put(_Task(number + LATER[priority], number, priority, run, future))
         return future
 
     def _work(self) -> None:

@@ -139,14 +139,20 @@ async def test_siblings_share_neither_a_name_nor_a_slug(author: Author, garden: 
         ("slug", "createNode", {"parentId": garden, "name": "Others", "slug": "trees"}),
         ("name", "updateNode", {"nodeId": roses, "name": "Trees"}),
         ("slug", "updateNode", {"nodeId": roses, "slug": "trees"}),
-        ("name", "moveNode", {"nodeId": below, "parentId": garden}),
     ]
     for path, mutation, input in refusals:
         message = await author.refused("InvalidInput", path, mutation, **input)
         taken = {"name": "Trees", "slug": "trees"}[path]
         assert message == f"A sibling has the {path} {taken!r} already."
+    message = await author.refused(
+        "InvalidInput", "parentId", "moveNode", nodeId=below, parentId=garden
+    )
+    assert message == "A sibling has the name 'Trees' already."
     await author.make("updateNode", nodeId=below, name="Others")
-    await author.refused("InvalidInput", "slug", "moveNode", nodeId=below, parentId=garden)
+    message = await author.refused(
+        "InvalidInput", "parentId", "moveNode", nodeId=below, parentId=garden
+    )
+    assert message == "A sibling has the slug 'trees' already."
     await author.make("updateNode", nodeId=below, slug=None)
     await author.make("moveNode", nodeId=below, parentId=garden)
     assert await author.children(garden) == ["Others", "Roses", "Trees"]

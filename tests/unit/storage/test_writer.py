@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from app.storage.writer import Priority, Writer
+from app.storage.writer import LATER, Priority, Writer
 
 
 @pytest.fixture
@@ -36,6 +36,28 @@ async def test_urgent_work_goes_before_bulk_work_that_asked_earlier(writer: Writ
     release.set()
     await asyncio.gather(*asked)
     assert done == ["urgent 1", "urgent 2", "bulk 1", "bulk 2"]
+
+
+async def test_bulk_work_waits_for_some_urgent_work_that_is_asked_for_later_not_for_all(
+    writer: Writer,
+) -> None:
+    done: list[str] = []
+    busy, release = Event(), Event()
+
+    def first() -> None:
+        busy.set()
+        release.wait()
+
+    asked = [asyncio.ensure_future(writer.run(first, Priority.REQUEST))]
+    await asyncio.to_thread(busy.wait)
+    asked.append(asyncio.ensure_future(writer.run(partial(done.append, "bulk"), Priority.BULK)))
+    for _ in range(50):
+        urgent = writer.run(partial(done.append, "urgent"), Priority.REQUEST)
+        asked.append(asyncio.ensure_future(urgent))
+    await asyncio.sleep(0)
+    release.set()
+    await asyncio.gather(*asked)
+    assert done.index("bulk") in (LATER[Priority.BULK] - 1, LATER[Priority.BULK])
 
 
 async def test_an_error_reaches_the_one_who_asked_and_the_next_work_is_done(
