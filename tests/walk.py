@@ -23,8 +23,9 @@ from graphql import (
     is_interface_type,
     is_list_type,
     is_object_type,
+    is_union_type,
 )
-from graphql.type import get_nullable_type, is_required_argument
+from graphql.type import get_nullable_type, is_required_argument, is_required_input_field
 
 from app.api.schema import graphql_schema as schema
 
@@ -33,6 +34,9 @@ ROWS = 2
 
 WAYS = 6
 """How many ways an operation goes at most, so that it stays within the limits."""
+
+NEW = "walked"
+"""What mutations call what they make or change."""
 
 Coordinate = tuple[str, str]
 """A type and one of its fields."""
@@ -47,6 +51,8 @@ class Material:
     texts: list[str]
     instants: list[str]
     locale: str
+    fitting: list[dict[str, str]]
+    """By the name of an input, an id that it takes."""
     keys: list[str] = field(default_factory=list)
     """Idempotency keys."""
     cursors: dict[Coordinate, list[str]] = field(default_factory=dict)
@@ -129,8 +135,11 @@ def _selection(tree: "Tree", material: Material, on: GraphQLNamedType | None = N
 
 
 def leaves(type_: GraphQLNamedType, material: Material) -> str:
-    """Every field of a type that leads to no other type."""
+    """Every field of a type that leads to no other type; of a union, those that all have."""
     selected = ["__typename"]
+    if is_union_type(type_):
+        shared = set.intersection(*({*kind.interfaces} for kind in type_.types))
+        selected += [f"... on {one.name} {{ {leaves(one, material)} }}" for one in shared]
     for name, of in fields(type_).items():
         if not is_composite_type(get_named_type(of.type)):
             selected.append(name)
@@ -218,12 +227,62 @@ def _given(of: GraphQLField, material: Material) -> Iterator[dict[str, str]]:
 
 
 def _inputs(kind: GraphQLInputObjectType, material: Material) -> Iterator[dict[str, str]]:
-    """What a mutation can be asked to do with each id and each key."""
-    (name,) = (name for name, of in kind.fields.items() if get_named_type(of.type).name == "ID")
+    """What a mutation can be asked to do: with each id in each place that takes one, beside all
+    that fits in the others, and with each key."""
+    # Siblings are not of the same name.
+    named = {"name": literal(f"{NEW} by {kind.name}")} if "name" in kind.fields else {}
+    needed = {
+        name: _sample(of.type)
+        for name, of in kind.fields.items()
+        if is_required_input_field(of) and not _is_id(of.type)
+    }
+    given = {**needed, **named}
+    places = [name for name, of in kind.fields.items() if _is_id(of.type)]
+    if not places:
+        yield given
+        return
     keyed = "idempotencyKey" in kind.fields
-    for id in material.ids:
-        for key in material.keys if keyed else [""]:
-            yield {name: literal(id), **({"idempotencyKey": literal(key)} if keyed else {})}
+    seen = set[str]()
+    for place in places:
+        for id in material.ids:
+            for fitting in material.fitting:
+                ids = {
+                    name: id if name == place else fitting[name]
+                    for name in places
+                    if name == place or is_required_input_field(kind.fields[name])
+                }
+                placed = {
+                    name: _listed(kind.fields[name].type, literal(id)) for name, id in ids.items()
+                }
+                for key in material.keys if keyed else [""]:
+                    input = {**given, **placed}
+                    if keyed:
+                        input["idempotencyKey"] = literal(key)
+                    if written(input) not in seen:
+                        seen.add(written(input))
+                        yield input
+
+
+def _is_id(type_: Any) -> bool:
+    return bool(get_named_type(type_).name == "ID")
+
+
+def _listed(type_: Any, value: str) -> str:
+    return f"[{value}]" if is_list_type(get_nullable_type(type_)) else value
+
+
+def _sample(type_: Any) -> str:
+    """Something of a type that refers to nothing."""
+    kind = get_named_type(type_)
+    if isinstance(kind, GraphQLInputObjectType):
+        inside = {
+            name: _sample(of.type)
+            for name, of in kind.fields.items()
+            if is_required_input_field(of)
+        }
+        return _listed(type_, written(inside, "{}"))
+    assert kind.name == "String"
+    return _listed(type_, literal(NEW))
 
 
 def _probed(step: Step, probes: Material, material: Material) -> Iterator[str]:

@@ -52,6 +52,9 @@ def create_app(
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if request.scope["path"].startswith(f"{PATH}/"):
+            # No mount takes a path with a line break in it.
+            return refused_by_rest(error.status_code, headers=error.headers)
         # No `errors`: what is not GraphQL's answer must not look like one.
         return JSONResponse({"message": error.detail}, error.status_code, error.headers)
 

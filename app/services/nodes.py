@@ -4,6 +4,7 @@ Whatever changes a tree locks its hierarchy first and lets its revision grow: ed
 one after the other, and a copy sees that there was one.
 """
 
+from typing import Any
 from uuid import UUID
 
 from sqlmodel import Session
@@ -47,7 +48,7 @@ def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttrib
         updated_at=at,
         **checked_attributes(attributes),
     )
-    _check_siblings(session, node)
+    _check_siblings(session, node, node.parent_no, node.name, node.slug)
     session.add(node)
     created = TreeNode(node, hierarchy)
     if curated := attributes.get("curated_product_ids"):
@@ -58,15 +59,15 @@ def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttrib
 def update(session: Session, store: str, id: UUID, changes: NodeAttributes) -> TreeNode:
     """The node with these changes. Raises NotFound, Forbidden, InvalidInput."""
     found = edit_node(session, store, id)
-    for name, value in checked_attributes(changes).items():
-        setattr(found.node, name, value)
-    if "name" in changes or "slug" in changes:
-        _check_siblings(session, found.node)
+    node = found.node
+    values: dict[str, Any] = {**checked_attributes(changes), **_order(changes)}
+    if "name" in values or "slug" in values:
+        name, slug = values.get("name", node.name), values.get("slug", node.slug)
+        _check_siblings(session, node, node.parent_no, name, slug)
     if "curated_product_ids" in changes:
         products.curate(session, found, changes["curated_product_ids"] or ())
     if changes:
-        _reorder(found, changes)
-        _touch(session, found)
+        _edit(session, found, values)
     return found
 
 
@@ -89,14 +90,10 @@ def move(
     depth = _depth(session, hierarchy, place, missing) + 1
     if branches.holds(session, *found.key, place.node_no):
         raise InvalidInput("A node can not move below itself.", ("parentId",))
-    node.parent_no = place.node_no
-    _check_siblings(session, node, "parentId")
-    _reorder(found, changes)
-    _touch(session, found)
+    _check_siblings(session, node, place.node_no, node.name, node.slug, "parentId")
     if levels := depth - node.depth:
-        session.flush()
         branches.shift(session, *found.key, levels)
-        session.refresh(node)
+    _edit(session, found, {"parent_no": place.node_no, **_order(changes)})
     return found
 
 
@@ -127,23 +124,26 @@ def _is_there(session: Session, store: str, id: UUID) -> bool:
     return bool(hierarchies.by_id(session, store, id) or nodes.by_ids(session, store, [id]))
 
 
-def _check_siblings(session: Session, node: Node, *path: str) -> None:
-    """Raises InvalidInput when another node below its parent has its name or its slug: naming
+def _check_siblings(
+    session: Session, node: Node, parent_no: int, name: str, slug: str | None, *path: str
+) -> None:
+    """Raises InvalidInput when another node below that parent has this name or this slug: naming
     `path`, or else the one of them."""
     other = nodes.sibling_with(
-        session, node.hierarchy_pk, node.parent_no, node.name, node.slug, node.node_no
+        session, node.hierarchy_pk, parent_no, name, slug, except_no=node.node_no
     )
     if other:
-        what, said = ("name", node.name) if other.name == node.name else ("slug", node.slug)
+        what, said = ("name", name) if other.name == name else ("slug", slug)
         raise InvalidInput(f"A sibling has the {what} {said!r} already.", path or (what,))
 
 
-def _reorder(found: TreeNode, changes: NodeAttributes) -> None:
-    if "sort_order" in changes:
-        found.node.sort_order = checked_sort_order(changes["sort_order"], "sortOrder")
+def _order(changes: NodeAttributes) -> dict[str, int | None]:
+    if "sort_order" not in changes:
+        return {}
+    return {"sort_order": checked_sort_order(changes["sort_order"], "sortOrder")}
 
 
-def _touch(session: Session, found: TreeNode) -> None:
-    """The node was edited now: it comes first among the siblings of its sort order."""
-    found.node.touched = found.hierarchy.revision
-    found.node.updated_at = now(session)
+def _edit(session: Session, found: TreeNode, values: dict[str, Any]) -> None:
+    """Write the values: it comes first among the siblings of its sort order from now on."""
+    touched = found.hierarchy.revision
+    nodes.change(session, found.node, **values, touched=touched, updated_at=now(session))

@@ -35,11 +35,11 @@ def see_one_picture(session: Session) -> None:
         session.connection().exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
-def unforeseen(limit: Any) -> Any:
-    """That number, or parameter, as a limit which PostgreSQL does not know while it plans. Knowing
-    it, and too little of the rows, as of all new ones, it was seen to read and sort them all for
-    the first few; not knowing, it goes by an index that has them in order."""
-    return sa.select(sa.type_coerce(limit, sa.Integer)).scalar_subquery()
+def unforeseen(number: Any) -> Any:
+    """That number, or parameter, which PostgreSQL does not know while it plans. Knowing a limit,
+    and too little of the rows, as of all new ones, it was seen to read and sort them all for the
+    first few; not knowing, it goes by an index that has them in order."""
+    return sa.select(sa.type_coerce(number, sa.BigInteger)).scalar_subquery()
 
 
 class among(FunctionElement[bool]):

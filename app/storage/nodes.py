@@ -196,8 +196,26 @@ def counts_of_products(session: Session, store: str, product_pks: Sequence[int])
 
 
 def in_hierarchy(session: Session, hierarchy_pk: int, node_no: int) -> Node | None:
-    """The node of that number in a hierarchy."""
-    return session.get(Node, (hierarchy_pk, node_no))
+    """The node of that number in a hierarchy, as it is by now: a branch may have been moved."""
+    dialect = dialect_of(session)
+    node = _of_keys(dialect).execution_options(populate_existing=True)
+    found = session.execute(node, key_values(dialect, [(hierarchy_pk, node_no)]))
+    return found.scalars().first()
+
+
+def change(session: Session, node: Node, **values: Any) -> None:
+    """Write `values`, and let the node be as it then is."""
+    session.execute(
+        sa.update(Node)
+        .where(
+            # Knowing which hierarchy it is, PostgreSQL took another index, and read all its nodes.
+            col(Node.hierarchy_pk) == unforeseen(node.hierarchy_pk),
+            col(Node.node_no) == node.node_no,
+        )
+        .values(**values)
+        .returning(Node)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    ).one()
 
 
 def last_no(session: Session, hierarchy_pk: int) -> int:
@@ -285,7 +303,11 @@ def span_of_hierarchy(
     ]
     keys: list[Any] = keys_of(session, [Listing((Node,), tuple(where), order, spine=Node)], span)
     by_key = {(node.hierarchy_pk, node.node_no): node for node in _by_keys(session, keys)}
-    total = session.exec(select(sa.func.count()).select_from(Node).where(*where)).one()
+    # Below a parent in the order of their index, so that PostgreSQL takes no other one.
+    counted = select(col(Node.node_no)).where(*where)
+    if parent_no is not None:
+        counted = counted.order_by(col(Node.sort_order), col(Node.touched)).offset(0)
+    total = session.exec(select(sa.func.count()).select_from(counted.subquery())).one()
     return Counted([TreeNode(by_key[key], hierarchy) for key in keys], total)
 
 

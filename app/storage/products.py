@@ -100,6 +100,9 @@ def associate(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 def span_of_node(session: Session, store: str, node: ParentKey, span: Span) -> Counted[Association]:
     """A span of a node's products, in their order."""
+    total = counts_of_nodes(session, store, [node])[node]
+    if not total:  # Nor is its hierarchy seen, perhaps.
+        return Counted([], 0)
     listing = _of_node()
     assert listing.belongs is not None
     found = session.execute(
@@ -110,7 +113,6 @@ def span_of_node(session: Session, store: str, node: ParentKey, span: Span) -> C
         .limit(unforeseen(span.limit)),
         {"store": store},
     )
-    total = counts_of_nodes(session, store, [node])[node]
     return Counted([Association(*row) for row in found], total)
 
 

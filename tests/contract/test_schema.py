@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from graphql import (
-    DocumentNode,
     GraphQLArgument,
     GraphQLEnumType,
     GraphQLInputField,
@@ -16,16 +15,9 @@ from graphql import (
     GraphQLScalarType,
     GraphQLSchema,
     GraphQLUnionType,
-    InputObjectTypeDefinitionNode,
-    NamedTypeNode,
-    ObjectTypeDefinitionNode,
-    TypeDefinitionNode,
-    TypeNode,
-    build_ast_schema,
     build_schema,
     is_introspection_type,
     is_specified_scalar_type,
-    parse,
     print_ast,
 )
 from graphql.utilities import find_breaking_changes
@@ -34,8 +26,6 @@ from app.api.schema import printed
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT.parent / "shared" / "schema-contract.graphql"
-LATER_FROM, LATER_TO = "# Authoring", "type Query"
-"""Where the part of the contract begins that another issue brings, and where it ends."""
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +36,10 @@ def ours() -> GraphQLSchema:
 
 @pytest.fixture(scope="module")
 def contract() -> GraphQLSchema:
-    """The contract without what another issue brings."""
+    """The contract of the shared data."""
     if not CONTRACT.exists():
         pytest.skip(f"needs the contract of the shared data: {CONTRACT} is not there")
-    text = CONTRACT.read_text(encoding="utf-8")
-    before, found, rest = text.partition(LATER_FROM)
-    later, found_too, after = rest.partition(LATER_TO)
-    assert found, f"the contract has no line {LATER_FROM!r} any more"
-    assert found_too, f"nothing follows {LATER_FROM!r} in the contract"
-    document = parse(before + LATER_TO + after)
-    return build_ast_schema(_without_fields_of(document, parse(f"# {later}")), assume_valid=True)
+    return build_schema(CONTRACT.read_text(encoding="utf-8"), assume_valid=True)
 
 
 def test_the_file_at_the_root_is_the_schema_that_is_served() -> None:
@@ -80,36 +64,6 @@ def test_every_public_element_is_described(ours: GraphQLSchema) -> None:
     described = dict(_descriptions(ours))
     assert len(described) > 200, "the schema was not read whole"
     assert [name for name, text in described.items() if not (text or "").strip()] == []
-
-
-def _without_fields_of(document: DocumentNode, later: DocumentNode) -> DocumentNode:
-    """The document without the fields that take an input which comes later."""
-    inputs = {
-        definition.name.value
-        for definition in later.definitions
-        if isinstance(definition, InputObjectTypeDefinitionNode)
-    }
-    assert inputs, "nothing in the contract comes later"
-    kept = []
-    for definition in document.definitions:
-        if isinstance(definition, ObjectTypeDefinitionNode):
-            fields = tuple(
-                field
-                for field in definition.fields or ()
-                if not any(_named(argument.type) in inputs for argument in field.arguments or ())
-            )
-            definition = ObjectTypeDefinitionNode(
-                name=definition.name, interfaces=definition.interfaces, fields=fields
-            )
-        assert isinstance(definition, TypeDefinitionNode)
-        kept.append(definition)
-    return DocumentNode(definitions=tuple(kept))
-
-
-def _named(type_: TypeNode) -> str:
-    while not isinstance(type_, NamedTypeNode):
-        type_ = type_.type  # type: ignore[attr-defined]
-    return type_.name.value
 
 
 def _facts(schema: GraphQLSchema) -> Iterator[str]:

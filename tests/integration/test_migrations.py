@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -12,14 +12,20 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id
+from app.domain.jobs import JobStatus, JobType
+from app.services import nodes
 from app.storage.connect import connect
 from app.storage.database import Database, UnusableDatabase
 from app.storage.migrations import newest_revision, revision_of, upgrade
 from app.storage.tables import Hierarchy
-from tests import postgresql
+from tests import given, postgresql
 from tests.conftest import DATABASES
 
 FIRST = "0001"
+BEFORE_AUTHORING = "0002"
+
+TABLES = Hierarchy.metadata.tables
 
 VALUES: dict[type, Any] = {
     bool: True,
@@ -115,6 +121,122 @@ def test_an_upgrade_from_the_first_revision_keeps_every_row(empty: Database) -> 
     for name, (row,) in before.items():
         (kept,) = after[name]
         assert kept.items() >= row.items()
+
+
+AT = VALUES[datetime]
+HIERARCHY = {
+    "store": given.STORE,
+    "owner": Owner.STORE,
+    "state": HierarchyState.READY,
+    "name": "Garden",
+    "locales": {},
+    "created_at": AT,
+    "updated_at": AT,
+    "revision": 0,
+    "node_count": 0,
+    "association_count": 0,
+}
+
+
+def add_hierarchy(
+    connection: sa.Connection, pk: int, numbers: Sequence[int], **values: Any
+) -> UUID:
+    """A hierarchy with nodes of these numbers below its root, in the tables as they were then."""
+    id = new_hierarchy_id()
+    row = {**HIERARCHY, "pk": pk, "id": id, "node_count": len(numbers), **values}
+    connection.execute(sa.insert(TABLES["hierarchy"]), row)
+    nodes = [
+        {
+            "hierarchy_pk": pk,
+            "node_no": number,
+            "parent_no": 0,
+            "depth": 1,
+            "name": f"Node {number}",
+            "sort_order": None,
+            "touched": -number,
+            "locales": {},
+            "created_at": AT,
+            "updated_at": AT,
+        }
+        for number in numbers
+    ]
+    if nodes:
+        connection.execute(sa.insert(TABLES["node"]), nodes)
+    return id
+
+
+def test_a_hierarchy_of_before_authoring_goes_on_behind_its_greatest_number(
+    empty: Database,
+) -> None:
+    upgrade(empty, BEFORE_AUTHORING)
+    numbers = {1: range(1, 4), 2: (), 3: (5, 2, 9), 4: (1,)}
+    with empty.write_engine.begin() as connection:
+        for pk, some in numbers.items():
+            add_hierarchy(connection, pk, some)
+    upgrade(empty)
+    last = {row["pk"]: row["last_node_no"] for row in rows_of(empty)["hierarchy"]}
+    assert last == {1: 3, 2: 0, 3: 9, 4: 1}
+
+
+async def test_a_copy_that_was_begun_before_authoring_ends_with_its_greatest_number(
+    empty: Database,
+) -> None:
+    upgrade(empty, BEFORE_AUTHORING)
+    with empty.write_engine.begin() as connection:
+        source = add_hierarchy(connection, 1, range(1, 6))
+        add_hierarchy(connection, 2, range(1, 4), state=HierarchyState.COPYING, copied_from=source)
+        job = {
+            "id": VALUES[UUID],
+            "store": given.STORE,
+            "job_seq": 1,
+            "type": JobType.HIERARCHY_DUPLICATE,
+            "status": JobStatus.STARTED,
+            "version": 2,
+            "created_at": AT,
+            "started_at": AT,
+            "updated_at": AT,
+            "request_id": "given",
+            "source_id": source,
+            "include_products": False,
+            "items": 5,
+            "completed_items": 3,
+            "total_items": 5,
+            "epoch": 1,
+            "attempts": 1,
+            "checkpoint": CHECKPOINT,
+        }
+        connection.execute(sa.insert(TABLES["job"]), job)
+        lane = {"store": given.STORE, "epoch": 1, "lease_until": AT, "job_seq": 1, "event_seq": 2}
+        connection.execute(sa.insert(TABLES["lane"]), {**LANE, **lane})
+    upgrade(empty)
+    began = {row["pk"]: row["last_node_no"] for row in rows_of(empty)["hierarchy"]}
+    assert began == {1: 5, 2: 3}
+
+    job_id = await given.ran_job(empty)
+    rows = rows_of(empty)
+    (ran,) = rows["job"]
+    assert (UUID(str(ran["id"])), ran["status"]) == (job_id, JobStatus.SUCCESS)
+    copy = next(row for row in rows["hierarchy"] if row["pk"] == 2)
+    assert (copy["state"], copy["node_count"], copy["last_node_no"]) == ("ready", 5, 5)
+    made = await empty.write(nodes.create, given.STORE, UUID(str(copy["id"])), {"name": "New"})
+    assert made.node.node_no == 6
+
+
+CHECKPOINT = {
+    "copy_pk": 2,
+    "source_pk": 1,
+    "revision": 0,
+    "phase": "nodes",
+    "after": [3],
+    "nodes": 3,
+    "associations": 0,
+    "reverse": 0,
+    "total": 5,
+    "restarts": 0,
+    "at_once": False,
+}
+"""As it was written then."""
+LANE = {"pending": 0, "pending_items": 0, "pace_seconds": 0.0, "pace_items": 0.0}
 
 
 def test_a_database_of_a_later_version_is_refused(database: Database) -> None:

@@ -2,6 +2,7 @@
 store's own."""
 
 import inspect
+import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,30 +11,38 @@ from types import ModuleType
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
-from sqlmodel import Session, col, select
+import sqlalchemy as sa
+from pydantic import SecretStr
+from sqlmodel import Session, SQLModel, col, select
 
+from app.api.admission.identity import mint
+from app.domain.callers import EVERY_SCOPE
 from app.domain.errors import NotFound
 from app.domain.hierarchies import Owner, node_id
 from app.domain.jobs import Duplication
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
-from app.main import Gateway
+from app.main import Gateway, Settings
 from app.services import jobs as services
 from app.services.jobs import Requester
 from app.storage import events, hierarchies, jobs, lanes, nodes, products
 from app.storage.database import Database
 from app.storage.filters import Condition, Conditions, Operator
+from app.storage.hierarchies import NEWEST_FIRST
 from app.storage.jobs import JobFilter
 from app.storage.nodes import TreeNode
 from app.storage.pages import Key, Page, Window
+from app.storage.spans import Counted, Span
 from app.storage.tables import Hierarchy, Job, JobError, Product
 from tests import given
-from tests.conftest import GraphQLClient
+from tests.conftest import GraphQLClient, gateway_of
 
 STORE, OTHER = given.STORE, "other"
 STORES = (STORE, OTHER, ORGANIZATION)
 START = datetime(2026, 11, 22, tzinfo=UTC)
 ALL = Window(100)
+SPAN = Span(0, 100)
 KEY = "the same for all"
 NODE = 2
 """The number of the node with products."""
@@ -43,6 +52,7 @@ NODE = 2
 class Stock:
     """What one store has: some of everything."""
 
+    store: str
     hierarchy: Hierarchy
     product: Product
     job: Job
@@ -82,8 +92,8 @@ async def stocked(database: Database, store: str) -> Stock:
         {"Trees": {"Oaks": {}}},
         name=f"Garden of {store}",
         store=store,
-        # The same skus in every store.
-        products={"Oaks": ["a", "b"]},
+        # The same skus in every store, and one of its own.
+        products={"Oaks": ["a", "b", own_sku(store)]},
         curated={"Oaks": ["b"]},
     )
     asked = Requester(store, request_id="given"), Duplication(id), KEY
@@ -92,6 +102,7 @@ async def stocked(database: Database, store: str) -> Stock:
     def found(session: Session) -> Stock:
         product = select(Product).where(Product.store == store, Product.sku == "b")
         return Stock(
+            store,
             session.exec(select(Hierarchy).where(Hierarchy.id == id)).one(),
             session.exec(product).one(),
             job,
@@ -102,8 +113,18 @@ async def stocked(database: Database, store: str) -> Stock:
     return await database.read(found)
 
 
+def own_sku(store: str) -> str:
+    return f"c of {store}"
+
+
 def ids(page: Page[Any]) -> list[UUID]:
     return [row.id for _, row in page.rows]
+
+
+def shown(span: Counted[Any]) -> list[UUID]:
+    """What a span shows, which counts no other things."""
+    assert span.total == len(span.rows)
+    return [row.id for row in span.rows]
 
 
 Read = Callable[[Session, str, Stock], Any]
@@ -117,6 +138,10 @@ OF_ALL: Mapping[Callable[..., Any], Read] = {
     ),
     hierarchies.listing: lambda s, store, of: (
         of.hierarchy.id in ids(hierarchies.listing(s, store, [], ALL))
+    ),
+    hierarchies.locked: lambda s, store, of: hierarchies.locked(s, store, of.hierarchy.id),
+    hierarchies.span: lambda s, store, of: (
+        of.hierarchy.id in shown(hierarchies.span(s, store, [], NEWEST_FIRST, SPAN))
     ),
     hierarchies.count: lambda s, store, of: hierarchies.count(s, store, [named(of.hierarchy.name)]),
     hierarchies.node_counts: lambda s, store, of: hierarchies.node_counts(s, store, [of.pk]),
@@ -140,12 +165,19 @@ OF_ALL: Mapping[Callable[..., Any], Read] = {
     )[of.product_pk],
     nodes.ancestors: lambda s, store, of: nodes.ancestors(s, store, [(of.pk, NODE)])[of.pk, NODE],
     products.by_ids: lambda s, store, of: products.by_ids(s, store, [of.product.id]),
+    products.listing: lambda s, store, of: (
+        of.product.id in ids(products.listing(s, store, [], ALL))
+    ),
+    products.count: lambda s, store, of: products.count(s, store, [numbered(own_sku(of.store))]),
     products.of_nodes: lambda s, store, of: (
         products.of_nodes(s, store, [(of.pk, NODE)], ALL)[of.pk, NODE].rows
     ),
     products.counts_of_nodes: lambda s, store, of: products.counts_of_nodes(
         s, store, [(of.pk, NODE)]
     )[of.pk, NODE],
+    products.span_of_node: lambda s, store, of: (
+        products.span_of_node(s, store, (of.pk, NODE), SPAN).rows
+    ),
 }
 """Reads of what the organization lets all stores read."""
 
@@ -157,6 +189,9 @@ ITS_OWN: Mapping[Callable[..., Any], Read] = {
     jobs.by_id: lambda s, store, of: jobs.by_id(s, store, of.job.id),
     jobs.listing: lambda s, store, of: (
         of.job.id in ids(jobs.listing(s, store, JobFilter(), False, ALL))
+    ),
+    jobs.span: lambda s, store, of: (
+        of.job.id in shown(jobs.span(s, store, [], jobs.LATEST_FIRST, SPAN))
     ),
     jobs.count: lambda s, store, of: jobs.count(s, store, JobFilter(hierarchy_id=of.hierarchy.id)),
     jobs.of_hierarchies: lambda s, store, of: (
@@ -229,7 +264,8 @@ async def test_a_store_sees_what_is_its_own_and_of_others_only_what_the_organiza
                 (store, owner)
                 for store in STORES
                 for owner, of in stock.items()
-                if await database.read(read, store, of)
+                # Written, since one of them locks what it finds.
+                if await database.write(read, store, of)
             }
             expected = {(store, owner) for store in STORES for owner in whose(store)}
             assert seen == expected, function
@@ -252,10 +288,10 @@ async def test_what_is_not_whole_yet_is_shown_to_nobody(database: Database) -> N
         function
         for function, read in OF_ALL.items()
         for store in STORES
-        if await database.read(read, store, of)
+        if await database.write(read, store, of)
     }
     # A product is no part of a hierarchy.
-    assert seen == {products.by_ids}
+    assert seen == {products.by_ids, products.listing, products.count}
 
 
 def owned_by(owner: Owner) -> Condition:
@@ -264,6 +300,10 @@ def owned_by(owner: Owner) -> Condition:
 
 def named(name: str) -> Condition:
     return Condition("name", Operator.EQ, [name])
+
+
+def numbered(sku: str) -> Condition:
+    return Condition("sku", Operator.EQ, [sku])
 
 
 @dataclass(frozen=True)
@@ -650,3 +690,129 @@ async def organizations_products(database: Database) -> list[UUID]:
             session.exec(select(Product.id).where(col(Product.store) == ORGANIZATION))
         )
     )
+
+
+SECRET = "a secret that only these tests know"
+
+
+def token_of(store: str) -> str:
+    """A token of somebody in a store, or in the organization."""
+    organization = store == ORGANIZATION
+    return mint(
+        SECRET,
+        issuer="jobs-gateway",
+        audience="jobs-gateway",
+        subject="ada",
+        store=None if organization else store,
+        organization=organization,
+        scopes=EVERY_SCOPE,
+        lifetime=timedelta(hours=1),
+    )
+
+
+@dataclass(frozen=True)
+class Change:
+    """What somebody asks for to change something, as one of the two doors takes it."""
+
+    method: str
+    path: str
+    body: Any = None
+
+    @classmethod
+    def mutation(cls, name: str, /, **input: Any) -> "Change":
+        """It is asked for through GraphQL."""
+        said = ", ".join(f"{field}: {json.dumps(value)}" for field, value in input.items())
+        query = f"mutation {{ made: {name}(input: {{{said}}}) {{ errors {{ __typename }} }} }}"
+        return cls("POST", "/graphql", {"query": query})
+
+    @classmethod
+    def request(cls, method: str, path: str, data: Any = None) -> "Change":
+        """It is asked for through REST."""
+        return cls(method, f"/pcm/hierarchies/{path}", None if data is None else {"data": data})
+
+    async def asked(self, http: httpx.AsyncClient, store: str) -> str:
+        """What becomes of it when somebody of that store asks."""
+        headers = {"Authorization": f"Bearer {token_of(store)}"}
+        answer = await http.request(self.method, self.path, json=self.body, headers=headers)
+        if self.path != "/graphql":
+            return answer.reason_phrase
+        refusals = answer.json()["data"]["made"]["errors"]
+        return ", ".join(refusal["__typename"] for refusal in refusals) or "OK"
+
+
+def mutations_of(of: Stock) -> list[Change]:
+    """Every mutation that changes a hierarchy; what deletes comes last."""
+    root, node, leaf = (str(node_id(of.hierarchy.id, no)) for no in (0, 1, NODE))
+    product = str(of.product.id)
+    return [
+        Change.mutation("updateHierarchy", hierarchyId=root, slug="garden"),
+        Change.mutation("createNode", parentId=root, name="Herbs"),
+        Change.mutation("createNode", parentId=node, name="Elms"),
+        Change.mutation("updateNode", nodeId=leaf, curatedProductIds=[product]),
+        Change.mutation("moveNode", nodeId=leaf, parentId=root),
+        Change.mutation("detachProducts", nodeId=leaf, productIds=[product]),
+        Change.mutation("attachProducts", nodeId=leaf, productIds=[product]),
+        Change.mutation("deleteNode", nodeId=leaf),
+        Change.mutation("deleteHierarchy", hierarchyId=root),
+    ]
+
+
+def requests_of(of: Stock) -> list[Change]:
+    """The same through REST."""
+    root, node, leaf = (str(node_id(of.hierarchy.id, no)) for no in (0, 1, NODE))
+    held = [{"type": "product", "id": str(of.product.id)}]
+    named = {"type": "node", "attributes": {"name": "Herbs"}}
+    one = {"type": "node", "id": leaf}
+    return [
+        Change.request("PUT", root, {"type": "hierarchy", "attributes": {"slug": "garden"}}),
+        Change.request("POST", f"{root}/nodes", named),
+        Change.request("PUT", f"{root}/nodes/{leaf}", {**one, "meta": {"sort_order": 1}}),
+        Change.request("DELETE", f"{root}/nodes/{leaf}/relationships/parent"),
+        Change.request(
+            "PUT", f"{root}/nodes/{leaf}/relationships/parent", {"type": "node", "id": node}
+        ),
+        Change.request("POST", f"{root}/nodes/{node}/relationships/children", [one]),
+        Change.request("DELETE", f"{root}/nodes/{leaf}/relationships/products", held),
+        Change.request("POST", f"{root}/nodes/{leaf}/relationships/products", held),
+        Change.request("DELETE", f"{root}/nodes/{leaf}"),
+        Change.request("DELETE", root),
+    ]
+
+
+CHANGES = {"GraphQL": mutations_of, "REST": requests_of}
+
+
+@pytest.mark.parametrize("door", CHANGES)
+async def test_a_hierarchy_of_the_organization_is_changed_by_the_organization_alone(
+    settings: Settings, door: str
+) -> None:
+    guarded = settings.model_copy(update={"jwt_secret": SecretStr(SECRET), "runner": False})
+    async with (
+        gateway_of(guarded) as gateway,
+        httpx.AsyncClient(base_url=gateway.url, timeout=30) as http,
+    ):
+        of = await stocked(gateway.database, ORGANIZATION)
+        changes = CHANGES[door](of)
+        before = await gateway.database.read(rows_of, of)
+        assert len(before) > 4
+        for change in changes:
+            for store in (STORE, OTHER):
+                assert await change.asked(http, store) == "Forbidden", change
+        assert await gateway.database.read(rows_of, of) == before
+        # It is not that these changes are none.
+        for change in changes:
+            assert await change.asked(http, ORGANIZATION) in ("OK", "Created", "No Content"), change
+            now = await gateway.database.read(rows_of, of)
+            assert now != before, change
+            before = now
+
+
+def rows_of(session: Session, of: Stock) -> list[str]:
+    """What there is of a hierarchy."""
+    tables = SQLModel.metadata.tables
+    keys = ("hierarchy", "pk"), ("node", "hierarchy_pk"), ("node_product", "hierarchy_pk")
+    return [
+        repr(row)
+        for name, key in keys
+        for row in session.execute(sa.select(tables[name]).where(tables[name].c[key] == of.pk))
+    ]

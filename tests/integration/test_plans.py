@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,11 +21,13 @@ from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id, node
 from app.domain.jobs import JobStatus, JobType
 from app.domain.stores import ORGANIZATION, owner_of
 from app.main import Settings, open_database
+from app.services import nodes as authoring
 from app.storage import copies, hierarchies, jobs, nodes, products
 from app.storage.database import Database
 from app.storage.filters import Condition, Operator
 from app.storage.jobs import JobFilter
 from app.storage.pages import Key, Window
+from app.storage.spans import Counted, Span
 from app.storage.tables import Hierarchy, Job
 from tests import given
 from tests.bench.data import large_hierarchy
@@ -51,6 +54,7 @@ STORE = given.STORE
 MALL = "mall"
 START = datetime(2026, 11, 22, tzinfo=UTC)
 PAGE = Window(20)
+SPAN = Span(0, 20)
 FEW = range(20)
 
 Measured = sa.text(
@@ -146,6 +150,18 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     ),
     "the number of hierarchies": lambda s, of: hierarchies.count(s, STORE, []),
     "hierarchies by ids": lambda s, of: hierarchies.by_ids(s, STORE, [of.id]),
+    "names of nodes": lambda s, of: nodes.names(s, [(of.pk, MIDDLE + no) for no in FEW]),
+    "curated products": lambda s, of: products.curated_of(s, [(of.pk, MIDDLE + no) for no in FEW]),
+    "a span of the products of a node": lambda s, of: products.span_of_node(
+        s, STORE, (of.pk, MIDDLE), SPAN
+    ),
+    "first products": lambda s, of: products.listing(s, STORE, [], PAGE),
+    "products in the middle": lambda s, of: products.listing(
+        s, STORE, [], Window(20, after=("SKU-5", UUID(int=0)))
+    ),
+    "products by skus": lambda s, of: products.listing(
+        s, STORE, [Condition("sku", Operator.IN, ["0-0", "1-1", "unknown"])], PAGE
+    ),
     "products of nodes": lambda s, of: products.of_nodes(
         s, STORE, [(of.pk, MIDDLE + no) for no in FEW], PAGE
     ),
@@ -160,12 +176,107 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
 }
 
 
+COUNTED: Mapping[str, Callable[[Session, Shop], Counted[Any]]] = {
+    "hierarchies": lambda s, of: hierarchies.span(s, STORE, [], hierarchies.NEWEST_FIRST, SPAN),
+    "many hierarchies": lambda s, of: hierarchies.span(s, MALL, [], hierarchies.NEWEST_FIRST, SPAN),
+    "nodes": lambda s, of: nodes.span_of_hierarchy(
+        s, _hierarchy(s, of), [], nodes.PARENTS_FIRST, SPAN
+    ),
+    "children of the root": lambda s, of: nodes.span_of_hierarchy(
+        s, _hierarchy(s, of), [], nodes.SIBLINGS, SPAN, 0
+    ),
+    "children of a node": lambda s, of: nodes.span_of_hierarchy(
+        s, _hierarchy(s, of), [], nodes.SIBLINGS, SPAN, 1
+    ),
+    "jobs": lambda s, of: jobs.span(s, STORE, [], jobs.LATEST_FIRST, SPAN),
+}
+"""Spans, which tell how many there are in all."""
+
+
+COUNTED_BY_ALL = {"many hierarchies": 2 * (HIERARCHIES + SMALL) + 2}
+"""Half of a table is counted well by reading it all."""
+
+
+def _hierarchy(session: Session, shop: Shop) -> Hierarchy:
+    return session.get_one(Hierarchy, shop.pk)
+
+
+EDITS: Mapping[str, Callable[[Session, Shop], Any]] = {
+    "the lock": lambda s, of: hierarchies.locked(s, STORE, of.id),
+    "a node": lambda s, of: nodes.in_hierarchy(s, of.pk, MIDDLE),
+    "siblings without that name": lambda s, of: nodes.sibling_with(s, of.pk, 1, "?", None, 2),
+    "siblings without that name and slug": lambda s, of: nodes.sibling_with(
+        s, of.pk, 1, "?", "?", 2
+    ),
+    "no siblings": lambda s, of: nodes.sibling_with(s, of.pk, NODES, "?", "?", 2),
+    "products of a node": lambda s, of: products.attached(s, (of.pk, MIDDLE), range(1, 101)),
+    "the last number": lambda s, of: nodes.last_no(s, of.pk),
+}
+"""What is read of a hierarchy while it is locked."""
+
+numbers = count(1)
+CHANGES: Mapping[str, Callable[[Session, Shop], Any]] = {
+    "create": lambda s, of: authoring.create(
+        s, STORE, node_id(of.id, MIDDLE), {"name": f"New {next(numbers)}", "slug": None}
+    ),
+    "update": lambda s, of: authoring.update(
+        s, STORE, node_id(of.id, MIDDLE), {"name": f"Changed {next(numbers)}"}
+    ),
+    "move": lambda s, of: authoring.move(
+        s, STORE, node_id(of.id, NODES), node_id(of.id, 2 + next(numbers) % 2), {}
+    ),
+    "delete": lambda s, of: authoring.delete(s, STORE, node_id(of.id, NODES - next(numbers))),
+}
+"""What services do in one transaction."""
+
+
 @pytest.mark.parametrize("read", READS)
 async def test_a_read_reads_no_more_than_what_it_returns(shop: Shop, read: str) -> None:
     def read_often(session: Session) -> list[tuple[int, int]]:
         return [_measured(session, lambda: READS[read](session, shop)) for _ in range(EXECUTIONS)]
 
     for rows, blocks in await shop.database.read(read_often):
+        assert (rows <= ROWS, blocks <= BLOCKS) == (True, True), (rows, blocks)
+
+
+@pytest.mark.parametrize("span", COUNTED)
+async def test_a_span_reads_no_more_than_what_it_shows_and_counts(shop: Shop, span: str) -> None:
+    def read_often(session: Session) -> list[tuple[int, int]]:
+        total = COUNTED[span](session, shop).total
+        return [
+            (_measured(session, lambda: COUNTED[span](session, shop))[0], total)
+            for _ in range(EXECUTIONS)
+        ]
+
+    for rows, total in await shop.database.read(read_often):
+        assert rows <= COUNTED_BY_ALL.get(span, total) + ROWS
+
+
+@pytest.mark.parametrize("read", EDITS)
+async def test_an_edit_reads_no_more_than_what_it_is_about(shop: Shop, read: str) -> None:
+    def read_often(session: Session) -> list[tuple[int, int]]:
+        return [_measured(session, lambda: EDITS[read](session, shop)) for _ in range(EXECUTIONS)]
+
+    for rows, blocks in await shop.database.write(read_often):
+        assert (rows <= ROWS, blocks <= BLOCKS) == (True, True), (rows, blocks)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_of_a_node_reads_no_more_than_what_it_is_about(
+    shop: Shop, change: str
+) -> None:
+    def change_often(session: Session) -> list[tuple[int, int]]:
+        def changed() -> None:
+            CHANGES[change](session, shop)
+            session.flush()
+            # The next one is as a transaction finds it.
+            session.expunge_all()
+
+        found = [_measured(session, changed) for _ in range(EXECUTIONS)]
+        session.rollback()
+        return found
+
+    for rows, blocks in await shop.database.write(change_often):
         assert (rows <= ROWS, blocks <= BLOCKS) == (True, True), (rows, blocks)
 
 
@@ -237,6 +348,20 @@ async def test_on_sqlite_hierarchies_are_read_by_their_store_in_the_order_they_h
     assert of_hierarchies
     assert all(map(BY_STORE.match, of_hierarchies)), of_hierarchies
     assert not [step for step in steps if "ORDER BY" in step]
+
+
+async def test_on_sqlite_a_span_of_hierarchies_is_sought_in_the_index_of_their_store(
+    mall: Database,
+) -> None:
+    steps = await mall.read(
+        _steps, lambda s: hierarchies.span(s, MALL, [], hierarchies.NEWEST_FIRST, SPAN)
+    )
+    of_hierarchies = [step for step in steps if " hierarchy " in step]
+    by_store = list(filter(BY_STORE.match, of_hierarchies))
+    # Its own, the organization's and their number; then the rows of those that are shown.
+    assert len(by_store) == 3
+    (rows,) = (step for step in of_hierarchies if step not in by_store)
+    assert rows == "SEARCH hierarchy USING INTEGER PRIMARY KEY (rowid=?)"
 
 
 def _steps(session: Session, run: Callable[[Session], object]) -> list[str]:

@@ -31,6 +31,8 @@ from tests.conftest import GraphQLClient, client_of, gateway_of, reads_of
 SCHEMA = Path(__file__).parents[2] / "schema.graphql"
 FEW, MANY = 2, 25
 KINDS, MOST_IDS = 6, 100
+PRODUCTS = 4
+"""Where the products are among the kinds."""
 EACH = MANY + MOST_IDS // KINDS
 """How many of each kind the store has. Lists begin with the newest and `nodes` asks for the oldest:
 what both ways lead to is read once, so where they meet, many rows cost less than few."""
@@ -167,6 +169,30 @@ fragment OfPageInfo on PageInfo { hasNextPage hasPreviousPage startCursor endCur
 """
 
 
+OF_PRODUCTS = """
+query ($rows: Int!, $id: ID!) {
+    products(first: $rows) {
+        edges { cursor node { ...OfProduct } }
+        nodes { id }
+        pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+        totalCount
+    }
+    product(id: $id) { ...OfProduct }
+}
+
+fragment OfProduct on Product {
+    id
+    sku
+    name
+    nodes(first: $rows) {
+        totalCount
+        nodes { id breadcrumbs { name } hierarchy { name } products(first: $rows) { totalCount } }
+    }
+}
+"""
+"""By itself: what it leads to is what hierarchies lead to."""
+
+
 @dataclass(frozen=True)
 class Shop:
     """A gateway over a store that has enough of everything."""
@@ -266,3 +292,15 @@ async def test_the_number_of_statements_does_not_depend_on_the_number_of_rows(sh
         assert len(few[alias]["nodes"]) == FEW
         assert len(many[alias]["nodes"]) == MANY
     assert None not in few["nodes"] + many["nodes"]
+
+
+async def test_nor_does_that_for_products_depend_on_it(shop: Shop) -> None:
+    id = shop.ids[PRODUCTS][-1]
+    numbers = []
+    for rows in (FEW, MANY):
+        with reads_of(shop.gateway) as statements:
+            data = await shop.client.data(OF_PRODUCTS, rows=rows, id=id)
+        assert len(data["products"]["nodes"]) == rows
+        assert data["product"]["nodes"]["totalCount"]
+        numbers.append(len(statements))
+    assert numbers[0] == numbers[1]

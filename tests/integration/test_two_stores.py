@@ -6,37 +6,41 @@ import re
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
-import httpx
 import orjson
 import pytest
-import sqlalchemy as sa
-from pydantic import SecretStr
-from sqlmodel import Session, SQLModel, col, select
 
-from app.api.admission.identity import mint
 from app.api.jobs import EVENTS
 from app.api.schema import graphql_schema as schema
-from app.domain.callers import EVERY_SCOPE, Scope
-from app.domain.hierarchies import node_id
-from app.domain.jobs import Duplication, JobStatus, JobType
+from app.domain.callers import Scope
+from app.domain.jobs import Duplication
 from app.domain.stores import ORGANIZATION
-from app.main import Gateway, Settings
+from app.main import Settings
 from app.services import jobs
-from app.services.jobs import Requester, Step
+from app.services.jobs import Requester
 from app.storage import lanes
-from app.storage.database import Database, now
-from app.storage.jobs import add_error
-from app.storage.tables import Hierarchy, Job, JobError, Node, Product
+from app.storage.database import Database
 from tests import given
-from tests.conftest import gateway_of
+from tests.house import (
+    ALPHA,
+    BETA,
+    STRANGERS,
+    Client,
+    House,
+    dump,
+    forget,
+    furnished,
+    furnished_house,
+    housed,
+    material_of,
+    public_ids,
+    unheard_of,
+    without,
+)
 from tests.subscriber import BEGINNING, Subscriber, subscriber
 from tests.walk import (
-    Material,
     Operation,
     Seen,
     Way,
@@ -49,271 +53,11 @@ from tests.walk import (
     written,
 )
 
-SECRET = "a secret that only these tests know"
-ALPHA, BETA = "alpha", "beta"
-STRANGERS = (BETA, ORGANIZATION)
-LOCALE = "fr-FR"
-NODE = 2
-"""The number of the node that has products."""
-NEVER = UUID(int=0xDEAD << 32)
-"""An id of nothing at all; with a number in its low bits, of no node."""
-
-
-@dataclass(frozen=True)
-class Belongings:
-    """What a store was given, every text of it with the store's marker in it."""
-
-    store: str
-    marker: str
-    hierarchy: UUID
-    pending: UUID
-    key: str
-    """An idempotency key that stands for a job."""
-
-
-async def furnished(database: Database, store: str, shared: UUID | None = None) -> Belongings:
-    """A store with some of everything, and a copy of the organization's hierarchy."""
-    marker = f"only-{store.strip('@')}s"
-    tree: given.Tree = {
-        f"{marker} trees": {f"{marker} oaks": {}, f"{marker} firs": {}},
-        f"{marker} herbs": {},
-    }
-    source = await given.hierarchy(
-        database,
-        tree,
-        store=store,
-        name=f"{marker} garden",
-        slug=f"{marker}-garden",
-        description=f"{marker} description",
-        locales={LOCALE: {"name": f"{marker} jardin", "description": f"{marker} texte"}},
-        products={f"{marker} oaks": [f"{marker}-{n}" for n in range(1, 6)]},
-        curated={f"{marker} oaks": [f"{marker}-4", f"{marker}-2"]},
-    )
-    for no in range(1, 5):
-        await given.edited(
-            database,
-            node_id(source, no),
-            description=f"{marker} description {no}",
-            sort_order=no,
-            locales={LOCALE: {"name": f"{marker} nom {no}", "description": f"{marker} texte {no}"}},
-        )
-    requester = Requester(store, f"{marker}-request", f"{marker}-robot")
-
-    async def asked(id: UUID, key: str | None = None) -> Job:
-        wanted = Duplication(id, f"{marker} copy", f"{marker} copied", include_products=True)
-        return (await database.write(jobs.request_duplication, requester, wanted, key)).job
-
-    for id in (source, shared or source):
-        await asked(id)
-        await given.ran_job(database, store=store)
-    await asked(source)
-    failing = await given.claimed_job(database, store=store)
-    await database.write(_with_errors, failing, marker)
-    await database.write(jobs.cancel, store, (await asked(source)).id)
-    await asked(source)
-    started = await given.claimed_job(database, store=store)
-    await database.write(jobs.advance, started, lambda: Step({}, 3, 9))
-    key = f"{marker}-key"
-    waiting = await asked(source, key)
-    await asked(shared or source)
-    await given.pending_job(database, JobType.PRODUCT_EXPORT, store=store)
-    return Belongings(store, marker, source, waiting.id, key)
-
-
-def _with_errors(session: Session, failing: Job, marker: str) -> None:
-    job = jobs.fail(session, failing, f"{marker}-code", f"{marker} went wrong", lambda: None)
-    for no in range(2):
-        add_error(session, job, f"{marker}-code-{no}", f"{marker} went worse", now(session))
-
-
-async def material_of(database: Database, store: str) -> Material:
-    """What a store may be asked for by: one of each kind of thing, its texts and times."""
-
-    def read(session: Session) -> Material:
-        def ids(entity: Any, *where: Any) -> list[str]:
-            found = session.exec(select(entity.id).where(entity.store == store, *where))
-            return [str(id) for id in found]
-
-        hierarchies = ids(Hierarchy)
-        started, failed, done = (
-            ids(Job, col(Job.status) == status)[0]
-            for status in (JobStatus.STARTED, JobStatus.FAILED, JobStatus.SUCCESS)
-        )
-        error = session.exec(
-            select(JobError.id).where(JobError.job_pk == Job.pk, Job.store == store)
-        ).first()
-        job = session.exec(select(Job).where(col(Job.id) == UUID(started))).one()
-        tree = session.exec(select(Hierarchy).where(Hierarchy.id == UUID(hierarchies[0]))).one()
-        node = node_id(tree.id, NODE)
-        return Material(
-            kinds={
-                **dict.fromkeys((hierarchies[0], hierarchies[-1]), "Hierarchy"),
-                str(node): "HierarchyNode",
-                ids(Product)[0]: "Product",
-                **dict.fromkeys((started, failed, done), "Job"),
-                str(error): "JobError",
-            },
-            texts=[tree.name, tree.slug or "", f"*{tree.name[:8]}*"],
-            instants=[job.created_at.isoformat()],
-            locale=LOCALE,
-        )
-
-    return await database.read(read)
-
-
-def public_ids(database: Database, store: str) -> set[str]:
-    """The ids of all that a store has."""
-
-    def read(session: Session) -> set[str]:
-        found: list[UUID] = []
-        for entity in (Hierarchy, Product, Job):
-            found += session.exec(select(entity.id).where(entity.store == store))
-        found += session.exec(
-            select(JobError.id).where(JobError.job_pk == Job.pk, Job.store == store)
-        )
-        nodes = session.exec(
-            select(Hierarchy.id, Node.node_no).where(
-                Node.hierarchy_pk == Hierarchy.pk, Hierarchy.store == store
-            )
-        )
-        found += [node_id(id, no) for id, no in nodes]
-        return {str(id) for id in found}
-
-    with Session(database.read_engine) as session:
-        return read(session)
-
-
-def of_store(store: str) -> Iterator[tuple[sa.Table, sa.ColumnElement[bool]]]:
-    """Every table, and which of its rows are the store's; those that refer to others come first."""
-    hierarchies = sa.select(col(Hierarchy.pk)).where(col(Hierarchy.store) == store)
-    owned = sa.select(col(Job.pk)).where(col(Job.store) == store)
-    for table in reversed(SQLModel.metadata.sorted_tables):
-        if "store" in table.c:
-            continue
-        if "hierarchy_pk" in table.c:
-            yield table, table.c.hierarchy_pk.in_(hierarchies)
-        else:
-            yield table, table.c.job_pk.in_(owned)
-    for table in reversed(SQLModel.metadata.sorted_tables):
-        if "store" in table.c:
-            yield table, table.c.store == store
-
-
-async def dump(database: Database, store: str) -> dict[str, list[str]]:
-    """Every row of a store, in every table."""
-
-    def rows(session: Session) -> dict[str, list[str]]:
-        return {
-            table.name: sorted(map(repr, session.execute(sa.select(table).where(mine)).all()))
-            for table, mine in of_store(store)
-        }
-
-    found = await database.read(rows)
-    assert all(found.values()), "a table that the store has no rows in shows nothing"
-    return found
-
-
-def forget(session: Session, store: str) -> None:
-    """Make it that a store has never been."""
-    for table, mine in of_store(store):
-        session.execute(sa.delete(table).where(mine))
-
-
-class Client:
-    """Somebody with a token."""
-
-    def __init__(self, http: httpx.AsyncClient, token: str) -> None:
-        self.token = token
-        self._http = http
-
-    async def text(self, query: str) -> str:
-        """The whole answer."""
-        response = await self._http.post(
-            "/graphql",
-            content=orjson.dumps({"query": query}),
-            headers={**self.authorization, "Content-Type": "application/json"},
-        )
-        return response.text
-
-    async def data(self, query: str) -> Any:
-        """The data of an answer without errors."""
-        answer = json.loads(await self.text(query))
-        assert "errors" not in answer, (query, answer)
-        return answer["data"]
-
-    @asynccontextmanager
-    async def stream(self, query: str, last_event_id: str) -> AsyncIterator[AsyncIterator[str]]:
-        """The lines of a stream of events that goes on behind a cursor."""
-        async with self._http.stream(
-            "POST",
-            "/graphql",
-            json={"query": query},
-            headers={
-                **self.authorization,
-                "Accept": "text/event-stream",
-                "Last-Event-ID": last_event_id,
-            },
-        ) as response:
-            yield response.aiter_lines()
-
-    @property
-    def authorization(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}"}
-
-
-def token_of(store: str, scopes: Iterable[Scope] = EVERY_SCOPE) -> str:
-    """A token of somebody in a store, or in the organization."""
-    organization = store == ORGANIZATION
-    return mint(
-        SECRET,
-        issuer="jobs-gateway",
-        audience="jobs-gateway",
-        subject="walker",
-        store=None if organization else store,
-        organization=organization,
-        scopes=scopes,
-        lifetime=timedelta(hours=1),
-    )
-
-
-@dataclass
-class House:
-    """A gateway where the organization, alpha and beta live."""
-
-    gateway: Gateway
-    http: httpx.AsyncClient
-    belongings: dict[str, Belongings]
-
-    @property
-    def database(self) -> Database:
-        return self.gateway.database
-
-    def client(self, store: str, scopes: Iterable[Scope] = EVERY_SCOPE) -> Client:
-        """A client of that store."""
-        return Client(self.http, token_of(store, scopes))
-
-
-@asynccontextmanager
-async def housed(settings: Settings) -> AsyncIterator[House]:
-    """An empty gateway whose queue nobody runs."""
-    walked = settings.model_copy(
-        update={"jwt_secret": SecretStr(SECRET), "runner": False, "max_requests_per_second": 0}
-    )
-    async with (
-        gateway_of(walked) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, timeout=30) as http,
-    ):
-        yield House(gateway, http, {})
-
 
 @pytest.fixture
 async def house(settings: Settings) -> AsyncIterator[House]:
     """All stores furnished."""
-    async with housed(settings) as house:
-        shared = await furnished(house.database, ORGANIZATION)
-        house.belongings[ORGANIZATION] = shared
-        for store in (ALPHA, BETA):
-            house.belongings[store] = await furnished(house.database, store, shared.hierarchy)
+    async with furnished_house(settings) as house:
         yield house
 
 
@@ -402,21 +146,11 @@ def by_id(ways: Iterable[Way]) -> Iterator[Way]:
     return (way for way in ways if way[0].needs_id)
 
 
-def unheard_of(query: str, ids: Iterable[str]) -> str:
-    """The same operation with ids that nothing ever had."""
-    for no, id in enumerate(ids):
-        query = query.replace(id, str(UUID(int=NEVER.int + no)))
-    return query
+ANEW = ("createHierarchy", "createProducts")
+"""Mutations that are not about anything that is there."""
 
 
-def without(answer: str, asked: str, ids: Iterable[str]) -> str:
-    """An answer without the ids that were in what was asked."""
-    for id in ids:
-        if id in asked:
-            answer = answer.replace(id, "")
-    return answer
-
-
+@pytest.mark.timeout(900)
 async def test_no_mutation_does_anything_with_what_is_another_stores(
     house: House, report: Callable[[str], None]
 ) -> None:
@@ -424,24 +158,27 @@ async def test_no_mutation_does_anything_with_what_is_another_stores(
     alphas, alpha = await material_of(database, ALPHA), house.belongings[ALPHA]
     alphas.kinds[str(alpha.pending)] = "Job"
     alphas.keys += [alpha.key, "a key of nobody's"]
-    ids = public_ids(database, ALPHA)
+    fitting, ids = alphas.fitting, public_ids(database, ALPHA)
     before = await dump(database, ALPHA)
     looked_at = 0
     for stranger in STRANGERS:
         client = house.client(stranger)
-        for operation in operations("mutation", maximal_ways("Mutation", 4, alphas), alphas):
+        # What is its own stands beside what is not, too.
+        alphas.fitting = [*fitting, *(await material_of(database, stranger)).fitting]
+        untouched = await dump(database, stranger)
+        ways = [way for way in maximal_ways("Mutation", 2, alphas) if way[0].field not in ANEW]
+        for operation in operations("mutation", ways, alphas):
             answer = await client.text(operation.text)
             (payload,) = json.loads(answer)["data"].values()
-            assert payload.get("job") is None
-            assert [error["__typename"] for error in payload.get("errors", [])] in (
-                [],
-                ["NotFound"],
-            )
+            (refusal,) = payload.pop("errors")
+            assert refusal["__typename"] in ("NotFound", "InvalidInput")
+            assert not any(told for name, told in payload.items() if name != "__typename")
             shown = without(answer, operation.text, ids)
             assert [one for one in (alpha.marker, *ids) if one in shown] == []
             asked = unheard_of(operation.text, alphas.ids)
             assert unheard_of(answer, alphas.ids) == await client.text(asked)
             looked_at += 1
+        assert await dump(database, stranger) == untouched
 
         own = house.belongings[stranger].hierarchy
         keyed = f'{{hierarchyId: "{own}", idempotencyKey: "{alpha.key}"}}'
@@ -453,22 +190,72 @@ async def test_no_mutation_does_anything_with_what_is_another_stores(
     report(f"{looked_at} answers looked at, leaks 0")
 
 
+TAKE = """mutation {
+    createHierarchy(input: {name: $name, slug: $slug}) {
+        hierarchy { children { totalCount } jobs { totalCount } copiedFrom { id } }
+        errors { ... on UserError { message path } }
+    }
+    createProducts(input: {products: [{sku: $sku, name: $name}]}) {
+        products { nodes { totalCount } }
+        errors { ... on UserError { message path } }
+    }
+}"""
+
+
+async def test_names_and_skus_of_another_store_are_free_to_take(house: House) -> None:
+    alphas, before = (
+        await material_of(house.database, ALPHA),
+        await dump(house.database, ALPHA),
+    )
+    name, slug, sku, _ = map(literal, alphas.texts)
+    query = TAKE.replace("$name", name).replace("$slug", slug).replace("$sku", sku)
+    for stranger in STRANGERS:
+        assert await house.client(stranger).data(query) == {
+            "createHierarchy": {
+                "hierarchy": {
+                    "children": {"totalCount": 0},
+                    "jobs": {"totalCount": 0},
+                    "copiedFrom": None,
+                },
+                "errors": [],
+            },
+            "createProducts": {"products": [{"nodes": {"totalCount": 0}}], "errors": []},
+        }
+    assert await dump(house.database, ALPHA) == before
+    # Its own are not.
+    (refused,) = (await house.client(ALPHA).data(query))["createProducts"]["errors"]
+    assert refused["path"] == ["input", "products", "0", "sku"]
+
+
 READING = (Scope.HIERARCHIES_READ, Scope.JOBS_READ)
+DELETING = ("deleteNode", "deleteHierarchy")
 
 
 async def test_the_owner_gets_every_field_of_the_same_mutations(house: House) -> None:
     alphas, alpha = await material_of(house.database, ALPHA), house.belongings[ALPHA]
     alphas.kinds[str(alpha.pending)] = "Job"
     alphas.keys += [alpha.key, "a key of nobody's", ""]
-    seen = Seen()
+    new = coordinates("Mutation") - coordinates("Query")
+    ways = [
+        *maximal_ways("Mutation", 2, alphas),
+        *(
+            way
+            for way in maximal_ways("Mutation", 4, alphas)
+            if {step.coordinate for step in way if step.field} <= new
+        ),
+    ]
+    # What is deleted can be asked for nothing else.
+    ways.sort(key=lambda way: [way[0].field == name for name in reversed(DELETING)])
+    seen, made = Seen(), set[str]()
     for client in (house.client(ALPHA), house.client(ALPHA, READING)):
-        for operation in operations("mutation", maximal_ways("Mutation", 4, alphas), alphas):
+        for operation in operations("mutation", ways, alphas):
             data = await client.data(operation.text)
             for way in operation.ways:
                 seen.note(way, data)
-    new = coordinates("Mutation") - coordinates("Query")
+            made |= {name for name, payload in data.items() if payload.get("errors") == []}
     assert new <= seen.selected
     assert new <= seen.found
+    assert made == set(fields(schema.type_map["Mutation"]))
 
 
 async def head_of(database: Database, store: str) -> int:

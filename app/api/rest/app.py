@@ -4,7 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app import __version__
 from app.api.rest import hierarchies, jobs, nodes, products
@@ -13,6 +15,8 @@ from app.api.rest.errors import to_response
 
 PATH = "/pcm"
 """Where the surface begins."""
+
+PARTS = (jobs.router, hierarchies.router, nodes.router, products.router)
 
 DESCRIPTION = (
     "Hierarchies of a product catalogue, and the jobs that duplicate them. Jobs of a store are "
@@ -33,8 +37,8 @@ def rest_app(door: Door, *, authenticated: bool, described: bool) -> FastAPI:
         exception_handlers={HTTPException: _no_such_endpoint},
     )
     app.state.door = door
-    for part in (jobs, hierarchies, nodes, products):
-        app.include_router(part.router)
+    for part in PARTS:
+        app.include_router(part)
     if described:
         document = _openapi(app, authenticated)
         router = APIRouter(route_class=Endpoint)
@@ -48,6 +52,17 @@ def rest_app(door: Door, *, authenticated: bool, described: bool) -> FastAPI:
 
 
 async def _no_such_endpoint(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        # The framework names the methods of the first route at that path alone.
+        allowed = {
+            method
+            for part in PARTS
+            for route in part.routes
+            if isinstance(route, APIRoute) and route.matches(request.scope)[0] is not Match.NONE
+            for method in route.methods or ()
+        }
+        if allowed:
+            error = HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))})
     return to_response(request, error)
 
 
@@ -59,8 +74,20 @@ def _openapi(app: FastAPI, authenticated: bool) -> dict[str, Any]:
         routes=app.routes,
         servers=[{"url": PATH}],
     )
+    _leave_out_unknown_refusals(document)
     if authenticated:
         scheme = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
         document.setdefault("components", {})["securitySchemes"] = {"token": scheme}
         document["security"] = [{"token": []}]
     return document
+
+
+def _leave_out_unknown_refusals(document: dict[str, Any]) -> None:
+    """What the framework would say to bad parameters, and we say in our own way with 400."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            content = operation["responses"].get("422", {}).get("content", {})
+            if "HTTPValidationError" in str(content):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

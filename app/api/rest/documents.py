@@ -1,5 +1,6 @@
 """What all documents on the wire share."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -23,11 +24,16 @@ IdInPath = Annotated[str, Path(description="Its id.", json_schema_extra={"format
 """An id that a path names: of what is no UUID nothing has it."""
 
 
-def left_out(**more: Any) -> Any:
-    """The field of what may not be there; it is never null."""
+SAID = {"minLength": 1}
+"""What a schema can tell of a text that has to have something to be seen."""
+
+
+def left_out(described: Mapping[str, Any] | None = None, **more: Any) -> Any:
+    """The field of what may not be there; `described` is what else its schema tells."""
 
     def without_default(schema: dict[str, Any]) -> None:
         schema.pop("default", None)
+        schema.update(described or {})
 
     return Field(default=None, json_schema_extra=without_default, **more)
 
@@ -80,5 +86,5 @@ class Relations(Answer):
 class LocaleAttributes(AskedStrictly):
     """What one locale says in place of the default, at least one of these."""
 
-    name: str = left_out(max_length=NAME_LIMIT)
+    name: str = left_out(SAID, max_length=NAME_LIMIT)
     description: str = left_out()

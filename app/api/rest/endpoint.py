@@ -16,7 +16,7 @@ from app.api.gate import Gate
 from app.api.middleware import TooLarge
 from app.api.peer import address_of, is_own_page
 from app.api.refusals import BadRequest, TimedOut
-from app.api.rest.errors import to_response
+from app.api.rest.errors import refused, to_response
 from app.domain.callers import Caller, Scope
 from app.services.jobs import Requester
 from app.storage.database import Database
@@ -64,6 +64,12 @@ class Asking:
         """What `fn` finds, all in one consistent picture. Raises TimedOut."""
         return await self._in_time(self.door.database.read(fn, *args, **kwargs))
 
+    async def scan(
+        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """`read`, for lists: filters, orders, offsets and totals look at more than they show."""
+        return await self._in_time(self.door.database.scan(fn, *args, **kwargs))
+
     async def write(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -98,7 +104,11 @@ class JsonRequest(Request):
 
 
 class Endpoint(APIRoute):
-    """A route that is open to those whom the gate knows, and tells every error as JSON:API does."""
+    """A route that is open to those whom the gate knows, shows only what is there, and tells every
+    error as JSON:API does."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **{**more, "response_model_exclude_unset": True})
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -112,8 +122,9 @@ class Endpoint(APIRoute):
                 if body and self.body_field and not _is_json(request):
                     raise BadRequest("The body must be application/json.", status=415)
                 return await handle(request)
-            except TooLarge:
-                raise
+            except TooLarge as error:
+                # Raised any further it would be a bug to the framework around us.
+                return _too_large(request, error)
             except ClientDisconnect:
                 # In the middle of its body: nobody is there to be answered.
                 return Response(status_code=400)
@@ -133,6 +144,13 @@ async def _admitted(request: Request) -> Asking:
     caller = await door.gate.caller(request.headers.get("authorization"), address)
     door.gate.throttle.take(door.gate.client(caller, address))
     return Asking(caller, request.state.request_id, door)
+
+
+def _too_large(request: Request, error: TooLarge) -> Response:
+    limit = request.app.state.door.gate.limits.max_body_bytes
+    return refused(
+        413, [f"The body has {error.found:,} bytes or more; at most {limit:,} are allowed."]
+    )
 
 
 def _is_json(request: Request) -> bool:

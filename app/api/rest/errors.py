@@ -34,7 +34,7 @@ FIELDS = {
 """What documents call the inputs that GraphQL has under another name."""
 
 TITLES = {404: "Not Found", 422: "Failed Validation", 500: "Internal Server Error"}
-ALL = (401, 413, 429, 500, 503)
+ALL = (401, 408, 413, 429, 500, 503)
 MOST_ERRORS = 10
 
 

@@ -24,6 +24,7 @@ FILTER_BYTES = 8 * 1024
 UNREADABLE = "Could not parse the supplied filter"
 
 _HEAD = re.compile(r"([a-z]+)\(\s*([A-Za-z_.]+)\s*,")
+_QUOTE = re.compile(r'\s*"')
 _QUOTED = re.compile(r'\s*"((?:[^"\\]|\\.)*)"\s*', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
@@ -121,7 +122,7 @@ def _values(filter: str, place: int, several: bool) -> tuple[list[str], int]:
     """The values up to the parenthesis that ends them, and the place behind it."""
     values: list[str] = []
     while len(values) < MOST_VALUES:
-        value, place = (_quoted if _QUOTED.match(filter, place) else _plain)(filter, place, several)
+        value, place = (_quoted if _QUOTE.match(filter, place) else _plain)(filter, place, several)
         values.append(value)
         if filter[place] == ")":
             return values, place + 1
@@ -132,8 +133,9 @@ def _values(filter: str, place: int, several: bool) -> tuple[list[str], int]:
 def _quoted(filter: str, place: int, several: bool) -> tuple[str, int]:
     """The value between the quotes, and the place of the comma or parenthesis behind them."""
     value = _QUOTED.match(filter, place)
-    assert value is not None
-    if filter[value.end() : value.end() + 1] not in ((",", ")") if several else (")",)):
+    if value is None or filter[value.end() : value.end() + 1] not in (
+        (",", ")") if several else (")",)
+    ):
         raise Unreadable
     return _ESCAPED.sub(r"\1", value[1]), value.end()
 

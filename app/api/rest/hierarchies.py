@@ -9,6 +9,7 @@ from pydantic import Field
 from sqlmodel import Session, col
 
 from app.api.rest.documents import (
+    SAID,
     Answer,
     Asked,
     AskedStrictly,
@@ -77,9 +78,9 @@ class HierarchyData(Answer):
 class NewAttributes(AskedStrictly):
     """What hierarchies and nodes alike are made with."""
 
-    name: str = Field(max_length=NAME_LIMIT, json_schema_extra={"minLength": 1})
+    name: str = Field(max_length=NAME_LIMIT, json_schema_extra={**SAID})
     description: str | None = left_out(description="An empty one is none.")
-    slug: str | None = left_out(max_length=SLUG_LIMIT)
+    slug: str | None = left_out(SAID, max_length=SLUG_LIMIT)
     locales: dict[str, LocaleAttributes] | None = left_out(
         description="By language tag, such as fr-FR; at most 100."
     )
@@ -88,7 +89,7 @@ class NewAttributes(AskedStrictly):
 class ChangedAttributes(NewAttributes):
     """What is left out stays; null clears what can be null."""
 
-    name: str = left_out(max_length=NAME_LIMIT)
+    name: str = left_out(SAID, max_length=NAME_LIMIT)
 
 
 class NewHierarchy(Asked):
@@ -152,14 +153,13 @@ Hierarchies = Annotated[
 @router.get(
     "/hierarchies",
     summary="Get all hierarchies",
-    response_model_exclude_unset=True,
     responses=refusals(400, 403),
 )
 async def list_hierarchies(
     asking: HierarchiesRead, part: Hierarchies
 ) -> ListDocument[HierarchyData]:
     """The store's hierarchies and the organization's, newest first."""
-    found = await asking.read(hierarchies.span, asking.store, part.filter, part.order, part.span)
+    found = await asking.scan(hierarchies.span, asking.store, part.filter, part.order, part.span)
     return part.document(found, hierarchy_data)
 
 
@@ -167,8 +167,7 @@ async def list_hierarchies(
     "/hierarchies",
     status_code=201,
     summary="Create a hierarchy",
-    response_model_exclude_unset=True,
-    responses=refusals(400, 403, 422),
+    responses=refusals(400, 403, 415, 422),
 )
 async def create_hierarchy(
     asking: HierarchiesWrite, body: RequestDocument[NewHierarchy]
@@ -181,7 +180,6 @@ async def create_hierarchy(
 @router.get(
     "/hierarchies/{hierarchy_id}",
     summary="Get a hierarchy",
-    response_model_exclude_unset=True,
     responses=refusals(400, 403, 404),
 )
 async def get_hierarchy(asking: HierarchiesRead, hierarchy_id: IdInPath) -> Document[HierarchyData]:
@@ -193,8 +191,7 @@ async def get_hierarchy(asking: HierarchiesRead, hierarchy_id: IdInPath) -> Docu
 @router.put(
     "/hierarchies/{hierarchy_id}",
     summary="Update a hierarchy",
-    response_model_exclude_unset=True,
-    responses=refusals(400, 403, 404, 422),
+    responses=refusals(400, 403, 404, 415, 422),
 )
 async def update_hierarchy(
     asking: HierarchiesWrite, hierarchy_id: IdInPath, body: RequestDocument[ChangedHierarchy]

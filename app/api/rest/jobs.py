@@ -3,11 +3,12 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Depends, Header, Response
 from pydantic import Field
 from sqlmodel import Session, col
 
 from app.api.rest.documents import (
+    SAID,
     Answer,
     Asked,
     AskedStrictly,
@@ -20,7 +21,7 @@ from app.api.rest.documents import (
 from app.api.rest.endpoint import Duplicates, Endpoint, JobsRead, JobsWrite
 from app.api.rest.errors import refusals
 from app.api.rest.filters import ID, INSTANT, one_of
-from app.api.rest.lists import FilteredPart, ListDocument, Paged, filtered
+from app.api.rest.lists import FilteredPart, ListDocument, Paged, filtered, without_filter
 from app.domain.attributes import NAME_LIMIT
 from app.domain.errors import NotFound
 from app.domain.ids import known_uuid
@@ -76,7 +77,10 @@ class DuplicateAttributes(AskedStrictly):
     """What the copy is to say. What is left out or null stays as in the source."""
 
     name: str | None = Field(
-        default=None, max_length=NAME_LIMIT, description="Something to be seen.", min_length=0
+        default=None,
+        max_length=NAME_LIMIT,
+        description="Something to be seen.",
+        json_schema_extra={**SAID},
     )
     description: str | None = Field(default=None, description="An empty one clears it.")
     include_products: bool = Field(
@@ -148,8 +152,7 @@ Jobs = Annotated[
     "/hierarchies/{hierarchy_id}/duplicate_job",
     status_code=201,
     summary="Duplicate a hierarchy",
-    response_model_exclude_unset=True,
-    responses=refusals(400, 403, 404, 422),
+    responses=refusals(400, 403, 404, 415, 422),
 )
 async def duplicate_hierarchy(
     asking: Duplicates,
@@ -179,7 +182,7 @@ async def duplicate_hierarchy(
 @router.post(
     "/jobs/{job_id}/cancel",
     summary="Cancel a job",
-    response_model_exclude_unset=True,
+    dependencies=[Depends(without_filter)],
     responses=refusals(400, 403, 404, 422),
 )
 async def cancel_job(asking: JobsWrite, job_id: IdInPath) -> Document[JobData]:
@@ -191,19 +194,17 @@ async def cancel_job(asking: JobsWrite, job_id: IdInPath) -> Document[JobData]:
 @router.get(
     "/jobs",
     summary="Get all jobs",
-    response_model_exclude_unset=True,
     responses=refusals(400, 403),
 )
 async def list_jobs(asking: JobsRead, part: Jobs) -> ListDocument[JobData]:
     """The store's jobs, the one created last first."""
-    found = await asking.read(jobs.span, asking.store, part.filter, part.order, part.span)
+    found = await asking.scan(jobs.span, asking.store, part.filter, part.order, part.span)
     return part.document(found, job_data)
 
 
 @router.get(
     "/jobs/{job_id}",
     summary="Get a job",
-    response_model_exclude_unset=True,
     responses=refusals(400, 403, 404),
 )
 async def get_job(asking: JobsRead, job_id: IdInPath) -> Document[JobData]:
@@ -214,14 +215,13 @@ async def get_job(asking: JobsRead, job_id: IdInPath) -> Document[JobData]:
 @router.get(
     "/jobs/{job_id}/errors",
     summary="Get job errors",
-    response_model_exclude_unset=True,
     responses=refusals(400, 403, 404),
 )
 async def list_job_errors(
     asking: JobsRead, job_id: IdInPath, part: Paged
 ) -> ListDocument[JobErrorData]:
     """Why a job failed, the first reason first."""
-    found = await asking.read(
+    found = await asking.scan(
         lambda session: jobs.span_of_errors(session, _job(session, asking.store, job_id), part.span)
     )
     return part.document(found, _error_data)

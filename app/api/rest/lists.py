@@ -10,7 +10,7 @@ from pydantic import Field
 
 from app.api.refusals import BadRequest
 from app.api.rest.documents import Answer
-from app.api.rest.filters import FILTER_BYTES, MOST_CONDITIONS, Kind, parse
+from app.api.rest.filters import FILTER_BYTES, MOST_CONDITIONS, Kind, Unreadable, parse
 from app.storage.filters import Conditions
 from app.storage.pages import Order
 from app.storage.spans import Counted, Span
@@ -20,7 +20,8 @@ Row = TypeVar("Row")
 
 DEFAULT_LIMIT = 25
 MOST_LIMIT = 100
-FARTHEST = 2**63 - 1 - MOST_LIMIT
+FARTHEST = 2**31 - 1 - MOST_LIMIT
+"""Where a page may begin: with its rows it is counted in 32 bits."""
 
 
 class Links(Answer):
@@ -152,6 +153,13 @@ def filtered(attributes: Mapping[str, Kind], orders: Mapping[str, Order], defaul
         return FilteredPart(request, Span(offset, limit), conditions, order)
 
     return Depends(part)
+
+
+def without_filter(request: Request) -> None:
+    """A filter is never passed over: here is nothing that it could be asked of. Raises
+    Unreadable."""
+    if "filter" in request.query_params:
+        raise Unreadable
 
 
 def _check_names(request: Request, *known: str) -> None:

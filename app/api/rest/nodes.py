@@ -128,6 +128,12 @@ class Child(AskedReference):
     meta: AskedMeta = Field(default_factory=AskedMeta)
 
 
+class MovedNodes(
+    RequestDocument[Annotated[list[Child], Field(min_length=1, max_length=MOST_MOVED)]]
+):
+    """Nodes that are to hang elsewhere."""
+
+
 def found_node(session: Session, store: str, hierarchy_id: str, id: str) -> TreeNode:
     """The visible node of that id in that hierarchy. Raises NotFound."""
     uuid = place_in(hierarchy_id, id)
@@ -243,21 +249,19 @@ def _as_it_is(data: NodeData) -> NodeData:
 @router.get(
     "/hierarchies/{hierarchy_id}/nodes",
     summary="Get all nodes of a hierarchy",
-    response_model_exclude_unset=True,
     responses=refusals(400, 403, 404),
 )
 async def list_nodes(
     asking: HierarchiesRead, hierarchy_id: IdInPath, part: Nodes
 ) -> ListDocument[NodeData]:
     """Its nodes of any depth, parents before children."""
-    found = await asking.read(_listed, asking.store, hierarchy_id, part)
+    found = await asking.scan(_listed, asking.store, hierarchy_id, part)
     return part.document(found, _as_it_is)
 
 
 @router.get(
     "/hierarchies/{hierarchy_id}/children",
     summary="Get the children of a hierarchy",
-    response_model_exclude_unset=True,
     responses=refusals(400, 403, 404),
 )
 async def list_root_children(
@@ -265,14 +269,13 @@ async def list_root_children(
 ) -> ListDocument[NodeData]:
     """The nodes right below its root: sort_order descending, without one last, then the latest
     updated first."""
-    found = await asking.read(_listed, asking.store, hierarchy_id, part, hierarchy_id)
+    found = await asking.scan(_listed, asking.store, hierarchy_id, part, hierarchy_id)
     return part.document(found, _as_it_is)
 
 
 @router.get(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}/children",
     summary="Get the children of a node",
-    response_model_exclude_unset=True,
     responses=refusals(400, 403, 404),
 )
 async def list_children(
@@ -280,7 +283,7 @@ async def list_children(
 ) -> ListDocument[NodeData]:
     """The nodes right below it: sort_order descending, without one last, then the latest updated
     first."""
-    found = await asking.read(_listed, asking.store, hierarchy_id, part, node_id)
+    found = await asking.scan(_listed, asking.store, hierarchy_id, part, node_id)
     return part.document(found, _as_it_is)
 
 
@@ -288,8 +291,7 @@ async def list_children(
     "/hierarchies/{hierarchy_id}/nodes",
     status_code=201,
     summary="Create a node",
-    response_model_exclude_unset=True,
-    responses=refusals(400, 403, 404, 422),
+    responses=refusals(400, 403, 404, 415, 422),
 )
 async def create_node(
     asking: HierarchiesWrite, hierarchy_id: IdInPath, body: RequestDocument[NewNode]
@@ -312,7 +314,6 @@ async def create_node(
 @router.get(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}",
     summary="Get a node",
-    response_model_exclude_unset=True,
     responses=refusals(400, 403, 404),
 )
 async def get_node(
@@ -329,8 +330,7 @@ async def get_node(
 @router.put(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}",
     summary="Update a node",
-    response_model_exclude_unset=True,
-    responses=refusals(400, 403, 404, 422),
+    responses=refusals(400, 403, 404, 415, 422),
 )
 async def update_node(
     asking: HierarchiesWrite,
@@ -363,14 +363,13 @@ async def delete_node(asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id:
 @router.post(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}/relationships/children",
     summary="Move nodes below a node",
-    response_model_exclude_unset=True,
-    responses=refusals(400, 403, 404, 422),
+    responses=refusals(400, 403, 404, 415, 422),
 )
 async def add_children(
     asking: HierarchiesWrite,
     hierarchy_id: IdInPath,
     node_id: IdInPath,
-    body: RequestDocument[Annotated[list[Child], Field(min_length=1, max_length=MOST_MOVED)]],
+    body: MovedNodes,
 ) -> Document[list[NodeData]]:
     """Moves all of these nodes, each with what is below it, or none."""
 
@@ -395,7 +394,7 @@ async def add_children(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}/relationships/parent",
     status_code=204,
     summary="Move a node below another",
-    responses=refusals(400, 403, 404, 422),
+    responses=refusals(400, 403, 404, 415, 422),
 )
 async def set_parent(
     asking: HierarchiesWrite,

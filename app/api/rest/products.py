@@ -44,9 +44,10 @@ class AskedProduct(Asked):
     id: str
 
 
-Products = RequestDocument[
-    Annotated[list[AskedProduct], Field(min_length=1, max_length=MOST_PRODUCTS)]
-]
+class Products(
+    RequestDocument[Annotated[list[AskedProduct], Field(min_length=1, max_length=MOST_PRODUCTS)]]
+):
+    """Products, each by its id."""
 
 
 def _data(association: Association) -> ProductData:
@@ -62,7 +63,6 @@ def _data(association: Association) -> ProductData:
 @router.get(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}/products",
     summary="Get the products of a node",
-    response_model_exclude_unset=True,
     responses=refusals(400, 403, 404),
 )
 async def list_products(
@@ -74,15 +74,14 @@ async def list_products(
         node = found_node(session, asking.store, hierarchy_id, node_id)
         return products.span_of_node(session, asking.store, node.key, part.span)
 
-    return part.document(await asking.read(read), _data)
+    return part.document(await asking.scan(read), _data)
 
 
 @router.post(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}/relationships/products",
     status_code=201,
     summary="Attach products to a node",
-    response_model_exclude_unset=True,
-    responses=refusals(400, 403, 404, 422),
+    responses=refusals(400, 403, 404, 415, 422),
 )
 async def attach_products(
     asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: Products
@@ -99,8 +98,7 @@ async def attach_products(
 @router.delete(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}/relationships/products",
     summary="Detach products from a node",
-    response_model_exclude_unset=True,
-    responses=refusals(400, 403, 404, 422),
+    responses=refusals(400, 403, 404, 415, 422),
 )
 async def detach_products(
     asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: Products

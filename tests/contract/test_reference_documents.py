@@ -1,0 +1,331 @@
+"""The two reference documents, read from their files: every payload that they show is compared with
+a live answer, and every status that they list is provoked."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlmodel import Session
+
+from app.domain.jobs import JobStatus, JobType
+from app.main import Gateway
+from app.services import jobs
+from app.services.jobs import Requester
+from app.storage import lanes
+from app.storage.database import Database
+from tests import given
+from tests.integration.test_bugs_are_masked import check_tells_nothing, lose
+from tests.rest import (
+    INSTANT_FORMAT,
+    UNKNOWN,
+    UUID_FORMAT,
+    RestClient,
+    errors_of,
+    node,
+    references,
+    rest_of,
+)
+
+FOLDER = Path(__file__).parents[3] / "shared" / "reference"
+CANCEL, DUPLICATE = "cancel-a-job", "duplicate-a-hierarchy"
+NAMELESS = re.compile(r"\w+ can not be empty")
+"""What stands for `<XYZ> can not be empty`."""
+
+NEVER_YET = {"file_locations", "filter"}
+"""Told of jobs that nobody runs yet."""
+
+
+@dataclass(frozen=True)
+class Payloads:
+    """What a document shows of one status: the shape of all that is possible, and one example."""
+
+    possible: Any
+    example: Any
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A document, as far as it can be compared."""
+
+    text: str
+    by_status: dict[int, Payloads]
+
+    @classmethod
+    def of(cls, name: str) -> "Reference":
+        """The document of that name, taken apart."""
+        text = (FOLDER / f"{name}.txt").read_text()
+        head, *sections = re.split(r"^- application/json\n- Schema\n", text, flags=re.MULTILINE)
+        statuses = [int(status) for status in re.findall(r"^- (\d{3})$", head, re.MULTILINE)]
+        shown = [list(embedded(section)) for section in sections]
+        # Nothing is left out.
+        assert [one for some in shown for one in some] == list(embedded(text))
+        return cls(
+            text,
+            {status: Payloads(*payloads) for status, payloads in zip(statuses, shown, strict=True)},
+        )
+
+    def values_with(self, one: str) -> set[str]:
+        """The possible values among which is this one."""
+        listed = re.findall(r"Possible values: \[([^\]]*)\]", self.text)
+        found = [set(re.findall(r"[\w-]+", values)) for values in listed]
+        (values,) = [values for values in found if one in values]
+        return values
+
+
+def embedded(text: str) -> Iterator[Any]:
+    """The JSON documents in a text, each of which begins on a line of its own."""
+    end = 0
+    for begin in re.finditer(r"^{$", text, re.MULTILINE):
+        if begin.start() >= end:
+            found, end = json.JSONDecoder().raw_decode(text, begin.start())
+            yield found
+
+
+@pytest.fixture(scope="module")
+def references_by_name() -> dict[str, Reference]:
+    """Both documents."""
+    if not FOLDER.exists():
+        pytest.skip(f"needs the reference documents: {FOLDER} is not there")
+    return {name: Reference.of(name) for name in (CANCEL, DUPLICATE)}
+
+
+@pytest.fixture
+def cancel(references_by_name: dict[str, Reference]) -> Reference:
+    """The document about the cancellation of a job."""
+    return references_by_name[CANCEL]
+
+
+@pytest.fixture
+def duplicate(references_by_name: dict[str, Reference]) -> Reference:
+    """The document about the duplication of a hierarchy."""
+    return references_by_name[DUPLICATE]
+
+
+@pytest.fixture
+async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
+    """A client of a gateway whose queue nobody runs."""
+    async with rest_of(idle_gateway) as client:
+        yield client
+
+
+def check_equal(example: Any, live: Any) -> None:
+    """The same keys at every level, the same types, and the same values where they are not those
+    of one day: ids and instants only have to look the same."""
+    match example:
+        case dict():
+            assert live.keys() == example.keys()
+            for key, value in example.items():
+                check_equal(value, live[key])
+        case list():
+            assert len(live) == len(example)
+            for one, other in zip(example, live, strict=True):
+                check_equal(one, other)
+        case str() if UUID_FORMAT.fullmatch(example):
+            assert UUID_FORMAT.fullmatch(live)
+        case str() if INSTANT_FORMAT.fullmatch(example):
+            assert INSTANT_FORMAT.fullmatch(live)
+        case str() if "<XYZ>" in example:
+            assert NAMELESS.fullmatch(live)
+        case _:
+            assert live == example
+
+
+def check_possible(possible: Any, live: Any, seen: set[str]) -> None:
+    """Every key of the answer is one that the document has there, with a value of its type; times
+    may be null. The keys are added to those seen."""
+    match possible:
+        case dict():
+            assert live.keys() <= possible.keys()
+            seen.update(live)
+            for key, value in live.items():
+                if value is None:
+                    assert key in ("started_at", "completed_at")
+                else:
+                    check_possible(possible[key], value, seen)
+        case list():
+            assert isinstance(live, list)
+            for one in live:
+                check_possible(possible[0], one, seen)
+        case _:
+            assert type(live) is type(possible)
+
+
+async def imported(database: Database) -> UUID:
+    """A pending import, asked for as the document's was: in a request with a UUID."""
+
+    def queued(session: Session) -> UUID:
+        lane = lanes.lock(session, given.STORE)
+        requester = Requester(given.STORE, str(uuid4()))
+        return jobs.enqueue(session, lane, requester, JobType.PRODUCT_IMPORT, items=0).id
+
+    return await database.write(queued)
+
+
+async def refusal(client: RestClient, reference: Reference, status: int, *asked: Any) -> Any:
+    """The answer to a request that is refused with that status, which is the document's example."""
+    response = await client.send(*asked)
+    errors_of(response, status)
+    check_equal(reference.by_status[status].example, response.json())
+    check_possible(reference.by_status[status].possible, response.json(), set())
+    return response
+
+
+def test_each_document_shows_two_payloads_of_each_status_that_it_lists(
+    references_by_name: dict[str, Reference],
+) -> None:
+    statuses = {name: [*one.by_status] for name, one in references_by_name.items()}
+    assert statuses == {CANCEL: [200, 400, 404, 422, 500], DUPLICATE: [201, 404, 422, 500]}
+
+
+def test_types_and_statuses_are_those_of_the_documents(
+    references_by_name: dict[str, Reference],
+) -> None:
+    for reference in references_by_name.values():
+        assert reference.values_with("hierarchy-duplicate") == set(JobType)
+        assert reference.values_with("cancelled") == set(JobStatus)
+        assert reference.values_with("pim-job") == {"pim-job"}
+
+
+async def test_200_a_cancelled_job(cancel: Reference, rest: RestClient) -> None:
+    id = await imported(rest.database)
+    shown = cancel.by_status[200]
+    answer = await rest.ask("POST", f"/jobs/{id}/cancel")
+    check_equal(shown.example, answer)
+    check_possible(shown.possible, answer, set())
+    # As it is shown ever after.
+    assert await rest.ask("GET", f"/jobs/{id}") == answer
+
+
+async def test_201_a_duplication_that_is_queued(duplicate: Reference, rest: RestClient) -> None:
+    source = await given.hierarchy(rest.database, {"a": {}})
+    shown = duplicate.by_status[201]
+    path = f"/hierarchies/{source}/duplicate_job"
+    full = {"type": "hierarchy", "attributes": {"name": "b", "description": "c"}}
+    for data in (full, {"type": "hierarchy"}, None):
+        response = await rest.send("POST", path, data)
+        assert response.status_code == 201
+        check_equal(shown.example, response.json())
+        check_possible(shown.possible, response.json(), set())
+        assert response.json()["data"]["meta"]["x_request_id"] == response.headers["x-request-id"]
+
+
+async def test_400_a_filter_that_cannot_be_read(cancel: Reference, rest: RestClient) -> None:
+    id = await imported(rest.database)
+    for asked in (("GET", "/jobs?filter=garbage"), ("POST", f"/jobs/{id}/cancel?filter=garbage")):
+        await refusal(rest, cancel, 400, *asked)
+    job = await rest.get(f"/jobs/{id}")
+    assert job["attributes"]["status"] == "pending"
+
+
+async def test_404_an_unknown_job_or_hierarchy(
+    cancel: Reference, duplicate: Reference, rest: RestClient
+) -> None:
+    for id in (UNKNOWN, "no-uuid"):
+        await refusal(rest, cancel, 404, "POST", f"/jobs/{id}/cancel")
+        await refusal(rest, duplicate, 404, "POST", f"/hierarchies/{id}/duplicate_job")
+
+
+async def test_422_something_that_is_empty(
+    cancel: Reference, duplicate: Reference, rest: RestClient
+) -> None:
+    source = await given.hierarchy(rest.database, {})
+    path = f"/hierarchies/{source}/duplicate_job"
+    for name in ("", " ", "\u200b"):
+        blank = {"type": "hierarchy", "attributes": {"name": name}}
+        for reference in (cancel, duplicate):
+            await refusal(rest, reference, 422, "POST", path, blank)
+    nothing: tuple[Any, ...] = ({}, {"type": ""}, {"attributes": {}})
+    for data in nothing:
+        await refusal(rest, duplicate, 422, "POST", path, data)
+
+
+async def test_422_a_job_that_is_no_longer_pending(cancel: Reference, rest: RestClient) -> None:
+    id = await imported(rest.database)
+    await rest.ask("POST", f"/jobs/{id}/cancel")
+    response = await rest.send("POST", f"/jobs/{id}/cancel")
+    (error,) = errors_of(response, 422)
+    (example,) = cancel.by_status[422].example["errors"]
+    assert error.keys() == example.keys()
+    assert {**error, "detail": None} == {**example, "detail": None}
+
+
+@pytest.mark.parametrize("name", [CANCEL, DUPLICATE])
+async def test_500_a_bug(
+    name: str, references_by_name: dict[str, Reference], rest: RestClient
+) -> None:
+    source = await given.hierarchy(rest.database, {})
+    id = await imported(rest.database)
+    path = f"/jobs/{id}/cancel" if name == CANCEL else f"/hierarchies/{source}/duplicate_job"
+    await lose(rest.database, "job")
+    response = await refusal(rest, references_by_name[name], 500, "POST", path)
+    (error,) = response.json()["errors"]
+    assert error["request_id"] == response.headers["x-request-id"]
+    check_tells_nothing(response.text)
+
+
+async def test_missing_ids_are_told_as_the_documents_tell_them(
+    cancel: Reference, rest: RestClient
+) -> None:
+    source = await given.hierarchy(rest.database, {})
+    made = await rest.data("POST", f"/hierarchies/{source}/nodes", node("a"), status=201)
+    path = f"/hierarchies/{source}/nodes/{made['id']}/relationships/products"
+    response = await rest.send("POST", path, references([UNKNOWN]))
+    errors_of(response, 404)
+    seen: set[str] = set()
+    check_possible(cancel.by_status[404].possible, response.json(), seen)
+    assert "missing_ids" in seen
+
+
+async def test_jobs_of_every_type_and_status_say_nothing_that_the_documents_do_not(
+    cancel: Reference, duplicate: Reference, rest: RestClient
+) -> None:
+    source = await given.hierarchy(rest.database, {"a": {}}, products={"a": ["b"]})
+    done = await given.pending_duplication(rest.database, source, include_products=True)
+    await given.ran_job(rest.database)
+    lost = await given.hierarchy(rest.database, {})
+    await given.pending_duplication(rest.database, lost)
+    await given.deleted(rest.database, lost)
+    await given.ran_job(rest.database)
+    await given.pending_duplication(rest.database, source)
+    await given.claimed_job(rest.database)
+    for type in JobType:
+        await given.pending_job(rest.database, type)
+    await rest.ask("POST", f"/jobs/{await imported(rest.database)}/cancel")
+
+    listed = (await rest.list("/jobs"))["data"]
+    assert {job["attributes"]["status"] for job in listed} == set(JobStatus)
+    assert {job["attributes"]["type"] for job in listed} == set(JobType)
+    seen: set[str] = set()
+    for job in listed:
+        answer = await rest.ask("GET", f"/jobs/{job['id']}")
+        assert answer["data"] == job
+        for possible in (cancel.by_status[200].possible, duplicate.by_status[201].possible):
+            check_possible(possible, answer, seen)
+    possible = cancel.by_status[200].possible
+    everywhere = {"data", *possible["data"], *possible["data"]["attributes"]}
+    assert seen == (everywhere | possible["data"]["meta"].keys()) - NEVER_YET
+
+    job = await rest.get(f"/jobs/{done.id}")
+    assert job["meta"]["copied_from"] == str(source)
+    copy = await rest.get(f"/hierarchies/{job['meta']['hierarchy_id']}")
+    assert copy["attributes"]["name"] == "Garden"
+
+
+async def test_every_error_says_nothing_that_the_documents_do_not(
+    cancel: Reference, rest: RestClient
+) -> None:
+    possible = cancel.by_status[500].possible
+    for asked, status in (
+        (("GET", "/nowhere"), 404),
+        (("PATCH", "/jobs"), 405),
+        (("POST", "/hierarchies", {"type": "hierarchy", "attributes": {"x": 1}}), 422),
+        (("GET", "/jobs?sort=x"), 400),
+    ):
+        response = await rest.send(*asked)
+        errors_of(response, status)
+        check_possible(possible, response.json(), set())
