@@ -1,5 +1,6 @@
 """The REST surface put together, and the OpenAPI document that describes it."""
 
+from functools import lru_cache
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -18,6 +19,7 @@ PATH = "/pcm"
 
 PARTS = (jobs.router, hierarchies.router, nodes.router, products.router)
 
+TITLE = "jobs-gateway"
 DESCRIPTION = (
     "Hierarchies of a product catalogue, and the jobs that duplicate them. Jobs of a store are "
     "processed one at a time, the earliest created first, and only a pending job can be cancelled."
@@ -27,25 +29,23 @@ DESCRIPTION = (
 def rest_app(door: Door, *, authenticated: bool, described: bool) -> FastAPI:
     """The surface behind this door, and its OpenAPI document if it is to be `described`."""
     app = FastAPI(
-        title="jobs-gateway",
+        title=TITLE,
         version=__version__,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
         exception_handlers={HTTPException: _no_such_endpoint},
     )
     app.state.door = door
     for part in PARTS:
         app.include_router(part)
     if described:
-        document = _openapi(app, authenticated)
         router = APIRouter(route_class=Endpoint)
 
         @router.get("/openapi.json", include_in_schema=False)
         async def openapi(request: Request) -> dict[str, Any]:
-            return document
+            return _openapi(authenticated)
 
         app.include_router(router)
     return app
@@ -66,12 +66,14 @@ async def _no_such_endpoint(request: Request, error: Exception) -> Response:
     return to_response(request, error)
 
 
-def _openapi(app: FastAPI, authenticated: bool) -> dict[str, Any]:
+@lru_cache
+def _openapi(authenticated: bool) -> dict[str, Any]:
+    """The document, made when it is first asked for: it takes as long as all else at a start."""
     document = get_openapi(
-        title=app.title,
-        version=app.version,
+        title=TITLE,
+        version=__version__,
         description=DESCRIPTION,
-        routes=app.routes,
+        routes=[route for part in PARTS for route in part.routes],
         servers=[{"url": PATH}],
     )
     _leave_out_unknown_refusals(document)

@@ -108,7 +108,9 @@ class Endpoint(APIRoute):
     error as JSON:API does."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **{**more, "response_model_exclude_unset": True})
+        more["response_model_exclude_unset"] = True
+        more["generate_unique_id_function"] = lambda route: route.name
+        super().__init__(*args, **more)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
