@@ -12,6 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
+BODY_SECONDS = 30
+"""How long a body may take to come."""
+
 DRAINED_BYTES = 64 * 1024**2
 DRAIN_SECONDS = 10
 """How much of a body that is refused, and for how long, is read and dropped: whoever still sends
@@ -74,7 +77,8 @@ class SafeHeaders:
 class TooLarge(Exception):
     """A body with more bytes than are taken."""
 
-    def __init__(self, found: int) -> None:
+    def __init__(self, found: int, limit: int) -> None:
+        super().__init__(f"The body has {found:,} bytes or more; at most {limit:,} are allowed.")
         self.found = found
 
 
@@ -85,12 +89,12 @@ class BodyLimit:
     """
 
     def __init__(
-        self, app: ASGIApp, limit: int, refusal: Callable[[str, str, int], Response]
+        self, app: ASGIApp, limit: int, refusal: Callable[[str, TooLarge], Response]
     ) -> None:
         self._app = app
         self._limit = limit
         self._refusal = refusal
-        """What to answer at a path, given a message and how many bytes there were at least."""
+        """What to answer at a path."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on while its body is small enough."""
@@ -110,7 +114,7 @@ class BodyLimit:
             unread = bool(message.get("more_body"))
             received += len(message.get("body", b""))
             if received > self._limit:
-                raise TooLarge(received)
+                raise TooLarge(received, self._limit)
             return message
 
         async def send_all(message: Message) -> None:
@@ -123,14 +127,10 @@ class BodyLimit:
 
         try:
             if (said := int(headers.get("content-length", 0))) > self._limit:
-                raise TooLarge(said)
+                raise TooLarge(said, self._limit)
             await self._app(scope, receive_some, send_all)
         except TooLarge as too_large:
-            message = (
-                f"The body has {too_large.found:,} bytes or more; "
-                f"at most {self._limit:,} are allowed."
-            )
-            response = self._refusal(scope["path"], message, too_large.found)
+            response = self._refusal(scope["path"], too_large)
             await response(scope, receive, send_all)
 
 

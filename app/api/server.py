@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from app.api.errors import bug
 from app.api.gate import Gate
-from app.api.middleware import BodyLimit, RequestIds, SafeHeaders
+from app.api.middleware import BodyLimit, RequestIds, SafeHeaders, TooLarge
 from app.api.playground import playground_files
 from app.api.rest.app import PATH, rest_app
 from app.api.rest.endpoint import Door
@@ -58,15 +58,15 @@ def create_app(
         # No `errors`: what is not GraphQL's answer must not look like one.
         return JSONResponse({"message": error.detail}, error.status_code, error.headers)
 
-    def too_large(path: str, message: str, found: int) -> Response:
+    def too_large(path: str, error: TooLarge) -> Response:
         if path.startswith(f"{PATH}/"):
-            return refused_by_rest(413, [message])
+            return refused_by_rest(413, [str(error)])
         extensions = {
             "code": "BODY_TOO_LARGE",
             "limit": gate.limits.max_body_bytes,
-            "found": found,
+            "found": error.found,
         }
-        return JSONResponse({"errors": [{"message": message, "extensions": extensions}]}, 413)
+        return JSONResponse({"errors": [{"message": str(error), "extensions": extensions}]}, 413)
 
     async def broke(request: Request, error: Exception) -> Response:
         return JSONResponse({"errors": [bug(error, request.state.request_id)]}, 500)

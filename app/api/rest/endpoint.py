@@ -13,7 +13,7 @@ from sqlmodel import Session
 from starlette.requests import ClientDisconnect
 
 from app.api.gate import Gate
-from app.api.middleware import TooLarge
+from app.api.middleware import BODY_SECONDS, TooLarge
 from app.api.peer import address_of, is_own_page
 from app.api.refusals import BadRequest, TimedOut
 from app.api.rest.errors import refused, to_response
@@ -23,9 +23,6 @@ from app.storage.database import Database
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-BODY_SECONDS = 30
-"""How long a body may take to come."""
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -126,7 +123,7 @@ class Endpoint(APIRoute):
                 return await handle(request)
             except TooLarge as error:
                 # Raised any further it would be a bug to the framework around us.
-                return _too_large(request, error)
+                return refused(413, [str(error)])
             except ClientDisconnect:
                 # In the middle of its body: nobody is there to be answered.
                 return Response(status_code=400)
@@ -146,13 +143,6 @@ async def _admitted(request: Request) -> Asking:
     caller = await door.gate.caller(request.headers.get("authorization"), address)
     door.gate.throttle.take(door.gate.client(caller, address))
     return Asking(caller, request.state.request_id, door)
-
-
-def _too_large(request: Request, error: TooLarge) -> Response:
-    limit = request.app.state.door.gate.limits.max_body_bytes
-    return refused(
-        413, [f"The body has {error.found:,} bytes or more; at most {limit:,} are allowed."]
-    )
 
 
 def _is_json(request: Request) -> bool:

@@ -20,6 +20,7 @@ from app.api.admission.documents import Operation
 from app.api.admission.request import GraphQLRequest
 from app.api.execution import Told
 from app.api.gate import Gate
+from app.api.middleware import BODY_SECONDS
 from app.api.peer import address_of
 from app.api.playground import playground_page
 from app.api.refusals import BadRequest, Refused
@@ -30,9 +31,6 @@ JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
 EVENT_STREAM = "text/event-stream"
 MULTIPART = "multipart/mixed"
-
-BODY_SECONDS = 30
-"""How long a body may take to come."""
 
 STREAMS: dict[str, Encoding] = {MULTIPART: Multipart(), EVENT_STREAM: EventStream()}
 
