@@ -16,10 +16,16 @@ def instant_text(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def instant_of(text: str) -> datetime:
+    """The instant that a client wrote, in UTC also where no offset is given. Raises ValueError,
+    OverflowError."""
+    instant = datetime.fromisoformat(text)
+    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
 def _parse(text: object) -> datetime:
     try:
-        instant = datetime.fromisoformat(str(text))
-        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+        return instant_of(str(text))
     except (ValueError, OverflowError):
         raise GraphQLError(f"{text!r} is not an RFC 3339 instant.") from None
 

@@ -14,8 +14,7 @@ from typing import Any, ClassVar, assert_never
 from sqlmodel import Session
 
 from app.domain.errors import DomainError, NotFound
-from app.domain.hierarchies import HierarchyState, new_hierarchy_id
-from app.domain.stores import owner_of
+from app.domain.hierarchies import HierarchyState
 from app.services.jobs import Result
 from app.storage import branches, copies, hierarchies, nodes
 from app.storage.database import now
@@ -94,12 +93,10 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
     source = hierarchies.by_id(session, job.store, job.source_id)
     if source is None:
         raise NotFound("hierarchy", str(job.source_id), ("hierarchyId",))
-    at = now(session)
-    copy = Hierarchy(
-        id=new_hierarchy_id(),
-        store=job.store,
-        owner=owner_of(job.store),
-        state=HierarchyState.COPYING,
+    copy = hierarchies.add(
+        session,
+        job.store,
+        HierarchyState.COPYING,
         name=source.name if job.name is None else job.name,
         slug=source.slug,
         # An empty description clears it (domain.md, "Duplicate a hierarchy").
@@ -108,11 +105,7 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
         copied_from=source.id,
         # Its nodes keep the source's revisions as their order: its own edits come behind those.
         revision=source.revision,
-        created_at=at,
-        updated_at=at,
     )
-    session.add(copy)
-    session.flush()
     assert copy.pk is not None
     assert source.pk is not None
     total = source.node_count + (source.association_count if job.include_products else 0)

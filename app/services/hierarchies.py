@@ -6,34 +6,18 @@ from sqlmodel import Session
 
 from app.domain.attributes import Attributes, checked_attributes
 from app.domain.errors import NotFound
-from app.domain.hierarchies import HierarchyState, new_hierarchy_id, place_of
-from app.domain.stores import OwnedByOrganization, owner_of
+from app.domain.hierarchies import HierarchyState, place_of
+from app.domain.stores import OwnedByOrganization
 from app.storage import hierarchies, nodes
 from app.storage.database import now
 from app.storage.nodes import TreeNode
 from app.storage.tables import Hierarchy
 
 
-def create(
-    session: Session,
-    store: str,
-    attributes: Attributes,
-    state: HierarchyState = HierarchyState.READY,
-) -> Hierarchy:
+def create(session: Session, store: str, attributes: Attributes) -> Hierarchy:
     """A new hierarchy with nothing below its root. Raises InvalidInput."""
-    at = now(session)
-    hierarchy = Hierarchy(
-        id=new_hierarchy_id(),
-        store=store,
-        owner=owner_of(store),
-        state=state,
-        created_at=at,
-        updated_at=at,
-        **checked_attributes({"name": None, **attributes}),
-    )
-    session.add(hierarchy)
-    session.flush()
-    return hierarchy
+    said = checked_attributes({"name": None, **attributes})
+    return hierarchies.add(session, store, HierarchyState.READY, **said)
 
 
 def update(session: Session, store: str, id: UUID, changes: Attributes) -> Hierarchy:

@@ -14,8 +14,7 @@ from sqlmodel import Session
 
 from app.domain.attributes import Locales, checked_locale, checked_name, checked_text
 from app.domain.errors import DomainError, InvalidInput
-from app.domain.hierarchies import ROOT_NO, HierarchyState, new_hierarchy_id, node_id
-from app.domain.stores import owner_of
+from app.domain.hierarchies import ROOT_NO, HierarchyState, node_id
 from app.storage import hierarchies, nodes, products
 from app.storage.database import now
 from app.storage.nodes import Leaf
@@ -118,21 +117,15 @@ def begin(
     locales: Locales | None = None,
 ) -> int:
     """Make the hidden hierarchy that the import fills, and return its key. Raises InvalidInput."""
-    at = now(session)
-    hierarchy = Hierarchy(
-        id=new_hierarchy_id(),
-        store=store,
-        owner=owner_of(store),
-        state=HierarchyState.IMPORTING,
+    hierarchy = hierarchies.add(
+        session,
+        store,
+        HierarchyState.IMPORTING,
         name=checked_name(name, "name"),
         slug=slug,
         description=description,
         locales=dict(locales or {}),
-        created_at=at,
-        updated_at=at,
     )
-    session.add(hierarchy)
-    session.flush()
     assert hierarchy.pk is not None
     return hierarchy.pk
 

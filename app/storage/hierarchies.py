@@ -8,8 +8,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, node_id
+from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, new_hierarchy_id, node_id
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
+from app.storage.database import now
 from app.storage.filters import Conditions, matching
 from app.storage.pages import Listing, Order, OrderBy, Page, Window, page_of_all
 from app.storage.spans import Counted, Span, keys_of
@@ -62,6 +63,23 @@ def locked(session: Session, store: str, id: UUID) -> Hierarchy | None:
     return session.exec(
         select(Hierarchy).where(visible(store), Hierarchy.id == id).with_for_update()
     ).first()
+
+
+def add(session: Session, store: str, state: HierarchyState, **said: Any) -> Hierarchy:
+    """A new hierarchy of the store's, made now; `said` are columns of it."""
+    at = now(session)
+    hierarchy = Hierarchy(
+        id=new_hierarchy_id(),
+        store=store,
+        owner=owner_of(store),
+        state=state,
+        created_at=at,
+        updated_at=at,
+        **said,
+    )
+    session.add(hierarchy)
+    session.flush()
+    return hierarchy
 
 
 def revision(session: Session, store: str, id: UUID) -> int | None:

@@ -226,6 +226,8 @@ ITS_OWN: Mapping[Callable[..., Any], Read] = {
 """Reads of what is each store's alone, also the organization's."""
 
 NO_READS_OF_ROWS = {
+    # It makes a row, and reads none.
+    hierarchies.add,
     # What runs is shown in its own test.
     jobs.started,
     # The store's lane and nothing else is what they are given.

@@ -29,8 +29,6 @@ DESCRIPTION = (
 def rest_app(door: Door, *, authenticated: bool, described: bool) -> FastAPI:
     """The surface behind this door, and its OpenAPI document if it is to be `described`."""
     app = FastAPI(
-        title=TITLE,
-        version=__version__,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,

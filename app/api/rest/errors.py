@@ -61,7 +61,7 @@ class Errors(Answer):
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What an endpoint is described to answer besides what it does: these, and what all may."""
     return {
-        status: {"model": Errors, "description": TITLES.get(status) or HTTPStatus(status).phrase}
+        status: {"model": Errors, "description": _title(status)}
         for status in sorted({*statuses, *ALL})
     }
 
@@ -73,7 +73,7 @@ def refused(
     **more: Any,
 ) -> Response:
     """The answer to a request that is refused, an error for each detail."""
-    title = TITLES.get(status) or HTTPStatus(status).phrase
+    title = _title(status)
     said = [{} if detail is None else {"detail": detail} for detail in details]
     errors = Errors(errors=[Error(status=str(status), title=title, **one, **more) for one in said])
     return Response(errors.model_dump_json(exclude_unset=True), status, headers, "application/json")
@@ -113,6 +113,10 @@ def to_response(request: Request, error: Exception) -> Response:
         ["There was an internal server error, you can report with your request id."],
         request_id=request.state.request_id,
     )
+
+
+def _title(status: int) -> str:
+    return TITLES.get(status) or HTTPStatus(status).phrase
 
 
 _BODY = {"name", "description", "slug", *FIELDS}

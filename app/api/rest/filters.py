@@ -7,11 +7,11 @@ quotes, with `\\` before what would end them. Source: domain.md, "REST shapes" a
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 from app.api.refusals import BadRequest
+from app.api.scalars import instant_of
 from app.domain.attributes import checked_text
 from app.domain.errors import InvalidInput
 from app.domain.ids import uuid_of
@@ -59,11 +59,6 @@ def _id(text: str) -> Any:
     return uuid
 
 
-def _instant(text: str) -> datetime:
-    instant = datetime.fromisoformat(text)
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
-
-
 def _truth(text: str) -> bool:
     return {"true": True, "false": False}[text]
 
@@ -72,7 +67,7 @@ _SAME = frozenset({Operator.EQ, Operator.IN})
 TEXT = Kind(_text, _SAME | {Operator.LIKE})
 ID = Kind(_id, _SAME)
 TRUTH = Kind(_truth, frozenset({Operator.EQ}))
-INSTANT = Kind(_instant, _SAME | {Operator.LT, Operator.LE, Operator.GT, Operator.GE})
+INSTANT = Kind(instant_of, _SAME | {Operator.LT, Operator.LE, Operator.GT, Operator.GE})
 
 
 def one_of(values: type[Enum]) -> Kind:

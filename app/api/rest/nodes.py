@@ -163,6 +163,11 @@ def node_data(session: Session, found: Sequence[TreeNode]) -> list[NodeData]:
     ]
 
 
+def one_node(session: Session, found: TreeNode) -> NodeData:
+    """The node as the wire has it."""
+    return node_data(session, [found])[0]
+
+
 def _data(found: TreeNode, curated: Sequence[UUID], parent_name: str | None) -> NodeData:
     node, hierarchy_id = found.node, found.hierarchy.id
     here = "hierarchies", hierarchy_id, "nodes", found.id
@@ -306,7 +311,7 @@ async def create_node(
         made = service.create(
             session, asking.store, parent_id, _wanted(wanted.attributes, wanted.meta)
         )
-        return _one(session, made)
+        return one_node(session, made)
 
     return Document(data=await asking.write(create))
 
@@ -322,7 +327,7 @@ async def get_node(
     """One node."""
 
     def read(session: Session) -> NodeData:
-        return _one(session, found_node(session, asking.store, hierarchy_id, node_id))
+        return one_node(session, found_node(session, asking.store, hierarchy_id, node_id))
 
     return Document(data=await asking.read(read))
 
@@ -344,7 +349,7 @@ async def update_node(
     def update(session: Session) -> NodeData:
         changes = _wanted(body.data.attributes, body.data.meta)
         id = place_in(hierarchy_id, node_id)
-        return _one(session, service.update(session, asking.store, id, changes))
+        return one_node(session, service.update(session, asking.store, id, changes))
 
     return Document(data=await asking.write(update))
 
@@ -425,10 +430,6 @@ async def unset_parent(asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id
         service.move(session, asking.store, id, place_of(id).hierarchy_id, {})
 
     await asking.write(move)
-
-
-def _one(session: Session, node: TreeNode) -> NodeData:
-    return node_data(session, [node])[0]
 
 
 def _parent_in(hierarchy_id: str, id: str) -> UUID:

@@ -1,5 +1,6 @@
 """Products of a node. Source: domain.md, "REST endpoints and statuses"."""
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -11,10 +12,11 @@ from app.api.rest.documents import Answer, Asked, Document, IdInPath, RequestDoc
 from app.api.rest.endpoint import Endpoint, HierarchiesRead, HierarchiesWrite
 from app.api.rest.errors import refusals
 from app.api.rest.lists import ListDocument, Paged
-from app.api.rest.nodes import NodeData, found_node, node_data, place_in
+from app.api.rest.nodes import NodeData, found_node, one_node, place_in
 from app.domain.nodes import MOST_PRODUCTS
 from app.services import products as service
 from app.storage import products
+from app.storage.nodes import TreeNode
 from app.storage.products import Association
 from app.storage.spans import Counted
 
@@ -60,6 +62,19 @@ def _data(association: Association) -> ProductData:
     )
 
 
+def _changed(
+    session: Session,
+    change: Callable[[Session, str, UUID, Sequence[str]], TreeNode],
+    store: str,
+    hierarchy_id: str,
+    node_id: str,
+    body: Products,
+) -> NodeData:
+    """The node after its products were changed."""
+    ids = [product.id for product in body.data]
+    return one_node(session, change(session, store, place_in(hierarchy_id, node_id), ids))
+
+
 @router.get(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}/products",
     summary="Get the products of a node",
@@ -88,11 +103,10 @@ async def attach_products(
 ) -> Document[NodeData]:
     """Attaches all of them or none; those that are attached already stay so."""
 
-    def attach(session: Session) -> NodeData:
-        id, ids = place_in(hierarchy_id, node_id), [product.id for product in body.data]
-        return node_data(session, [service.attach(session, asking.store, id, ids)])[0]
-
-    return Document(data=await asking.write(attach))
+    changed = await asking.write(
+        _changed, service.attach, asking.store, hierarchy_id, node_id, body
+    )
+    return Document(data=changed)
 
 
 @router.delete(
@@ -105,8 +119,7 @@ async def detach_products(
 ) -> Document[NodeData]:
     """Detaches all of them or none; those that are not attached stay so."""
 
-    def detach(session: Session) -> NodeData:
-        id, ids = place_in(hierarchy_id, node_id), [product.id for product in body.data]
-        return node_data(session, [service.detach(session, asking.store, id, ids)])[0]
-
-    return Document(data=await asking.write(detach))
+    changed = await asking.write(
+        _changed, service.detach, asking.store, hierarchy_id, node_id, body
+    )
+    return Document(data=changed)
