@@ -20,7 +20,8 @@ import pytest
 import sqlalchemy as sa
 
 from app import main
-from app.main import Gateway, Settings, open_database
+from app.main import Gateway, open_database
+from app.settings import Settings
 from app.storage.connect import connect
 from app.storage.database import Database
 from app.storage.migrations import upgrade

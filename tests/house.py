@@ -19,9 +19,10 @@ from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.hierarchies import node_id
 from app.domain.jobs import Duplication, JobStatus, JobType
 from app.domain.stores import ORGANIZATION
-from app.main import Gateway, Settings
+from app.main import Gateway
 from app.services import jobs, nodes
 from app.services.jobs import Requester, Step
+from app.settings import Settings
 from app.storage.database import Database, now
 from app.storage.jobs import add_error
 from app.storage.tables import Hierarchy, Job, JobError, Node, Product

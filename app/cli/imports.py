@@ -20,10 +20,11 @@ from app.domain.attributes import Locales, Translation
 from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO
 from app.domain.stores import ORGANIZATION
-from app.main import Settings, open_database
+from app.main import open_database
 from app.queue.sweeper import Sweeper
 from app.services import imports
 from app.services.imports import Attachment, BadLine, Line, Placement
+from app.settings import Settings
 from app.storage import nodes
 from app.storage.database import Database, UnusableDatabase
 from app.storage.scratch import Scratch

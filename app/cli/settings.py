@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from app.main import Settings
+from app.settings import Settings
 
 DatabaseUrl = Annotated[
     str | None,

@@ -17,7 +17,8 @@ import httpx
 from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
 
-from app.main import Settings, open_database
+from app.main import open_database
+from app.settings import Settings
 from app.storage.connect import connect
 from tests.bench.data import large_hierarchy
 from tests.conftest import LiveServer, start_server

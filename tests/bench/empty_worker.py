@@ -7,9 +7,9 @@ from sqlmodel import Session
 
 from app import main
 from app.domain.jobs import JobType
-from app.main import Settings
 from app.queue.attempt import Attempt
 from app.services.jobs import Result
+from app.settings import Settings
 from app.storage.tables import Job
 
 

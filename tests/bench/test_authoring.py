@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlmodel import Session, select
 
 from app.domain.hierarchies import ROOT_NO
-from app.main import Settings, open_database
+from app.main import open_database
 from app.services import nodes as services
+from app.settings import Settings
 from app.storage import hierarchies, nodes
 from app.storage.database import Database
 from app.storage.nodes import TreeNode

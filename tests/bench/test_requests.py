@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.main import Settings, open_database
+from app.main import open_database
+from app.settings import Settings
 from tests import given
 from tests.bench.load import CLIENT, load
 from tests.bench.table import Figures

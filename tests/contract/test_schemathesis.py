@@ -37,7 +37,8 @@ from sqlmodel import select
 
 from app.domain.hierarchies import node_id
 from app.domain.jobs import JobType
-from app.main import Gateway, Settings
+from app.main import Gateway
+from app.settings import Settings
 from app.storage.tables import Product
 from tests import given as made
 from tests.conftest import NewDatabase, gateway_of

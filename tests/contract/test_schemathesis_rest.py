@@ -24,7 +24,8 @@ from app.api.admission.identity import mint
 from app.domain.callers import EVERY_SCOPE
 from app.domain.hierarchies import node_id
 from app.domain.jobs import JobType
-from app.main import Gateway, Settings
+from app.main import Gateway
+from app.settings import Settings
 from app.storage import products
 from app.storage.pages import Window
 from tests import given

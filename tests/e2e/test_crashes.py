@@ -24,8 +24,9 @@ import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.domain.hierarchies import node_id
-from app.main import Settings, open_database
+from app.main import open_database
 from app.services.copies import RESTARTS
+from app.settings import Settings
 from app.storage.connect import connect
 from tests import given
 from tests.conftest import LiveProcess, LiveServer, start_server, start_worker

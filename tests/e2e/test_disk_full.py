@@ -27,7 +27,8 @@ from psycopg import sql
 from sqlmodel import Session
 
 from app.domain.jobs import JobStatus
-from app.main import Settings, migrate
+from app.main import migrate
+from app.settings import Settings
 from app.storage.connect import connect
 from tests import given, postgresql
 from tests.conftest import DATABASES, LiveServer, start_server

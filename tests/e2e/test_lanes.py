@@ -10,8 +10,9 @@ import pytest
 from sqlmodel import Session, col, select
 
 from app.domain.jobs import JobStatus
-from app.main import Settings, open_database
+from app.main import open_database
 from app.services.feed import Feed
+from app.settings import Settings
 from app.storage.database import Database
 from app.storage.jobs import JobFilter
 from app.storage.tables import Job

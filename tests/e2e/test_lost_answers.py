@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from app.domain.jobs import JobStatus
-from app.main import Gateway, Settings, open_database
+from app.main import Gateway, open_database
+from app.settings import Settings
 from app.storage.tables import Hierarchy
 from tests import given
 from tests.conftest import GraphQLClient, NewDatabase, start_server, start_worker

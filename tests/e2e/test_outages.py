@@ -22,7 +22,8 @@ import pytest
 from sqlmodel import col, select
 
 from app.domain.jobs import JobStatus
-from app.main import Settings, migrate, open_database
+from app.main import migrate, open_database
+from app.settings import Settings
 from app.storage.connect import connect
 from app.storage.tables import Hierarchy
 from tests import given, postgresql

@@ -16,10 +16,11 @@ from sqlmodel import Session, select
 
 from app.domain.events import JobEventType
 from app.domain.jobs import Duplication, JobStatus
-from app.main import Settings, open_database
+from app.main import open_database
 from app.services import jobs
 from app.services.feed import Feed
 from app.services.jobs import Requester
+from app.settings import Settings
 from app.storage.database import Database
 from app.storage.jobs import JobFilter
 from app.storage.tables import Job

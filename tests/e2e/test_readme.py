@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.main import Settings
+from app.settings import Settings
 from tests.conftest import LiveServer, start_server
 
 ROOT = Path(__file__).parents[2]

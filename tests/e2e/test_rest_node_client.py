@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.main import Settings, open_database
+from app.main import open_database
+from app.settings import Settings
 from tests import given, node
 from tests.conftest import LiveServer, start_server
 

@@ -10,7 +10,8 @@ from time import monotonic
 import httpx
 import pytest
 
-from app.main import Settings, open_database
+from app.main import open_database
+from app.settings import Settings
 from tests import given
 from tests.conftest import LiveProcess, LiveServer, start_server, start_worker
 from tests.subscriber import Follower, whole_log

@@ -18,7 +18,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from app.api.jobs import EVENTS
-from app.main import Settings, open_database
+from app.main import open_database
+from app.settings import Settings
 from tests import given
 from tests.bench.data import large_hierarchy
 from tests.conftest import LiveServer, start_server

@@ -21,7 +21,8 @@ from app.api.admission.identity import LEEWAY, mint
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.jobs import JobStatus
 from app.domain.stores import ORGANIZATION
-from app.main import Gateway, Settings, StartError, serve
+from app.main import Gateway, StartError, serve
+from app.settings import Settings
 from app.storage.tables import Job
 from tests import given
 from tests.conftest import GraphQLClient, gateway_of, start_server

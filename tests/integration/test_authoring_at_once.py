@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from sqlmodel import Session, col, select
 
-from app.main import Gateway, Settings
+from app.main import Gateway
+from app.settings import Settings
 from app.storage.tables import NodeProduct, Product, ProductNode
 from tests import given
 from tests.authoring import Author, new

@@ -17,7 +17,8 @@ from app.api.admission.identity import mint
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.hierarchies import node_id
 from app.domain.stores import ORGANIZATION
-from app.main import Gateway, Settings
+from app.main import Gateway
+from app.settings import Settings
 from app.storage.tables import Hierarchy, Product
 from tests import given
 from tests.authoring import Author, Input, everything

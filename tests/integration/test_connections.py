@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from sqlmodel import Session, col, select
 
 from app.domain.hierarchies import node_id
-from app.main import Gateway, Settings
+from app.main import Gateway
+from app.settings import Settings
 from app.storage import jobs
 from app.storage.database import Database, now
 from app.storage.tables import Hierarchy, JobError, Product

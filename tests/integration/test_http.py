@@ -21,7 +21,8 @@ from app.api import middleware, wire
 from app.api.admission.documents import Documents
 from app.api.transports import http as transport
 from app.api.transports.http import EVENT_STREAM, GRAPHQL_JSON, JSON, MULTIPART
-from app.main import Gateway, Settings
+from app.main import Gateway
+from app.settings import Settings
 from tests import given
 from tests.conftest import GraphQLClient, client_of, gateway_of
 

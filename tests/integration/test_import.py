@@ -26,10 +26,11 @@ from app.domain.errors import InvalidInput
 from app.domain.hierarchies import Owner
 from app.domain.jobs import JobStatus
 from app.domain.stores import ORGANIZATION
-from app.main import Gateway, Settings
+from app.main import Gateway
 from app.queue.sweeper import Sweeper
 from app.services import imports
 from app.services.imports import ABANDONED_AFTER, Attachment
+from app.settings import Settings
 from app.storage import hierarchies, nodes
 from app.storage.connect import connect
 from app.storage.database import Database

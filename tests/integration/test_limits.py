@@ -12,7 +12,8 @@ from websockets.exceptions import ConnectionClosed
 
 from app.api.admission import throttle
 from app.api.admission.trusted import hash_of
-from app.main import Gateway, Settings
+from app.main import Gateway
+from app.settings import Settings
 from tests import given
 from tests.conftest import GraphQLClient, client_of, gateway_of
 from tests.subscriber import subscriber

@@ -249,7 +249,8 @@ def test_a_database_of_a_later_version_is_refused(database: Database) -> None:
 
 MIGRATE = """
 import sys
-from app.main import Settings, migrate
+from app.main import migrate
+from app.settings import Settings
 print("ready", flush=True)
 sys.stdin.readline()
 migrate(Settings(database_url=sys.argv[1]), check=False)

@@ -23,9 +23,10 @@ from app.domain.errors import NotFound
 from app.domain.hierarchies import Owner, node_id
 from app.domain.jobs import Duplication
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
-from app.main import Gateway, Settings
+from app.main import Gateway
 from app.services import jobs as services
 from app.services.jobs import Requester
+from app.settings import Settings
 from app.storage import events, hierarchies, jobs, lanes, nodes, products
 from app.storage.database import Database
 from app.storage.filters import Condition, Conditions, Operator

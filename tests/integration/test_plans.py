@@ -20,8 +20,9 @@ from sqlmodel import Session, SQLModel
 from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id, node_id
 from app.domain.jobs import JobStatus, JobType
 from app.domain.stores import ORGANIZATION, owner_of
-from app.main import Settings, open_database
+from app.main import open_database
 from app.services import nodes as authoring
+from app.settings import Settings
 from app.storage import copies, hierarchies, jobs, nodes, products
 from app.storage.database import Database
 from app.storage.filters import Condition, Operator

@@ -13,10 +13,11 @@ from sqlmodel import Session, col, select
 from app.domain.hierarchies import node_id
 from app.domain.jobs import JobType
 from app.domain.stores import ORGANIZATION
-from app.main import Gateway, Settings
+from app.main import Gateway
 from app.services import copies, jobs
 from app.services.copies import Phase
 from app.services.jobs import Step
+from app.settings import Settings
 from app.storage import jobs as stored_jobs
 from app.storage.database import Database
 from app.storage.tables import Job, JobError, Product

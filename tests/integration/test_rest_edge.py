@@ -18,7 +18,8 @@ from app.api.rest import endpoint
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.hierarchies import node_id
 from app.domain.stores import ORGANIZATION
-from app.main import Gateway, Settings, migrate
+from app.main import Gateway, migrate
+from app.settings import Settings
 from tests import given, postgresql
 from tests.authoring import everything
 from tests.conftest import gateway_of

@@ -17,12 +17,13 @@ from app import main
 from app.api.jobs import EVENTS, JOBS
 from app.domain.events import CursorExpired
 from app.domain.jobs import Duplication, JobStatus
-from app.main import Gateway, Settings
+from app.main import Gateway
 from app.queue import sweeper
 from app.queue.sweeper import Sweeper
 from app.services import feed, jobs, retention
 from app.services.feed import Feed
 from app.services.jobs import Requested, Requester, Result
+from app.settings import Settings
 from app.storage import jobs as stored
 from app.storage import lanes
 from app.storage.connect import connect

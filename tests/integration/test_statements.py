@@ -22,7 +22,8 @@ from sqlmodel import Session, col, select
 
 from app.domain.hierarchies import node_id
 from app.domain.jobs import JobStatus
-from app.main import Gateway, Settings
+from app.main import Gateway
+from app.settings import Settings
 from app.storage.database import Database
 from app.storage.tables import Job, JobError, Product
 from tests import given

@@ -27,9 +27,10 @@ from app.api.jobs import EVENTS, JOBS
 from app.api.transports import streams
 from app.api.transports.http import EVENT_STREAM, JSON
 from app.domain.jobs import Duplication
-from app.main import Gateway, Settings
+from app.main import Gateway
 from app.services import jobs
 from app.services.jobs import Requester, Result
+from app.settings import Settings
 from tests import given
 from tests.conftest import GraphQLClient, client_of, gateway_of
 from tests.integration.test_bugs_are_masked import check_masked, check_tells_nothing, lose

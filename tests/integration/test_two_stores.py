@@ -17,9 +17,9 @@ from app.api.schema import graphql_schema as schema
 from app.domain.callers import Scope
 from app.domain.jobs import Duplication
 from app.domain.stores import ORGANIZATION
-from app.main import Settings
 from app.services import jobs
 from app.services.jobs import Requester
+from app.settings import Settings
 from app.storage import lanes
 from app.storage.database import Database
 from tests import given

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote_plus
 import pytest
 
 from app.domain.hierarchies import node_id
-from app.main import Settings
+from app.settings import Settings
 from tests.house import (
     ALPHA,
     NODE,

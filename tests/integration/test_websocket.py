@@ -34,10 +34,11 @@ from app.api.admission.identity import LEEWAY, mint
 from app.api.admission.limits import Limits
 from app.api.transports.websocket import REASON_BYTES, SocketEndpoint
 from app.domain.jobs import Duplication
-from app.main import Gateway, Settings
+from app.main import Gateway
 from app.services import jobs
 from app.services.feed import TAIL_EVENTS
 from app.services.jobs import Requester
+from app.settings import Settings
 from app.storage.tables import Job
 from tests import given
 from tests.conftest import NewDatabase, gateway_of
