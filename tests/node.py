@@ -1,7 +1,7 @@
 """Node for tests: the packages of tests/e2e/node, installed once for all runs with the same lock.
 
 Where there is no Node, or no registry of packages, what needs it skips and says so; with
-JOBS_GATEWAY_TESTS_NEED_NODE=1 in the environment it fails instead.
+TESTS_NEED_NODE=1 in the environment it fails instead.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).parent / "e2e" / "node"
 INSTALLED = Path.home() / ".cache" / "jobs-gateway-node"
 
 MISSING = [command for command in ("node", "npm") if shutil.which(command) is None]
-NEEDED = os.environ.get("JOBS_GATEWAY_TESTS_NEED_NODE") == "1"
+NEEDED = os.environ.get("TESTS_NEED_NODE") == "1"
 SKIPPED = bool(MISSING) and not NEEDED
 INSTALL_SECONDS = 100
 RUN_SECONDS = 60
@@ -27,26 +27,32 @@ class Scripts:
     """A copy of the scripts in a folder, where they find their packages."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder / "scripts"
+        self.folder = folder / "scripts"
         packages = _packages()
-        shutil.copytree(SCRIPTS, self._folder, ignore=shutil.ignore_patterns("node_modules"))
-        (self._folder / "node_modules").symlink_to(packages)
+        shutil.copytree(SCRIPTS, self.folder, ignore=shutil.ignore_patterns("node_modules"))
+        (self.folder / "node_modules").symlink_to(packages)
 
     def run(self, script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run a script to its end."""
         return subprocess.run(
             ["node", script, *arguments],
-            cwd=self._folder,
+            cwd=self.folder,
             capture_output=True,
             text=True,
             timeout=RUN_SECONDS,
             check=False,
         )
 
+    def start(self, script: str, *arguments: str) -> "subprocess.Popen[str]":
+        """Start a script that ends itself in time, to read what it prints meanwhile."""
+        return subprocess.Popen(
+            ["node", script, *arguments], cwd=self.folder, stdout=subprocess.PIPE, text=True
+        )
+
 
 def _packages() -> Path:
     """The folder of the locked packages, which are installed first where they are not."""
-    assert not MISSING, f"JOBS_GATEWAY_TESTS_NEED_NODE is set, and there is no {MISSING}"
+    assert not MISSING, f"TESTS_NEED_NODE is set, and there is no {MISSING}"
     lock = (SCRIPTS / "package-lock.json").read_bytes()
     ready = INSTALLED / hashlib.sha256(lock).hexdigest()[:16]
     if not ready.exists():
