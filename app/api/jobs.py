@@ -1,22 +1,28 @@
 """Jobs, the queue, and what the subscriptions tell of them."""
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import strawberry
+from sqlmodel import Session
 from strawberry import UNSET
 
 from app.api.connections import Connection, Cursors, given, uuid, whole
+from app.api.context import Info
 from app.api.hierarchies import Hierarchy
+from app.api.loaders import current
 from app.api.node import Node
 from app.api.reads import connection, expression, relation
 from app.api.scalars import describe
+from app.domain.errors import InvalidInput
 from app.domain.events import JobEventType
 from app.domain.ids import uuid_of
 from app.domain.jobs import JobStatus, JobType, Pace, estimated_end
 from app.services.feed import Happening
 from app.storage import hierarchies, jobs, lanes, tables
+from app.storage.jobs import Hour
 from app.storage.jobs import JobFilter as StoredFilter
 from app.storage.lanes import Queue
 
@@ -48,6 +54,7 @@ describe(
     {
         JobEventType.SNAPSHOT: "How the job stood when the subscription began.",
         JobEventType.CREATED: "It was asked for.",
+        JobEventType.MOVED: "It came to the front of those that wait.",
         JobEventType.STARTED: "It began to run.",
         JobEventType.PROGRESS: "It came further: the latest state, at most 4 a "
         "second, not kept in the log.",
@@ -57,7 +64,11 @@ describe(
     },
 )
 
+MOST_HOURS = 7 * 24
+"""Hours of a queue that are told of at once."""
+
 JOBS = Cursors("jobs", whole)
+QUEUED = Cursors("queued-jobs", whole)
 _ERRORS = Cursors("job-errors", uuid)
 EVENTS = Cursors("events", whole)
 
@@ -139,9 +150,13 @@ def _if_pending(job: tables.Job) -> int | None:
     return job.pk if job.status is JobStatus.PENDING else None
 
 
+def _counted(status: JobStatus) -> Callable[[Hour], int]:
+    return lambda hour: hour.counts.get(status, 0)
+
+
 @strawberry.type(
     description="One unit of queued work. One runs at a time in a store: the PENDING one created "
-    "first."
+    "first, unless another was moved to the front."
 )
 class Job(Node):
     type: JobType = strawberry.field(description="What it does.")
@@ -165,6 +180,20 @@ class Job(Node):
     can_cancel: bool = expression(
         lambda job: job.status is JobStatus.PENDING, "Whether cancelJob would work: PENDING."
     )
+    can_retry: bool = expression(
+        lambda job: job.status is JobStatus.FAILED, "Whether retryJob would work: FAILED."
+    )
+    retry_of: Annotated["Job", strawberry.lazy("app.api.jobs")] | None = relation(
+        jobs.by_ids,
+        lambda job: job.retry_of,
+        "The failed job that this one tries again; null when it is none's retry, and once that is "
+        "no longer kept.",
+    )
+    retried_by: Annotated["Job", strawberry.lazy("app.api.jobs")] | None = relation(
+        jobs.retries,
+        lambda job: job.id if job.status is JobStatus.FAILED else None,
+        "The newest job that tries this failed one again.",
+    )
     queue_position: int | None = relation(
         lanes.standings,
         _if_pending,
@@ -174,8 +203,8 @@ class Job(Node):
     estimated_start_at: datetime | None = relation(
         lanes.standings,
         _if_pending,
-        "When it should start, by the pace of the store's latest jobs; null unless PENDING, and "
-        "while nothing has shown the pace yet.",
+        "When it should start, by the pace of the store's latest jobs; null unless PENDING, while "
+        "nothing has shown the pace yet, and while the queue is paused.",
         lambda standing: standing.start_at,
     )
     progress: JobProgress | None = expression(
@@ -212,7 +241,7 @@ class JobEvent:
     type: JobEventType = strawberry.field(description="What happened.")
     at: datetime = strawberry.field(description="When it happened.")
     previous_status: JobStatus | None = strawberry.field(
-        description="The status before; null for CREATED, SNAPSHOT and PROGRESS."
+        description="The status before; null for CREATED, MOVED, SNAPSHOT and PROGRESS."
     )
     job: Job = strawberry.field(description="The job as of this event, not as of now.")
 
@@ -220,6 +249,48 @@ class JobEvent:
     def is_type_of(cls, row: Any, _info: Any) -> bool:
         """Whether a row is one of these."""
         return isinstance(row, Happening)
+
+
+@strawberry.type(description="Since when a queue starts no job, and why.")
+class QueuePause:
+    at: datetime = strawberry.field(description="When it was paused.")
+    reason: str | None = strawberry.field(description="What was said to be the reason.")
+    by: str | None = strawberry.field(
+        description="Who paused it, where requests are authenticated."
+    )
+
+
+@strawberry.type(
+    description="The jobs that were asked for in one hour, by the status they have now."
+)
+class QueueHour:
+    begins: datetime = strawberry.field(description="When the hour begins; each is a whole one.")
+    pending: int = expression(_counted(JobStatus.PENDING), "How many of them wait.")
+    started: int = expression(_counted(JobStatus.STARTED), "How many of them run.")
+    success: int = expression(_counted(JobStatus.SUCCESS), "How many of them are done.")
+    failed: int = expression(_counted(JobStatus.FAILED), "How many of them failed.")
+    cancelled: int = expression(_counted(JobStatus.CANCELLED), "How many of them were cancelled.")
+    average_seconds: float | None = strawberry.field(
+        description="How long those took that ran to an end, done or failed; null without any."
+    )
+    longest_seconds: float | None = strawberry.field(
+        description="How long the longest of them took; null without any."
+    )
+
+
+async def _hours(
+    info: Info,
+    hours: Annotated[
+        int,
+        strawberry.argument(
+            description=f"How many, 1 to {MOST_HOURS}; 24 by default. The last one has only begun."
+        ),
+    ] = 24,
+) -> Any:
+    if not 1 <= hours <= MOST_HOURS:
+        raise InvalidInput(f"hours is {hours}; 1 to {MOST_HOURS} are allowed.", ("hours",))
+    # Every job of these hours is looked at.
+    return await info.context.database.scan(jobs.latest_hours, info.context.store, hours)
 
 
 @strawberry.type(description="The store's queue as it stands.")
@@ -234,16 +305,29 @@ class JobQueue:
         "`after` to hear all that follows. Asked for ahead of lists in one query, it is no newer "
         "than they are."
     )
+    pause: QueuePause | None = strawberry.field(
+        description="Set while no job is started; the one that runs goes on. No event tells of it."
+    )
+    hours: list[QueueHour] = strawberry.field(
+        resolver=_hours, description="The last hours of the queue, the first one first."
+    )
 
-    @classmethod
-    def of(cls, queue: Queue, seq: int) -> "JobQueue":
-        """The queue, and the log's end at the same moment."""
-        return cls(
-            pending=queue.pending,
-            running=queue.outlook.running,  # type: ignore[arg-type]  # resolved from the row
-            oldest_pending_at=queue.oldest_pending_at,
-            cursor=EVENTS.encode((seq,)),
-        )
+
+async def job_queue(info: Info) -> JobQueue:
+    """The queue of the caller's store, and the end of its log at the same moment."""
+
+    def queue_and_head(session: Session) -> tuple[Queue, int]:
+        store = info.context.store
+        return lanes.queue(session, store), lanes.event_head(session, store)
+
+    queue, head = await current.get().read(queue_and_head)
+    return JobQueue(
+        pending=queue.pending,
+        running=queue.outlook.running,  # type: ignore[arg-type]  # resolved from the row
+        oldest_pending_at=queue.oldest_pending_at,
+        cursor=EVENTS.encode((head,)),
+        pause=queue.pause,  # type: ignore[arg-type]  # resolved from the row
+    )
 
 
 @strawberry.input(description="Conditions that all have to hold; what is left out asks nothing.")

@@ -4,21 +4,21 @@ from enum import Enum
 from typing import Annotated, Any
 
 import strawberry
-from sqlmodel import Session
 from strawberry import UNSET
 
 from app.api.connections import After, Before, Connection, First, Last, Slice
 from app.api.context import Info
+from app.api.differences import DuplicationDiff, duplication_diff
 from app.api.hierarchies import HIERARCHIES, Hierarchy, HierarchyFilter
-from app.api.jobs import JOBS, Job, JobFilter, JobQueue
+from app.api.jobs import JOBS, QUEUED, Job, JobFilter, JobQueue, job_queue
 from app.api.loaders import current
 from app.api.node import Node, find
 from app.api.products import PRODUCTS, Product, ProductFilter
 from app.domain.errors import InvalidInput
 from app.domain.ids import uuid_of
+from app.domain.jobs import JobStatus
 from app.storage import hierarchies, jobs, lanes, products, tables
 from app.storage.jobs import JobFilter as StoredJobFilter
-from app.storage.lanes import Queue
 
 MOST_IDS = 100
 
@@ -157,12 +157,20 @@ def _jobs(
     )
 
 
-async def _job_queue(info: Info) -> Any:
-    def queue_and_head(session: Session) -> tuple[Queue, int]:
-        store = info.context.store
-        return lanes.queue(session, store), lanes.event_head(session, store)
-
-    return JobQueue.of(*await current.get().read(queue_and_head))
+def _queued_jobs(
+    info: Info,
+    first: First = UNSET,
+    after: After = UNSET,
+    last: Last = UNSET,
+    before: Before = UNSET,
+) -> Any:
+    loaders, store = current.get(), info.context.store
+    window = QUEUED.window(first, after, last, before)
+    return Slice(
+        QUEUED,
+        lambda: loaders.read(jobs.queued, store, window),
+        lambda: loaders.read(jobs.count, store, StoredJobFilter(status=[JobStatus.PENDING])),
+    )
 
 
 async def _duplication_preview(
@@ -219,11 +227,20 @@ class Query:
         resolver=_job, description="A job by its id; null when there is no such job."
     )
     jobs: Connection[Job] = strawberry.field(resolver=_jobs, description="The store's jobs.")
+    queued_jobs: Connection[Job] = strawberry.field(
+        resolver=_queued_jobs,
+        description="The store's PENDING jobs, in the order in which they will run.",
+    )
     job_queue: JobQueue = strawberry.field(
-        resolver=_job_queue, description="The store's queue as it stands."
+        resolver=job_queue, description="The store's queue as it stands."
     )
     duplication_preview: DuplicationPreview | None = strawberry.field(
         resolver=_duplication_preview,
         description="What duplicating a hierarchy would do; writes nothing. Null when there is no "
         "such hierarchy.",
+    )
+    duplication_diff: DuplicationDiff | None = strawberry.field(
+        resolver=duplication_diff,
+        description="What differs now between the source of a duplication and its copy. Null "
+        "unless the job is a duplication that succeeded, and both hierarchies are still there.",
     )

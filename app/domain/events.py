@@ -13,6 +13,7 @@ class JobEventType(StrEnum):
 
     SNAPSHOT = "snapshot"
     CREATED = "created"
+    MOVED = "moved"
     STARTED = "started"
     PROGRESS = "progress"
     SUCCEEDED = "succeeded"

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
-from app.domain.attributes import checked_name, checked_text
+from app.domain.attributes import checked_label, checked_name, checked_text
 from app.domain.errors import DomainError, InvalidInput
 
 IDEMPOTENCY_WINDOW = timedelta(hours=24)
@@ -17,6 +17,9 @@ IDEMPOTENCY_WINDOW = timedelta(hours=24)
 
 IDEMPOTENCY_KEY_LIMIT = 255
 """Characters an idempotency key may have."""
+
+REASON_LIMIT = 1000
+"""Characters the reason of a pause may have."""
 
 ATTEMPTS_WITHOUT_PROGRESS = 5
 """Attempts in a row that may end without one finished step before the job fails."""
@@ -71,6 +74,32 @@ class JobNotCancellable(DomainError):
 
     def __str__(self) -> str:
         return f"Only a pending job can be cancelled; this one is {self.status}."
+
+
+@dataclass(eq=False)
+class JobNotMovable(DomainError):
+    """Only a pending job has a place in the queue."""
+
+    code: ClassVar[str] = "JOB_NOT_MOVABLE"
+    job_id: UUID
+    status: JobStatus
+    path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"Only a pending job can be moved; this one is {self.status}."
+
+
+@dataclass(eq=False)
+class JobNotRetryable(DomainError):
+    """Only a failed job can be tried again."""
+
+    code: ClassVar[str] = "JOB_NOT_RETRYABLE"
+    job_id: UUID
+    status: JobStatus
+    path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"Only a failed job can be tried again; this one is {self.status}."
 
 
 @dataclass(eq=False)
@@ -143,6 +172,12 @@ def estimated_end(
         return started_at + (now - started_at) * (max(total, completed) / completed)
     expected = pace.seconds_for(total or 0)
     return None if expected is None else max(now, started_at + timedelta(seconds=expected))
+
+
+def checked_reason(reason: str, *path: str) -> str:
+    """`reason` itself, or InvalidInput naming `path`: not blank, at most 1000 characters, no
+    NUL."""
+    return checked_label("reason", reason, REASON_LIMIT, *path)
 
 
 def checked_idempotency_key(key: str, *path: str) -> str:

@@ -141,6 +141,7 @@ def publish(session: Session, job: Job, copy: Copy) -> Result:
     hierarchy.state = HierarchyState.READY
     hierarchy.node_count = copy.nodes
     hierarchy.last_node_no = nodes.last_no(session, copy.copy_pk)
+    hierarchy.copied_node_no = hierarchy.last_node_no
     hierarchy.association_count = copy.associations
     hierarchy.created_at = hierarchy.updated_at = now(session)
     return Result(copy.completed, hierarchy.id)

@@ -5,9 +5,10 @@ of in one order. A worker's writes are fenced by the epoch it was given: once an
 given a later one, the earlier one's writes find no row and are undone.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -22,15 +23,24 @@ from app.domain.jobs import (
     FenceLost,
     IdempotencyConflict,
     JobNotCancellable,
+    JobNotRetryable,
     JobStatus,
     JobType,
     Pace,
     checked_idempotency_key,
 )
+from app.services import metrics
 from app.storage import events, hierarchies, jobs, lanes
-from app.storage.database import announce, now
+from app.storage.database import after_commit, announce, now
+from app.storage.jobs import JobFilter
 from app.storage.lanes import Standing
+from app.storage.pages import Window
 from app.storage.tables import Job, Lane
+
+UNENDED = frozenset(status for status in JobStatus if not status.is_final)
+
+MOST_CANCELLED = 100
+"""Jobs that are cancelled at once: each writes an event while the lane is locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,8 @@ class Requester:
     store: str
     request_id: str
     subject: str | None = None
+    traceparent: str | None = None
+    """The span of the request (W3C Trace Context), where requests are traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,24 @@ class Requested:
 
     job: Job
     replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """What became of one job that was to be cancelled."""
+
+    job: Job
+    """As it now stands."""
+    refusal: JobNotCancellable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellations:
+    """What became of jobs that were to be cancelled."""
+
+    outcomes: Sequence[Cancellation]
+    remaining: int
+    """Pending ones that matched too, and were not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +122,13 @@ def request_duplication(
                 raise IdempotencyConflict(job.id, ("idempotencyKey",))
             return Requested(job, replayed=True)
 
-    source = hierarchies.by_id(session, requester.store, duplication.source_id)
-    if source is None:
-        raise NotFound("hierarchy", str(duplication.source_id), ("hierarchyId",))
-
+    source_id, include_products = duplication.source_id, duplication.include_products
     job = enqueue(
         session,
         lane,
         requester,
         JobType.HIERARCHY_DUPLICATE,
-        items=source.node_count + (source.association_count if duplication.include_products else 0),
+        items=_items(session, requester.store, source_id, include_products, "hierarchyId"),
         source_id=duplication.source_id,
         name=duplication.name,
         description=duplication.description,
@@ -127,11 +154,13 @@ def enqueue(
     job = Job(
         store=requester.store,
         job_seq=lane.job_seq,
+        turn=lane.job_seq,
         type=type,
         created_at=at,
         updated_at=at,
         request_id=requester.request_id,
         requested_by=requester.subject,
+        traceparent=requester.traceparent,
         items=items,
         **facts,
     )
@@ -150,20 +179,72 @@ def cancel(session: Session, store: str, job_id: UUID) -> Job:
     job = jobs.by_id(session, store, job_id)
     if job is None:
         raise NotFound("job", str(job_id), ("jobId",))
-    if job.status is not JobStatus.PENDING:
-        raise JobNotCancellable(job.id, job.status, ("jobId",))
-    at = now(session)
-    cancelled = _changed_in_lane(session, job, status=JobStatus.CANCELLED, updated_at=at)
-    lane.pending -= 1
-    lane.pending_items -= cancelled.items
-    events.append(session, lane, cancelled, JobStatus.PENDING, at)
-    return cancelled
+    return _cancel(session, lane, job)
+
+
+def cancel_matching(session: Session, store: str, filter: JobFilter) -> Cancellations:
+    """Cancel the first 100 of the pending jobs that match, in the order of their creation. Of them,
+    and of others that match where there is room, tell what became of each. A filter that names no
+    status means jobs that have not ended."""
+    lane = lanes.lock(session, store)
+    asked = UNENDED if filter.status is None else frozenset(filter.status)
+    found: list[Job] = []
+    remaining = 0
+    for statuses in (asked & {JobStatus.PENDING}, asked - {JobStatus.PENDING}):
+        wanted = replace(filter, status=statuses)
+        window = Window(MOST_CANCELLED - len(found))
+        if statuses and window.limit:
+            page = jobs.listing(session, store, wanted, True, window)
+            found += [job for _, job in page.rows]
+            if page.has_next and statuses == {JobStatus.PENDING}:
+                remaining = jobs.count(session, store, wanted) - len(found)
+    outcomes = []
+    for job in found:
+        try:
+            outcomes.append(Cancellation(_cancel(session, lane, job)))
+        except JobNotCancellable as refusal:
+            outcomes.append(Cancellation(job, refusal))
+    return Cancellations(outcomes, remaining)
+
+
+def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
+    """Queue a failed job once more, as a job of its own behind all others.
+
+    While a retry of it waits, runs or has succeeded, that one is given. Raises NotFound, also where
+    the hierarchy to copy is gone, and JobNotRetryable with the job's status.
+    """
+    lane = lanes.lock(session, requester.store)
+    failed = jobs.by_id(session, requester.store, job_id)
+    if failed is None:
+        raise NotFound("job", str(job_id), ("jobId",))
+    if failed.status is not JobStatus.FAILED:
+        raise JobNotRetryable(failed.id, failed.status, ("jobId",))
+    known = jobs.retries(session, requester.store, [failed.id]).get(failed.id)
+    if known and known.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        return Requested(known, replayed=True)
+    items = failed.items
+    if failed.source_id is not None:
+        items = _items(session, requester.store, failed.source_id, failed.include_products, "jobId")
+    job = enqueue(
+        session,
+        lane,
+        requester,
+        failed.type,
+        items=items,
+        retry_of=failed.id,
+        source_id=failed.source_id,
+        name=failed.name,
+        description=failed.description,
+        include_products=failed.include_products,
+    )
+    return Requested(job, replayed=False)
 
 
 def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job | None:
     """Take over the store's started job if its lease ran out, else start its earliest pending one.
 
-    None when there is neither, or another worker still runs the started one. The job as returned
+    None when there is neither, when another worker still runs the started one, and when the queue
+    is paused and none was started. The job as returned
     is the worker's claim: its writes count while the job has this epoch.
     """
     lane = lanes.lock(session, store)
@@ -172,8 +253,11 @@ def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job |
     if started and lane.lease_until and lane.lease_until > at:
         return None
     job = started or jobs.first_pending(session, store)
-    if job is None:
+    if job is None or (started is None and lane.paused_at is not None):
         return None
+    if lane.holder is not None:
+        # Whoever held the lane has neither ended its job nor handed it back.
+        after_commit(session, metrics.TAKEOVERS.inc)
     lane.epoch += 1
     lane.holder = holder
     lane.lease_until = at + lease
@@ -266,6 +350,26 @@ def put_off(session: Session, claimed: Job, pause: timedelta) -> None:
     lanes.release(session, claimed.store, claimed.epoch, pause)
 
 
+def _cancel(session: Session, lane: Lane, job: Job) -> Job:
+    if job.status is not JobStatus.PENDING:
+        raise JobNotCancellable(job.id, job.status, ("jobId",))
+    at = now(session)
+    cancelled = _changed_in_lane(session, job, status=JobStatus.CANCELLED, updated_at=at)
+    lane.pending -= 1
+    lane.pending_items -= cancelled.items
+    events.append(session, lane, cancelled, JobStatus.PENDING, at)
+    after_commit(session, partial(metrics.job_ended, cancelled))
+    return cancelled
+
+
+def _items(session: Session, store: str, source_id: UUID, include_products: bool, path: str) -> int:
+    """How much work copying a hierarchy looks like now. Raises NotFound."""
+    source = hierarchies.by_id(session, store, source_id)
+    if source is None:
+        raise NotFound("hierarchy", str(source_id), (path,))
+    return source.node_count + (source.association_count if include_products else 0)
+
+
 def _end(
     session: Session,
     claimed: Job,
@@ -287,6 +391,7 @@ def _end(
         pace = pace.with_job((at - job.started_at).total_seconds(), job.items)
         lane.pace_seconds, lane.pace_items = pace.seconds, pace.items
     events.append(session, lane, job, JobStatus.STARTED, at)
+    after_commit(session, partial(metrics.job_ended, job))
     return job
 
 

@@ -35,6 +35,13 @@ def see_one_picture(session: Session) -> None:
         session.connection().exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
+def join_by_hash(session: Session) -> None:
+    """Let the transaction join large tables as wholes. Where PostgreSQL knows too little of them,
+    as of all new ones, it looks for the partner of each row of one in all of the other."""
+    if dialect_of(session) == "postgresql":
+        session.connection().exec_driver_sql("SET LOCAL enable_nestloop = off")
+
+
 def unforeseen(number: Any) -> Any:
     """That number, or parameter, which PostgreSQL does not know while it plans. Knowing a limit,
     and too little of the rows, as of all new ones, it was seen to read and sort them all for the
@@ -64,6 +71,65 @@ def _in(element: among, compiler: SQLCompiler, **rest: Any) -> str:
 def _any(element: among, compiler: SQLCompiler, **rest: Any) -> str:
     column, keys = (compiler.process(part, **rest) for part in element.clauses)
     return f"{column} = ANY (ARRAY{keys})"
+
+
+class timestamp_of(FunctionElement[float]):
+    """The seconds of an instant since 1970."""
+
+    inherit_cache = True
+    type = sa.Float()
+
+
+@compiles(timestamp_of, "sqlite")
+def _from_julian_day(element: timestamp_of, compiler: SQLCompiler, **rest: Any) -> str:
+    return f"((julianday({compiler.process(element.clauses, **rest)}) - 2440587.5) * 86400)"
+
+
+@compiles(timestamp_of, "postgresql")
+def _extracted(element: timestamp_of, compiler: SQLCompiler, **rest: Any) -> str:
+    instant = compiler.process(element.clauses, **rest)
+    return f"EXTRACT(epoch FROM {instant})::double precision"
+
+
+class hour_of(FunctionElement[str]):
+    """The hour an instant is in, as HOUR_FORMAT has it in UTC."""
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+HOUR_FORMAT = "%Y-%m-%d %H"
+
+
+@compiles(hour_of, "sqlite")
+def _first_letters(element: hour_of, compiler: SQLCompiler, **rest: Any) -> str:
+    # As it is written: a number of days has too few digits for the bounds of hours.
+    return f"substr({compiler.process(element.clauses, **rest)}, 1, 13)"
+
+
+@compiles(hour_of, "postgresql")
+def _formatted(element: hour_of, compiler: SQLCompiler, **rest: Any) -> str:
+    instant = compiler.process(element.clauses, **rest)
+    return f"to_char({instant} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24')"
+
+
+class any_order(FunctionElement[str]):
+    """What a JSON document says, alike in whatever order its keys were written."""
+
+    inherit_cache = True
+    type = sa.Text()
+
+
+@compiles(any_order, "sqlite")
+def _said_by_keys(element: any_order, compiler: SQLCompiler, **rest: Any) -> str:
+    document = compiler.process(element.clauses, **rest)
+    said = f"SELECT fullkey, atom FROM json_tree({document}) ORDER BY fullkey"
+    return f"(SELECT group_concat(fullkey || quote(atom)) FROM ({said}))"
+
+
+@compiles(any_order, "postgresql")
+def _binary(element: any_order, compiler: SQLCompiler, **rest: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **rest)} AS jsonb)"
 
 
 class any_case(FunctionElement[str]):

@@ -8,7 +8,7 @@ from itertools import takewhile
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.domain.events import CursorExpired, event_of
+from app.domain.events import CursorExpired, JobEventType, event_of
 from app.domain.jobs import JobStatus
 from app.storage import lanes
 from app.storage.database import announce
@@ -23,14 +23,16 @@ def append(
     previous: JobStatus | None,
     at: datetime,
     standing: Standing | None = None,
+    type: JobEventType | None = None,
 ) -> None:
-    """Log that `job` has come to its status, in the transaction that brought it there.
+    """Log that `job` has come to its status, or else what `type` says, in the transaction that
+    brought it there.
 
     The lane is locked by the caller, so numbers are taken in the order of commits. The snapshot
     is the whole job, with its standing while it was pending.
     """
     lane.event_seq += 1
-    snapshot = job.model_dump(mode="json", exclude={"checkpoint"})
+    snapshot = job.model_dump(mode="json", exclude={"checkpoint", "traceparent"})
     if standing:
         snapshot["standing"] = [standing.position, standing.start_at]
     assert job.pk is not None
@@ -39,7 +41,7 @@ def append(
             store=job.store,
             seq=lane.event_seq,
             job_pk=job.pk,
-            type=event_of(job.status),
+            type=type or event_of(job.status),
             at=at,
             previous_status=previous,
             snapshot=snapshot,

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +12,9 @@ from sqlmodel import Session, col, select
 
 from app.domain.errors import InvalidInput
 from app.domain.jobs import JobStatus, JobType
-from app.storage.dialects import unforeseen
+from app.storage.columns import stored_enum
+from app.storage.database import now
+from app.storage.dialects import HOUR_FORMAT, among, hour_of, timestamp_of, unforeseen
 from app.storage.filters import Conditions, matching
 from app.storage.pages import Key, Listing, Order, OrderBy, Page, Window, page, pages
 from app.storage.spans import Counted, Span, keys_of
@@ -48,6 +50,8 @@ FILTERED: Mapping[str, Any] = {
     "updated_at": col(Job.updated_at),
 }
 """What conditions on jobs may be about."""
+
+HOUR = timedelta(hours=1)
 
 LATEST_FIRST = (OrderBy(col(Job.job_seq), True),)
 
@@ -123,14 +127,43 @@ def counts_of_hierarchies(
     return counts
 
 
+def pending(store: Any) -> tuple[sa.ColumnElement[bool], ...]:
+    """The conditions on a store's jobs that wait."""
+    # Written out, so that the index on those that wait is known to have all of them.
+    status = sa.literal(JobStatus.PENDING, stored_enum(JobStatus), literal_execute=True)
+    return col(Job.store) == store, col(Job.status) == status
+
+
 def first_pending(session: Session, store: str) -> Job | None:
-    """The pending job created first."""
+    """The pending job whose turn is next."""
+    return session.exec(select(Job).where(*pending(store)).order_by(col(Job.turn)).limit(1)).first()
+
+
+def oldest_pending_at(session: Session, store: str) -> datetime | None:
+    """When the pending job that has waited longest was asked for."""
     return session.exec(
-        select(Job)
+        select(Job.created_at)
         .where(Job.store == store, Job.status == JobStatus.PENDING)
         .order_by(col(Job.job_seq))
         .limit(1)
     ).first()
+
+
+def queued(session: Session, store: str, window: Window) -> Page[Job]:
+    """A page of a store's pending jobs, in the order in which they will run."""
+    return page(session, Listing((Job,), pending(store), (OrderBy(col(Job.turn)),)), window)
+
+
+def retries(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
+    """The newest job that tries each of these jobs again."""
+    # Of one that fails again and again there may be many.
+    # Of one that fails again and again there may be many. The store is looked at in the end: asked
+    # for it too, PostgreSQL was seen to read all of its jobs.
+    newest = (
+        select(sa.func.max(Job.pk)).where(col(Job.retry_of).in_(ids)).group_by(col(Job.retry_of))
+    )
+    found = session.exec(select(Job).where(among(col(Job.pk), newest)))
+    return {job.retry_of: job for job in found if job.retry_of and job.store == store}
 
 
 def started(session: Session, store: str) -> Job | None:
@@ -138,6 +171,63 @@ def started(session: Session, store: str) -> Job | None:
     return session.exec(
         select(Job).where(Job.store == store, Job.status == JobStatus.STARTED)
     ).first()
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """The jobs of a store that were asked for in one hour: how many have each status now, and the
+    seconds that those took which ran to an end."""
+
+    begins: datetime
+    counts: Mapping[JobStatus, int]
+    average_seconds: float | None
+    longest_seconds: float | None
+
+
+def latest_hours(session: Session, store: str, number: int) -> list[Hour]:
+    """That many hours up to the one that has just begun, the first one first, those without jobs
+    too."""
+    this_hour = now(session).replace(minute=0, second=0, microsecond=0)
+    since = this_hour - (number - 1) * HOUR
+    hour = hour_of(col(Job.created_at))
+    took = timestamp_of(col(Job.completed_at)) - timestamp_of(col(Job.started_at))
+    # The numbers of jobs are in the order of their creation: only younger ones are looked at.
+    older = (
+        select(Job.job_seq)
+        .where(Job.store == store, col(Job.created_at) < since)
+        .order_by(col(Job.job_seq).desc())
+        .limit(unforeseen(1))
+        .scalar_subquery()
+    )
+    found = session.execute(
+        sa.select(
+            hour,
+            col(Job.status),
+            sa.func.count(),
+            sa.func.count(took),
+            sa.func.sum(took),
+            sa.func.max(took),
+        )
+        .where(
+            col(Job.store) == store,
+            col(Job.job_seq) > sa.func.coalesce(older, 0),
+            col(Job.created_at) < since + number * HOUR,
+        )
+        .group_by(hour, col(Job.status))
+    ).all()
+    hours = [since + place * HOUR for place in range(number)]
+    of_hour: dict[str, list[Any]] = {begins.strftime(HOUR_FORMAT): [] for begins in hours}
+    for name, *counted in found:
+        of_hour[name].append(counted)
+    return [_hour(*of) for of in zip(hours, of_hour.values(), strict=True)]
+
+
+def _hour(begins: datetime, counted: Sequence[Any]) -> Hour:
+    counts = {status: number for status, number, *_ in counted}
+    ran = sum(number for _, _, number, *_ in counted)
+    took = sum(float(seconds or 0) for *_, seconds, _ in counted)
+    longest = [float(seconds) for *_, seconds in counted if seconds is not None]
+    return Hour(begins, counts, took / ran if ran else None, max(longest, default=None))
 
 
 def change(session: Session, job: Job, **values: Any) -> Job | None:

@@ -16,16 +16,20 @@ from app.storage.tables import Job, Lane
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What is known of how long things take in a store: the job that runs, and the pace so far."""
+    """What is known of how long things take in a store: the job that runs, the pace so far, and
+    whether any other is started at all."""
 
     running: Job | None
     pace: Pace
+    paused: bool = False
 
     def start_behind(self, at: datetime, ahead: int, items: int) -> datetime | None:
         """When a job should start that waits behind `ahead` pending ones with `items` in all.
 
-        None while nothing has shown yet how long such work takes.
+        None while nothing has shown yet how long such work takes, and while the queue is paused.
         """
+        if self.paused:
+            return None
         free_at: datetime | None = at
         if self.running:
             running = self.running
@@ -49,6 +53,16 @@ class Queue:
     pending: int
     oldest_pending_at: datetime | None
     outlook: Outlook
+    pause: "Pause | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Since when a queue starts no job, why, and who said so."""
+
+    at: datetime
+    reason: str | None
+    by: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +104,16 @@ def event_head(session: Session, store: str) -> int:
 
 def claimable(session: Session, stores: Collection[str] | None = None) -> list[str]:
     """Stores, among those given if any are, where something waits to be run, the longest wait
-    first: a pending job and nobody running, or a started job whose lease ran out."""
+    first: a pending job, no pause and nobody running, or a started job whose lease ran out."""
 
     def any_job(status: JobStatus) -> sa.ColumnElement[bool]:
         return sa.exists().where(col(Job.store) == col(Lane.store), col(Job.status) == status)
 
     free = sa.or_(col(Lane.lease_until).is_(None), col(Lane.lease_until) <= now(session))
-    waiting = sa.or_(any_job(JobStatus.STARTED), any_job(JobStatus.PENDING))
+    waiting = sa.or_(
+        any_job(JobStatus.STARTED),
+        sa.and_(col(Lane.paused_at).is_(None), any_job(JobStatus.PENDING)),
+    )
     among = [] if stores is None else [col(Lane.store).in_(stores)]
     waits_since = (
         select(Job.created_at)
@@ -143,7 +160,7 @@ def end_all_leases(session: Session) -> None:
 def outlook(session: Session, lane: Lane) -> Outlook:
     """What is known of how long things take in the lane's store."""
     running = jobs.started(session, lane.store)
-    return Outlook(running, Pace(lane.pace_seconds, lane.pace_items))
+    return Outlook(running, Pace(lane.pace_seconds, lane.pace_items), lane.paused_at is not None)
 
 
 def queue(session: Session, store: str) -> Queue:
@@ -151,21 +168,22 @@ def queue(session: Session, store: str) -> Queue:
     lane = session.get(Lane, store)
     if lane is None:
         return Queue(0, None, Outlook(None, Pace()))
-    oldest = jobs.first_pending(session, store)
-    return Queue(lane.pending, oldest.created_at if oldest else None, outlook(session, lane))
+    pause = Pause(lane.paused_at, lane.pause_reason, lane.paused_by) if lane.paused_at else None
+    oldest = jobs.oldest_pending_at(session, store)
+    return Queue(lane.pending, oldest, outlook(session, lane), pause)
 
 
 def standings(session: Session, store: str, job_pks: Collection[int]) -> dict[int, Standing]:
     """Where each of these jobs stands in the store's queue; those not pending are left out."""
-    last = select(sa.func.max(Job.job_seq)).where(col(Job.pk).in_(job_pks)).scalar_subquery()
+    last = select(sa.func.max(Job.turn)).where(col(Job.pk).in_(job_pks)).scalar_subquery()
     pending = (
         select(
             Job.pk,
-            sa.func.row_number().over(order_by=col(Job.job_seq)).label("position"),
-            sa.func.sum(Job.items).over(order_by=col(Job.job_seq)).label("items_to_here"),
+            sa.func.row_number().over(order_by=col(Job.turn)).label("position"),
+            sa.func.sum(Job.items).over(order_by=col(Job.turn)).label("items_to_here"),
             Job.items,
         )
-        .where(Job.store == store, Job.status == JobStatus.PENDING, col(Job.job_seq) <= last)
+        .where(*jobs.pending(store), col(Job.turn) <= last)
         .subquery()
     )
     found = session.execute(sa.select(pending).where(pending.c.pk.in_(job_pks))).all()

@@ -15,6 +15,7 @@ from app.domain.attributes import Translation
 from app.domain.events import JobEventType
 from app.domain.hierarchies import HierarchyState, Owner
 from app.domain.jobs import JobStatus, JobType
+from app.domain.webhooks import DeliveryStatus
 from app.storage.columns import UNSET, Instant, UnsetLast, stored_enum
 
 SQLModel.metadata.naming_convention = {
@@ -67,6 +68,11 @@ class Hierarchy(SQLModel, table=True):
         default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
     )
     """The number given to a node last: none is ever given again, whatever is deleted."""
+    copied_node_no: int = Field(
+        default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
+    )
+    """The greatest number that a copy has from its source: a greater one means another node in
+    each of the two."""
     node_count: int = Field(default=0, sa_type=sa.BigInteger)
     """Nodes below the root, kept with every edit."""
     association_count: int = Field(default=0, sa_type=sa.BigInteger)
@@ -170,7 +176,15 @@ class Lane(SQLModel, table=True):
         default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
     )
     """The number of the last event that is no longer in the log, 0 while all are."""
+    front_turn: int = Field(
+        default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
+    )
+    """The turn given last to a job that was moved to the front, each less than the one before."""
     last_created_at: datetime | None = Field(default=None, sa_type=Instant)
+    paused_at: datetime | None = Field(default=None, sa_type=Instant)
+    """Since when no job is started, and below why and by whom."""
+    pause_reason: str | None = Field(default=None, sa_type=sa.Text)
+    paused_by: str | None = Field(default=None, max_length=255)
     pending: int = Field(default=0, sa_type=sa.BigInteger)
     """Pending jobs, and below the items of all of them: asking for a job costs the same however
     many wait."""
@@ -184,8 +198,18 @@ class Job(SQLModel, table=True):
 
     __table_args__ = (
         sa.UniqueConstraint("store", "job_seq"),
-        # With the items, so that a place in the queue is read from the index alone.
-        sa.Index("ix_job_lane", "store", "status", "job_seq", "items"),
+        sa.Index("ix_job_status", "store", "status", "job_seq"),
+        # Only of those that wait; with the items, so that a place in the queue is read from the
+        # index alone.
+        sa.Index(
+            "ix_job_turn",
+            "store",
+            "turn",
+            "items",
+            sqlite_where=sa.text("status = 'pending'"),
+            postgresql_where=sa.text("status = 'pending'"),
+        ),
+        sa.Index("ix_job_retry_of", "retry_of"),
         sa.Index("ix_job_source", "source_id", "job_seq"),
         sa.Index("ix_job_result", "result_id", "job_seq"),
         sa.Index(
@@ -204,6 +228,11 @@ class Job(SQLModel, table=True):
     )
     store: str = Field(max_length=255)
     job_seq: int = Field(sa_type=sa.BigInteger)
+    """Its number in the order of creation."""
+    turn: int = Field(
+        default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
+    )
+    """Its place in the order of running: the least goes first. Its job_seq, until it is moved."""
     type: JobType = Field(sa_type=stored_enum(JobType))
     status: JobStatus = Field(default=JobStatus.PENDING, sa_type=stored_enum(JobStatus))
     version: int = Field(default=1, sa_type=sa.BigInteger)
@@ -213,6 +242,10 @@ class Job(SQLModel, table=True):
     updated_at: datetime = Field(sa_type=Instant)
     request_id: str = Field(max_length=255)
     requested_by: str | None = Field(default=None, max_length=255)
+    traceparent: str | None = Field(default=None, max_length=64)
+    """The span of the request (W3C Trace Context), where requests are traced."""
+    retry_of: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    """The failed job that this one tries again."""
 
     source_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
     result_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
@@ -276,3 +309,72 @@ class IdempotencyKey(SQLModel, table=True):
     digest: str = Field(max_length=64)
     job_pk: int = Field(sa_type=sa.BigInteger)
     created_at: datetime = Field(sa_type=Instant)
+
+
+class WebhookEndpoint(SQLModel, table=True):
+    """A URL that webhooks go to, or once went to."""
+
+    __tablename__ = "webhook_endpoint"
+
+    pk: int | None = Field(default=None, sa_column=sa.Column(BigKey, primary_key=True))
+    url: str = Field(sa_column=sa.Column(sa.Text, nullable=False, unique=True))
+    created_at: datetime = Field(sa_type=Instant)
+
+
+class WebhookPosition(SQLModel, table=True):
+    """How far a store's event log has been turned into deliveries to an endpoint; not at all where
+    there is no row."""
+
+    __tablename__ = "webhook_position"
+    __table_args__ = (BY_KEY,)
+
+    endpoint_pk: int = Field(
+        sa_column=sa.Column(
+            sa.BigInteger,
+            sa.ForeignKey("webhook_endpoint.pk"),
+            primary_key=True,
+            autoincrement=False,
+        )
+    )
+    store: str = Field(primary_key=True, max_length=255)
+    seq: int = Field(sa_type=sa.BigInteger)
+
+
+class WebhookDelivery(SQLModel, table=True):
+    """One message to one endpoint, about the last event of a job. It goes with its event."""
+
+    __tablename__ = "webhook_delivery"
+    __table_args__ = (
+        sa.UniqueConstraint("store", "seq", "endpoint_pk"),
+        sa.Index(
+            "ix_webhook_delivery_due",
+            "endpoint_pk",
+            "due_at",
+            sqlite_where=sa.text("due_at IS NOT NULL"),
+            postgresql_where=sa.text("due_at IS NOT NULL"),
+        ),
+        NEVER_REUSED,
+    )
+
+    pk: int | None = Field(default=None, sa_column=sa.Column(BigKey, primary_key=True))
+    id: UUID = Field(
+        default_factory=uuid4, sa_column=sa.Column(sa.Uuid, nullable=False, unique=True)
+    )
+    """The same at every attempt: what a receiver knows a repetition by."""
+    endpoint_pk: int = Field(sa_type=sa.BigInteger, foreign_key="webhook_endpoint.pk")
+    store: str = Field(max_length=255)
+    seq: int = Field(sa_type=sa.BigInteger)
+    status: DeliveryStatus = Field(
+        default=DeliveryStatus.PENDING, sa_type=stored_enum(DeliveryStatus)
+    )
+    created_at: datetime = Field(sa_type=Instant)
+    due_at: datetime | None = Field(default=None, sa_type=Instant)
+    """When a process may next take it up, while it is pending: one that has done so moves it past
+    the time an attempt may take."""
+    attempts: int = 0
+    """Attempts begun. A result counts only while no other attempt was begun since."""
+    attempted_at: datetime | None = Field(default=None, sa_type=Instant)
+    answer: int | None = None
+    """The HTTP status of the last attempt that ended, if it had any."""
+    reason: str | None = Field(default=None, max_length=255)
+    """A few words on it."""

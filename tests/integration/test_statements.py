@@ -134,6 +134,9 @@ fragment OfJobsAlone on JobConnection {
 }
 fragment OfJob on Job {
     ...OfJobAlone
+    canRetry
+    retryOf { id }
+    retriedBy { id queuePosition }
     duplication {
         sourceId
         name

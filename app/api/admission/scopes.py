@@ -20,6 +20,8 @@ SCOPE_OF_TYPE = {
             "NodeProductConnection",
             "NodeProductEdge",
             "DuplicationPreview",
+            "DuplicationDiff",
+            "DuplicationDifference",
         ),
         Scope.HIERARCHIES_READ,
     ),
@@ -34,6 +36,8 @@ SCOPE_OF_TYPE = {
             "JobEvent",
             "JobProgress",
             "JobQueue",
+            "QueuePause",
+            "QueueHour",
             "Duplication",
         ),
         Scope.JOBS_READ,
@@ -48,7 +52,10 @@ FREE = frozenset(
         # A mutation needs a scope of its own, and its payload tells when it is missing.
         *("DuplicateHierarchyPayload", "CancelJobPayload", "UserError", "NotFound", "Forbidden"),
         *("HierarchyPayload", "NodePayload", "ProductsPayload", "DeletePayload"),
+        *("RetryJobPayload", "CancelJobsPayload", "CancelJobOutcome", "MoveJobPayload"),
+        "QueuePayload",
         *("InvalidInput", "IdempotencyConflict", "JobNotCancellable"),
+        *("JobNotRetryable", "JobNotMovable"),
     }
 )
 """The types that need none."""
