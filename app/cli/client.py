@@ -108,11 +108,31 @@ class Duplicated(TypedDict):
     replayed: bool
 
 
+class QueuePause(TypedDict):
+    at: str
+    reason: str | None
+    by: str | None
+
+
 class JobQueue(TypedDict):
     pending: int
     running: dict[str, str] | None
     oldestPendingAt: str | None
     cursor: str
+    pause: QueuePause | None
+
+
+class Difference(TypedDict):
+    kind: str
+    aspects: list[str]
+    path: list[str]
+
+
+class DuplicationDiff(TypedDict):
+    onlyInSource: int
+    onlyInCopy: int
+    changed: int
+    differences: list[Difference]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +143,27 @@ class Listing:
     jobs: list[Job]
 
 
-def _document(text: str) -> GraphQLRequest:
-    return gql(
-        text
-        + """
-        fragment JobFields on Job {
-          id type status createdAt startedAt completedAt updatedAt requestId requestedBy version
-          canCancel queuePosition estimatedStartAt
-          progress { completed total ratio estimatedCompletionAt }
-          duplication {
-            sourceId source { id name } name description includeProducts
-            result { id name nodeCount }
-          }
-          errors(first: 20) { nodes { id code message createdAt } }
-        }
-        """
-    )
+JOB_FIELDS = """
+    fragment JobFields on Job {
+      id type status createdAt startedAt completedAt updatedAt requestId requestedBy version
+      canCancel queuePosition estimatedStartAt
+      progress { completed total ratio estimatedCompletionAt }
+      duplication {
+        sourceId source { id name } name description includeProducts
+        result { id name nodeCount }
+      }
+      errors(first: 20) { nodes { id code message createdAt } }
+    }
+    """
+QUEUE_FIELDS = """
+    fragment QueueFields on JobQueue {
+      pending running { id } oldestPendingAt cursor pause { at reason by }
+    }
+    """
+
+
+def _document(text: str, *fragments: str) -> GraphQLRequest:
+    return gql("".join((text, *(fragments or (JOB_FIELDS,)))))
 
 
 DUPLICATE = _document(
@@ -162,18 +187,73 @@ CANCEL = _document(
     }
     """
 )
+RETRY = _document(
+    """
+    mutation Retry($input: RetryJobInput!) {
+      retryJob(input: $input) {
+        job { ...JobFields }
+        replayed
+        errors { ... on UserError { message } }
+      }
+    }
+    """
+)
+MOVE = _document(
+    """
+    mutation Move($input: MoveJobInput!) {
+      moveJob(input: $input) {
+        job { ...JobFields }
+        errors { ... on UserError { message } }
+      }
+    }
+    """
+)
+PAUSE = _document(
+    """
+    mutation Pause($input: PauseQueueInput!) {
+      pauseQueue(input: $input) {
+        queue { ...QueueFields }
+        errors { ... on UserError { message } }
+      }
+    }
+    """,
+    QUEUE_FIELDS,
+)
+RESUME = _document(
+    """
+    mutation Resume {
+      resumeQueue {
+        queue { ...QueueFields }
+        errors { ... on UserError { message } }
+      }
+    }
+    """,
+    QUEUE_FIELDS,
+)
+DIFF = _document(
+    """
+    query Diff($jobId: ID!) {
+      duplicationDiff(jobId: $jobId) {
+        onlyInSource onlyInCopy changed differences { kind aspects path }
+      }
+    }
+    """,
+    "",
+)
 # The two fields are read one after the other: with the queue first, an event that falls between
 # lies behind its cursor.
 JOBS = _document(
     """
     query Jobs($first: Int!, $after: String, $filter: JobFilter) {
-      jobQueue { pending running { id } oldestPendingAt cursor }
+      jobQueue { ...QueueFields }
       jobs(first: $first, after: $after, filter: $filter) {
         nodes { ...JobFields }
         pageInfo { hasNextPage endCursor }
       }
     }
-    """
+    """,
+    JOB_FIELDS,
+    QUEUE_FIELDS,
 )
 JOB_UPDATES = _document(
     """
@@ -251,6 +331,31 @@ class GatewayClient:
         """Cancel a pending job."""
         return cast(Job, (await self._change(CANCEL, {"jobId": job_id}))["job"])
 
+    async def retry(self, job_id: str) -> Duplicated:
+        """Queue a failed job once more."""
+        return cast(Duplicated, await self._change(RETRY, {"jobId": job_id}))
+
+    async def move(self, job_id: str) -> Job:
+        """Let a pending job be the next to start."""
+        return cast(Job, (await self._change(MOVE, {"jobId": job_id}))["job"])
+
+    async def pause(self, reason: str | None) -> JobQueue:
+        """Start no more jobs."""
+        return cast(JobQueue, (await self._change(PAUSE, {"reason": reason}))["queue"])
+
+    async def resume(self) -> JobQueue:
+        """Start jobs again."""
+        return cast(JobQueue, (await self._change(RESUME))["queue"])
+
+    async def diff(self, job_id: str) -> DuplicationDiff:
+        """What differs now between the source and the copy of a job."""
+        diff = (await self._ask(DIFF, {"jobId": job_id}))["duplicationDiff"]
+        if diff is None:
+            raise GatewayError(
+                f"{job_id} is no duplication that succeeded and whose two hierarchies are there."
+            )
+        return cast(DuplicationDiff, diff)
+
     async def jobs(self, status: Sequence[JobStatus], limit: int) -> Listing:
         """The newest jobs, at most `limit`, in one of these states if any are given."""
         listing: Listing | None = None
@@ -266,9 +371,10 @@ class GatewayClient:
             if not page["hasNextPage"] or len(listing.jobs) >= limit:
                 return listing
 
-    def updates(self, job_id: str) -> AsyncGenerator[JobEvent, None]:
-        """One job as it stands, then every change up to its end."""
-        return self._follow("jobUpdates", JOB_UPDATES, {"id": job_id}, {})
+    def updates(self, job_id: str, after: str | None = None) -> AsyncGenerator[JobEvent, None]:
+        """One job as it stands, or all that happened to it behind a cursor, then every change up
+        to its end."""
+        return self._follow("jobUpdates", JOB_UPDATES, {"id": job_id, "after": after}, {})
 
     def events(
         self, listing: Listing, status: Sequence[JobStatus]
@@ -278,9 +384,12 @@ class GatewayClient:
         held = {job["id"]: job["version"] for job in listing.jobs}
         return self._follow("jobEvents", JOB_EVENTS, asked, held)
 
-    async def _change(self, document: GraphQLRequest, input: dict[str, Any]) -> dict[str, Any]:
+    async def _change(
+        self, document: GraphQLRequest, input: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         payload: dict[str, Any]
-        (payload,) = (await self._ask(document, {"input": input})).values()
+        variables = {} if input is None else {"input": input}
+        (payload,) = (await self._ask(document, variables)).values()
         if payload["errors"]:
             raise GatewayError(" ".join(error["message"] for error in payload["errors"]))
         return payload

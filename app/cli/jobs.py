@@ -1,4 +1,5 @@
-"""The commands that ask a running gateway: duplicate, jobs, cancel."""
+"""The commands that ask a running gateway of jobs: duplicate, jobs, watch, cancel, retry, move,
+diff."""
 
 import asyncio
 import sys
@@ -81,22 +82,14 @@ def duplicate(
             idempotencyKey=idempotency_key,
         )
         if duplicated["replayed"]:
-            _complain("The idempotency key was used before; this is the job of then.")
+            complain("The idempotency key was used before; this is the job of then.")
         job = duplicated["job"]
         if not watch:
             out.job(job)
             return 0
-        try:
-            async with aclosing(client.updates(job["id"])) as events:
-                async for event in events:
-                    out.update(event)
-                    job = event["job"]
-        except (asyncio.CancelledError, GatewayError):
-            _complain(f"No longer watching job {job['id']}; it goes on without.")
-            raise
-        return _verdict(job)
+        return await _watch(client, out, job["id"])
 
-    _run(work, url, token, json)
+    run(work, url, token, json)
 
 
 def jobs(
@@ -118,7 +111,7 @@ def jobs(
     async def work(client: GatewayClient, out: Output) -> int:
         listing = await client.jobs(wanted, limit)
         if not listing.jobs:
-            _complain("No jobs.")
+            complain("No jobs.")
         out.jobs(listing, limit)
         if watch:
             # Ctrl-C is the way out, not a failure.
@@ -128,7 +121,24 @@ def jobs(
                         out.event(event)
         return 0
 
-    _run(work, url, token, json)
+    run(work, url, token, json)
+
+
+def watch(
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="The job to follow.")],
+    after: Annotated[
+        str | None,
+        typer.Option(help="Begin behind this cursor of an event (--json shows them)."),
+    ] = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Follow a job to its end.
+
+    The exit code is 0 when it succeeded, 1 when it failed or was cancelled.
+    """
+    run(lambda client, out: _watch(client, out, job_id, after), url, token, json)
 
 
 def cancel(
@@ -143,10 +153,75 @@ def cancel(
         out.job(await client.cancel(job_id))
         return 0
 
-    _run(work, url, token, json)
+    run(work, url, token, json)
 
 
-def _run(
+def retry(
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="A job that FAILED.")],
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Queue a failed job once more, as a new job behind all others."""
+
+    async def work(client: GatewayClient, out: Output) -> int:
+        retried = await client.retry(job_id)
+        if retried["replayed"]:
+            complain("It is being tried again already, or was with success; this is that job.")
+        out.job(retried["job"])
+        return 0
+
+    run(work, url, token, json)
+
+
+def move(
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="A job that is still PENDING.")],
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Let a pending job be the next to start."""
+
+    async def work(client: GatewayClient, out: Output) -> int:
+        out.job(await client.move(job_id))
+        return 0
+
+    run(work, url, token, json)
+
+
+def diff(
+    job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="A duplication that succeeded.")],
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Tell what differs now between the source of a duplication and its copy."""
+
+    async def work(client: GatewayClient, out: Output) -> int:
+        out.diff(await client.diff(job_id))
+        return 0
+
+    run(work, url, token, json)
+
+
+async def _watch(client: GatewayClient, out: Output, job_id: str, after: str | None = None) -> int:
+    job: Job | None = None
+    try:
+        async with aclosing(client.updates(job_id, after)) as events:
+            async for event in events:
+                out.update(event)
+                job = event["job"]
+        if job is None:
+            # It ended before the cursor: nothing more is told of it but how.
+            async with aclosing(client.updates(job_id)) as events:
+                job = (await anext(events))["job"]
+    except (asyncio.CancelledError, GatewayError):
+        complain(f"No longer watching job {job_id}; it goes on without.")
+        raise
+    return _verdict(job)
+
+
+def run(
     work: Callable[[GatewayClient, Output], Awaitable[int]],
     url: str,
     token: str | None,
@@ -162,7 +237,7 @@ def _run(
     try:
         code = asyncio.run(connected())
     except GatewayError as error:
-        _complain(str(error))
+        complain(str(error))
         code = 1
     except KeyboardInterrupt:
         code = STATUS_OF_SIGINT
@@ -175,11 +250,11 @@ def _verdict(job: Job) -> int:
             return 0
         case "FAILED":
             for error in job["errors"]["nodes"]:
-                _complain(f"Job {job['id']} failed: {error['message']} ({error['code']})")
+                complain(f"Job {job['id']} failed: {error['message']} ({error['code']})")
         case status:
-            _complain(f"Job {job['id']} is {status}.")
+            complain(f"Job {job['id']} is {status}.")
     return 1
 
 
-def _complain(message: str) -> None:
+def complain(message: str) -> None:
     print(printable(message), file=sys.stderr, flush=True)

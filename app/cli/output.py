@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.client import Job, JobEvent, JobQueue, Listing
+from app.cli.client import DuplicationDiff, Job, JobEvent, JobQueue, Listing
 from app.domain.jobs import JobStatus
 
 FINAL = frozenset(status.name for status in JobStatus if status.is_final)
@@ -35,7 +35,7 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(" ", text)
 
 
-def json_line(record: Job | JobEvent) -> str:
+def json_line(record: Job | JobEvent | JobQueue | DuplicationDiff) -> str:
     """The record as the gateway sent it."""
     return orjson.dumps(record).decode()
 
@@ -48,6 +48,32 @@ def plain_job(job: Job) -> str:
 def plain_event(event: JobEvent) -> str:
     """Like plain_job, of the job as of the event."""
     return _plain(event["job"], {"event": event["type"], "at": event["at"]})
+
+
+def plain_queue(queue: JobQueue) -> str:
+    """`PAUSED` or `RUNNING`, then `key=value ...`; a key without a value is left out."""
+    pause = queue["pause"]
+    fields = {
+        "pending": str(queue["pending"]),
+        "job": queue["running"]["id"] if queue["running"] else None,
+        "since": pause["at"] if pause else None,
+        "reason": pause["reason"] if pause else None,
+        "by": pause["by"] if pause else None,
+    }
+    words = [f"{key}={_word(value)}" for key, value in fields.items() if value is not None]
+    return " ".join(["PAUSED" if pause else "RUNNING", *words])
+
+
+def plain_diff(diff: DuplicationDiff) -> Iterator[str]:
+    """A line of counts, then `KIND path [what differs]` a line."""
+    yield (
+        f"onlyInSource={diff['onlyInSource']} onlyInCopy={diff['onlyInCopy']} "
+        f"changed={diff['changed']}"
+    )
+    for difference in diff["differences"]:
+        path = printable(" > ".join(difference["path"]))
+        aspects = ", ".join(difference["aspects"]).lower()
+        yield f"{difference['kind']} {path}" + (f" ({aspects})" if aspects else "")
 
 
 def _plain(job: Job, when: dict[str, str]) -> str:
@@ -113,6 +139,12 @@ class Output(Protocol):
     def jobs(self, listing: Listing, limit: int) -> None:
         """The jobs of a store, at most `limit` of them."""
 
+    def queue(self, queue: JobQueue) -> None:
+        """The queue that something was just done to."""
+
+    def diff(self, diff: DuplicationDiff) -> None:
+        """What differs between two trees."""
+
     def update(self, event: JobEvent) -> None:
         """A change of the one job that is watched."""
 
@@ -150,6 +182,13 @@ class Lines:
     def jobs(self, listing: Listing, limit: int) -> None:
         for job in listing.jobs:
             self.job(job)
+
+    def queue(self, queue: JobQueue) -> None:
+        self._write(json_line(queue) if self._json else plain_queue(queue))
+
+    def diff(self, diff: DuplicationDiff) -> None:
+        for line in [json_line(diff)] if self._json else plain_diff(diff):
+            self._write(line)
 
     def update(self, event: JobEvent) -> None:
         self.event(event)
@@ -224,6 +263,13 @@ class Terminal:
         self._console.print(table)
         cut = f"The newest {limit:,} (--limit). " if len(listing.jobs) == limit else ""
         self._console.print(Text(cut + _queue(listing.queue, now), "dim"))
+
+    def queue(self, queue: JobQueue) -> None:
+        self._console.print(Text(_queue(queue, datetime.now(UTC))))
+
+    def diff(self, diff: DuplicationDiff) -> None:
+        for line in plain_diff(diff):
+            self._console.print(Text(line))
 
     def update(self, event: JobEvent) -> None:
         job = event["job"]
@@ -339,4 +385,8 @@ def _queue(queue: JobQueue, now: datetime) -> str:
     pending = f"{queue['pending']:,} pending" if queue["pending"] else "None pending"
     if oldest := queue["oldestPendingAt"]:
         pending += f", the oldest {ago(_instant(oldest), now)}"
-    return f"{pending}, {'one' if queue['running'] else 'none'} running."
+    said = f"{pending}, {'one' if queue['running'] else 'none'} running."
+    if pause := queue["pause"]:
+        said += f" Paused {ago(_instant(pause['at']), now)}"
+        said += f": {printable(pause['reason'])}" if pause["reason"] else "."
+    return said

@@ -233,6 +233,55 @@ def test_whoever_watches_a_job_that_is_cancelled_hears_of_it_and_fails(
     assert command.returncode == 1
 
 
+def test_a_paused_queue_starts_nothing_and_is_resumed_by_hand(
+    live_server: LiveServer, source: str
+) -> None:
+    paused = run(live_server, "pause", "--reason", "new prices").stdout
+    assert paused.startswith("PAUSED pending=0 since=")
+    assert paused.endswith(' reason="new prices"\n')
+    first, last = (run(live_server, "duplicate", source).stdout.split()[0] for _ in range(2))
+
+    moved = run(live_server, "move", last).stdout
+    assert fields(moved)["position"] == "1"
+    assert run(live_server, "cancel", first).stdout.split()[1] == "CANCELLED"
+
+    assert run(live_server, "resume").stdout == "RUNNING pending=1\n"
+    told = run(live_server, "watch", last).stdout.splitlines()
+    assert told[-1].split()[:2] == [last, "SUCCESS"]
+    refused = run(live_server, "move", last, code=1)
+    assert refused.stderr == "Only a pending job can be moved; this one is success.\n"
+
+
+def test_a_job_is_watched_from_where_somebody_stopped(live_server: LiveServer, source: str) -> None:
+    lines = run(live_server, "duplicate", source, "--watch", "--json").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    id, first = events[-1]["job"]["id"], events[0]["cursor"]
+    rest = run(live_server, "watch", id, "--after", first, "--json").stdout.splitlines()
+    logged = [event["type"] for event in map(json.loads, rest)]
+    assert logged[-1] == "SUCCEEDED"
+    assert "SNAPSHOT" not in logged
+    assert run(live_server, "watch", id, "--after", events[-1]["cursor"]).stdout == ""
+
+
+def test_what_a_copy_and_its_source_differ_in_is_told(live_server: LiveServer, source: str) -> None:
+    copied = run(live_server, "duplicate", source, "--name", "Other", "--watch").stdout
+    id = copied.splitlines()[-1].split()[0]
+    assert run(live_server, "diff", id).stdout.splitlines() == [
+        "onlyInSource=0 onlyInCopy=0 changed=1",
+        "CHANGED Plants (name)",
+    ]
+    refused = run(live_server, "diff", source, code=1)
+    assert refused.stderr.startswith(f"{source} is no duplication that succeeded")
+
+
+def test_a_job_that_did_not_fail_is_not_tried_again(
+    waiting: LiveServer, waiting_source: str
+) -> None:
+    id = run(waiting, "duplicate", waiting_source).stdout.split()[0]
+    refused = run(waiting, "retry", id, code=1)
+    assert refused.stderr == "Only a failed job can be tried again; this one is pending.\n"
+
+
 def test_ctrl_c_ends_the_watching_and_not_the_job(waiting: LiveServer, waiting_source: str) -> None:
     command = start(waiting, "duplicate", waiting_source, "--watch")
     id = next_line(command).split()[0]

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from app.cli.client import Job, JobEvent, JobQueue, Listing
+from app.cli.client import Difference, DuplicationDiff, Job, JobEvent, JobQueue, Listing
 from app.cli.output import (
     Lines,
     Terminal,
@@ -14,8 +14,10 @@ from app.cli.output import (
     duration,
     json_line,
     output,
+    plain_diff,
     plain_event,
     plain_job,
+    plain_queue,
     printable,
 )
 
@@ -194,14 +196,54 @@ class Screen:
         return [line.rstrip() for line in self._file.getvalue().splitlines() if line.strip()]
 
 
-def a_listing(*jobs: Job) -> Listing:
-    queue: JobQueue = {
+def a_queue(reason: str | None = None) -> JobQueue:
+    return {
         "pending": 1,
         "running": None,
         "oldestPendingAt": "2024-01-11T22:49:10.338Z",
         "cursor": "c0",
+        "pause": {"at": "2024-01-11T22:50:00.000Z", "reason": reason, "by": None}
+        if reason
+        else None,
     }
-    return Listing(queue, list(jobs))
+
+
+def a_listing(*jobs: Job) -> Listing:
+    return Listing(a_queue(), list(jobs))
+
+
+def test_a_queue_is_one_line_of_words_and_its_reason_is_quoted() -> None:
+    assert plain_queue(a_queue()) == "RUNNING pending=1"
+    assert plain_queue(a_queue("new\nprices")) == (
+        'PAUSED pending=1 since=2024-01-11T22:50:00.000Z reason="new prices"'
+    )
+
+
+def test_a_terminal_says_why_a_queue_is_paused() -> None:
+    screen = Screen(width=120)
+    screen.terminal.queue(a_queue("new prices"))
+    (line,) = screen.lines()
+    assert line.endswith("none running. Paused 2024-01-11: new prices")
+
+
+def test_a_difference_is_told_by_its_path_and_its_aspects() -> None:
+    changed: Difference = {
+        "kind": "CHANGED",
+        "path": ["Plants", "Trees"],
+        "aspects": ["NAME", "SORT_ORDER"],
+    }
+    added: Difference = {"kind": "ONLY_IN_COPY", "path": ["Plants", "Moss\x1b[2J"], "aspects": []}
+    diff: DuplicationDiff = {
+        "onlyInSource": 0,
+        "onlyInCopy": 1,
+        "changed": 1,
+        "differences": [changed, added],
+    }
+    assert list(plain_diff(diff)) == [
+        "onlyInSource=0 onlyInCopy=1 changed=1",
+        "CHANGED Plants > Trees (name, sort_order)",
+        "ONLY_IN_COPY Plants > Moss [2J",
+    ]
 
 
 def test_a_terminal_says_where_a_new_job_stands() -> None:
