@@ -5,14 +5,23 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import uvicorn
 import uvloop
-from pydantic import SecretStr
+from opentelemetry.trace import Tracer
 from starlette.types import ASGIApp
 
 from app.api.admission.documents import Documents
@@ -23,18 +32,25 @@ from app.api.admission.trusted import UnusableDocuments, trusted_documents
 from app.api.execution import Executor
 from app.api.gate import Gate
 from app.api.loopback import is_loopback
+from app.api.operating import operating_app
 from app.api.schema import graphql_schema
 from app.api.server import create_app
 from app.api.wire import HttpWire, SocketWire
 from app.domain.jobs import JobType
+from app.domain.webhooks import checked_network, signing_keys
+from app.queue.courier import Courier
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import Handler, find_handlers
+from app.queue.sender import Sender
 from app.services.feed import Feed
-from app.settings import Settings
-from app.storage.connect import connect
+from app.settings import Mistake, Settings, WrongSettings
+from app.storage.connect import checked_url, connect
 from app.storage.database import Database, UnusableDatabase
 from app.storage.lanes import end_all_leases
 from app.storage.migrations import newest_revision, revision_of, upgrade
+from app.tracing import start_tracing
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -107,15 +123,14 @@ def run(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None]]) -> N
 async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None]]) -> None:
     """Serve until told to stop. `on_ready` runs beside it once requests are taken.
 
-    Raises StartError, UnusableDatabase, RunnerAlreadyPresent before anything is served.
+    Raises WrongSettings, StartError, UnusableDatabase, RunnerAlreadyPresent before anything is
+    served.
     """
-    authentication = _authentication(settings)
-    documents = _documents(settings)
-    with _listen(settings) as listener:
-        host, port = listener.getsockname()[:2]
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    authentication, documents = check(settings)
+    with _listen(settings.host, settings.port) as listener:
+        host, url = listener.getsockname()[0], _url(listener)
         database = open_database(settings)
-        try:
+        with closing(database), _tracing(database) as tracer:
             alone = settings.runner and database.hold_runner()
             feed = Feed(database)
             database.on_commit(feed.wake)
@@ -127,25 +142,28 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
                 authentication,
                 Throttle(settings),
                 documents,
-                Executor(database, feed, settings),
+                Executor(database, feed, settings, tracer),
                 settings,
             )
+            dispatcher = _dispatcher(settings, database, tracer) if settings.runner else None
             app = create_app(
                 database,
                 gate,
-                lambda _: _running(settings, database, alone),
+                lambda _: _running(settings, database, alone, dispatcher),
                 hosts=hosts,
                 origins=sorted(settings.origins),
                 playground=settings.shows_playground,
+                console=settings.shows_console,
                 described=settings.introspection,
+                metrics=settings.shows_metrics,
+                runner=dispatcher.ailment if dispatcher else None,
+                tracer=tracer,
             )
             server = _Server(app, settings, lambda: on_ready(gateway), gate.stopping.set)
             # What is loaded by now stays: to look through it for garbage, over and over, stopped
             # one request in a hundred for a tenth of a second.
             gc.freeze()
             await server.serve(sockets=[listener])
-        finally:
-            database.close()
 
 
 class _Server(uvicorn.Server):
@@ -198,24 +216,63 @@ def _report(task: asyncio.Future[None]) -> None:
 
 async def work(
     settings: Settings,
-    on_ready: Callable[[Database], None],
+    on_ready: Callable[[Database, str | None], None],
     handlers: Mapping[JobType, Handler] | None = None,
 ) -> None:
-    """Run the queue and nothing else, until SIGINT or SIGTERM.
+    """Run the queue and nothing else, until SIGINT or SIGTERM. `on_ready` is told where the process
+    answers for itself, if it does.
 
-    Raises UnusableDatabase, RunnerAlreadyPresent before anything is run.
+    Raises StartError, UnusableDatabase, RunnerAlreadyPresent before anything is run.
     """
     told_to_stop = asyncio.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sign, told_to_stop.set)
     database = open_database(settings)
-    try:
+    with closing(database), _tracing(database) as tracer:
         alone = database.hold_runner()
-        async with _running(settings, database, alone, handlers):
-            on_ready(database)
+        dispatcher = _dispatcher(settings, database, tracer, handlers)
+        async with (
+            _answering(settings, database, dispatcher) as url,
+            _running(settings, database, alone, dispatcher),
+        ):
+            on_ready(database, url)
             await told_to_stop.wait()
-    finally:
-        database.close()
+
+
+class _SmallServer(uvicorn.Server):
+    """Serves beside something else, which hears the signals."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+
+@asynccontextmanager
+async def _answering(
+    settings: Settings, database: Database, dispatcher: Dispatcher
+) -> AsyncIterator[str | None]:
+    """A worker's own requests: how it is. Where, if it is asked anywhere."""
+    if settings.worker_port is None:
+        yield None
+        return
+    with _listen(settings.host, settings.worker_port) as listener:
+        server = _SmallServer(
+            uvicorn.Config(
+                operating_app(database, metrics=settings.shows_metrics, runner=dispatcher.ailment),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                http=HttpWire,
+                ws="none",
+                timeout_graceful_shutdown=STOP_SECONDS,
+            )
+        )
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield _url(listener)
+        finally:
+            server.should_exit = True
+            await serving
 
 
 @asynccontextmanager
@@ -223,7 +280,7 @@ async def _running(
     settings: Settings,
     database: Database,
     alone: bool,
-    handlers: Mapping[JobType, Handler] | None = None,
+    dispatcher: Dispatcher | None,
 ) -> AsyncIterator[None]:
     """What happens beside the requests, from start to a stop that hands its jobs back: the queue,
     where this process runs it, and listening to other processes."""
@@ -231,49 +288,114 @@ async def _running(
         hearing = asyncio.create_task(database.hear())
         stack.push_async_callback(asyncio.wait, [hearing])
         stack.callback(hearing.cancel)
-        if settings.runner:
+        if dispatcher:
             if alone:
                 # Whoever had a lease is dead.
                 await database.write(end_all_leases)
-            dispatcher = Dispatcher(
-                database,
-                find_handlers() if handlers is None else handlers,
-                stores=settings.stores or None,
-                lease=timedelta(seconds=settings.lease_seconds),
-                time_limit=timedelta(seconds=settings.time_limit_seconds),
-                keep=timedelta(days=settings.retention_days) if settings.retention_days else None,
-                concurrency=settings.concurrency,
-            )
             database.on_commit(dispatcher.wake)
             running = asyncio.create_task(dispatcher.run())
             stack.push_async_callback(lambda: running)
             stack.callback(dispatcher.stop)
+        if dispatcher and settings.webhooks:
+            courier = _courier(settings, database)
+            database.on_commit(courier.wake)
+            sending = asyncio.create_task(courier.run())
+            stack.push_async_callback(lambda: sending)
+            stack.callback(courier.stop)
         yield
 
 
-def _authentication(settings: Settings) -> Authentication:
+@contextmanager
+def _tracing(database: Database) -> Iterator[Tracer | None]:
+    """What makes spans, of the database's statements too, if they go anywhere."""
+    tracing = start_tracing()
+    if tracing is None:
+        yield None
+        return
+    database.trace(tracing.tracer)
     try:
-        match settings.jwt_secret, settings.jwks:
-            case None, None:
-                return OpenAccess(settings.store)
-            case SecretStr() as secret, None:
-                keys: Keys = SharedSecret(secret.get_secret_value())
-            case None, str(location):
-                keys = KeySet(location)
-            case _:
-                raise ValueError("Set JOBS_GATEWAY_JWT_SECRET or JOBS_GATEWAY_JWKS, not both.")
+        yield tracing.tracer
+    finally:
+        tracing.stop()
+
+
+def _dispatcher(
+    settings: Settings,
+    database: Database,
+    tracer: Tracer | None,
+    handlers: Mapping[JobType, Handler] | None = None,
+) -> Dispatcher:
+    return Dispatcher(
+        database,
+        find_handlers() if handlers is None else handlers,
+        stores=settings.stores or None,
+        lease=timedelta(seconds=settings.lease_seconds),
+        time_limit=timedelta(seconds=settings.time_limit_seconds),
+        keep=timedelta(days=settings.retention_days) if settings.retention_days else None,
+        concurrency=settings.concurrency,
+        tracer=tracer,
+    )
+
+
+def _courier(settings: Settings, database: Database) -> Courier:
+    assert settings.webhook_secret
+    return Courier(
+        database,
+        settings.webhooks,
+        signing_keys(settings.webhook_secret.get_secret_value()),
+        Sender([checked_network(network) for network in settings.webhook_networks]),
+        stores=settings.stores or None,
+    )
+
+
+def check(settings: Settings) -> tuple[Authentication, Documents]:
+    """Who may ask and what is run. Raises WrongSettings with every mistake in the settings that
+    shows only as they are put to use."""
+    mistakes: list[Mistake] = []
+
+    def tried(make: Callable[[Settings], T]) -> T | None:
+        try:
+            return make(settings)
+        except WrongSettings as error:
+            mistakes.extend(error.mistakes)
+            return None
+
+    authentication, documents = tried(_authentication), tried(_documents)
+    tried(_reached)
+    tried(_kept)
+    if authentication is None or documents is None or mistakes:
+        raise WrongSettings(mistakes)
+    return authentication, documents
+
+
+def _authentication(settings: Settings) -> Authentication:
+    secret, jwks = settings.jwt_secret, settings.jwks
+    keys: list[Keys] = []
+    mistakes: list[Mistake] = []
+    try:
+        keys += [] if secret is None else [SharedSecret(secret.get_secret_value())]
     except ValueError as error:
-        raise StartError(str(error)) from None
-    return BearerTokens(keys, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+        mistakes.append(Mistake(("jwt_secret",), str(error)))
+    try:
+        keys += [] if jwks is None else [KeySet(jwks)]
+    except ValueError as error:
+        mistakes.append(Mistake(("jwks",), str(error)))
+    if secret is not None and jwks is not None:
+        both = "Tokens are signed in one of two ways: set one, not both."
+        mistakes.append(Mistake(("jwt_secret", "jwks"), both))
+    if mistakes:
+        raise WrongSettings(mistakes)
+    if not keys:
+        return OpenAccess(settings.store)
+    return BearerTokens(keys[0], issuer=settings.jwt_issuer, audience=settings.jwt_audience)
 
 
 def _documents(settings: Settings) -> Documents:
-    if settings.only_trusted and settings.trusted_documents is None:
-        raise StartError(
-            "JOBS_GATEWAY_ONLY_TRUSTED is set and JOBS_GATEWAY_TRUSTED_DOCUMENTS is not: nothing "
-            "could be run."
-        )
     place = settings.trusted_documents
+    if settings.only_trusted and place is None:
+        raise WrongSettings(
+            [Mistake(("only_trusted",), "Without trusted documents nothing could be run.")]
+        )
     try:
         return Documents(
             graphql_schema,
@@ -284,23 +406,44 @@ def _documents(settings: Settings) -> Documents:
             only_trusted=settings.only_trusted,
         )
     except UnusableDocuments as error:
-        raise StartError(str(error)) from None
+        raise WrongSettings([Mistake(("trusted_documents",), str(error))]) from None
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _reached(settings: Settings) -> None:
     if not (is_loopback(settings.host) or settings.authenticated or settings.insecure):
-        raise StartError(
-            f"{settings.host} can be reached from other machines, and no authentication is set up: "
-            "anybody there could read and change everything. Set JOBS_GATEWAY_JWT_SECRET or "
-            "JOBS_GATEWAY_JWKS, or listen on 127.0.0.1, or take the risk with --insecure."
+        raise WrongSettings(
+            [
+                Mistake(
+                    ("host",),
+                    f"{settings.host} can be reached from other machines, and no authentication is "
+                    "set up: anybody there could read and change everything. Set "
+                    "JOBS_GATEWAY_JWT_SECRET or JOBS_GATEWAY_JWKS, or listen on 127.0.0.1, or take "
+                    "the risk with --insecure.",
+                    depends_on=("insecure", "jwt_secret", "jwks"),
+                )
+            ]
         )
+
+
+def _kept(settings: Settings) -> None:
     try:
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        listener = socket.create_server((settings.host, settings.port), family=family)
+        checked_url(settings.database_url)
+    except UnusableDatabase as error:
+        raise WrongSettings([Mistake(("database_url",), str(error))]) from None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise StartError(
-            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror}. "
-            "Choose another --host or --port."
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another host or port."
         ) from error
     listener.set_inheritable(False)
     return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,6 +1,6 @@
 """Node for tests: the packages of tests/e2e/node, installed once for all runs with the same lock.
 
-Where there is no Node, or no registry of packages, what needs it skips and says so; with
+Where there is no Node 20, or no registry of packages, what needs it skips and says so; with
 TESTS_NEED_NODE=1 in the environment it fails instead.
 """
 
@@ -16,7 +16,20 @@ import pytest
 SCRIPTS = Path(__file__).parent / "e2e" / "node"
 INSTALLED = Path.home() / ".cache" / "jobs-gateway-node"
 
-MISSING = [command for command in ("node", "npm") if shutil.which(command) is None]
+OLDEST = 20
+"""The Node that code generation needs."""
+
+
+def _missing() -> list[str]:
+    missing = [command for command in ("node", "npm") if shutil.which(command) is None]
+    if not missing:
+        version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+        if int(version.stdout.removeprefix("v").partition(".")[0]) < OLDEST:
+            missing.append(f"node {OLDEST} ({version.stdout.strip()} is there)")
+    return missing
+
+
+MISSING = _missing()
 NEEDED = os.environ.get("TESTS_NEED_NODE") == "1"
 SKIPPED = bool(MISSING) and not NEEDED
 INSTALL_SECONDS = 100
@@ -52,7 +65,7 @@ class Scripts:
 
 def _packages() -> Path:
     """The folder of the locked packages, which are installed first where they are not."""
-    assert not MISSING, f"TESTS_NEED_NODE is set, and there is no {MISSING}"
+    assert not MISSING, f"TESTS_NEED_NODE is set, and there is no {', '.join(MISSING)}"
     lock = (SCRIPTS / "package-lock.json").read_bytes()
     ready = INSTALLED / hashlib.sha256(lock).hexdigest()[:16]
     if not ready.exists():

@@ -1,10 +1,13 @@
 """The command line: run a gateway, fill it, and ask a running one."""
 
+import ast
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from app import __version__
 
@@ -15,7 +18,15 @@ COMMANDS = {
     "import": ("app.cli.imports", "import_"),
     "duplicate": ("app.cli.jobs", "duplicate"),
     "jobs": ("app.cli.jobs", "jobs"),
+    "watch": ("app.cli.jobs", "watch"),
     "cancel": ("app.cli.jobs", "cancel"),
+    "retry": ("app.cli.jobs", "retry"),
+    "move": ("app.cli.jobs", "move"),
+    "diff": ("app.cli.jobs", "diff"),
+    "pause": ("app.cli.queue", "pause"),
+    "resume": ("app.cli.queue", "resume"),
+    "webhooks": ("app.cli.webhooks", "webhooks"),
+    "doctor": ("app.cli.doctor", "doctor"),
     "token": ("app.cli.token", "token"),
     "export-schema": ("app.cli.schema", "export_schema"),
 }
@@ -23,18 +34,35 @@ COMMANDS = {
 
 class _Commands(TyperGroup):
     """Loads a command when it is used: a client of a running gateway needs no gateway, which
-    takes three times as long to load. (Typer has its own click under a private name, hence Any.)"""
+    takes three times as long to load, and a list of all commands needs none of them. (Typer has
+    its own click under a private name, hence Any.)"""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command as lists show it."""
         if cmd_name not in COMMANDS:
             return None
-        module, function = COMMANDS[cmd_name]
+        return TyperCommand(cmd_name, help=_docstring(*COMMANDS[cmd_name]))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, _, rest = super().resolve_command(ctx, args)
+        assert name
+        module, function = COMMANDS[name]
         alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        alone.command(cmd_name)(getattr(import_module(module), function))
-        return typer.main.get_command(alone)
+        alone.command(name)(getattr(import_module(module), function))
+        return name, typer.main.get_command(alone), rest
+
+
+def _docstring(module: str, function: str) -> str | None:
+    spec = find_spec(module)
+    assert spec
+    assert spec.origin
+    for part in ast.parse(Path(spec.origin).read_text("utf-8")).body:
+        if isinstance(part, ast.FunctionDef) and part.name == function:
+            return ast.get_docstring(part)
+    return None
 
 
 cli = typer.Typer(

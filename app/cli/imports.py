@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from app.cli.settings import DatabaseUrl, read_settings
+from app.cli.settings import option, read_settings
 from app.domain.attributes import Locales, Translation
 from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO
@@ -177,7 +177,7 @@ def import_(
     ] = False,
     products: Annotated[int, typer.Option(min=0, help="Products to make up for each leaf.")] = 0,
     language: Annotated[str, typer.Option(help="The language of the default names.")] = "en",
-    database_url: DatabaseUrl = None,
+    database_url: Annotated[str | None, option("database_url")] = None,
 ) -> None:
     """Read a hierarchy from FILE. A server may be running on the same database.
 

@@ -6,23 +6,24 @@ from typing import Annotated
 import typer
 
 from app import main
-from app.cli.settings import DatabaseUrl, read_settings
+from app.cli.settings import takes_settings
+from app.settings import Settings, group_of
 from app.storage.database import UnusableDatabase
 
 
+@takes_settings(lambda name: group_of(name) == "Database")
 def migrate(
+    settings: Settings,
     check: Annotated[
         bool,
         typer.Option("--check", help="Change nothing; exit with 1 where a migration is due."),
     ] = False,
-    database_url: DatabaseUrl = None,
 ) -> None:
     """Bring the database to the newest revision, keeping its data.
 
     SQLite files are migrated by whoever opens them. For PostgreSQL do it once, before the new
     version starts; two that do it at once wait for each other.
     """
-    settings = read_settings(database_url=database_url)
     try:
         before, after = main.migrate(settings, check=check)
     except UnusableDatabase as error:

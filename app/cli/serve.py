@@ -10,61 +10,29 @@ from app import __version__, main
 from app.api.loopback import is_loopback
 from app.api.rest.app import PATH
 from app.cli import demo
-from app.cli.logs import log_to_stderr
-from app.cli.settings import Concurrency, DatabaseUrl, RetentionDays, read_settings
+from app.cli.logs import start_logging
+from app.cli.settings import takes_settings
 from app.domain.jobs import Duplication
 from app.main import Gateway, StartError
 from app.services import jobs
 from app.services.jobs import Requester
+from app.settings import Settings
 from app.storage import hierarchies
 from app.storage.database import RunnerAlreadyPresent, UnusableDatabase
 
 QUERY = "{ hierarchies(first: 5) { nodes { id name nodeCount } } }"
 
 
+@takes_settings(lambda name: name != "worker_port", check=main.check)
 def serve(
-    host: Annotated[
-        str | None, typer.Option(help="Where to listen. [JOBS_GATEWAY_HOST, 127.0.0.1]")
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="0 takes a free one. [JOBS_GATEWAY_PORT, 8000]"),
-    ] = None,
-    database_url: DatabaseUrl = None,
-    store: Annotated[
-        str | None,
-        typer.Option(help="The store that requests act for. [JOBS_GATEWAY_STORE, default]"),
-    ] = None,
-    concurrency: Concurrency = None,
-    retention_days: RetentionDays = None,
-    runner: Annotated[
-        bool | None,
-        typer.Option("--runner/--no-runner", help="Run the queue here. [JOBS_GATEWAY_RUNNER, yes]"),
-    ] = None,
-    insecure: Annotated[
-        bool | None,
-        typer.Option(
-            "--insecure",
-            help="Listen beyond this machine without authentication. [JOBS_GATEWAY_INSECURE, no]",
-        ),
-    ] = None,
+    settings: Settings,
     with_demo: Annotated[
         bool,
         typer.Option("--demo", help="Fill an empty store with demo data and duplicate some of it."),
     ] = False,
 ) -> None:
-    """Serve GraphQL and run the queue, until Ctrl-C. In brackets: environment variable, default."""
-    log_to_stderr()
-    settings = read_settings(
-        host=host,
-        port=port,
-        database_url=database_url,
-        store=store,
-        concurrency=concurrency,
-        retention_days=retention_days,
-        runner=runner,
-        insecure=insecure,
-    )
+    """Serve GraphQL and run the queue, until Ctrl-C."""
+    start_logging(settings)
 
     async def on_ready(gateway: Gateway) -> None:
         _introduce(gateway)
@@ -90,12 +58,15 @@ def _introduce(gateway: Gateway) -> None:
     token = ' -H "authorization: Bearer $(jobs-gateway token)"' if settings.jwt_secret else ""
     queue = "runs here" if settings.runner else "does not run here (--no-runner)"
     playground = f"{gateway.url}/graphql in a browser" if settings.shows_playground else "off"
+    console = f"{gateway.url}/ in a browser" if settings.shows_console else "off"
     _say(
         f"jobs-gateway {__version__}",
         f"  GraphQL     {gateway.url}/graphql",
         f"  REST        {gateway.url}{PATH}",
         f"  Playground  {playground}",
+        f"  Console     {console}",
         f"  Health      {gateway.url}/healthz",
+        f"  Metrics     {f'{gateway.url}/metrics' if settings.shows_metrics else 'off'}",
         f"  Database    {gateway.database.name}",
         f"  Queue       {queue}",
         f"  Access      {access}",

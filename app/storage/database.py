@@ -4,13 +4,17 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from datetime import datetime
+from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 import sqlalchemy as sa
+from opentelemetry.trace import Tracer
 from sqlmodel import Session
 
+from app.storage.tracing import trace_statements
 from app.storage.writer import Priority
 
 P = ParamSpec("P")
@@ -58,6 +62,11 @@ def announce(session: Session, store: str) -> None:
     session.info["announced"].add(store)
 
 
+def after_commit(session: Session, note: Callable[[], None]) -> None:
+    """Call `note` once this transaction has committed, in its thread: it is to be quick."""
+    session.info["notes"].append(note)
+
+
 class Database(ABC):
     """Where everything is kept. `storage.connect` opens the kind that a URL names.
 
@@ -76,6 +85,7 @@ class Database(ABC):
         self.url = url
         self._clock = clock
         self._listeners: list[CommitListener] = []
+        self._traced = False
 
     @property
     @abstractmethod
@@ -118,6 +128,14 @@ class Database(ABC):
         """`write_bulk`, for what makes room: also where hardly any is left."""
         return await self._write(Priority.BULK, fn, *args, **kwargs)
 
+    def trace(self, tracer: Tracer) -> None:
+        """Make each statement a span that is run for what has one."""
+        for engine in {self.write_engine, self.read_engine, self.scan_engine}:
+            # What is derived from another engine tells of its statements with that.
+            if not isinstance(engine, sa.engine.base.OptionEngine):
+                trace_statements(engine, tracer)
+        self._traced = True
+
     def on_commit(self, listener: CommitListener) -> None:
         """Call `listener` on the event loop with the stores that commits announced: a hint, of
         this process at once, of others as far as `hear` hears of them."""
@@ -133,6 +151,10 @@ class Database(ABC):
 
         Raises RunnerAlreadyPresent where there can be one only.
         """
+
+    def is_gone(self) -> bool:
+        """Whether what is worked with is no longer what its URL leads to."""
+        return False
 
     @abstractmethod
     def close(self) -> None:
@@ -168,7 +190,7 @@ class Database(ABC):
             with self._session(engine) as session:
                 return fn(session, *args, **kwargs)
 
-        return transaction
+        return self._in_span(transaction)
 
     async def _write(
         self,
@@ -184,11 +206,17 @@ class Database(ABC):
                 result = fn(session, *args, **kwargs)
                 session.commit()
                 stores = frozenset(session.info["announced"])
+                for note in session.info["notes"]:
+                    note()
             if stores:
                 loop.call_soon_threadsafe(self._tell, stores)
             return result
 
-        return await self._run_write(transaction, priority)
+        return await self._run_write(self._in_span(transaction), priority)
+
+    def _in_span(self, transaction: Callable[[], T]) -> Callable[[], T]:
+        """The transaction, which belongs to the span it is asked for in, on whatever thread."""
+        return partial(copy_context().run, transaction) if self._traced else transaction
 
     def _tell(self, stores: frozenset[str]) -> None:
         for listener in self._listeners:
@@ -196,7 +224,7 @@ class Database(ABC):
 
     @contextmanager
     def _session(self, engine: sa.Engine) -> Iterator[Session]:
-        info = {"clock": self._clock, "announced": set()}
+        info = {"clock": self._clock, "announced": set(), "notes": []}
         try:
             with Session(engine, expire_on_commit=False, info=info) as session:
                 yield session

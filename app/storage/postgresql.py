@@ -68,7 +68,7 @@ class PostgreSQL(Database):
     embedded = False
 
     def __init__(self, url: sa.URL, clock: Clock | None = None) -> None:
-        super().__init__(url, clock or _server_clock)
+        super().__init__(url, clock or server_clock)
         self.write_engine = _engine(url)
         self.read_engine = self.write_engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -168,7 +168,7 @@ _NOTIFY = sa.select(
 )
 
 
-def _server_clock(session: Session) -> datetime:
+def server_clock(session: Session) -> datetime:
     """Not the transaction's start: it may have waited for a lane since."""
     instant: datetime = session.connection().execute(_CLOCK).scalar_one()
     return instant
@@ -187,6 +187,8 @@ def _engine(url: sa.URL) -> sa.Engine:
         pool_use_lifo=True,
         # It takes the tables inside a LATERAL for a product of them; SQLite's engine still lints.
         enable_from_linting=False,
+        # Else the log would have what clients sent, from any statement that fails.
+        hide_parameters=True,
         **JSON,
     )
 

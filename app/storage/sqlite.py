@@ -59,13 +59,15 @@ class SQLite(Database):
     embedded = True
 
     def __init__(self, url: sa.URL, clock: Clock | None = None) -> None:
-        super().__init__(url, clock or _machine_clock)
+        super().__init__(url, clock or machine_clock)
         self._writer = Writer()
         self.write_engine = _engine(url, begin="BEGIN IMMEDIATE")
         self.read_engine = _engine(url, begin="BEGIN", read_only=True)
         self.scan_engine = _engine(url, begin="BEGIN", read_only=True, connections=SCANS)
         self._scans = ThreadPoolExecutor(SCANS, thread_name_prefix="scan")
         self._runner_lock: int | None = None
+        self._opened: tuple[int, int] | None = None
+        sa.event.listen(self.write_engine, "connect", self._on_connect)
 
     @property
     def path(self) -> Path:
@@ -94,6 +96,11 @@ class SQLite(Database):
         self._runner_lock = lock
         return True
 
+    def is_gone(self) -> bool:
+        """SQLite goes on in a file that was removed or replaced, and nobody else sees what it
+        writes there."""
+        return self._opened not in (None, self._file())
+
     def close(self) -> None:
         self._writer.close()
         self._scans.shutdown()
@@ -102,6 +109,17 @@ class SQLite(Database):
         if self._runner_lock is not None:
             os.close(self._runner_lock)
             self._runner_lock = None
+
+    def _on_connect(self, _connection: object, _record: object) -> None:
+        self._opened = self._opened or self._file()
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file is at the path now, if there is one."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     async def _run_read(self, transaction: Callable[[], T]) -> T:
         return transaction()
@@ -133,7 +151,7 @@ class SQLite(Database):
         return error
 
 
-def _machine_clock(_session: Session) -> datetime:
+def machine_clock(_session: Session) -> datetime:
     return datetime.now(UTC)
 
 
@@ -143,6 +161,8 @@ def _engine(url: sa.URL, *, begin: str, read_only: bool = False, connections: in
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
         pool_size=connections,
         max_overflow=0,
+        # Else the log would have what clients sent, from any statement that fails.
+        hide_parameters=True,
         **JSON,
     )
 

@@ -53,7 +53,7 @@ SWEPT_WITHIN_SECONDS = 20
 ENDED_WITHIN_SECONDS = 20
 
 SENTENCES = {"sqlite": "The disk is full", "postgresql": "The database server's disk is full"}
-REAL_ROOT = "JOBS_GATEWAY_TEST_HAS_ROOT"
+REAL_ROOT = "TEST_HAS_ROOT"
 
 GROW = """
 INSERT INTO node (

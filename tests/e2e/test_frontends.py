@@ -18,10 +18,10 @@ from app.settings import Settings
 from tests import given, node
 from tests.conftest import NewDatabase, start_server
 
-needs_node = pytest.mark.skipif(node.SKIPPED, reason="the tests of frontends need node and npm")
+needs_node = pytest.mark.skipif(node.SKIPPED, reason="the tests of frontends need node 20 and npm")
 
 ROOT = Path(__file__).parents[2]
-SECTION = "## For frontend developers"
+SECTION = "### Apollo Client, urql, Relay, TypeScript"
 
 OPEN: Mapping[str, str] = {}
 GUARDED: Mapping[str, str] = {

@@ -12,7 +12,9 @@ import pytest
 from tests import node
 from tests.conftest import LiveServer, start_server
 
-pytestmark = pytest.mark.skipif(node.SKIPPED, reason="the tests of npm clients need node and npm")
+pytestmark = pytest.mark.skipif(
+    node.SKIPPED, reason="the tests of npm clients need node 20 and npm"
+)
 
 AUDITS = 61
 SECRET = "a secret of the tests, and of nobody else's"

@@ -15,7 +15,9 @@ from app.settings import Settings
 from tests import given, node
 from tests.conftest import LiveServer, start_server
 
-pytestmark = pytest.mark.skipif(node.SKIPPED, reason="the tests of npm clients need node and npm")
+pytestmark = pytest.mark.skipif(
+    node.SKIPPED, reason="the tests of npm clients need node 20 and npm"
+)
 
 OPEN: Mapping[str, str] = {}
 GUARDED: Mapping[str, str] = {

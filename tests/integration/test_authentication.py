@@ -21,8 +21,8 @@ from app.api.admission.identity import LEEWAY, mint
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.jobs import JobStatus
 from app.domain.stores import ORGANIZATION
-from app.main import Gateway, StartError, serve
-from app.settings import Settings
+from app.main import Gateway, serve
+from app.settings import Settings, WrongSettings
 from app.storage.tables import Job
 from tests import given
 from tests.conftest import GraphQLClient, gateway_of, start_server
@@ -408,7 +408,7 @@ def refusals(folder: Path) -> Iterable[tuple[dict[str, Any], str]]:
     (invalid / "one.graphql").write_text("{ nothing }")
     return [
         (EVERYWHERE, "0.0.0.0 can be reached from other machines"),
-        ({"jwks": f"{folder}/keys.json"}, "not both"),
+        ({"jwks": "https://issuer.example/keys"}, "not both"),
         ({"jwt_secret": SecretStr("short")}, "at least 32 bytes"),
         ({"jwt_secret": None, "jwks": f"{folder}/none.json"}, "none.json: No such file"),
         ({"only_trusted": True}, "nothing could be run"),
@@ -422,7 +422,7 @@ async def test_a_setting_that_is_not_safe_or_cannot_be_keeps_it_from_starting(
     settings: Settings, tmp_path: Path, case: int
 ) -> None:
     update, reason = list(refusals(tmp_path))[case]
-    with pytest.raises(StartError) as refused:
+    with pytest.raises(WrongSettings) as refused:
         await serve(settings.model_copy(update=update), never_ready)
     assert reason in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -449,8 +449,8 @@ def test_the_command_refuses_to_serve_everybody_in_one_sentence(tmp_path: Path) 
         text=True,
         timeout=60,
     )
-    assert ended.returncode == 1
-    assert ended.stderr.startswith("0.0.0.0 can be reached from other machines")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("--host: 0.0.0.0 can be reached from other machines")
     assert ended.stderr.count("\n") == 1
     assert ended.stdout == ""
     assert not (tmp_path / "new.db").exists()

@@ -8,6 +8,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlmodel import Session
 
 from app.storage.database import Database, UnusableDatabase
 
@@ -39,11 +40,22 @@ def revision_of(database: Database) -> str | None:
         raise _unusable(database, error) from error
 
 
+def revision_in(session: Session) -> str | None:
+    """`revision_of` the database of a session."""
+    return MigrationContext.configure(session.connection()).get_current_revision()
+
+
 def newest_revision() -> str:
     """The revision this version works with."""
     revision = ScriptDirectory(str(Path(__file__).parent)).get_current_head()
     assert revision
     return revision
+
+
+def revisions() -> frozenset[str]:
+    """All revisions that this version knows."""
+    scripts = ScriptDirectory(str(Path(__file__).parent))
+    return frozenset(script.revision for script in scripts.walk_revisions())
 
 
 def _unusable(database: Database, error: sa.exc.DatabaseError | CommandError) -> UnusableDatabase:

@@ -1,0 +1,158 @@
+"""Settings come from one list: each is a flag with a help of its own, and every mistake in them is
+told at once, named as it was set."""
+
+from contextlib import chdir
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from typer.testing import CliRunner, Result
+
+from app import main
+from app.cli import cli
+from app.cli.settings import description, flag, limits, told
+from app.settings import (
+    Settings,
+    WrongSettings,
+    group_of,
+    is_secret,
+    read,
+    unknown_variables,
+    variable,
+)
+
+
+def command(*arguments: str, cwd: Path, code: int, **environment: str) -> Result:
+    """What a command of ours told that ended by itself with this exit code."""
+    with chdir(cwd):
+        ended = CliRunner().invoke(cli, arguments, env={"COLUMNS": "300", **environment})
+    assert ended.exit_code == code, ended.output
+    return ended
+
+
+@pytest.fixture(scope="module")
+def helps(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What `--help` prints of those who run a gateway."""
+    folder = tmp_path_factory.mktemp("help")
+    return "".join(
+        command(name, "--help", cwd=folder, code=0).stdout for name in ("serve", "worker")
+    )
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_a_flag_told_with_its_variable_default_and_limits(
+    name: str, helps: str
+) -> None:
+    assert description(name).endswith("."), "a docstring below the field says what it sets"
+    for word in flag(name).split("/"):
+        assert f" {word} " in helps
+    assert f"[{', '.join((variable(name), *limits(name)))}]" in helps
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_in_a_group_with_a_panel_of_its_own(name: str, helps: str) -> None:
+    assert group_of(name) != "Settings"
+    assert f"─ {group_of(name)} ─" in helps
+
+
+def test_a_worker_takes_what_concerns_the_queue_and_a_migration_the_database(
+    tmp_path: Path,
+) -> None:
+    worker = command("worker", "--help", cwd=tmp_path, code=0).stdout
+    assert "--lease-seconds" in worker
+    assert "--database-url" in worker
+    for not_of_a_worker in ("--port", "--runner", "--jwks", "--max-cost", "--introspection"):
+        assert not_of_a_worker not in worker
+    migration = command("migrate", "--help", cwd=tmp_path, code=0).stdout
+    assert "--database-url" in migration
+    assert "--lease-seconds" not in migration
+
+
+def test_every_mistake_of_a_start_is_told_at_once_by_the_name_it_was_given(tmp_path: Path) -> None:
+    ended = command(
+        *("serve", "--port", "eighty", "--host", "0.0.0.0", "--max-depth", "0"),
+        *("--trusted-documents", "nowhere", "--database-url", "mysql://u:s3cret@host/x"),
+        JOBS_GATEWAY_LEASE_SECONDS="0",
+        JOBS_GATEWAY_ORIGINS="shop.example",
+        JOBS_GATEWAY_SUGGESTIONS="perhaps",
+        JOBS_GATEWAY_CONCURENCY="9",
+        cwd=tmp_path,
+        code=2,
+    )
+    lines = ended.stderr.splitlines()
+    assert ended.stdout == ""
+    assert "s3cret" not in ended.stderr
+    unknown, *mistakes = lines
+    assert unknown == "JOBS_GATEWAY_CONCURENCY is no setting. Is JOBS_GATEWAY_CONCURRENCY meant?"
+    assert sorted(line.partition(":")[0] for line in mistakes) == [
+        "--database-url",
+        "--host",
+        "--max-depth",
+        "--port",
+        "--trusted-documents",
+        "JOBS_GATEWAY_LEASE_SECONDS",
+        "JOBS_GATEWAY_ORIGINS",
+        "JOBS_GATEWAY_SUGGESTIONS",
+    ]
+    assert not list(tmp_path.iterdir())
+
+
+def mistakes_of(**given: object) -> list[str]:
+    """The mistakes of a server's start, as a person reads them."""
+    with pytest.raises(WrongSettings) as wrong:
+        main.check(read(given, main.check))
+    return [told(mistake, given) for mistake in wrong.value.mistakes]
+
+
+def test_mistakes_that_lie_in_several_settings_together_are_told_beside_each_other(
+    tmp_path: Path,
+) -> None:
+    told_of = mistakes_of(
+        host="0.0.0.0",
+        jwt_secret=SecretStr("short"),
+        jwks=str(tmp_path / "none.json"),
+        only_trusted=True,
+    )
+    for line, words in zip(
+        told_of,
+        (
+            "--jwt-secret-file: The secret that signs tokens needs at least 32",
+            "--jwks: No keys for tokens from ",
+            "--jwt-secret-file, --jwks: Tokens are signed in one of two ways",
+            "--only-trusted: Without trusted documents nothing could be run.",
+        ),
+        strict=True,
+    ):
+        assert line.startswith(words)
+
+
+def test_an_empty_secret_is_a_mistake_and_not_a_gateway_that_is_open(tmp_path: Path) -> None:
+    (short,) = mistakes_of(jwt_secret=SecretStr(""), host="0.0.0.0")
+    assert "needs at least 32 bytes, and this one has 0" in short
+
+
+def test_what_only_follows_from_another_mistake_is_not_told() -> None:
+    (mistake,) = mistakes_of(host="0.0.0.0", insecure="perhaps")
+    assert mistake.startswith("--insecure: ")
+
+
+def test_a_secret_is_read_from_a_file_and_never_a_flag(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("only this and that file know of me!\n")
+    assert [name for name in Settings.model_fields if is_secret(name)]
+    for flags, words in (
+        (("--jwt-secret-file", "nowhere"), "--jwt-secret-file: nowhere cannot be read: No such"),
+        (("--jwt-secret-file", str(secret), "--jwks", "nowhere"), "--jwt-secret-file, --jwks: "),
+    ):
+        ended = command("serve", *flags, cwd=tmp_path, code=2)
+        assert words in ended.stderr
+        assert "only this" not in ended.stderr
+    # What click says of a flag that is none.
+    assert "--jwt-secret-file" in command("serve", "--jwt-secret", "x", cwd=tmp_path, code=2).stderr
+
+
+def test_a_variable_that_is_no_setting_is_told_with_the_nearest_that_is_one() -> None:
+    assert list(unknown_variables(["JOBS_GATEWAY_HOTS", "JOBS_GATEWAY_URL", "PATH"])) == [
+        ("JOBS_GATEWAY_HOTS", "JOBS_GATEWAY_HOST")
+    ]
+    assert not list(unknown_variables(map(variable, Settings.model_fields)))
