@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Queue
@@ -29,6 +29,8 @@ from tests import postgresql
 
 # Tests ask as fast as they can, in this process and in those they start; those of limits set own.
 os.environ["JOBS_GATEWAY_MAX_REQUESTS_PER_SECOND"] = "0"
+# What is said of each request and job has tests of its own.
+os.environ["JOBS_GATEWAY_LOG_LEVEL"] = "warning"
 
 TAXONOMY = Path(__file__).parents[2] / "shared" / "data" / "taxonomy.jsonl"
 DATABASES = ("sqlite", "postgresql")
@@ -301,11 +303,14 @@ class LiveProcess:
     database_url: str
     lines: "Queue[str | None]"
     """What it prints, line by line; None once it ends."""
+    said: list[str] = field(default_factory=list)
+    """What was read of that."""
 
     def next_line(self) -> str:
         """The next line it prints."""
         line = self.lines.get(timeout=START_SECONDS)
         assert line is not None, f"the process ended with {self.process.wait()}"
+        self.said.append(line)
         return line
 
     def wait_for(self, words: str) -> str:

@@ -7,6 +7,7 @@ from app.api.admission.documents import Documents
 from app.api.admission.identity import Authentication, OpenAccess, bearer
 from app.api.admission.limits import Limits
 from app.api.admission.throttle import Throttle
+from app.api.exchanges import exchange
 from app.api.execution import Executor
 from app.api.refusals import Unauthenticated
 from app.domain.callers import Caller
@@ -35,10 +36,12 @@ class Gate:
         Guesses are counted as operations of the address: for too many BadRequest is raised.
         """
         try:
-            return await self.authentication.caller(bearer(authorization))
+            caller = await self.authentication.caller(bearer(authorization))
         except Unauthenticated:
             self.throttle.take(address)
             raise
+        exchange().caller = caller
+        return caller
 
     @staticmethod
     def client(caller: Caller, address: str) -> str:

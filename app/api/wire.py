@@ -7,6 +7,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
+from app.services.metrics import DROPPED
+
 HEAD_BYTES = 64 * 1024
 """How large a request line and headers may be, together."""
 
@@ -97,6 +99,7 @@ class SocketWire(WebSocketsSansIOProtocol):
     def keepalive_timeout(self) -> None:
         """Drop a peer that is not there, also where it has left much unread: closing alone would
         wait for ever until it reads it."""
+        DROPPED.inc()
         stuck = self.transport.get_write_buffer_size() > 0
         super().keepalive_timeout()
         if stuck:

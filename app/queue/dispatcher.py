@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from uuid import uuid4
+
+from opentelemetry.trace import Tracer
 
 from app.domain.jobs import JobType
 from app.queue.handlers import Handler
@@ -16,6 +19,9 @@ from app.storage import lanes
 from app.storage.database import Database, DatabaseUnavailable, StorageFull
 
 log = logging.getLogger(__name__)
+
+LATE_SECONDS = 10
+"""How much later than it wants to a dispatcher may look for work."""
 
 
 class Dispatcher:
@@ -38,6 +44,8 @@ class Dispatcher:
         keep: timedelta | None = None,
         poll: float = 1.0,
         concurrency: int = 8,
+        clock: Callable[[], float] = time.monotonic,
+        tracer: Tracer | None = None,
     ) -> None:
         self._database = database
         self._stores = stores
@@ -47,9 +55,11 @@ class Dispatcher:
         self._holder = uuid4()
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._worker = Worker(database, handlers, lease, self._stopping, time_limit)
+        self._worker = Worker(database, handlers, lease, self._stopping, time_limit, clock, tracer)
         self._sweeper = Sweeper(database, keep)
         self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._clock = clock
+        self._looked_at = clock()
 
     def wake(self, stores: Collection[str]) -> None:
         """There may be work in these stores. A lane that runs will look by itself."""
@@ -60,6 +70,18 @@ class Dispatcher:
         """Claim nothing more; each running job ends its step and is handed back."""
         self._stopping.set()
         self._woken.set()
+
+    def ailment(self) -> str | None:
+        """What keeps jobs from being run here: a sentence, None while nothing does."""
+        if self._stopping.is_set():
+            return "It is stopping."
+        silence = self._clock() - self._looked_at
+        if silence > self._poll + LATE_SECONDS:
+            return f"It has not looked for work for {silence:.0f} s."
+        silence = self._worker.silence()
+        if silence > self._lease.total_seconds():
+            return f"A job that runs here has not been heard of for {silence:.0f} s."
+        return None
 
     async def run(self) -> None:
         """Run jobs until `stop`."""
@@ -85,6 +107,7 @@ class Dispatcher:
         except Exception:
             log.exception("looking for work broke; it is tried again in %s s", self._poll)
             return
+        self._looked_at = self._clock()
         for store in stores:
             if store not in self._lanes and len(self._lanes) < self._concurrency:
                 self._lanes[store] = asyncio.create_task(self._run_lane(store))
@@ -96,9 +119,7 @@ class Dispatcher:
                 job = await self._database.write(jobs.claim, store, self._holder, self._lease)
                 if job is None:
                     break
-                log.info("job %s (%s) of store %s started", job.id, job.type, store)
                 outcome = await self._worker.run(job)
-                log.info("job %s: %s", job.id, outcome.name.lower())
                 if outcome is Outcome.FAILED:
                     # The next job may need the room.
                     self._sweeper.wake()

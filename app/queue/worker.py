@@ -5,17 +5,22 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from enum import Enum, auto
+from enum import Enum
+from time import monotonic, perf_counter
 from typing import Concatenate, ParamSpec
+from uuid import UUID
 
+from opentelemetry.trace import NoOpTracer, StatusCode, Tracer
 from sqlmodel import Session
+from structlog.contextvars import bound_contextvars
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
 
 from app.domain.errors import DomainError
 from app.domain.jobs import ATTEMPTS_WITHOUT_PROGRESS, FenceLost, JobType, pause_after
 from app.queue.attempt import Attempt, Interrupted
 from app.queue.handlers import Handler
-from app.services import jobs
+from app.queue.tracing import attempt_span
+from app.services import jobs, metrics
 from app.storage.database import Database, DatabaseUnavailable, StorageFull
 from app.storage.tables import Job
 
@@ -31,11 +36,11 @@ INSIST_EVERY_SECONDS = 1.0
 class Outcome(Enum):
     """How a worker's time with a job ended."""
 
-    SUCCEEDED = auto()
-    FAILED = auto()
-    HANDED_BACK = auto()
+    SUCCEEDED = "success"
+    FAILED = "failed"
+    HANDED_BACK = "handed_back"
     """Still started; another attempt goes on from the last step."""
-    LOST = auto()
+    LOST = "lost"
     """Another worker has it."""
 
 
@@ -52,27 +57,68 @@ class Worker:
         lease: timedelta,
         stopping: asyncio.Event,
         time_limit: timedelta = timedelta(hours=1),
+        clock: Callable[[], float] = monotonic,
+        tracer: Tracer | None = None,
     ) -> None:
         self._database = database
         self._handlers = handlers
         self._lease = lease
         self._stopping = stopping
         self._time_limit = time_limit
+        self._clock = clock
+        self._tracer = tracer or NoOpTracer()
+        self._beats: dict[tuple[UUID, int], float] = {}
+        """When each attempt that runs was last heard of."""
+
+    def silence(self) -> float:
+        """For how many seconds the job that runs here has not been heard of that was heard of
+        longest ago."""
+        now = self._clock()
+        return now - min(self._beats.values(), default=now)
 
     async def run(self, job: Job) -> Outcome:
         """Run a claimed job as far as it goes."""
-        heart = asyncio.create_task(self._beat(job))
-        try:
-            return await self._try(job)
-        except FenceLost:
-            log.warning("job %s was taken over", job.id)
-            return Outcome.LOST
-        finally:
-            heart.cancel()
-            with suppress(asyncio.CancelledError):
-                await heart
+        seconds = self._time_limit.total_seconds()
+        clock = asyncio.get_running_loop().time
+        limit = asyncio.timeout(seconds)
+        attempt = Attempt(
+            self._database, job, self._stopping, lambda: limit.reschedule(clock() + seconds)
+        )
+        with (
+            bound_contextvars(request_id=job.request_id, job_id=str(job.id)),
+            attempt_span(self._tracer, job) as span,
+        ):
+            began = perf_counter()
+            self._beats[job.id, job.epoch] = self._clock()
+            heart = asyncio.create_task(self._beat(job))
+            try:
+                outcome = await self._try(job, attempt, limit)
+            except FenceLost:
+                log.warning("job %s was taken over", job.id)
+                metrics.FENCE_REFUSALS.inc()
+                outcome = Outcome.LOST
+            finally:
+                heart.cancel()
+                del self._beats[job.id, job.epoch]
+                with suppress(asyncio.CancelledError):
+                    await heart
+            span.set_attribute("jobs_gateway.job.outcome", outcome.value)
+            if outcome is Outcome.FAILED:
+                span.set_status(StatusCode.ERROR)
+            log.info(
+                "job",
+                extra={
+                    "store": job.store,
+                    "type": job.type.value,
+                    "outcome": outcome.value,
+                    "seconds": round(perf_counter() - began, 3),
+                    "items": attempt.job.completed_items,
+                    "attempts": job.attempts,
+                },
+            )
+        return outcome
 
-    async def _try(self, job: Job) -> Outcome:
+    async def _try(self, job: Job, attempt: Attempt, limit: asyncio.Timeout) -> Outcome:
         handler = self._handlers.get(job.type)
         if handler is None:
             return await self._fail(job, None, "NO_HANDLER", f"Nothing here runs {job.type}.")
@@ -83,12 +129,6 @@ class Worker:
                 "ATTEMPTS_EXHAUSTED",
                 f"{ATTEMPTS_WITHOUT_PROGRESS} attempts in a row ended without progress.",
             )
-        seconds = self._time_limit.total_seconds()
-        clock = asyncio.get_running_loop().time
-        limit = asyncio.timeout(seconds)
-        attempt = Attempt(
-            self._database, job, self._stopping, lambda: limit.reschedule(clock() + seconds)
-        )
         try:
             async with limit:
                 await handler.run(attempt)
@@ -105,6 +145,7 @@ class Worker:
             return Outcome.HANDED_BACK
         except Exception:
             if limit.expired():
+                seconds = self._time_limit.total_seconds()
                 message = f"{seconds:g} seconds went by without a finished step."
                 return await self._fail(attempt.job, handler, "TIME_LIMIT", message)
             log.exception("attempt %s at job %s broke", job.attempts, job.id)
@@ -140,6 +181,7 @@ class Worker:
             await asyncio.sleep(self._lease.total_seconds() / HEARTBEATS_PER_LEASE)
             try:
                 await self._database.write(jobs.heartbeat, job, self._lease)
+                self._beats[job.id, job.epoch] = self._clock()
             except FenceLost:
                 return
             except (DatabaseUnavailable, StorageFull) as error:

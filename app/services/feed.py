@@ -11,8 +11,9 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing, suppress
+from contextvars import Context
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlmodel import Session
@@ -20,6 +21,7 @@ from sqlmodel import Session
 from app.domain.errors import NotFound
 from app.domain.events import CursorAhead, CursorExpired, JobEventType
 from app.domain.jobs import JobStatus
+from app.services import metrics
 from app.storage import events, jobs, lanes
 from app.storage.database import Database, DatabaseUnavailable
 from app.storage.jobs import JobFilter
@@ -143,18 +145,23 @@ class Feed:
         job_pk = job.pk if job else None
         told = job
         tail = await self._watch(store)
+        reason = "resumed"
         try:
             while True:
                 moved = tail.moved
                 if not tail.holds_all_past(seq):
+                    metrics.REREADS.labels(reason).inc()
                     until = tail.head
                     async for happening in self._logged(store, seq, until, job_pk):
                         yield happening
                     seq = until
                     continue
+                reason = "fell_behind"
                 for happening in [recent for recent in tail.recent if recent.seq > seq]:
                     seq = happening.seq
                     if job_pk in (None, happening.job.pk):
+                        lag = (datetime.now(UTC) - happening.at).total_seconds()
+                        metrics.EVENT_LAG.observe(max(0, lag))
                         yield happening
                 progress = tail.progress
                 if (
@@ -177,12 +184,15 @@ class Feed:
             head = await self._database.read(lanes.event_head, store)
             tail = self._tails.setdefault(store, _Tail(head))
             if tail.reader is None:
-                tail.reader = asyncio.create_task(self._read(store, tail))
+                # In a context of its own: it reads for all, not for the request that came first.
+                tail.reader = asyncio.create_task(self._read(store, tail), context=Context())
         tail.watchers += 1
+        metrics.SUBSCRIBERS.inc()
         return tail
 
     def _unwatch(self, store: str, tail: _Tail) -> None:
         tail.watchers -= 1
+        metrics.SUBSCRIBERS.dec()
         if tail.watchers == 0:
             del self._tails[store]
             assert tail.reader is not None

@@ -30,5 +30,5 @@ class Empty:
 if __name__ == "__main__":
     handler = Empty()
     asyncio.run(
-        main.work(Settings(), lambda _: print("ready", flush=True), {handler.type: handler})
+        main.work(Settings(), lambda *_: print("ready", flush=True), {handler.type: handler})
     )

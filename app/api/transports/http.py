@@ -18,11 +18,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.admission.documents import Operation
 from app.api.admission.request import GraphQLRequest
+from app.api.exchanges import exchange
 from app.api.execution import Told
 from app.api.gate import Gate
 from app.api.middleware import BODY_SECONDS
 from app.api.peer import address_of
-from app.api.playground import playground_page
+from app.api.playground import PLAYGROUND
 from app.api.refusals import BadRequest, Refused
 from app.api.transports.streams import Encoding, EventStream, Multipart, Stream
 from app.domain.callers import Caller
@@ -49,6 +50,7 @@ class GraphQLEndpoint:
             response = await self._response(request)
             await response(scope, receive, send)
         except Refused as refused:
+            exchange().refused(refused)
             await _refusal(request, refused)(scope, receive, send)
         except ClientDisconnect:
             # In the middle of its body: nobody is there to be answered.
@@ -58,7 +60,7 @@ class GraphQLEndpoint:
         if request.method not in ("GET", "POST"):
             raise _not_allowed("GraphQL is asked with GET or POST.", "GET, POST")
         if self._playground and _is_a_browsers(request):
-            return playground_page()
+            return PLAYGROUND.answer()
         if not _accepted(request, [*STREAMS, JSON]):
             raise _not_acceptable(
                 f"Nothing that Accept names can be answered with. There are {JSON}, "
@@ -97,6 +99,7 @@ class GraphQLEndpoint:
         operation: Operation,
         encoding: Encoding,
     ) -> Response:
+        exchange().transport = encoding.transport
         results = self._gate.executor.results(
             operation,
             caller,
@@ -134,6 +137,7 @@ class GraphQLEndpoint:
                     await self._gate.executor.answer(operation, caller, request.state.request_id)
                 )
             except Refused as refused:
+                exchange().refused(refused)
                 answers.append({"errors": refused.errors})
         return _json(answers, JSON)
 

@@ -25,6 +25,8 @@ Results = AsyncGenerator[Told, None]
 class Encoding(ABC):
     """How results are written one after the other."""
 
+    transport: str
+    """What the way is called in figures and in the log."""
     media_type: str
     start: bytes
     """Opens the stream: by it a client knows that it was taken up."""
@@ -41,6 +43,7 @@ class Encoding(ABC):
 class EventStream(Encoding):
     """text/event-stream. An event's id is its cursor, so that Last-Event-ID resumes behind it."""
 
+    transport = "sse"
     media_type = "text/event-stream"
     start = beat = b":\n\n"
     end = b"event: complete\ndata:\n\n"
@@ -55,6 +58,7 @@ class Multipart(Encoding):
     """multipart/mixed, as Apollo's clients read it. A part goes out with the delimiter behind it,
     since only by that a client knows that it is whole."""
 
+    transport = "multipart"
     media_type = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0'
     start = b"\r\n--graphql"
     _head = b"\r\nContent-Type: application/json\r\n\r\n"

@@ -15,6 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 
 from app.api.admission.request import GraphQLRequest
 from app.api.errors import bug
+from app.api.exchanges import Exchange, current
 from app.api.gate import Gate
 from app.api.peer import address_of, is_own_page
 from app.api.refusals import BadRequest, Refused, Unauthenticated
@@ -185,6 +186,16 @@ class _Connection:
 
     async def _run(self, id: str, request: GraphQLRequest, caller: Caller) -> None:
         """Run an operation and tell its results; nothing that goes wrong with it ends another."""
+        exchange = Exchange("ws", caller)
+        current.set(exchange)
+        try:
+            await self._answer(id, request, caller, exchange)
+        finally:
+            exchange.tell()
+
+    async def _answer(
+        self, id: str, request: GraphQLRequest, caller: Caller, exchange: Exchange
+    ) -> None:
         end: dict[str, object] = {"type": "complete"}
         with suppress(WebSocketDisconnect):
             try:
@@ -197,6 +208,7 @@ class _Connection:
             except WebSocketDisconnect:
                 raise
             except Refused as refused:
+                exchange.refused(refused)
                 end = _error(refused.errors)
             except Exception as error:
                 end = _error([bug(error, self._request_id)])
