@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import strawberry
 from graphql import DocumentNode
 
+from app.api.tracing import traceparent
 from app.domain.callers import Caller
 from app.services.feed import Feed, Happening
 from app.services.jobs import Requester
@@ -34,7 +35,7 @@ class Context:
     @property
     def requester(self) -> Requester:
         """Whom a job that is asked for is made for."""
-        return Requester(self.caller.store, self.request_id, self.caller.subject)
+        return Requester(self.caller.store, self.request_id, self.caller.subject, traceparent())
 
 
 Info = strawberry.Info[Context, None]

@@ -17,6 +17,7 @@ from app.api.middleware import BODY_SECONDS, TooLarge
 from app.api.peer import address_of, is_own_page
 from app.api.refusals import BadRequest, TimedOut
 from app.api.rest.errors import refused, to_response
+from app.api.tracing import traceparent
 from app.domain.callers import Caller, Scope
 from app.services.jobs import Requester
 from app.storage.database import Database
@@ -53,7 +54,9 @@ class Asking:
     @property
     def requester(self) -> Requester:
         """Whom a job that is asked for is made for."""
-        return Requester(self.caller.store, self.request_id, self.caller.subject)
+        return Requester(
+            self.caller.store, self.request_id, self.caller.subject, traceparent()
+        )
 
     async def read(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
