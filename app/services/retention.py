@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from sqlmodel import Session
 
-from app.storage import events, jobs, lanes
+from app.storage import events, jobs, lanes, webhooks
 from app.storage.database import now
 
 
@@ -12,7 +12,8 @@ def prune(session: Session, keep: timedelta, limit: int) -> bool:
     """Delete up to `limit` of the oldest events of a store that are older than `keep`, and the
     jobs that ended with them; whether there may be more to delete.
 
-    A job goes with its last event, so whatever the log still tells of is still there.
+    A job goes with its last event, so whatever the log still tells of is still there; so do the
+    deliveries that tell of it.
     """
     before = now(session) - keep
     stores = events.stores_with_older(session, before)
@@ -23,4 +24,5 @@ def prune(session: Session, keep: timedelta, limit: int) -> bool:
     if old:
         jobs.delete(session, [event.job_pk for event in old if event.type.is_last])
         events.prune(session, lane, old[-1].seq)
+        webhooks.prune(session, lane.store, old[-1].seq)
     return True
