@@ -4,7 +4,7 @@ from pydantic import BaseModel, Field
 
 
 class Limits(BaseModel):
-    """The limits, as an operator sets them."""
+    """How much one client may ask for."""
 
     max_tokens: int = Field(2_000, ge=100, description="Tokens of a document.")
     max_depth: int = Field(20, ge=1, description="Fields inside fields of a document.")
@@ -13,22 +13,26 @@ class Limits(BaseModel):
     )
     max_directives: int = Field(50, ge=0, description="Directives in a document.")
     max_cost: int = Field(
-        20_000, ge=1, description="Fields of an answer, at most, with every list at its full size."
+        20_000,
+        ge=1,
+        description="Fields of an answer if every page were full, other lists counting as 10; of a "
+        "batch, all together. Told in `extensions.cost`.",
     )
     max_batch: int = Field(10, ge=0, description="Operations in one HTTP request; 0: no batches.")
     max_body_bytes: int = Field(
         128 * 1024, ge=1024, le=16 * 1024**2, description="Bytes of a body or a WebSocket message."
     )
     max_execution_seconds: float = Field(
-        10, gt=0, description="Seconds that a query or a mutation may take."
+        10, gt=0, description="How long a query or a mutation may take."
     )
     max_requests_per_second: float = Field(
         100,
         ge=0,
-        description="Operations per second and client, twice as many at once; 0: no limit.",
+        description="Operations a second of one client (a subject of a store, or else an address), "
+        "twice as many at once; 0: no limit.",
     )
     max_streams_per_client: int = Field(
-        200, ge=1, description="WebSockets and other streams that a client may have open."
+        200, ge=1, description="WebSockets of one address, other streams of one client, at once."
     )
     max_operations_per_socket: int = Field(
         100, ge=1, description="Operations that may run at once on a WebSocket."

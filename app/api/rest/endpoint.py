@@ -54,9 +54,7 @@ class Asking:
     @property
     def requester(self) -> Requester:
         """Whom a job that is asked for is made for."""
-        return Requester(
-            self.caller.store, self.request_id, self.caller.subject, traceparent()
-        )
+        return Requester(self.caller.store, self.request_id, self.caller.subject, traceparent())
 
     async def read(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
