@@ -27,6 +27,7 @@ STARTED = (JobEventType.STARTED, JobStatus.PENDING)
 SUCCEEDED = (JobEventType.SUCCEEDED, JobStatus.STARTED)
 FAILED = (JobEventType.FAILED, JobStatus.STARTED)
 CANCELLED = (JobEventType.CANCELLED, JobStatus.PENDING)
+MOVED = (JobEventType.MOVED, None)
 
 STORIES = frozenset(
     {
@@ -37,7 +38,8 @@ STORIES = frozenset(
         (CREATED, CANCELLED),
     }
 )
-"""The events a job may have had, each with the status before it: one of these, and no others."""
+"""The events a job may have had, each with the status before it: one of these, and no others but
+any number of moves right behind the first."""
 
 RUN = frozenset({JobEventType.STARTED, JobEventType.SUCCEEDED, JobEventType.FAILED})
 
@@ -81,8 +83,8 @@ class Faults:
     both_started: int
     """Jobs that started while another one was started."""
     inversions: int
-    """Jobs that started while one created earlier was pending, or were created behind their
-    successor."""
+    """Jobs that started while another had the next turn, which is the one that was moved to the
+    front last, else the one created first; or were created behind their successor."""
     cancelled_and_run: int
     """Jobs that were cancelled, and started or ended otherwise."""
     wrong_stories: int
@@ -182,7 +184,7 @@ def judged(jobs: Iterable[JobRow], events: Iterable[EventRow], lane: LaneRow) ->
             inversions=_inversions(events, numbers),
             cancelled_and_run=_cancelled_and_run(jobs, stories),
             wrong_stories=sum(
-                tuple((event.type, event.previous_status) for event in story) not in STORIES
+                not _may_be([(event.type, event.previous_status) for event in story])
                 for story in stories.values()
             ),
             lost=_lost(jobs, stories) + _apart(list(numbers.values()), lane.job_seq),
@@ -212,20 +214,29 @@ def _both_started(events: Sequence[EventRow]) -> int:
     return moments
 
 
+def _may_be(story: Sequence[tuple[JobEventType, JobStatus | None]]) -> bool:
+    rest = list(story)
+    while rest[1:2] == [MOVED]:
+        del rest[1]
+    return tuple(rest) in STORIES
+
+
 def _inversions(events: Sequence[EventRow], numbers: Mapping[int, int]) -> int:
-    pending: set[int] = set()
-    newest = 0
+    pending: dict[int, int] = {}
+    newest = front = 0
     inversions = 0
     for event in events:
-        number = numbers.get(event.job_pk, 0)
+        if event.type is JobEventType.MOVED:
+            front -= 1
+            pending[event.job_pk] = front
+            continue
+        turn = pending.pop(event.job_pk, 0)
         if event.type is JobEventType.CREATED:
+            number = pending[event.job_pk] = numbers.get(event.job_pk, 0)
             inversions += number < newest
             newest = max(newest, number)
-            pending.add(number)
-        else:
-            pending.discard(number)
         if event.type is JobEventType.STARTED:
-            inversions += bool(pending) and min(pending) < number
+            inversions += any(other < turn for other in pending.values())
     return inversions
 
 
@@ -241,6 +252,12 @@ def _cancelled_and_run(jobs: Sequence[JobRow], stories: Mapping[int, Sequence[Ev
 
 def _lost(jobs: Sequence[JobRow], stories: Mapping[int, Sequence[EventRow]]) -> int:
     said = {job.pk: event_of(job.status) for job in jobs}
+
+    def last_of(story: Sequence[EventRow]) -> JobEventType | None:
+        """What it says of the status: a move says nothing."""
+        types = [event.type for event in story if event.type is not JobEventType.MOVED]
+        return types[-1] if types else None
+
     return sum(
-        not story or story[-1].type is not said.get(job_pk) for job_pk, story in stories.items()
+        not story or last_of(story) is not said.get(job_pk) for job_pk, story in stories.items()
     )

@@ -25,7 +25,16 @@ from app.services.jobs import Requester, Step
 from app.settings import Settings
 from app.storage.database import Database, now
 from app.storage.jobs import add_error
-from app.storage.tables import Hierarchy, Job, JobError, Node, Product
+from app.storage.tables import (
+    Hierarchy,
+    Job,
+    JobError,
+    Node,
+    Product,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookPosition,
+)
 from tests import given
 from tests.conftest import gateway_of
 from tests.walk import Material
@@ -95,6 +104,9 @@ async def furnished(database: Database, store: str, shared: UUID | None = None) 
     await asked(source)
     failing = await given.claimed_job(database, store=store)
     await database.write(_with_errors, failing, marker)
+    await database.write(jobs.retry, requester, failing.id)
+    await given.ran_job(database, store=store)
+    await database.write(_with_a_delivery, store)
     await database.write(jobs.cancel, store, (await asked(source)).id)
     await asked(source)
     started = await given.claimed_job(database, store=store)
@@ -104,6 +116,20 @@ async def furnished(database: Database, store: str, shared: UUID | None = None) 
     await asked(shared or source)
     await given.pending_job(database, JobType.PRODUCT_EXPORT, store=store)
     return Belongings(store, marker, source, waiting.id, key)
+
+
+def _with_a_delivery(session: Session, store: str) -> None:
+    url = "https://example.com/all"
+    endpoint = session.exec(select(WebhookEndpoint).where(WebhookEndpoint.url == url)).first()
+    if endpoint is None:
+        endpoint = WebhookEndpoint(url=url, created_at=now(session))
+        session.add(endpoint)
+        session.flush()
+    assert endpoint.pk
+    session.add(WebhookPosition(endpoint_pk=endpoint.pk, store=store, seq=1))
+    session.add(
+        WebhookDelivery(endpoint_pk=endpoint.pk, store=store, seq=1, created_at=now(session))
+    )
 
 
 def _with_errors(session: Session, failing: Job, marker: str) -> None:
@@ -190,8 +216,11 @@ def of_store(store: str) -> Iterator[tuple[sa.Table, sa.ColumnElement[bool]]]:
             continue
         if "hierarchy_pk" in table.c:
             yield table, table.c.hierarchy_pk.in_(hierarchies)
-        else:
+        elif "job_pk" in table.c:
             yield table, table.c.job_pk.in_(owned)
+        else:
+            # Where messages go to is the same for all stores.
+            assert table.name == "webhook_endpoint"
     for table in reversed(SQLModel.metadata.sorted_tables):
         if "store" in table.c:
             yield table, table.c.store == store

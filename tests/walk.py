@@ -280,7 +280,7 @@ def _sample(type_: Any) -> str:
             for name, of in kind.fields.items()
             if is_required_input_field(of)
         }
-        return _listed(type_, written(inside, "{}"))
+        return _listed(type_, written(inside, "{}") or "{}")
     assert kind.name == "String"
     return _listed(type_, literal(NEW))
 
@@ -312,6 +312,8 @@ def _values(
             return
         case "last":
             yield str(ROWS)
+        case "hours":
+            yield from ("1", "168")
         case "after":
             yield from map(literal, probes.cursors.get(at, [])[:1])
         case "before":

@@ -6,10 +6,10 @@ import strawberry
 
 from app.api.context import Info
 from app.api.hierarchies import Hierarchy, TreeItem
-from app.api.reads import expression, relation
+from app.api.reads import expression
 from app.api.scalars import describe
 from app.domain.ids import uuid_of
-from app.storage import differences, nodes
+from app.storage import differences
 from app.storage.differences import DifferenceAspect, DifferenceKind, Differences
 
 MOST_DIFFERENCES = 100
@@ -49,17 +49,12 @@ class DuplicationDifference:
     aspects: list[DifferenceAspect] = strawberry.field(
         description="What of it differs; empty unless it is CHANGED."
     )
-    path: list[str] = relation(
-        nodes.ancestors,
-        lambda difference: difference.key,
-        "The default names from the root down to it, both included; in the source, where it is "
-        "there.",
-        lambda ancestors: [ancestor.name for ancestor in ancestors],
+    path: list[str] = strawberry.field(
+        description="The default names from the root down to it, both included; in the source, "
+        "where it is there."
     )
-    item: TreeItem = relation(
-        nodes.items_by_keys,
-        lambda difference: difference.key,
-        "The item itself; the source's, where it is there.",
+    item: TreeItem = strawberry.field(
+        description="The item itself; the source's, where it is there."
     )
 
 

@@ -210,8 +210,8 @@ def cancel_matching(session: Session, store: str, filter: JobFilter) -> Cancella
 def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
     """Queue a failed job once more, as a job of its own behind all others.
 
-    While a retry of it waits, runs or has succeeded, that one is given. Raises NotFound, also where
-    the hierarchy to copy is gone, and JobNotRetryable with the job's status.
+    While a retry of it, or a retry of that, waits, runs or has succeeded, that one is given. Raises
+    NotFound, also where the hierarchy to copy is gone, and JobNotRetryable with the job's status.
     """
     lane = lanes.lock(session, requester.store)
     failed = jobs.by_id(session, requester.store, job_id)
@@ -219,9 +219,11 @@ def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
         raise NotFound("job", str(job_id), ("jobId",))
     if failed.status is not JobStatus.FAILED:
         raise JobNotRetryable(failed.id, failed.status, ("jobId",))
-    known = jobs.retries(session, requester.store, [failed.id]).get(failed.id)
-    if known and known.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
-        return Requested(known, replayed=True)
+    latest = failed
+    while retried := jobs.retries(session, requester.store, [latest.id]).get(latest.id):
+        latest = retried
+    if latest.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        return Requested(latest, replayed=True)
     items = failed.items
     if failed.source_id is not None:
         items = _items(session, requester.store, failed.source_id, failed.include_products, "jobId")

@@ -1,6 +1,7 @@
 """Statements that the two databases do not say alike."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -35,11 +36,16 @@ def see_one_picture(session: Session) -> None:
         session.connection().exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
-def join_by_hash(session: Session) -> None:
-    """Let the transaction join large tables as wholes. Where PostgreSQL knows too little of them,
-    as of all new ones, it looks for the partner of each row of one in all of the other."""
-    if dialect_of(session) == "postgresql":
+@contextmanager
+def joining_wholes(session: Session) -> Iterator[None]:
+    """Lets large tables be joined as wholes. Where PostgreSQL knows too little of them, as of all
+    new ones, it looks for the partner of each row of one in all of the other."""
+    by_hash = dialect_of(session) == "postgresql"
+    if by_hash:
         session.connection().exec_driver_sql("SET LOCAL enable_nestloop = off")
+    yield
+    if by_hash:
+        session.connection().exec_driver_sql("SET LOCAL enable_nestloop = on")
 
 
 def unforeseen(number: Any) -> Any:

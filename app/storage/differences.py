@@ -12,9 +12,9 @@ from sqlmodel import Session, col
 
 from app.domain.hierarchies import ROOT_NO
 from app.domain.jobs import JobStatus
-from app.storage import hierarchies, jobs
-from app.storage.dialects import any_order, join_by_hash, see_one_picture, unforeseen
-from app.storage.nodes import ParentKey
+from app.storage import hierarchies, jobs, nodes
+from app.storage.dialects import any_order, joining_wholes, see_one_picture, unforeseen
+from app.storage.nodes import ParentKey, TreeNode
 from app.storage.tables import Hierarchy, Job, Node, NodeProduct
 
 
@@ -54,10 +54,12 @@ PLACED = {DifferenceAspect.SORT_ORDER: "sort_order", DifferenceAspect.PARENT: "p
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An item, in the source where it is there, else in the copy, and what of it differs."""
+    """An item, in the source where it is there, else in the copy, the names from the root down to
+    it, and what of it differs."""
 
     kind: DifferenceKind
-    key: ParentKey
+    item: TreeNode | Hierarchy
+    path: Sequence[str]
     aspects: Sequence[DifferenceAspect]
 
 
@@ -78,7 +80,6 @@ def of_duplication(session: Session, store: str, job_id: UUID, limit: int) -> Di
     Reads both trees as wholes, in one picture, of which this is the first act.
     """
     see_one_picture(session)
-    join_by_hash(session)
     job = jobs.by_id(session, store, job_id)
     if job is None or job.status is not JobStatus.SUCCESS or not job.source_id or not job.result_id:
         return None
@@ -89,25 +90,54 @@ def of_duplication(session: Session, store: str, job_id: UUID, limit: int) -> Di
     assert source.pk is not None
     assert copy.pk is not None
 
-    found = _items(job, source, copy).subquery()
-    counted = session.execute(sa.select(found.c.kind, sa.func.count()).group_by(found.c.kind))
-    counts = {DifferenceKind(kind): number for kind, number in counted}
-    first = [
-        Difference(
-            DifferenceKind(kind),
-            (copy.pk if kind == DifferenceKind.ONLY_IN_COPY else source.pk, node_no),
-            [aspect for aspect, differs in zip(DifferenceAspect, aspects, strict=True) if differs],
-        )
-        for kind, node_no, *aspects in session.execute(
-            sa.select(found).order_by(found.c.node_no, found.c.kind).limit(unforeseen(limit))
-        )
-    ]
+    counts: dict[DifferenceKind, int] = {}
+    first: list[tuple[DifferenceKind, ParentKey, Sequence[DifferenceAspect]]] = []
     said = [aspect for aspect, name in SAID.items() if getattr(source, name) != getattr(copy, name)]
     if said:
-        counts[DifferenceKind.CHANGED] = counts.get(DifferenceKind.CHANGED, 0) + 1
-        root = Difference(DifferenceKind.CHANGED, (source.pk, ROOT_NO), said)
-        first = [root, *first][:limit]
-    return Differences(source, copy, counts, first)
+        counts[DifferenceKind.CHANGED] = 1
+        first.append((DifferenceKind.CHANGED, (source.pk, ROOT_NO), said))
+    with joining_wholes(session):
+        found = session.execute(_counted(_items(job, source, copy), limit - len(first))).all()
+    for node_no, value, number, *differs in found:
+        kind = DifferenceKind(value)
+        if node_no is None:
+            counts[kind] = counts.get(kind, 0) + number
+        else:
+            owner = copy if kind is DifferenceKind.ONLY_IN_COPY else source
+            assert owner.pk is not None
+            aspects = [one for one, is_so in zip(DifferenceAspect, differs, strict=True) if is_so]
+            first.append((kind, (owner.pk, node_no), aspects))
+    keys = [key for _, key, _ in first]
+    items = nodes.items_by_keys(session, store, keys)
+    ways = nodes.ancestors(session, store, keys)
+    differences = [
+        Difference(kind, items[key], [ancestor.name for ancestor in ways[key]], aspects)
+        for kind, key, aspects in first
+    ]
+    return Differences(source, copy, counts, differences)
+
+
+def _counted(items: sa.Select[Any], limit: int) -> sa.Select[Any]:
+    """How many items there are of each kind, in rows without a number, then the first of them: in
+    one statement, so that they are found once."""
+    found = items.cte("found")
+    aspects = [found.c[aspect.name] for aspect in DifferenceAspect]
+    none = sa.null()
+    counts = sa.select(
+        sa.cast(none, sa.BigInteger).label("node_no"),
+        found.c.kind,
+        sa.func.count().label("number"),
+        *(sa.literal(0).label(aspect.name) for aspect in aspects),
+    ).group_by(found.c.kind)
+    first = (
+        sa.select(found.c.node_no, found.c.kind, sa.literal(0).label("number"), *aspects)
+        .order_by(found.c.node_no, found.c.kind)
+        .limit(unforeseen(limit))
+        .subquery()
+    )
+    both = sa.union_all(counts, sa.select(first)).subquery()
+    # Without a number first, on every database.
+    return sa.select(both).order_by(both.c.node_no.is_not(None), both.c.node_no, both.c.kind)
 
 
 def _items(job: Job, source: Hierarchy, copy: Hierarchy) -> sa.Select[Any]:

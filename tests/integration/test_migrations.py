@@ -14,7 +14,8 @@ from alembic.migration import MigrationContext
 
 from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id
 from app.domain.jobs import JobStatus, JobType
-from app.services import nodes
+from app.services import jobs, nodes
+from app.services import lanes as steering
 from app.storage.connect import connect
 from app.storage.database import Database, UnusableDatabase
 from app.storage.migrations import newest_revision, revision_of, upgrade
@@ -24,6 +25,7 @@ from tests.conftest import DATABASES
 
 FIRST = "0001"
 BEFORE_AUTHORING = "0002"
+BEFORE_STEERING = "0003"
 
 TABLES = Hierarchy.metadata.tables
 
@@ -220,6 +222,43 @@ async def test_a_copy_that_was_begun_before_authoring_ends_with_its_greatest_num
     assert (copy["state"], copy["node_count"], copy["last_node_no"]) == ("ready", 5, 5)
     made = await empty.write(nodes.create, given.STORE, UUID(str(copy["id"])), {"name": "New"})
     assert made.node.node_no == 6
+
+
+async def test_jobs_of_before_steering_keep_their_order_and_can_be_moved(empty: Database) -> None:
+    upgrade(empty, BEFORE_STEERING)
+    with empty.write_engine.begin() as connection:
+        source = add_hierarchy(connection, 101, (), last_node_no=0)
+        add_hierarchy(connection, 102, range(1, 4), last_node_no=7, copied_from=source)
+        # Not in the order of their numbers.
+        for seq in (3, 1, 4, 2):
+            job = {
+                "id": UUID(int=seq),
+                "store": given.STORE,
+                "job_seq": seq,
+                "type": JobType.HIERARCHY_DUPLICATE,
+                "status": JobStatus.PENDING,
+                "version": 1,
+                "created_at": AT,
+                "updated_at": AT,
+                "request_id": "given",
+                "source_id": source,
+                "include_products": False,
+                "items": 0,
+                "completed_items": 0,
+                "epoch": 0,
+                "attempts": 0,
+            }
+            connection.execute(sa.insert(TABLES["job"]), job)
+        lane = {"store": given.STORE, "epoch": 0, "job_seq": 4, "event_seq": 0, "pending": 4}
+        connection.execute(sa.insert(TABLES["lane"]), {**LANE, **lane})
+    upgrade(empty)
+    known = {row["pk"]: row["copied_node_no"] for row in rows_of(empty)["hierarchy"]}
+    assert known == {101: 0, 102: 7}
+    await given.pending_duplication(empty, source)
+    await empty.write(steering.move_to_front, given.STORE, UUID(int=3))
+    ran = [await given.ran_job(empty) for _ in range(5)]
+    assert [id.int for id in ran[:4]] == [3, 1, 2, 4]
+    assert await empty.write(jobs.claim, given.STORE, UUID(int=1), given.LEASE) is None
 
 
 CHECKPOINT = {

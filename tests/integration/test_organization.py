@@ -100,13 +100,18 @@ async def stocked(database: Database, store: str) -> Stock:
     asked = Requester(store, request_id="given"), Duplication(id), KEY
     job = (await database.write(services.request_duplication, *asked)).job
 
+    def as_a_retry(session: Session) -> None:
+        session.get_one(Job, job.pk).retry_of = failed.id
+
+    await database.write(as_a_retry)
+
     def found(session: Session) -> Stock:
         product = select(Product).where(Product.store == store, Product.sku == "b")
         return Stock(
             store,
             session.exec(select(Hierarchy).where(Hierarchy.id == id)).one(),
             session.exec(product).one(),
-            job,
+            session.get_one(Job, job.pk),
             session.exec(select(Job).where(Job.id == failed.id)).one(),
             session.exec(select(JobError).where(JobError.job_pk == failed.pk)).one(),
         )
@@ -202,6 +207,8 @@ ITS_OWN: Mapping[Callable[..., Any], Read] = {
         s, store, [of.hierarchy.id]
     )[of.hierarchy.id],
     jobs.first_pending: lambda s, store, of: jobs.first_pending(s, store) == of.job,
+    jobs.queued: lambda s, store, of: of.job.id in ids(jobs.queued(s, store, ALL)),
+    jobs.retries: lambda s, store, of: jobs.retries(s, store, [of.failed.id]),
     jobs.errors_by_ids: lambda s, store, of: jobs.errors_by_ids(s, store, [of.error.id]),
     jobs.errors: lambda s, store, of: (
         jobs.errors(s, store, [of.failed_version], ALL)[of.failed_version].rows
@@ -229,8 +236,10 @@ ITS_OWN: Mapping[Callable[..., Any], Read] = {
 NO_READS_OF_ROWS = {
     # It makes a row, and reads none.
     hierarchies.add,
-    # What runs is shown in its own test.
+    # What runs is shown in its own test, and so is what is told of all jobs together.
     jobs.started,
+    jobs.latest_hours,
+    jobs.oldest_pending_at,
     # The store's lane and nothing else is what they are given.
     lanes.lock,
     lanes.log_bounds,

@@ -23,13 +23,13 @@ from app.domain.stores import ORGANIZATION, owner_of
 from app.main import open_database
 from app.services import nodes as authoring
 from app.settings import Settings
-from app.storage import copies, hierarchies, jobs, nodes, products
+from app.storage import copies, hierarchies, jobs, lanes, nodes, products
 from app.storage.database import Database
 from app.storage.filters import Condition, Operator
 from app.storage.jobs import JobFilter
 from app.storage.pages import Key, Window
 from app.storage.spans import Counted, Span
-from app.storage.tables import Hierarchy, Job
+from app.storage.tables import Hierarchy, Job, Lane
 from tests import given
 from tests.bench.data import large_hierarchy
 from tests.conftest import NewDatabase
@@ -37,7 +37,10 @@ from tests.conftest import NewDatabase
 NODES = 30_000
 PRODUCTS = 10_000
 PRODUCTS_PER_NODE = 3
-JOBS = 10_000
+JOBS = 40_000
+PENDING = 100
+RECENT = 300
+"""Jobs of the last hours; all others are a year old."""
 SMALL = 30
 """Hierarchies of a few nodes beside the large one, and those of the organization."""
 
@@ -174,6 +177,16 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
         s, STORE, JobFilter(), False, Window(20, after=(JOBS // 2,))
     ),
     "the next job": lambda s, of: jobs.first_pending(s, STORE),
+    "the job that waits longest": lambda s, of: jobs.oldest_pending_at(s, STORE),
+    "first jobs that wait": lambda s, of: jobs.queued(s, STORE, PAGE),
+    "last jobs that wait": lambda s, of: jobs.queued(s, STORE, Window(20, backward=True)),
+    "jobs that wait, in the middle": lambda s, of: jobs.queued(
+        s, STORE, Window(20, after=(JOBS - PENDING // 2,))
+    ),
+    "places in the queue": lambda s, of: lanes.standings(s, STORE, _waiting(s)),
+    "stores with work": lambda s, of: lanes.claimable(s),
+    "retries": lambda s, of: jobs.retries(s, STORE, [UUID(int=seq) for seq in FEW]),
+    "the latest hours": lambda s, of: jobs.latest_hours(s, STORE, 24),
 }
 
 
@@ -402,21 +415,30 @@ def _fill_mall(session: Session) -> None:
 
 
 def _fill_queue(session: Session) -> None:
-    at = START
+    at = datetime.now(UTC)
     rows = [
         {
             "id": uuid4(),
             "store": STORE,
             "job_seq": seq,
+            "turn": seq,
             "type": JobType.HIERARCHY_DUPLICATE,
-            "status": JobStatus.SUCCESS if seq < JOBS - 100 else JobStatus.PENDING,
-            "created_at": at + timedelta(seconds=seq),
+            "status": JobStatus.SUCCESS if seq <= JOBS - PENDING else JobStatus.PENDING,
+            "created_at": at - timedelta(days=365 * (seq <= JOBS - RECENT), seconds=JOBS - seq),
             "updated_at": at,
             "request_id": "given",
+            "retry_of": UUID(int=seq // 2) if seq < 1000 else None,
         }
         for seq in range(1, JOBS + 1)
     ]
     session.execute(sa.insert(Job), rows)
+    session.add(Lane(store=STORE, job_seq=JOBS, pending=PENDING))
+
+
+def _waiting(session: Session) -> list[int]:
+    """The keys of the last jobs that wait."""
+    last = jobs.queued(session, STORE, Window(20, backward=True)).rows
+    return [job.pk for _, job in last if job.pk]
 
 
 async def _execute(database: Database, statement: str) -> None:

@@ -1,11 +1,13 @@
-"""Any schedule of requests, claims, heartbeats, steps, ends, cancellations and expired leases,
-against a model that fits on a page. `--full` takes 10,000 steps over each database.
+"""Any schedule of requests, claims, heartbeats, steps, ends, cancellations, moves, retries, pauses
+and expired leases, against a model that fits on a page. `--full` takes 10,000 steps over each
+database.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -22,11 +24,19 @@ from hypothesis.stateful import (
 from sqlmodel import Session, col, select
 
 from app.domain.errors import DomainError
-from app.domain.jobs import FenceLost, JobNotCancellable, JobStatus
+from app.domain.jobs import (
+    FenceLost,
+    JobNotCancellable,
+    JobNotMovable,
+    JobNotRetryable,
+    JobStatus,
+)
 from app.services import jobs
-from app.services.jobs import Result, Step
+from app.services import lanes as steering
+from app.services.jobs import Requester, Result, Step
 from app.storage import lanes
 from app.storage.connect import connect
+from app.storage.jobs import JobFilter
 from app.storage.migrations import upgrade
 from app.storage.tables import Job, JobEvent
 from tests import given
@@ -42,6 +52,11 @@ class Lane:
     source: UUID
     statuses: dict[UUID, JobStatus] = field(default_factory=dict)
     """In the order of creation."""
+    moved: list[UUID] = field(default_factory=list)
+    """Those that were moved to the front, the last one first."""
+    retries: dict[UUID, UUID] = field(default_factory=dict)
+    """The newest retry of each."""
+    paused: bool = False
     claim: Job | None = None
     lease_until: datetime | None = None
     held: bool = False
@@ -51,7 +66,8 @@ class Lane:
     events: int = 0
 
     def pending(self) -> list[UUID]:
-        return [id for id, status in self.statuses.items() if status is JobStatus.PENDING]
+        turns = [*self.moved, *(id for id in self.statuses if id not in self.moved)]
+        return [id for id in turns if self.statuses[id] is JobStatus.PENDING]
 
 
 class Queue(RuleBasedStateMachine):
@@ -102,7 +118,7 @@ class Queue(RuleBasedStateMachine):
             assert claimed.id == lane.claim.id
             lane.zombies.append(lane.claim)
             lane.attempts += 1
-        elif not lane.pending():
+        elif lane.paused or not lane.pending():
             assert claimed is None
         else:
             assert claimed is not None
@@ -191,6 +207,69 @@ class Queue(RuleBasedStateMachine):
             assert refusal.status is lane.statuses[job_id]
 
     @rule(store=stores, data=st.data())
+    def cancel_all_of_some_statuses(self, store: str, data: st.DataObject) -> None:
+        lane = self.lanes[store]
+        statuses = data.draw(st.sets(st.sampled_from(list(JobStatus)), max_size=2))
+        done = self.write(jobs.cancel_matching, store, JobFilter(status=statuses))
+        told = {outcome.job.id: outcome.refusal is None for outcome in done.outcomes}
+        assert done.remaining == 0
+        assert told == {
+            id: status is JobStatus.PENDING
+            for id, status in lane.statuses.items()
+            if status in statuses
+        }
+        assert list(told.values()) == sorted(told.values(), reverse=True)
+        for id in [id for id, cancelled in told.items() if cancelled]:
+            lane.statuses[id] = JobStatus.CANCELLED
+            lane.events += 1
+
+    @rule(store=stores, data=st.data())
+    def move(self, store: str, data: st.DataObject) -> None:
+        lane = self.lanes[store]
+        if not lane.statuses:
+            return
+        job_id = data.draw(st.sampled_from(list(lane.statuses)))
+        refusal = self.refused(steering.move_to_front, store, job_id)
+        if lane.statuses[job_id] is not JobStatus.PENDING:
+            assert isinstance(refusal, JobNotMovable)
+            assert refusal.status is lane.statuses[job_id]
+            return
+        assert refusal is None
+        if lane.pending()[0] != job_id:
+            lane.moved = [job_id, *(id for id in lane.moved if id != job_id)]
+            lane.events += 1
+
+    @rule(store=stores, data=st.data())
+    def retry(self, store: str, data: st.DataObject) -> None:
+        lane = self.lanes[store]
+        if not lane.statuses:
+            return
+        job_id = data.draw(st.sampled_from(list(lane.statuses)))
+        if lane.statuses[job_id] is not JobStatus.FAILED:
+            refusal = self.refused(jobs.retry, Requester(store, "again"), job_id)
+            assert isinstance(refusal, JobNotRetryable)
+            assert refusal.status is lane.statuses[job_id]
+            return
+        retried = self.write(jobs.retry, Requester(store, "again"), job_id)
+        known = lane.retries.get(job_id)
+        if known and lane.statuses[known] not in (JobStatus.FAILED, JobStatus.CANCELLED):
+            assert (retried.job.id, retried.replayed) == (known, True)
+            return
+        assert not retried.replayed
+        assert retried.job.id not in lane.statuses
+        lane.retries[job_id] = retried.job.id
+        lane.statuses[retried.job.id] = JobStatus.PENDING
+        lane.events += 1
+
+    @rule(store=stores, paused=st.booleans())
+    def pause_or_resume(self, store: str, paused: bool) -> None:
+        if paused:
+            self.write(steering.pause, Requester(store, "pausing"), None)
+        else:
+            self.write(steering.resume, store)
+        self.lanes[store].paused = paused
+
+    @rule(store=stores, data=st.data())
     @precondition(lambda self: any(lane.zombies for lane in self.lanes.values()))
     def write_as_a_zombie(self, store: str, data: st.DataObject) -> None:
         lane = self.lanes[store]
@@ -220,6 +299,9 @@ class Queue(RuleBasedStateMachine):
             found, events, standings = self.runner.run(self.database.read(read, store))
             assert {job.id: job.status for job in found} == lane.statuses
             assert [job.id for job in found] == list(lane.statuses)
+            assert all(a.created_at <= b.created_at for a, b in pairwise(found))
+            tries = {job.id: job.retry_of for job in found}
+            assert all(tries[new] == old for old, new in lane.retries.items())
             assert [event.seq for event in events] == list(range(1, lane.events + 1))
             positions = {job.id: standings[job.pk].position for job in found if job.pk in standings}
             assert positions == {id: place for place, id in enumerate(lane.pending(), 1)}

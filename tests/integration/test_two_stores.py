@@ -18,6 +18,7 @@ from app.domain.callers import Scope
 from app.domain.jobs import Duplication
 from app.domain.stores import ORGANIZATION
 from app.services import jobs
+from app.services import lanes as lane_service
 from app.services.jobs import Requester
 from app.settings import Settings
 from app.storage import lanes
@@ -73,7 +74,7 @@ async def answers_to(client: Client, asked: Iterable[Operation]) -> list[str]:
 
 def timeless(answer: str) -> str:
     """An answer without what depends on when it was asked for."""
-    return re.sub(r'"estimatedStartAt":"[^"]+"', '"estimatedStartAt":"known"', answer)
+    return re.sub(r'"(estimatedStartAt|begins)":"[^"]+"', r'"\1":"known"', answer)
 
 
 @pytest.mark.timeout(900)
@@ -98,6 +99,13 @@ async def test_a_walk_of_every_field_finds_nothing_of_another_store(
         for way in operation.ways:
             seen.note(way, data)
             probed.note(way, data)
+    # What is told of a pause is told of no queue that goes on.
+    requester = Requester(ALPHA, "pausing", f"{marker}-robot")
+    await database.write(lane_service.pause, requester, f"{marker} pauses")
+    for operation in operations("query", maximal_ways("Query", 2, alphas), alphas):
+        data = await owner.data(operation.text)
+        for way in operation.ways:
+            seen.note(way, data)
     assert seen.selected == coordinates("Query")
     assert seen.selected == seen.found
     assert probed.found >= set(alphas.cursors)
@@ -149,6 +157,9 @@ def by_id(ways: Iterable[Way]) -> Iterator[Way]:
 ANEW = ("createHierarchy", "createProducts")
 """Mutations that are not about anything that is there."""
 
+OF_ALL_JOBS = ("cancelJobs", "pauseQueue", "resumeQueue")
+"""Mutations that are about a whole queue."""
+
 
 @pytest.mark.timeout(900)
 async def test_no_mutation_does_anything_with_what_is_another_stores(
@@ -166,7 +177,11 @@ async def test_no_mutation_does_anything_with_what_is_another_stores(
         # What is its own stands beside what is not, too.
         alphas.fitting = [*fitting, *(await material_of(database, stranger)).fitting]
         untouched = await dump(database, stranger)
-        ways = [way for way in maximal_ways("Mutation", 2, alphas) if way[0].field not in ANEW]
+        ways = [
+            way
+            for way in maximal_ways("Mutation", 2, alphas)
+            if way[0].field not in (*ANEW, *OF_ALL_JOBS)
+        ]
         for operation in operations("mutation", ways, alphas):
             answer = await client.text(operation.text)
             (payload,) = json.loads(answer)["data"].values()
@@ -188,6 +203,31 @@ async def test_no_mutation_does_anything_with_what_is_another_stores(
         assert again == {**first, "replayed": True}
     assert await dump(database, ALPHA) == before
     report(f"{looked_at} answers looked at, leaks 0")
+
+
+async def test_whoever_steers_a_queue_steers_their_own(house: House) -> None:
+    database, marker = house.database, house.belongings[ALPHA].marker
+    alphas, ids = await material_of(database, ALPHA), public_ids(database, ALPHA)
+    before = await dump(database, ALPHA)
+    ways = [way for way in maximal_ways("Mutation", 4, alphas) if way[0].field in OF_ALL_JOBS]
+    assert {way[0].field for way in ways} == set(OF_ALL_JOBS)
+    for stranger in STRANGERS:
+        client, untouched = house.client(stranger), await dump(database, stranger)
+        for id in alphas.ids:
+            query = f"""mutation {{
+                cancelJobs(input: {{filter: {{hierarchyId: "{id}"}}}}) {{
+                    outcomes {{ cancelled }} remaining errors {{ __typename }}
+                }}
+            }}"""
+            nothing = {"outcomes": [], "remaining": 0, "errors": []}
+            assert await client.data(query) == {"cancelJobs": nothing}
+        assert await dump(database, stranger) == untouched
+        for operation in operations("mutation", ways, alphas):
+            answer = await client.text(operation.text)
+            assert "errors" not in json.loads(answer), answer
+            assert [one for one in (marker, *ids) if one in answer] == []
+        assert await dump(database, stranger) != untouched
+    assert await dump(database, ALPHA) == before
 
 
 TAKE = """mutation {
@@ -228,7 +268,7 @@ async def test_names_and_skus_of_another_store_are_free_to_take(house: House) ->
 
 
 READING = (Scope.HIERARCHIES_READ, Scope.JOBS_READ)
-DELETING = ("deleteNode", "deleteHierarchy")
+ENDING = ("cancelJob", "cancelJobs", "deleteNode", "deleteHierarchy")
 
 
 async def test_the_owner_gets_every_field_of_the_same_mutations(house: House) -> None:
@@ -238,14 +278,15 @@ async def test_the_owner_gets_every_field_of_the_same_mutations(house: House) ->
     new = coordinates("Mutation") - coordinates("Query")
     ways = [
         *maximal_ways("Mutation", 2, alphas),
+        *(way for way in maximal_ways("Mutation", 3, alphas) if way[0].field == "cancelJobs"),
         *(
             way
             for way in maximal_ways("Mutation", 4, alphas)
             if {step.coordinate for step in way if step.field} <= new
         ),
     ]
-    # What is deleted can be asked for nothing else.
-    ways.sort(key=lambda way: [way[0].field == name for name in reversed(DELETING)])
+    # What is cancelled or deleted can be asked for nothing else.
+    ways.sort(key=lambda way: [way[0].field == name for name in reversed(ENDING)])
     seen, made = Seen(), set[str]()
     for client in (house.client(ALPHA), house.client(ALPHA, READING)):
         for operation in operations("mutation", ways, alphas):

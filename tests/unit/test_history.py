@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
-from app.domain.events import event_of
+from app.domain.events import JobEventType, event_of
 from app.domain.jobs import JobStatus
 from app.storage.database import Database
 from app.storage.tables import Job, JobEvent
@@ -31,8 +31,8 @@ class Told:
 
 
 def told(story: str) -> Told:
-    """The history of jobs 1, 2, ...: `1+ 1! 1. 2+ 2x` creates, starts, ends and cancels them, and
-    `1-` fails one."""
+    """The history of jobs 1, 2, ...: `1+ 1! 1. 2+ 2x` creates, starts, ends and cancels them, `1-`
+    fails one, and `1^` moves one to the front."""
     marks = {
         "+": JobStatus.PENDING,
         "!": JobStatus.STARTED,
@@ -44,7 +44,11 @@ def told(story: str) -> Told:
     ran: set[int] = set()
     events: list[EventRow] = []
     for seq, word in enumerate(story.split(), 1):
-        job, status = int(word[:-1]), marks[word[-1]]
+        job = int(word[:-1])
+        if word.endswith("^"):
+            events.append(EventRow(seq, job, JobEventType.MOVED, None))
+            continue
+        status = marks[word[-1]]
         events.append(EventRow(seq, job, event_of(status), statuses.get(job)))
         statuses[job] = status
         if status is JobStatus.STARTED:
@@ -73,6 +77,12 @@ def test_a_good_history_has_no_faults() -> None:
     assert str(history).startswith("6 jobs, 14 events: gaps 0, both started 0, ")
 
 
+def test_a_history_in_which_jobs_were_moved_has_no_faults() -> None:
+    history = told("1+ 2+ 3+ 4+ 3^ 2^ 3^ 5+ 4^ 4x 3! 3. 1^ 1! 1- 2! 2. 5^").history
+    assert history.faults == {}
+    assert (history.jobs, history.unended) == (5, 1)
+
+
 @pytest.mark.parametrize(
     ("story", "faults"),
     [
@@ -87,6 +97,12 @@ def test_a_good_history_has_no_faults() -> None:
         ("1+ 1x 1x", {"wrong_stories": 1}),
         ("1! 1.", {"wrong_stories": 1}),
         ("1+ 1.", {"wrong_stories": 1}),
+        ("1+ 2+ 3+ 3^ 1! 1. 3! 3.", {"inversions": 1}),
+        ("1+ 2+ 3+ 3^ 2^ 3! 3. 2! 2.", {"inversions": 1}),
+        ("1+ 2+ 3+ 3^ 1^ 1! 1. 2! 2.", {"inversions": 1}),
+        ("1+ 1! 1^ 1.", {"wrong_stories": 1}),
+        ("1+ 1x 1^", {"wrong_stories": 1}),
+        ("1^ 1+", {"wrong_stories": 1}),
     ],
 )
 def test_a_story_that_may_not_be_is_found(story: str, faults: dict[str, int]) -> None:

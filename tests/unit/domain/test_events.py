@@ -13,6 +13,11 @@ def test_what_is_never_logged_is_the_last_of_nothing() -> None:
     assert not any(event.is_last for event in set(JobEventType) - logged)
 
 
+def test_a_move_ends_nothing_and_is_no_status() -> None:
+    assert not JobEventType.MOVED.is_last
+    assert JobEventType.MOVED not in {event_of(status) for status in JobStatus}
+
+
 def test_an_expired_cursor_says_what_to_do_about_it_and_names_the_input() -> None:
     expired = CursorExpired()
     assert expired.code == "CURSOR_EXPIRED"

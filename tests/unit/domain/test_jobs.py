@@ -9,10 +9,15 @@ from app.domain.errors import InvalidInput
 from app.domain.events import event_of
 from app.domain.jobs import (
     FOLLOWING,
+    REASON_LIMIT,
     Duplication,
+    JobNotCancellable,
+    JobNotMovable,
+    JobNotRetryable,
     JobStatus,
     Pace,
     checked_idempotency_key,
+    checked_reason,
     estimated_end,
     pause_after,
 )
@@ -64,6 +69,35 @@ def test_printable_ascii_makes_an_idempotency_key(key: str) -> None:
 def test_anything_else_makes_no_idempotency_key(key: str) -> None:
     with pytest.raises(InvalidInput):
         checked_idempotency_key(key, "idempotencyKey")
+
+
+@pytest.mark.parametrize("reason", ["a", " Stocktaking ", "🌱" * REASON_LIMIT])
+def test_a_reason_is_kept_as_it_is(reason: str) -> None:
+    assert checked_reason(reason, "reason") == reason
+
+
+@pytest.mark.parametrize("reason", ["", " \t\u2003\u200b", "r" * (REASON_LIMIT + 1), "a\0b"])
+def test_a_reason_that_says_nothing_or_too_much_is_refused_naming_the_field(reason: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        checked_reason(reason, "reason")
+    assert refused.value.path == ("reason",)
+
+
+@pytest.mark.parametrize("refusal", [JobNotCancellable, JobNotMovable, JobNotRetryable])
+@pytest.mark.parametrize("status", JobStatus)
+def test_a_refusal_names_the_status_the_job_is_in(
+    refusal: type[JobNotCancellable | JobNotMovable | JobNotRetryable], status: JobStatus
+) -> None:
+    refused = refusal(uuid4(), status)
+    assert str(refused).endswith(f"this one is {status.value}.")
+    assert (
+        refused.code
+        == {
+            JobNotCancellable: "JOB_NOT_CANCELLABLE",
+            JobNotMovable: "JOB_NOT_MOVABLE",
+            JobNotRetryable: "JOB_NOT_RETRYABLE",
+        }[refusal]
+    )
 
 
 def test_without_any_job_there_is_no_pace() -> None:
