@@ -1,8 +1,9 @@
-"""The whole HTTP and WebSocket surface: GraphQL, the playground, REST, health."""
+"""The whole HTTP and WebSocket surface: GraphQL, the playground, the console, REST, health."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
+from opentelemetry.trace import Tracer
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -13,13 +14,17 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
+from app.api.console import console as console_page
 from app.api.errors import bug
 from app.api.gate import Gate
-from app.api.middleware import BodyLimit, RequestIds, SafeHeaders, TooLarge
-from app.api.playground import playground_files
+from app.api.health import Ailment
+from app.api.middleware import BodyLimit, Noted, RequestIds, SafeHeaders, TooLarge
+from app.api.operating import operating_routes
+from app.api.playground import PLAYGROUND
 from app.api.rest.app import PATH, rest_app
 from app.api.rest.endpoint import Door
 from app.api.rest.errors import refused as refused_by_rest
+from app.api.tracing import Traced
 from app.api.transports.http import GraphQLEndpoint
 from app.api.transports.websocket import SocketEndpoint
 from app.storage.database import Database
@@ -35,20 +40,14 @@ def create_app(
     hosts: Sequence[str],
     origins: Sequence[str],
     playground: bool,
+    console: bool,
     described: bool,
+    metrics: bool,
+    runner: Ailment | None,
+    tracer: Tracer | None,
 ) -> ASGIApp:
     """The surface behind this gate, for requests to these host names only. Pages of these origins
     may ask it too, not only its own."""
-
-    async def healthy(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def ready(_request: Request) -> Response:
-        try:
-            await database.read(lambda session: session.connection().exec_driver_sql("SELECT 1"))
-        except Exception:
-            return JSONResponse({"status": "unavailable", "database": "unreachable"}, 503)
-        return JSONResponse({"status": "ok", "database": "ok"})
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -71,6 +70,11 @@ def create_app(
     async def broke(request: Request, error: Exception) -> Response:
         return JSONResponse({"errors": [bug(error, request.state.request_id)]}, 500)
 
+    looking = console_page(playground=playground)
+
+    async def front(_request: Request) -> Response:
+        return looking.answer() if console else RedirectResponse("/graphql")
+
     rest = rest_app(
         Door(database, gate, frozenset(origins)),
         authenticated=gate.authenticated,
@@ -91,13 +95,13 @@ def create_app(
     )
     app = Starlette(
         routes=[
-            Route("/", lambda _request: RedirectResponse("/graphql")),
+            Route("/", front),
             Route("/graphql", GraphQLEndpoint(gate, playground=playground)),
             WebSocketRoute("/graphql", SocketEndpoint(gate, origins)),
-            *([playground_files()] if playground else []),
+            *([PLAYGROUND.files()] if playground else []),
+            *([looking.files()] if console else []),
             Mount(PATH, rest),
-            Route("/healthz", healthy),
-            Route("/readyz", ready),
+            *operating_routes(database, metrics=metrics, runner=runner),
         ],
         middleware=[
             *([cors] if origins else []),
@@ -107,5 +111,6 @@ def create_app(
         exception_handlers={HTTPException: refused, Exception: broke},
         lifespan=lifespan,
     )
-    # Around all of it: also what Starlette answers to a bug has an id and is safe.
-    return RequestIds(SafeHeaders(app))
+    # Around all of it: also what Starlette answers to a bug has an id, is noted and is safe.
+    noted: ASGIApp = Noted(SafeHeaders(app))
+    return RequestIds(Traced(noted, tracer) if tracer else noted)

@@ -1,63 +1,24 @@
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import pytest
 
-CHROMIUM = Path("/usr/bin/chromium")
+from tests.browser import Tab, chromium, needs_chromium
 
-playwright: Any = pytest.importorskip(
-    "playwright.sync_api", reason="the browser tests need the playwright package"
-)
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason="the browser tests need Debian's chromium"
-)
-
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-TELL_VIOLATIONS = """
-addEventListener("securitypolicyviolation", (event) =>
-  console.error("policy:", event.violatedDirective, event.blockedURI));
-"""
+pytestmark = needs_chromium
 
 
 class Server(Protocol):
     url: str
 
 
-class Playground:
-    """What a person does on the page, and what the browser complained of meanwhile."""
+class Playground(Tab):
+    """What a person does on the page."""
 
     def __init__(self, page: Any, server: str) -> None:
-        self.page = page
-        self.complaints: list[str] = []
-        self.foreign: list[str] = []
-        self._server = urlsplit(server)
-        page.add_init_script(TELL_VIOLATIONS)
-        page.on("console", self._heard)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self._asked(request.url))
-        page.on("websocket", lambda socket: self._asked(socket.url))
-        page.goto(f"{server}/graphql")
+        super().__init__(page, f"{server}/graphql")
         page.wait_for_selector(".graphiql-execute-button")
-
-    def _heard(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
-
-    def _asked(self, url: str) -> None:
-        asked = urlsplit(url)
-        if asked.scheme != "data" and asked.netloc != self._server.netloc:
-            self.foreign.append(url)
 
     def tabs(self) -> list[str]:
         return list(self.page.locator(".graphiql-tab").all_inner_texts())
@@ -100,13 +61,8 @@ class Playground:
 
 @pytest.fixture
 def open_page(live_server: Server) -> Iterator[Playground]:
-    with playwright.sync_playwright() as drivers:
-        # launch() makes an empty profile and throws it away.
-        browser = drivers.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        try:
-            yield Playground(browser.new_page(), live_server.url)
-        finally:
-            browser.close()
+    with chromium() as browser:
+        yield Playground(browser.new_page(), live_server.url)
 
 
 def test_the_page_opens_with_four_runnable_tabs_and_nothing_to_complain_of(
@@ -162,6 +118,19 @@ def test_a_duplication_is_queued_and_the_next_tab_watches_that_job_to_its_end(
     assert last["job"]["duplication"]["result"]["id"]
     assert open_page.complaints == []
     assert open_page.foreign == []
+
+
+def test_the_tab_that_cancels_runs_on_the_newest_job_and_shows_the_typed_refusal(
+    open_page: Playground,
+) -> None:
+    open_page.open("CancelJob")
+    open_page.press_run_or_stop()
+    payload = open_page.result('"cancelJob"')["data"]["cancelJob"]
+
+    # The newest job there is has ended.
+    assert payload["job"]["status"] == "SUCCESS"
+    assert [error["__typename"] for error in payload["errors"]] == ["JobNotCancellable"]
+    assert open_page.complaints == []
 
 
 def test_a_subscription_shows_one_value_after_the_other_until_it_is_stopped(

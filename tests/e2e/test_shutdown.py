@@ -172,7 +172,7 @@ def test_a_host_that_others_can_reach_is_refused_without_insecure(tmp_path: Path
         "--host", "0.0.0.0", "--port", "0", DATABASE_URL=f"sqlite:///{tmp_path}/new.db"
     )
 
-    assert code == 1
+    assert code == 2
     assert len(said) == 1
     assert "--insecure" in said[0]
     assert list(tmp_path.iterdir()) == []

@@ -863,7 +863,7 @@ async def test_every_answer_keeps_browsers_from_anything_clever(
         "script": await client.get(f"/{script.lstrip('/')}"),
         "healthz": await client.get("/healthz"),
         "readyz": await client.get("/readyz"),
-        "redirect": await client.get("/"),
+        "front": await client.get("/"),
         "host": await client.get("/graphql", headers={"host": "evil.example"}),
         "stream": await client.post(
             "/graphql", json={"query": QUERY}, headers={"accept": EVENT_STREAM}

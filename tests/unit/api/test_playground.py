@@ -12,7 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.api import playground
-from app.api.playground import ASSETS, GRAPHIQL, RELEASE, playground_files, playground_page
+from app.api.playground import ASSETS, GRAPHIQL, PLAYGROUND
+from app.settings import Settings
 
 SCHEMA = Path(__file__).parents[3] / "schema.graphql"
 OPERATIONS = sorted(ASSETS.glob("*.graphql"))
@@ -23,9 +24,9 @@ Get = Callable[[str], httpx.Response]
 @pytest.fixture
 def get() -> Get:
     async def graphql(_: Request) -> Response:
-        return playground_page()
+        return PLAYGROUND.answer()
 
-    app = Starlette(routes=[Route("/graphql", graphql), playground_files()])
+    app = Starlette(routes=[Route("/graphql", graphql), PLAYGROUND.files()])
 
     async def answer(path: str) -> httpx.Response:
         transport = httpx.ASGITransport(app)
@@ -84,13 +85,13 @@ def test_every_file_the_page_names_is_served_and_may_be_kept_for_ever(get: Get) 
 
 
 def test_a_file_that_is_not_there_is_not_remembered(get: Get) -> None:
-    answer = get(f"/playground/{RELEASE}/nothing.js")
+    answer = get(f"/playground/{PLAYGROUND.release}/own/nothing.js")
 
     assert answer.status_code == 404
     assert "cache-control" not in answer.headers
 
 
-@pytest.mark.parametrize("folder", [RELEASE, f"{RELEASE}/graphiql"])
+@pytest.mark.parametrize("folder", PLAYGROUND.folders)
 @pytest.mark.parametrize(
     "path",
     [
@@ -110,7 +111,7 @@ def test_nothing_outside_the_two_folders_is_served(get: Get, folder: str, path: 
     # Dots spelt plainly would be resolved by the client and never reach the server.
     hidden = quote(path, safe="").replace(".", "%2e")
 
-    assert get(f"/playground/{folder}/{hidden}").status_code == 404
+    assert get(f"/playground/{PLAYGROUND.release}/{folder}/{hidden}").status_code == 404
 
 
 def test_the_folders_hold_no_code_of_the_server() -> None:
@@ -141,3 +142,18 @@ def test_every_operation_the_boot_script_reads_is_there_and_bears_its_files_name
     }
     for file in OPERATIONS:
         assert get_operation_ast(parse(file.read_text("utf-8")), file.stem), file.stem
+
+
+@pytest.mark.parametrize(
+    ("host", "playground", "shown"),
+    [
+        ("127.0.0.1", None, True),
+        ("0.0.0.0", None, False),
+        ("0.0.0.0", True, True),
+        ("::1", False, False),
+    ],
+)
+def test_it_is_shown_on_loopback_unless_an_operator_says_otherwise(
+    host: str, playground: bool | None, shown: bool
+) -> None:
+    assert Settings(host=host, playground=playground).shows_playground is shown

@@ -1,0 +1,74 @@
+"""Pages for a browser, each with its files under a strict policy."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from string import Template
+
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+
+class Page:
+    """One page and the folders of files it loads."""
+
+    def __init__(
+        self,
+        name: str,
+        template: str,
+        policy: Sequence[str],
+        folders: Mapping[str, Path],
+        **values: str,
+    ) -> None:
+        """The template names each folder by its name, and the other values."""
+        self.name = name
+        self.folders = folders
+        # In every path, so that a file may be kept for ever and a new release is never half an
+        # old one.
+        self.release = _digest(folders.values())
+        self._policy = "; ".join(policy)
+        # Relative, so that the page also works behind a proxy that adds a prefix.
+        paths = {folder: f"{name}/{self.release}/{folder}" for folder in folders}
+        self._html = Template(template).substitute(paths, **values)
+
+    def answer(self) -> Response:
+        """The page itself."""
+        return HTMLResponse(
+            self._html,
+            headers={
+                "Content-Security-Policy": self._policy,
+                "X-Content-Type-Options": "nosniff",
+                "Referrer-Policy": "no-referrer",
+                "Cache-Control": "no-cache",
+                # The same address may answer a program with JSON.
+                "Vary": "Accept",
+            },
+        )
+
+    def files(self) -> Mount:
+        """What the page loads, and nothing else of the disk."""
+        return Mount(
+            f"/{self.name}",
+            routes=[
+                Mount(f"/{self.release}/{name}", _KeptForEver(directory=folder))
+                for name, folder in self.folders.items()
+            ],
+            name=self.name,
+        )
+
+
+def _digest(folders: Iterable[Path]) -> str:
+    digest = sha256()
+    for file in sorted(file for folder in folders for file in folder.iterdir() if file.is_file()):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class _KeptForEver(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response

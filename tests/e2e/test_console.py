@@ -1,0 +1,742 @@
+"""The console in a real browser, with a real server: what it shows, what can be done with it, what
+it says when the server is away, and that nobody is kept out by eyes, hands or screen."""
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.domain.callers import Scope
+from app.domain.jobs import JobType
+from app.storage.connect import connect
+from app.storage.database import Database
+from tests import given
+from tests.browser import Tab, album, chromium, needs_chromium
+from tests.conftest import LiveServer, start_server
+from tests.house import SECRET, token_of
+from tests.subscriber import whole_log
+
+pytestmark = needs_chromium
+
+__all__ = ["album"]
+
+PAUSE = "mutation($r: String) { pauseQueue(input: {reason: $r}) { errors { __typename } } }"
+RESUME = "mutation { resumeQueue { errors { __typename } } }"
+DUPLICATE = """mutation($id: ID!, $name: String) {
+  duplicateHierarchy(input: {hierarchyId: $id, name: $name}) { job { id } } }"""
+CANCEL = "mutation($id: ID!) { cancelJob(input: {jobId: $id}) { job { status } } }"
+SOURCES = "{ hierarchies(first: 100) { nodes { id name } } }"
+QUEUED = "{ queuedJobs(first: 100) { nodes { duplication { name } } } }"
+NAMED = "{ jobs(first: 100) { nodes { status duplication { name } } } }"
+
+SOURCE = "Pantry"
+DEMO = "Garden and Outdoor"
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 360, "height": 740}
+
+
+class Console(Tab):
+    """What a person sees and does on the page."""
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.sent: list[dict[str, Any]] = []
+        """The messages of all its sockets."""
+        self.received: list[dict[str, Any]] = []
+        page.on("websocket", self._opened)
+        super().__init__(page, f"{url}/")
+
+    def _opened(self, opened: Any) -> None:
+        opened.on("framesent", lambda frame: self.sent.append(json.loads(frame)))
+        opened.on("framereceived", lambda frame: self.received.append(json.loads(frame)))
+
+    @property
+    def cursors(self) -> list[str]:
+        """Of the events of the log, as they were received."""
+        events = [
+            message["payload"]["data"]["jobEvents"]
+            for message in self.received
+            if message["type"] == "next"
+        ]
+        return [event["cursor"] for event in events if event["type"] != "PROGRESS"]
+
+    def live(self) -> "Console":
+        """Itself, as soon as it follows the queue."""
+        self.page.locator("#link", has_text="Live").wait_for()
+        return self
+
+    def titles(self, listed: str) -> list[str]:
+        return list(self.page.locator(f"#{listed} .title").all_inner_texts())
+
+    def wait_for_titles(self, listed: str, names: list[str]) -> None:
+        """Until the list has these jobs, by what they are to be called, in this order."""
+        self.page.wait_for_function(
+            "([listed, names]) => { const shown = [...document.querySelectorAll("
+            "`#${listed} .title`)].map((title) => title.textContent.split(' → ').at(-1));"
+            " return JSON.stringify(shown.slice(0, names.length)) === JSON.stringify(names); }",
+            arg=[listed, names],
+        )
+
+    def row(self, listed: str, name: str) -> Any:
+        return self.page.locator(f"#{listed} .job").filter(has_text=f"→ {name}")
+
+    def announced(self, words: str) -> None:
+        """Until a screen reader is told so."""
+        self.page.locator("#announcements", has_text=words).wait_for(state="attached")
+
+    def choose(self, hierarchy: str) -> None:
+        """Open the newest hierarchy of that name."""
+        self.page.get_by_label("Filter by name").fill(hierarchy)
+        button = self.page.locator("#hierarchies button").filter(has_text=hierarchy).first
+        button.click()
+        self.page.locator("#hierarchy-name", has_text=hierarchy).wait_for()
+        self.page.locator("#tree[aria-busy=false]").wait_for()
+        self.page.get_by_label("Filter by name").fill("")
+
+    def focused(self) -> str:
+        text: str = self.page.evaluate(
+            "() => { const at = document.activeElement;"
+            " return at === document.body ? '' :"
+            " at.getAttribute('aria-label') || at.id || at.textContent; }"
+        )
+        return text
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server with the demo data and one more hierarchy."""
+    database_url = f"sqlite:///{tmp_path_factory.mktemp('console')}/console.db"
+    started = start_server(database_url, "--demo")
+    started.wait_for("SUCCEEDED")
+    started.post('mutation { createHierarchy(input: {name: "Pantry"}) { errors { __typename } } }')
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def server(demo_server: LiveServer) -> Iterator[LiveServer]:
+    """The shared server, which each test finds going on."""
+    yield demo_server
+    demo_server.post(RESUME)
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[..., Console]]:
+    """Opens pages of a server, each in a profile of its own."""
+    contexts = []
+
+    def opened(url: str, before: Callable[[Any], None] = lambda _: None, **options: Any) -> Console:
+        context = browser.new_context(**{"viewport": DESKTOP, **options})
+        before(context)
+        contexts.append(context)
+        return Console(context.new_page(), url)
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def console(server: LiveServer, opened: Callable[..., Console]) -> Iterator[Console]:
+    """The page on the shared server, with nothing to complain of in the end."""
+    page = opened(server.url).live()
+    yield page
+    assert page.complaints == []
+    assert page.foreign == []
+
+
+def in_database(database_url: str, work: Callable[[Database], Coroutine[Any, Any, Any]]) -> Any:
+    """What that comes to in the database, beside the server. Playwright has this thread's loop."""
+
+    async def opened() -> Any:
+        with closing(connect(database_url)) as database:
+            return await work(database)
+
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(asyncio.run, opened()).result()
+
+
+def source_id(server: LiveServer, name: str = SOURCE) -> str:
+    found = server.post(SOURCES)["hierarchies"]["nodes"]
+    return next(str(one["id"]) for one in found if one["name"] == name)
+
+
+def queue(server: LiveServer, *names: str) -> list[str]:
+    """Ask for duplications of these names; their jobs."""
+    source = source_id(server)
+    asked = [server.post(DUPLICATE, id=source, name=name) for name in names]
+    return [str(one["duplicateHierarchy"]["job"]["id"]) for one in asked]
+
+
+def test_the_page_opens_live_with_hierarchies_tree_queue_and_chart(
+    console: Console, server: LiveServer, album: Path
+) -> None:
+    page = console.page
+    console.choose(DEMO)
+    page.get_by_role("img", name="Jobs of the last 24 hours by the hour").wait_for()
+    page.get_by_text("As a table").click()
+
+    assert (
+        page.get_by_role("region", name="Jobs of the last 24 hours").get_by_role("row").count()
+        == 25
+    )
+    page.get_by_role("treeitem").first.wait_for()
+    assert page.locator("#ended .job").count() > 0
+    page.get_by_text("As a table").click()
+    page.screenshot(path=album / "console.png")
+
+
+def test_a_duplicate_is_previewed_asked_for_and_watched_to_its_end(
+    console: Console, server: LiveServer
+) -> None:
+    page = console.page
+    console.choose(DEMO)
+    page.get_by_role("button", name="Duplicate…").click()
+    dialog = page.get_by_role("dialog")
+    associations = dialog.locator("dt", has_text="Product associations").locator("+ dd")
+    associations.filter(has_text="none").wait_for()
+    dialog.get_by_label("Copy product associations too").check()
+    associations.filter(has_not_text="none").wait_for()
+    copied = int(associations.inner_text())
+    dialog.get_by_label("Name").fill("Watched")
+    dialog.get_by_role("button", name="Duplicate").click()
+    done = console.row("ended", "Watched")
+    done.filter(has_text="Done").filter(has_text="with products").wait_for()
+
+    assert copied > 0
+    done.get_by_role("button", name="Open copy").click()
+    page.locator("#hierarchy-name", has_text="Watched").wait_for()
+    page.locator("#hierarchies button[aria-current=true]", has_text="Watched").wait_for()
+    assert console.focused() == "hierarchy-name"
+
+
+def test_a_double_click_and_a_lost_answer_make_one_job(
+    console: Console, server: LiveServer
+) -> None:
+    page = console.page
+    lost: list[Any] = []
+
+    def lose_the_first(route: Any) -> None:
+        if "mutation Duplicate" in (route.request.post_data or "") and not lost:
+            lost.append(route.fetch())
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/graphql", lose_the_first)
+    console.choose(SOURCE)
+    page.get_by_role("button", name="Duplicate…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill("Once")
+    dialog.get_by_role("button", name="Duplicate").dblclick()
+    dialog.get_by_role("alert").filter(has_text="it is still one copy").wait_for()
+    dialog.get_by_role("button", name="Duplicate").dblclick()
+    dialog.wait_for(state="hidden")
+    console.row("ended", "Once").wait_for()
+
+    assert len(lost) == 1
+    names = [job["duplication"]["name"] for job in server.post(NAMED)["jobs"]["nodes"]]
+    assert names.count("Once") == 1
+    assert len([title for title in console.titles("ended") if title.endswith("→ Once")]) == 1
+    # What the browser says of the request that was aborted.
+    console.complaints.clear()
+
+
+def test_a_name_that_breaks_a_rule_is_told_at_its_field(console: Console) -> None:
+    page = console.page
+    console.choose(SOURCE)
+    page.get_by_role("button", name="Duplicate…").click()
+    dialog = page.get_by_role("dialog")
+    name = dialog.get_by_label("Name")
+    name.fill("x" * 1001)
+    dialog.get_by_role("button", name="Duplicate").click()
+    told = dialog.locator("#duplicate-name-error")
+    told.filter(has_text="1000").wait_for()
+
+    assert name.get_attribute("aria-invalid") == "true"
+    assert "duplicate-name-error" in (name.get_attribute("aria-describedby") or "")
+    assert console.focused() == "duplicate-name"
+    name.fill("Short")
+    dialog.get_by_role("button", name="Duplicate").click()
+    dialog.wait_for(state="hidden")
+
+
+def test_a_paused_queue_is_put_into_another_order_thinned_and_resumed(
+    console: Console, server: LiveServer, album: Path
+) -> None:
+    page = console.page
+    page.get_by_role("button", name="Pause…").click()
+    page.get_by_label("Reason").fill("Stock-taking until nine")
+    page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+    page.locator("#paused", has_text="Stock-taking until nine").wait_for()
+    assert console.focused() == "resume"
+    queue(server, "first", "second", "third")
+    console.wait_for_titles("waiting", ["first", "second", "third"])
+    page.screenshot(path=album / "console-paused.png")
+
+    assert console.row("waiting", "first").get_by_role("button", name="Move").count() == 0
+    console.row("waiting", "third").get_by_role("button", name="Move to front").press("Enter")
+    console.wait_for_titles("waiting", ["third", "first", "second"])
+    # Not on a button: Enter, pressed twice, would cancel what was to be hurried.
+    page.wait_for_function("() => document.activeElement.matches('.job')")
+    assert "→ third" in console.focused()
+    queued = server.post(QUEUED)["queuedJobs"]["nodes"]
+    assert [job["duplication"]["name"] for job in queued] == ["third", "first", "second"]
+
+    console.row("waiting", "first").get_by_role("button", name="Cancel").press("Enter")
+    console.wait_for_titles("waiting", ["third", "second"])
+    assert "→ second" in console.focused()
+    console.row("ended", "first").filter(has_text="Cancelled").wait_for()
+    console.announced("→ first is cancelled")
+
+    page.get_by_role("button", name="Resume").click()
+    console.wait_for_titles("ended", ["second", "third", "first"])
+    page.locator("#paused").wait_for(state="hidden")
+    page.locator("#waiting-empty").wait_for()
+
+
+def test_long_lists_are_shown_in_part_and_more_on_demand(
+    server: LiveServer, opened: Callable[..., Console]
+) -> None:
+    server.post(PAUSE, r="so that many wait")
+    names = [f"many {number:02}" for number in range(60)]
+    queue(server, *names)
+    console = opened(server.url).live()
+    page = console.page
+    console.wait_for_titles("waiting", names[:50])
+    assert page.locator("#waiting .job").count() == 50
+    queue(server, "the last")
+    page.locator("#queue-count", has_text="61 waiting").wait_for()
+    assert page.locator("#waiting .job").count() == 50
+
+    # Those that were not shown are read when few are left.
+    server.post(RESUME)
+    console.wait_for_titles("ended", ["the last", *reversed(names[-20:])])
+    page.locator("#waiting-empty").wait_for()
+    assert page.locator("#ended .job").count() == 25
+    page.locator("#ended-more").click()
+    console.wait_for_titles("ended", ["the last", *reversed(names[-49:])])
+
+    page.locator("#hierarchies li").nth(24).wait_for()
+    assert page.locator("#hierarchies li").count() == 25
+    page.locator("#hierarchies-more").click()
+    page.locator("#hierarchies li").nth(49).wait_for()
+
+
+def test_a_cancel_that_comes_too_late_is_told_beside_its_job(
+    console: Console, server: LiveServer
+) -> None:
+    page = console.page
+    server.post(PAUSE, r="so that it waits")
+    (job,) = queue(server, "Too late")
+    console.row("waiting", "Too late").wait_for()
+
+    def be_late(route: Any) -> None:
+        if "mutation Cancel" in (route.request.post_data or ""):
+            server.post(CANCEL, id=job)
+        route.continue_()
+
+    page.route("**/graphql", be_late)
+    console.row("waiting", "Too late").get_by_role("button", name="Cancel").click()
+    console.row("ended", "Too late").filter(has_text="Not done:").wait_for()
+    console.announced("cancelled")
+
+
+def test_a_failed_job_says_why_and_is_tried_again(console: Console, server: LiveServer) -> None:
+    page = console.page
+    in_database(
+        server.database_url, lambda database: given.pending_job(database, JobType.PRICE_IMPORT)
+    )
+    failed = page.locator("#ended .job[data-status=FAILED]").filter(has_text="Price import")
+    failed.filter(has_text="NO_HANDLER").wait_for()
+    server.post(PAUSE, r="so that the retry waits")
+    failed.get_by_role("button", name="Retry").click()
+    page.locator("#waiting .job", has_text="Price import").filter(has_text="a retry").wait_for()
+
+    failed.filter(has_text="retried").wait_for()
+    failed.get_by_role("button", name="Retry").wait_for(state="hidden")
+    console.announced("Price import is queued again")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
+def test_a_restart_of_the_server_loses_no_event_and_shows_none_twice(
+    tmp_path: Path, opened: Callable[..., Console], album: Path
+) -> None:
+    port, database_url = free_port(), f"sqlite:///{tmp_path}/restart.db"
+    server = start_server(database_url, "--port", str(port))
+    server.post('mutation { createHierarchy(input: {name: "Pantry"}) { errors { __typename } } }')
+    console = opened(server.url).live()
+    queue(server, "before")
+    console.row("ended", "before").wait_for()
+    source = UUID(source_id(server))
+    server.kill()
+
+    told = console.page.get_by_role("status").filter(has_text="Disconnected since")
+    told.wait_for()
+    console.page.locator("#notice-countdown", has_text="Next try in").wait_for()
+    console.page.screenshot(path=album / "console-disconnected.png")
+    in_database(
+        database_url, lambda database: given.pending_duplication(database, source, name="meanwhile")
+    )
+    heard = console.cursors
+    server = start_server(database_url, "--port", str(port))
+    console.live()
+    console.page.get_by_role("status").filter(has_text="Connected again").wait_for()
+    queue(server, "after")
+    console.wait_for_titles("ended", ["after", "meanwhile", "before"])
+
+    subscribed = [message for message in console.sent if message["type"] == "subscribe"]
+    assert subscribed[-1]["payload"]["variables"]["after"] == heard[-1]
+    # What came before the page was there is not asked for: it was read with the lists.
+    log = [cursor for cursor, _, _ in whole_log(database_url)]
+    assert console.cursors == log
+    assert len(console.titles("ended")) == 3
+    server.stop()
+
+
+def test_what_is_told_late_and_again_changes_nothing(
+    server: LiveServer, opened: Callable[..., Console]
+) -> None:
+    def tell_again(routed: Any) -> None:
+        told: list[str] = []
+
+        def tell(message: str) -> None:
+            routed.send(message)
+            if '"SUCCEEDED"' in message:
+                for earlier in told:
+                    routed.send(earlier)
+            elif '"next"' in message:
+                told.append(message)
+
+        routed.connect_to_server().on_message(tell)
+
+    def before(context: Any) -> None:
+        context.route_web_socket("**/graphql", tell_again)
+
+    console = opened(server.url, before).live()
+    queue(server, "told again")
+    console.row("ended", "told again").wait_for()
+    queue(server, "told last")
+    console.wait_for_titles("ended", ["told last", "told again"])
+
+    assert console.titles("waiting") == []
+    assert console.titles("running") == []
+    shown = [title for title in console.titles("ended") if title.endswith("told again")]
+    assert len(shown) == 1
+
+
+def test_a_cursor_of_another_log_makes_the_page_read_everything_anew(
+    tmp_path: Path, opened: Callable[..., Console]
+) -> None:
+    port = free_port()
+    create = 'mutation { createHierarchy(input: {name: "Pantry"}) { errors { __typename } } }'
+    server = start_server(f"sqlite:///{tmp_path}/old.db", "--port", str(port))
+    server.post(create)
+    console = opened(server.url).live()
+    queue(server, "of the old log", "of it too")
+    console.wait_for_titles("ended", ["of it too", "of the old log"])
+    server.stop()
+    console.page.get_by_role("status").filter(has_text="Disconnected since").wait_for()
+    server = start_server(f"sqlite:///{tmp_path}/new.db", "--port", str(port))
+    server.post(create)
+    console.page.get_by_role("button", name="Try now").click()
+    console.page.locator("#ended-empty").wait_for()
+    console.page.get_by_role("status").filter(has_text="everything is read anew").wait_for()
+    queue(server, "of the new log")
+    console.wait_for_titles("ended", ["of the new log"])
+
+    codes = [
+        message["payload"][0]["extensions"]["code"]
+        for message in console.received
+        if message["type"] == "error"
+    ]
+    assert codes == ["CURSOR_INVALID"]
+    assert len(console.titles("ended")) == 1
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server that wants tokens."""
+    folder = tmp_path_factory.mktemp("guarded")
+    started = start_server(f"sqlite:///{folder}/guarded.db", JOBS_GATEWAY_JWT_SECRET=SECRET)
+    yield started
+    started.stop()
+
+
+def test_a_token_is_asked_for_used_on_every_way_and_forgotten(
+    guarded: LiveServer, opened: Callable[..., Console], album: Path
+) -> None:
+    console = opened(guarded.url)
+    page = console.page
+    asked = page.get_by_label("Bearer token")
+    asked.wait_for()
+    assert console.focused() == "token-text"
+    page.screenshot(path=album / "console-token.png")
+    asked.fill("nonsense")
+    asked.press("Enter")
+    page.locator("#token-why", has_text="token").filter(has_not_text="who they are").wait_for()
+    token = token_of("alpha")
+    asked.fill(token)
+    with page.expect_request(lambda request: request.method == "POST") as sent:
+        asked.press("Enter")
+    console.live()
+
+    assert sent.value.headers["authorization"] == f"Bearer {token}"
+    (first, *_) = console.sent
+    assert first == {"type": "connection_init", "payload": {"Authorization": f"Bearer {token}"}}
+    assert token not in page.evaluate("() => JSON.stringify(localStorage) + document.cookie")
+    page.reload()
+    console.live()
+    page.get_by_role("button", name="Forget token").click()
+    asked.wait_for()
+    assert page.evaluate("() => sessionStorage.length") == 0
+    assert console.foreign == []
+
+
+def test_a_token_that_allows_too_little_is_told_what_it_lacks(
+    guarded: LiveServer, opened: Callable[..., Console]
+) -> None:
+    console = opened(guarded.url)
+    console.page.get_by_label("Bearer token").fill(token_of("alpha", [Scope.HIERARCHIES_READ]))
+    console.page.get_by_role("button", name="Use it").click()
+
+    console.page.get_by_role("status").filter(has_text="jobs:read").wait_for()
+    console.page.get_by_role("heading", name="Hierarchies").wait_for()
+
+
+def test_a_token_that_may_only_read_is_told_so_beside_the_job(
+    guarded: LiveServer, opened: Callable[..., Console]
+) -> None:
+    async def furnished(database: Database) -> None:
+        source = await given.hierarchy(database, {}, store="beta")
+        await given.pending_duplication(database, source, store="beta", name="Kept")
+
+    in_database(guarded.database_url, furnished)
+    console = opened(guarded.url)
+    readable = token_of("beta", [Scope.HIERARCHIES_READ, Scope.JOBS_READ])
+    console.page.get_by_label("Bearer token").fill(readable)
+    console.page.get_by_role("button", name="Use it").click()
+    console.live()
+    console.row("ended", "Kept").wait_for()
+    console.page.get_by_role("button", name="Pause…").click()
+    console.page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+
+    console.page.locator("#pause-error", has_text="jobs:write").wait_for()
+    assert console.focused() == "pause-reason"
+
+
+def test_the_tree_is_walked_by_keyboard(console: Console, server: LiveServer) -> None:
+    page = console.page
+
+    async def planted(database: Database) -> None:
+        tree: given.Tree = {
+            "Herbs": {"Basil": {}, "Mint": {"Peppermint": {}}},
+            "Trees": {f"Tree {number:03}": {} for number in range(130)},
+            "Tulips": {},
+        }
+        await given.hierarchy(database, tree, name="Planted")
+
+    in_database(server.database_url, planted)
+    console.choose("Planted")
+    page.locator("#collapse-all").focus()
+    page.keyboard.press("Tab")
+    if console.focused() != "tree":
+        page.keyboard.press("Tab")
+    assert console.focused() == "tree"
+
+    def active() -> dict[str, str | None]:
+        found: dict[str, str | None] = page.evaluate(
+            "() => { const tree = document.getElementById('tree');"
+            " const row = document.getElementById(tree.getAttribute('aria-activedescendant'));"
+            " return { name: row.querySelector('.name').textContent, level: row.ariaLevel,"
+            " place: `${row.ariaPosInSet} of ${row.ariaSetSize}`, open: row.ariaExpanded }; }"
+        )
+        return found
+
+    assert active() == {"name": "Herbs", "level": "1", "place": "1 of 3", "open": "false"}
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("treeitem", name="Basil").wait_for()
+    assert active()["open"] == "true"
+    for key, name in [
+        *(("ArrowRight", "Basil"), ("ArrowDown", "Mint"), ("End", "Tulips"), ("Home", "Herbs")),
+        *(("m", "Mint"), ("ArrowLeft", "Herbs"), ("t", "Trees"), ("u", "Tulips")),
+        *(("ArrowUp", "Trees"), ("Home", "Herbs"), ("ArrowLeft", "Herbs")),
+    ]:
+        page.keyboard.press(key)
+        assert active()["name"] == name, key
+    assert active()["open"] == "false"
+    assert page.get_by_role("treeitem").count() == 3
+    assert console.focused() == "tree"
+    assert page.locator("#tree-path").inner_text() == "Herbs"
+
+    page.keyboard.press("t")
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("treeitem", name="Tree 000").wait_for()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowUp")
+    assert active()["name"] == "Show more (30 left)"
+    page.keyboard.press("Enter")
+    page.locator("#tree-path", has_text="Tree 100").wait_for()
+    assert active() == {"name": "Tree 100", "level": "2", "place": "101 of 130", "open": None}
+
+
+def test_ten_thousand_nodes_open_at_once_and_scroll_smoothly(
+    console: Console,
+    server: LiveServer,
+    taxonomy: Path,
+    album: Path,
+    report: Callable[[str], None],
+) -> None:
+    page = console.page
+    command = ("-m", "app", "import", taxonomy, "--name", "Taxonomy")
+    subprocess.run(
+        [sys.executable, *command, "--database-url", server.database_url],
+        check=True,
+        timeout=60,
+        stdout=subprocess.DEVNULL,
+    )
+    console.choose("Taxonomy")
+    page.evaluate(
+        "() => { window.longest = 0; new PerformanceObserver((list) => {"
+        " for (const task of list.getEntries())"
+        " window.longest = Math.max(window.longest, task.duration);"
+        " }).observe({ type: 'longtask' }); }"
+    )
+    page.get_by_role("button", name="Expand all").click()
+    page.locator("#tree-state").get_by_text("10,281 rows", exact=True).wait_for(timeout=60_000)
+    frames = page.evaluate(
+        """async () => {
+          const tree = document.getElementById("tree");
+          const frame = () => new Promise(requestAnimationFrame);
+          const took = [];
+          for (let step = 1, last = await frame(); step <= 100; step++) {
+            tree.scrollTop = ((tree.scrollHeight - tree.clientHeight) * step) / 100;
+            const now = await frame();
+            took.push(now - last);
+            last = now;
+          }
+          return took.sort((one, other) => one - other);
+        }"""
+    )
+    longest = page.evaluate("() => window.longest")
+    in_document = page.get_by_role("treeitem").count()
+    report(
+        f"10,281 rows: longest task {longest:.0f} ms, frames while scrolling median "
+        f"{frames[50]:.0f} ms, 99% {frames[98]:.0f} ms; {in_document} rows in the document"
+    )
+
+    assert in_document < 100
+    assert longest < 2000
+    page.get_by_role("treeitem", name="Yachts").wait_for()
+    page.screenshot(path=album / "console-tree.png")
+    page.get_by_role("button", name="Collapse").click()
+    page.get_by_label("Language").select_option("de")
+    page.get_by_role("treeitem", name="Tiere & Tierbedarf").wait_for()
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(
+    server: LiveServer, opened: Callable[..., Console], album: Path
+) -> None:
+    server.post(PAUSE, r="a reason_that_has_no_place_to_break_" * 4)
+    queue(server, "a_name_that_has_no_place_to_break_" * 6)
+    console = opened(server.url, viewport=PHONE, has_touch=True, is_mobile=True).live()
+    page = console.page
+    page.locator("#waiting .job").first.wait_for()
+    page.get_by_text("As a table").click()
+
+    def too_wide() -> list[str]:
+        found: list[str] = page.evaluate(
+            "() => document.documentElement.scrollWidth <= innerWidth ? [] :"
+            " [...document.querySelectorAll('body *')].filter((one) =>"
+            " one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML)"
+        )
+        return found
+
+    assert page.evaluate("() => innerWidth") == PHONE["width"]
+    assert too_wide() == []
+    page.screenshot(path=album / "console-phone.png", full_page=True)
+    page.get_by_role("button", name="Duplicate…").click()
+    page.get_by_role("dialog").locator("dd").first.wait_for()
+    assert too_wide() == []
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core, which finds what keeps people out."""
+    spec = find_spec("axe_playwright_python")
+    assert spec, "the browser extra brings axe-core"
+    (folder,) = list(spec.submodule_search_locations or [])
+    return Path(folder, "axe.min.js").read_text("utf-8")
+
+
+def findings(page: Any, axe: str) -> list[str]:
+    """What axe finds to be serious or critical."""
+    # Over the debugger, so that the page's policy stays as it is.
+    page.evaluate(axe)
+    found = page.evaluate("async () => (await axe.run()).violations")
+    return [
+        f"{rule['id']}: {node['html']} {node['failureSummary']}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(
+    scheme: str,
+    server: LiveServer,
+    guarded: LiveServer,
+    opened: Callable[..., Console],
+    axe: str,
+    album: Path,
+) -> None:
+    in_database(
+        server.database_url, lambda database: given.pending_job(database, JobType.PRICE_IMPORT)
+    )
+    console = opened(server.url, color_scheme=scheme).live()
+    page = console.page
+    page.locator("#ended .job[data-status=FAILED]").first.wait_for()
+    server.post(PAUSE, r="so that jobs wait")
+    queue(server, "one", "another")
+    console.row("waiting", "another").wait_for()
+    page.evaluate("() => dispatchEvent(new Event('focus'))")
+    page.locator("#paused", has_text="so that jobs wait").wait_for()
+    page.get_by_text("As a table").click()
+    console.choose(DEMO)
+    page.get_by_role("button", name="Expand all").click()
+    page.locator("#tree [aria-expanded=true]").first.wait_for()
+    page.screenshot(path=album / f"console-{scheme}.png", full_page=True)
+
+    assert findings(page, axe) == []
+    page.get_by_role("button", name="Duplicate…").click()
+    page.get_by_role("dialog").locator("dd").first.wait_for()
+    page.get_by_role("dialog").get_by_label("Name").fill("x" * 1001)
+    page.get_by_role("dialog").get_by_role("button", name="Duplicate").click()
+    page.locator("#duplicate-name-error", has_text="1000").wait_for()
+    assert findings(page, axe) == []
+
+    form = opened(guarded.url, color_scheme=scheme).page
+    form.get_by_label("Bearer token").wait_for()
+    assert findings(form, axe) == []
