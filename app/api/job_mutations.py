@@ -1,8 +1,11 @@
 """What can be done with jobs. Expected refusals come as typed errors in the payload."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
+from uuid import UUID
 
 import strawberry
+from sqlmodel import Session
 from strawberry import UNSET
 
 from app.api.connections import given
@@ -16,7 +19,7 @@ from app.domain.callers import Scope
 from app.domain.ids import known_uuid
 from app.domain.jobs import Duplication, JobStatus
 from app.services import jobs as service
-from app.storage import jobs
+from app.storage import jobs, tables
 
 
 @strawberry.type(description="The key was used before, in the last 24 hours, with another input.")
@@ -127,21 +130,28 @@ async def _cancel_job(
     info: Info,
     input: Annotated[CancelJobInput, strawberry.argument(description="Which job to cancel.")],
 ) -> Any:
+    job, errors = await changed(info, input.job_id, service.cancel, JobNotCancellable)
+    return CancelJobPayload(job=job, errors=errors)
+
+
+async def changed(
+    info: Info,
+    id: str,
+    change: Callable[[Session, str, UUID], tables.Job],
+    refusal: Callable[..., UserError],
+) -> tuple[Any, list[Any]]:
+    """The job behind a change, or as it stands where its status does not allow it, and why it was
+    refused."""
     read_anew(info.context.database, info.context.store)
-    job: Any = None
-    refusal: UserError
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
-        job_id = known_uuid("job", input.job_id, "jobId")
-        job = await info.context.database.write(service.cancel, info.context.store, job_id)
-    except domain.JobNotCancellable as error:
+        job_id = known_uuid("job", id, "jobId")
+        return await info.context.database.write(change, info.context.store, job_id), []
+    except domain.WrongStatus as error:
         job = await current.get().load(jobs.by_ids, error.job_id)
-        refusal = JobNotCancellable(message=str(error), path=input_path(error), status=error.status)
+        return job, [refusal(message=str(error), path=input_path(error), status=error.status)]
     except errors.DomainError as error:
-        refusal = refusal_of(error)
-    else:
-        return CancelJobPayload(job=job, errors=[])
-    return CancelJobPayload(job=job, errors=[refusal])
+        return None, [refusal_of(error)]
 
 
 @strawberry.type

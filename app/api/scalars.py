@@ -1,26 +1,16 @@
 """Scalars, and enums of the domain with their descriptions."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import TypeVar
 
 import strawberry
 from graphql import GraphQLError
 
+from app.domain.instants import instant_of, instant_text
+
 EnumT = TypeVar("EnumT", bound=Enum)
-
-
-def instant_text(instant: datetime) -> str:
-    """The instant as clients see it: RFC 3339 in UTC, milliseconds and Z."""
-    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def instant_of(text: str) -> datetime:
-    """The instant that a client wrote, in UTC also where no offset is given. Raises ValueError,
-    OverflowError."""
-    instant = datetime.fromisoformat(text)
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
 
 
 def _parse(text: object) -> datetime:

@@ -11,9 +11,9 @@ from strawberry import UNSET
 from app.api.connections import given
 from app.api.context import Info
 from app.api.errors import Forbidden, InvalidInput, NotFound, UserError, input_path, refusal_of
-from app.api.job_mutations import JobNotCancellable
+from app.api.job_mutations import JobNotCancellable, changed
 from app.api.jobs import Job, JobFilter, JobQueue, job_queue
-from app.api.loaders import current, read_anew
+from app.api.loaders import read_anew
 from app.domain import errors
 from app.domain import jobs as domain
 from app.domain.callers import Scope
@@ -22,7 +22,6 @@ from app.domain.jobs import REASON_LIMIT, JobStatus
 from app.services import jobs as service
 from app.services import lanes as lane_service
 from app.services.jobs import MOST_CANCELLED
-from app.storage import jobs
 
 P = ParamSpec("P")
 
@@ -178,23 +177,8 @@ async def _move_job(
     info: Info,
     input: Annotated[MoveJobInput, strawberry.argument(description="What to move.")],
 ) -> Any:
-    read_anew(info.context.database, info.context.store)
-    job: Any = None
-    refusal: UserError
-    try:
-        info.context.caller.check(Scope.JOBS_WRITE)
-        job_id = known_uuid("job", input.job_id, "jobId")
-        job = await info.context.database.write(
-            lane_service.move_to_front, info.context.store, job_id
-        )
-    except domain.JobNotMovable as error:
-        job = await current.get().load(jobs.by_ids, error.job_id)
-        refusal = JobNotMovable(message=str(error), path=input_path(error), status=error.status)
-    except errors.DomainError as error:
-        refusal = refusal_of(error)
-    else:
-        return MoveJobPayload(job=job, errors=[])
-    return MoveJobPayload(job=job, errors=[refusal])
+    job, errors = await changed(info, input.job_id, lane_service.move_to_front, JobNotMovable)
+    return MoveJobPayload(job=job, errors=errors)
 
 
 async def _pause_queue(

@@ -13,6 +13,7 @@ import typer
 from app.cli.output import printable
 from app.cli.settings import takes_settings
 from app.domain.errors import NotFound
+from app.domain.instants import instant_text
 from app.domain.webhooks import DeliveryStatus, origin_of
 from app.main import open_database
 from app.services import webhooks as service
@@ -90,9 +91,7 @@ def _told(delivery: WebhookDelivery, url: str, event: JobEvent) -> dict[str, str
 
 
 def _instant(instant: datetime | None) -> str | None:
-    if instant is None:
-        return None
-    return instant.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return instant_text(instant) if instant else None
 
 
 def _line(told: Mapping[str, str | int | None]) -> str:

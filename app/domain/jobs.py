@@ -64,39 +64,36 @@ FOLLOWING: dict[JobStatus, frozenset[JobStatus]] = {
 
 
 @dataclass(eq=False)
-class JobNotCancellable(DomainError):
-    """Only a pending job can be cancelled (reference/cancel-a-job.txt)."""
+class WrongStatus(DomainError):
+    """A job's status does not allow what was to be done with it."""
 
-    code: ClassVar[str] = "JOB_NOT_CANCELLABLE"
     job_id: UUID
     status: JobStatus
     path: tuple[str, ...] = ()
+
+
+class JobNotCancellable(WrongStatus):
+    """Only a pending job can be cancelled (reference/cancel-a-job.txt)."""
+
+    code = "JOB_NOT_CANCELLABLE"
 
     def __str__(self) -> str:
         return f"Only a pending job can be cancelled; this one is {self.status}."
 
 
-@dataclass(eq=False)
-class JobNotMovable(DomainError):
+class JobNotMovable(WrongStatus):
     """Only a pending job has a place in the queue."""
 
-    code: ClassVar[str] = "JOB_NOT_MOVABLE"
-    job_id: UUID
-    status: JobStatus
-    path: tuple[str, ...] = ()
+    code = "JOB_NOT_MOVABLE"
 
     def __str__(self) -> str:
         return f"Only a pending job can be moved; this one is {self.status}."
 
 
-@dataclass(eq=False)
-class JobNotRetryable(DomainError):
+class JobNotRetryable(WrongStatus):
     """Only a failed job can be tried again."""
 
-    code: ClassVar[str] = "JOB_NOT_RETRYABLE"
-    job_id: UUID
-    status: JobStatus
-    path: tuple[str, ...] = ()
+    code = "JOB_NOT_RETRYABLE"
 
     def __str__(self) -> str:
         return f"Only a failed job can be tried again; this one is {self.status}."

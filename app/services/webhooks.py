@@ -3,13 +3,14 @@ transaction's work."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import orjson
 from sqlmodel import Session
 
 from app.domain.errors import NotFound
+from app.domain.instants import instant_text
 from app.domain.jobs import JobStatus, JobType
 from app.domain.webhooks import Answer, DeliveryStatus, pause_after
 from app.storage import events, jobs, lanes, webhooks
@@ -127,11 +128,9 @@ def _message(session: Session, event: JobEvent, job: Job) -> bytes:
     if job.status is JobStatus.FAILED:
         errors = jobs.span_of_errors(session, job, Span(0, ERRORS)).rows
         data["errors"] = [{"code": error.code, "message": error.message} for error in errors]
-    told = {"type": f"job.{event.type}", "timestamp": _instant(event.at), "data": data}
+    told = {"type": f"job.{event.type}", "timestamp": instant_text(event.at), "data": data}
     return orjson.dumps(told)
 
 
 def _instant(instant: datetime | None) -> str | None:
-    if instant is None:
-        return None
-    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return instant_text(instant) if instant else None

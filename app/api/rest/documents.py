@@ -7,8 +7,8 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from app.api.scalars import instant_text
 from app.domain.attributes import NAME_LIMIT
+from app.domain.instants import instant_text
 
 DataT = TypeVar("DataT")
 
