@@ -194,7 +194,7 @@ def test_a_file_goes_to_a_store_or_to_the_organization(settings: Settings) -> No
 def test_a_store_of_a_name_that_none_can_have_is_refused(settings: Settings, store: str) -> None:
     done = run_import(settings, text(line("a")), "--store", store)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert done.stderr.startswith("JOBS_GATEWAY_STORE: ")
+    assert done.stderr.startswith("--store: ")
     assert rows(settings.database_url) == {}
 
 
