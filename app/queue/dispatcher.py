@@ -28,7 +28,7 @@ class Dispatcher:
     """Claims and runs the jobs of all stores, or of those given, in this process until it is
     stopped.
 
-    Within a store one job runs at a time, the earliest created first; stores run side by side, at
+    Within a store one job runs at a time, the one whose turn is next; stores run side by side, at
     most `concurrency` of them, and take turns when there are more. Wake-ups are hints: every
     `poll` seconds it looks by itself.
     """

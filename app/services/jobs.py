@@ -243,11 +243,12 @@ def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
 
 
 def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job | None:
-    """Take over the store's started job if its lease ran out, else start its earliest pending one.
+    """Take over the store's started job if its lease ran out, else start the pending one whose turn
+    is next.
 
     None when there is neither, when another worker still runs the started one, and when the queue
-    is paused and none was started. The job as returned
-    is the worker's claim: its writes count while the job has this epoch.
+    is paused and none was started. The job as returned is the worker's claim: its writes count
+    while the job has this epoch.
     """
     lane = lanes.lock(session, store)
     at = now(session)

@@ -156,7 +156,6 @@ def queued(session: Session, store: str, window: Window) -> Page[Job]:
 
 def retries(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
     """The newest job that tries each of these jobs again."""
-    # Of one that fails again and again there may be many.
     # Of one that fails again and again there may be many. The store is looked at in the end: asked
     # for it too, PostgreSQL was seen to read all of its jobs.
     newest = (
