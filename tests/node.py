@@ -1,4 +1,5 @@
-"""Node for tests: the packages of tests/e2e/node, installed once for all runs with the same lock.
+"""Node for tests: the packages of tests/e2e/node, installed once for all runs with the same lock,
+and the gateways that its clients are shown to.
 
 Where there is no Node 20, or no registry of packages, what needs it skips and says so; with
 TESTS_NEED_NODE=1 in the environment it fails instead.
@@ -8,7 +9,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,27 @@ NEEDED = os.environ.get("TESTS_NEED_NODE") == "1"
 SKIPPED = bool(MISSING) and not NEEDED
 INSTALL_SECONDS = 100
 RUN_SECONDS = 60
+
+OPEN: Mapping[str, str] = {}
+"""The environment of a gateway that asks for no tokens, and of one that does."""
+GUARDED: Mapping[str, str] = {
+    "JOBS_GATEWAY_JWT_SECRET": "a secret of the tests, and of nobody else's"
+}
+
+
+def tokens(environment: Mapping[str, str]) -> list[str]:
+    """What the command line mints for a gateway of this environment, if it asks for tokens."""
+    if not environment:
+        return []
+    minted = subprocess.run(
+        [sys.executable, "-m", "app", "token"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert minted.returncode == 0, minted.stderr
+    return [minted.stdout.strip()]
 
 
 class Scripts:

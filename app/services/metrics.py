@@ -49,9 +49,7 @@ def _histogram(
     return Histogram(name, documentation, labels, PREFIX, buckets=buckets, registry=registry)
 
 
-HTTP_REQUESTS = _counter(
-    "http_requests", "Answered HTTP requests.", "method", "route", "status"
-)  # fmt: skip
+HTTP_REQUESTS = _counter("http_requests", "Answered HTTP requests.", "method", "route", "status")
 HTTP_SECONDS = _histogram(
     "http_request_duration_seconds",
     "Time to the end of the answer; streams are left out.",

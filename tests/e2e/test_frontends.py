@@ -1,12 +1,10 @@
 """Frontends against a gateway: TypeScript generated from schema.graphql, and with it Apollo Client,
 urql and Relay. What each script shows is in tests/e2e/node."""
 
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -17,16 +15,12 @@ from app.main import open_database
 from app.settings import Settings
 from tests import given, node
 from tests.conftest import NewDatabase, start_server
+from tests.node import GUARDED, OPEN, tokens
 
 needs_node = pytest.mark.skipif(node.SKIPPED, reason="the tests of frontends need node 20 and npm")
 
 ROOT = Path(__file__).parents[2]
 SECTION = "### Apollo Client, urql, Relay, TypeScript"
-
-OPEN: Mapping[str, str] = {}
-GUARDED: Mapping[str, str] = {
-    "JOBS_GATEWAY_JWT_SECRET": "a secret of the tests, and of nobody else's"
-}
 
 CODE_GENERATION = "node_modules/.bin/graphql-codegen"
 RELAY_COMPILER = "node_modules/.bin/relay-compiler"
@@ -64,21 +58,6 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> node.Scripts:
         ran = scripts.run(tool)
         assert ran.returncode == 0, ran.stdout + ran.stderr
     return scripts
-
-
-def tokens(environment: Mapping[str, str]) -> list[str]:
-    """What the command line mints for a gateway of this environment, if it asks for tokens."""
-    if not environment:
-        return []
-    minted = subprocess.run(
-        [sys.executable, "-m", "app", "token"],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert minted.returncode == 0, minted.stderr
-    return [minted.stdout.strip()]
 
 
 @needs_node

@@ -1,9 +1,6 @@
 """The npm client @elasticpath/js-sdk, made for the REST API of the reference documents, against a
 gateway, without a token and with one. What each script shows is in tests/e2e/node."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,15 +11,11 @@ from app.main import open_database
 from app.settings import Settings
 from tests import given, node
 from tests.conftest import LiveServer, start_server
+from tests.node import GUARDED, OPEN, tokens
 
 pytestmark = pytest.mark.skipif(
     node.SKIPPED, reason="the tests of npm clients need node 20 and npm"
 )
-
-OPEN: Mapping[str, str] = {}
-GUARDED: Mapping[str, str] = {
-    "JOBS_GATEWAY_JWT_SECRET": "a secret of the tests, and of nobody else's"
-}
 
 AUTHORING = [
     "hierarchies, page by page",
@@ -68,21 +61,6 @@ def serving(
         yield server
     finally:
         server.stop()
-
-
-def tokens(environment: Mapping[str, str]) -> list[str]:
-    """What the command line mints for a gateway of this environment, if it asks for tokens."""
-    if not environment:
-        return []
-    minted = subprocess.run(
-        [sys.executable, "-m", "app", "token"],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert minted.returncode == 0, minted.stderr
-    return [minted.stdout.strip()]
 
 
 @pytest.mark.parametrize(
