@@ -40,6 +40,7 @@ NewDatabase = Callable[[str], str]
 """Makes an empty database of a kind and returns its URL."""
 
 START_SECONDS = 30
+SEED = 20_240_111
 REPORTED = "reported"
 STARTED: "list[subprocess.Popen[str]]" = []
 """Every server process, so that none outlives a test that failed before it stopped its own."""
@@ -50,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full", action="store_true", help="try faults often, not a few times; show tables"
     )
-    parser.addoption("--seed", type=int, default=None, help="repeats the random of a fault test")
+    parser.addoption("--seed", type=int, default=None, help="another random of the fault tests")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -93,9 +94,11 @@ def counted(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest, report: Callable[[str], None]) -> int:
-    """What the random of a test grows from: new in each run, told, and repeated by --seed."""
+    """What the random of a test grows from, told and repeated by --seed: by --full new in each run,
+    else always the same, so that a change is judged by what it changes."""
     given: int | None = request.config.getoption("--seed")
-    seed = random.randrange(2**32) if given is None else given
+    some = random.randrange(2**32) if request.config.getoption("--full") else SEED
+    seed = some if given is None else given
     report(f"--seed {seed}")
     return seed
 

@@ -53,8 +53,8 @@ NAMING_OTHERS = ("add_children", "set_parent", "attach_products", "detach_produc
 """404 may be their answer for a thing that was just made: it is said of the other ids, those in the
 body."""
 
-REFUSED = ("400", "404", "405", "415", "422")
-"""How a request may be refused that the document does not allow."""
+REFUSED = ("400", "404", "405", "413", "415", "422")
+"""How a request may be refused that the document does not allow, or that is too long to be read."""
 
 DOOMED = 40
 """Hierarchies, and nodes, that are there to be deleted."""
@@ -129,7 +129,7 @@ def configuration(ids: Mapping[str, Sequence[str]]) -> str:
         lines += [f'"{place}" = {{ dictionary = "{of}", probability = {SENSE} }}']
     lines += [
         "[checks]",
-        'positive_data_acceptance.expected-statuses = ["2xx", "404"]',
+        'positive_data_acceptance.expected-statuses = ["2xx", "404", "413"]',
         f"negative_data_rejection.expected-statuses = {json.dumps(REFUSED)}",
     ]
     for operations, status in (
@@ -139,7 +139,7 @@ def configuration(ids: Mapping[str, Sequence[str]]) -> str:
         lines += [
             "[[operations]]",
             f"include-operation-id = {json.dumps(operations)}",
-            f'checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "{status}"]',
+            f'checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "413", "{status}"]',
         ]
     lines += [
         "[[operations]]",
