@@ -126,6 +126,8 @@ def translation(locales: Locales, locale: str | None) -> Translation | None:
     """
     if not locale or not locales:
         return None
+    if locale in locales:
+        return locales[locale]
     by_tag = {tag.lower(): said for tag, said in locales.items()}
     tag = locale.lower()
     while tag:

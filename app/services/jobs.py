@@ -33,9 +33,9 @@ from app.services import metrics
 from app.storage import events, hierarchies, jobs, lanes
 from app.storage.database import after_commit, announce, now
 from app.storage.jobs import JobFilter
-from app.storage.lanes import Standing
+from app.storage.lanes import LockedLane, Standing
 from app.storage.pages import Window
-from app.storage.tables import Job, Lane
+from app.storage.tables import Job
 
 UNENDED = frozenset(status for status in JobStatus if not status.is_final)
 
@@ -111,8 +111,8 @@ def request_duplication(
     if idempotency_key is not None:
         checked_idempotency_key(idempotency_key, "idempotencyKey")
     lane = lanes.lock(session, requester.store)
-    digest = sha256(orjson.dumps(duplication)).hexdigest()
     if idempotency_key is not None:
+        digest = sha256(orjson.dumps(duplication)).hexdigest()
         known = jobs.by_key(
             session, requester.store, idempotency_key, now(session) - IDEMPOTENCY_WINDOW
         )
@@ -140,7 +140,12 @@ def request_duplication(
 
 
 def enqueue(
-    session: Session, lane: Lane, requester: Requester, type: JobType, items: int, **facts: Any
+    session: Session,
+    lane: LockedLane,
+    requester: Requester,
+    type: JobType,
+    items: int,
+    **facts: Any,
 ) -> Job:
     """Put a pending job of any type behind all others of its store, whose lane is locked.
 
@@ -151,7 +156,8 @@ def enqueue(
     at = max(at, lane.last_created_at or at)
     lane.last_created_at = at
     lane.job_seq += 1
-    job = Job(
+    job = jobs.add(
+        session,
         store=requester.store,
         job_seq=lane.job_seq,
         turn=lane.job_seq,
@@ -164,8 +170,6 @@ def enqueue(
         items=items,
         **facts,
     )
-    session.add(job)
-    session.flush()
     start_at = lanes.outlook(session, lane).start_behind(at, lane.pending, lane.pending_items)
     lane.pending += 1
     lane.pending_items += items
@@ -353,7 +357,7 @@ def put_off(session: Session, claimed: Job, pause: timedelta) -> None:
     lanes.release(session, claimed.store, claimed.epoch, pause)
 
 
-def _cancel(session: Session, lane: Lane, job: Job) -> Job:
+def _cancel(session: Session, lane: LockedLane, job: Job) -> Job:
     if job.status is not JobStatus.PENDING:
         raise JobNotCancellable(job.id, job.status, ("jobId",))
     at = now(session)

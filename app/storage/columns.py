@@ -55,3 +55,8 @@ def stored_enum(values: type[StrEnum]) -> Any:
         length=32,
         values_callable=lambda members: [member.value for member in members],
     )
+
+
+def written(value: StrEnum) -> sa.ColumnElement[Any]:
+    """A value of such a column as part of a statement's text."""
+    return sa.literal_column(f"'{value.value}'")

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from opentelemetry.trace import Tracer
 from sqlmodel import Session
 
+from app.storage.statements import RUN, Run
 from app.storage.tracing import trace_statements
 from app.storage.writer import Priority
 
@@ -60,6 +61,11 @@ def now(session: Session) -> datetime:
 def announce(session: Session, store: str) -> None:
     """Once this transaction commits, tell the listeners that something happened in `store`."""
     session.info["announced"].add(store)
+
+
+def before_commit(session: Session, write: Callable[[], None]) -> None:
+    """Let `write` write what it has gathered, when this transaction has nothing else to do."""
+    session.info["unwritten"].append(write)
 
 
 def after_commit(session: Session, note: Callable[[], None]) -> None:
@@ -202,13 +208,11 @@ class Database(ABC):
         loop = asyncio.get_running_loop()
 
         def transaction() -> T:
-            with self._session(self.write_engine) as session:
+            with self._writing() as session:
                 result = fn(session, *args, **kwargs)
-                session.commit()
-                stores = frozenset(session.info["announced"])
-                for note in session.info["notes"]:
-                    note()
-            if stores:
+            for note in session.info["notes"]:
+                note()
+            if stores := frozenset(session.info["announced"]):
                 loop.call_soon_threadsafe(self._tell, stores)
             return result
 
@@ -223,13 +227,54 @@ class Database(ABC):
             listener(stores)
 
     @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        """A session whose transaction is committed in the end."""
+        with self._session(self.write_engine) as session:
+            if not self._traced:
+                session.info[RUN] = _driving(session.connection())
+            yield session
+            write_gathered(session)
+            session.commit()
+
+    @contextmanager
     def _session(self, engine: sa.Engine) -> Iterator[Session]:
-        info = {"clock": self._clock, "announced": set(), "notes": []}
+        with self._translated(), Session(engine, **self._terms()) as session:
+            yield session
+
+    def _terms(self) -> dict[str, Any]:
+        """What a session is made with."""
+        info = {"clock": self._clock, "announced": set(), "unwritten": [], "notes": []}
+        return {"expire_on_commit": False, "info": info}
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            with Session(engine, expire_on_commit=False, info=info) as session:
-                yield session
+            yield
         except sa.exc.DBAPIError as error:
             meaning = self._meaning(error)
             if meaning is error:
                 raise
             raise meaning from error
+
+
+def write_gathered(session: Session) -> None:
+    """Write what is to be written before a commit."""
+    for write in session.info["unwritten"]:
+        write()
+
+
+def _driving(connection: sa.Connection) -> Run:
+    """Runs statements by the driver itself in the connection's transaction."""
+    driver: Any = connection.connection.driver_connection
+    dialect = connection.dialect
+
+    def run(text: str, values: Any) -> Any:
+        try:
+            return driver.execute(text, values)
+        except dialect.loaded_dbapi.Error as error:
+            if dialect.is_disconnect(error, driver, None):
+                # For SQLAlchemy to see it too: it then trusts none of its connections.
+                connection.exec_driver_sql("SELECT 1")
+            raise sa.exc.DBAPIError(None, None, error, hide_parameters=True) from error
+
+    return run

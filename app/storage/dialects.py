@@ -1,6 +1,6 @@
 """Statements that the two databases do not say alike."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,16 @@ def add_missing(session: Session, table: type[SQLModel], rows: Sequence[dict[str
     """Write those of the rows whose unique keys nobody has taken, also not at the same moment."""
     insert = postgresql.insert if dialect_of(session) == "postgresql" else sqlite.insert
     session.execute(insert(table).on_conflict_do_nothing(), rows)
+
+
+def putting(dialect: str, table: type[SQLModel]) -> Any:
+    """Writes a row, in place of the one that has its key if there is one."""
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    keys = sa.inspect(table).primary_key
+    columns = sa.inspect(table).columns
+    row = insert(table).values(dict.fromkeys(columns.keys()))
+    changed = {column.key: row.excluded[column.key] for column in columns if column not in keys}
+    return row.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def see_one_picture(session: Session) -> None:
@@ -77,6 +87,27 @@ def _in(element: among, compiler: SQLCompiler, **rest: Any) -> str:
 def _any(element: among, compiler: SQLCompiler, **rest: Any) -> str:
     column, keys = (compiler.process(part, **rest) for part in element.clauses)
     return f"{column} = ANY (ARRAY{keys})"
+
+
+class beside(FunctionElement[Any]):
+    """A column that is compared row by row: SQLite, knowing nothing of the rows, took its index for
+    better than that of the keys asked for."""
+
+    inherit_cache = True
+
+    def __init__(self, column: Any) -> None:
+        super().__init__(column)
+        self.type = column.type
+
+
+@compiles(beside, "sqlite")
+def _unary_plus(element: beside, compiler: SQLCompiler, **rest: Any) -> str:
+    return f"+{compiler.process(element.clauses, **rest)}"
+
+
+@compiles(beside, "postgresql")
+def _alone(element: beside, compiler: SQLCompiler, **rest: Any) -> str:
+    return compiler.process(element.clauses, **rest)
 
 
 class timestamp_of(FunctionElement[float]):
@@ -154,6 +185,25 @@ def _as_it_is(element: any_case, compiler: SQLCompiler, **rest: Any) -> str:
 @compiles(any_case, "postgresql")
 def _with_letters(element: any_case, compiler: SQLCompiler, **rest: Any) -> str:
     return f'{compiler.process(element.clauses, **rest)} COLLATE "default"'
+
+
+def one_of(dialect: str, column: Any) -> sa.ColumnElement[bool]:
+    """Whether a column holds one of the keys that `keys_for` gives, however many they are."""
+    if dialect == "postgresql":
+        held: sa.ColumnElement[bool] = column == sa.any_(
+            sa.bindparam("part_0", type_=sa.ARRAY(column.type))
+        )
+        return held
+    keys = key_table(dialect, (int,))
+    within: sa.ColumnElement[bool] = column.in_(sa.select(keys.parts[0]).select_from(keys.rows))
+    return within
+
+
+def keys_for(dialect: str, keys: Collection[Any]) -> dict[str, Any]:
+    """The parameters of `one_of`."""
+    if dialect == "postgresql":
+        return {"part_0": list(keys)}
+    return key_values(dialect, [(key,) for key in keys])
 
 
 @dataclass(frozen=True, slots=True)

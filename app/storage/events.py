@@ -12,13 +12,15 @@ from app.domain.events import CursorExpired, JobEventType, event_of
 from app.domain.jobs import JobStatus
 from app.storage import lanes
 from app.storage.database import announce
-from app.storage.lanes import Standing
+from app.storage.lanes import LockedLane, Standing
+from app.storage.rows import ALL, columns_of
+from app.storage.statements import Statement
 from app.storage.tables import Job, JobEvent, Lane
 
 
 def append(
     session: Session,
-    lane: Lane,
+    lane: LockedLane,
     job: Job,
     previous: JobStatus | None,
     at: datetime,
@@ -32,22 +34,24 @@ def append(
     is the whole job, with its standing while it was pending.
     """
     lane.event_seq += 1
-    snapshot = job.model_dump(mode="json", exclude={"checkpoint", "traceparent"})
+    snapshot = {name: getattr(job, name) for name in _SNAPSHOT}
     if standing:
         snapshot["standing"] = [standing.position, standing.start_at]
-    assert job.pk is not None
-    session.add(
-        JobEvent(
-            store=job.store,
-            seq=lane.event_seq,
-            job_pk=job.pk,
-            type=type or event_of(job.status),
-            at=at,
-            previous_status=previous,
-            snapshot=snapshot,
-        )
-    )
+    event = {
+        "store": job.store,
+        "seq": lane.event_seq,
+        "job_pk": job.pk,
+        "type": type or event_of(job.status),
+        "at": at,
+        "previous_status": previous,
+        "snapshot": snapshot,
+    }
+    _APPEND.changed(session, event)
     announce(session, job.store)
+
+
+_SNAPSHOT = [name for name in columns_of(Job, ALL) if name not in ("checkpoint", "traceparent")]
+_APPEND = Statement(lambda _: sa.insert(JobEvent).values(dict.fromkeys(columns_of(JobEvent, ALL))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ def stores_with_older(session: Session, before: datetime) -> Sequence[str]:
     ).all()
 
 
-def prune(session: Session, lane: Lane, seq: int) -> None:
+def prune(session: Session, lane: LockedLane, seq: int) -> None:
     """Let the log of the lane, which is locked, begin behind `seq`."""
     session.exec(
         sa.delete(JobEvent).where(col(JobEvent.store) == lane.store, col(JobEvent.seq) <= seq)

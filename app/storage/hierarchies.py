@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +12,12 @@ from sqlmodel import Session, col, select
 from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, new_hierarchy_id, node_id
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
 from app.storage.database import now
-from app.storage.filters import Conditions, matching
-from app.storage.pages import Listing, Order, OrderBy, Page, Window, page_of_all
+from app.storage.dialects import beside, dialect_of, keys_for, one_of
+from app.storage.filters import Conditions, Shape, asked, asking, matching, shape_of
+from app.storage.pages import Listing, Order, OrderBy, Page, Window, page
+from app.storage.rows import ALL, ID, Finder, Wanted
 from app.storage.spans import Counted, Span, keys_of
+from app.storage.statements import Statement
 from app.storage.tables import CutNode, Hierarchy, Node, NodeProduct, Product, ProductNode
 
 FILTERED: Mapping[str, Any] = {
@@ -47,10 +51,38 @@ def _whole(hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
     return sa.case((hierarchy.state == HierarchyState.READY, sa.true()), else_=sa.false())
 
 
-def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Hierarchy]:
+def by_ids(
+    session: Session, store: str, ids: Collection[UUID], wanted: Wanted = ALL
+) -> dict[UUID, Hierarchy]:
     """The visible ones among these, by id."""
-    found = session.exec(select(Hierarchy).where(visible(store), col(Hierarchy.id).in_(ids)))
+    values = {"store": store, **keys_for(dialect_of(session), ids)}
+    found = _BY_IDS.rows(session, values, wanted.together(ID))
     return {hierarchy.id: hierarchy for hierarchy in found}
+
+
+_SEEN = sa.and_(
+    beside(col(Hierarchy.store)).in_((sa.bindparam("store", type_=sa.Text), ORGANIZATION)), _whole()
+)
+_BY_IDS = Finder(
+    Hierarchy,
+    lambda dialect: sa.and_(_SEEN, one_of(dialect, col(Hierarchy.id))),
+)
+
+
+def by_pks(
+    session: Session, store: str, pks: Collection[int], wanted: Wanted = ALL
+) -> dict[int, Hierarchy]:
+    """The visible ones among these, by pk."""
+    values = {"store": store, **keys_for(dialect_of(session), pks)}
+    found = _BY_PKS.rows(session, values, wanted.together(PK))
+    return {hierarchy.pk: hierarchy for hierarchy in found}
+
+
+_BY_PKS = Finder(
+    Hierarchy,
+    lambda dialect: sa.and_(_SEEN, one_of(dialect, col(Hierarchy.pk))),
+)
+PK = Wanted(frozenset({"pk"}), keys=False)
 
 
 def by_id(session: Session, store: str, id: UUID) -> Hierarchy | None:
@@ -89,9 +121,19 @@ def revision(session: Session, store: str, id: UUID) -> int | None:
     ).first()
 
 
-def listing(session: Session, store: str, filter: Conditions, window: Window) -> Page[Hierarchy]:
+def listing(
+    session: Session, store: str, filter: Conditions, window: Window, wanted: Wanted = ALL
+) -> Page[Hierarchy]:
     """A page of the hierarchies a store sees, newest first."""
-    return page_of_all(session, _listings(store, filter, NEWEST_FIRST), window)
+    # A list a store: of all together a database makes one list only by sorting them.
+    lists = [{"of": one, **asked(filter)} for one in _stores(store, filter)]
+    return page(session, _listing(shape_of(filter)), window, wanted, lists)
+
+
+@lru_cache(maxsize=128)
+def _listing(filter: Shape) -> Listing:
+    of_one = col(Hierarchy.store) == sa.bindparam("of", type_=sa.Text)
+    return Listing((Hierarchy,), (of_one, _whole(), *asking(filter, FILTERED)), NEWEST_FIRST)
 
 
 def span(
@@ -107,18 +149,26 @@ def span(
 
 def count(session: Session, store: str, filter: Conditions) -> int:
     """How many of the hierarchies a store sees match."""
-    of_stores = col(Hierarchy.store).in_(_stores(store, filter))
-    return session.exec(
-        select(sa.func.count()).where(of_stores, _whole(), *matching(filter, FILTERED))
-    ).one()
+    stores = _stores(store, filter)
+    values = {f"of_{place}": one for place, one in enumerate(stores)}
+    [(count,)] = _counting(shape_of(filter), len(stores)).rows(session, values | asked(filter))
+    return int(count)
+
+
+@lru_cache(maxsize=128)
+def _counting(filter: Shape, stores: int) -> Statement:
+    of = [sa.bindparam(f"of_{place}", type_=sa.Text) for place in range(stores)]
+    where = (col(Hierarchy.store).in_(of), _whole(), *asking(filter, FILTERED))
+    return Statement(lambda _: sa.select(sa.func.count()).select_from(Hierarchy).where(*where))
 
 
 def node_counts(session: Session, store: str, pks: Collection[int]) -> dict[int, int]:
     """How many nodes each of these visible hierarchies has below its root."""
-    found = session.exec(
-        select(Hierarchy.pk, Hierarchy.node_count).where(visible(store), col(Hierarchy.pk).in_(pks))
-    )
-    return {pk: count for pk, count in found if pk is not None}
+    found = by_pks(session, store, pks, COUNTED)
+    return {pk: hierarchy.node_count for pk, hierarchy in found.items()}
+
+
+COUNTED = Wanted(frozenset({"node_count"}))
 
 
 def visible_pks(session: Session, store: str, pks: Collection[int]) -> set[int]:

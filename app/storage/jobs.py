@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache, lru_cache
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
@@ -12,12 +13,34 @@ from sqlmodel import Session, col, select
 
 from app.domain.errors import InvalidInput
 from app.domain.jobs import JobStatus, JobType
-from app.storage.columns import stored_enum
+from app.storage.columns import written
 from app.storage.database import now
-from app.storage.dialects import HOUR_FORMAT, among, hour_of, timestamp_of, unforeseen
-from app.storage.filters import Conditions, matching
+from app.storage.dialects import (
+    HOUR_FORMAT,
+    among,
+    beside,
+    dialect_of,
+    hour_of,
+    keys_for,
+    one_of,
+    putting,
+    timestamp_of,
+    unforeseen,
+)
+from app.storage.filters import (
+    Condition,
+    Conditions,
+    Operator,
+    Shape,
+    asked,
+    asking,
+    matching,
+    shape_of,
+)
 from app.storage.pages import Key, Listing, Order, OrderBy, Page, Window, page, pages
+from app.storage.rows import ALL, ID, Finder, Wanted, columns_of, row_of
 from app.storage.spans import Counted, Span, keys_of
+from app.storage.statements import Statement, Values
 from app.storage.tables import IdempotencyKey, Job, JobError
 
 
@@ -30,6 +53,20 @@ class JobFilter:
     hierarchy_id: UUID | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+
+    def conditions(self) -> Conditions:
+        """Those on attributes of a job, one by one."""
+        said: Sequence[tuple[str, Operator, Any]] = (
+            ("status", Operator.IN, self.status),
+            ("type", Operator.IN, self.type),
+            ("created_at", Operator.GT, (self.created_after,)),
+            ("created_at", Operator.LT, (self.created_before,)),
+        )
+        return [
+            Condition(attribute, operator, list(values))
+            for attribute, operator, values in said
+            if values not in (None, (None,))
+        ]
 
     def admits(self, job: Job) -> bool:
         """Whether a job in hand meets the conditions, as `listing` would judge it."""
@@ -55,11 +92,24 @@ HOUR = timedelta(hours=1)
 
 LATEST_FIRST = (OrderBy(col(Job.job_seq), True),)
 
+_NAMES = columns_of(Job, ALL)
+_COLUMNS: Sequence[Any] = [getattr(Job, name) for name in _NAMES]
 
-def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
+
+def by_ids(
+    session: Session, store: str, ids: Collection[UUID], wanted: Wanted = ALL
+) -> dict[UUID, Job]:
     """The store's jobs among these ids."""
-    found = session.exec(select(Job).where(Job.store == store, col(Job.id).in_(ids)))
+    values = {"store": store, **keys_for(dialect_of(session), ids)}
+    found = _BY_IDS.rows(session, values, wanted.together(ID))
     return {job.id: job for job in found}
+
+
+_OF_STORE = beside(col(Job.store)) == sa.bindparam("store", type_=sa.Text)
+_BY_IDS = Finder(
+    Job,
+    lambda dialect: sa.and_(_OF_STORE, one_of(dialect, col(Job.id))),
+)
 
 
 def by_id(session: Session, store: str, id: UUID) -> Job | None:
@@ -68,16 +118,45 @@ def by_id(session: Session, store: str, id: UUID) -> Job | None:
 
 
 def listing(
-    session: Session, store: str, filter: JobFilter, ascending: bool, window: Window
+    session: Session,
+    store: str,
+    filter: JobFilter,
+    ascending: bool,
+    window: Window,
+    wanted: Wanted = ALL,
 ) -> Page[Job]:
     """A page of a store's jobs in the order of their creation, or against it."""
-    order = (OrderBy(col(Job.job_seq), not ascending),)
-    return page(session, Listing((Job,), _matching(store, filter), order), window)
+    values = {"store": store, "about": filter.hierarchy_id, **asked(filter.conditions())}
+    return page(session, _listing(_shape_of(filter), ascending), window, wanted, [values])
 
 
 def count(session: Session, store: str, filter: JobFilter) -> int:
     """How many jobs of a store match."""
-    return session.exec(select(sa.func.count(col(Job.pk))).where(*_matching(store, filter))).one()
+    values = {"store": store, "about": filter.hierarchy_id, **asked(filter.conditions())}
+    [(count,)] = _counting(_shape_of(filter)).rows(session, values)
+    return int(count)
+
+
+_Shape = tuple[Shape, bool]
+"""The conditions on attributes, and whether there is one on the hierarchy."""
+
+
+def _shape_of(filter: JobFilter) -> _Shape:
+    return shape_of(filter.conditions()), filter.hierarchy_id is not None
+
+
+@lru_cache(maxsize=128)
+def _listing(filter: _Shape, ascending: bool) -> Listing:
+    shape, about_one = filter
+    about = [_about(Job, sa.bindparam("about", type_=sa.Uuid))] if about_one else []
+    where = (col(Job.store) == sa.bindparam("store"), *about, *asking(shape, FILTERED))
+    return Listing((Job,), where, (OrderBy(col(Job.job_seq), not ascending),))
+
+
+@lru_cache(maxsize=128)
+def _counting(filter: _Shape) -> Statement:
+    where = _listing(filter, ascending=True).where
+    return Statement(lambda _: sa.select(sa.func.count(col(Job.pk))).where(*where))
 
 
 def span(
@@ -105,10 +184,14 @@ def span_of_errors(session: Session, job: Job, span: Span) -> Counted[JobError]:
 
 
 def of_hierarchies(
-    session: Session, store: str, hierarchies: Sequence[UUID], window: Window
+    session: Session,
+    store: str,
+    hierarchies: Sequence[UUID],
+    window: Window,
+    wanted: Wanted = ALL,
 ) -> dict[UUID, Page[Job]]:
     """A page of the duplications from or into each hierarchy, newest first."""
-    return pages(session, _of_hierarchy, hierarchies, window, store=store)
+    return pages(session, _of_hierarchy, hierarchies, window, wanted, store=store)
 
 
 def counts_of_hierarchies(
@@ -116,27 +199,42 @@ def counts_of_hierarchies(
 ) -> dict[UUID, int]:
     """How many duplications there are from or into each hierarchy."""
     counts = dict.fromkeys(hierarchies, 0)
-    for side in (col(Job.source_id), col(Job.result_id)):
-        for id, number in session.exec(
-            select(side, sa.func.count())
-            .where(Job.store == store, side.in_(hierarchies))
-            .group_by(side)
-        ):
-            if id is not None:
-                counts[id] += number
+    values = {"store": store, **keys_for(dialect_of(session), hierarchies)}
+    for side in _COUNTS_OF_SIDES:
+        made, _ = side.processors(session)
+        for id, number in side.rows(session, values):
+            counts[made(id) if made else id] += number
     return counts
 
 
-def pending(store: Any) -> tuple[sa.ColumnElement[bool], ...]:
+def _counts_of_side(side: Any) -> Statement:
+    return Statement(
+        lambda dialect: (
+            sa.select(side, sa.func.count()).where(_OF_STORE, one_of(dialect, side)).group_by(side)
+        )
+    )
+
+
+_COUNTS_OF_SIDES = [_counts_of_side(col(Job.source_id)), _counts_of_side(col(Job.result_id))]
+
+
+def pending(store: Any, job: Any = Job) -> tuple[sa.ColumnElement[bool], ...]:
     """The conditions on a store's jobs that wait."""
     # Written out, so that the index on those that wait is known to have all of them.
-    status = sa.literal(JobStatus.PENDING, stored_enum(JobStatus), literal_execute=True)
-    return col(Job.store) == store, col(Job.status) == status
+    return job.store == store, job.status == written(JobStatus.PENDING)
 
 
 def first_pending(session: Session, store: str) -> Job | None:
     """The pending job whose turn is next."""
-    return session.exec(select(Job).where(*pending(store)).order_by(col(Job.turn)).limit(1)).first()
+    found = _jobs(session, _FIRST_PENDING, {"store": store})
+    return found[0] if found else None
+
+
+_FIRST_PENDING = Statement(
+    lambda _: (
+        sa.select(*_COLUMNS).where(*pending(sa.bindparam("store"))).order_by(col(Job.turn)).limit(1)
+    )
+)
 
 
 def oldest_pending_at(session: Session, store: str) -> datetime | None:
@@ -149,27 +247,47 @@ def oldest_pending_at(session: Session, store: str) -> datetime | None:
     ).first()
 
 
-def queued(session: Session, store: str, window: Window) -> Page[Job]:
+def queued(session: Session, store: str, window: Window, wanted: Wanted = ALL) -> Page[Job]:
     """A page of a store's pending jobs, in the order in which they will run."""
-    return page(session, Listing((Job,), pending(store), (OrderBy(col(Job.turn)),)), window)
+    return page(session, _QUEUED, window, wanted, [{"store": store}])
+
+
+_QUEUED = Listing((Job,), pending(sa.bindparam("store")), (OrderBy(col(Job.turn)),))
 
 
 def retries(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
     """The newest job that tries each of these jobs again."""
-    # Of one that fails again and again there may be many. The store is looked at in the end: asked
-    # for it too, PostgreSQL was seen to read all of its jobs.
+    found = _RETRIES.rows(session, keys_for(dialect_of(session), ids))
+    # The store is looked at in the end: asked for it too, PostgreSQL was seen to read all its jobs.
+    return {job.retry_of: job for job in found if job.store == store}
+
+
+def _newest_retries(dialect: str) -> sa.ColumnElement[bool]:
+    # Of one that fails again and again there may be many.
     newest = (
-        select(sa.func.max(Job.pk)).where(col(Job.retry_of).in_(ids)).group_by(col(Job.retry_of))
+        sa.select(sa.func.max(col(Job.pk)))
+        .where(one_of(dialect, col(Job.retry_of)))
+        .group_by(col(Job.retry_of))
     )
-    found = session.exec(select(Job).where(among(col(Job.pk), newest)))
-    return {job.retry_of: job for job in found if job.retry_of and job.store == store}
+    return among(col(Job.pk), newest)
+
+
+_RETRIES = Finder(Job, _newest_retries)
 
 
 def started(session: Session, store: str) -> Job | None:
     """The job that runs, or ran when its process died."""
-    return session.exec(
-        select(Job).where(Job.store == store, Job.status == JobStatus.STARTED)
-    ).first()
+    found: list[Job] = _STARTED.rows(session, {"store": store})
+    return found[0] if found else None
+
+
+_STARTED = Finder(
+    Job,
+    # Written out, so that the index on the one that runs is known to have it.
+    lambda _: sa.and_(
+        col(Job.store) == sa.bindparam("store"), col(Job.status) == written(JobStatus.STARTED)
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,18 +347,50 @@ def _hour(begins: datetime, counted: Sequence[Any]) -> Hour:
     return Hour(begins, counts, took / ran if ran else None, max(longest, default=None))
 
 
+def add(session: Session, **values: Any) -> Job:
+    """A new job. `values` are columns of it; the others are as the table's entity has them."""
+    [job] = _jobs(session, _ADD, {**_DEFAULTS, "id": uuid4(), **values})
+    return job
+
+
+_DEFAULTS = {
+    name: field.default for name, field in Job.model_fields.items() if not field.is_required()
+}
+_ADD = Statement(
+    lambda _: sa.insert(Job).values(dict.fromkeys(set(_NAMES) - {"pk"})).returning(*_COLUMNS)
+)
+
+
+def _jobs(session: Session, statement: Statement, values: Values) -> list[Job]:
+    """The jobs that a statement finds or has written, which gives all of their columns."""
+    return list(map(row_of(session, Job, _NAMES), statement.rows(session, values)))
+
+
 def change(session: Session, job: Job, **values: Any) -> Job | None:
     """Write `values`, and a version more, if the job still has the status and epoch `job` has.
 
     Returns the job as it then is, or None when it no longer had them: of two who try, one does.
     """
-    return session.exec(
-        sa.update(Job)
-        .where(col(Job.pk) == job.pk, col(Job.status) == job.status, col(Job.epoch) == job.epoch)
-        .values(version=Job.version + 1, **values)
-        .returning(Job)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    ).scalar_one_or_none()
+    had = {"had_pk": job.pk, "had_status": job.status, "had_epoch": job.epoch}
+    changed = _jobs(session, _changing(tuple(values)), {**had, **values})
+    return changed[0] if changed else None
+
+
+# As many as there are ways to change a job.
+@cache
+def _changing(names: tuple[str, ...]) -> Statement:
+    return Statement(
+        lambda _: (
+            sa.update(Job)
+            .where(
+                col(Job.pk) == sa.bindparam("had_pk"),
+                col(Job.status) == sa.bindparam("had_status"),
+                col(Job.epoch) == sa.bindparam("had_epoch"),
+            )
+            .values(version=Job.version + 1, **dict.fromkeys(names))
+            .returning(*_COLUMNS)
+        )
+    )
 
 
 def add_error(session: Session, job: Job, code: str, message: str, at: datetime) -> None:
@@ -253,12 +403,18 @@ def add_error(session: Session, job: Job, code: str, message: str, at: datetime)
 
 def errors_by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, JobError]:
     """The errors of the store's jobs among these ids."""
-    found = session.exec(
-        select(JobError).where(
-            JobError.job_pk == Job.pk, Job.store == store, col(JobError.id).in_(ids)
-        )
-    )
+    found = _ERRORS_BY_IDS.rows(session, {"store": store, **keys_for(dialect_of(session), ids)})
     return {error.id: error for error in found}
+
+
+_ERRORS_BY_IDS = Finder(
+    JobError,
+    lambda dialect: sa.and_(
+        col(JobError.job_pk) == col(Job.pk),
+        _OF_STORE,
+        one_of(dialect, col(JobError.id)),
+    ),
+)
 
 
 JobVersion = tuple[int, int]
@@ -286,12 +442,9 @@ def errors(
 def error_counts(session: Session, store: str, jobs: Sequence[JobVersion]) -> dict[JobVersion, int]:
     """How many errors each job had at that version."""
     versions: dict[int, list[int]] = {}
-    for pk, version in session.exec(
-        select(JobError.job_pk, JobError.job_version).where(
-            JobError.job_pk == Job.pk,
-            Job.store == store,
-            col(JobError.job_pk).in_({pk for pk, _ in jobs}),
-        )
+    pks = {pk for pk, _ in jobs}
+    for pk, version in _ERROR_VERSIONS.rows(
+        session, {"store": store, **keys_for(dialect_of(session), pks)}
     ):
         versions.setdefault(pk, []).append(version)
     return {
@@ -300,27 +453,41 @@ def error_counts(session: Session, store: str, jobs: Sequence[JobVersion]) -> di
     }
 
 
+_ERROR_VERSIONS = Statement(
+    lambda dialect: sa.select(col(JobError.job_pk), col(JobError.job_version)).where(
+        col(JobError.job_pk) == col(Job.pk),
+        _OF_STORE,
+        one_of(dialect, col(JobError.job_pk)),
+    )
+)
+
+
 def by_key(session: Session, store: str, key: str, since: datetime) -> tuple[Job, str] | None:
     """The job a key stands for and the digest of its input, if the key was used since then."""
-    found = session.exec(
-        select(Job, IdempotencyKey.digest).where(
-            IdempotencyKey.store == store,
-            IdempotencyKey.key == key,
-            IdempotencyKey.created_at > since,
-            Job.pk == IdempotencyKey.job_pk,
-        )
-    ).first()
-    return (found[0], found[1]) if found else None
+    found = _BY_KEY.rows(session, {"store": store, "key": key, "since": since})
+    if not found:
+        return None
+    digest, *job = found[0]
+    return row_of(session, Job, _NAMES)(job), digest
+
+
+_BY_KEY = Statement(
+    lambda _: sa.select(col(IdempotencyKey.digest), *_COLUMNS).where(
+        col(IdempotencyKey.store) == sa.bindparam("store"),
+        col(IdempotencyKey.key) == sa.bindparam("key"),
+        col(IdempotencyKey.created_at) > sa.bindparam("since"),
+        col(Job.pk) == col(IdempotencyKey.job_pk),
+    )
+)
 
 
 def keep_key(session: Session, job: Job, key: str, digest: str) -> None:
     """Let the key stand for this job from its creation on, whatever it stood for before."""
-    assert job.pk is not None
-    session.merge(
-        IdempotencyKey(
-            store=job.store, key=key, digest=digest, job_pk=job.pk, created_at=job.created_at
-        )
-    )
+    values = {"digest": digest, "job_pk": job.pk, "created_at": job.created_at}
+    _KEEP_KEY.changed(session, {"store": job.store, "key": key, **values})
+
+
+_KEEP_KEY = Statement(lambda dialect: putting(dialect, IdempotencyKey))
 
 
 def delete(session: Session, pks: Collection[int]) -> None:
@@ -328,21 +495,6 @@ def delete(session: Session, pks: Collection[int]) -> None:
     session.exec(sa.delete(JobError).where(col(JobError.job_pk).in_(pks)))
     session.exec(sa.delete(IdempotencyKey).where(col(IdempotencyKey.job_pk).in_(pks)))
     session.exec(sa.delete(Job).where(col(Job.pk).in_(pks)))
-
-
-def _matching(store: str, filter: JobFilter) -> tuple[sa.ColumnElement[bool], ...]:
-    conditions: list[sa.ColumnElement[bool]] = [col(Job.store) == store]
-    if filter.status is not None:
-        conditions.append(col(Job.status).in_(filter.status))
-    if filter.type is not None:
-        conditions.append(col(Job.type).in_(filter.type))
-    if filter.hierarchy_id is not None:
-        conditions.append(_about(Job, filter.hierarchy_id))
-    if filter.created_after is not None:
-        conditions.append(col(Job.created_at) > filter.created_after)
-    if filter.created_before is not None:
-        conditions.append(col(Job.created_at) < filter.created_before)
-    return tuple(conditions)
 
 
 def _about(job: Any, hierarchy_id: Any) -> sa.ColumnElement[bool]:

@@ -1,16 +1,23 @@
 """Lanes: a store's queue as a whole, locked, measured and looked ahead in."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col
 
 from app.domain.jobs import JobStatus, Pace, estimated_end
 from app.storage import jobs
-from app.storage.database import now
-from app.storage.dialects import add_missing
+from app.storage.columns import Instant, written
+from app.storage.database import before_commit, now
+from app.storage.dialects import add_missing, beside, dialect_of, keys_for, one_of
+from app.storage.rows import Finder
+from app.storage.statements import Statement
 from app.storage.tables import Job, Lane
 
 
@@ -81,20 +88,88 @@ class LogBounds:
     head: int
 
 
-def lock(session: Session, store: str) -> Lane:
+@dataclass(slots=True)
+class LockedLane:
+    """A store's lane, as the table has it, which nobody else changes until the transaction ends.
+    What is changed of it is written right before that."""
+
+    store: str
+    epoch: int
+    holder: UUID | None
+    lease_until: datetime | None
+    job_seq: int
+    event_seq: int
+    pruned_seq: int
+    front_turn: int
+    last_created_at: datetime | None
+    paused_at: datetime | None
+    pause_reason: str | None
+    paused_by: str | None
+    pending: int
+    pending_items: int
+    pace_seconds: float
+    pace_items: float
+
+
+def lock(session: Session, store: str) -> LockedLane:
     """The store's lane, made if there was none, locked until the transaction ends."""
-    wanted = select(Lane).where(Lane.store == store).with_for_update()
-    lane = session.exec(wanted).first()
-    if lane is None:
-        add_missing(session, Lane, [Lane(store=store).model_dump()])
-        lane = session.exec(wanted).one()
-    return lane
+    locked: dict[str, LockedLane] = session.info.setdefault("lanes", {})
+    if store not in locked:
+        found = _LOCK.rows(session, {"store": store})
+        if not found:
+            add_missing(session, Lane, [Lane(store=store).model_dump()])
+            found = _LOCK.rows(session, {"store": store})
+        decoders = zip(_LOCK.processors(session), found[0], strict=True)
+        lane = LockedLane(*(decode(value) if decode else value for decode, value in decoders))
+        locked[store] = lane
+        before_commit(session, partial(_write, session, lane, replace(lane)))
+    return locked[store]
+
+
+def _write(session: Session, lane: LockedLane, found: LockedLane) -> None:
+    if lane != found:
+        values = {name: getattr(lane, name) for name in _COLUMNS}
+        written = _WRITE.changed(session, {"of": lane.store, **values})
+        assert written == 1, "the lane is locked"
+
+
+_COLUMNS = [field.name for field in fields(LockedLane)]
+_LOCK = Statement(
+    lambda _: (
+        sa.select(*(getattr(Lane, name) for name in _COLUMNS))
+        .where(col(Lane.store) == sa.bindparam("store"))
+        .with_for_update()
+    )
+)
+_WRITE = Statement(
+    lambda _: (
+        sa.update(Lane)
+        .where(col(Lane.store) == sa.bindparam("of"))
+        .values(dict.fromkeys(set(_COLUMNS) - {"store"}))
+    )
+)
+
+
+def _lane(session: Session, store: str) -> Lane | None:
+    """The store's lane as it is, for whoever changes nothing."""
+    found: list[Lane] = _LANE.rows(session, {"store": store})
+    return found[0] if found else None
+
+
+_LANE = Finder(Lane, lambda _: col(Lane.store) == sa.bindparam("store"))
 
 
 def log_bounds(session: Session, store: str) -> LogBounds:
     """Where the store's log begins and ends now."""
-    found = session.exec(select(Lane.pruned_seq, Lane.event_seq).where(Lane.store == store)).first()
-    return LogBounds(*found) if found else LogBounds(0, 0)
+    found = _LOG_BOUNDS.rows(session, {"store": store})
+    return LogBounds(*found[0]) if found else LogBounds(0, 0)
+
+
+_LOG_BOUNDS = Statement(
+    lambda _: sa.select(col(Lane.pruned_seq), col(Lane.event_seq)).where(
+        col(Lane.store) == sa.bindparam("store")
+    )
+)
 
 
 def event_head(session: Session, store: str) -> int:
@@ -105,28 +180,34 @@ def event_head(session: Session, store: str) -> int:
 def claimable(session: Session, stores: Collection[str] | None = None) -> list[str]:
     """Stores, among those given if any are, where something waits to be run, the longest wait
     first: a pending job, no pause and nobody running, or a started job whose lease ran out."""
+    if stores is None:
+        return [store for (store,) in _CLAIMABLE.rows(session, {"now": now(session)})]
+    among = _claimable().where(col(Lane.store).in_(stores))
+    return list(session.execute(among, {"now": now(session)}).scalars())
 
+
+def _claimable() -> sa.Select[Any]:
     def any_job(status: JobStatus) -> sa.ColumnElement[bool]:
         return sa.exists().where(col(Job.store) == col(Lane.store), col(Job.status) == status)
 
-    free = sa.or_(col(Lane.lease_until).is_(None), col(Lane.lease_until) <= now(session))
+    free = sa.or_(
+        col(Lane.lease_until).is_(None), col(Lane.lease_until) <= sa.bindparam("now", type_=Instant)
+    )
     waiting = sa.or_(
         any_job(JobStatus.STARTED),
         sa.and_(col(Lane.paused_at).is_(None), any_job(JobStatus.PENDING)),
     )
-    among = [] if stores is None else [col(Lane.store).in_(stores)]
     waits_since = (
-        select(Job.created_at)
+        sa.select(col(Job.created_at))
         .where(col(Job.store) == col(Lane.store), col(Job.status) == JobStatus.PENDING)
         .order_by(col(Job.job_seq))
         .limit(1)
         .scalar_subquery()
     )
-    return list(
-        session.exec(
-            select(Lane.store).where(free, waiting, *among).order_by(waits_since.nulls_first())
-        )
-    )
+    return sa.select(col(Lane.store)).where(free, waiting).order_by(waits_since.nulls_first())
+
+
+_CLAIMABLE = Statement(lambda _: _claimable())
 
 
 def extend_lease(session: Session, store: str, epoch: int, until: datetime) -> bool:
@@ -157,7 +238,7 @@ def end_all_leases(session: Session) -> None:
     )
 
 
-def outlook(session: Session, lane: Lane) -> Outlook:
+def outlook(session: Session, lane: Lane | LockedLane) -> Outlook:
     """What is known of how long things take in the lane's store."""
     running = jobs.started(session, lane.store)
     return Outlook(running, Pace(lane.pace_seconds, lane.pace_items), lane.paused_at is not None)
@@ -165,7 +246,7 @@ def outlook(session: Session, lane: Lane) -> Outlook:
 
 def queue(session: Session, store: str) -> Queue:
     """The store's queue as it stands."""
-    lane = session.get(Lane, store)
+    lane = _lane(session, store)
     if lane is None:
         return Queue(0, None, Outlook(None, Pace()))
     pause = Pause(lane.paused_at, lane.pause_reason, lane.paused_by) if lane.paused_at else None
@@ -175,19 +256,10 @@ def queue(session: Session, store: str) -> Queue:
 
 def standings(session: Session, store: str, job_pks: Collection[int]) -> dict[int, Standing]:
     """Where each of these jobs stands in the store's queue; those not pending are left out."""
-    last = select(sa.func.max(Job.turn)).where(col(Job.pk).in_(job_pks)).scalar_subquery()
-    pending = (
-        select(
-            Job.pk,
-            sa.func.row_number().over(order_by=col(Job.turn)).label("position"),
-            sa.func.sum(Job.items).over(order_by=col(Job.turn)).label("items_to_here"),
-            Job.items,
-        )
-        .where(*jobs.pending(store), col(Job.turn) <= last)
-        .subquery()
-    )
-    found = session.execute(sa.select(pending).where(pending.c.pk.in_(job_pks))).all()
-    lane = session.get(Lane, store)
+    # Counted for one; for several a window over all of them is not slower.
+    counting = _STANDING if len(job_pks) == 1 else _STANDINGS
+    found = counting.rows(session, {"store": store, **keys_for(dialect_of(session), job_pks)})
+    lane = _lane(session, store)
     if lane is None:
         return {}
     known, at = outlook(session, lane), now(session)
@@ -195,3 +267,39 @@ def standings(session: Session, store: str, job_pks: Collection[int]) -> dict[in
         pk: Standing(position, known.start_behind(at, position - 1, int(to_here) - items))
         for pk, position, to_here, items in found
     }
+
+
+def _standings(dialect: str) -> sa.Select[Any]:
+    last = sa.select(sa.func.max(col(Job.turn))).where(one_of(dialect, col(Job.pk)))
+    pending = (
+        sa.select(
+            col(Job.pk),
+            sa.func.row_number().over(order_by=col(Job.turn)).label("position"),
+            sa.func.sum(col(Job.items)).over(order_by=col(Job.turn)).label("items_to_here"),
+            col(Job.items),
+        )
+        .where(*jobs.pending(sa.bindparam("store")), col(Job.turn) <= last.scalar_subquery())
+        .subquery()
+    )
+    return sa.select(pending).where(one_of(dialect, pending.c.pk))
+
+
+_STANDINGS = Statement(_standings)
+
+
+def _standing(dialect: str) -> sa.Select[Any]:
+    ahead: Any = aliased(Job)
+    goes_first = sa.and_(*jobs.pending(sa.bindparam("store"), ahead), ahead.turn <= col(Job.turn))
+    return (
+        sa.select(col(Job.pk), sa.func.count(), sa.func.sum(ahead.items), col(Job.items))
+        .join_from(Job, ahead, goes_first)
+        .where(
+            one_of(dialect, col(Job.pk)),
+            beside(col(Job.store)) == sa.bindparam("store"),
+            beside(col(Job.status)) == written(JobStatus.PENDING),
+        )
+        .group_by(col(Job.pk), col(Job.items))
+    )
+
+
+_STANDING = Statement(_standing)

@@ -1,8 +1,7 @@
 """Nodes of hierarchies, each with the hierarchy it hangs in."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
@@ -13,16 +12,25 @@ from sqlmodel import Session, col, select
 from app.domain.errors import InvalidInput
 from app.domain.hierarchies import ROOT_NO, node_id, place_of
 from app.storage import hierarchies
-from app.storage.dialects import among, dialect_of, key_table, key_values, unforeseen
+from app.storage.dialects import (
+    among,
+    dialect_of,
+    key_table,
+    key_values,
+    keys_for,
+    one_of,
+    unforeseen,
+)
 from app.storage.filters import Condition, Conditions, matching
 from app.storage.hierarchies import visible
 from app.storage.pages import Key, Listing, Order, OrderBy, Page, Window, pages
+from app.storage.rows import ALL, Tell, Wanted, columns_of, row_of
 from app.storage.spans import Counted, Span, keys_of
+from app.storage.statements import Statement
 from app.storage.tables import CutNode, Hierarchy, Node, ProductNode
 
 
-@dataclass(frozen=True, slots=True)
-class TreeNode:
+class TreeNode(NamedTuple):
     """A node and its hierarchy: together they know the node's public id."""
 
     node: Node
@@ -37,6 +45,25 @@ class TreeNode:
     def key(self) -> tuple[int, int]:
         """What other tables know the node by."""
         return self.node.hierarchy_pk, self.node.node_no
+
+    @property
+    def told(self) -> Mapping[str, Tell]:
+        """What tells clients of attributes, without the way over their values."""
+        return _TOLD
+
+
+def _told_ids(nodes: Sequence[TreeNode]) -> list[str]:
+    told = []
+    hierarchy, begins = None, ""
+    for node, of in nodes:
+        if of is not hierarchy:
+            # A node's id is its hierarchy's, with its number for the last 32 bits.
+            hierarchy, begins = of, str(of.id)[:-8]
+        told.append(f"{begins}{node.node_no:08x}")
+    return told
+
+
+_TOLD: Mapping[str, Tell] = {"id": _told_ids}
 
 
 class Ancestor(NamedTuple):
@@ -116,12 +143,18 @@ def items_by_keys(
 
 
 def children(
-    session: Session, store: str, parents: Sequence[ParentKey], window: Window
+    session: Session,
+    store: str,
+    parents: Sequence[ParentKey],
+    window: Window,
+    wanted: Wanted = ALL,
 ) -> dict[ParentKey, Page[TreeNode]]:
     """A page of each parent's children, in the order of SIBLINGS."""
     known = _visible(session, store, parents)
     seen = [key for key in parents if key[0] in known]
-    return _tree_nodes(parents, pages(session, _children, seen, window), known)
+    return _tree_nodes(
+        parents, pages(session, _children, seen, window, wanted.together(_KNOWN)), known
+    )
 
 
 def children_counts(
@@ -130,11 +163,10 @@ def children_counts(
     """How many children each parent has."""
     dialect = dialect_of(session)
     values = {"store": store, **key_values(dialect, parents)}
-    counted = session.execute(_counts(dialect), values)
+    counted = _COUNTS.rows(session, values)
     return dict.fromkeys(parents, 0) | {parents[int(number)]: count for number, count in counted}
 
 
-@lru_cache
 def _counts(dialect: str) -> sa.Select[Any]:
     asked = key_table(dialect, (int, int))
     hierarchy_pk, parent_no = asked.parts
@@ -148,13 +180,25 @@ def _counts(dialect: str) -> sa.Select[Any]:
     return sa.select(asked.number, of_each).join_from(asked.rows, Hierarchy, seen)
 
 
+_COUNTS = Statement(_counts)
+
+
 def of_hierarchies(
-    session: Session, store: str, hierarchy_pks: Sequence[int], window: Window
+    session: Session,
+    store: str,
+    hierarchy_pks: Sequence[int],
+    window: Window,
+    wanted: Wanted = ALL,
 ) -> dict[int, Page[TreeNode]]:
     """A page of all nodes of each hierarchy, parents before children."""
-    known = _visible(session, store, [(pk, ROOT_NO) for pk in hierarchy_pks])
+    known = hierarchies.by_pks(session, store, hierarchy_pks)
     seen = [pk for pk in hierarchy_pks if pk in known]
-    return _tree_nodes(hierarchy_pks, pages(session, _of_hierarchy, seen, window), known)
+    found = pages(session, _of_hierarchy, seen, window, wanted.together(_KNOWN))
+    return _tree_nodes(hierarchy_pks, found, known)
+
+
+_KNOWN = Wanted(frozenset({"hierarchy_pk", "node_no"}), keys=False)
+"""What nodes are known by."""
 
 
 def of_products(
@@ -181,24 +225,32 @@ def of_products(
 
 def counts_of_products(session: Session, store: str, product_pks: Sequence[int]) -> dict[int, int]:
     """How many nodes each product is associated with."""
-    counted = session.exec(
-        select(ProductNode.product_pk, sa.func.count())
+    counted = _COUNTS_OF_PRODUCTS.rows(
+        session, {"store": store, **keys_for(dialect_of(session), product_pks)}
+    )
+    return dict.fromkeys(product_pks, 0) | dict(counted)
+
+
+_COUNTS_OF_PRODUCTS = Statement(
+    lambda dialect: (
+        sa.select(col(ProductNode.product_pk), sa.func.count())
         .where(
             among(
-                col(ProductNode.hierarchy_pk), sa.select(col(Hierarchy.pk)).where(visible(store))
+                col(ProductNode.hierarchy_pk),
+                sa.select(col(Hierarchy.pk)).where(visible(sa.bindparam("store"))),
             ),
-            col(ProductNode.product_pk).in_(product_pks),
+            one_of(dialect, col(ProductNode.product_pk)),
             ~cut(ProductNode),
         )
         .group_by(col(ProductNode.product_pk))
     )
-    return dict.fromkeys(product_pks, 0) | dict(counted.all())
+)
 
 
 def in_hierarchy(session: Session, hierarchy_pk: int, node_no: int) -> Node | None:
     """The node of that number in a hierarchy, as it is by now: a branch may have been moved."""
     dialect = dialect_of(session)
-    node = _of_keys(dialect).execution_options(populate_existing=True)
+    node = _of_keys(dialect, Node).execution_options(populate_existing=True)
     found = session.execute(node, key_values(dialect, [(hierarchy_pk, node_no)]))
     return found.scalars().first()
 
@@ -336,15 +388,12 @@ def ancestors(
         found[pk, no].append(Ancestor(root.id, root.name, root.slug))
     if seen:
         dialect = dialect_of(session)
-        for number, node_no, name, slug in session.execute(
-            _ways_up(dialect), key_values(dialect, seen)
-        ):
+        for number, node_no, name, slug in _WAYS_UP.rows(session, key_values(dialect, seen)):
             key = seen[int(number)]
             found[key].append(Ancestor(node_id(known[key[0]].id, node_no), name, slug))
     return found
 
 
-@lru_cache
 def _ways_up(dialect: str) -> sa.Select[Any]:
     """All above each node but the root, and the node itself. Each row has all that is wanted of
     it: joined to them in the end, PostgreSQL may well read all the nodes there are."""
@@ -371,14 +420,14 @@ def _ways_up(dialect: str) -> sa.Select[Any]:
     )
 
 
+_WAYS_UP = Statement(_ways_up)
+
+
 def _visible(session: Session, store: str, keys: Collection[ParentKey]) -> dict[int, Hierarchy]:
     """The visible ones among the hierarchies of these keys. Read by themselves: beside every node
     they made a tree of 200 nodes a third slower, and PostgreSQL, where it knew too little of the
     tables, looked for them again with each node."""
-    found = session.exec(
-        select(Hierarchy).where(visible(store), col(Hierarchy.pk).in_({pk for pk, _ in keys}))
-    )
-    return {hierarchy.pk: hierarchy for hierarchy in found if hierarchy.pk is not None}
+    return hierarchies.by_pks(session, store, {pk for pk, _ in keys})
 
 
 def names(session: Session, keys: Collection[ParentKey]) -> dict[ParentKey, str]:
@@ -391,15 +440,20 @@ def names(session: Session, keys: Collection[ParentKey]) -> dict[ParentKey, str]
 def _by_keys(session: Session, keys: Sequence[ParentKey]) -> Sequence[Node]:
     if not keys:
         return ()
-    dialect = dialect_of(session)
-    return session.execute(_of_keys(dialect), key_values(dialect, keys)).scalars().all()
+    found = _OF_KEYS.rows(session, key_values(dialect_of(session), keys))
+    return list(map(row_of(session, Node, _NODE_COLUMNS), found))
 
 
-@lru_cache
-def _of_keys(dialect: str) -> sa.Select[Any]:
+_NODE_COLUMNS = columns_of(Node, ALL)
+_OF_KEYS = Statement(
+    lambda dialect: _of_keys(dialect, *(getattr(Node, name) for name in _NODE_COLUMNS))
+)
+
+
+def _of_keys(dialect: str, *read: Any) -> sa.Select[Any]:
     asked = key_table(dialect, (int, int))
     hierarchy_pk, node_no = asked.parts
-    return sa.select(Node).join_from(
+    return sa.select(*read).join_from(
         asked.rows,
         Node,
         sa.and_(col(Node.hierarchy_pk) == hierarchy_pk, col(Node.node_no) == node_no),

@@ -1,15 +1,17 @@
 """Pages of rows by key: of one list, or of every list of many parents in one statement."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.orm import aliased
 from sqlmodel import Session
 
 from app.storage.dialects import KeyTable, dialect_of, key_table, key_values, unforeseen
+from app.storage.rows import ALL, Wanted, columns_of, row_of
+from app.storage.statements import Statement
 
 Row = TypeVar("Row")
 Made = TypeVar("Made")
@@ -69,7 +71,7 @@ class Page(Generic[Row]):
         return Page([((row.id,), row) for _, row in rows], self.has_next, self.has_previous)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Listing:
     """A list as SQL: the entities that make a row, the conditions that join and choose them, and
     their order, which ends in columns that are unique within one list.
@@ -93,36 +95,84 @@ class Listing:
         return self.belongs(*parents.parts)
 
 
-Statement = tuple[sa.Select[Any], Order]
-"""A statement and the order its bounds are of."""
+class _Reading:
+    """A statement that reads rows of a list, and what makes rows and their keys of what it finds.
+
+    First come the columns of the rows, then those of the keys, if they are wanted, then others.
+    """
+
+    def __init__(
+        self, listing: Listing, wanted: Wanted, write: Callable[[str, "_Reading"], Any]
+    ) -> None:
+        entity, *others = listing.entities
+        mapper = sa.inspect(entity).mapper
+        self.names = columns_of(mapper.class_, wanted)
+        self.order = listing.order
+        self.table = mapper.class_
+        self.others = len(others)
+        self.keys = len(listing.order) if wanted.keys else 0
+        self.statement = Statement(lambda dialect: write(dialect, self))
+
+    def columns(self, listing: Listing) -> list[Any]:
+        """The columns it reads of this listing, or of another one made by the same function."""
+        entity, *others = listing.entities
+        own = [getattr(entity, name) for name in self.names]
+        order = [column for column, _ in listing.order[: self.keys]]
+        return [
+            column.label(f"column_{place}") for place, column in enumerate((*own, *others, *order))
+        ]
+
+    def found(self, session: Session, values: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
+        """What is found, as the driver gives it."""
+        return self.statement.rows(session, values)
+
+    def rows(
+        self, session: Session, found: Sequence[tuple[Any, ...]], *, keyed: bool
+    ) -> Sequence[tuple[Key, Any]]:
+        """The rows of what was found, each behind its key where it is to have one."""
+        made = row_of(session, self.table, self.names)
+        if not (self.others or keyed):
+            return list(zip(repeat(()), map(made, found)))
+        own, last = len(self.names), len(self.names) + self.others
+        processors = self.statement.processors(session)
+
+        def decoded(raw: tuple[Any, ...], first: int, last: int) -> tuple[Any, ...]:
+            return tuple(
+                process(value) if process else value
+                for value, process in zip(raw[first:last], processors[first:last], strict=True)
+            )
+
+        return [
+            (
+                decoded(raw, last, last + self.keys) if keyed else (),
+                (made(raw), *decoded(raw, own, last)) if self.others else made(raw),
+            )
+            for raw in found
+        ]
 
 
-def page(session: Session, listing: Listing, window: Window) -> Page[Any]:
-    """One page of one list."""
-    return _as_page(_read(session, listing, window), window)
+def page(
+    session: Session,
+    listing: Listing,
+    window: Window,
+    wanted: Wanted = ALL,
+    lists: Sequence[Mapping[str, Any]] = ({},),
+) -> Page[Any]:
+    """One page of the list that has these values for parameters.
 
-
-def page_of_all(session: Session, listings: Sequence[Listing], window: Window) -> Page[Any]:
-    """One page of several lists of the same order as if they were one, each read by its index:
-    of all their rows together a database makes one list by sorting them."""
-    found = [row for listing in listings for row in _read(session, listing, window)]
-    order = listings[0].order if listings else ()
-    # By the last column first: sorting keeps the order of what is equal.
-    for place, (_, descending) in reversed(tuple(enumerate(order))):
-        found.sort(key=lambda row: row[0][place], reverse=descending is not window.backward)
-    return _as_page(found, window)
-
-
-def _read(session: Session, listing: Listing, window: Window) -> list[tuple[Key, Any]]:
-    """The rows of the window and one more, if there is one, beginning where it begins."""
-    statement = (
-        sa.select(*listing.entities, *(column for column, _ in listing.order))
-        .where(*listing.where, *_between(listing, window))
-        .order_by(*sql_order(listing.order, window.backward))
-        .limit(unforeseen(window.limit + 1))
-    )
-    bounds = _bounds(listing.order, window)
-    return [_keyed(row, len(listing.order)) for row in session.execute(statement, bounds)]
+    Of several lists it is a page of all as if they were one, each read by its index: of all their
+    rows together a database makes one list by sorting them.
+    """
+    reading = _of_one(listing, wanted._replace(keys=wanted.keys or len(lists) > 1), _sides(window))
+    bounds = {"rows": window.limit + 1, **_bounds(listing.order, window)}
+    found = [some for of in lists if (some := reading.found(session, {**bounds, **of}))]
+    keyed = wanted.keys or len(found) > 1
+    rows = [row for some in found for row in reading.rows(session, some, keyed=keyed)]
+    if len(found) > 1:
+        # By the last column first: sorting keeps the order of what is equal.
+        for place, (_, descending) in reversed(tuple(enumerate(listing.order))):
+            rows.sort(key=lambda row: row[0][place], reverse=descending is not window.backward)
+    return _as_page(rows, window)
 
 
 def pages(
@@ -130,6 +180,7 @@ def pages(
     listing: Callable[[], Listing],
     parents: Sequence[Parent],
     window: Window,
+    wanted: Wanted = ALL,
     **values: Any,
 ) -> dict[Parent, Page[Any]]:
     """The same page of the list of every parent, in one statement, each read by its index.
@@ -140,109 +191,111 @@ def pages(
     if not parents:
         return {}
     keys = [parent if isinstance(parent, tuple) else (parent,) for parent in parents]
-    dialect = dialect_of(session)
-    statement, order = _prepared(
-        dialect,
-        listing,
-        tuple(map(type, keys[0])),
-        window.backward,
-        window.after is not None,
-        window.before is not None,
-    )
-    found: dict[Parent, list[tuple[Key, Any]]] = {parent: [] for parent in parents}
-    for number, *row in session.execute(
-        statement,
+    reading = _of_each(listing, tuple(map(type, keys[0])), wanted, _sides(window))
+    found = reading.found(
+        session,
         {
             "rows": window.limit + 1,
-            **key_values(dialect, keys),
-            **_bounds(order, window),
+            **key_values(dialect_of(session), keys),
+            **_bounds(reading.order, window),
             **values,
         },
-    ):
-        found[parents[int(number)]].append(_keyed(row, len(order)))
-    return {parent: _as_page(rows, window) for parent, rows in found.items()}
+    )
+    rows: dict[Parent, list[tuple[Key, Any]]] = {parent: [] for parent in parents}
+    for raw, row in zip(found, reading.rows(session, found, keyed=wanted.keys), strict=True):
+        rows[parents[int(raw[-1])]].append(row)
+    return {parent: _as_page(some, window) for parent, some in rows.items()}
+
+
+class _Sides(NamedTuple):
+    """Which bounds a window has, and from which end it counts: what its statement depends on."""
+
+    backward: bool
+    after: bool
+    before: bool
+
+
+def _sides(window: Window) -> _Sides:
+    return _Sides(window.backward, window.after is not None, window.before is not None)
+
+
+ROWS = sa.bindparam("rows", type_=sa.Integer)
 
 
 @lru_cache(maxsize=256)
-def _prepared(
-    dialect: str,
-    listing: Callable[[], Listing],
-    types: tuple[type, ...],
-    backward: bool,
-    after: bool,
-    before: bool,
-) -> Statement:
-    parents = key_table(dialect, types)
-    window = Window(0, after=() if after else None, before=() if before else None)
-    said = _joined if dialect == "postgresql" else _sought
-    return said(listing, parents, window, backward)
+def _of_one(listing: Listing, wanted: Wanted, sides: _Sides) -> _Reading:
+    def write(_dialect: str, reading: _Reading) -> sa.Select[Any]:
+        return (
+            sa.select(*reading.columns(listing))
+            .where(*listing.where, *_between(listing, sides))
+            .order_by(*sql_order(listing.order, sides.backward))
+            .limit(unforeseen(ROWS))
+        )
+
+    return _Reading(listing, wanted, write)
+
+
+@lru_cache(maxsize=256)
+def _of_each(
+    listing: Callable[[], Listing], types: tuple[type, ...], wanted: Wanted, sides: _Sides
+) -> _Reading:
+    def write(dialect: str, reading: _Reading) -> sa.Select[Any]:
+        said = _joined if dialect == "postgresql" else _sought
+        return said(listing, key_table(dialect, types), reading, sides)
+
+    return _Reading(listing(), wanted, write)
 
 
 def _joined(
-    listing: Callable[[], Listing], parents: KeyTable, window: Window, backward: bool
-) -> Statement:
+    listing: Callable[[], Listing], parents: KeyTable, reading: _Reading, sides: _Sides
+) -> sa.Select[Any]:
     """For PostgreSQL: each parent is joined to a subquery that has a LIMIT of its own, and so can
     be nothing but sought, whatever is known of the tables: as one join over all parents, a page was
     seen to read millions of rows of tables that had not been analysed yet."""
     of = listing()
+    columns = reading.columns(of)
     found = (
         sa.select(
-            *(_named(entity, f"entity_{place}") for place, entity in enumerate(of.entities)),
-            *(_named(column, f"order_{place}") for place, (column, _) in enumerate(of.order)),
+            *columns,
+            *(column.label(f"order_{place}") for place, (column, _) in enumerate(of.order)),
         )
-        .where(*of.where, of.belongs_to(parents), *_between(of, window))
-        .order_by(*sql_order(of.order, backward))
-        .limit(unforeseen(sa.bindparam("rows", type_=sa.Integer)))
+        .where(*of.where, of.belongs_to(parents), *_between(of, sides))
+        .order_by(*sql_order(of.order, sides.backward))
+        .limit(unforeseen(ROWS))
         .correlate(parents.rows)
         .lateral()
     )
-    entities = [
-        aliased(sa.inspect(entity).mapper, found)
-        if _is_mapped(entity)
-        else found.c[f"entity_{place}"]
-        for place, entity in enumerate(of.entities)
-    ]
     order = tuple(
         OrderBy(found.c[f"order_{place}"], descending)
         for place, (_, descending) in enumerate(of.order)
     )
-    statement = (
-        sa.select(parents.number, *entities, *(column for column, _ in order))
+    return (
+        sa.select(*(found.c[column.name] for column in columns), parents.number)
         .select_from(sa.join(parents.rows, found, sa.true()))
-        .order_by(parents.number, *sql_order(order, backward))
+        .order_by(parents.number, *sql_order(order, sides.backward))
     )
-    return statement, of.order
 
 
 def _sought(
-    listing: Callable[[], Listing], parents: KeyTable, window: Window, backward: bool
-) -> Statement:
+    listing: Callable[[], Listing], parents: KeyTable, reading: _Reading, sides: _Sides
+) -> sa.Select[Any]:
     """For SQLite, which joins no such subquery, but seeks by one: a window function over all rows
     of all parents was measured twenty times slower."""
     inner, outer = listing(), listing()
     wanted = (
         sa.select(*identity_of(inner.spine))
-        .where(*inner.where, inner.belongs_to(parents), *_between(inner, window))
-        .order_by(*sql_order(inner.order, backward))
-        .limit(sa.bindparam("rows", type_=sa.Integer))
+        .where(*inner.where, inner.belongs_to(parents), *_between(inner, sides))
+        .order_by(*sql_order(inner.order, sides.backward))
+        .limit(ROWS)
         .correlate(parents.rows)
     )
     identity = identity_of(outer.spine)
-    statement = (
-        sa.select(parents.number, *outer.entities, *(column for column, _ in outer.order))
+    return (
+        sa.select(*reading.columns(outer), parents.number)
         .select_from(sa.join(parents.rows, sa.inspect(outer.spine).selectable, sa.true()))
         .where(*outer.where, sa.tuple_(*identity).in_(wanted))
-        .order_by(parents.number, *sql_order(outer.order, backward))
+        .order_by(parents.number, *sql_order(outer.order, sides.backward))
     )
-    return statement, outer.order
-
-
-def _is_mapped(entity: Any) -> bool:
-    return hasattr(sa.inspect(entity), "mapper")
-
-
-def _named(entity: Any, name: str) -> Any:
-    return entity if _is_mapped(entity) else entity.label(name)
 
 
 def identity_of(spine: Any) -> list[Any]:
@@ -258,12 +311,12 @@ def sql_order(order: Order, backward: bool = False) -> list[sa.ColumnElement[Any
     ]
 
 
-def _between(listing: Listing, window: Window) -> Iterator[Any]:
+def _between(listing: Listing, sides: _Sides) -> Iterator[Any]:
     order = listing.order
     backward = tuple(OrderBy(column, not down) for column, down in order)
-    if window.after is not None:
+    if sides.after:
         yield _past(order, "after", listing.side_by_side)
-    if window.before is not None:
+    if sides.before:
         yield _past(backward, "before", listing.side_by_side)
 
 
@@ -294,11 +347,6 @@ def _bounds(order: Order, window: Window) -> dict[str, Any]:
         for bound, key in (("after", window.after), ("before", window.before))
         for place, value in enumerate(key or ())
     }
-
-
-def _keyed(row: Sequence[Any], width: int) -> tuple[Key, Any]:
-    entities = row[:-width]
-    return tuple(row[-width:]), entities[0] if len(entities) == 1 else tuple(entities)
 
 
 def _as_page(found: list[tuple[Key, Any]], window: Window) -> Page[Any]:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 import psycopg
@@ -21,6 +21,7 @@ from app.storage.database import (
     DatabaseUnavailable,
     StorageFull,
 )
+from app.storage.statements import Statement
 from app.storage.writer import Priority
 
 T = TypeVar("T")
@@ -170,11 +171,11 @@ _NOTIFY = sa.select(
 
 def server_clock(session: Session) -> datetime:
     """Not the transaction's start: it may have waited for a lane since."""
-    instant: datetime = session.connection().execute(_CLOCK).scalar_one()
-    return instant
+    [(instant,)] = _CLOCK.rows(session, {})
+    return cast(datetime, instant)
 
 
-_CLOCK = sa.select(sa.func.clock_timestamp())
+_CLOCK = Statement(lambda _: sa.select(sa.func.clock_timestamp()))
 
 
 def _engine(url: sa.URL) -> sa.Engine:

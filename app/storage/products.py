@@ -9,14 +9,25 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from app.domain.stores import readable_by
+from app.domain.stores import ORGANIZATION, readable_by
 from app.storage import hierarchies
-from app.storage.dialects import add_missing, dialect_of, key_table, key_values, unforeseen
-from app.storage.filters import Conditions, matching
+from app.storage.dialects import (
+    add_missing,
+    beside,
+    dialect_of,
+    key_table,
+    key_values,
+    keys_for,
+    one_of,
+    unforeseen,
+)
+from app.storage.filters import Conditions, Shape, asked, asking, shape_of
 from app.storage.hierarchies import readable, visible
 from app.storage.nodes import NOTHING, ParentKey
-from app.storage.pages import Listing, OrderBy, Page, Window, page_of_all, pages, sql_order
+from app.storage.pages import Listing, OrderBy, Page, Window, page, pages, sql_order
+from app.storage.rows import ALL, ID, Finder, Wanted
 from app.storage.spans import Counted, Span
+from app.storage.statements import Statement
 from app.storage.tables import Hierarchy, NodeProduct, Product, ProductNode
 
 FILTERED: Mapping[str, Any] = {"sku": col(Product.sku), "name": col(Product.name)}
@@ -30,35 +41,65 @@ class Association(NamedTuple):
     curated: bool
 
 
-def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Product]:
+def by_ids(
+    session: Session, store: str, ids: Collection[UUID], wanted: Wanted = ALL
+) -> dict[UUID, Product]:
     """The products among these ids that are the store's or the organization's."""
-    found = session.exec(select(Product).where(readable(Product, store), col(Product.id).in_(ids)))
+    values = {"store": store, **keys_for(dialect_of(session), ids)}
+    found = _BY_IDS.rows(session, values, wanted.together(ID))
     return {product.id: product for product in found}
 
 
-def listing(session: Session, store: str, filter: Conditions, window: Window) -> Page[Product]:
+_BY_IDS = Finder(
+    Product,
+    lambda dialect: sa.and_(
+        beside(col(Product.store)).in_((sa.bindparam("store", type_=sa.Text), ORGANIZATION)),
+        one_of(dialect, col(Product.id)),
+    ),
+)
+
+
+def listing(
+    session: Session, store: str, filter: Conditions, window: Window, wanted: Wanted = ALL
+) -> Page[Product]:
     """A page of the products a store sees, by sku."""
-    order = (OrderBy(col(Product.sku)), OrderBy(col(Product.id)))
-    listings = [
-        Listing((Product,), (col(Product.store) == one, *matching(filter, FILTERED)), order)
-        for one in readable_by(store)
-    ]
-    return page_of_all(session, listings, window)
+    lists = [{"of": one, **asked(filter)} for one in readable_by(store)]
+    return page(session, _listing(shape_of(filter)), window, wanted, lists)
 
 
 def count(session: Session, store: str, filter: Conditions) -> int:
     """How many of the products a store sees match."""
-    seen = col(Product.store).in_(readable_by(store))
-    return session.exec(select(sa.func.count()).where(seen, *matching(filter, FILTERED))).one()
+    stores = readable_by(store)
+    values = {f"of_{place}": one for place, one in enumerate(stores)}
+    [(count,)] = _counting(shape_of(filter), len(stores)).rows(session, values | asked(filter))
+    return int(count)
+
+
+@lru_cache(maxsize=128)
+def _listing(filter: Shape) -> Listing:
+    of_one = col(Product.store) == sa.bindparam("of", type_=sa.Text)
+    order = (OrderBy(col(Product.sku)), OrderBy(col(Product.id)))
+    return Listing((Product,), (of_one, *asking(filter, FILTERED)), order)
+
+
+@lru_cache(maxsize=128)
+def _counting(filter: Shape, stores: int) -> Statement:
+    of = [sa.bindparam(f"of_{place}", type_=sa.Text) for place in range(stores)]
+    where = (col(Product.store).in_(of), *asking(filter, FILTERED))
+    return Statement(lambda _: sa.select(sa.func.count()).select_from(Product).where(*where))
 
 
 def of_nodes(
-    session: Session, store: str, nodes: Sequence[ParentKey], window: Window
+    session: Session,
+    store: str,
+    nodes: Sequence[ParentKey],
+    window: Window,
+    wanted: Wanted = ALL,
 ) -> dict[ParentKey, Page[Association]]:
     """A page of each node's products: the curated ones in their order, then by sku."""
     seen = hierarchies.visible_pks(session, store, {pk for pk, _ in nodes})
-    asked = [node for node in nodes if node[0] in seen]
-    found = pages(session, _of_node, asked, window, store=store)
+    known = [node for node in nodes if node[0] in seen]
+    found = pages(session, _of_node, known, window, wanted, store=store)
     return {node: found.get(node, NOTHING).map(lambda row: Association(*row)) for node in nodes}
 
 
@@ -66,16 +107,28 @@ def counts_of_nodes(
     session: Session, store: str, nodes: Sequence[ParentKey]
 ) -> dict[ParentKey, int]:
     """How many products each node holds."""
-    counted = session.exec(
-        select(NodeProduct.hierarchy_pk, NodeProduct.node_no, sa.func.count())
-        .where(
-            visible(store),
-            NodeProduct.hierarchy_pk == Hierarchy.pk,
-            sa.tuple_(col(NodeProduct.hierarchy_pk), col(NodeProduct.node_no)).in_(nodes),
-        )
-        .group_by(col(NodeProduct.hierarchy_pk), col(NodeProduct.node_no))
+    if not nodes:
+        return {}
+    counted = _COUNTS.rows(
+        session, {"store": store, **key_values(dialect_of(session), list(nodes))}
     )
-    return dict.fromkeys(nodes, 0) | {(pk, no): count for pk, no, count in counted}
+    return dict.fromkeys(nodes, 0) | {nodes[int(number)]: count for number, count in counted}
+
+
+def _counts(dialect: str) -> sa.Select[Any]:
+    asked = key_table(dialect, (int, int))
+    hierarchy_pk, node_no = asked.parts
+    of_each = (
+        sa.select(sa.func.count())
+        .where(col(NodeProduct.hierarchy_pk) == hierarchy_pk, col(NodeProduct.node_no) == node_no)
+        .correlate(asked.rows)
+        .scalar_subquery()
+    )
+    seen = sa.and_(col(Hierarchy.pk) == hierarchy_pk, visible(sa.bindparam("store")))
+    return sa.select(asked.number, of_each).join_from(asked.rows, Hierarchy, seen)
+
+
+_COUNTS = Statement(_counts)
 
 
 def keys_by_sku(session: Session, store: str, skus: Collection[str]) -> dict[str, int]:

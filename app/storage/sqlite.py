@@ -4,11 +4,12 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlmodel import Session, create_engine
@@ -21,9 +22,12 @@ from app.storage.database import (
     DatabaseUnavailable,
     RunnerAlreadyPresent,
     StorageFull,
+    write_gathered,
 )
+from app.storage.statements import RUN, Statement
 from app.storage.writer import Priority, Writer
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 BUSY_SECONDS = 30
@@ -39,6 +43,12 @@ RESERVE_BYTES = 16 * 2**20
 """What bulk work leaves of the disk, so that its failure can be written and what it has left behind
 be swept. It must hold what a full log of writes, 4 MiB and a chunk, adds to the file: without that
 room the log can never be emptied again, and nothing be written."""
+
+BEGIN_READ = "BEGIN"
+BEGIN_WRITE = "BEGIN IMMEDIATE"
+
+Reader = tuple[Session, sqlite3.Connection]
+"""A session that is used again and again, and the connection that its statements are run on."""
 
 OUT_OF_REACH = (
     sqlite3.SQLITE_BUSY,
@@ -61,9 +71,10 @@ class SQLite(Database):
     def __init__(self, url: sa.URL, clock: Clock | None = None) -> None:
         super().__init__(url, clock or machine_clock)
         self._writer = Writer()
-        self.write_engine = _engine(url, begin="BEGIN IMMEDIATE")
-        self.read_engine = _engine(url, begin="BEGIN", read_only=True)
-        self.scan_engine = _engine(url, begin="BEGIN", read_only=True, connections=SCANS)
+        self.write_engine = _engine(url, begin=BEGIN_WRITE)
+        self.read_engine = _engine(url, begin=BEGIN_READ, read_only=True)
+        self.scan_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=SCANS)
+        self._readers: list[Reader] = []
         self._scans = ThreadPoolExecutor(SCANS, thread_name_prefix="scan")
         self._runner_lock: int | None = None
         self._opened: tuple[int, int] | None = None
@@ -104,6 +115,10 @@ class SQLite(Database):
     def close(self) -> None:
         self._writer.close()
         self._scans.shutdown()
+        for session, driver in self._readers:
+            session.close()
+            driver.close()
+        self._readers = []
         for engine in (self.write_engine, self.read_engine, self.scan_engine):
             engine.dispose()
         if self._runner_lock is not None:
@@ -130,11 +145,81 @@ class SQLite(Database):
     async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
         return await self._writer.run(transaction, priority)
 
+    def _reading(
+        self,
+        engine: sa.Engine,
+        fn: Callable[Concatenate[Session, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Callable[[], T]:
+        if engine is not self.read_engine or list(engine.dispatch.before_cursor_execute):
+            # Somebody listens to the statements that SQLAlchemy runs.
+            return super()._reading(engine, fn, *args, **kwargs)
+        return lambda: self._look(lambda session: fn(session, *args, **kwargs))
+
+    def _look(self, fn: Callable[[Session], T]) -> T:
+        """`fn` in a transaction that the driver begins and ends: SQLAlchemy takes 100 µs for that,
+        as long as it takes to find a job and to tell of it."""
+        reader = self._readers.pop() if self._readers else self._new_reader()
+        session, driver = reader
+        with self._translated():
+            try:
+                driver.execute(BEGIN_READ)
+                return fn(session)
+            finally:
+                if session.in_transaction():
+                    # It was asked by entities too: of another connection, in another transaction.
+                    session.close()
+                driver.rollback()
+                self._readers.append(reader)
+
+    def _new_reader(self) -> Reader:
+        session = Session(self.read_engine, **self._terms())
+        connection = self.read_engine.raw_connection()
+        driver: Any = connection.dbapi_connection
+        connection.detach()
+
+        def run(text: str, values: Any) -> Any:
+            if session.in_transaction():
+                return session.connection().exec_driver_sql(text, values)
+            return driver.execute(text, values)
+
+        session.info[RUN] = run
+        return session, driver
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        """Begun and committed by the driver itself: SQLAlchemy takes as long for that as a short
+        write for all else. What is written through the session is in the same transaction."""
+        if self._traced:
+            with super()._writing() as session:
+                yield session
+            return
+        with (
+            self._translated(),
+            self.write_engine.connect() as connection,
+            Session(connection, **self._terms()) as session,
+        ):
+            driver: Any = connection.connection.driver_connection
+            session.info[RUN] = driver.execute
+            driver.execute(BEGIN_WRITE)
+            yield session
+            write_gathered(session)
+            if session.in_transaction():
+                session.commit()
+            else:
+                driver.commit()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        with super()._translated():
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise sa.exc.DBAPIError(None, None, error, hide_parameters=True) from error
+
     def _check_room(self, session: Session) -> None:
-        page, pages, unused = (
-            session.connection().exec_driver_sql(f"PRAGMA {name}").scalar_one()
-            for name in ("page_size", "page_count", "freelist_count")
-        )
+        [(page, pages, unused)] = _PAGES.rows(session, {})
         disk = os.statvfs(self.path)
         # Pages that are still in the log of writes only will take their room in the file.
         room = disk.f_bavail * disk.f_frsize + self.path.stat().st_size - (pages - unused) * page
@@ -149,6 +234,14 @@ class SQLite(Database):
         if kind in OUT_OF_REACH:
             return DatabaseUnavailable("The database file cannot be used now.")
         return error
+
+
+_PAGES = Statement(
+    lambda _: sa.text(
+        "SELECT page_size, page_count, freelist_count"
+        " FROM pragma_page_size, pragma_page_count, pragma_freelist_count"
+    )
+)
 
 
 def machine_clock(_session: Session) -> datetime:
@@ -181,7 +274,9 @@ def _engine(url: sa.URL, *, begin: str, read_only: bool = False, connections: in
             connection.execute(f"PRAGMA {pragma}").close()
 
     def on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver: Any = connection.connection.driver_connection
+        if not driver.in_transaction:
+            connection.exec_driver_sql(begin)
 
     sa.event.listen(engine, "connect", on_connect)
     sa.event.listen(engine, "begin", on_begin)

@@ -342,7 +342,9 @@ async def test_a_count_or_a_page_is_read_only_when_it_is_asked_for(shop: Shop, k
     assert 1 <= len(for_count) <= 2
     assert not set(for_page) & set(for_count)
     for_all = (await reads(ALL))[len(for_holder) :]
-    assert sorted(for_all) == sorted(for_page + for_count)
+    # Which columns are read depends on what is told of the rows.
+    sought = [statement.partition("FROM")[2] for statement in for_page + for_count]
+    assert sorted(statement.partition("FROM")[2] for statement in for_all) == sorted(sought)
 
 
 async def test_null_for_an_argument_is_as_good_as_none(shop: Shop) -> None:

@@ -27,6 +27,7 @@ from app.services.jobs import Step
 from app.storage import hierarchies, jobs, nodes
 from app.storage.database import Database
 from app.storage.pages import Window
+from app.storage.rows import is_row_of
 from app.storage.tables import Hierarchy, Job, Node, NodeProduct, ProductNode
 from tests import given
 
@@ -370,7 +371,7 @@ def between_chunks(database: Database, act: Callable[[Session, int], object]) ->
 
     async def write_then_act(fn: Any, *args: Any) -> Any:
         result = await write_bulk(fn, *args)
-        if isinstance(result, Job) and result.checkpoint:
+        if is_row_of(result, Job) and result.checkpoint:
             await database.write(act, result.checkpoint["nodes"])
         return result
 

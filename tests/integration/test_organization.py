@@ -138,6 +138,7 @@ Read = Callable[[Session, str, Stock], Any]
 
 OF_ALL: Mapping[Callable[..., Any], Read] = {
     hierarchies.by_ids: lambda s, store, of: hierarchies.by_ids(s, store, [of.hierarchy.id]),
+    hierarchies.by_pks: lambda s, store, of: hierarchies.by_pks(s, store, [of.hierarchy.pk or 0]),
     hierarchies.by_id: lambda s, store, of: hierarchies.by_id(s, store, of.hierarchy.id),
     hierarchies.revision: lambda s, store, of: (
         hierarchies.revision(s, store, of.hierarchy.id) is not None
@@ -206,7 +207,9 @@ ITS_OWN: Mapping[Callable[..., Any], Read] = {
     jobs.counts_of_hierarchies: lambda s, store, of: jobs.counts_of_hierarchies(
         s, store, [of.hierarchy.id]
     )[of.hierarchy.id],
-    jobs.first_pending: lambda s, store, of: jobs.first_pending(s, store) == of.job,
+    jobs.first_pending: lambda s, store, of: (
+        getattr(jobs.first_pending(s, store), "id", None) == of.job.id
+    ),
     jobs.queued: lambda s, store, of: of.job.id in ids(jobs.queued(s, store, ALL)),
     jobs.retries: lambda s, store, of: jobs.retries(s, store, [of.failed.id]),
     jobs.errors_by_ids: lambda s, store, of: jobs.errors_by_ids(s, store, [of.error.id]),

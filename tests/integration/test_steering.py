@@ -27,6 +27,7 @@ from app.settings import Settings
 from app.storage import jobs as stored
 from app.storage.connect import connect
 from app.storage.database import Database
+from app.storage.dialects import keys_for
 from app.storage.jobs import Hour
 from app.storage.lanes import claimable
 from app.storage.tables import Job, Lane
@@ -334,15 +335,11 @@ async def test_of_many_retries_no_more_is_read_than_the_newest(
     for _ in range(5):
         newest = (await retry(idle_client, broken))["job"]["id"]
         await failed(idle_gateway.database)
-    loaded: list[object] = []
-
-    def read(session: Session) -> dict[UUID, Job]:
-        sa.event.listen(session, "loaded_as_persistent", lambda _, row: loaded.append(row))
-        return stored.retries(session, given.STORE, [UUID(broken)])
-
-    (found,) = (await idle_gateway.database.read(read)).values()
+    database = idle_gateway.database
+    (found,) = (await database.read(stored.retries, given.STORE, [UUID(broken)])).values()
     assert str(found.id) == newest
-    assert loaded == [found]
+    asked_for = keys_for(database.url.get_backend_name(), [UUID(broken)])
+    assert await database.read(stored._RETRIES.rows, asked_for) == [found]
 
 
 async def test_a_retry_outlives_what_it_tries_again(

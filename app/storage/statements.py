@@ -1,0 +1,103 @@
+"""Statements that are compiled once and run by the driver itself.
+
+What SQLAlchemy does for each run of a statement (a connection, a cache key, a context, a result,
+entities) took ten times as long as SQLite took to find one row by its key.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session
+
+Values = Mapping[str, Any]
+Processor = Callable[[Any], Any]
+
+Run = Callable[[str, Any], Any]
+"""Runs a text with its parameters, and returns the cursor."""
+
+RUN = "run"
+"""Under which a session's info has its Run, if SQLAlchemy is not to run what it runs."""
+
+
+class Statement:
+    """A statement that is written for a dialect when it is first run there.
+
+    `write` is given the dialect's name, and writes it with a parameter for all that changes from
+    run to run; none may stand for several values.
+    """
+
+    def __init__(self, write: Callable[[str], Any]) -> None:
+        self._write = write
+        self._compiled: dict[str, _Compiled] = {}
+
+    def rows(self, session: Session, values: Values) -> Sequence[tuple[Any, ...]]:
+        """What is found, as the driver gives it."""
+        found: Sequence[tuple[Any, ...]] = self._run(session, values).fetchall()
+        return found
+
+    def changed(self, session: Session, values: Values) -> int:
+        """How many rows were changed."""
+        count: int = self._run(session, values).rowcount
+        return count
+
+    def processors(self, session: Session) -> Sequence[Processor | None]:
+        """What makes the value of each column of what the driver gives; None where it is that."""
+        return self._of(session).results
+
+    def _run(self, session: Session, values: Values) -> Any:
+        # What entities have been given and do not say yet, as a query through the session would.
+        session.flush()
+        compiled = self._of(session)
+        bound = compiled.bound(values)
+        run: Run | None = session.info.get(RUN)
+        if run is None:
+            return session.connection().exec_driver_sql(compiled.text, bound)
+        return run(compiled.text, bound)
+
+    def _of(self, session: Session) -> "_Compiled":
+        dialect = session.get_bind().dialect
+        compiled = self._compiled.get(dialect.name)
+        if compiled is None:
+            compiled = _Compiled(self._write(dialect.name), dialect)
+            self._compiled[dialect.name] = compiled
+        return compiled
+
+
+class _Compiled:
+    """The text of a statement and how its parameters are bound."""
+
+    def __init__(self, statement: Any, dialect: sa.Dialect) -> None:
+        said = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+        self.text: str = said.string
+        # A parameter without a value is there to be given one.
+        self._known: Values = {
+            name: value for name, value in said.params.items() if value is not None
+        }
+        self._by_place: bool = said.positional
+        self._names: Sequence[str] = said.positiontup if said.positional else list(said.params)
+        self._processors: Sequence[Processor | None] = [
+            said.binds[name].type.dialect_impl(dialect).bind_processor(dialect)
+            for name in self._names
+        ]
+        self.results: Sequence[Processor | None] = [
+            result_of(column.type, dialect) for column in getattr(statement, "selected_columns", ())
+        ]
+
+    def bound(self, values: Values) -> Any:
+        """The parameters as the driver takes them."""
+        given = {**self._known, **values} if self._known else values
+        bound = [
+            process(given[name]) if process else given[name]
+            for name, process in zip(self._names, self._processors, strict=True)
+        ]
+        return tuple(bound) if self._by_place else dict(zip(self._names, bound, strict=True))
+
+
+def result_of(type: Any, dialect: sa.Dialect) -> Processor | None:
+    """What makes a value of that type of what the driver gives."""
+    if isinstance(type, sa.Float):
+        # SQLAlchemy's asks what the server said it is, and both drivers give floats.
+        return None
+    process: Processor | None = type.dialect_impl(dialect).result_processor(dialect, None)
+    return process

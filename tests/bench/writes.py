@@ -1,0 +1,118 @@
+"""Writes of whatever code is found first, as many of a kind as a line on standard input asks for:
+"enqueue 200". Tells where the code is, and then how many seconds each line took; what is written to
+is made before."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from time import perf_counter
+from uuid import UUID
+
+from sqlmodel import Session
+
+import app
+from app.domain.jobs import Duplication
+from app.services import jobs
+from app.services.jobs import Requester, Result, Step
+from app.storage.connect import connect
+from app.storage.database import Database
+from app.storage.migrations import upgrade
+from app.storage.tables import Job
+from tests import given
+
+LEASE = timedelta(seconds=30)
+AT_ONCE = 16
+
+
+class Writes:
+    """Each of its functions does so many writes."""
+
+    def __init__(self, database: Database, hierarchy_id: UUID) -> None:
+        self._database = database
+        self._duplication = Duplication(hierarchy_id)
+        self._requester = Requester(given.STORE, "bench")
+        self._numbers = count()
+
+    async def enqueue(self, number: int) -> float:
+        return await _timed(self._enqueued, number)
+
+    async def enqueue_with_key(self, number: int) -> float:
+        keys = [f"key-{next(self._numbers)}" for _ in range(number)]
+        return await _timed(lambda: self._enqueued(keys.pop()), number)
+
+    async def enqueue_at_once(self, number: int) -> float:
+        async def enqueue_some() -> None:
+            for _ in range(number // AT_ONCE):
+                await self._enqueued()
+
+        async def enqueue_all() -> None:
+            await asyncio.gather(*(enqueue_some() for _ in range(AT_ONCE)))
+
+        return await _timed(enqueue_all, 1)
+
+    async def cancel(self, number: int) -> float:
+        pending = [(await self._enqueued()).id for _ in range(number)]
+        return await _timed(
+            lambda: self._database.write(jobs.cancel, given.STORE, pending.pop()), number
+        )
+
+    async def run(self, number: int) -> float:
+        for _ in range(number):
+            await self._enqueued()
+
+        async def run() -> None:
+            await self._ended(await given.claimed_job(self._database))
+
+        return await _timed(run, number)
+
+    async def step(self, number: int) -> float:
+        await self._enqueued()
+        job = await given.claimed_job(self._database)
+
+        async def step() -> None:
+            nonlocal job
+            done = next(self._numbers)
+            job = await self._database.write_bulk(advanced, job, Step({"at": done}, done, done))
+
+        seconds = await _timed(step, number)
+        await self._ended(job)
+        return seconds
+
+    async def _enqueued(self, key: str | None = None) -> Job:
+        requested = await self._database.write(
+            jobs.request_duplication, self._requester, self._duplication, key
+        )
+        return requested.job
+
+    async def _ended(self, job: Job) -> None:
+        await self._database.write(jobs.succeed, job, lambda: Result(0))
+
+
+def advanced(session: Session, job: Job, step: Step) -> Job:
+    return jobs.advance(session, job, lambda: step)
+
+
+async def _timed(write: Callable[[], Awaitable[object]], number: int) -> float:
+    began = perf_counter()
+    for _ in range(number):
+        await write()
+    return perf_counter() - began
+
+
+async def main() -> None:
+    database = connect(os.environ["DATABASE_URL"])
+    upgrade(database)
+    writes = Writes(database, await given.hierarchy(database, {"A": {}}))
+    print(Path(app.__file__).parent, flush=True)
+    for line in sys.stdin:
+        kind, number = line.split()
+        print(await getattr(writes, kind)(int(number)), flush=True)
+    database.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
