@@ -1,21 +1,20 @@
 """Everything that can be followed."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 import strawberry
 from strawberry import UNSET
 
-from app.api.connections import given
 from app.api.context import Context, Info
+from app.api.cursors import given
 from app.api.jobs import EVENTS, JobEvent, JobFilter
-from app.api.loaders import Loaders, current
+from app.api.reads import READ, Ordinary
 from app.domain.errors import NotFound
 from app.domain.ids import uuid_of
-from app.services.feed import Happening
-from app.storage import lanes
 from app.storage.jobs import JobFilter as StoredFilter
+
+FOLLOWED = Ordinary("An event is told once for all who follow it with one operation.")
 
 Resume = Annotated[
     str | None,
@@ -32,24 +31,6 @@ def _position(context: Context, after: str | None) -> int | None:
     return None if cursor is None else EVENTS.decode(cursor, "after")[0]
 
 
-async def _told(
-    context: Context, happenings: AsyncGenerator[Happening, None]
-) -> AsyncGenerator[Happening, None]:
-    """Each happening with reads of its own, and with the queue as it was at the time."""
-    try:
-        async for happening in happenings:
-            loaders = Loaders(context.database, context.store)
-            if happening.standing and happening.job.pk:
-                loaders.prime(lanes.standings, happening.job.pk, happening.standing)
-            current.set(loaders)
-            context.told = happening
-            yield happening
-            # Sending waits for nothing until a buffer is full: a long replay would hold the loop.
-            await asyncio.sleep(0)
-    finally:
-        await happenings.aclose()
-
-
 async def _job_updates(
     info: Info,
     id: Annotated[strawberry.ID, strawberry.argument(description="The job to follow.")],
@@ -60,7 +41,7 @@ async def _job_updates(
         raise NotFound("job", id, ("id",))
     context = info.context
     seq = _position(context, after)
-    return _told(context, await context.feed.job_updates(context.store, job_id, seq))
+    return await context.feed.job_updates(context.store, job_id, seq)
 
 
 async def _job_events(
@@ -76,7 +57,7 @@ async def _job_events(
     context = info.context
     seq = _position(context, after)
     wanted = filter.stored() if filter else StoredFilter()
-    return _told(context, await context.feed.job_events(context.store, wanted, seq))
+    return await context.feed.job_events(context.store, wanted, seq)
 
 
 @strawberry.type(description="Everything that can be followed.")
@@ -85,8 +66,10 @@ class Subscription:
         resolver=_job_updates,
         description="One job: a SNAPSHOT first (or all events past `after`), then its changes; "
         "completes behind the last one.",
+        metadata={READ: FOLLOWED},
     )
     job_events: AsyncGenerator[JobEvent, None] = strawberry.subscription(
         resolver=_job_events,
         description="Every matching job of the store: all events past `after`, else from now on.",
+        metadata={READ: FOLLOWED},
     )

@@ -1,11 +1,18 @@
 """uvicorn's protocols, where strangers can neither fill memory or the log, nor stay for ever."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from struct import Struct
+from typing import Any
 
-from uvicorn._types import ASGISendEvent
+from starlette.types import Scope
+from starlette.websockets import WebSocketDisconnect
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.http11 import Request
+from websockets.protocol import State
 
 from app.services.metrics import DROPPED
 
@@ -63,8 +70,55 @@ class HttpWire(HttpToolsProtocol):
             self._too_late = None
 
 
+WRITE = "jobs_gateway.write"
+"""The extension of a socket's scope (ASGI) that is `SocketWire.write`."""
+
+# RFC 6455, 5.2: the end of a text message, not masked, and its length.
+_TEXT_AND_7_BITS = Struct("!BB").pack
+_TEXT_AND_16_BITS = Struct("!BBH").pack
+_TEXT_AND_64_BITS = Struct("!BBQ").pack
+
+
+def write_of(scope: Scope) -> Callable[[bytes], Awaitable[None]]:
+    """Sends a text message on an accepted socket. Raises WebSocketDisconnect where nobody is there
+    any more."""
+    write: Callable[[bytes], Awaitable[None]] = scope["extensions"][WRITE]
+    return write
+
+
+class _Inbox:
+    """What came on a socket and was not taken yet. A queue of the standard library's takes 3 KiB of
+    each of thousands of sockets, which wait most of the time."""
+
+    def __init__(self) -> None:
+        self._messages: list[ASGIReceiveEvent] = []
+        self._waiting: asyncio.Future[None] | None = None
+        """Its one reader, while nothing is there."""
+
+    def put_nowait(self, message: ASGIReceiveEvent) -> None:
+        """Add a message."""
+        self._messages.append(message)
+        if self._waiting and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def get(self) -> ASGIReceiveEvent:
+        """Take the next message, once there is one."""
+        while not self._messages:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+        return self._messages.pop(0)
+
+    def empty(self) -> bool:
+        """Whether all were taken."""
+        return not self._messages
+
+
 class SocketWire(WebSocketsSansIOProtocol):
     """WebSocket."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.queue = _Inbox()  # type: ignore[assignment]
 
     def send_receive_event_to_app(self) -> None:
         """Refuse text that is no UTF-8, with a reason and without a traceback in the log."""
@@ -105,8 +159,37 @@ class SocketWire(WebSocketsSansIOProtocol):
         if stuck:
             self.transport.abort()
 
+    def handle_connect(self, event: Request) -> None:
+        """Begin to serve a socket, which may be written to in a shorter way, too."""
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions[WRITE] = self.write
+
+    async def write(self, text: bytes) -> None:
+        """Send a text message, as `send` would.
+
+        For thousands of sockets that are told the same at once: a message goes neither through all
+        that is around the application nor through objects made for it alone.
+        """
+        if not self.writable.is_set():
+            await self.writable.wait()
+        if self.disconnected or self.conn.state is not State.OPEN:
+            raise WebSocketDisconnect(1006)
+        length = len(text)
+        if length < 126:
+            head = _TEXT_AND_7_BITS(0x81, length)
+        elif length < 1 << 16:
+            head = _TEXT_AND_16_BITS(0x81, 126, length)
+        else:
+            head = _TEXT_AND_64_BITS(0x81, 127, length)
+        self.transport.write(head + text)
+
     async def send(self, message: ASGISendEvent) -> None:
         """Send. A handshake that is refused with an answer is over, too."""
         await super().send(message)
-        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+        if message["type"] == "websocket.accept":
+            # Nobody asks for them again, and they take 3 KiB.
+            del self.request, self.response
+        elif message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True

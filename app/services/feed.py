@@ -13,7 +13,8 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing, suppress
 from contextvars import Context
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from time import time
 from uuid import UUID
 
 from sqlmodel import Session
@@ -34,9 +35,10 @@ TAIL_EVENTS = 256
 READ_EVENTS = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Happening:
-    """What a subscriber hears: an event of the log, or how things stand at a place in it."""
+    """What a subscriber hears: an event of the log, or how things stand at a place in it. Whoever
+    takes it from the tail is handed the same object."""
 
     seq: int
     """The last logged event that this one includes: where to resume from."""
@@ -46,6 +48,8 @@ class Happening:
     previous_status: JobStatus | None = None
     standing: Standing | None = None
     """Where the job stood in the queue, if the event is of the past and the job was pending."""
+    happened: float = 0
+    """`at` as the system's clock counts seconds."""
 
 
 Happenings = AsyncGenerator[Happening, None]
@@ -58,7 +62,8 @@ class _Tail:
         self.head = head
         self.recent: deque[Happening] = deque(maxlen=TAIL_EVENTS)
         self.progress: Happening | None = None
-        self.moved = asyncio.Event()
+        self.waiting: set[asyncio.Future[None]] = set()
+        """Those who have heard all of it."""
         self.woken = asyncio.Event()
         self.watchers = 0
         self.reader: asyncio.Task[None] | None = None
@@ -68,9 +73,11 @@ class _Tail:
         return seq >= self.head - len(self.recent)
 
     def tell(self) -> None:
-        """Wake whoever waits now. Each waits on the event it saw before it last looked."""
-        self.moved.set()
-        self.moved = asyncio.Event()
+        """Wake whoever waits now."""
+        waiting, self.waiting = self.waiting, set()
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
 
 class Feed:
@@ -103,7 +110,7 @@ class Feed:
         """Every job of the store that meets `filter` as of the event: all events past `after`,
         else from now on. The stream never ends. Raises as `job_updates` does."""
         head = await self._database.read(_head, store, after)
-        return self._events(store, filter, head if after is None else after)
+        return self._follow(store, head if after is None else after, filter=filter)
 
     async def _updates(self, job: Job, head: int, after: int | None) -> Happenings:
         if after is None:
@@ -114,17 +121,11 @@ class Feed:
             async for happening in self._logged(job.store, after, head, job.pk):
                 yield happening
             return
-        async with aclosing(self._follow(job.store, after, job)) as happenings:
+        async with aclosing(self._follow(job.store, after, job=job)) as happenings:
             async for happening in happenings:
                 yield happening
                 if happening.job.status.is_final:
                     return
-
-    async def _events(self, store: str, filter: JobFilter, after: int) -> Happenings:
-        async with aclosing(self._follow(store, after, None)) as happenings:
-            async for happening in happenings:
-                if filter.admits(happening.job):
-                    yield happening
 
     async def _logged(self, store: str, seq: int, until: int, job_pk: int | None) -> Happenings:
         """The events past `seq` up to `until` and not beyond, of one job where it is given."""
@@ -139,30 +140,55 @@ class Feed:
                 if event.seq > until:
                     return
                 yield _happening(event)
+                # Sending waits for nothing until a buffer is full: a long replay would hold the
+                # loop.
+                await asyncio.sleep(0)
             seq = stretch.reaches
 
-    async def _follow(self, store: str, seq: int, job: Job | None) -> Happenings:
+    async def _follow(
+        self,
+        store: str,
+        seq: int,
+        *,
+        job: Job | None = None,
+        filter: JobFilter | None = None,
+    ) -> Happenings:
+        """What concerns one job or meets a filter, past `seq` and without end.
+
+        One generator and no more: for thousands of subscribers each step of each event counts.
+        """
         job_pk = job.pk if job else None
         told = job
+        all_concern = job is None and filter in (None, JobFilter())
+
+        def concerns(job: Job) -> bool:
+            return job_pk in (None, job.pk) and (filter is None or filter.admits(job))
+
         tail = await self._watch(store)
         reason = "resumed"
+        new_waiter = asyncio.get_running_loop().create_future
         try:
             while True:
-                moved = tail.moved
                 if not tail.holds_all_past(seq):
                     metrics.REREADS.labels(reason).inc()
                     until = tail.head
                     async for happening in self._logged(store, seq, until, job_pk):
-                        yield happening
+                        if concerns(happening.job):
+                            yield happening
                     seq = until
                     continue
                 reason = "fell_behind"
-                for happening in [recent for recent in tail.recent if recent.seq > seq]:
+                if seq < tail.head:
+                    # The log has no gaps.
+                    happening = tail.recent[seq - tail.head]
                     seq = happening.seq
-                    if job_pk in (None, happening.job.pk):
-                        lag = (datetime.now(UTC) - happening.at).total_seconds()
-                        metrics.EVENT_LAG.observe(max(0, lag))
+                    if all_concern or concerns(happening.job):
+                        metrics.EVENT_LAG.observe(time() - happening.happened)
                         yield happening
+                    if seq < tail.head:
+                        # Nothing else might be waited for: others have their turn in between.
+                        await asyncio.sleep(0)
+                    continue
                 progress = tail.progress
                 if (
                     progress
@@ -171,10 +197,17 @@ class Feed:
                     and job_pk in (None, progress.job.pk)
                 ):
                     told = progress.job
-                    yield progress
+                    if concerns(told):
+                        yield progress
+                    continue
                 # The subscriber's cursor may be newer than what the tail has read by now.
-                if seq >= tail.head:
-                    await moved.wait()
+                waiter = new_waiter()
+                tail.waiting.add(waiter)
+                try:
+                    await waiter
+                except BaseException:
+                    tail.waiting.discard(waiter)
+                    raise
         finally:
             self._unwatch(store, tail)
 
@@ -250,6 +283,7 @@ def _happening(event: JobEvent) -> Happening:
         events.job_of(event),
         event.previous_status,
         events.standing_of(event),
+        event.at.timestamp(),
     )
 
 

@@ -6,7 +6,7 @@ Source: the GraphQL over HTTP specification, with its appendix on persisted docu
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import mimeparse
@@ -18,8 +18,8 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.admission.documents import Operation
 from app.api.admission.request import GraphQLRequest
+from app.api.audiences import Told
 from app.api.exchanges import exchange
-from app.api.execution import Told
 from app.api.gate import Gate
 from app.api.middleware import BODY_SECONDS
 from app.api.peer import address_of
@@ -34,6 +34,15 @@ EVENT_STREAM = "text/event-stream"
 MULTIPART = "multipart/mixed"
 
 STREAMS: dict[str, Encoding] = {MULTIPART: Multipart(), EVENT_STREAM: EventStream()}
+
+HEADERS_KEPT = 64
+"""Values of Accept, and of Content-Type, whose meaning is kept; a head bounds their length."""
+
+ANYTHING = (*STREAMS, JSON)
+AN_ANSWER = (EVENT_STREAM, JSON)
+A_STREAM = tuple(STREAMS)
+"""What there is to choose from: before the operation is known, for a query or a mutation, and for a
+subscription."""
 
 
 class GraphQLEndpoint:
@@ -61,7 +70,7 @@ class GraphQLEndpoint:
             raise _not_allowed("GraphQL is asked with GET or POST.", "GET, POST")
         if self._playground and _is_a_browsers(request):
             return PLAYGROUND.answer()
-        if not _accepted(request, [*STREAMS, JSON]):
+        if not _accepted(request, ANYTHING):
             raise _not_acceptable(
                 f"Nothing that Accept names can be answered with. There are {JSON}, "
                 f"{GRAPHQL_JSON}, {EVENT_STREAM}, and {MULTIPART} for subscriptions."
@@ -78,7 +87,7 @@ class GraphQLEndpoint:
         if request.method == "GET" and operation.kind is OperationType.MUTATION:
             raise _not_allowed("A mutation is sent with POST.", "POST")
         streamed = operation.kind is OperationType.SUBSCRIPTION
-        media_type = _accepted(request, list(STREAMS) if streamed else [EVENT_STREAM, JSON])
+        media_type = _accepted(request, A_STREAM if streamed else AN_ANSWER)
         if not media_type:
             raise _not_acceptable(
                 f"A subscription is answered with {EVENT_STREAM} or {MULTIPART}, and Accept "
@@ -142,12 +151,16 @@ class GraphQLEndpoint:
         return _json(answers, JSON)
 
 
-def _accepted(request: Request, types: Sequence[str]) -> str:
+def _accepted(request: Request, types: tuple[str, ...]) -> str:
     """The best of these media types by Accept, the last one in doubt; empty where none will do.
 
     The media type of GraphQL is for those who name it: `*/*` is answered with plain JSON.
     """
-    accept = (request.headers.get("accept") or "*/*").lower()
+    return _acceptable((request.headers.get("accept") or "*/*").lower(), types)
+
+
+@lru_cache(HEADERS_KEPT)
+def _acceptable(accept: str, types: tuple[str, ...]) -> str:
     offered = [one for one in types if one != JSON]
     if JSON in types:
         offered += [JSON, GRAPHQL_JSON] if GRAPHQL_JSON in accept else [JSON]
@@ -163,10 +176,11 @@ def _best(offered: Sequence[str], accept: str) -> str:
 
 
 def _is_a_browsers(request: Request) -> bool:
+    if request.method != "GET":
+        return False
     accept = request.headers.get("accept", "").lower()
     return (
-        request.method == "GET"
-        and "text/html" in accept
+        "text/html" in accept
         and not request.query_params
         and _best([JSON, "text/html"], accept) == "text/html"
     )
@@ -185,13 +199,7 @@ def _from_url(request: Request) -> dict[str, object]:
 
 
 async def _from_body(request: Request) -> object:
-    content_type = request.headers.get("content-type", "")
-    try:
-        *kind, parameters = mimeparse.parse_mime_type(content_type.lower())
-    except mimeparse.MimeTypeParseException:
-        kind, parameters = [], {}
-    charset = parameters.get("charset", "utf-8").strip('"')
-    if "/".join(kind) != JSON or charset not in ("utf-8", "utf8"):
+    if not _is_json(request.headers.get("content-type", "").lower()):
         raise BadRequest(
             f"The body must be {JSON} in UTF-8.", "UNSUPPORTED_MEDIA_TYPE", 415, {"Accept": JSON}
         )
@@ -203,6 +211,16 @@ async def _from_body(request: Request) -> object:
             f"The body took longer than {BODY_SECONDS} seconds.", "REQUEST_TIMEOUT", 408
         ) from None
     return _read(body, "The body")
+
+
+@lru_cache(HEADERS_KEPT)
+def _is_json(content_type: str) -> bool:
+    try:
+        *kind, parameters = mimeparse.parse_mime_type(content_type)
+    except mimeparse.MimeTypeParseException:
+        return False
+    charset = parameters.get("charset", "utf-8").strip('"')
+    return "/".join(kind) == JSON and charset in ("utf-8", "utf8")
 
 
 def _read(text: str | bytes, what: str) -> object:
@@ -223,13 +241,13 @@ def _json(content: object, media_type: str, status: int = 200) -> Response:
 
 
 def _refusal(request: Request, refused: Refused) -> Response:
-    media_type = _accepted(request, [EVENT_STREAM, JSON]) or JSON
+    media_type = _accepted(request, AN_ANSWER) or JSON
     answer = {"errors": refused.errors}
     if media_type == EVENT_STREAM and refused.well_formed:
         # A browser's EventSource shows its page nothing of an answer that is no stream.
         stream = STREAMS[media_type]
         return Response(
-            stream.start + stream.result(Told(answer)) + stream.end,
+            stream.start + stream.result(Told.of(answer)) + stream.end,
             headers={"Content-Type": stream.media_type},
         )
     if media_type == EVENT_STREAM:

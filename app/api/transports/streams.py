@@ -9,11 +9,10 @@ from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, aclosing
 
-import orjson
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.api.execution import Told
+from app.api.audiences import Told
 from app.api.refusals import Refused, Unauthenticated
 
 BEAT_SECONDS = 10
@@ -51,7 +50,7 @@ class EventStream(Encoding):
     def result(self, told: Told) -> bytes:
         """Its id and its answer on a line each; JSON has no line breaks."""
         id = f"id: {told.cursor}\n".encode() if told.cursor else b""
-        return b"%sevent: next\ndata: %s\n\n" % (id, orjson.dumps(told.answer))
+        return b"%sevent: next\ndata: %s\n\n" % (id, told.payload)
 
 
 class Multipart(Encoding):
@@ -67,7 +66,7 @@ class Multipart(Encoding):
 
     def result(self, told: Told) -> bytes:
         """A part that has the answer as its payload."""
-        return self._head + orjson.dumps({"payload": told.answer}) + self.start
+        return b'%s{"payload":%s}%s' % (self._head, told.payload, self.start)
 
 
 class Stream(StreamingResponse):
@@ -127,12 +126,12 @@ async def encoded(
             except StopAsyncIteration:
                 break
             except Refused as refused:
-                told = Told({"errors": refused.errors})
+                told = Told.of({"errors": refused.errors})
             coming = None
             yield encoding.result(told)
         else:
             yield encoding.result(
-                Told({"errors": Unauthenticated("The token has expired.").errors})
+                Told.of({"errors": Unauthenticated("The token has expired.").errors})
             )
         yield encoding.end
     finally:

@@ -19,6 +19,7 @@ from app.api.exchanges import Exchange, current
 from app.api.gate import Gate
 from app.api.peer import address_of, is_own_page
 from app.api.refusals import BadRequest, Refused, Unauthenticated
+from app.api.wire import write_of
 from app.domain.callers import Caller
 
 PROTOCOL = "graphql-transport-ws"
@@ -85,6 +86,7 @@ class _Connection:
         self._request_id: str = socket.state.request_id
         self._caller: Caller | None = None
         self._operations: dict[str, asyncio.Task[None]] = {}
+        self._write = write_of(socket.scope)
 
     async def serve(self, init_seconds: float) -> None:
         """Take messages until the client goes. Raises Closed when it has to go."""
@@ -188,25 +190,21 @@ class _Connection:
         """Run an operation and tell its results; nothing that goes wrong with it ends another."""
         exchange = Exchange("ws", caller)
         current.set(exchange)
-        try:
-            await self._answer(id, request, caller, exchange)
-        finally:
-            exchange.tell()
-
-    async def _answer(
-        self, id: str, request: GraphQLRequest, caller: Caller, exchange: Exchange
-    ) -> None:
         end: dict[str, object] = {"type": "complete"}
-        with suppress(WebSocketDisconnect):
+        try:
             try:
                 self._gate.throttle.take(self._gate.client(caller, self._address))
                 operation = self._gate.documents.admit(request, caller)
                 results = self._gate.executor.results(operation, caller, self._request_id)
+                # Thousands may wait in here for hours.
+                del operation, request
+                head = orjson.dumps({"type": "next", "id": id}).removesuffix(b"}")
+                write = self._write
                 async with aclosing(results):
                     async for told in results:
-                        await self._send(type="next", id=id, payload=told.answer)
+                        await write(b'%s,"payload":%s}' % (head, told.payload))
             except WebSocketDisconnect:
-                raise
+                return
             except Refused as refused:
                 exchange.refused(refused)
                 end = _error(refused.errors)
@@ -215,7 +213,10 @@ class _Connection:
             # Free before the client hears that it is.
             if self._operations.get(id) is asyncio.current_task():
                 del self._operations[id]
-            await self._send(id=id, **end)
+            with suppress(WebSocketDisconnect):
+                await self._send(id=id, **end)
+        finally:
+            exchange.tell()
 
     async def _send(self, **message: object) -> None:
         await _tell(self._socket, orjson.dumps(message).decode())
