@@ -57,6 +57,10 @@ log = logging.getLogger(__name__)
 STOP_SECONDS = 1
 """How long open requests and sockets may take to end once the server stops."""
 
+GARBAGE = 50_000, 20, 100
+"""After how many more objects garbage is looked for, and how often in those that were there before
+(Python's gc)."""
+
 LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]"]
 """Whom a browser may think it talks to: any other name that leads here is somebody's trick."""
 
@@ -142,7 +146,7 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
                 authentication,
                 Throttle(settings),
                 documents,
-                Executor(database, feed, settings, tracer),
+                Executor(database, feed, settings, tracer, plans=settings.plans),
                 settings,
             )
             dispatcher = _dispatcher(settings, database, tracer) if settings.runner else None
@@ -160,10 +164,25 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
                 tracer=tracer,
             )
             server = _Server(app, settings, lambda: on_ready(gateway), gate.stopping.set)
-            # What is loaded by now stays: to look through it for garbage, over and over, stopped
-            # one request in a hundred for a tenth of a second.
-            gc.freeze()
-            await server.serve(sockets=[listener])
+            with _seldom_collecting():
+                await server.serve(sockets=[listener])
+
+
+@contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """Looks for garbage as a server should."""
+    before = gc.get_threshold()
+    # What is loaded by now stays: to look through it for garbage, over and over, stopped one
+    # request in a hundred for a tenth of a second.
+    gc.freeze()
+    # An event that is told to thousands makes tens of thousands of objects for a moment: looking
+    # for garbage in between took longer than telling it.
+    gc.set_threshold(*GARBAGE)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 class _Server(uvicorn.Server):

@@ -131,6 +131,8 @@ class Surface(_Group):
     `documentId` or Apollo's `persistedQuery`."""
     only_trusted: bool = False
     """Whether no other documents are run."""
+    plans: bool = True
+    """Whether queries are answered by compiled plans, as fast as by routes written by hand."""
 
 
 class Observability(_Group):

@@ -1,13 +1,14 @@
 """What every resolver knows: the services, on whose behalf it runs, and in which operation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import strawberry
 from graphql import DocumentNode
 
 from app.api.tracing import traceparent
 from app.domain.callers import Caller
-from app.services.feed import Feed, Happening
+from app.services.feed import Feed
 from app.services.jobs import Requester
 from app.storage.database import Database
 
@@ -24,8 +25,9 @@ class Context:
     """What is executed, parsed and validated."""
     resume_from: str | None = None
     """The cursor that the way the request came carries, which wins over `after`."""
-    told: Happening | None = None
-    """What the subscriber was told last."""
+    done: dict[str, Any] = field(default_factory=dict)
+    """What came of mutations that were made already, by their names in the answer: their payloads,
+    or exceptions."""
 
     @property
     def store(self) -> str:

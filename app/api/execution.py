@@ -2,20 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 from graphql import OperationType
-from opentelemetry.trace import NoOpTracer, Tracer
-from strawberry.types.execution import ExecutionResult, PreExecutionError
+from opentelemetry.trace import Tracer
+from strawberry.types.execution import ExecutionResult
 
 from app.api.admission.documents import Operation
 from app.api.admission.limits import Limits
+from app.api.audiences import Audiences, Told
 from app.api.context import Context
 from app.api.exchanges import Run
-from app.api.jobs import EVENTS
-from app.api.refusals import NotStarted, TimedOut
+from app.api.plans.planner import Planner
+from app.api.refusals import TimedOut
 from app.api.schema import schema
 from app.api.tracing import operation_span
 from app.domain.callers import Caller
@@ -26,54 +25,57 @@ Answer = dict[str, Any]
 """A response as GraphQL defines it: data, errors, extensions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One result of a stream, and the cursor that resumes behind it, where there is one."""
-
-    answer: Answer
-    cursor: str | None = None
-
-
 class Executor:
     """Runs queries and mutations to their answer, and subscriptions for as long as they last."""
 
     def __init__(
-        self, database: Database, feed: Feed, limits: Limits, tracer: Tracer | None = None
+        self,
+        database: Database,
+        feed: Feed,
+        limits: Limits,
+        tracer: Tracer | None = None,
+        *,
+        plans: bool = True,
     ) -> None:
+        self._planner = Planner(schema, database) if plans else None
         self._database = database
         self._feed = feed
         self._limits = limits
-        self._tracer = tracer or NoOpTracer()
+        self._tracer = tracer
+        self._audiences = Audiences()
 
     async def answer(self, operation: Operation, caller: Caller, request_id: str) -> Answer:
         """The answer to a query or a mutation. Raises TimedOut."""
         name, kind = operation.name, operation.kind.value
         with operation_span(self._tracer, kind, name, request_id), Run(name, kind) as run:
-            answer = _answer(await self._execute(operation, caller, request_id))
+            answer = await self._execute(operation, caller, request_id)
             run.told(answer)
         cost = {"requested": operation.cost, "limit": self._limits.max_cost}
         answer["extensions"] = {**answer.get("extensions", {}), "cost": cost}
         return answer
 
-    async def _execute(
-        self, operation: Operation, caller: Caller, request_id: str
-    ) -> ExecutionResult:
+    async def _execute(self, operation: Operation, caller: Caller, request_id: str) -> Answer:
         context = self._context(operation, caller, request_id)
         limit = self._limits.max_execution_seconds
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
             async with asyncio.timeout(limit):
-                return await schema.execute(
+                if self._planner:
+                    data = await self._planner.data(operation, context)
+                    if data is not None:
+                        return {"data": data}
+                result = await schema.execute(
                     operation.document.text,
                     variable_values=operation.variables,
                     context_value=context,
                     operation_name=operation.name,
                 )
+                return _answer(result)
         except TimeoutError:
             raise TimedOut(limit, clock() - began) from None
 
-    async def results(
+    def results(
         self,
         operation: Operation,
         caller: Caller,
@@ -83,23 +85,14 @@ class Executor:
         """The results of any operation: one answer, or those of a subscription, each made when the
         one before was taken. Raises TimedOut, NotStarted."""
         if operation.kind is not OperationType.SUBSCRIPTION:
-            yield Told(await self.answer(operation, caller, request_id))
-            return
+            return self._only(operation, caller, request_id)
         context = self._context(operation, caller, request_id, resume_from)
-        with Run(operation.name, operation.kind.value) as run:
-            results: Any = await schema.stream(
-                operation.document.text,
-                variable_values=operation.variables,
-                context_value=context,
-                operation_name=operation.name,
-            )
-            async with aclosing(results):
-                async for result in results:
-                    if isinstance(result, PreExecutionError):
-                        raise NotStarted(result.errors or [])
-                    told, answer = context.told, _answer(result)
-                    run.told(answer)
-                    yield Told(answer, EVENTS.encode((told.seq,)) if told else None)
+        return self._audiences.results(operation, context)
+
+    async def _only(
+        self, operation: Operation, caller: Caller, request_id: str
+    ) -> AsyncGenerator[Told, None]:
+        yield Told.of(await self.answer(operation, caller, request_id))
 
     def _context(
         self,

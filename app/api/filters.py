@@ -3,7 +3,7 @@
 import strawberry
 from strawberry import UNSET
 
-from app.api.connections import given
+from app.api.cursors import given
 from app.domain.attributes import NAME_LIMIT, checked_text
 from app.domain.errors import InvalidInput
 from app.storage.filters import Condition, Operator

@@ -1,22 +1,24 @@
 """Hierarchies and their nodes."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import strawberry
 from strawberry import UNSET
 
-from app.api.connections import Connection, Cursors, given, instant, maybe_whole, uuid, whole
+from app.api.connections import Connection
+from app.api.cursors import Cursors, given, instant, maybe_whole, uuid, whole
 from app.api.filters import StringFilter
 from app.api.node import Node
-from app.api.products import PRODUCTS_OF_NODE, NodeProductConnection
-from app.api.reads import connection, expression, relation
+from app.api.products import PK, PRODUCTS_OF_NODE, NodeProductConnection
+from app.api.reads import NOTHING, Attribute, attribute, connection, expression, relation
 from app.api.scalars import describe
 from app.domain.attributes import translation
 from app.domain.hierarchies import ROOT_NO, Owner
 from app.storage import hierarchies, jobs, nodes, products, tables
 from app.storage.filters import Condition, Operator
 from app.storage.nodes import ParentKey, TreeNode
+from app.storage.rows import is_row_of
 
 if TYPE_CHECKING:
     from app.api.jobs import Job
@@ -53,9 +55,7 @@ class Localization:
 
 @strawberry.type(description="One ancestor: root first, self last.")
 class Breadcrumb:
-    id: strawberry.ID = expression(
-        lambda ancestor: str(ancestor.id), "The id of the hierarchy or node."
-    )
+    id: strawberry.ID = attribute("id", "The id of the hierarchy or node.", made=str)
     name: str = strawberry.field(description="Its default name.")
     slug: str | None = strawberry.field(description="Its slug.")
 
@@ -69,49 +69,67 @@ def _key(row: Any) -> ParentKey:
     return row.key if isinstance(row, TreeNode) else (row.pk, ROOT_NO)
 
 
-def _localizations(row: Any) -> list[Localization]:
+class Said(NamedTuple):
+    """What a localization resolves from."""
+
+    locale: str
+    name: str | None
+    description: str | None
+
+
+def _localizations(row: Any) -> list[Said]:
     return [
-        Localization(locale=locale, name=said.get("name"), description=said.get("description"))
+        Said(locale, said.get("name"), said.get("description"))
         for locale, said in sorted(_said(row).locales.items())
     ]
 
 
-def _name(root: Any, locale: Locale = UNSET) -> str:
-    said = _said(root)
-    translated = translation(said.locales, given(locale)) or {}
-    name: str = translated.get("name", said.name)
-    return name
+def _name(root: Any, locale: Locale = UNSET) -> Any:
+    return _localized(root, "name", locale)
 
 
-def _description(root: Any, locale: Locale = UNSET) -> str | None:
-    said = _said(root)
-    translated = translation(said.locales, given(locale)) or {}
-    description: str | None = translated.get("description", said.description)
-    return description
+def _description(root: Any, locale: Locale = UNSET) -> Any:
+    return _localized(root, "description", locale)
+
+
+def _localized(row: Any, attribute: Literal["name", "description"], locale: str | None) -> Any:
+    said = _said(row)
+    translated = translation(said.locales, locale) if given(locale) else None
+    if translated and attribute in translated:
+        return translated[attribute]
+    return getattr(said, attribute)
 
 
 @strawberry.interface(description="What the root of a tree and every node below it share.")
 class TreeItem(Node):
-    name: str = strawberry.field(
-        resolver=_name,
-        description="Localized when locale is given and a translation exists, else the default. "
+    name: str = expression(
+        _name,
+        "Localized when locale is given and a translation exists, else the default. "
         "At most 1000 characters.",
+        frozenset({"name", "locales"}),
+        bare=Attribute("name", _said),
     )
-    description: str | None = strawberry.field(
-        resolver=_description,
-        description="Localized when locale is given and a translation exists, else the default.",
+    description: str | None = expression(
+        _description,
+        "Localized when locale is given and a translation exists, else the default.",
+        frozenset({"description", "locales"}),
+        bare=Attribute("description", _said),
     )
-    slug: str | None = expression(
-        lambda row: _said(row).slug,
+    slug: str | None = attribute(
+        "slug",
         "Unique among siblings, not across hierarchies: a duplicate keeps its source's slug.",
+        of=_said,
     )
-    localizations: list[Localization] = expression(_localizations, "All translations, by locale.")
-    owner: Owner = expression(
-        lambda row: (row.hierarchy if isinstance(row, TreeNode) else row).owner,
+    localizations: list[Localization] = expression(
+        _localizations, "All translations, by locale.", frozenset({"locales"})
+    )
+    owner: Owner = attribute(
+        "owner",
         "Whose it is.",
+        of=lambda row: row.hierarchy if isinstance(row, TreeNode) else row,
     )
     breadcrumbs: list[Breadcrumb] = relation(
-        nodes.ancestors, _key, "The way from the root to here, both included."
+        nodes.ancestors, _key, "The way from the root to here, both included.", needs=PK
     )
     children: Connection[Annotated["HierarchyNode", strawberry.lazy("app.api.hierarchies")]] = (
         connection(
@@ -120,14 +138,13 @@ class TreeItem(Node):
             nodes.children_counts,
             _key,
             "The nodes right below: sortOrder descending, unset last, then updatedAt descending.",
+            PK,
         )
     )
-    created_at: datetime = expression(
-        lambda row: _said(row).created_at, "When it was made; of a copy, when it was copied."
+    created_at: datetime = attribute(
+        "created_at", "When it was made; of a copy, when it was copied.", of=_said
     )
-    updated_at: datetime = expression(
-        lambda row: _said(row).updated_at, "When it was last changed."
-    )
+    updated_at: datetime = attribute("updated_at", "When it was last changed.", of=_said)
 
 
 @strawberry.type(
@@ -141,6 +158,7 @@ class Hierarchy(TreeItem, Node):
             hierarchies.node_counts,
             lambda hierarchy: hierarchy.pk,
             "Every node at any depth, parents before children.",
+            PK,
         )
     )
     node_count: int = strawberry.field(description="How many nodes there are below the root.")
@@ -148,6 +166,7 @@ class Hierarchy(TreeItem, Node):
         hierarchies.by_ids,
         lambda hierarchy: hierarchy.copied_from,
         "The source, when this is a duplicate and the source still exists.",
+        needs=frozenset({"copied_from"}),
     )
     jobs: Connection[Annotated["Job", strawberry.lazy("app.api.jobs")]] = connection(
         _JOBS,
@@ -155,12 +174,13 @@ class Hierarchy(TreeItem, Node):
         jobs.counts_of_hierarchies,
         lambda hierarchy: hierarchy.id,
         "Duplications from or into this hierarchy, newest first.",
+        frozenset({"id"}),
     )
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
         """Whether a row is one of these."""
-        return isinstance(row, tables.Hierarchy)
+        return is_row_of(row, tables.Hierarchy)
 
 
 @strawberry.type(description="A category inside a hierarchy.")
@@ -170,10 +190,11 @@ class HierarchyNode(TreeItem, Node):
         nodes.items_by_keys,
         lambda row: (row.node.hierarchy_pk, row.node.parent_no),
         "The node right above, or the hierarchy.",
+        needs=frozenset({"parent_no"}),
     )
-    depth: int = expression(lambda row: row.node.depth, "1 = child of the root.")
-    sort_order: int | None = expression(
-        lambda row: row.node.sort_order, "Siblings with a higher one come first; unset comes last."
+    depth: int = attribute("depth", "1 = child of the root.", of=_said)
+    sort_order: int | None = attribute(
+        "sort_order", "Siblings with a higher one come first; unset comes last.", of=_said
     )
     products: NodeProductConnection = connection(
         PRODUCTS_OF_NODE,
@@ -181,6 +202,7 @@ class HierarchyNode(TreeItem, Node):
         products.counts_of_nodes,
         _key,
         "Curated first, in curated order (at most 20), then by sku.",
+        NOTHING,
     )
 
     @classmethod

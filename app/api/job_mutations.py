@@ -8,11 +8,12 @@ import strawberry
 from sqlmodel import Session
 from strawberry import UNSET
 
-from app.api.connections import given
 from app.api.context import Info
+from app.api.cursors import given
 from app.api.errors import Forbidden, InvalidInput, NotFound, UserError, input_path, refusal_of
 from app.api.jobs import Job
 from app.api.loaders import current, read_anew
+from app.api.reads import mutation
 from app.domain import errors
 from app.domain import jobs as domain
 from app.domain.callers import Scope
@@ -99,7 +100,7 @@ async def _duplicate_hierarchy(
         DuplicateHierarchyInput, strawberry.argument(description="What to copy, and how.")
     ],
 ) -> Any:
-    read_anew(info.context.database, info.context.store)
+    read_anew(info.context.database, info.context.caller)
     refusal: UserError
     try:
         # A job is queued, and a hierarchy comes of it.
@@ -142,7 +143,7 @@ async def changed(
 ) -> tuple[Any, list[Any]]:
     """The job behind a change, or as it stands where its status does not allow it, and why it was
     refused."""
-    read_anew(info.context.database, info.context.store)
+    read_anew(info.context.database, info.context.caller)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
         job_id = known_uuid("job", id, "jobId")
@@ -156,11 +157,9 @@ async def changed(
 
 @strawberry.type
 class JobMutations:
-    duplicate_hierarchy: DuplicateHierarchyPayload = strawberry.mutation(
-        resolver=_duplicate_hierarchy,
-        description="Queues a deep copy and returns at once with a PENDING job. The copy is "
+    duplicate_hierarchy: DuplicateHierarchyPayload = mutation(
+        _duplicate_hierarchy,
+        "Queues a deep copy and returns at once with a PENDING job. The copy is "
         "invisible until it is whole.",
     )
-    cancel_job: CancelJobPayload = strawberry.mutation(
-        resolver=_cancel_job, description="Cancels a job that is still PENDING."
-    )
+    cancel_job: CancelJobPayload = mutation(_cancel_job, "Cancels a job that is still PENDING.")

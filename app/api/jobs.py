@@ -9,13 +9,14 @@ import strawberry
 from sqlmodel import Session
 from strawberry import UNSET
 
-from app.api.connections import Connection, Cursors, given, uuid, whole
+from app.api.connections import Connection
 from app.api.context import Info
+from app.api.cursors import Cursors, given, uuid, whole
 from app.api.hierarchies import Hierarchy
-from app.api.loaders import current
 from app.api.node import Node
-from app.api.reads import connection, expression, relation
+from app.api.reads import attribute, connection, expression, ordinary, relation
 from app.api.scalars import describe
+from app.domain.callers import Caller
 from app.domain.errors import InvalidInput
 from app.domain.events import JobEventType
 from app.domain.ids import uuid_of
@@ -24,7 +25,7 @@ from app.services.feed import Happening
 from app.storage import hierarchies, jobs, lanes, tables
 from app.storage.jobs import Hour
 from app.storage.jobs import JobFilter as StoredFilter
-from app.storage.lanes import Queue
+from app.storage.rows import is_row_of
 
 describe(
     JobStatus,
@@ -64,6 +65,10 @@ describe(
     },
 )
 
+PK = frozenset({"pk"})
+STATUS = frozenset({"status"})
+"""What much is told by."""
+
 MOST_HOURS = 7 * 24
 """Hours of a queue that are told of at once."""
 
@@ -82,7 +87,7 @@ class JobError(Node):
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
         """Whether a row is one of these."""
-        return isinstance(row, tables.JobError)
+        return is_row_of(row, tables.JobError)
 
 
 @strawberry.type(
@@ -124,13 +129,12 @@ def _progress(job: tables.Job) -> JobProgress | None:
     description="The facts of a HIERARCHY_DUPLICATE job. result is null until SUCCESS."
 )
 class Duplication:
-    source_id: strawberry.ID = expression(
-        lambda job: str(job.source_id), "The id of the hierarchy to copy."
-    )
+    source_id: strawberry.ID = attribute("source_id", "The id of the hierarchy to copy.", made=str)
     source: Hierarchy | None = relation(
         hierarchies.by_ids,
         lambda job: job.source_id,
         "The hierarchy to copy, as it is now; null once it is deleted.",
+        needs=frozenset({"source_id"}),
     )
     name: str | None = strawberry.field(description="The name asked for; null keeps the source's.")
     description: str | None = strawberry.field(
@@ -143,6 +147,7 @@ class Duplication:
         hierarchies.by_ids,
         lambda job: job.result_id,
         "The copy; null until SUCCESS, and once it is deleted.",
+        needs=frozenset({"result_id"}),
     )
 
 
@@ -178,27 +183,34 @@ class Job(Node):
         "Progress counts as a change."
     )
     can_cancel: bool = expression(
-        lambda job: job.status is JobStatus.PENDING, "Whether cancelJob would work: PENDING."
+        lambda job: job.status is JobStatus.PENDING,
+        "Whether cancelJob would work: PENDING.",
+        STATUS,
     )
     can_retry: bool = expression(
-        lambda job: job.status is JobStatus.FAILED, "Whether retryJob would work: FAILED."
+        lambda job: job.status is JobStatus.FAILED,
+        "Whether retryJob would work: FAILED.",
+        STATUS,
     )
     retry_of: Annotated["Job", strawberry.lazy("app.api.jobs")] | None = relation(
         jobs.by_ids,
         lambda job: job.retry_of,
         "The failed job that this one tries again; null when it is none's retry, and once that is "
         "no longer kept.",
+        needs=frozenset({"retry_of"}),
     )
     retried_by: Annotated["Job", strawberry.lazy("app.api.jobs")] | None = relation(
         jobs.retries,
         lambda job: job.id if job.status is JobStatus.FAILED else None,
         "The newest job that tries this failed one again.",
+        needs=frozenset({"id", "status"}),
     )
     queue_position: int | None = relation(
         lanes.standings,
         _if_pending,
         "1 = next to start; null unless PENDING.",
         lambda standing: standing.position,
+        PK | STATUS,
     )
     estimated_start_at: datetime | None = relation(
         lanes.standings,
@@ -206,13 +218,17 @@ class Job(Node):
         "When it should start, by the pace of the store's latest jobs; null unless PENDING, while "
         "nothing has shown the pace yet, and while the queue is paused.",
         lambda standing: standing.start_at,
+        PK | STATUS,
     )
     progress: JobProgress | None = expression(
-        _progress, "How far it has come; null until it has started."
+        _progress,
+        "How far it has come; null until it has started.",
+        STATUS | {"started_at", "updated_at", "completed_items", "total_items"},
     )
     duplication: Duplication | None = expression(
         lambda job: job if job.type is JobType.HIERARCHY_DUPLICATE else None,
         "Null for other types of job.",
+        frozenset({"type"}),
     )
     errors: Connection[JobError] = connection(
         _ERRORS,
@@ -221,12 +237,13 @@ class Job(Node):
         # Only a failed job has errors, and most jobs that are watched have not failed.
         lambda job: (job.pk, job.version) if job.status is JobStatus.FAILED else None,
         "Why it failed, the first one first.",
+        PK | STATUS | {"version"},
     )
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
         """Whether a row is one of these."""
-        return isinstance(row, tables.Job)
+        return is_row_of(row, tables.Job)
 
 
 @strawberry.type(
@@ -308,19 +325,16 @@ class JobQueue:
     pause: QueuePause | None = strawberry.field(
         description="Set while no job is started; the one that runs goes on. No event tells of it."
     )
-    hours: list[QueueHour] = strawberry.field(
-        resolver=_hours, description="The last hours of the queue, the first one first."
+    hours: list[QueueHour] = ordinary(
+        _hours,
+        "The last hours of the queue, the first one first.",
+        "Every job of these hours is looked at, on a thread for such reads.",
     )
 
 
-async def job_queue(info: Info) -> JobQueue:
+def job_queue(session: Session, caller: Caller) -> JobQueue:
     """The queue of the caller's store, and the end of its log at the same moment."""
-
-    def queue_and_head(session: Session) -> tuple[Queue, int]:
-        store = info.context.store
-        return lanes.queue(session, store), lanes.event_head(session, store)
-
-    queue, head = await current.get().read(queue_and_head)
+    queue, head = lanes.queue(session, caller.store), lanes.event_head(session, caller.store)
     return JobQueue(
         pending=queue.pending,
         running=queue.outlook.running,  # type: ignore[arg-type]  # resolved from the row

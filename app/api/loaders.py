@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from sqlmodel import Session
 from strawberry.dataloader import DataLoader
 
+from app.domain.callers import Caller
 from app.storage.database import Database
 
 P = ParamSpec("P")
@@ -25,9 +26,9 @@ class Loaders:
     """The reads of one operation, or of one event of a subscription. What was read is kept, so
     one answer shows one picture; hence never shared between operations."""
 
-    def __init__(self, database: Database, store: str) -> None:
+    def __init__(self, database: Database, caller: Caller) -> None:
+        self.caller = caller
         self._database = database
-        self._store = store
         self._turn = asyncio.Lock()
         self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
 
@@ -57,7 +58,7 @@ class Loaders:
         if loader is None:
 
             async def load_all(keys: list[KeyT]) -> list[ValueT | None]:
-                found = await self.read(batch, self._store, keys, *arguments)
+                found = await self.read(batch, self.caller.store, keys, *arguments)
                 return [found.get(key) for key in keys]
 
             loader = DataLoader(load_fn=load_all, max_batch_size=GATHERED_AT_MOST)
@@ -70,7 +71,9 @@ current: ContextVar[Loaders] = ContextVar("loaders")
 operations and events, so they can't be there."""
 
 
-def read_anew(database: Database, store: str) -> None:
+def read_anew(database: Database, caller: Caller) -> Loaders:
     """Forget what was read. The mutations of one request run one after the other: each shows things
     as it left them."""
-    current.set(Loaders(database, store))
+    loaders = Loaders(database, caller)
+    current.set(loaders)
+    return loaders

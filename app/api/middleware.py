@@ -8,12 +8,11 @@ from collections.abc import Callable
 from time import perf_counter
 from uuid import uuid4
 
-from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from app.api.exchanges import Exchange, current
 from app.services import metrics
@@ -37,14 +36,14 @@ DRAIN_SECONDS = 10
 """How much of a body that is refused, and for how long, is read and dropped: whoever still sends
 would find the connection reset before the answer."""
 
-SAFE = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
+SAFE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
 """The headers of an answer that does not say otherwise."""
 
 
@@ -60,7 +59,7 @@ class RequestIds:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        asked = HTTPConnection(scope).headers.get("x-request-id", "")
+        asked = Headers(scope=scope).get("x-request-id", "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else str(uuid4())
         scope.setdefault("state", {})["request_id"] = request_id
 
@@ -69,8 +68,11 @@ class RequestIds:
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
-        with bound_contextvars(request_id=request_id):
+        bound = bind_contextvars(request_id=request_id)
+        try:
             await self._app(scope, receive, send_with_id)
+        finally:
+            reset_contextvars(**bound)
 
 
 class Noted:
@@ -158,9 +160,9 @@ class SafeHeaders:
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in SAFE.items():
-                    headers.setdefault(name, value)
+                headers = message["headers"]
+                said = {name for name, _ in headers}
+                message["headers"] = [*headers, *(one for one in SAFE if one[0] not in said)]
             await send(message)
 
         await self._app(scope, receive, send_safely if scope["type"] == "http" else send)
@@ -193,7 +195,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = HTTPConnection(scope).headers
+        headers = Headers(scope=scope)
         received = 0
         # Who asks whether to go on has sent nothing yet.
         unread = headers.get("expect", "").lower() != "100-continue" and (

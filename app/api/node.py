@@ -7,7 +7,7 @@ from uuid import UUID
 import strawberry
 from sqlmodel import Session
 
-from app.api.reads import expression
+from app.api.reads import attribute
 from app.domain.callers import Caller, Scope
 from app.storage import hierarchies, jobs, nodes, products
 
@@ -17,9 +17,7 @@ from app.storage import hierarchies, jobs, nodes, products
     "surface shows."
 )
 class Node:
-    id: strawberry.ID = expression(
-        lambda row: str(row.id), "A UUID. Opaque: nothing can be read from it."
-    )
+    id: strawberry.ID = attribute("id", "A UUID. Opaque: nothing can be read from it.", made=str)
 
 
 _KINDS: tuple[tuple[Scope, Callable[[Session, str, Sequence[UUID]], Mapping[UUID, Any]]], ...] = (

@@ -5,28 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 from strawberry import UNSET
 
-from app.api.connections import (
-    Connection,
-    Cursors,
-    PageInfo,
-    edges_of,
-    given,
-    nodes_of,
-    page_info_of,
-    paged,
-    text,
-    total_count_of,
-    uuid,
-    whole,
-)
+from app.api.connections import PLACE, Connection, PageInfo
+from app.api.cursors import Cursors, given, text, uuid, whole
 from app.api.filters import StringFilter
 from app.api.node import Node
-from app.api.reads import connection, expression
+from app.api.reads import NOTHING, connection, expression, of_count, of_page
 from app.storage import nodes, tables
 from app.storage.filters import Condition
+from app.storage.rows import is_row_of
 
 if TYPE_CHECKING:
     from app.api.hierarchies import HierarchyNode
+
+PK = frozenset({"pk"})
 
 
 @strawberry.type(description="A product as the tree sees it.")
@@ -40,37 +31,40 @@ class Product(Node):
             nodes.counts_of_products,
             lambda product: product.pk,
             "The nodes this product is associated with, in any hierarchy.",
+            PK,
         )
     )
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
         """Whether a row is one of these."""
-        return isinstance(row, tables.Product)
+        return is_row_of(row, tables.Product)
 
 
 @strawberry.type(description="One product of a node.")
 class NodeProductEdge:
-    cursor: str = strawberry.field(description="Opaque: pass it as after or before.")
-    node: Product = expression(lambda edge: edge.row.product, "The product.")
-    curated: bool = expression(
-        lambda edge: edge.row.curated,
-        "Whether the product is one of the at most 20 that lead the node's list.",
+    cursor: str = expression(
+        lambda placed: placed.cursor, "Opaque: pass it as after or before.", PLACE
     )
-
-
-async def _products(root: Any) -> list[Any]:
-    return [association.product for association in await nodes_of(root)]
+    node: Product = expression(lambda placed: placed.row.product, "The product.", NOTHING)
+    curated: bool = expression(
+        lambda placed: placed.row.curated,
+        "Whether the product is one of the at most 20 that lead the node's list.",
+        NOTHING,
+    )
 
 
 @strawberry.type(description="A page of a node's products.")
 class NodeProductConnection:
-    edges: list[NodeProductEdge] = paged("The products of the page with their cursors.", edges_of)
-    nodes: list[Product] = paged("The products of the page.", _products)
-    page_info: PageInfo = paged("Where the page lies in the list.", page_info_of)
-    total_count: int = paged(
-        "How many products the node has; counted only when asked for.", total_count_of
+    edges: list[NodeProductEdge] = of_page(
+        lambda placed: placed.edges, "The products of the page with their cursors."
     )
+    nodes: list[Product] = of_page(
+        lambda placed: [association.product for association in placed.nodes],
+        "The products of the page.",
+    )
+    page_info: PageInfo = of_page(lambda placed: placed, "Where the page lies in the list.")
+    total_count: int = of_count("How many products the node has; counted only when asked for.")
 
 
 @strawberry.input(description="Conditions that all have to hold; what is left out asks nothing.")

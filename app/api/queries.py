@@ -1,23 +1,27 @@
 """Everything that can be asked. Resolvers return rows; the types resolve their fields from them."""
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated, Any
 
 import strawberry
+from sqlmodel import Session
 from strawberry import UNSET
 
-from app.api.connections import After, Before, Connection, First, Last, Slice
-from app.api.context import Info
+from app.api.connections import Connection
+from app.api.cursors import After, Before, First, Last
 from app.api.differences import DuplicationDiff, duplication_diff
 from app.api.hierarchies import HIERARCHIES, Hierarchy, HierarchyFilter
 from app.api.jobs import JOBS, QUEUED, Job, JobFilter, JobQueue, job_queue
-from app.api.loaders import current
 from app.api.node import Node, find
 from app.api.products import PRODUCTS, Product, ProductFilter
+from app.api.reads import Asked, listed, ordinary, reading, relation
+from app.domain.callers import Caller
 from app.domain.errors import InvalidInput
 from app.domain.ids import uuid_of
 from app.domain.jobs import JobStatus
-from app.storage import hierarchies, jobs, lanes, products, tables
+from app.storage import hierarchies, jobs, lanes, products
+from app.storage import jobs as stored_jobs
 from app.storage.jobs import JobFilter as StoredJobFilter
 
 MOST_IDS = 100
@@ -44,45 +48,36 @@ class DuplicationPreview:
     )
 
 
-async def _found(info: Info, ids: list[strawberry.ID]) -> list[Any]:
+def _found(session: Session, caller: Caller, ids: Sequence[str]) -> list[Any]:
     wanted = [uuid_of(id) for id in ids]
-    found = await current.get().read(
-        find, info.context.caller, [id for id in dict.fromkeys(wanted) if id]
-    )
+    found = find(session, caller, [id for id in dict.fromkeys(wanted) if id])
     return [id and found.get(id) for id in wanted]
 
 
-async def _node(
-    info: Info,
+def _node(
+    root: Any,
     id: Annotated[strawberry.ID, strawberry.argument(description="The id of anything.")],
 ) -> Any:
-    return (await _found(info, [id]))[0]
+    return lambda session, caller: _found(session, caller, [id])[0]
 
 
-async def _nodes(
-    info: Info,
+def _nodes(
+    root: Any,
     ids: Annotated[
         list[strawberry.ID], strawberry.argument(description=f"At most {MOST_IDS} ids.")
     ],
 ) -> Any:
     if len(ids) > MOST_IDS:
         raise InvalidInput(f"ids has {len(ids)} entries; at most {MOST_IDS} are allowed.", ("ids",))
-    return await _found(info, ids)
+    return lambda session, caller: _found(session, caller, ids)
 
 
-async def _hierarchy_of(id: str) -> tables.Hierarchy | None:
-    uuid = uuid_of(id)
-    return None if uuid is None else await current.get().load(hierarchies.by_ids, uuid)
-
-
-async def _hierarchy(
-    id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")],
-) -> Any:
-    return await _hierarchy_of(id)
+def _id(root: Any, id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")]) -> Any:
+    return uuid_of(id)
 
 
 def _hierarchies(
-    info: Info,
+    root: Any,
     first: First = UNSET,
     after: After = UNSET,
     last: Last = UNSET,
@@ -91,25 +86,12 @@ def _hierarchies(
         HierarchyFilter | None, strawberry.argument(description="Which ones; all by default.")
     ] = UNSET,
 ) -> Any:
-    loaders, store = current.get(), info.context.store
     window = HIERARCHIES.window(first, after, last, before)
-    wanted = filter.stored() if filter else ()
-    return Slice(
-        HIERARCHIES,
-        lambda: loaders.read(hierarchies.listing, store, wanted, window),
-        lambda: loaders.read(hierarchies.count, store, wanted),
-    )
-
-
-async def _product(
-    id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")],
-) -> Any:
-    uuid = uuid_of(id)
-    return None if uuid is None else await current.get().load(products.by_ids, uuid)
+    return Asked(window, (filter.stored() if filter else (),))
 
 
 def _products(
-    info: Info,
+    root: Any,
     first: First = UNSET,
     after: After = UNSET,
     last: Last = UNSET,
@@ -118,23 +100,12 @@ def _products(
         ProductFilter | None, strawberry.argument(description="Which ones; all by default.")
     ] = UNSET,
 ) -> Any:
-    loaders, store = current.get(), info.context.store
     window = PRODUCTS.window(first, after, last, before)
-    wanted = filter.stored() if filter else ()
-    return Slice(
-        PRODUCTS,
-        lambda: loaders.read(products.listing, store, wanted, window),
-        lambda: loaders.read(products.count, store, wanted),
-    )
-
-
-async def _job(id: Annotated[strawberry.ID, strawberry.argument(description="Its id.")]) -> Any:
-    uuid = uuid_of(id)
-    return None if uuid is None else await current.get().load(jobs.by_ids, uuid)
+    return Asked(window, (filter.stored() if filter else (),))
 
 
 def _jobs(
-    info: Info,
+    root: Any,
     first: First = UNSET,
     after: After = UNSET,
     last: Last = UNSET,
@@ -146,35 +117,27 @@ def _jobs(
         JobOrder, strawberry.argument(description="Newest first by default.")
     ] = JobOrder.CREATED_AT_DESC,
 ) -> Any:
-    loaders, store = current.get(), info.context.store
     window = JOBS.window(first, after, last, before)
     wanted = filter.stored() if filter else StoredJobFilter()
-    ascending = order_by is JobOrder.CREATED_AT_ASC
-    return Slice(
-        JOBS,
-        lambda: loaders.read(jobs.listing, store, wanted, ascending, window),
-        lambda: loaders.read(jobs.count, store, wanted),
-    )
+    return Asked(window, (wanted,), (order_by is JobOrder.CREATED_AT_ASC,))
 
 
 def _queued_jobs(
-    info: Info,
+    root: Any,
     first: First = UNSET,
     after: After = UNSET,
     last: Last = UNSET,
     before: Before = UNSET,
 ) -> Any:
-    loaders, store = current.get(), info.context.store
-    window = QUEUED.window(first, after, last, before)
-    return Slice(
-        QUEUED,
-        lambda: loaders.read(jobs.queued, store, window),
-        lambda: loaders.read(jobs.count, store, StoredJobFilter(status=[JobStatus.PENDING])),
-    )
+    return Asked(QUEUED.window(first, after, last, before))
 
 
-async def _duplication_preview(
-    info: Info,
+def _queued_count(session: Session, store: str) -> int:
+    return jobs.count(session, store, StoredJobFilter(status=[JobStatus.PENDING]))
+
+
+def _duplication_preview(
+    root: Any,
     hierarchy_id: Annotated[
         strawberry.ID, strawberry.argument(description="The hierarchy to copy.")
     ],
@@ -183,17 +146,21 @@ async def _duplication_preview(
         strawberry.argument(description="Whether products would be copied too; default false."),
     ] = False,
 ) -> Any:
-    source = await _hierarchy_of(hierarchy_id)
-    if source is None:
-        return None
-    queue = await current.get().read(lanes.queue, info.context.store)
-    associations = source.association_count if include_products else 0
-    return DuplicationPreview(
-        node_count=source.node_count,
-        product_association_count=associations,
-        queue_position=queue.pending + 1,
-        estimated_seconds=queue.outlook.pace.seconds_for(source.node_count + associations),
-    )
+    def previewed(session: Session, caller: Caller) -> DuplicationPreview | None:
+        id = uuid_of(hierarchy_id)
+        source = hierarchies.by_id(session, caller.store, id) if id else None
+        if source is None:
+            return None
+        queue = lanes.queue(session, caller.store)
+        associations = source.association_count if include_products else 0
+        return DuplicationPreview(
+            node_count=source.node_count,
+            product_association_count=associations,
+            queue_position=queue.pending + 1,
+            estimated_seconds=queue.outlook.pace.seconds_for(source.node_count + associations),
+        )
+
+    return previewed
 
 
 @strawberry.type(
@@ -201,46 +168,49 @@ async def _duplication_preview(
     "organization above all stores."
 )
 class Query:
-    node: Node | None = strawberry.field(
-        resolver=_node, description="Anything by its id; null when there is no such thing."
+    node: Node | None = reading(_node, "Anything by its id; null when there is no such thing.")
+    nodes: list[Node | None] = reading(
+        _nodes,
+        "Several things by their ids, in the order asked; null where there is none.",
     )
-    nodes: list[Node | None] = strawberry.field(
-        resolver=_nodes,
-        description="Several things by their ids, in the order asked; null where there is none.",
+    hierarchy: Hierarchy | None = relation(
+        hierarchies.by_ids, _id, "A hierarchy by its id; null when there is no such hierarchy."
     )
-    hierarchy: Hierarchy | None = strawberry.field(
-        resolver=_hierarchy,
-        description="A hierarchy by its id; null when there is no such hierarchy.",
+    hierarchies: Connection[Hierarchy] = listed(
+        HIERARCHIES,
+        hierarchies.listing,
+        hierarchies.count,
+        _hierarchies,
+        "The store's hierarchies and the organization's, newest first.",
     )
-    hierarchies: Connection[Hierarchy] = strawberry.field(
-        resolver=_hierarchies,
-        description="The store's hierarchies and the organization's, newest first.",
+    product: Product | None = relation(
+        products.by_ids, _id, "A product by its id; null when there is no such product."
     )
-    product: Product | None = strawberry.field(
-        resolver=_product, description="A product by its id; null when there is no such product."
+    products: Connection[Product] = listed(
+        PRODUCTS,
+        products.listing,
+        products.count,
+        _products,
+        "The store's products and the organization's, by sku.",
     )
-    products: Connection[Product] = strawberry.field(
-        resolver=_products,
-        description="The store's products and the organization's, by sku.",
+    job: Job | None = relation(jobs.by_ids, _id, "A job by its id; null when there is no such job.")
+    jobs: Connection[Job] = listed(JOBS, jobs.listing, jobs.count, _jobs, "The store's jobs.")
+    queued_jobs: Connection[Job] = listed(
+        QUEUED,
+        stored_jobs.queued,
+        _queued_count,
+        _queued_jobs,
+        "The store's PENDING jobs, in the order in which they will run.",
     )
-    job: Job | None = strawberry.field(
-        resolver=_job, description="A job by its id; null when there is no such job."
-    )
-    jobs: Connection[Job] = strawberry.field(resolver=_jobs, description="The store's jobs.")
-    queued_jobs: Connection[Job] = strawberry.field(
-        resolver=_queued_jobs,
-        description="The store's PENDING jobs, in the order in which they will run.",
-    )
-    job_queue: JobQueue = strawberry.field(
-        resolver=job_queue, description="The store's queue as it stands."
-    )
-    duplication_preview: DuplicationPreview | None = strawberry.field(
-        resolver=_duplication_preview,
-        description="What duplicating a hierarchy would do; writes nothing. Null when there is no "
+    job_queue: JobQueue = reading(lambda root: job_queue, "The store's queue as it stands.")
+    duplication_preview: DuplicationPreview | None = reading(
+        _duplication_preview,
+        "What duplicating a hierarchy would do; writes nothing. Null when there is no "
         "such hierarchy.",
     )
-    duplication_diff: DuplicationDiff | None = strawberry.field(
-        resolver=duplication_diff,
-        description="What differs now between the source of a duplication and its copy. Null "
+    duplication_diff: DuplicationDiff | None = ordinary(
+        duplication_diff,
+        "What differs now between the source of a duplication and its copy. Null "
         "unless the job is a duplication that succeeded, and both hierarchies are still there.",
+        "Two whole trees are compared, on a thread for such reads.",
     )

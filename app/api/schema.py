@@ -29,7 +29,7 @@ class Admitted(SchemaExtension):
         execution.graphql_document = context.document
         execution.validation_rules = ()
         # Never reset: an operation has its task to itself, and may be closed from another one.
-        current.set(Loaders(context.database, context.store))
+        current.set(Loaders(context.database, context.caller))
         yield
 
 

@@ -8,12 +8,13 @@ import strawberry
 from sqlmodel import Session
 from strawberry import UNSET
 
-from app.api.connections import given
 from app.api.context import Info
+from app.api.cursors import given
 from app.api.errors import Forbidden, InvalidInput, NotFound, UserError, input_path, refusal_of
 from app.api.job_mutations import JobNotCancellable, changed
 from app.api.jobs import Job, JobFilter, JobQueue, job_queue
 from app.api.loaders import read_anew
+from app.api.reads import mutation
 from app.domain import errors
 from app.domain import jobs as domain
 from app.domain.callers import Scope
@@ -134,7 +135,7 @@ async def _retry_job(
     info: Info,
     input: Annotated[RetryJobInput, strawberry.argument(description="What to try again.")],
 ) -> Any:
-    read_anew(info.context.database, info.context.store)
+    read_anew(info.context.database, info.context.caller)
     refusal: UserError
     try:
         info.context.caller.check(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)
@@ -154,7 +155,7 @@ async def _cancel_jobs(
     info: Info,
     input: Annotated[CancelJobsInput, strawberry.argument(description="What to cancel.")],
 ) -> Any:
-    read_anew(info.context.database, info.context.store)
+    read_anew(info.context.database, info.context.caller)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
         done = await info.context.database.write(
@@ -201,35 +202,33 @@ async def _steer(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> QueuePayload:
-    read_anew(info.context.database, info.context.store)
+    loaders = read_anew(info.context.database, info.context.caller)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
         await info.context.database.write(change, *args, **kwargs)
     except errors.DomainError as error:
         return QueuePayload(queue=None, errors=[refusal_of(error)])
-    return QueuePayload(queue=await job_queue(info), errors=[])
+    return QueuePayload(queue=await loaders.read(job_queue, loaders.caller), errors=[])
 
 
 @strawberry.type
 class SteeringMutations:
-    retry_job: RetryJobPayload = strawberry.mutation(
-        resolver=_retry_job,
-        description="Queues a FAILED job once more, as a new job behind all others.",
+    retry_job: RetryJobPayload = mutation(
+        _retry_job,
+        "Queues a FAILED job once more, as a new job behind all others.",
     )
-    cancel_jobs: CancelJobsPayload = strawberry.mutation(
-        resolver=_cancel_jobs,
-        description=f"Cancels up to {MOST_CANCELLED} PENDING jobs that match, in one transaction, "
+    cancel_jobs: CancelJobsPayload = mutation(
+        _cancel_jobs,
+        f"Cancels up to {MOST_CANCELLED} PENDING jobs that match, in one transaction, "
         "and tells of each job that matched what became of it.",
     )
-    move_job: MoveJobPayload = strawberry.mutation(
-        resolver=_move_job,
-        description="Lets a PENDING job be the next of its store to start. Its createdAt stays.",
+    move_job: MoveJobPayload = mutation(
+        _move_job,
+        "Lets a PENDING job be the next of its store to start. Its createdAt stays.",
     )
-    pause_queue: QueuePayload = strawberry.mutation(
-        resolver=_pause_queue,
-        description="Starts no more jobs of the store; the one that runs goes on, and jobs can "
+    pause_queue: QueuePayload = mutation(
+        _pause_queue,
+        "Starts no more jobs of the store; the one that runs goes on, and jobs can "
         "still be asked for.",
     )
-    resume_queue: QueuePayload = strawberry.mutation(
-        resolver=_resume_queue, description="Starts the store's jobs again."
-    )
+    resume_queue: QueuePayload = mutation(_resume_queue, "Starts the store's jobs again.")

@@ -1,6 +1,6 @@
 """Spans of requests and operations (OpenTelemetry): neither paths, documents nor variables."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -62,9 +62,12 @@ class Traced:
 
 
 def operation_span(
-    tracer: Tracer, type: str, name: str | None, request_id: str
-) -> AbstractContextManager[Span]:
-    """The span of an operation while it runs; of a socket's, the first of its trace."""
+    tracer: Tracer | None, type: str, name: str | None, request_id: str
+) -> AbstractContextManager[Span | None]:
+    """The span of an operation while it runs; of a socket's, the first of its trace. None where
+    nothing is traced."""
+    if tracer is None:
+        return nullcontext()
     inside = get_current_span().get_span_context().is_valid
     return tracer.start_as_current_span(
         type,

@@ -139,7 +139,8 @@ def configuration(ids: Mapping[str, Sequence[str]]) -> str:
         lines += [
             "[[operations]]",
             f"include-operation-id = {json.dumps(operations)}",
-            f'checks.positive_data_acceptance.expected-statuses = ["2xx", "404", "413", "{status}"]',
+            "checks.positive_data_acceptance.expected-statuses = "
+            f'["2xx", "404", "413", "{status}"]',
         ]
     lines += [
         "[[operations]]",

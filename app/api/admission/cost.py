@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from graphql import (
@@ -23,7 +24,7 @@ from graphql import (
 )
 
 from app.api.admission.scopes import SCOPE_OF_TYPE
-from app.api.connections import DEFAULT_ROWS, MOST_ROWS
+from app.api.cursors import DEFAULT_ROWS, MOST_ROWS
 from app.domain.callers import Scope
 
 OTHER_ROWS = 10
@@ -35,6 +36,9 @@ _INTROSPECTED_ROWS = 3
 COUNTED = 2**53 - 1
 """What costs more is not told exactly: fragments in fragments come to numbers that JSON has no room
 for."""
+
+BILLS_KEPT = 16
+"""Bills of one operation that are kept, each for what else its variables say of sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,43 @@ def bill(
 
     Both sides of a union and whatever @skip would leave out are counted.
     """
-    meter = _Meter(schema, fragments, variables)
-    root = schema.get_root_type(operation.operation)
-    assert root is not None
-    cost = meter.cost_of(operation.selection_set, root, None)
-    return Bill(min(cost, COUNTED), min(meter.introspection, COUNTED), frozenset(meter.scopes))
+    return _Meter(schema, fragments, variables).bill(operation)
+
+
+class Bills:
+    """The bills of one valid operation. Of its variables they depend on page sizes and on how many
+    ids there are, and on nothing else: an operation is seldom measured twice."""
+
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        fragments: Mapping[str, FragmentDefinitionNode],
+        operation: OperationDefinitionNode,
+    ) -> None:
+        self._bill = partial(bill, schema, fragments, operation)
+        meter = _Meter(schema, fragments, {})
+        meter.bill(operation)
+        self._sized_by = tuple(meter.sized_by)
+        self._kept: dict[tuple[int | None, ...], Bill] = {}
+
+    def of(self, variables: Mapping[str, Any]) -> Bill:
+        """The one that `bill` would make for these."""
+        sizes = tuple(_size(variables.get(name)) for name in self._sized_by)
+        found = self._kept.get(sizes)
+        if found is None:
+            if len(self._kept) == BILLS_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            found = self._kept[sizes] = self._bill(variables)
+        return found
+
+
+def _size(value: object) -> int | None:
+    match value:
+        case int():
+            return value
+        case list() | tuple():
+            return len(value)
+    return None
 
 
 class _Meter:
@@ -78,6 +114,15 @@ class _Meter:
         self._known: dict[tuple[str, int | None], int] = {}
         self.introspection = 0
         self.scopes: set[Scope] = set()
+        self.sized_by: set[str] = set()
+        """The variables that say how large something is: all of them, whatever they say."""
+
+    def bill(self, operation: OperationDefinitionNode) -> Bill:
+        """What this comes to."""
+        root = self._schema.get_root_type(operation.operation)
+        assert root is not None
+        cost = self.cost_of(operation.selection_set, root, None)
+        return Bill(min(cost, COUNTED), min(self.introspection, COUNTED), frozenset(self.scopes))
 
     def cost_of(
         self, selected: SelectionSetNode, parent: GraphQLNamedType, page_size: int | None
@@ -133,8 +178,7 @@ class _Meter:
         return len(ids) if isinstance(ids, list | tuple) else OTHER_ROWS
 
     def _page_size(self, node: FieldNode) -> int:
-        for name in ("first", "last"):
-            rows = self._argument(node, name)
+        for rows in (self._argument(node, "first"), self._argument(node, "last")):
             if isinstance(rows, int):
                 # One that is out of range is refused when it is read.
                 return min(max(rows, 1), MOST_ROWS)
@@ -149,5 +193,6 @@ class _Meter:
                     case ListValueNode(values=values):
                         return values
                     case VariableNode(name=variable):
+                        self.sized_by.add(variable.value)
                         return self._variables.get(variable.value)
         return None

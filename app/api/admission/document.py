@@ -1,7 +1,10 @@
 """A document, taken apart."""
 
+from typing import Any
+
 from graphql import DocumentNode, FragmentDefinitionNode, OperationDefinitionNode
 
+from app.api.admission.cost import Bills
 from app.api.refusals import Refused
 
 
@@ -13,6 +16,10 @@ class Document:
         self.tree = tree
         self.fragments: dict[str, FragmentDefinitionNode] = {}
         self.operations: dict[str | None, OperationDefinitionNode] = {}
+        self.bills: dict[str | None, Bills] = {}
+        """Of its operations that were asked for."""
+        self.kept: dict[str | None, Any] = {}
+        """What whoever runs its operations has made of each: kept as long as the document."""
         for definition in tree.definitions:
             match definition:
                 case FragmentDefinitionNode(name=name):

@@ -17,12 +17,12 @@ from graphql import (
     specified_rules,
     validate,
 )
-from graphql.execution.values import get_variable_values
+from graphql.execution.values import VariableValues, get_variable_values
 from graphql.validation import recommended_rules
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
-from app.api.admission.cost import bill
+from app.api.admission.cost import Bills, bill
 from app.api.admission.document import Document
 from app.api.admission.limits import Limits
 from app.api.admission.request import GraphQLRequest
@@ -45,6 +45,7 @@ class Operation:
     document: Document
     definition: OperationDefinitionNode
     variables: dict[str, Any]
+    coerced: VariableValues
     cost: int
 
     @property
@@ -107,7 +108,7 @@ class Documents:
         )
         if isinstance(variables, list):
             raise InvalidDocument("BAD_USER_INPUT", variables)
-        found = bill(self._schema, document.fragments, definition, variables.coerced)
+        found = self._bills(document, definition).of(variables.coerced)
         try:
             caller.check(*found.scopes)
         except ScopesMissing as error:
@@ -122,7 +123,15 @@ class Documents:
                 self._introspection_limit,
                 found.introspection,
             )
-        return Operation(document, definition, request.variables, found.cost)
+        return Operation(document, definition, request.variables, variables, found.cost)
+
+    def _bills(self, document: Document, definition: OperationDefinitionNode) -> Bills:
+        name = definition.name.value if definition.name else None
+        found = document.bills.get(name)
+        if found is None:
+            found = Bills(self._schema, document.fragments, definition)
+            document.bills[name] = found
+        return found
 
     @cached_property
     def _introspection_limit(self) -> int:

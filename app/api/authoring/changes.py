@@ -8,8 +8,8 @@ import strawberry
 from sqlmodel import Session
 from strawberry import UNSET
 
-from app.api.connections import given
 from app.api.context import Info
+from app.api.cursors import given
 from app.api.errors import Forbidden, InvalidInput, NotFound, refusal_of
 from app.api.loaders import read_anew
 from app.domain import errors
@@ -58,7 +58,7 @@ async def change(
     """What `made` makes of the input in one transaction for the caller's store, or why it was
     refused."""
     context = info.context
-    read_anew(context.database, context.store)
+    read_anew(context.database, context.caller)
     try:
         context.caller.check(Scope.HIERARCHIES_WRITE)
         return await context.database.write(made, context.store), []

@@ -15,6 +15,7 @@ from app.api.authoring.changes import (
 )
 from app.api.context import Info
 from app.api.hierarchies import Hierarchy
+from app.api.reads import mutation
 from app.domain.ids import known_uuid
 from app.services import hierarchies
 
@@ -114,14 +115,14 @@ async def _delete(
 
 @strawberry.type
 class HierarchyMutations:
-    create_hierarchy: HierarchyPayload = strawberry.mutation(
-        resolver=_create, description="Makes a hierarchy with nothing below its root."
+    create_hierarchy: HierarchyPayload = mutation(
+        _create, "Makes a hierarchy with nothing below its root."
     )
-    update_hierarchy: HierarchyPayload = strawberry.mutation(
-        resolver=_update, description="Changes what a hierarchy says of itself."
+    update_hierarchy: HierarchyPayload = mutation(
+        _update, "Changes what a hierarchy says of itself."
     )
-    delete_hierarchy: DeletePayload = strawberry.mutation(
-        resolver=_delete,
-        description="Deletes a hierarchy with all its nodes. Duplicates of it stay; a duplication "
+    delete_hierarchy: DeletePayload = mutation(
+        _delete,
+        "Deletes a hierarchy with all its nodes. Duplicates of it stay; a duplication "
         "of it that is not done fails.",
     )

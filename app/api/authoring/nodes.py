@@ -15,6 +15,7 @@ from app.api.authoring.changes import (
 )
 from app.api.context import Info
 from app.api.hierarchies import HierarchyNode
+from app.api.reads import mutation
 from app.domain.ids import known_uuid
 from app.domain.nodes import MOST_CURATED, NodeAttributes
 from app.services import nodes
@@ -185,16 +186,12 @@ def _order(input: CreateNodeInput | UpdateNodeInput | MoveNodeInput) -> NodeAttr
 
 @strawberry.type
 class NodeMutations:
-    create_node: NodePayload = strawberry.mutation(
-        resolver=_create, description="Makes a node below a hierarchy's root or one of its nodes."
+    create_node: NodePayload = mutation(
+        _create, "Makes a node below a hierarchy's root or one of its nodes."
     )
-    update_node: NodePayload = strawberry.mutation(
-        resolver=_update, description="Changes what a node says of itself."
+    update_node: NodePayload = mutation(_update, "Changes what a node says of itself.")
+    move_node: NodePayload = mutation(
+        _move,
+        "Moves a node, with all that is below it, to another place in its hierarchy.",
     )
-    move_node: NodePayload = strawberry.mutation(
-        resolver=_move,
-        description="Moves a node, with all that is below it, to another place in its hierarchy.",
-    )
-    delete_node: DeletePayload = strawberry.mutation(
-        resolver=_delete, description="Deletes a node with all that is below it."
-    )
+    delete_node: DeletePayload = mutation(_delete, "Deletes a node with all that is below it.")

@@ -8,6 +8,7 @@ from app.api.authoring.changes import ERRORS, AuthoringError, change
 from app.api.authoring.nodes import NodePayload
 from app.api.context import Info
 from app.api.products import Product
+from app.api.reads import mutation
 from app.domain.ids import known_uuid
 from app.domain.nodes import MOST_PRODUCTS
 from app.domain.products import MOST_NEW, SKU_LIMIT, NewProduct
@@ -96,15 +97,14 @@ async def _detach(
 
 @strawberry.type
 class ProductMutations:
-    create_products: ProductsPayload = strawberry.mutation(
-        resolver=_create, description="Makes products, all of those given or none."
+    create_products: ProductsPayload = mutation(
+        _create, "Makes products, all of those given or none."
     )
-    attach_products: NodePayload = strawberry.mutation(
-        resolver=_attach,
-        description="Associates products with a node. Unknown ones are all named, and none is "
-        "attached then.",
+    attach_products: NodePayload = mutation(
+        _attach,
+        "Associates products with a node. Unknown ones are all named, and none is attached then.",
     )
-    detach_products: NodePayload = strawberry.mutation(
-        resolver=_detach,
-        description="Ends the association of products with a node, and their curation.",
+    detach_products: NodePayload = mutation(
+        _detach,
+        "Ends the association of products with a node, and their curation.",
     )
