@@ -2,10 +2,21 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.bench.table import Figures
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where another version of the gateway lies, to be measured beside this one."""
+    parser.addoption(
+        "--before",
+        metavar="DIR",
+        type=Path,
+        help="a folder with the app of an earlier commit: git archive COMMIT app | tar x -C DIR",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,10 @@ class Figures:
         met = "✓" if value <= limit else "✗"
         self.rows.append((what, form.format(value), f"{met} at most {form.format(limit)}"))
 
+    def add_judged(self, what: str, measured: str, goal: str, met: bool) -> None:
+        """A figure that meets its goal or does not, told in words."""
+        self.rows.append((what, measured, f"{'✓' if met else '✗'} {goal}"))
+
     def show(self) -> None:
         """Print them."""
         table = Table(
