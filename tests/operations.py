@@ -544,7 +544,7 @@ class _Author:
                 self._cost_left -= fragment.cost * place.rows
                 # Cheaper than to count what is inside.
                 self._aliases_left -= 1
-                return _Spread(fragment, self._directives())
+                return _Spread(fragment, self._directives(20))
         if on is None:
             conditions = CONDITIONS[place.type.name]
             # A union has no fields: something is to come of it.
@@ -559,18 +559,18 @@ class _Author:
             fragment.levels = self._levels - place.level
             fragment.cost = (cost - self._cost_left) // place.rows + 1
             self._levels = max(levels, self._levels)
-            return _Spread(fragment, self._directives())
+            return _Spread(fragment, self._directives(20))
         bare = on == place.type and self._chance(50)
         return _Inline(
             on,
             "" if bare else f" on {on.name}",
-            self._directives(),
+            self._directives(20),
             self._selections(replace(place, type=on)),
         )
 
-    def _directives(self) -> str:
+    def _directives(self, of_a_hundred: int = 8) -> str:
         given = ""
-        if self._directives_left <= 0 or not self._chance(8):
+        if self._directives_left <= 0 or not self._chance(of_a_hundred):
             return given
         for name in self._one((("include",), ("skip",), ("skip", "include"))):
             self._directives_left -= 1

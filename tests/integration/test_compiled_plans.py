@@ -31,6 +31,7 @@ from app.api.admission.limits import Limits
 from app.api.admission.request import GraphQLRequest
 from app.api.execution import Executor
 from app.api.plans import run as plan_run
+from app.api.reads import Ordinary, read_of
 from app.api.refusals import Refused
 from app.api.schema import graphql_schema as schema
 from app.domain.callers import Caller
@@ -51,7 +52,11 @@ from tests.house import ALPHA, BETA
 from tests.operations import Asked, Asking, Stock, literal, possible, written
 from tests.walk import Coordinate, coordinates, fields
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = [
+    pytest.mark.timeout(3600),
+    # graphql-core does not await what it has begun beside what raises at once: 1 of 40,000 answers.
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+]
 
 STORES = (ALPHA, BETA, ORGANIZATION)
 
@@ -104,6 +109,8 @@ class Court:
     the same."""
 
     def __init__(self, runner: asyncio.Runner, ordinary: Database, planned: Database) -> None:
+        self.outcome = Counter[str]()
+        """How the operation before was answered with plans."""
         self._runner = runner
         self._documents = Documents(schema, Limits())
         self._executors = [
@@ -128,8 +135,22 @@ class Court:
         oracle, planned = map(response_of, self._runner.run(both()))
         # What breaks both ways shows nothing, and where a plan breaks the oracle answers twice.
         assert "INTERNAL_SERVER_ERROR" not in str(oracle)
-        assert (outcomes() - before)["broke"] == 0
+        self.outcome = outcomes() - before
+        assert self.outcome["broke"] == 0
+        # What has errors may show them before there is a plan.
+        if self.outcome["ordinary"] and "errors" not in oracle:
+            assert any(left_to_the_oracle(*at) for at in asked.selected)
         return [oracle, planned]
+
+
+def left_to_the_oracle(type_: str, name: str) -> bool:
+    """Whether a field is declared so, or is what the schema says of itself."""
+    if name.startswith("__"):
+        return True
+    if type_.startswith("__"):
+        return False
+    of = fields(schema.type_map[type_])[name]
+    return isinstance(read_of(of.extensions["strawberry-definition"]), Ordinary)
 
 
 def response_of(answer: Any) -> dict[str, Any]:
@@ -165,7 +186,6 @@ def test_plans_answer_every_query_as_the_ordinary_executor_does(
     report: Callable[[str], None],
 ) -> None:
     tally, roots, selected = Counter[str](), Counter[str](), set[Coordinate]()
-    before = outcomes()
     with furnished.opened() as database, running() as runner:
         court = Court(runner, database, database)
 
@@ -184,9 +204,9 @@ def test_plans_answer_every_query_as_the_ordinary_executor_does(
                 try:
                     oracle, planned = court.answers(asked, asking)
                 except Refused:
-                    tally["refused"] += 1
                     assume(False)
                 assert facts_of(planned) == facts_of(oracle)
+                tally.update(court.outcome)
                 tally["answers"] += 1
                 tally["with errors"] += "errors" in oracle
                 tally["without data"] += oracle["data"] is None
@@ -196,7 +216,7 @@ def test_plans_answer_every_query_as_the_ordinary_executor_does(
 
         check()
     known = coordinates("Query")
-    report(f"{told(tally)}; {told(outcomes() - before)}")
+    report(told(tally))
     report(f"{len(selected & known)} of {len(known)} fields; examples with {told(roots)}")
     assert roots.keys() == fields(schema.type_map["Query"]).keys()
 
@@ -245,6 +265,7 @@ def test_plans_answer_every_mutation_as_the_ordinary_executor_does(
             except Refused:
                 assume(False)
             assert numbered(planned, known) == numbered(oracle, known)
+            tally.update(court.outcome)
             tally["answers"] += 1
             tally["with errors"] += "errors" in oracle
             roots.update(set(asked.roots))
@@ -296,17 +317,18 @@ def test_a_plan_reads_no_more_keys_at_once_than_a_statement_takes(
     furnished: Furnished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_run, "GATHERED_AT_MOST", 3)
-    before = outcomes()
     with furnished.opened() as database, running() as runner:
-        oracle, planned = Court(runner, database, database).answers(*once(DEEP))
+        court = Court(runner, database, database)
+        oracle, planned = court.answers(*once(DEEP))
     assert facts_of(planned) == facts_of(oracle)
-    assert outcomes() - before == {"planned": 1}
+    assert court.outcome == {"planned": 1}
 
 
 def once(text: str) -> tuple[Asked, Asking]:
-    """A document without variables that alpha asks for."""
+    """A document without variables that alpha asks for; what the schema says of itself may be in
+    it."""
     asking = Asking(ALPHA, {})
-    return Asked(text, None, (asking,), (), frozenset()), asking
+    return Asked(text, None, (asking,), (), frozenset({("Query", "__schema")})), asking
 
 
 @pytest.mark.parametrize(
@@ -318,11 +340,11 @@ def once(text: str) -> tuple[Asked, Asking]:
     ],
 )
 def test_how_queries_are_answered_is_counted(furnished: Furnished, text: str, outcome: str) -> None:
-    before = outcomes()
     with furnished.opened() as database, running() as runner:
-        Court(runner, database, database).answers(*once(text))
+        court = Court(runner, database, database)
+        court.answers(*once(text))
     # Once: the oracle answers without plans.
-    assert outcomes() - before == {outcome: 1}
+    assert court.outcome == {outcome: 1}
 
 
 class Furnisher:
