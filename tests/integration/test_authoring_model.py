@@ -366,7 +366,7 @@ def _is_label(text: str) -> bool:
 
 def said_by(row: Hierarchy | TreeNode) -> tuple[Any, ...]:
     said: Any = row.node if isinstance(row, TreeNode) else row
-    place = (said.sort_order, said.depth) if isinstance(said, Node) else (None, 0)
+    place = (said.sort_order, said.depth) if isinstance(row, TreeNode) else (None, 0)
     texts = (said.name, said.slug, said.description, said.locales)
     return (*texts, *place, said.created_at, said.updated_at)
 

@@ -286,10 +286,11 @@ def test_the_query_selects_every_field_below_hierarchies_jobs_and_nodes() -> Non
     }
 
 
-async def test_the_number_of_statements_does_not_depend_on_the_number_of_rows(shop: Shop) -> None:
+async def test_the_number_of_statements_does_not_grow_with_the_number_of_rows(shop: Shop) -> None:
     few, for_few = await answered(shop, FEW)
     many, for_many = await answered(shop, MANY)
-    assert len(for_many) == len(for_few), (
+    # Of more rows more are known already where they are asked for again.
+    assert len(for_many) <= len(for_few), (
         f"{len(for_few)} statements for pages of {FEW}, {len(for_many)} for pages of {MANY}"
     )
     for alias in ("hierarchies", "pending", "failed", "succeeded"):
