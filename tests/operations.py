@@ -473,6 +473,7 @@ class _Author:
         if not self._place(place.path, [made]):
             made.response = "__typename"
         self._aliases_left -= 1
+        self._selected.add((place.type.name, "__typename"))
         return made
 
     def _field(self, place: _Place, name: str, of: GraphQLField) -> _Field | None:

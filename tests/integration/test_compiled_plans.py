@@ -137,16 +137,17 @@ class Court:
         assert "INTERNAL_SERVER_ERROR" not in str(oracle)
         self.outcome = outcomes() - before
         assert self.outcome["broke"] == 0
-        # What has errors may show them before there is a plan.
-        if self.outcome["ordinary"] and "errors" not in oracle:
+        # A null where none may be keeps plans from being made, also where nothing comes of it.
+        if self.outcome["ordinary"] and None not in asking.variables.values():
             assert any(left_to_the_oracle(*at) for at in asked.selected)
         return [oracle, planned]
 
 
 def left_to_the_oracle(type_: str, name: str) -> bool:
-    """Whether a field is declared so, or is what the schema says of itself."""
+    """Whether a field is declared so, or is what the schema says of itself; or of a mutation, whose
+    plan has nothing but what is done."""
     if name.startswith("__"):
-        return True
+        return name != "__typename" or type_ == "Mutation"
     if type_.startswith("__"):
         return False
     of = fields(schema.type_map[type_])[name]

@@ -22,6 +22,7 @@ from graphql import (
     is_abstract_type,
     is_leaf_type,
     is_object_type,
+    print_ast,
 )
 from graphql.execution.values import VariableValues
 from strawberry import Schema
@@ -246,7 +247,7 @@ class _Compiler:
                 config=self._converter.config,
             )
 
-        if any(map(_varies, node.arguments or ())):
+        if "$" in "".join(map(print_ast, node.arguments or ())):
             return given
         always = given(self._variables)
         return lambda _: always
@@ -269,19 +270,3 @@ def _both(some: Needs, others: Needs) -> Needs:
 
 def _sets(nodes: Nodes) -> list[SelectionSetNode]:
     return [node.selection_set for node in nodes if node.selection_set]
-
-
-def _varies(node: Any) -> bool:
-    """Whether there is a variable in a value."""
-    if isinstance(node, VariableNode):
-        return True
-    return any(map(_varies, _parts(node)))
-
-
-def _parts(node: Any) -> Iterator[Any]:
-    for name in ("value", "values", "fields"):
-        inside = getattr(node, name, None)
-        if isinstance(inside, list | tuple):
-            yield from inside
-        elif inside is not None and not isinstance(inside, str | bool):
-            yield inside
