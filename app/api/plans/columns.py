@@ -66,9 +66,9 @@ def _attribute(read: Attribute) -> Column:
     name, of, made = read.name, read.of, read.made
     value = attrgetter(name)
 
-    def column(_: Reads, rows: Rows) -> Values:
+    def column(run: Reads, rows: Rows) -> Values:
         if of is not None:
-            rows = [*map(of, rows)]
+            rows = run.within(rows, of)
         if len({*map(type, rows)}) == 1:
             tell = getattr(rows[0], "told", NOTHING_TOLD).get(name)
             if tell is not None:

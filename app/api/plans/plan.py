@@ -35,6 +35,9 @@ class Reads(Protocol):
     variables: VariableValues
     wanted: Mapping[Callable[..., Any], Wanted]
 
+    def within(self, rows: Rows, of: Callable[[Any], Any]) -> Rows:
+        """What `of` finds in each of the rows of a selection."""
+
     def ask(self, load: Load, keys: Sequence[Hashable]) -> None:
         """Have this read for these keys, those that are None aside."""
 

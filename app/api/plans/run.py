@@ -7,7 +7,7 @@ from graphql.execution.values import VariableValues
 from sqlmodel import Session
 
 from app.api.loaders import GATHERED_AT_MOST
-from app.api.plans.plan import Field, Level, Load, Plan, Values
+from app.api.plans.plan import Field, Level, Load, Plan, Rows, Values
 from app.domain.callers import Caller
 
 Objects = list[dict[str, Any]]
@@ -26,6 +26,7 @@ class Run:
         self._plan = plan
         self._read: dict[Load, dict[Hashable, Any]] = {}
         self._asked: dict[Load, dict[Hashable, None]] = {}
+        self._within: dict[Callable[[Any], Any], Rows] = {}
 
     def answer(self, root: Any = None) -> dict[str, Any]:
         """The data of an answer. Raises Unplanned, and whatever else a read or an expression may
@@ -36,6 +37,7 @@ class Run:
             below = Level()
             waiting: list[tuple[Field, Callable[[], Values], Objects]] = []
             for selection, rows, objects in level.objects:
+                self._within = {}
                 for field in selection.fields:
                     found = field.column(self, rows)
                     if callable(found):
@@ -47,6 +49,13 @@ class Run:
                 _fill(objects, field.key, field.complete(below, found()))
             level = below
         return told
+
+    def within(self, rows: Rows, of: Callable[[Any], Any]) -> Rows:
+        """What `of` finds in each of the rows of a selection."""
+        found = self._within.get(of)
+        if found is None:
+            found = self._within[of] = [*map(of, rows)]
+        return found
 
     def ask(self, load: Load, keys: Sequence[Hashable]) -> None:
         """Have this read for these keys, those that are None aside."""
