@@ -36,6 +36,9 @@ BUSY_SECONDS = 30
 CACHE_KIB = 16 * 1024
 """Pages each connection keeps in memory, whatever the size of the file."""
 
+READERS = 4
+"""Reads at the same time: of one event loop there is one."""
+
 SCANS = 2
 """Reads that may take long, side by side."""
 
@@ -47,8 +50,9 @@ room the log can never be emptied again, and nothing be written."""
 BEGIN_READ = "BEGIN"
 BEGIN_WRITE = "BEGIN IMMEDIATE"
 
-Reader = tuple[Session, sqlite3.Connection]
-"""A session that is used again and again, and the connection that its statements are run on."""
+Reader = tuple[Session, sa.Connection]
+"""A session that is used again and again, and the connection it is on: one picture, however it is
+asked."""
 
 OUT_OF_REACH = (
     sqlite3.SQLITE_BUSY,
@@ -72,7 +76,7 @@ class SQLite(Database):
         super().__init__(url, clock or machine_clock)
         self._writer = Writer()
         self.write_engine = _engine(url, begin=BEGIN_WRITE)
-        self.read_engine = _engine(url, begin=BEGIN_READ, read_only=True)
+        self.read_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=READERS)
         self.scan_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=SCANS)
         self._readers: list[Reader] = []
         self._scans = ThreadPoolExecutor(SCANS, thread_name_prefix="scan")
@@ -115,9 +119,8 @@ class SQLite(Database):
     def close(self) -> None:
         self._writer.close()
         self._scans.shutdown()
-        for session, driver in self._readers:
-            session.close()
-            driver.close()
+        for _, connection in self._readers:
+            connection.close()
         self._readers = []
         for engine in (self.write_engine, self.read_engine, self.scan_engine):
             engine.dispose()
@@ -161,31 +164,31 @@ class SQLite(Database):
         """`fn` in a transaction that the driver begins and ends: SQLAlchemy takes 100 µs for that,
         as long as it takes to find a job and to tell of it."""
         reader = self._readers.pop() if self._readers else self._new_reader()
-        session, driver = reader
+        session, connection = reader
+        driver: Any = connection.connection.driver_connection
         with self._translated():
             try:
                 driver.execute(BEGIN_READ)
                 return fn(session)
             finally:
+                # It joined if it was asked for entities, and has them no longer than its reader.
                 if session.in_transaction():
-                    # It was asked by entities too: of another connection, in another transaction.
                     session.close()
                 driver.rollback()
                 self._readers.append(reader)
 
     def _new_reader(self) -> Reader:
-        session = Session(self.read_engine, **self._terms())
-        connection = self.read_engine.raw_connection()
-        driver: Any = connection.dbapi_connection
-        connection.detach()
+        connection = self.read_engine.connect()
+        session = Session(connection, **self._terms())
+        driver: Any = connection.connection.driver_connection
 
         def run(text: str, values: Any) -> Any:
             if session.in_transaction():
-                return session.connection().exec_driver_sql(text, values)
+                return connection.exec_driver_sql(text, values)
             return driver.execute(text, values)
 
         session.info[RUN] = run
-        return session, driver
+        return session, connection
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:

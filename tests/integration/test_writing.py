@@ -152,3 +152,20 @@ async def test_a_claim_and_a_key_come_back_as_they_were_written(stocked: Databas
     ]
     assert events.job_of(stretch.events[1]).started_at == claimed.started_at
     assert await stocked.read(hierarchies.by_id, STORE, source)
+
+
+async def test_a_read_is_one_picture_however_it_is_asked(stocked: Database) -> None:
+    beside = sa.create_engine(stocked.url)
+
+    def heads(session: Session) -> tuple[int, int, int]:
+        before = lanes.event_head(session, STORE)
+        with beside.begin() as other:
+            other.execute(sa.update(Lane).values(event_seq=Lane.event_seq + 1))
+        by_entity = session.exec(select(Lane.event_seq).where(Lane.store == STORE)).one()
+        return before, by_entity, lanes.event_head(session, STORE)
+
+    await stocked.write(lanes.lock, STORE)
+    before = await stocked.read(lanes.event_head, STORE)
+    assert await stocked.read(heads) == (before, before, before)
+    assert await stocked.read(heads) == (before + 1, before + 1, before + 1)
+    beside.dispose()
