@@ -96,10 +96,11 @@ def raw_copy(source: Source) -> float:
             assert isinstance(connection, sqlite3.Connection)
             begun = time.perf_counter()
             connection.execute("BEGIN IMMEDIATE")
+            said = connection.execute("PRAGMA table_info(hierarchy)")
+            kept = ", ".join(row[1] for row in said if row[1] not in ("pk", "id"))
             connection.execute(
-                "INSERT INTO hierarchy SELECT 2, hex(randomblob(16)), store, owner, state,"
-                " name, slug, description, locales, copied_from, created_at, updated_at, revision,"
-                " node_count, association_count FROM hierarchy"
+                f"INSERT INTO hierarchy (pk, id, {kept}) SELECT 2, hex(randomblob(16)), {kept}"
+                " FROM hierarchy"
             )
             rows = 0
             for table in TABLES:
