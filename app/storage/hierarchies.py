@@ -40,6 +40,14 @@ def readable(owned: Any, store: Any) -> sa.ColumnElement[bool]:
     return of_either
 
 
+def readable_beside(owned: Any) -> sa.ColumnElement[bool]:
+    """The same for the parameter `store`, of rows that are sought by their keys."""
+    of_either: sa.ColumnElement[bool] = beside(owned.store).in_(
+        (sa.bindparam("store", type_=sa.Text), ORGANIZATION)
+    )
+    return of_either
+
+
 def visible(store: Any, hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
     """Whether a store may see a hierarchy at all: its own or the organization's, and whole."""
     return sa.and_(readable(hierarchy, store), _whole(hierarchy))
@@ -60,9 +68,7 @@ def by_ids(
     return {hierarchy.id: hierarchy for hierarchy in found}
 
 
-_SEEN = sa.and_(
-    beside(col(Hierarchy.store)).in_((sa.bindparam("store", type_=sa.Text), ORGANIZATION)), _whole()
-)
+_SEEN = sa.and_(readable_beside(Hierarchy), _whole())
 _BY_IDS = Finder(
     Hierarchy,
     lambda dialect: sa.and_(_SEEN, one_of(dialect, col(Hierarchy.id))),

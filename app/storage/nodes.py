@@ -1,6 +1,6 @@
 """Nodes of hierarchies, each with the hierarchy it hangs in."""
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -167,20 +167,25 @@ def children_counts(
     return dict.fromkeys(parents, 0) | {parents[int(number)]: count for number, count in counted}
 
 
-def _counts(dialect: str) -> sa.Select[Any]:
-    asked = key_table(dialect, (int, int))
-    hierarchy_pk, parent_no = asked.parts
-    of_each = (
-        sa.select(sa.func.count())
-        .where(col(Node.hierarchy_pk) == hierarchy_pk, col(Node.parent_no) == parent_no)
-        .correlate(asked.rows)
-        .scalar_subquery()
-    )
-    seen = sa.and_(col(Hierarchy.pk) == hierarchy_pk, visible(sa.bindparam("store")))
-    return sa.select(asked.number, of_each).join_from(asked.rows, Hierarchy, seen)
+def counting(belongs: Callable[[Any, Any], sa.ColumnElement[bool]]) -> Statement:
+    """Counts the rows that belong to each root or node of a visible hierarchy, given its key."""
+
+    def write(dialect: str) -> sa.Select[Any]:
+        asked = key_table(dialect, (int, int))
+        hierarchy_pk, node_no = asked.parts
+        of_each = (
+            sa.select(sa.func.count())
+            .where(belongs(hierarchy_pk, node_no))
+            .correlate(asked.rows)
+            .scalar_subquery()
+        )
+        seen = sa.and_(col(Hierarchy.pk) == hierarchy_pk, visible(sa.bindparam("store")))
+        return sa.select(asked.number, of_each).join_from(asked.rows, Hierarchy, seen)
+
+    return Statement(write)
 
 
-_COUNTS = Statement(_counts)
+_COUNTS = counting(lambda pk, no: sa.and_(col(Node.hierarchy_pk) == pk, col(Node.parent_no) == no))
 
 
 def of_hierarchies(

@@ -9,11 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from app.domain.stores import ORGANIZATION, readable_by
+from app.domain.stores import readable_by
 from app.storage import hierarchies
 from app.storage.dialects import (
     add_missing,
-    beside,
     dialect_of,
     key_table,
     key_values,
@@ -22,13 +21,13 @@ from app.storage.dialects import (
     unforeseen,
 )
 from app.storage.filters import Conditions, Shape, asked, asking, shape_of
-from app.storage.hierarchies import readable, visible
-from app.storage.nodes import NOTHING, ParentKey
+from app.storage.hierarchies import readable, readable_beside
+from app.storage.nodes import NOTHING, ParentKey, counting
 from app.storage.pages import Listing, OrderBy, Page, Window, page, pages, sql_order
 from app.storage.rows import ALL, ID, Finder, Wanted
 from app.storage.spans import Counted, Span
 from app.storage.statements import Statement
-from app.storage.tables import Hierarchy, NodeProduct, Product, ProductNode
+from app.storage.tables import NodeProduct, Product, ProductNode
 
 FILTERED: Mapping[str, Any] = {"sku": col(Product.sku), "name": col(Product.name)}
 """What conditions on products may be about."""
@@ -53,7 +52,7 @@ def by_ids(
 _BY_IDS = Finder(
     Product,
     lambda dialect: sa.and_(
-        beside(col(Product.store)).in_((sa.bindparam("store", type_=sa.Text), ORGANIZATION)),
+        readable_beside(Product),
         one_of(dialect, col(Product.id)),
     ),
 )
@@ -115,20 +114,9 @@ def counts_of_nodes(
     return dict.fromkeys(nodes, 0) | {nodes[int(number)]: count for number, count in counted}
 
 
-def _counts(dialect: str) -> sa.Select[Any]:
-    asked = key_table(dialect, (int, int))
-    hierarchy_pk, node_no = asked.parts
-    of_each = (
-        sa.select(sa.func.count())
-        .where(col(NodeProduct.hierarchy_pk) == hierarchy_pk, col(NodeProduct.node_no) == node_no)
-        .correlate(asked.rows)
-        .scalar_subquery()
-    )
-    seen = sa.and_(col(Hierarchy.pk) == hierarchy_pk, visible(sa.bindparam("store")))
-    return sa.select(asked.number, of_each).join_from(asked.rows, Hierarchy, seen)
-
-
-_COUNTS = Statement(_counts)
+_COUNTS = counting(
+    lambda pk, no: sa.and_(col(NodeProduct.hierarchy_pk) == pk, col(NodeProduct.node_no) == no)
+)
 
 
 def keys_by_sku(session: Session, store: str, skus: Collection[str]) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """One event to thousands of sockets: ours, graphql-ws (the reference server) and Mercurius, in
 turn. Each has a core to itself, and the client the other one."""
 
-import hashlib
 import json
 import resource
 import shutil
@@ -17,9 +16,9 @@ import httpx
 import pytest
 
 from tests.bench.fanout.client import Found
-from tests.bench.peers.running import CLIENT, GATEWAY, PROJECT, Server, pinned, served
+from tests.bench.peers.running import CLIENT, GATEWAY, PROJECT, Server, packages, pinned, served
 from tests.bench.table import Figures
-from tests.node import INSTALL_SECONDS, INSTALLED, MISSING
+from tests.node import MISSING
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -39,27 +38,11 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The peers' servers, where they find their packages: installed once for all runs."""
     if MISSING:
         pytest.skip(f"there is no {', '.join(MISSING)}")
-    lock = (FOLDER / "package-lock.json").read_bytes()
-    ready = INSTALLED / f"fanout-{hashlib.sha256(lock).hexdigest()[:16]}"
-    if not ready.exists():
-        INSTALLED.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=INSTALLED) as workplace:
-            made = Path(workplace, "made")
-            made.mkdir()
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(FOLDER / name, made)
-            subprocess.run(
-                ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-                cwd=made,
-                check=True,
-                timeout=INSTALL_SECONDS,
-            )
-            made.rename(ready)
     folder = tmp_path_factory.mktemp("fanout")
     for script in FOLDER.glob("*.js"):
         shutil.copy(script, folder)
     shutil.copy(FOLDER / "package.json", folder)
-    (folder / "node_modules").symlink_to(ready / "node_modules")
+    (folder / "node_modules").symlink_to(packages(FOLDER))
     return folder
 
 

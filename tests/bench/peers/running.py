@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,26 +98,24 @@ def node_scripts(folder: Path) -> Path:
     scripts.mkdir()
     for name in SCRIPTS:
         shutil.copy(FOLDER / name, scripts)
-    (scripts / "node_modules").symlink_to(_packages())
+    # The one package whose script is needed: it fetches or compiles its binary.
+    (scripts / "node_modules").symlink_to(packages(FOLDER, ("rebuild", "better-sqlite3")))
     return scripts
 
 
-def _packages() -> Path:
-    """The locked packages, installed once for all runs."""
-    lock = (FOLDER / "package-lock.json").read_bytes()
-    ready = INSTALLED / f"peers-{hashlib.sha256(lock).hexdigest()[:16]}"
+def packages(folder: Path, *after: Sequence[str]) -> Path:
+    """The locked packages of a folder, installed once for all runs; `after` are commands of npm
+    that come behind that."""
+    lock = (folder / "package-lock.json").read_bytes()
+    ready = INSTALLED / f"{folder.name}-{hashlib.sha256(lock).hexdigest()[:16]}"
     if not ready.exists():
         INSTALLED.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=INSTALLED) as workplace:
             made = Path(workplace, "made")
             made.mkdir()
             for name in ("package.json", "package-lock.json"):
-                shutil.copy(FOLDER / name, made)
-            for command in (
-                ("ci", "--no-audit", "--no-fund", "--ignore-scripts"),
-                # The one package whose script is needed: it fetches or compiles its binary.
-                ("rebuild", "better-sqlite3"),
-            ):
+                shutil.copy(folder / name, made)
+            for command in (("ci", "--no-audit", "--no-fund", "--ignore-scripts"), *after):
                 ran = subprocess.run(
                     ["npm", *command],
                     cwd=made,
