@@ -24,31 +24,31 @@ import uvloop
 from opentelemetry.trace import Tracer
 from starlette.types import ASGIApp
 
-from app.api.admission.documents import Documents
-from app.api.admission.identity import Authentication, BearerTokens, OpenAccess
-from app.api.admission.keys import Keys, KeySet, SharedSecret
-from app.api.admission.throttle import Throttle
-from app.api.admission.trusted import UnusableDocuments, trusted_documents
-from app.api.execution import Executor
-from app.api.gate import Gate
+from app.api.app import create_app
+from app.api.auth.access import Gate
+from app.api.auth.identity import Authentication, BearerTokens, OpenAccess
+from app.api.auth.jwks import Keys, KeySet, SharedSecret
+from app.api.auth.throttle import Throttle
+from app.api.graphql.admission.documents import Documents
+from app.api.graphql.admission.trusted import UnusableDocuments, trusted_documents
+from app.api.graphql.executor import Executor
+from app.api.graphql.schema import graphql_schema
+from app.api.http.probes import operating_app
+from app.api.http.uvicorn_protocols import HttpWire, SocketWire
 from app.api.loopback import is_loopback
-from app.api.operating import operating_app
-from app.api.schema import graphql_schema
-from app.api.server import create_app
-from app.api.wire import HttpWire, SocketWire
 from app.domain.jobs import JobType
 from app.domain.webhooks import checked_network, signing_keys
-from app.queue.courier import Courier
+from app.observability.tracing import start_tracing
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import Handler, find_handlers
-from app.queue.sender import Sender
 from app.services.feed import Feed
 from app.settings import Mistake, Settings, WrongSettings
-from app.storage.connect import checked_url, connect
-from app.storage.database import Database, UnusableDatabase
+from app.storage.engine.connect import checked_url, connect
+from app.storage.engine.database import Database, UnusableDatabase
 from app.storage.lanes import end_all_leases
 from app.storage.migrations import newest_revision, revision_of, upgrade
-from app.tracing import start_tracing
+from app.webhooks.dispatcher import Courier
+from app.webhooks.sender import Sender
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.api.admission.limits import Limits
+from app.api.auth.limits import Limits
 from app.api.loopback import is_loopback
 from app.domain.errors import InvalidInput
 from app.domain.stores import checked_store

@@ -11,7 +11,7 @@ from sqlmodel import Session, SQLModel
 
 from app.domain.hierarchies import HierarchyState
 from app.services import imports
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.tables import Hierarchy
 from tests import given
 from tests.conftest import GraphQLClient

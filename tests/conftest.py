@@ -22,8 +22,8 @@ import sqlalchemy as sa
 from app import main
 from app.main import Gateway, open_database
 from app.settings import Settings
-from app.storage.connect import connect
-from app.storage.database import Database
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
 from tests import postgresql
 

@@ -17,8 +17,8 @@ from app.services import imports, jobs
 from app.services.imports import Attachment, Line, PlacedLine, Placement
 from app.services.jobs import Requester
 from app.storage import lanes
-from app.storage.database import Database
-from app.storage.scratch import Scratch
+from app.storage.engine.database import Database
+from app.storage.import_scratch import Scratch
 from app.storage.tables import Hierarchy, Job, Node
 
 STORE = "default"

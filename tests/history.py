@@ -18,7 +18,7 @@ from sqlmodel import Session, col
 
 from app.domain.events import JobEventType, event_of
 from app.domain.jobs import JobStatus
-from app.storage.connect import connect
+from app.storage.engine.connect import connect
 from app.storage.tables import Job, JobEvent, Lane
 from tests import given
 

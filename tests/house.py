@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlmodel import Session, SQLModel, col, select
 
-from app.api.admission.identity import mint
+from app.api.auth.identity import mint
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.hierarchies import node_id
 from app.domain.jobs import Duplication, JobStatus, JobType
@@ -23,7 +23,7 @@ from app.main import Gateway
 from app.services import jobs, nodes
 from app.services.jobs import Requester, Step
 from app.settings import Settings
-from app.storage.database import Database, now
+from app.storage.engine.database import Database, now
 from app.storage.jobs import add_error
 from app.storage.tables import (
     Hierarchy,

@@ -43,8 +43,8 @@ from graphql import (
 )
 from hypothesis import strategies as st
 
-from app.api.cursors import DEFAULT_ROWS
-from app.api.schema import graphql_schema as schema
+from app.api.graphql.cursors import DEFAULT_ROWS
+from app.api.graphql.schema import graphql_schema as schema
 from tests.walk import Coordinate, coordinates, fields
 
 DEEPEST = 14

@@ -10,7 +10,7 @@ from uuid import UUID
 import httpx
 
 from app.main import Gateway
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from tests.authoring import everything
 
 UUID_FORMAT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

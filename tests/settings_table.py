@@ -7,7 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from app import settings
-from app.cli.settings import description, flag, limits
+from app.cli.flags import description, flag, limits
 from app.settings import Settings, group_of, variable
 
 README = Path(__file__).parents[1] / "README.md"

@@ -13,8 +13,8 @@ from sqlmodel import Session, col
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from app.api.jobs import EVENTS
-from app.storage.connect import connect as connect_database
+from app.api.graphql.types.jobs import EVENTS
+from app.storage.engine.connect import connect as connect_database
 from app.storage.tables import Job, JobEvent
 
 PROTOCOL = Subprotocol("graphql-transport-ws")

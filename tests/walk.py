@@ -27,7 +27,7 @@ from graphql import (
 )
 from graphql.type import get_nullable_type, is_required_argument, is_required_input_field
 
-from app.api.schema import graphql_schema as schema
+from app.api.graphql.schema import graphql_schema as schema
 
 ROWS = 2
 """How many rows of each list are asked for."""

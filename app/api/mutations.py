@@ -2,11 +2,11 @@
 
 import strawberry
 
-from app.api.authoring.hierarchies import HierarchyMutations
-from app.api.authoring.nodes import NodeMutations
-from app.api.authoring.products import ProductMutations
-from app.api.job_mutations import JobMutations
-from app.api.steering import SteeringMutations
+from app.api.graphql.mutations.hierarchies import HierarchyMutations
+from app.api.graphql.mutations.jobs import JobMutations
+from app.api.graphql.mutations.nodes import NodeMutations
+from app.api.graphql.mutations.products import ProductMutations
+from app.api.graphql.mutations.queue import SteeringMutations
 
 
 @strawberry.type(description="Everything that can be done.")

@@ -7,7 +7,7 @@ from uuid import UUID
 import strawberry
 from sqlmodel import Session
 
-from app.api.reads import attribute
+from app.api.graphql.fields.declarations import attribute
 from app.domain.callers import Caller, Scope
 from app.storage import hierarchies, jobs, nodes, products
 

@@ -9,9 +9,9 @@ from app.domain.stores import owner_of
 from app.services import imports
 from app.services.imports import Attachment, PlacedLine, Placement
 from app.storage import hierarchies
-from app.storage.database import Database
-from app.storage.filters import Condition, Operator
-from app.storage.scratch import Scratch
+from app.storage.engine.database import Database
+from app.storage.import_scratch import Scratch
+from app.storage.sql.filters import Condition, Operator
 
 LANGUAGE = "en"
 

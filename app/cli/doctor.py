@@ -14,13 +14,13 @@ from packaging.requirements import Requirement
 from sqlmodel import Session
 
 from app import __version__, main
-from app.cli.settings import option, told
+from app.cli.flags import option, told
 from app.settings import Settings, WrongSettings, read, unknown_variables
-from app.storage import diagnosis
-from app.storage.database import UnusableDatabase
-from app.storage.diagnosis import NoDatabase
+from app.storage.admin import diagnosis
+from app.storage.admin.diagnosis import NoDatabase
+from app.storage.engine.database import UnusableDatabase
+from app.storage.engine.sqlite import RESERVE_BYTES
 from app.storage.migrations import newest_revision, revision_in, revisions
-from app.storage.sqlite import RESERVE_BYTES
 
 OLDEST_SQLITE = (3, 35)
 """The first that updates and deletes with RETURNING."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from app.cli.settings import option, read_settings
+from app.cli.flags import option, read_settings
 from app.domain.attributes import Locales, Translation
 from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO
@@ -26,8 +26,8 @@ from app.services import imports
 from app.services.imports import Attachment, BadLine, Line, Placement
 from app.settings import Settings
 from app.storage import nodes
-from app.storage.database import Database, UnusableDatabase
-from app.storage.scratch import Scratch
+from app.storage.engine.database import Database, UnusableDatabase
+from app.storage.import_scratch import Scratch
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from app import main
-from app.cli.settings import takes_settings
+from app.cli.flags import takes_settings
 from app.settings import Settings, group_of
-from app.storage.database import UnusableDatabase
+from app.storage.engine.database import UnusableDatabase
 
 
 @takes_settings(lambda name: group_of(name) == "Database")

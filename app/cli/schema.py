@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.api.schema import printed
+from app.api.graphql.schema import printed
 
 
 def export_schema(

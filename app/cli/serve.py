@@ -10,15 +10,15 @@ from app import __version__, main
 from app.api.loopback import is_loopback
 from app.api.rest.app import PATH
 from app.cli import demo
+from app.cli.flags import takes_settings
 from app.cli.logs import start_logging
-from app.cli.settings import takes_settings
 from app.domain.jobs import Duplication
 from app.main import Gateway, StartError
 from app.services import jobs
 from app.services.jobs import Requester
 from app.settings import Settings
 from app.storage import hierarchies
-from app.storage.database import RunnerAlreadyPresent, UnusableDatabase
+from app.storage.engine.database import RunnerAlreadyPresent, UnusableDatabase
 
 QUERY = "{ hierarchies(first: 5) { nodes { id name nodeCount } } }"
 

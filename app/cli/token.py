@@ -7,8 +7,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app.api.admission.identity import mint
-from app.cli.settings import read_settings
+from app.api.auth.identity import mint
+from app.cli.flags import read_settings
 from app.domain.callers import EVERY_SCOPE, Scope
 
 _LIFETIME = re.compile(r"(\d{1,9})([mhd]?)", re.ASCII)

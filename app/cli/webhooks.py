@@ -10,8 +10,8 @@ from uuid import UUID
 import orjson
 import typer
 
+from app.cli.flags import takes_settings
 from app.cli.output import printable
-from app.cli.settings import takes_settings
 from app.domain.errors import NotFound
 from app.domain.instants import instant_text
 from app.domain.webhooks import DeliveryStatus, origin_of
@@ -19,7 +19,7 @@ from app.main import open_database
 from app.services import webhooks as service
 from app.settings import Settings, group_of
 from app.storage import webhooks as stored
-from app.storage.database import UnusableDatabase
+from app.storage.engine.database import UnusableDatabase
 from app.storage.tables import JobEvent, WebhookDelivery
 from app.storage.webhooks import Logged
 

@@ -7,11 +7,11 @@ import typer
 import uvloop
 
 from app import __version__, main
+from app.cli.flags import takes_settings
 from app.cli.logs import start_logging
-from app.cli.settings import takes_settings
 from app.main import StartError
 from app.settings import Settings, group_of
-from app.storage.database import Database, RunnerAlreadyPresent, UnusableDatabase
+from app.storage.engine.database import Database, RunnerAlreadyPresent, UnusableDatabase
 
 OF_THE_SERVER = {"Network", "Authentication", "Surface", "Limits"}
 

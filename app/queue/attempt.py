@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from app.services import jobs
 from app.services.jobs import Result, Step
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.tables import Job
 
 P = ParamSpec("P")

@@ -16,7 +16,7 @@ from app.queue.sweeper import Sweeper
 from app.queue.worker import Outcome, Worker
 from app.services import jobs
 from app.storage import lanes
-from app.storage.database import Database, DatabaseUnavailable, StorageFull
+from app.storage.engine.database import Database, DatabaseUnavailable, StorageFull
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from contextlib import suppress
 from datetime import timedelta
 
 from app.services import imports, retention
-from app.storage import branches, hierarchies
-from app.storage.database import Database, DatabaseUnavailable, StorageFull
+from app.storage import hierarchies, subtrees
+from app.storage.engine.database import Database, DatabaseUnavailable, StorageFull
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Sweeper:
         await self._database.write_freeing(imports.discard_abandoned)
         while await self._database.write_freeing(hierarchies.sweep, ROWS):
             pass
-        while await self._database.write_freeing(branches.sweep, ASSOCIATIONS):
+        while await self._database.write_freeing(subtrees.sweep, ASSOCIATIONS):
             pass
         if self._keep is not None:
             while await self._database.write_freeing(retention.prune, self._keep, EVENTS):

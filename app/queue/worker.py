@@ -17,11 +17,12 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
 
 from app.domain.errors import DomainError
 from app.domain.jobs import ATTEMPTS_WITHOUT_PROGRESS, FenceLost, JobType, pause_after
+from app.observability import metrics
 from app.queue.attempt import Attempt, Interrupted
 from app.queue.handlers import Handler
 from app.queue.tracing import attempt_span
-from app.services import jobs, metrics
-from app.storage.database import Database, DatabaseUnavailable, StorageFull
+from app.services import jobs
+from app.storage.engine.database import Database, DatabaseUnavailable, StorageFull
 from app.storage.tables import Job
 
 log = logging.getLogger(__name__)

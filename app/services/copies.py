@@ -16,10 +16,10 @@ from sqlmodel import Session
 from app.domain.errors import DomainError, NotFound
 from app.domain.hierarchies import HierarchyState
 from app.services.jobs import Result
-from app.storage import branches, copies, hierarchies, nodes
-from app.storage.database import now
-from app.storage.dialects import see_one_picture
-from app.storage.pages import Key
+from app.storage import copies, hierarchies, nodes, subtrees
+from app.storage.engine.database import now
+from app.storage.sql.dialects import see_one_picture
+from app.storage.sql.keyset import Key
 from app.storage.tables import Hierarchy, Job
 
 RESTARTS = 3
@@ -115,7 +115,7 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
         source.revision,
         total=total,
         restarts=restarts,
-        any_cut=branches.any_cut(session, source.pk),
+        any_cut=subtrees.any_cut(session, source.pk),
     )
 
 

@@ -22,9 +22,9 @@ from sqlmodel import Session
 from app.domain.errors import NotFound
 from app.domain.events import CursorAhead, CursorExpired, JobEventType
 from app.domain.jobs import JobStatus
-from app.services import metrics
+from app.observability import metrics
 from app.storage import events, jobs, lanes
-from app.storage.database import Database, DatabaseUnavailable
+from app.storage.engine.database import Database, DatabaseUnavailable
 from app.storage.jobs import JobFilter
 from app.storage.lanes import Standing
 from app.storage.tables import Job, JobEvent

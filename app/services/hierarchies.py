@@ -9,7 +9,7 @@ from app.domain.errors import NotFound
 from app.domain.hierarchies import HierarchyState, place_of
 from app.domain.stores import OwnedByOrganization
 from app.storage import hierarchies, nodes
-from app.storage.database import now
+from app.storage.engine.database import now
 from app.storage.nodes import TreeNode
 from app.storage.tables import Hierarchy
 

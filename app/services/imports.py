@@ -16,9 +16,9 @@ from app.domain.attributes import Locales, checked_locale, checked_name, checked
 from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO, HierarchyState, node_id
 from app.storage import hierarchies, nodes, products
-from app.storage.database import now
+from app.storage.engine.database import now
+from app.storage.import_scratch import Placed, Scratch
 from app.storage.nodes import Leaf
-from app.storage.scratch import Placed, Scratch
 from app.storage.tables import Hierarchy
 
 ABANDONED_AFTER = timedelta(hours=1)

@@ -29,12 +29,12 @@ from app.domain.jobs import (
     Pace,
     checked_idempotency_key,
 )
-from app.services import metrics
+from app.observability import metrics
 from app.storage import events, hierarchies, jobs, lanes
-from app.storage.database import after_commit, announce, now
+from app.storage.engine.database import after_commit, announce, now
 from app.storage.jobs import JobFilter
 from app.storage.lanes import LockedLane, Standing
-from app.storage.pages import Window
+from app.storage.sql.keyset import Window
 from app.storage.tables import Job
 
 UNENDED = frozenset(status for status in JobStatus if not status.is_final)

@@ -15,8 +15,8 @@ from app.domain.hierarchies import LAST_NODE_NO, ROOT_NO, Place, place_of
 from app.domain.nodes import NodeAttributes, checked_sort_order
 from app.services import products
 from app.services.hierarchies import edit, edit_node
-from app.storage import branches, hierarchies, nodes
-from app.storage.database import now
+from app.storage import hierarchies, nodes, subtrees
+from app.storage.engine.database import now
 from app.storage.nodes import TreeNode
 from app.storage.tables import Hierarchy, Node
 
@@ -88,11 +88,11 @@ def move(
             raise missing
         raise InvalidInput("A node can not move to another hierarchy.", ("parentId",))
     depth = _depth(session, hierarchy, place, missing) + 1
-    if branches.holds(session, *found.key, place.node_no):
+    if subtrees.holds(session, *found.key, place.node_no):
         raise InvalidInput("A node can not move below itself.", ("parentId",))
     _check_siblings(session, node, place.node_no, node.name, node.slug, "parentId")
     if levels := depth - node.depth:
-        branches.shift(session, *found.key, levels)
+        subtrees.shift(session, *found.key, levels)
     _edit(session, found, {"parent_no": place.node_no, **_order(changes)})
     return found
 
@@ -103,7 +103,7 @@ def delete(session: Session, store: str, id: UUID) -> UUID:
     Raises NotFound, Forbidden.
     """
     found = edit_node(session, store, id)
-    cut = branches.delete(session, *found.key)
+    cut = subtrees.delete(session, *found.key)
     found.hierarchy.node_count -= cut.nodes
     found.hierarchy.association_count -= cut.associations
     return id

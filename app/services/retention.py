@@ -5,7 +5,7 @@ from datetime import timedelta
 from sqlmodel import Session
 
 from app.storage import events, jobs, lanes, webhooks
-from app.storage.database import now
+from app.storage.engine.database import now
 
 
 def prune(session: Session, keep: timedelta, limit: int) -> bool:

@@ -14,8 +14,8 @@ from app.domain.instants import instant_text
 from app.domain.jobs import JobStatus, JobType
 from app.domain.webhooks import Answer, DeliveryStatus, pause_after
 from app.storage import events, jobs, lanes, webhooks
-from app.storage.database import now
-from app.storage.spans import Span
+from app.storage.engine.database import now
+from app.storage.sql.offset import Span
 from app.storage.tables import Job, JobEvent, WebhookDelivery
 
 ERRORS = 10

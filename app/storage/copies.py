@@ -7,9 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, SQLModel
 
-from app.storage.dialects import dialect_of, unforeseen
 from app.storage.nodes import cut
-from app.storage.pages import Key
+from app.storage.sql.dialects import dialect_of, unforeseen
+from app.storage.sql.keyset import Key
 from app.storage.tables import Node, NodeProduct, ProductNode
 
 NARROW = {"sqlite": 6, "postgresql": 12}

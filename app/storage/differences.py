@@ -13,8 +13,8 @@ from sqlmodel import Session, col
 from app.domain.hierarchies import ROOT_NO
 from app.domain.jobs import JobStatus
 from app.storage import hierarchies, jobs, nodes
-from app.storage.dialects import any_order, joining_wholes, see_one_picture, unforeseen
 from app.storage.nodes import ParentKey, TreeNode
+from app.storage.sql.dialects import any_order, joining_wholes, see_one_picture, unforeseen
 from app.storage.tables import Hierarchy, Job, Node, NodeProduct
 
 

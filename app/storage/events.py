@@ -11,10 +11,10 @@ from sqlmodel import Session, col, select
 from app.domain.events import CursorExpired, JobEventType, event_of
 from app.domain.jobs import JobStatus
 from app.storage import lanes
-from app.storage.database import announce
+from app.storage.engine.database import announce
 from app.storage.lanes import LockedLane, Standing
-from app.storage.rows import ALL, columns_of
-from app.storage.statements import Statement
+from app.storage.sql.rows import ALL, columns_of
+from app.storage.sql.statements import Statement
 from app.storage.tables import Job, JobEvent, Lane
 
 

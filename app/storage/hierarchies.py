@@ -11,13 +11,13 @@ from sqlmodel import Session, col, select
 
 from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, new_hierarchy_id, node_id
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
-from app.storage.database import now
-from app.storage.dialects import beside, dialect_of, keys_for, one_of
-from app.storage.filters import Conditions, Shape, asked, asking, matching, shape_of
-from app.storage.pages import Listing, Order, OrderBy, Page, Window, page
-from app.storage.rows import ALL, ID, Finder, Wanted
-from app.storage.spans import Counted, Span, keys_of
-from app.storage.statements import Statement
+from app.storage.engine.database import now
+from app.storage.sql.dialects import beside, dialect_of, keys_for, one_of
+from app.storage.sql.filters import Conditions, Shape, asked, asking, matching, shape_of
+from app.storage.sql.keyset import Listing, Order, OrderBy, Page, Window, page
+from app.storage.sql.offset import Counted, Span, keys_of
+from app.storage.sql.rows import ALL, ID, Finder, Wanted
+from app.storage.sql.statements import Statement
 from app.storage.tables import CutNode, Hierarchy, Node, NodeProduct, Product, ProductNode
 
 FILTERED: Mapping[str, Any] = {

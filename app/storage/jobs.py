@@ -13,9 +13,9 @@ from sqlmodel import Session, col, select
 
 from app.domain.errors import InvalidInput
 from app.domain.jobs import JobStatus, JobType
-from app.storage.columns import written
-from app.storage.database import now
-from app.storage.dialects import (
+from app.storage.engine.database import now
+from app.storage.sql.column_types import written
+from app.storage.sql.dialects import (
     HOUR_FORMAT,
     among,
     beside,
@@ -27,7 +27,7 @@ from app.storage.dialects import (
     timestamp_of,
     unforeseen,
 )
-from app.storage.filters import (
+from app.storage.sql.filters import (
     Condition,
     Conditions,
     Operator,
@@ -37,10 +37,10 @@ from app.storage.filters import (
     matching,
     shape_of,
 )
-from app.storage.pages import Key, Listing, Order, OrderBy, Page, Window, page, pages
-from app.storage.rows import ALL, ID, Finder, Wanted, columns_of, row_of
-from app.storage.spans import Counted, Span, keys_of
-from app.storage.statements import Statement, Values
+from app.storage.sql.keyset import Key, Listing, Order, OrderBy, Page, Window, page, pages
+from app.storage.sql.offset import Counted, Span, keys_of
+from app.storage.sql.rows import ALL, ID, Finder, Wanted, columns_of, row_of
+from app.storage.sql.statements import Statement, Values
 from app.storage.tables import IdempotencyKey, Job, JobError
 
 

@@ -13,11 +13,11 @@ from sqlmodel import Session, col
 
 from app.domain.jobs import JobStatus, Pace, estimated_end
 from app.storage import jobs
-from app.storage.columns import Instant, written
-from app.storage.database import before_commit, now
-from app.storage.dialects import add_missing, beside, dialect_of, keys_for, one_of
-from app.storage.rows import Finder
-from app.storage.statements import Statement
+from app.storage.engine.database import before_commit, now
+from app.storage.sql.column_types import Instant, written
+from app.storage.sql.dialects import add_missing, beside, dialect_of, keys_for, one_of
+from app.storage.sql.rows import Finder
+from app.storage.sql.statements import Statement
 from app.storage.tables import Job, Lane
 
 

@@ -12,7 +12,8 @@ from sqlmodel import Session, col, select
 from app.domain.errors import InvalidInput
 from app.domain.hierarchies import ROOT_NO, node_id, place_of
 from app.storage import hierarchies
-from app.storage.dialects import (
+from app.storage.hierarchies import visible
+from app.storage.sql.dialects import (
     among,
     dialect_of,
     key_table,
@@ -21,12 +22,11 @@ from app.storage.dialects import (
     one_of,
     unforeseen,
 )
-from app.storage.filters import Condition, Conditions, matching
-from app.storage.hierarchies import visible
-from app.storage.pages import Key, Listing, Order, OrderBy, Page, Window, pages
-from app.storage.rows import ALL, Tell, Wanted, columns_of, row_of
-from app.storage.spans import Counted, Span, keys_of
-from app.storage.statements import Statement
+from app.storage.sql.filters import Condition, Conditions, matching
+from app.storage.sql.keyset import Key, Listing, Order, OrderBy, Page, Window, pages
+from app.storage.sql.offset import Counted, Span, keys_of
+from app.storage.sql.rows import ALL, Tell, Wanted, columns_of, row_of
+from app.storage.sql.statements import Statement
 from app.storage.tables import CutNode, Hierarchy, Node, ProductNode
 
 

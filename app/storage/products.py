@@ -11,7 +11,9 @@ from sqlmodel import Session, col, select
 
 from app.domain.stores import readable_by
 from app.storage import hierarchies
-from app.storage.dialects import (
+from app.storage.hierarchies import readable, readable_beside
+from app.storage.nodes import NOTHING, ParentKey, counting
+from app.storage.sql.dialects import (
     add_missing,
     dialect_of,
     key_table,
@@ -20,13 +22,11 @@ from app.storage.dialects import (
     one_of,
     unforeseen,
 )
-from app.storage.filters import Conditions, Shape, asked, asking, shape_of
-from app.storage.hierarchies import readable, readable_beside
-from app.storage.nodes import NOTHING, ParentKey, counting
-from app.storage.pages import Listing, OrderBy, Page, Window, page, pages, sql_order
-from app.storage.rows import ALL, ID, Finder, Wanted
-from app.storage.spans import Counted, Span
-from app.storage.statements import Statement
+from app.storage.sql.filters import Conditions, Shape, asked, asking, shape_of
+from app.storage.sql.keyset import Listing, OrderBy, Page, Window, page, pages, sql_order
+from app.storage.sql.offset import Counted, Span
+from app.storage.sql.rows import ALL, ID, Finder, Wanted
+from app.storage.sql.statements import Statement
 from app.storage.tables import NodeProduct, Product, ProductNode
 
 FILTERED: Mapping[str, Any] = {"sku": col(Product.sku), "name": col(Product.name)}

@@ -16,7 +16,7 @@ from app.domain.events import JobEventType
 from app.domain.hierarchies import HierarchyState, Owner
 from app.domain.jobs import JobStatus, JobType
 from app.domain.webhooks import DeliveryStatus
-from app.storage.columns import UNSET, Instant, UnsetLast, stored_enum
+from app.storage.sql.column_types import UNSET, Instant, UnsetLast, stored_enum
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

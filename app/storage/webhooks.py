@@ -10,8 +10,8 @@ from sqlmodel import Session, col, select
 
 from app.domain.events import JobEventType
 from app.domain.webhooks import DeliveryStatus
-from app.storage.database import now
-from app.storage.dialects import add_missing
+from app.storage.engine.database import now
+from app.storage.sql.dialects import add_missing
 from app.storage.tables import JobEvent, Lane, WebhookDelivery, WebhookEndpoint, WebhookPosition
 
 LAST = [type for type in JobEventType if type.is_last]

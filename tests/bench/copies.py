@@ -19,7 +19,7 @@ from gql.transport.websockets import WebsocketsTransport
 
 from app.main import open_database
 from app.settings import Settings
-from app.storage.connect import connect
+from app.storage.engine.connect import connect
 from tests.bench.data import large_hierarchy
 from tests.conftest import LiveServer, start_server
 

@@ -6,8 +6,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.storage.database import Database
-from app.storage.dialects import dialect_of
+from app.storage.engine.database import Database
+from app.storage.sql.dialects import dialect_of
 from app.storage.tables import Hierarchy
 from tests import given
 

@@ -16,9 +16,9 @@ from app.main import open_database
 from app.services import nodes as services
 from app.settings import Settings
 from app.storage import hierarchies, nodes
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.nodes import TreeNode
-from app.storage.pages import Window
+from app.storage.sql.keyset import Window
 from app.storage.tables import Hierarchy
 from tests import given
 from tests.bench.data import large_hierarchy

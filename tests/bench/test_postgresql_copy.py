@@ -12,8 +12,8 @@ from app.domain.jobs import JobStatus
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import find_handlers
 from app.services.feed import Feed
-from app.storage.connect import connect
-from app.storage.database import Database
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
 from tests import given
 from tests.bench.data import large_hierarchy
 from tests.bench.table import Figures

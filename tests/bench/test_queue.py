@@ -17,8 +17,8 @@ from app.queue.attempt import Attempt
 from app.queue.dispatcher import Dispatcher
 from app.services.feed import Feed
 from app.services.jobs import Result
-from app.storage.connect import connect
-from app.storage.database import Database
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
 from app.storage.tables import Job
 from tests import given, postgresql

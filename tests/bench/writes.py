@@ -18,8 +18,8 @@ import app
 from app.domain.jobs import Duplication
 from app.services import jobs
 from app.services.jobs import Requester, Result, Step
-from app.storage.connect import connect
-from app.storage.database import Database
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
 from app.storage.tables import Job
 from tests import given

@@ -6,9 +6,9 @@ from typing import get_args
 
 from graphql import is_interface_type, is_object_type
 
-from app.api.plans.compiler import DEFINITION
-from app.api.reads import Change, Ordinary, Read, read_of
-from app.api.schema import graphql_schema
+from app.api.graphql.fields.declarations import Change, Ordinary, Read, read_of
+from app.api.graphql.plans.compiler import DEFINITION
+from app.api.graphql.schema import graphql_schema
 
 ORDINARY = {
     "JobQueue.hours",

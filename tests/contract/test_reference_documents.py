@@ -17,7 +17,7 @@ from app.main import Gateway
 from app.services import jobs
 from app.services.jobs import Requester
 from app.storage import lanes
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from tests import given
 from tests.integration.test_bugs_are_masked import check_tells_nothing, lose
 from tests.rest import (

@@ -22,7 +22,7 @@ from graphql import (
 )
 from graphql.utilities import find_breaking_changes
 
-from app.api.schema import printed
+from app.api.graphql.schema import printed
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT.parent / "shared" / "schema-contract.graphql"

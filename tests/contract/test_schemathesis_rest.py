@@ -20,14 +20,14 @@ from jsonschema_rs import meta
 from pydantic import SecretStr
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
-from app.api.admission.identity import mint
+from app.api.auth.identity import mint
 from app.domain.callers import EVERY_SCOPE
 from app.domain.hierarchies import node_id
 from app.domain.jobs import JobType
 from app.main import Gateway
 from app.settings import Settings
 from app.storage import products
-from app.storage.pages import Window
+from app.storage.sql.keyset import Window
 from tests import given
 from tests.conftest import GraphQLClient, NewDatabase, gateway_of
 

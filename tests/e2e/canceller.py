@@ -17,8 +17,8 @@ import uvloop
 from app.domain.jobs import JobNotCancellable, JobStatus
 from app.services import jobs
 from app.storage import jobs as stored
-from app.storage.connect import connect
-from app.storage.database import Database
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
 
 POLL_SECONDS = 1.0
 

@@ -18,8 +18,8 @@ import pytest
 
 from app.domain.callers import Scope
 from app.domain.jobs import JobType
-from app.storage.connect import connect
-from app.storage.database import Database
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
 from tests import given
 from tests.browser import Tab, album, chromium, needs_chromium
 from tests.conftest import LiveServer, start_server

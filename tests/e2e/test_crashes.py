@@ -27,7 +27,7 @@ from app.domain.hierarchies import node_id
 from app.main import open_database
 from app.services.copies import RESTARTS
 from app.settings import Settings
-from app.storage.connect import connect
+from app.storage.engine.connect import connect
 from tests import given
 from tests.conftest import LiveProcess, LiveServer, start_server, start_worker
 from tests.history import history_of

@@ -29,7 +29,7 @@ from sqlmodel import Session
 from app.domain.jobs import JobStatus
 from app.main import migrate
 from app.settings import Settings
-from app.storage.connect import connect
+from app.storage.engine.connect import connect
 from tests import given, postgresql
 from tests.conftest import DATABASES, LiveServer, start_server
 from tests.history import history_of

@@ -13,7 +13,7 @@ from app.domain.jobs import JobStatus
 from app.main import open_database
 from app.services.feed import Feed
 from app.settings import Settings
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
 from app.storage.tables import Job
 from tests import given, postgresql

@@ -24,7 +24,7 @@ from sqlmodel import col, select
 from app.domain.jobs import JobStatus
 from app.main import migrate, open_database
 from app.settings import Settings
-from app.storage.connect import connect
+from app.storage.engine.connect import connect
 from app.storage.tables import Hierarchy
 from tests import given, postgresql
 from tests.conftest import LiveServer, start_server, start_worker

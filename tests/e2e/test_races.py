@@ -21,7 +21,7 @@ from app.services import jobs
 from app.services.feed import Feed
 from app.services.jobs import Requester
 from app.settings import Settings
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
 from app.storage.tables import Job
 from tests import given

@@ -17,7 +17,7 @@ import anyio
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from app.api.jobs import EVENTS
+from app.api.graphql.types.jobs import EVENTS
 from app.main import open_database
 from app.settings import Settings
 from tests import given

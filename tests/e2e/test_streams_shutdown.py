@@ -9,7 +9,7 @@ from time import monotonic
 import httpx
 import pytest
 
-from app.api.transports.http import EVENT_STREAM
+from app.api.graphql.transports.http import EVENT_STREAM
 from tests.conftest import start_server
 from tests.subscriber import JOB_EVENTS
 

@@ -13,11 +13,11 @@ from standardwebhooks import Webhook
 
 from app.domain.webhooks import DeliveryStatus
 from app.main import open_database
-from app.queue.courier import LEASE
 from app.services import webhooks
 from app.settings import Settings
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.tables import WebhookDelivery
+from app.webhooks.dispatcher import LEASE
 from tests import given
 from tests.conftest import start_worker
 from tests.receiver import SECRET, receiving

@@ -23,8 +23,8 @@ import pytest
 import sqlalchemy as sa
 
 from app.domain.jobs import JobStatus
-from app.storage.connect import connect
-from app.storage.database import Database
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
 from tests import given, postgresql
 from tests.conftest import LiveProcess, start_worker

@@ -17,7 +17,7 @@ from sqlmodel import Session, select
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from app.api.admission.identity import LEEWAY, mint
+from app.api.auth.identity import LEEWAY, mint
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.jobs import JobStatus
 from app.domain.stores import ORGANIZATION

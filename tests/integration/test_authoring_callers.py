@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from sqlmodel import Session, col, select
 
-from app.api.admission.identity import mint
+from app.api.auth.identity import mint
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.hierarchies import node_id
 from app.domain.stores import ORGANIZATION

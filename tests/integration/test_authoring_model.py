@@ -39,11 +39,11 @@ from app.storage import hierarchies as stored_hierarchies
 from app.storage import jobs as stored_jobs
 from app.storage import nodes as stored_nodes
 from app.storage import products as stored_products
-from app.storage.connect import connect
-from app.storage.database import Database
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
 from app.storage.nodes import TreeNode
-from app.storage.pages import Page, Window
+from app.storage.sql.keyset import Page, Window
 from app.storage.tables import Hierarchy, Node, NodeProduct, ProductNode
 from tests import given
 from tests.conftest import DATABASES, NewDatabase

@@ -10,9 +10,9 @@ from app.queue.sweeper import Sweeper
 from app.services import hierarchies as authoring
 from app.services import nodes as services
 from app.services import products as attaching
-from app.storage import branches, hierarchies, nodes, products
-from app.storage.database import Database
-from app.storage.pages import Window
+from app.storage import hierarchies, nodes, products, subtrees
+from app.storage.engine.database import Database
+from app.storage.sql.keyset import Window
 from app.storage.tables import CutNode, Hierarchy, Node, NodeProduct, ProductNode
 from tests import given
 from tests.given import STORE
@@ -81,7 +81,7 @@ async def test_the_sweep_deletes_it_in_chunks_and_nothing_else(
     await cut_oaks(database, of)
     chunks = 0
     left = await rows_of(database, NodeProduct)
-    while await database.write_freeing(branches.sweep, rows):
+    while await database.write_freeing(subtrees.sweep, rows):
         chunks += 1
         now_left = await rows_of(database, NodeProduct)
         assert left - now_left <= rows

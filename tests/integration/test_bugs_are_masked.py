@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.main import Gateway
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from tests import given
 from tests.conftest import GraphQLClient
 from tests.subscriber import JOB_EVENTS, JOB_UPDATES, subscriber
@@ -36,7 +36,7 @@ def check_masked(error: dict[str, Any], request_id: str, caplog: pytest.LogCaptu
     assert error["message"] == "Internal Server Error"
     assert error["extensions"] == {"code": "INTERNAL_SERVER_ERROR", "requestId": request_id}
     assert error.keys() <= {"message", "extensions", "path", "locations"}
-    logged = [record for record in caplog.records if record.name == "app.api.errors"]
+    logged = [record for record in caplog.records if record.name == "app.api.graphql.errors"]
     assert logged
     for record in logged:
         assert record.levelno == logging.ERROR

@@ -26,24 +26,25 @@ from hypothesis import HealthCheck, Phase, assume
 from hypothesis import given as forall
 from sqlmodel import Session, col, select
 
-from app.api.admission.documents import Documents
-from app.api.admission.limits import Limits
-from app.api.admission.request import GraphQLRequest
-from app.api.execution import Executor
-from app.api.plans import run as plan_run
-from app.api.reads import Ordinary, read_of
-from app.api.refusals import Refused
-from app.api.schema import graphql_schema as schema
+from app.api.auth.limits import Limits
+from app.api.graphql.admission.documents import Documents
+from app.api.graphql.admission.request import GraphQLRequest
+from app.api.graphql.executor import Executor
+from app.api.graphql.fields.declarations import Ordinary, read_of
+from app.api.graphql.plans import run as plan_run
+from app.api.graphql.schema import graphql_schema as schema
+from app.api.http.refusals import Refused
 from app.domain.callers import Caller
 from app.domain.hierarchies import node_id
 from app.domain.jobs import Duplication, JobType
 from app.domain.stores import ORGANIZATION, readable_by
-from app.services import jobs, lanes, metrics, nodes, products
+from app.observability import metrics
+from app.services import jobs, nodes, products, queue
 from app.services.feed import Feed
 from app.services.jobs import Requester, Step
 from app.storage import jobs as stored_jobs
-from app.storage.connect import connect
-from app.storage.database import Database, now
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database, now
 from app.storage.migrations import upgrade
 from app.storage.tables import Hierarchy, Job, JobError, Node, Product
 from tests import given, postgresql
@@ -368,7 +369,7 @@ class Furnisher:
             await self._waiting(store, [*own, *shared])
         await self._copies(ORGANIZATION, shared, shared)
         await self._waiting(ORGANIZATION, shared)
-        await self._write(lanes.pause, Requester(BETA, "pausing", "who paused"), "a reason")
+        await self._write(queue.pause, Requester(BETA, "pausing", "who paused"), "a reason")
         gone = await self._hierarchy(ALPHA, 4)
         await given.pending_duplication(self._database, gone, store=ALPHA)
         await given.deleted(self._database, gone)
@@ -512,7 +513,7 @@ class Furnisher:
             if not number % 4:
                 await self._write(jobs.cancel, store, job.id)
             elif not number % 5:
-                await self._write(lanes.move_to_front, store, job.id)
+                await self._write(queue.move_to_front, store, job.id)
         for kind in set(JobType) - {JobType.HIERARCHY_DUPLICATE}:
             await given.pending_job(self._database, kind, store=store)
 

@@ -19,7 +19,7 @@ from app.domain.hierarchies import node_id
 from app.main import Gateway
 from app.settings import Settings
 from app.storage import jobs
-from app.storage.database import Database, now
+from app.storage.engine.database import Database, now
 from app.storage.tables import Hierarchy, JobError, Product
 from tests import given
 from tests.conftest import GraphQLClient, client_of, gateway_of, reads_of

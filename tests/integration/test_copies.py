@@ -25,9 +25,9 @@ from app.services import jobs as services
 from app.services.feed import Feed
 from app.services.jobs import Step
 from app.storage import hierarchies, jobs, nodes
-from app.storage.database import Database
-from app.storage.pages import Window
-from app.storage.rows import is_row_of
+from app.storage.engine.database import Database
+from app.storage.sql.keyset import Window
+from app.storage.sql.rows import is_row_of
 from app.storage.tables import Hierarchy, Job, Node, NodeProduct, ProductNode
 from tests import given
 

@@ -25,7 +25,7 @@ from app.queue.sweeper import Sweeper
 from app.queue.worker import Outcome, Worker
 from app.services import hierarchies, nodes, products
 from app.storage import jobs as stored_jobs
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.tables import Hierarchy, Node, NodeProduct, Product, ProductNode
 from tests import given
 

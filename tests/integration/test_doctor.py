@@ -17,9 +17,9 @@ from app.cli import doctor
 from app.domain.hierarchies import HierarchyState
 from app.main import open_database
 from app.settings import Settings
-from app.storage.connect import connect
-from app.storage.database import Database, now
-from app.storage.diagnosis import looking
+from app.storage.admin.diagnosis import looking
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database, now
 from app.storage.migrations import newest_revision, upgrade
 from app.storage.tables import Hierarchy, Job, Lane
 from tests import given, postgresql

@@ -17,10 +17,10 @@ import anyio.to_thread
 import httpx
 import pytest
 
-from app.api import middleware, wire
-from app.api.admission.documents import Documents
-from app.api.transports import http as transport
-from app.api.transports.http import EVENT_STREAM, GRAPHQL_JSON, JSON, MULTIPART
+from app.api.graphql.admission.documents import Documents
+from app.api.graphql.transports import http as transport
+from app.api.graphql.transports.http import EVENT_STREAM, GRAPHQL_JSON, JSON, MULTIPART
+from app.api.http import middleware, uvicorn_protocols
 from app.main import Gateway
 from app.settings import Settings
 from tests import given
@@ -687,7 +687,7 @@ async def test_a_head_without_an_end_in_sight_is_refused(
 async def test_a_head_that_does_not_come_to_its_end_ends_the_connection(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, sent: bytes, first: bool
 ) -> None:
-    monkeypatch.setattr(wire, "HEAD_SECONDS", 1)
+    monkeypatch.setattr(uvicorn_protocols, "HEAD_SECONDS", 1)
     async with gateway_of(settings) as gateway:
         address = urlsplit(gateway.url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)

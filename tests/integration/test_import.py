@@ -32,8 +32,8 @@ from app.services import imports
 from app.services.imports import ABANDONED_AFTER, Attachment
 from app.settings import Settings
 from app.storage import hierarchies, nodes
-from app.storage.connect import connect
-from app.storage.database import Database
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
 from app.storage.tables import Product
 from tests import given
 from tests.conftest import GraphQLClient

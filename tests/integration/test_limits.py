@@ -10,8 +10,8 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from app.api.admission import throttle
-from app.api.admission.trusted import hash_of
+from app.api.auth import throttle
+from app.api.graphql.admission.trusted import hash_of
 from app.main import Gateway
 from app.settings import Settings
 from tests import given

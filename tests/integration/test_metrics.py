@@ -21,7 +21,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
-from app.api.metrics import PERCENTILES
+from app.api.http.metrics_endpoint import PERCENTILES
 from app.domain.jobs import JobType
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway
@@ -29,8 +29,8 @@ from app.queue.handlers import find_handlers
 from app.queue.worker import Outcome, Worker
 from app.services import feed, jobs
 from app.settings import Settings
-from app.storage.backlog import Backlog, backlog
-from app.storage.database import Database
+from app.storage.admin.backlog import Backlog, backlog
+from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
 from tests import given
 from tests.conftest import (
@@ -434,8 +434,8 @@ async def test_a_database_that_hangs_is_not_waited_for_and_not_asked_again(
         asked += 1
         await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr("app.api.metrics.PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr("app.api.metrics.BACKLOG_SECONDS", 0)
+    monkeypatch.setattr("app.api.http.metrics_endpoint.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("app.api.http.metrics_endpoint.BACKLOG_SECONDS", 0)
     monkeypatch.setattr(idle_gateway.database, "scan", never)
     for _ in range(3):
         _tells_of_itself_alone(await scraped(idle_client.http))

@@ -15,9 +15,9 @@ from alembic.migration import MigrationContext
 from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id
 from app.domain.jobs import JobStatus, JobType
 from app.services import jobs, nodes
-from app.services import lanes as steering
-from app.storage.connect import connect
-from app.storage.database import Database, UnusableDatabase
+from app.services import queue as steering
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database, UnusableDatabase
 from app.storage.migrations import newest_revision, revision_of, upgrade
 from app.storage.tables import Hierarchy
 from tests import given, postgresql

@@ -13,7 +13,7 @@ from app.domain.jobs import Duplication
 from app.main import Gateway
 from app.services import imports, jobs
 from app.services.jobs import Requested, Requester
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from tests import given
 from tests.conftest import Clock, GraphQLClient
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlmodel import Session, SQLModel, col, select
 
-from app.api.admission.identity import mint
+from app.api.auth.identity import mint
 from app.domain.callers import EVERY_SCOPE
 from app.domain.errors import NotFound
 from app.domain.hierarchies import Owner, node_id
@@ -28,13 +28,13 @@ from app.services import jobs as services
 from app.services.jobs import Requester
 from app.settings import Settings
 from app.storage import events, hierarchies, jobs, lanes, nodes, products
-from app.storage.database import Database
-from app.storage.filters import Condition, Conditions, Operator
+from app.storage.engine.database import Database
 from app.storage.hierarchies import NEWEST_FIRST
 from app.storage.jobs import JobFilter
 from app.storage.nodes import TreeNode
-from app.storage.pages import Key, Page, Window
-from app.storage.spans import Counted, Span
+from app.storage.sql.filters import Condition, Conditions, Operator
+from app.storage.sql.keyset import Key, Page, Window
+from app.storage.sql.offset import Counted, Span
 from app.storage.tables import Hierarchy, Job, JobError, Product
 from tests import given
 from tests.conftest import GraphQLClient, gateway_of

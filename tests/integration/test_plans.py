@@ -24,11 +24,11 @@ from app.main import open_database
 from app.services import nodes as authoring
 from app.settings import Settings
 from app.storage import copies, hierarchies, jobs, lanes, nodes, products
-from app.storage.database import Database
-from app.storage.filters import Condition, Operator
+from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
-from app.storage.pages import Key, Window
-from app.storage.spans import Counted, Span
+from app.storage.sql.filters import Condition, Operator
+from app.storage.sql.keyset import Key, Window
+from app.storage.sql.offset import Counted, Span
 from app.storage.tables import Hierarchy, Job, Lane
 from tests import given
 from tests.bench.data import large_hierarchy

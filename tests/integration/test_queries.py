@@ -19,7 +19,7 @@ from app.services.copies import Phase
 from app.services.jobs import Step
 from app.settings import Settings
 from app.storage import jobs as stored_jobs
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.tables import Job, JobError, Product
 from tests import given
 from tests.conftest import GraphQLClient, client_of, gateway_of

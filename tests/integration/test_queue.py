@@ -26,7 +26,7 @@ from app.services import copies, jobs
 from app.services.feed import Feed
 from app.services.jobs import Result, Step
 from app.storage import jobs as stored
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
 from app.storage.tables import Job, JobError, JobEvent
 from tests import given

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.api.admission import throttle
-from app.api.rest import endpoint
+from app.api.auth import throttle
+from app.api.rest import context
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.hierarchies import node_id
 from app.domain.stores import ORGANIZATION
@@ -299,7 +299,7 @@ async def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(
 async def test_a_body_that_does_not_come_is_not_waited_for(
     rest: RestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoint, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(context, "BODY_SECONDS", 0.2)
     never = asyncio.Event()
 
     async def begun() -> AsyncIterator[bytes]:

@@ -7,7 +7,7 @@ import pytest
 
 from app.domain.jobs import JobStatus, JobType
 from app.main import Gateway
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from tests import given
 from tests.conftest import GraphQLClient
 from tests.rest import (

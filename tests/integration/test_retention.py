@@ -14,7 +14,7 @@ import pytest
 from sqlmodel import Session, SQLModel, col, select
 
 from app import main
-from app.api.jobs import EVENTS, JOBS
+from app.api.graphql.types.jobs import EVENTS, JOBS
 from app.domain.events import CursorExpired
 from app.domain.jobs import Duplication, JobStatus
 from app.main import Gateway
@@ -26,8 +26,8 @@ from app.services.jobs import Requested, Requester, Result
 from app.settings import Settings
 from app.storage import jobs as stored
 from app.storage import lanes
-from app.storage.connect import connect
-from app.storage.database import Database
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
 from app.storage.lanes import LogBounds
 from app.storage.tables import IdempotencyKey, Job, JobError, JobEvent
 from tests import given

@@ -32,10 +32,10 @@ from app.domain.jobs import (
     JobStatus,
 )
 from app.services import jobs
-from app.services import lanes as steering
+from app.services import queue as steering
 from app.services.jobs import Requester, Result, Step
 from app.storage import lanes
-from app.storage.connect import connect
+from app.storage.engine.connect import connect
 from app.storage.jobs import JobFilter
 from app.storage.migrations import upgrade
 from app.storage.tables import Job, JobEvent

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from app.domain.webhooks import Address, Answer, checked_network, signed_headers, signing_keys
-from app.queue.sender import Sender
+from app.webhooks.sender import Sender
 from tests.receiver import SECRET, Receiver, receiving
 
 LOOPBACK = [checked_network("127.0.0.0/8")]

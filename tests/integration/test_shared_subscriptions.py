@@ -14,11 +14,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from app.api import audiences, execution
-from app.api.admission.identity import mint
-from app.api.audiences import Audiences
-from app.api.jobs import EVENTS
-from app.api.loaders import Loaders
+from app.api.auth.identity import mint
+from app.api.graphql import executor, shared_subscriptions
+from app.api.graphql.fields.loaders import Loaders
+from app.api.graphql.shared_subscriptions import Audiences
+from app.api.graphql.types.jobs import EVENTS
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.main import Gateway
 from app.services import feed, jobs
@@ -60,7 +60,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Audiences]:
         found.append(Audiences())
         return found[-1]
 
-    monkeypatch.setattr(execution, "Audiences", noted)
+    monkeypatch.setattr(executor, "Audiences", noted)
     return found
 
 
@@ -382,7 +382,9 @@ async def test_only_so_much_is_kept_and_who_reads_late_misses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     events, kept = 40, 3
-    monkeypatch.setattr(audiences, "KEPT_BYTES", kept * (audiences.EVENT_BYTES + 300))
+    monkeypatch.setattr(
+        shared_subscriptions, "KEPT_BYTES", kept * (shared_subscriptions.EVENT_BYTES + 300)
+    )
     (found,) = made
     query = READING.replace("name }", "name } description")
     asked: dict[str, Any] = {"include_products": True, "description": "x" * 200_000}
@@ -400,7 +402,7 @@ async def test_only_so_much_is_kept_and_who_reads_late_misses_nothing(
             assert first == second
             heard.append(first)
             # What is larger than all that may be kept is not.
-            assert 0 <= found._kept_bytes <= audiences.KEPT_BYTES
+            assert 0 <= found._kept_bytes <= shared_subscriptions.KEPT_BYTES
         assert len(found._kept) == kept
         assert await followers[2].take(events) == heard
 
@@ -436,4 +438,4 @@ async def test_an_event_that_breaks_breaks_for_all_and_ends_nobody(
             (error,) = json.loads(payload)["errors"]
             assert error["extensions"]["requestId"] in ids
             check_masked(error, error["extensions"]["requestId"], caplog)
-            assert len([one for one in caplog.records if one.name == "app.api.errors"]) == 1
+            assert len([one for one in caplog.records if one.name == "app.api.graphql.errors"]) == 1

@@ -24,7 +24,7 @@ from app.domain.hierarchies import node_id
 from app.domain.jobs import JobStatus
 from app.main import Gateway
 from app.settings import Settings
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.tables import Job, JobError, Product
 from tests import given
 from tests.conftest import GraphQLClient, client_of, gateway_of, reads_of

@@ -15,21 +15,22 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from sqlmodel import Session
 
-from app.api.admission.identity import mint
+from app.api.auth.identity import mint
 from app.domain.callers import Scope
 from app.domain.jobs import JobStatus, JobType
 from app.main import Gateway
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import find_handlers
-from app.services import hierarchies, jobs, lanes
+from app.services import hierarchies, jobs
+from app.services import queue as lanes
 from app.services.jobs import Requester, Step
 from app.settings import Settings
 from app.storage import jobs as stored
-from app.storage.connect import connect
-from app.storage.database import Database
-from app.storage.dialects import keys_for
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
 from app.storage.jobs import Hour
 from app.storage.lanes import claimable
+from app.storage.sql.dialects import keys_for
 from app.storage.tables import Job, Lane
 from tests import given
 from tests.conftest import Clock, GraphQLClient, gateway_of

@@ -23,9 +23,9 @@ import pytest
 from sqlmodel import Session
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.api.jobs import EVENTS, JOBS
-from app.api.transports import streams
-from app.api.transports.http import EVENT_STREAM, JSON
+from app.api.graphql.transports import streams
+from app.api.graphql.transports.http import EVENT_STREAM, JSON
+from app.api.graphql.types.jobs import EVENTS, JOBS
 from app.domain.jobs import Duplication
 from app.main import Gateway
 from app.services import jobs

@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sqlmodel import Session
 
 from app.main import Gateway
-from app.storage.database import Database
-from app.tracing import start_tracing
+from app.observability.tracing import start_tracing
+from app.storage.engine.database import Database
 from tests.conftest import GraphQLClient
 
 COLLECTED = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}

@@ -12,17 +12,17 @@ from typing import Any
 import orjson
 import pytest
 
-from app.api.jobs import EVENTS
-from app.api.schema import graphql_schema as schema
+from app.api.graphql.schema import graphql_schema as schema
+from app.api.graphql.types.jobs import EVENTS
 from app.domain.callers import Scope
 from app.domain.jobs import Duplication
 from app.domain.stores import ORGANIZATION
 from app.services import jobs
-from app.services import lanes as lane_service
+from app.services import queue as lane_service
 from app.services.jobs import Requester
 from app.settings import Settings
 from app.storage import lanes
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from tests import given
 from tests.house import (
     ALPHA,

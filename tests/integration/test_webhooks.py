@@ -27,14 +27,14 @@ from app.domain.webhooks import (
     signing_keys,
 )
 from app.main import open_database
-from app.queue import courier
-from app.queue.courier import LEASE, Courier
-from app.queue.sender import SECONDS, Sender
 from app.services import jobs, retention, webhooks
 from app.settings import Settings, WrongSettings, read
 from app.storage import webhooks as stored
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.tables import Job, WebhookDelivery
+from app.webhooks import dispatcher
+from app.webhooks.dispatcher import LEASE, Courier
+from app.webhooks.sender import SECONDS, Sender
 from tests import given
 from tests.conftest import Clock, NewDatabase, client_of, gateway_of
 from tests.receiver import SECRET, Receiver, receiving
@@ -100,12 +100,12 @@ class Outcomes(logging.Handler):
 async def outcomes() -> AsyncIterator[Outcomes]:
     """The outcomes of attempts in this process."""
     handler = Outcomes()
-    level = courier.log.level
-    courier.log.setLevel(logging.INFO)
-    courier.log.addHandler(handler)
+    level = dispatcher.log.level
+    dispatcher.log.setLevel(logging.INFO)
+    dispatcher.log.addHandler(handler)
     yield handler
-    courier.log.removeHandler(handler)
-    courier.log.setLevel(level)
+    dispatcher.log.removeHandler(handler)
+    dispatcher.log.setLevel(level)
 
 
 @asynccontextmanager
@@ -361,7 +361,7 @@ async def test_processes_that_record_the_same_events_at_once_record_each_of_them
 async def test_a_backlog_longer_than_a_transaction_takes_is_told_whole(
     database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "EVENTS", 2)
+    monkeypatch.setattr(dispatcher, "EVENTS", 2)
     monkeypatch.setattr(stored, "UNTOLD_EVENTS", 3)
     await database.write(webhooks.register, [receiver.url])
     source = await given.hierarchy(database, {"a": {}})

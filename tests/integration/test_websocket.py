@@ -29,10 +29,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.typing import Origin, Subprotocol
 
-from app.api import server
-from app.api.admission.identity import LEEWAY, mint
-from app.api.admission.limits import Limits
-from app.api.transports.websocket import REASON_BYTES, SocketEndpoint
+from app.api import app
+from app.api.auth.identity import LEEWAY, mint
+from app.api.auth.limits import Limits
+from app.api.graphql.transports.websocket import REASON_BYTES, SocketEndpoint
 from app.domain.jobs import Duplication
 from app.main import Gateway
 from app.services import jobs
@@ -334,7 +334,7 @@ async def test_a_taken_id_without_end_is_cut_to_the_room_of_a_close_frame(
 async def test_who_does_not_say_init_in_time_is_let_go_whatever_else_they_say(
     gateway_with: GatewayWith, monkeypatch: pytest.MonkeyPatch, tabled: Report
 ) -> None:
-    monkeypatch.setattr(server, "SocketEndpoint", partial(SocketEndpoint, init_seconds=0.5))
+    monkeypatch.setattr(app, "SocketEndpoint", partial(SocketEndpoint, init_seconds=0.5))
     async with gateway_with() as hasty, subscriber(hasty.url) as in_time:
         async with opened(hasty) as silent, opened(hasty) as chatty:
             await chatty.send('{"type": "ping"}')

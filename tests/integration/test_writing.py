@@ -15,8 +15,8 @@ from app.domain.jobs import Duplication, JobType
 from app.services import jobs
 from app.services.jobs import Requester
 from app.storage import events, hierarchies, lanes
-from app.storage.database import Database, before_commit
-from app.storage.statements import Statement
+from app.storage.engine.database import Database, before_commit
+from app.storage.sql.statements import Statement
 from app.storage.tables import Hierarchy, JobEvent, Lane
 from tests import given
 

@@ -9,7 +9,7 @@ from sqlmodel import Session, col
 
 from app.domain.events import JobEventType, event_of
 from app.domain.jobs import JobStatus
-from app.storage.database import Database
+from app.storage.engine.database import Database
 from app.storage.tables import Job, JobEvent
 from tests import given
 from tests.history import EventRow, History, JobRow, LaneRow, history_of, judged

@@ -11,7 +11,7 @@ from starlette.routing import Match
 
 from app import __version__
 from app.api.rest import hierarchies, jobs, nodes, products
-from app.api.rest.endpoint import Door, Endpoint
+from app.api.rest.context import Door, Endpoint
 from app.api.rest.errors import to_response
 
 PATH = "/pcm"

@@ -14,12 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.errors import bug
-from app.api.refusals import Refused
-from app.api.rest.documents import Answer, left_out
+from app.api.graphql.errors import bug
+from app.api.http.refusals import Refused
+from app.api.rest.models import Answer, left_out
 from app.domain.errors import DomainError, Empty, Forbidden, NotFound, SomeNotFound
 from app.domain.stores import OwnedByOrganization
-from app.storage.database import DatabaseUnavailable, StorageFull
+from app.storage.engine.database import DatabaseUnavailable, StorageFull
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,10 @@ from fastapi import APIRouter
 from pydantic import Field
 from sqlmodel import Session, col
 
-from app.api.rest.documents import (
+from app.api.rest.context import Endpoint, HierarchiesRead, HierarchiesWrite
+from app.api.rest.errors import refusals
+from app.api.rest.filters import ID, INSTANT, TEXT, Kind, one_of
+from app.api.rest.models import (
     SAID,
     Answer,
     Asked,
@@ -21,17 +24,14 @@ from app.api.rest.documents import (
     RequestDocument,
     left_out,
 )
-from app.api.rest.endpoint import Endpoint, HierarchiesRead, HierarchiesWrite
-from app.api.rest.errors import refusals
-from app.api.rest.filters import ID, INSTANT, TEXT, Kind, one_of
-from app.api.rest.lists import FilteredPart, ListDocument, filtered
+from app.api.rest.pagination import FilteredPart, ListDocument, filtered
 from app.domain.attributes import NAME_LIMIT, SLUG_LIMIT, Attributes
 from app.domain.errors import InvalidInput, NotFound
 from app.domain.hierarchies import Owner
 from app.domain.ids import known_uuid, uuid_of
 from app.services import hierarchies as service
 from app.storage import hierarchies, tables
-from app.storage.pages import OrderBy
+from app.storage.sql.keyset import OrderBy
 
 router = APIRouter(route_class=Endpoint, tags=["Hierarchies"])
 

@@ -7,7 +7,10 @@ from fastapi import APIRouter, Depends, Header, Response
 from pydantic import Field
 from sqlmodel import Session, col
 
-from app.api.rest.documents import (
+from app.api.rest.context import Duplicates, Endpoint, JobsRead, JobsWrite
+from app.api.rest.errors import refusals
+from app.api.rest.filters import ID, INSTANT, one_of
+from app.api.rest.models import (
     SAID,
     Answer,
     Asked,
@@ -18,17 +21,14 @@ from app.api.rest.documents import (
     RequestDocument,
     left_out,
 )
-from app.api.rest.endpoint import Duplicates, Endpoint, JobsRead, JobsWrite
-from app.api.rest.errors import refusals
-from app.api.rest.filters import ID, INSTANT, one_of
-from app.api.rest.lists import FilteredPart, ListDocument, Paged, filtered, without_filter
+from app.api.rest.pagination import FilteredPart, ListDocument, Paged, filtered, without_filter
 from app.domain.attributes import NAME_LIMIT
 from app.domain.errors import NotFound
 from app.domain.ids import known_uuid
 from app.domain.jobs import Duplication, JobStatus, JobType
 from app.services import jobs as service
 from app.storage import jobs, tables
-from app.storage.pages import OrderBy
+from app.storage.sql.keyset import OrderBy
 
 router = APIRouter(route_class=Endpoint, tags=["Jobs"])
 

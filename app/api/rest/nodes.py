@@ -8,16 +8,7 @@ from fastapi import APIRouter
 from pydantic import Field
 from sqlmodel import Session, col
 
-from app.api.rest.documents import (
-    Answer,
-    Asked,
-    Document,
-    IdInPath,
-    Relations,
-    RequestDocument,
-    left_out,
-)
-from app.api.rest.endpoint import Endpoint, HierarchiesRead, HierarchiesWrite
+from app.api.rest.context import Endpoint, HierarchiesRead, HierarchiesWrite
 from app.api.rest.errors import refusals
 from app.api.rest.filters import ID, TRUTH, Kind
 from app.api.rest.hierarchies import (
@@ -30,7 +21,16 @@ from app.api.rest.hierarchies import (
     found_hierarchy,
     given,
 )
-from app.api.rest.lists import FilteredPart, ListDocument, filtered
+from app.api.rest.models import (
+    Answer,
+    Asked,
+    Document,
+    IdInPath,
+    Relations,
+    RequestDocument,
+    left_out,
+)
+from app.api.rest.pagination import FilteredPart, ListDocument, filtered
 from app.domain.errors import NotFound, SomeNotFound
 from app.domain.hierarchies import ROOT_NO, node_id, place_of
 from app.domain.ids import known_uuid, uuid_of
@@ -38,8 +38,8 @@ from app.domain.nodes import MOST_CURATED, NodeAttributes
 from app.services import nodes as service
 from app.storage import nodes, products, tables
 from app.storage.nodes import TreeNode
-from app.storage.pages import Order, OrderBy
-from app.storage.spans import Counted
+from app.storage.sql.keyset import Order, OrderBy
+from app.storage.sql.offset import Counted
 
 router = APIRouter(route_class=Endpoint, tags=["Nodes"])
 

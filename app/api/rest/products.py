@@ -8,17 +8,17 @@ from fastapi import APIRouter
 from pydantic import Field
 from sqlmodel import Session
 
-from app.api.rest.documents import Answer, Asked, Document, IdInPath, RequestDocument, left_out
-from app.api.rest.endpoint import Endpoint, HierarchiesRead, HierarchiesWrite
+from app.api.rest.context import Endpoint, HierarchiesRead, HierarchiesWrite
 from app.api.rest.errors import refusals
-from app.api.rest.lists import ListDocument, Paged
+from app.api.rest.models import Answer, Asked, Document, IdInPath, RequestDocument, left_out
 from app.api.rest.nodes import NodeData, found_node, one_node, place_in
+from app.api.rest.pagination import ListDocument, Paged
 from app.domain.nodes import MOST_PRODUCTS
 from app.services import products as service
 from app.storage import products
 from app.storage.nodes import TreeNode
 from app.storage.products import Association
-from app.storage.spans import Counted
+from app.storage.sql.offset import Counted
 
 router = APIRouter(route_class=Endpoint, tags=["Products"])
 

@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlmodel import Session
 
-from app.storage.database import Database, UnusableDatabase
+from app.storage.engine.database import Database, UnusableDatabase
 
 ONE_AT_A_TIME = 0x6A6F6273
 """PostgreSQL's advisory lock that a process holds while it migrates."""

@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.api.admission.cost import bill
-from app.api.admission.limits import Limits
-from app.api.console import ASSETS, console
+from app.api.auth.limits import Limits
+from app.api.graphql.admission.cost import bill
+from app.api.web.console import ASSETS, console
 from app.settings import Settings
 
 SCHEMA = Path(__file__).parents[3] / "schema.graphql"

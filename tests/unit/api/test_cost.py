@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from graphql import get_introspection_query, parse
 
-from app.api.admission.cost import COUNTED, OTHER_ROWS, Bill, bill
-from app.api.admission.document import Document
-from app.api.schema import graphql_schema
+from app.api.graphql.admission.cost import COUNTED, OTHER_ROWS, Bill, bill
+from app.api.graphql.admission.parsed_document import Document
+from app.api.graphql.schema import graphql_schema
 from app.domain.callers import Scope
 
 READ_JOBS = frozenset({Scope.JOBS_READ})

@@ -25,7 +25,7 @@ from app.api.rest.filters import (
     parse,
 )
 from app.domain.jobs import JobStatus
-from app.storage.filters import Condition, Operator
+from app.storage.sql.filters import Condition, Operator
 
 KINDS: dict[str, Kind] = {
     "id": ID,

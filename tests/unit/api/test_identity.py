@@ -23,16 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from app.api.admission.identity import (
-    SUBJECT_LIMIT,
-    TOKEN_BYTES,
-    BearerTokens,
-    OpenAccess,
-    bearer,
-    mint,
-)
-from app.api.admission.keys import FRESH_SECONDS, KEY_SET_BYTES, PAUSE_SECONDS, KeySet, SharedSecret
-from app.api.refusals import Unauthenticated
+from app.api.auth.identity import SUBJECT_LIMIT, TOKEN_BYTES, BearerTokens, OpenAccess, bearer, mint
+from app.api.auth.jwks import FRESH_SECONDS, KEY_SET_BYTES, PAUSE_SECONDS, KeySet, SharedSecret
+from app.api.http.refusals import Unauthenticated
 from app.domain.callers import EVERY_SCOPE, Caller, Scope
 from app.domain.stores import ORGANIZATION
 

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.api import playground
-from app.api.playground import ASSETS, GRAPHIQL, PLAYGROUND
+from app.api.web import playground
+from app.api.web.playground import ASSETS, GRAPHIQL, PLAYGROUND
 from app.settings import Settings
 
 SCHEMA = Path(__file__).parents[3] / "schema.graphql"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.admission.request import GraphQLRequest
-from app.api.refusals import BadRequest
+from app.api.graphql.admission.request import GraphQLRequest
+from app.api.http.refusals import BadRequest
 
 HASH = "a" * 64
 QUERY = "{ __typename }"

@@ -2,8 +2,8 @@
 
 from graphql import is_interface_type, is_object_type
 
-from app.api.admission.scopes import FREE, SCOPE_OF_TYPE
-from app.api.schema import graphql_schema
+from app.api.graphql.admission.scopes import FREE, SCOPE_OF_TYPE
+from app.api.graphql.schema import graphql_schema
 
 
 def test_every_type_with_fields_needs_a_scope_or_is_free() -> None:

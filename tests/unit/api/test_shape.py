@@ -3,10 +3,10 @@
 import pytest
 from graphql import parse
 
-from app.api.admission.document import Document
-from app.api.admission.limits import Limits
-from app.api.admission.shape import Shape
-from app.api.refusals import LimitExceeded
+from app.api.auth.limits import Limits
+from app.api.graphql.admission.complexity import Shape
+from app.api.graphql.admission.parsed_document import Document
+from app.api.http.refusals import LimitExceeded
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.admission.limits import Limits
-from app.api.admission.throttle import CLIENTS_KEPT, Throttle
-from app.api.refusals import BadRequest
+from app.api.auth.limits import Limits
+from app.api.auth.throttle import CLIENTS_KEPT, Throttle
+from app.api.http.refusals import BadRequest
 
 
 class Seconds:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from app import main
 from app.cli import cli
-from app.cli.settings import description, flag, limits, told
+from app.cli.flags import description, flag, limits, told
 from app.settings import (
     Settings,
     WrongSettings,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.services.imports import BadLine, Line, Placement
-from app.storage.scratch import Scratch
+from app.storage.import_scratch import Scratch
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.services import metrics
+from app.observability import metrics
 
 
 @pytest.fixture(autouse=True)

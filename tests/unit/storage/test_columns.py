@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.storage.columns import Instant, UnsetLast
+from app.storage.sql.column_types import Instant, UnsetLast
 
 DIALECT = sa.create_engine("sqlite://").dialect
 

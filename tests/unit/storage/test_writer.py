@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from app.storage.writer import LATER, Priority, Writer
+from app.storage.engine.writer import LATER, Priority, Writer
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Who may send requests: identity, keys, limits, throttle."""

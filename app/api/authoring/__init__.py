@@ -1,1 +1,0 @@
-"""Changing hierarchies, their nodes and the products they hold."""

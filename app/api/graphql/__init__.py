@@ -1,0 +1,1 @@
+"""The GraphQL surface: schema, admission, plans, executor, transports."""

@@ -1,0 +1,1 @@
+"""Admission: which operations are run, and at which cost."""

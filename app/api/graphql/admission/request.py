@@ -1,0 +1,64 @@
+"""What a client asks for, by whatever way it came: the parameters of GraphQL over HTTP, typed."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from app.api.http.refusals import BadRequest
+
+_DOCUMENT_ID = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
+
+
+@dataclass(frozen=True, slots=True)
+class GraphQLRequest:
+    """The parameters of one operation. There is a query or a document id, or both."""
+
+    query: str | None
+    document_id: str | None
+    """The SHA-256 of a trusted document, in hexadecimal."""
+    operation_name: str | None
+    variables: dict[str, Any]
+
+    @classmethod
+    def of(cls, parameters: object) -> Self:
+        """The request that these parameters make. Raises BadRequest naming the one at fault.
+
+        The document id is `documentId` of the persisted documents of GraphQL over HTTP, or
+        `extensions.persistedQuery.sha256Hash` as Apollo's clients send it.
+        """
+        if not isinstance(parameters, Mapping):
+            raise BadRequest("A GraphQL request must be a JSON object.")
+        extensions = _optional(parameters, "extensions", dict, "an object") or {}
+        query = _optional(parameters, "query", str, "a string")
+        document_id = _document_id(parameters, extensions)
+        if query is None and document_id is None:
+            raise BadRequest("The request has no query.")
+        return cls(
+            # An empty one beside an id asks for the document of that id.
+            query=query if query or document_id is None else None,
+            document_id=document_id,
+            operation_name=_optional(parameters, "operationName", str, "a string") or None,
+            variables=_optional(parameters, "variables", dict, "an object") or {},
+        )
+
+
+def _optional(parameters: Mapping[str, Any], name: str, kind: type, called: str) -> Any:
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise BadRequest(f"{name} must be {called}.")
+    return value
+
+
+def _document_id(parameters: Mapping[str, Any], extensions: Mapping[str, Any]) -> str | None:
+    persisted = _optional(extensions, "persistedQuery", dict, "an object") or {}
+    for id in (
+        _optional(parameters, "documentId", str, "a string"),
+        _optional(persisted, "sha256Hash", str, "a string"),
+    ):
+        if id is not None:
+            found = _DOCUMENT_ID.fullmatch(id)
+            if found is None:
+                raise BadRequest("A document id must be a SHA-256 of 64 hexadecimal digits.")
+            return found[1]
+    return None

@@ -1,0 +1,120 @@
+"""Cursors of lists, opaque to clients, and the windows that arguments ask for."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+import orjson
+import strawberry
+from strawberry import UNSET
+
+from app.domain.errors import InvalidInput
+from app.storage.sql.keyset import Key, Window
+
+DEFAULT_ROWS = 25
+MOST_ROWS = 100
+
+ValueT = TypeVar("ValueT")
+
+First = Annotated[
+    int | None,
+    strawberry.argument(
+        description=f"How many from the start, 1 to {MOST_ROWS}; {DEFAULT_ROWS} when neither "
+        "first nor last is given. Not together with last."
+    ),
+]
+After = Annotated[
+    str | None, strawberry.argument(description="Only what follows this cursor of the same list.")
+]
+Last = Annotated[
+    int | None,
+    strawberry.argument(
+        description=f"How many from the end, 1 to {MOST_ROWS}. Not together with first."
+    ),
+]
+Before = Annotated[
+    str | None,
+    strawberry.argument(description="Only what comes before this cursor of the same list."),
+]
+
+
+def whole(value: Any) -> int:
+    """A part of a cursor that is a 64-bit number."""
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise ValueError
+    return value
+
+
+def maybe_whole(value: Any) -> int | None:
+    """A part of a cursor that is a number or unset."""
+    return None if value is None else whole(value)
+
+
+def text(value: Any) -> str:
+    """A part of a cursor that is a text."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError
+    return value
+
+
+def instant(value: Any) -> datetime:
+    """A part of a cursor that is an instant."""
+    read = datetime.fromisoformat(text(value))
+    if read.tzinfo != UTC:
+        raise ValueError
+    return read
+
+
+def uuid(value: Any) -> UUID:
+    """A part of a cursor that is a UUID."""
+    return UUID(text(value))
+
+
+def given(value: ValueT | None) -> ValueT | None:
+    """The value of an optional argument, None where it was left out."""
+    return None if value is UNSET else value
+
+
+class Cursors:
+    """The cursors of one kind of list: opaque to clients, and of no use to another kind."""
+
+    def __init__(self, kind: str, *parts: Callable[[Any], Any]) -> None:
+        self._kind = kind
+        self._parts = parts
+
+    def encode(self, key: Key) -> str:
+        """The cursor of the row with this key."""
+        return urlsafe_b64encode(orjson.dumps([self._kind, *key])).decode().rstrip("=")
+
+    def decode(self, cursor: str, argument: str) -> Key:
+        """The key a cursor stands for. Raises InvalidInput naming the argument."""
+        try:
+            kind, *key = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+            if kind != self._kind:
+                raise ValueError
+            return tuple(part(value) for part, value in zip(self._parts, key, strict=True))
+        except (ValueError, TypeError, Base64Error):
+            raise InvalidInput(f"{cursor!r} is not a cursor of this list.", (argument,)) from None
+
+    def window(
+        self, first: int | None, after: str | None, last: int | None, before: str | None
+    ) -> Window:
+        """What the four arguments ask for. Raises InvalidInput naming the one at fault."""
+        first, after = given(first), given(after)
+        last, before = given(last), given(before)
+        if first is not None and last is not None:
+            raise InvalidInput("Give first or last, not both.", ("last",))
+        for argument, rows in (("first", first), ("last", last)):
+            if rows is not None and not 1 <= rows <= MOST_ROWS:
+                raise InvalidInput(
+                    f"{argument} is {rows}; it must be between 1 and {MOST_ROWS}.", (argument,)
+                )
+        return Window(
+            limit=first or last or DEFAULT_ROWS,
+            after=None if after is None else self.decode(after, "after"),
+            before=None if before is None else self.decode(before, "before"),
+            backward=last is not None,
+        )

@@ -1,0 +1,1 @@
+"""How fields are read: declarations, loaders, lazy pages."""

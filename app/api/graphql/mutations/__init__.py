@@ -1,0 +1,1 @@
+"""Mutations: inputs, payloads and resolvers, one noun per file."""

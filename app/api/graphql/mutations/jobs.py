@@ -1,0 +1,172 @@
+"""What can be done with jobs. Expected refusals come as typed errors in the payload."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+from uuid import UUID
+
+import strawberry
+from sqlmodel import Session
+from strawberry import UNSET
+
+from app.api.graphql.context import Info
+from app.api.graphql.cursors import given
+from app.api.graphql.errors import (
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    UserError,
+    input_path,
+    refusal_of,
+)
+from app.api.graphql.fields.declarations import mutation
+from app.api.graphql.fields.loaders import current, read_anew
+from app.api.graphql.types.jobs import Job
+from app.domain import errors
+from app.domain import jobs as domain
+from app.domain.callers import Scope
+from app.domain.ids import known_uuid
+from app.domain.jobs import Duplication, JobStatus
+from app.services import jobs as service
+from app.storage import jobs, tables
+
+
+@strawberry.type(description="The key was used before, in the last 24 hours, with another input.")
+class IdempotencyConflict(UserError):
+    job: Job = strawberry.field(description="The job that the key stands for.")
+
+
+@strawberry.type(description="Only a PENDING job can be cancelled.")
+class JobNotCancellable(UserError):
+    status: JobStatus = strawberry.field(description="The status the job is in.")
+
+
+DuplicateHierarchyError = Annotated[
+    NotFound | Forbidden | InvalidInput | IdempotencyConflict,
+    strawberry.union("DuplicateHierarchyError", description="Why a hierarchy is not duplicated."),
+]
+CancelJobError = Annotated[
+    NotFound | Forbidden | InvalidInput | JobNotCancellable,
+    strawberry.union("CancelJobError", description="Why a job is not cancelled."),
+]
+
+
+@strawberry.input(
+    description="name and description: omitted or null keeps the source's; name at most 1000 "
+    "characters, not blank."
+)
+class DuplicateHierarchyInput:
+    hierarchy_id: strawberry.ID = strawberry.field(description="The hierarchy to copy.")
+    name: str | None = strawberry.field(
+        default=UNSET,
+        description="The copy's name: 1 to 1000 characters, not blank. Omitted or null keeps the "
+        "source's.",
+    )
+    description: str | None = strawberry.field(
+        default=UNSET,
+        description="The copy's description. Omitted or null keeps the source's, an empty one "
+        "clears it.",
+    )
+    include_products: bool = strawberry.field(
+        default=False, description="Whether to copy product associations and their curation."
+    )
+    idempotency_key: str | None = strawberry.field(
+        default=UNSET,
+        description="1 to 255 printable ASCII characters of your choice. The same key with the "
+        "same input gives the same job for 24 hours, so a request whose answer was lost can be "
+        "sent again.",
+    )
+
+
+@strawberry.type(description="What became of the request.")
+class DuplicateHierarchyPayload:
+    job: Job | None = strawberry.field(description="The queued job; null when refused.")
+    replayed: bool = strawberry.field(
+        description="True when idempotencyKey matched an earlier request."
+    )
+    errors: list[DuplicateHierarchyError] = strawberry.field(
+        description="Why it was refused; empty when it was not."
+    )
+
+
+@strawberry.input(description="Which job to cancel.")
+class CancelJobInput:
+    job_id: strawberry.ID = strawberry.field(description="The job to cancel.")
+
+
+@strawberry.type(description="What became of the request.")
+class CancelJobPayload:
+    job: Job | None = strawberry.field(description="The job as it now stands, even when refused.")
+    errors: list[CancelJobError] = strawberry.field(
+        description="Why it was refused; empty when it was not."
+    )
+
+
+async def _duplicate_hierarchy(
+    info: Info,
+    input: Annotated[
+        DuplicateHierarchyInput, strawberry.argument(description="What to copy, and how.")
+    ],
+) -> Any:
+    read_anew(info.context.database, info.context.caller)
+    refusal: UserError
+    try:
+        # A job is queued, and a hierarchy comes of it.
+        info.context.caller.check(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)
+        requested = await info.context.database.write(
+            service.request_duplication,
+            info.context.requester,
+            Duplication(
+                source_id=known_uuid("hierarchy", input.hierarchy_id, "hierarchyId"),
+                name=given(input.name),
+                description=given(input.description),
+                include_products=input.include_products,
+            ),
+            given(input.idempotency_key),
+        )
+    except domain.IdempotencyConflict as error:
+        job: Any = await current.get().load(jobs.by_ids, error.job_id)
+        refusal = IdempotencyConflict(message=str(error), path=input_path(error), job=job)
+    except errors.DomainError as error:
+        refusal = refusal_of(error)
+    else:
+        job = requested.job
+        return DuplicateHierarchyPayload(job=job, replayed=requested.replayed, errors=[])
+    return DuplicateHierarchyPayload(job=None, replayed=False, errors=[refusal])
+
+
+async def _cancel_job(
+    info: Info,
+    input: Annotated[CancelJobInput, strawberry.argument(description="Which job to cancel.")],
+) -> Any:
+    job, errors = await changed(info, input.job_id, service.cancel, JobNotCancellable)
+    return CancelJobPayload(job=job, errors=errors)
+
+
+async def changed(
+    info: Info,
+    id: str,
+    change: Callable[[Session, str, UUID], tables.Job],
+    refusal: Callable[..., UserError],
+) -> tuple[Any, list[Any]]:
+    """The job behind a change, or as it stands where its status does not allow it, and why it was
+    refused."""
+    read_anew(info.context.database, info.context.caller)
+    try:
+        info.context.caller.check(Scope.JOBS_WRITE)
+        job_id = known_uuid("job", id, "jobId")
+        return await info.context.database.write(change, info.context.store, job_id), []
+    except domain.WrongStatus as error:
+        job = await current.get().load(jobs.by_ids, error.job_id)
+        return job, [refusal(message=str(error), path=input_path(error), status=error.status)]
+    except errors.DomainError as error:
+        return None, [refusal_of(error)]
+
+
+@strawberry.type
+class JobMutations:
+    duplicate_hierarchy: DuplicateHierarchyPayload = mutation(
+        _duplicate_hierarchy,
+        "Queues a deep copy and returns at once with a PENDING job. The copy is "
+        "invisible until it is whole.",
+    )
+    cancel_job: CancelJobPayload = mutation(_cancel_job, "Cancels a job that is still PENDING.")

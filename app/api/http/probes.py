@@ -1,0 +1,32 @@
+"""What an operator's machines ask: is the process there, can it work, and what are its figures."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from app.api.http.metrics_endpoint import Figures
+from app.api.http.middleware import Noted, RequestIds, SafeHeaders
+from app.api.http.readiness import Ailment, Readiness
+from app.storage.engine.database import Database
+
+
+def operating_routes(database: Database, *, metrics: bool, runner: Ailment | None) -> list[Route]:
+    """/healthz, /readyz, and /metrics where figures are shown. What ails the runner is told where
+    it runs."""
+
+    async def healthy(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    return [
+        Route("/healthz", healthy),
+        Route("/readyz", Readiness(database, runner).show),
+        *([Route("/metrics", Figures(database).show)] if metrics else []),
+    ]
+
+
+def operating_app(database: Database, *, metrics: bool, runner: Ailment | None) -> ASGIApp:
+    """The surface of a process that takes no other requests."""
+    routes = operating_routes(database, metrics=metrics, runner=runner)
+    return RequestIds(Noted(SafeHeaders(Starlette(routes=routes))))

@@ -1,0 +1,1 @@
+"""The pages: console and playground."""

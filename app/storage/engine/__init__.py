@@ -1,0 +1,1 @@
+"""How databases are opened, read and written."""

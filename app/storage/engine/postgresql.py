@@ -1,0 +1,205 @@
+"""PostgreSQL: any number of processes on one database."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime
+from time import monotonic
+from typing import Any, TypeVar, cast
+from uuid import uuid4
+
+import psycopg
+import sqlalchemy as sa
+from sqlmodel import Session, create_engine
+
+from app.storage.engine.database import JSON, Clock, Database, DatabaseUnavailable, StorageFull
+from app.storage.engine.writer import Priority
+from app.storage.sql.statements import Statement
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+REQUEST_THREADS = 8
+"""Reads and short writes side by side in a process, each on a connection of its own."""
+
+BULK_THREADS = 4
+"""Chunks of long work side by side. What needs none takes none: connections open when used."""
+
+CONNECT_SECONDS = 5
+IDLE_IN_TRANSACTION_SECONDS = 5
+"""After this long without a word inside a transaction a connection is ended, and its locks with it:
+a process stopped there would otherwise keep others from its jobs for ever."""
+
+TRUSTED_SECONDS = 1.0
+"""A connection not used for longer is asked whether it still lives before it is used again."""
+
+LISTEN_AGAIN_SECONDS = 1.0
+
+CHANNEL = "jobs_gateway"
+
+CONNECTION: dict[str, Any] = {
+    "connect_timeout": CONNECT_SECONDS,
+    "application_name": "jobs-gateway",
+    # A server that vanished without a word is noticed within some 20 seconds.
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    "options": f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_SECONDS}s"
+    " -c timezone=UTC",
+}
+
+GONE = ("08", "57P", "53300", "25P03")
+"""How the codes begin that say the connection is or cannot be: lost, shut down, too many, idle for
+too long inside a transaction."""
+
+
+class PostgreSQL(Database):
+    """A PostgreSQL database of version 15 or newer. Its clock is the server's."""
+
+    embedded = False
+
+    def __init__(self, url: sa.URL, clock: Clock | None = None) -> None:
+        super().__init__(url, clock or server_clock)
+        self.write_engine = _engine(url)
+        self.read_engine = self.write_engine.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        self.scan_engine = self.read_engine
+        self._requests = ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")
+        self._bulk = ThreadPoolExecutor(BULK_THREADS, thread_name_prefix="bulk")
+        self._self = uuid4().hex
+        self._unsent: set[str] = set()
+        self._sending: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.url.render_as_string(hide_password=True)
+
+    async def hear(self) -> None:
+        """Listens on a connection of its own; what is told while that is lost, it does not hear."""
+        url = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        while True:
+            try:
+                connection = await psycopg.AsyncConnection.connect(
+                    url, autocommit=True, **CONNECTION
+                )
+                async with connection:
+                    await connection.execute(f"LISTEN {CHANNEL}")
+                    async for notice in connection.notifies():
+                        sender, _, store = notice.payload.partition(" ")
+                        if sender != self._self:
+                            super()._tell(frozenset({store}))
+            except psycopg.Error as error:
+                log.warning("not hearing of other processes for now: %s", error)
+                await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+
+    def hold_runner(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        with suppress(sa.exc.DBAPIError):
+            self._notify(self._taken())
+        self._requests.shutdown()
+        self._bulk.shutdown()
+        self.write_engine.dispose()
+
+    async def _run_read(self, transaction: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._requests, transaction)
+
+    async def _run_scan(self, transaction: Callable[[], T]) -> T:
+        return await self._run_read(transaction)
+
+    async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
+        threads = self._bulk if priority is Priority.BULK else self._requests
+        return await asyncio.get_running_loop().run_in_executor(threads, transaction)
+
+    def _tell(self, stores: frozenset[str]) -> None:
+        super()._tell(stores)
+        self._unsent |= stores
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        """Tell other processes, outside the transactions, whose commits would otherwise wait for
+        each other; what gathers meanwhile goes together."""
+        loop = asyncio.get_running_loop()
+        while stores := self._taken():
+            with suppress(sa.exc.DBAPIError):
+                await loop.run_in_executor(self._requests, self._notify, stores)
+
+    def _taken(self) -> set[str]:
+        taken, self._unsent = self._unsent, set()
+        return taken
+
+    def _notify(self, stores: set[str]) -> None:
+        if not stores:
+            return
+        told = [f"{self._self} {store}" for store in stores]
+        with self.write_engine.connect() as connection:
+            connection.execute(_NOTIFY, {"told": told})
+            connection.commit()
+
+    def _meaning(self, error: sa.exc.DBAPIError) -> Exception:
+        code = getattr(error.orig, "sqlstate", None)
+        if isinstance(error.orig, psycopg.errors.DiskFull):
+            return StorageFull("The database server's disk is full.")
+        if error.connection_invalidated or (
+            isinstance(error.orig, psycopg.OperationalError)
+            and (code is None or code.startswith(GONE))
+        ):
+            return DatabaseUnavailable("The database server does not answer now.")
+        return error
+
+
+_NOTIFY = sa.select(
+    sa.func.pg_notify(
+        CHANNEL,
+        sa.func.unnest(sa.bindparam("told", type_=sa.ARRAY(sa.Text))),
+    )
+)
+
+
+def server_clock(session: Session) -> datetime:
+    """Not the transaction's start: it may have waited for a lane since."""
+    [(instant,)] = _CLOCK.rows(session, {})
+    return cast(datetime, instant)
+
+
+_CLOCK = Statement(lambda _: sa.select(sa.func.clock_timestamp()))
+
+
+def _engine(url: sa.URL) -> sa.Engine:
+    engine = create_engine(
+        url,
+        connect_args=CONNECTION,
+        pool_size=REQUEST_THREADS + BULK_THREADS,
+        max_overflow=0,
+        # The same few are used again and again, and the rest of a quiet process stays closed.
+        pool_use_lifo=True,
+        # It takes the tables inside a LATERAL for a product of them; SQLite's engine still lints.
+        enable_from_linting=False,
+        # Else the log would have what clients sent, from any statement that fails.
+        hide_parameters=True,
+        **JSON,
+    )
+
+    def on_checkin(_connection: object, record: Any) -> None:
+        record.info["used"] = monotonic()
+
+    def on_checkout(connection: psycopg.Connection[Any], record: Any, _proxy: object) -> None:
+        if monotonic() - record.info.get("used", monotonic()) < TRUSTED_SECONDS:
+            return
+        try:
+            connection.autocommit = True
+            connection.execute("")
+            connection.autocommit = False
+        except psycopg.Error as error:
+            raise sa.exc.DisconnectionError from error
+
+    sa.event.listen(engine, "checkin", on_checkin)
+    sa.event.listen(engine, "checkout", on_checkout)
+    return engine

@@ -1,0 +1,1 @@
+"""Webhooks: deliveries of job ends to endpoints."""
