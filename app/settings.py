@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.api.auth.limits import Limits
-from app.api.loopback import is_loopback
+from app.api.http.origins import is_loopback
 from app.domain.errors import InvalidInput
 from app.domain.stores import checked_store
 from app.domain.webhooks import checked_network, checked_url, signing_keys

@@ -20,11 +20,12 @@ import pytest
 import sqlalchemy as sa
 
 from app import main
-from app.main import Gateway, open_database
+from app.main import Gateway
 from app.settings import Settings
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
+from app.wiring import open_database
 from tests import postgresql
 
 # Tests ask as fast as they can, in this process and in those they start; those of limits set own.

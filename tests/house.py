@@ -24,7 +24,7 @@ from app.services import jobs, nodes
 from app.services.jobs import Requester, Step
 from app.settings import Settings
 from app.storage.engine.database import Database, now
-from app.storage.jobs import add_error
+from app.storage.job_errors import add_error
 from app.storage.tables import (
     Hierarchy,
     Job,

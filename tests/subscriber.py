@@ -13,7 +13,7 @@ from sqlmodel import Session, col
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from app.api.graphql.types.jobs import EVENTS
+from app.api.graphql.types.events import EVENTS
 from app.storage.engine.connect import connect as connect_database
 from app.storage.tables import Job, JobEvent
 

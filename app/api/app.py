@@ -18,7 +18,10 @@ from app.api.auth.access import Gate
 from app.api.graphql.errors import bug
 from app.api.graphql.transports.http import GraphQLEndpoint
 from app.api.graphql.transports.websocket import SocketEndpoint
-from app.api.http.middleware import BodyLimit, Noted, RequestIds, SafeHeaders, TooLarge
+from app.api.http.middleware.access_log import Noted
+from app.api.http.middleware.body_limit import BodyLimit, TooLarge
+from app.api.http.middleware.request_id import RequestIds
+from app.api.http.middleware.security_headers import SafeHeaders
 from app.api.http.probes import operating_routes
 from app.api.http.readiness import Ailment
 from app.api.http.tracing import Traced

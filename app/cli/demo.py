@@ -5,13 +5,13 @@ from importlib.resources import files
 from uuid import UUID
 
 from app.cli.imports import FileLine, importing, read_lines
+from app.domain.filters import Condition, Operator
 from app.domain.stores import owner_of
 from app.services import imports
 from app.services.imports import Attachment, PlacedLine, Placement
 from app.storage import hierarchies
 from app.storage.engine.database import Database
 from app.storage.import_scratch import Scratch
-from app.storage.sql.filters import Condition, Operator
 
 LANGUAGE = "en"
 

@@ -13,7 +13,7 @@ import typer
 from packaging.requirements import Requirement
 from sqlmodel import Session
 
-from app import __version__, main
+from app import __version__, wiring
 from app.cli.flags import option, told
 from app.settings import Settings, WrongSettings, read, unknown_variables
 from app.storage.admin import diagnosis
@@ -91,8 +91,8 @@ def _findings(given: dict[str, str]) -> Iterator[Finding]:
         yield Finding(Verdict.WARNING, "settings", said, f"Is {nearest} meant?")
     settings: Settings | None = None
     try:
-        settings = read(given, main.check)
-        main.check(settings)
+        settings = read(given, wiring.check)
+        wiring.check(settings)
         yield Finding(Verdict.OK, "settings", "without a mistake")
     except WrongSettings as wrong:
         is_named = all("database_url" not in mistake.settings for mistake in wrong.mistakes)

@@ -20,7 +20,6 @@ from app.domain.attributes import Locales, Translation
 from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO
 from app.domain.stores import ORGANIZATION
-from app.main import open_database
 from app.queue.sweeper import Sweeper
 from app.services import imports
 from app.services.imports import Attachment, BadLine, Line, Placement
@@ -28,6 +27,7 @@ from app.settings import Settings
 from app.storage import nodes
 from app.storage.engine.database import Database, UnusableDatabase
 from app.storage.import_scratch import Scratch
+from app.wiring import open_database
 
 T = TypeVar("T")
 

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from app.cli.client import GatewayClient, GatewayError, Job, base_url
+from app.cli.client.client import GatewayClient, GatewayError, base_url
+from app.cli.client.records import Job
 from app.cli.output import Output, output, printable
 from app.domain.jobs import JobStatus
 

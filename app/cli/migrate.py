@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app import main
+from app import wiring
 from app.cli.flags import takes_settings
 from app.settings import Settings, group_of
 from app.storage.engine.database import UnusableDatabase
@@ -25,7 +25,7 @@ def migrate(
     version starts; two that do it at once wait for each other.
     """
     try:
-        before, after = main.migrate(settings, check=check)
+        before, after = wiring.migrate(settings, check=check)
     except UnusableDatabase as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.client import DuplicationDiff, Job, JobEvent, JobQueue, Listing
+from app.cli.client.records import DuplicationDiff, Job, JobEvent, JobQueue, Listing
 from app.domain.jobs import JobStatus
 
 FINAL = frozenset(status.name for status in JobStatus if status.is_final)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.client import GatewayClient
+from app.cli.client.client import GatewayClient
 from app.cli.jobs import DEFAULT_URL, Json, Token, Url, run
 from app.cli.output import Output
 

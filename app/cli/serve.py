@@ -6,24 +6,25 @@ from typing import Annotated
 
 import typer
 
-from app import __version__, main
-from app.api.loopback import is_loopback
+from app import __version__, main, wiring
+from app.api.http.origins import is_loopback
 from app.api.rest.app import PATH
 from app.cli import demo
 from app.cli.flags import takes_settings
 from app.cli.logs import start_logging
 from app.domain.jobs import Duplication
-from app.main import Gateway, StartError
+from app.main import Gateway
 from app.services import jobs
 from app.services.jobs import Requester
 from app.settings import Settings
 from app.storage import hierarchies
 from app.storage.engine.database import RunnerAlreadyPresent, UnusableDatabase
+from app.wiring import StartError
 
 QUERY = "{ hierarchies(first: 5) { nodes { id name nodeCount } } }"
 
 
-@takes_settings(lambda name: name != "worker_port", check=main.check)
+@takes_settings(lambda name: name != "worker_port", check=wiring.check)
 def serve(
     settings: Settings,
     with_demo: Annotated[

@@ -15,13 +15,13 @@ from app.cli.output import printable
 from app.domain.errors import NotFound
 from app.domain.instants import instant_text
 from app.domain.webhooks import DeliveryStatus, origin_of
-from app.main import open_database
 from app.services import webhooks as service
 from app.settings import Settings, group_of
 from app.storage import webhooks as stored
 from app.storage.engine.database import UnusableDatabase
 from app.storage.tables import JobEvent, WebhookDelivery
 from app.storage.webhooks import Logged
+from app.wiring import open_database
 
 MOST = 10_000
 

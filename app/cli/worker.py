@@ -9,9 +9,9 @@ import uvloop
 from app import __version__, main
 from app.cli.flags import takes_settings
 from app.cli.logs import start_logging
-from app.main import StartError
 from app.settings import Settings, group_of
 from app.storage.engine.database import Database, RunnerAlreadyPresent, UnusableDatabase
+from app.wiring import StartError
 
 OF_THE_SERVER = {"Network", "Authentication", "Surface", "Limits"}
 

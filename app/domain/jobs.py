@@ -4,7 +4,7 @@ Source: reference/cancel-a-job.txt and domain.md, "Job".
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
@@ -141,34 +141,6 @@ class Duplication:
             checked_name(self.name, "name")
         if self.description is not None:
             checked_text(self.description, "description")
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast a store's latest jobs went: seconds and items, older jobs counting less."""
-
-    seconds: float = 0.0
-    items: float = 0.0
-
-    FADING: ClassVar[float] = 0.8
-
-    def with_job(self, seconds: float, items: int) -> "Pace":
-        """The pace after one more job that took `seconds` for `items`."""
-        return Pace(self.seconds * self.FADING + seconds, self.items * self.FADING + items)
-
-    def seconds_for(self, items: int) -> float | None:
-        """Seconds that `items` are expected to take; None before any job has shown it."""
-        return self.seconds / self.items * items if self.items else None
-
-
-def estimated_end(
-    started_at: datetime, now: datetime, completed: int, total: int | None, pace: Pace
-) -> datetime | None:
-    """When a running job should end: by its own speed once it has one, else by the store's."""
-    if total and completed:
-        return started_at + (now - started_at) * (max(total, completed) / completed)
-    expected = pace.seconds_for(total or 0)
-    return None if expected is None else max(now, started_at + timedelta(seconds=expected))
 
 
 def checked_reason(reason: str, *path: str) -> str:

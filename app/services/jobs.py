@@ -17,6 +17,7 @@ import orjson
 from sqlmodel import Session
 
 from app.domain.errors import NotFound
+from app.domain.forecast import Pace
 from app.domain.jobs import (
     IDEMPOTENCY_WINDOW,
     Duplication,
@@ -26,11 +27,10 @@ from app.domain.jobs import (
     JobNotRetryable,
     JobStatus,
     JobType,
-    Pace,
     checked_idempotency_key,
 )
 from app.observability import metrics
-from app.storage import events, hierarchies, jobs, lanes
+from app.storage import events, hierarchies, idempotency, job_errors, jobs, lanes
 from app.storage.engine.database import after_commit, announce, now
 from app.storage.jobs import JobFilter
 from app.storage.lanes import LockedLane, Standing
@@ -113,7 +113,7 @@ def request_duplication(
     lane = lanes.lock(session, requester.store)
     if idempotency_key is not None:
         digest = sha256(orjson.dumps(duplication)).hexdigest()
-        known = jobs.by_key(
+        known = idempotency.by_key(
             session, requester.store, idempotency_key, now(session) - IDEMPOTENCY_WINDOW
         )
         if known:
@@ -135,7 +135,7 @@ def request_duplication(
         include_products=duplication.include_products,
     )
     if idempotency_key is not None:
-        jobs.keep_key(session, job, idempotency_key, digest)
+        idempotency.keep_key(session, job, idempotency_key, digest)
     return Requested(job, replayed=False)
 
 
@@ -337,7 +337,7 @@ def fail(
         return {}
 
     job = _end(session, claimed, JobStatus.FAILED, last_step)
-    jobs.add_error(session, job, code, message, now(session))
+    job_errors.add_error(session, job, code, message, now(session))
     return job
 
 

@@ -13,7 +13,7 @@ from app.domain.errors import NotFound
 from app.domain.instants import instant_text
 from app.domain.jobs import JobStatus, JobType
 from app.domain.webhooks import Answer, DeliveryStatus, pause_after
-from app.storage import events, jobs, lanes, webhooks
+from app.storage import events, job_errors, lanes, webhooks
 from app.storage.engine.database import now
 from app.storage.sql.offset import Span
 from app.storage.tables import Job, JobEvent, WebhookDelivery
@@ -126,7 +126,7 @@ def _message(session: Session, event: JobEvent, job: Job) -> bytes:
         },
     }
     if job.status is JobStatus.FAILED:
-        errors = jobs.span_of_errors(session, job, Span(0, ERRORS)).rows
+        errors = job_errors.span_of_errors(session, job, Span(0, ERRORS)).rows
         data["errors"] = [{"code": error.code, "message": error.message} for error in errors]
     told = {"type": f"job.{event.type}", "timestamp": instant_text(event.at), "data": data}
     return orjson.dumps(told)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -10,34 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
+from app.domain.differences import DifferenceAspect, DifferenceKind
 from app.domain.hierarchies import ROOT_NO
 from app.domain.jobs import JobStatus
 from app.storage import hierarchies, jobs, nodes
 from app.storage.nodes import ParentKey, TreeNode
 from app.storage.sql.dialects import any_order, joining_wholes, see_one_picture, unforeseen
 from app.storage.tables import Hierarchy, Job, Node, NodeProduct
-
-
-class DifferenceKind(StrEnum):
-    """How an item differs."""
-
-    ONLY_IN_SOURCE = "only-in-source"
-    ONLY_IN_COPY = "only-in-copy"
-    CHANGED = "changed"
-
-
-class DifferenceAspect(StrEnum):
-    """What of an item that both have differs."""
-
-    NAME = "name"
-    SLUG = "slug"
-    DESCRIPTION = "description"
-    LOCALIZATIONS = "localizations"
-    SORT_ORDER = "sort-order"
-    PARENT = "parent"
-    PRODUCTS = "products"
-    CURATION = "curation"
-
 
 SAID = {
     DifferenceAspect.NAME: "name",

@@ -9,11 +9,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.domain.filters import Conditions
 from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, new_hierarchy_id, node_id
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
 from app.storage.engine.database import now
 from app.storage.sql.dialects import beside, dialect_of, keys_for, one_of
-from app.storage.sql.filters import Conditions, Shape, asked, asking, matching, shape_of
+from app.storage.sql.filters import Shape, asked, asking, matching, shape_of
 from app.storage.sql.keyset import Listing, Order, OrderBy, Page, Window, page
 from app.storage.sql.offset import Counted, Span, keys_of
 from app.storage.sql.rows import ALL, ID, Finder, Wanted

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache, lru_cache
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,33 +11,18 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from app.domain.errors import InvalidInput
+from app.domain.filters import Condition, Conditions, Operator
 from app.domain.jobs import JobStatus, JobType
-from app.storage.engine.database import now
 from app.storage.sql.column_types import written
 from app.storage.sql.dialects import (
-    HOUR_FORMAT,
     among,
     beside,
     dialect_of,
-    hour_of,
     keys_for,
     one_of,
-    putting,
-    timestamp_of,
-    unforeseen,
 )
-from app.storage.sql.filters import (
-    Condition,
-    Conditions,
-    Operator,
-    Shape,
-    asked,
-    asking,
-    matching,
-    shape_of,
-)
-from app.storage.sql.keyset import Key, Listing, Order, OrderBy, Page, Window, page, pages
+from app.storage.sql.filters import Shape, asked, asking, matching, shape_of
+from app.storage.sql.keyset import Listing, Order, OrderBy, Page, Window, page, pages
 from app.storage.sql.offset import Counted, Span, keys_of
 from app.storage.sql.rows import ALL, ID, Finder, Wanted, columns_of, row_of
 from app.storage.sql.statements import Statement, Values
@@ -88,7 +73,6 @@ FILTERED: Mapping[str, Any] = {
 }
 """What conditions on jobs may be about."""
 
-HOUR = timedelta(hours=1)
 
 LATEST_FIRST = (OrderBy(col(Job.job_seq), True),)
 
@@ -168,19 +152,6 @@ def span(
     by_pk = {job.pk: job for job in session.exec(select(Job).where(col(Job.pk).in_(pks)))}
     total = session.exec(select(sa.func.count(col(Job.pk))).where(*where)).one()
     return Counted([by_pk[pk] for pk in pks], total)
-
-
-def span_of_errors(session: Session, job: Job, span: Span) -> Counted[JobError]:
-    """A span of the job's errors, the first one first."""
-    of_job = JobError.job_pk == job.pk
-    found = session.exec(
-        select(JobError)
-        .where(of_job)
-        .order_by(col(JobError.pk))
-        .offset(span.offset)
-        .limit(unforeseen(span.limit))
-    ).all()
-    return Counted(found, session.exec(select(sa.func.count()).where(of_job)).one())
 
 
 def of_hierarchies(
@@ -290,63 +261,6 @@ _STARTED = Finder(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Hour:
-    """The jobs of a store that were asked for in one hour: how many have each status now, and the
-    seconds that those took which ran to an end."""
-
-    begins: datetime
-    counts: Mapping[JobStatus, int]
-    average_seconds: float | None
-    longest_seconds: float | None
-
-
-def latest_hours(session: Session, store: str, number: int) -> list[Hour]:
-    """That many hours up to the one that has just begun, the first one first, those without jobs
-    too."""
-    this_hour = now(session).replace(minute=0, second=0, microsecond=0)
-    since = this_hour - (number - 1) * HOUR
-    hour = hour_of(col(Job.created_at))
-    took = timestamp_of(col(Job.completed_at)) - timestamp_of(col(Job.started_at))
-    # The numbers of jobs are in the order of their creation: only younger ones are looked at.
-    older = (
-        select(Job.job_seq)
-        .where(Job.store == store, col(Job.created_at) < since)
-        .order_by(col(Job.job_seq).desc())
-        .limit(unforeseen(1))
-        .scalar_subquery()
-    )
-    found = session.execute(
-        sa.select(
-            hour,
-            col(Job.status),
-            sa.func.count(),
-            sa.func.count(took),
-            sa.func.sum(took),
-            sa.func.max(took),
-        )
-        .where(
-            col(Job.store) == store,
-            col(Job.job_seq) > sa.func.coalesce(older, 0),
-            col(Job.created_at) < since + number * HOUR,
-        )
-        .group_by(hour, col(Job.status))
-    ).all()
-    hours = [since + place * HOUR for place in range(number)]
-    of_hour: dict[str, list[Any]] = {begins.strftime(HOUR_FORMAT): [] for begins in hours}
-    for name, *counted in found:
-        of_hour[name].append(counted)
-    return [_hour(*of) for of in zip(hours, of_hour.values(), strict=True)]
-
-
-def _hour(begins: datetime, counted: Sequence[Any]) -> Hour:
-    counts = {status: number for status, number, *_ in counted}
-    ran = sum(number for _, _, number, *_ in counted)
-    took = sum(float(seconds or 0) for *_, seconds, _ in counted)
-    longest = [float(seconds) for *_, seconds in counted if seconds is not None]
-    return Hour(begins, counts, took / ran if ran else None, max(longest, default=None))
-
-
 def add(session: Session, **values: Any) -> Job:
     """A new job. `values` are columns of it; the others are as the table's entity has them."""
     [job] = _jobs(session, _ADD, {**_DEFAULTS, "id": uuid4(), **values})
@@ -393,103 +307,6 @@ def _changing(names: tuple[str, ...]) -> Statement:
     )
 
 
-def add_error(session: Session, job: Job, code: str, message: str, at: datetime) -> None:
-    """Note why the job failed, as of the version it is in."""
-    assert job.pk is not None
-    session.add(
-        JobError(job_pk=job.pk, job_version=job.version, code=code, message=message, created_at=at)
-    )
-
-
-def errors_by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, JobError]:
-    """The errors of the store's jobs among these ids."""
-    found = _ERRORS_BY_IDS.rows(session, {"store": store, **keys_for(dialect_of(session), ids)})
-    return {error.id: error for error in found}
-
-
-_ERRORS_BY_IDS = Finder(
-    JobError,
-    lambda dialect: sa.and_(
-        col(JobError.job_pk) == col(Job.pk),
-        _OF_STORE,
-        one_of(dialect, col(JobError.id)),
-    ),
-)
-
-
-JobVersion = tuple[int, int]
-"""A job's pk and one of its versions."""
-
-
-def errors(
-    session: Session, store: str, jobs: Sequence[JobVersion], window: Window
-) -> dict[JobVersion, Page[JobError]]:
-    """A page of the errors each job had at that version, the first one first, each by its id.
-
-    Raises InvalidInput for a place at an error that is no longer seen.
-    """
-
-    def key_of(id: UUID, argument: str) -> Key:
-        error = errors_by_ids(session, store, [id]).get(id)
-        if error is None:
-            raise InvalidInput("The error of this cursor is gone: begin again.", (argument,))
-        return (error.pk,)
-
-    found = pages(session, _errors, jobs, window.placed(key_of), store=store)
-    return {job: page.by_id() for job, page in found.items()}
-
-
-def error_counts(session: Session, store: str, jobs: Sequence[JobVersion]) -> dict[JobVersion, int]:
-    """How many errors each job had at that version."""
-    versions: dict[int, list[int]] = {}
-    pks = {pk for pk, _ in jobs}
-    for pk, version in _ERROR_VERSIONS.rows(
-        session, {"store": store, **keys_for(dialect_of(session), pks)}
-    ):
-        versions.setdefault(pk, []).append(version)
-    return {
-        (pk, version): sum(since <= version for since in versions.get(pk, ()))
-        for pk, version in jobs
-    }
-
-
-_ERROR_VERSIONS = Statement(
-    lambda dialect: sa.select(col(JobError.job_pk), col(JobError.job_version)).where(
-        col(JobError.job_pk) == col(Job.pk),
-        _OF_STORE,
-        one_of(dialect, col(JobError.job_pk)),
-    )
-)
-
-
-def by_key(session: Session, store: str, key: str, since: datetime) -> tuple[Job, str] | None:
-    """The job a key stands for and the digest of its input, if the key was used since then."""
-    found = _BY_KEY.rows(session, {"store": store, "key": key, "since": since})
-    if not found:
-        return None
-    digest, *job = found[0]
-    return row_of(session, Job, _NAMES)(job), digest
-
-
-_BY_KEY = Statement(
-    lambda _: sa.select(col(IdempotencyKey.digest), *_COLUMNS).where(
-        col(IdempotencyKey.store) == sa.bindparam("store"),
-        col(IdempotencyKey.key) == sa.bindparam("key"),
-        col(IdempotencyKey.created_at) > sa.bindparam("since"),
-        col(Job.pk) == col(IdempotencyKey.job_pk),
-    )
-)
-
-
-def keep_key(session: Session, job: Job, key: str, digest: str) -> None:
-    """Let the key stand for this job from its creation on, whatever it stood for before."""
-    values = {"digest": digest, "job_pk": job.pk, "created_at": job.created_at}
-    _KEEP_KEY.changed(session, {"store": job.store, "key": key, **values})
-
-
-_KEEP_KEY = Statement(lambda dialect: putting(dialect, IdempotencyKey))
-
-
 def delete(session: Session, pks: Collection[int]) -> None:
     """Delete jobs with their errors and the keys that stand for them."""
     session.exec(sa.delete(JobError).where(col(JobError.job_pk).in_(pks)))
@@ -509,16 +326,4 @@ def _of_hierarchy() -> Listing:
         spine=job,
         belongs=lambda id: _about(job, id),
         order=(OrderBy(job.job_seq, True),),
-    )
-
-
-def _errors() -> Listing:
-    error: Any = aliased(JobError)
-    job: Any = aliased(Job)
-    return Listing(
-        entities=(error,),
-        where=(job.pk == error.job_pk, job.store == sa.bindparam("store")),
-        spine=error,
-        belongs=lambda pk, version: sa.and_(error.job_pk == pk, error.job_version <= version),
-        order=(OrderBy(error.pk),),
     )

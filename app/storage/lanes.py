@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
-from app.domain.jobs import JobStatus, Pace, estimated_end
+from app.domain.forecast import Pace, estimated_end
+from app.domain.jobs import JobStatus
 from app.storage import jobs
 from app.storage.engine.database import before_commit, now
 from app.storage.sql.column_types import Instant, written

@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from app.domain.errors import InvalidInput
+from app.domain.filters import Condition, Conditions
 from app.domain.hierarchies import ROOT_NO, node_id, place_of
 from app.storage import hierarchies
 from app.storage.hierarchies import visible
@@ -22,7 +23,7 @@ from app.storage.sql.dialects import (
     one_of,
     unforeseen,
 )
-from app.storage.sql.filters import Condition, Conditions, matching
+from app.storage.sql.filters import matching
 from app.storage.sql.keyset import Key, Listing, Order, OrderBy, Page, Window, pages
 from app.storage.sql.offset import Counted, Span, keys_of
 from app.storage.sql.rows import ALL, Tell, Wanted, columns_of, row_of

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+from app.domain.filters import Conditions
 from app.domain.stores import readable_by
 from app.storage import hierarchies
 from app.storage.hierarchies import readable, readable_beside
@@ -22,7 +23,7 @@ from app.storage.sql.dialects import (
     one_of,
     unforeseen,
 )
-from app.storage.sql.filters import Conditions, Shape, asked, asking, shape_of
+from app.storage.sql.filters import Shape, asked, asking, shape_of
 from app.storage.sql.keyset import Listing, OrderBy, Page, Window, page, pages, sql_order
 from app.storage.sql.offset import Counted, Span
 from app.storage.sql.rows import ALL, ID, Finder, Wanted

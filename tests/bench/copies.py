@@ -17,9 +17,9 @@ import httpx
 from gql import Client, gql
 from gql.transport.websockets import WebsocketsTransport
 
-from app.main import open_database
 from app.settings import Settings
 from app.storage.engine.connect import connect
+from app.wiring import open_database
 from tests.bench.data import large_hierarchy
 from tests.conftest import LiveServer, start_server
 

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from sqlmodel import Session, select
 
 from app.domain.hierarchies import ROOT_NO
-from app.main import open_database
 from app.services import nodes as services
 from app.settings import Settings
 from app.storage import hierarchies, nodes
@@ -20,6 +19,7 @@ from app.storage.engine.database import Database
 from app.storage.nodes import TreeNode
 from app.storage.sql.keyset import Window
 from app.storage.tables import Hierarchy
+from app.wiring import open_database
 from tests import given
 from tests.bench.data import large_hierarchy
 from tests.bench.table import Figures

@@ -7,10 +7,10 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.main import open_database
 from app.settings import Settings
 from app.storage import differences
 from app.storage.tables import Job, Node, NodeProduct
+from app.wiring import open_database
 from tests import given
 from tests.bench.data import large_hierarchy
 from tests.bench.table import Figures

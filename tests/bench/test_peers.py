@@ -20,8 +20,8 @@ from uuid import UUID
 import httpx
 import pytest
 
-from app.main import open_database
 from app.settings import Settings
+from app.wiring import open_database
 from tests import given
 from tests.bench.load import load
 from tests.bench.peers.running import CLIENT, GATEWAY, PROJECT, Server, node_scripts, pinned, served

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.main import open_database
 from app.settings import Settings
+from app.wiring import open_database
 from tests import given
 from tests.bench.load import CLIENT, load
 from tests.bench.table import Figures

@@ -24,10 +24,10 @@ import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.domain.hierarchies import node_id
-from app.main import open_database
 from app.services.copies import RESTARTS
 from app.settings import Settings
 from app.storage.engine.connect import connect
+from app.wiring import open_database
 from tests import given
 from tests.conftest import LiveProcess, LiveServer, start_server, start_worker
 from tests.history import history_of

@@ -27,9 +27,9 @@ from psycopg import sql
 from sqlmodel import Session
 
 from app.domain.jobs import JobStatus
-from app.main import migrate
 from app.settings import Settings
 from app.storage.engine.connect import connect
+from app.wiring import migrate
 from tests import given, postgresql
 from tests.conftest import DATABASES, LiveServer, start_server
 from tests.history import history_of

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from app.main import open_database
 from app.settings import Settings
+from app.wiring import open_database
 from tests import given, node
 from tests.conftest import NewDatabase, start_server
 from tests.node import GUARDED, OPEN, tokens

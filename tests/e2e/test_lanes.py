@@ -10,12 +10,12 @@ import pytest
 from sqlmodel import Session, col, select
 
 from app.domain.jobs import JobStatus
-from app.main import open_database
 from app.services.feed import Feed
 from app.settings import Settings
 from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
 from app.storage.tables import Job
+from app.wiring import open_database
 from tests import given, postgresql
 from tests.conftest import NewDatabase, start_worker
 from tests.history import history_of

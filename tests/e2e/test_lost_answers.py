@@ -18,9 +18,10 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from app.domain.jobs import JobStatus
-from app.main import Gateway, open_database
+from app.main import Gateway
 from app.settings import Settings
 from app.storage.tables import Hierarchy
+from app.wiring import open_database
 from tests import given
 from tests.conftest import GraphQLClient, NewDatabase, start_server, start_worker
 from tests.history import history_of

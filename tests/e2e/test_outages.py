@@ -22,10 +22,10 @@ import pytest
 from sqlmodel import col, select
 
 from app.domain.jobs import JobStatus
-from app.main import migrate, open_database
 from app.settings import Settings
 from app.storage.engine.connect import connect
 from app.storage.tables import Hierarchy
+from app.wiring import migrate, open_database
 from tests import given, postgresql
 from tests.conftest import LiveServer, start_server, start_worker
 from tests.history import history_of

@@ -16,7 +16,6 @@ from sqlmodel import Session, select
 
 from app.domain.events import JobEventType
 from app.domain.jobs import Duplication, JobStatus
-from app.main import open_database
 from app.services import jobs
 from app.services.feed import Feed
 from app.services.jobs import Requester
@@ -24,6 +23,7 @@ from app.settings import Settings
 from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
 from app.storage.tables import Job
+from app.wiring import open_database
 from tests import given
 from tests.conftest import LiveProcess, NewDatabase, start_script, start_worker
 from tests.history import history_of

@@ -10,8 +10,8 @@ from time import monotonic
 import httpx
 import pytest
 
-from app.main import open_database
 from app.settings import Settings
+from app.wiring import open_database
 from tests import given
 from tests.conftest import LiveProcess, LiveServer, start_server, start_worker
 from tests.subscriber import Follower, whole_log

@@ -17,9 +17,9 @@ import anyio
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from app.api.graphql.types.jobs import EVENTS
-from app.main import open_database
+from app.api.graphql.types.events import EVENTS
 from app.settings import Settings
+from app.wiring import open_database
 from tests import given
 from tests.bench.data import large_hierarchy
 from tests.conftest import LiveServer, start_server

@@ -6,8 +6,8 @@ from time import monotonic
 
 import httpx
 
-from app.main import open_database
 from app.settings import Settings
+from app.wiring import open_database
 from tests import given
 from tests.collector import Collector, collecting
 from tests.conftest import NewDatabase, start_server, start_worker

@@ -12,12 +12,12 @@ from sqlmodel import Session, select
 from standardwebhooks import Webhook
 
 from app.domain.webhooks import DeliveryStatus
-from app.main import open_database
 from app.services import webhooks
 from app.settings import Settings
 from app.storage.engine.database import Database
 from app.storage.tables import WebhookDelivery
 from app.webhooks.dispatcher import LEASE
+from app.wiring import open_database
 from tests import given
 from tests.conftest import start_worker
 from tests.receiver import SECRET, receiving

@@ -10,8 +10,8 @@ from time import monotonic
 
 import pytest
 
-from app.main import open_database
 from app.settings import Settings
+from app.wiring import open_database
 from tests import given
 from tests.bench.data import large_hierarchy
 from tests.conftest import LiveProcess, NewDatabase, start_server, start_worker

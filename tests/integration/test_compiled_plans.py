@@ -42,6 +42,7 @@ from app.observability import metrics
 from app.services import jobs, nodes, products, queue
 from app.services.feed import Feed
 from app.services.jobs import Requester, Step
+from app.storage import job_errors
 from app.storage import jobs as stored_jobs
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database, now
@@ -490,7 +491,7 @@ class Furnisher:
         def fail(session: Session) -> Job:
             job = jobs.fail(session, failing, "CODE-0", "It went wrong.", lambda: None)
             for number in range(1, errors):
-                stored_jobs.add_error(session, job, f"CODE-{number}", "Worse.", now(session))
+                job_errors.add_error(session, job, f"CODE-{number}", "Worse.", now(session))
             return job
 
         job: Job = await self._write(fail)

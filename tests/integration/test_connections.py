@@ -18,7 +18,7 @@ from sqlmodel import Session, col, select
 from app.domain.hierarchies import node_id
 from app.main import Gateway
 from app.settings import Settings
-from app.storage import jobs
+from app.storage import job_errors
 from app.storage.engine.database import Database, now
 from app.storage.tables import Hierarchy, JobError, Product
 from tests import given
@@ -136,7 +136,9 @@ async def stocked_store(database: Database, store: str) -> dict[str, Listed]:
                 .values(created_at=now(session))
             )
         for number in range(4):
-            jobs.add_error(session, failed, f"CODE_{number}", "It did not work.", now(session))
+            job_errors.add_error(
+                session, failed, f"CODE_{number}", "It did not work.", now(session)
+            )
         hierarchies = select(Hierarchy).where(Hierarchy.store == store)
         products = select(Product.id).where(Product.store == store).order_by(col(Product.sku))
         errors = select(JobError.id).where(JobError.job_pk == failed.pk).order_by(col(JobError.pk))

@@ -24,7 +24,7 @@ from app.services import copies
 from app.services import jobs as services
 from app.services.feed import Feed
 from app.services.jobs import Step
-from app.storage import hierarchies, jobs, nodes
+from app.storage import hierarchies, job_errors, nodes
 from app.storage.engine.database import Database
 from app.storage.sql.keyset import Window
 from app.storage.sql.rows import is_row_of
@@ -415,5 +415,5 @@ async def child_names(database: Database, hierarchy_id: UUID | None) -> list[str
 
 async def codes(database: Database, job: Job) -> list[str]:
     assert job.pk is not None
-    found = await database.read(jobs.errors, given.STORE, [(job.pk, job.version)], Window(10))
+    found = await database.read(job_errors.errors, given.STORE, [(job.pk, job.version)], Window(10))
     return [error.code for _, error in found[job.pk, job.version].rows]

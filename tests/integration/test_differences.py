@@ -16,15 +16,17 @@ from hypothesis import given as forall
 from hypothesis import strategies as st
 from sqlmodel import Session, col, select
 
+from app.domain import differences as differences_domain
 from app.domain.errors import DomainError
 from app.domain.hierarchies import node_id
 from app.domain.products import NewProduct
-from app.main import Gateway, open_database
+from app.main import Gateway
 from app.queue.sweeper import Sweeper
 from app.services import hierarchies, jobs, nodes, products
 from app.settings import Settings
 from app.storage import differences
 from app.storage.tables import CutNode, Hierarchy, Job, Node, NodeProduct
+from app.wiring import open_database
 from tests import given
 from tests.bench.data import large_hierarchy
 from tests.conftest import DATABASES, GraphQLClient, NewDatabase
@@ -516,7 +518,7 @@ async def test_large_trees_of_which_a_database_knows_nothing_are_compared_as_who
         assert found
         # Every tenth has another name, of every seventh the first product is gone.
         changed = {no for no in range(1, LARGE + 1) if no % 10 == 0 or no % 7 == 0}
-        assert found.counts == {differences.DifferenceKind.CHANGED: len(changed)}
+        assert found.counts == {differences_domain.DifferenceKind.CHANGED: len(changed)}
         items: list[Any] = [one.item for one in found.first]
         assert [item.node.node_no for item in items] == sorted(changed)[:100]
         there = 2 * LARGE * (1 + HELD)

@@ -15,13 +15,13 @@ from sqlmodel import col
 
 from app.cli import doctor
 from app.domain.hierarchies import HierarchyState
-from app.main import open_database
 from app.settings import Settings
 from app.storage.admin.diagnosis import looking
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database, now
 from app.storage.migrations import newest_revision, upgrade
 from app.storage.tables import Hierarchy, Job, Lane
+from app.wiring import open_database
 from tests import given, postgresql
 from tests.conftest import NewDatabase
 

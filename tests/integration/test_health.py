@@ -17,13 +17,14 @@ import sqlalchemy as sa
 from app.api.http.probes import operating_app
 from app.api.http.readiness import PATIENCE_SECONDS
 from app.domain.jobs import JobType
-from app.main import Gateway, migrate
+from app.main import Gateway
 from app.queue.attempt import Attempt
 from app.queue.dispatcher import LATE_SECONDS, Dispatcher
 from app.services.jobs import Result
 from app.settings import Settings
 from app.storage.engine.database import Database
 from app.storage.migrations import newest_revision
+from app.wiring import migrate
 from tests import given, postgresql
 from tests.conftest import GraphQLClient, NewDatabase, client_of, gateway_of
 

@@ -20,6 +20,7 @@ from sqlmodel import Session, SQLModel, col, select
 from app.api.auth.identity import mint
 from app.domain.callers import EVERY_SCOPE
 from app.domain.errors import NotFound
+from app.domain.filters import Condition, Conditions, Operator
 from app.domain.hierarchies import Owner, node_id
 from app.domain.jobs import Duplication
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
@@ -27,12 +28,21 @@ from app.main import Gateway
 from app.services import jobs as services
 from app.services.jobs import Requester
 from app.settings import Settings
-from app.storage import events, hierarchies, jobs, lanes, nodes, products
+from app.storage import (
+    events,
+    hierarchies,
+    idempotency,
+    job_errors,
+    job_stats,
+    jobs,
+    lanes,
+    nodes,
+    products,
+)
 from app.storage.engine.database import Database
 from app.storage.hierarchies import NEWEST_FIRST
 from app.storage.jobs import JobFilter
 from app.storage.nodes import TreeNode
-from app.storage.sql.filters import Condition, Conditions, Operator
 from app.storage.sql.keyset import Key, Page, Window
 from app.storage.sql.offset import Counted, Span
 from app.storage.tables import Hierarchy, Job, JobError, Product
@@ -212,15 +222,17 @@ ITS_OWN: Mapping[Callable[..., Any], Read] = {
     ),
     jobs.queued: lambda s, store, of: of.job.id in ids(jobs.queued(s, store, ALL)),
     jobs.retries: lambda s, store, of: jobs.retries(s, store, [of.failed.id]),
-    jobs.errors_by_ids: lambda s, store, of: jobs.errors_by_ids(s, store, [of.error.id]),
-    jobs.errors: lambda s, store, of: (
-        jobs.errors(s, store, [of.failed_version], ALL)[of.failed_version].rows
+    job_errors.errors_by_ids: lambda s, store, of: job_errors.errors_by_ids(
+        s, store, [of.error.id]
     ),
-    jobs.error_counts: lambda s, store, of: jobs.error_counts(s, store, [of.failed_version])[
-        of.failed_version
-    ],
-    jobs.by_key: lambda s, store, of: (
-        of.job.id == jobs.by_key(s, store, KEY, START - timedelta(days=999))[0].id  # type: ignore[index]
+    job_errors.errors: lambda s, store, of: (
+        job_errors.errors(s, store, [of.failed_version], ALL)[of.failed_version].rows
+    ),
+    job_errors.error_counts: lambda s, store, of: job_errors.error_counts(
+        s, store, [of.failed_version]
+    )[of.failed_version],
+    idempotency.by_key: lambda s, store, of: (
+        of.job.id == idempotency.by_key(s, store, KEY, START - timedelta(days=999))[0].id  # type: ignore[index]
     ),
     events.after: lambda s, store, of: (
         of.job_pk in [event.job_pk for event in events.after(s, store, 0, 100).events]
@@ -241,7 +253,7 @@ NO_READS_OF_ROWS = {
     hierarchies.add,
     # What runs is shown in its own test, and so is what is told of all jobs together.
     jobs.started,
-    jobs.latest_hours,
+    job_stats.latest_hours,
     jobs.oldest_pending_at,
     # The store's lane and nothing else is what they are given.
     lanes.lock,
@@ -560,7 +572,7 @@ def errors_of(session: Session, job_id: UUID) -> Page[JobError]:
     assert job
     assert job.pk is not None
     version = job.pk, job.version
-    return jobs.errors(session, STORE, [version], ALL)[version]
+    return job_errors.errors(session, STORE, [version], ALL)[version]
 
 
 async def test_each_store_sees_its_own_jobs_of_what_is_the_organizations(

@@ -17,19 +17,19 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import Session, SQLModel
 
+from app.domain.filters import Condition, Operator
 from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id, node_id
 from app.domain.jobs import JobStatus, JobType
 from app.domain.stores import ORGANIZATION, owner_of
-from app.main import open_database
 from app.services import nodes as authoring
 from app.settings import Settings
-from app.storage import copies, hierarchies, jobs, lanes, nodes, products
+from app.storage import copies, hierarchies, job_stats, jobs, lanes, nodes, products
 from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
-from app.storage.sql.filters import Condition, Operator
 from app.storage.sql.keyset import Key, Window
 from app.storage.sql.offset import Counted, Span
 from app.storage.tables import Hierarchy, Job, Lane
+from app.wiring import open_database
 from tests import given
 from tests.bench.data import large_hierarchy
 from tests.conftest import NewDatabase
@@ -186,7 +186,7 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     "places in the queue": lambda s, of: lanes.standings(s, STORE, _waiting(s)),
     "stores with work": lambda s, of: lanes.claimable(s),
     "retries": lambda s, of: jobs.retries(s, STORE, [UUID(int=seq) for seq in FEW]),
-    "the latest hours": lambda s, of: jobs.latest_hours(s, STORE, 24),
+    "the latest hours": lambda s, of: job_stats.latest_hours(s, STORE, 24),
 }
 
 

@@ -18,8 +18,9 @@ from app.api.rest import context
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.hierarchies import node_id
 from app.domain.stores import ORGANIZATION
-from app.main import Gateway, migrate
+from app.main import Gateway
 from app.settings import Settings
+from app.wiring import migrate
 from tests import given, postgresql
 from tests.authoring import everything
 from tests.conftest import gateway_of

@@ -14,7 +14,8 @@ import pytest
 from sqlmodel import Session, SQLModel, col, select
 
 from app import main
-from app.api.graphql.types.jobs import EVENTS, JOBS
+from app.api.graphql.types.events import EVENTS
+from app.api.graphql.types.jobs import JOBS
 from app.domain.events import CursorExpired
 from app.domain.jobs import Duplication, JobStatus
 from app.main import Gateway

@@ -18,7 +18,7 @@ from app.api.auth.identity import mint
 from app.api.graphql import executor, shared_subscriptions
 from app.api.graphql.fields.loaders import Loaders
 from app.api.graphql.shared_subscriptions import Audiences
-from app.api.graphql.types.jobs import EVENTS
+from app.api.graphql.types.events import EVENTS
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.main import Gateway
 from app.services import feed, jobs

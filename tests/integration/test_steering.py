@@ -25,10 +25,11 @@ from app.services import hierarchies, jobs
 from app.services import queue as lanes
 from app.services.jobs import Requester, Step
 from app.settings import Settings
+from app.storage import job_stats
 from app.storage import jobs as stored
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
-from app.storage.jobs import Hour
+from app.storage.job_stats import Hour
 from app.storage.lanes import claimable
 from app.storage.sql.dialects import keys_for
 from app.storage.tables import Job, Lane
@@ -897,7 +898,7 @@ async def fill(
 
 
 async def hours_of(database: Database, number: int, store: str = given.STORE) -> list[Hour]:
-    return await database.read(stored.latest_hours, store, number)
+    return await database.read(job_stats.latest_hours, store, number)
 
 
 async def test_each_hour_has_its_jobs_by_the_status_they_have_now(

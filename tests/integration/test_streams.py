@@ -25,7 +25,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.graphql.transports import streams
 from app.api.graphql.transports.http import EVENT_STREAM, JSON
-from app.api.graphql.types.jobs import EVENTS, JOBS
+from app.api.graphql.types.events import EVENTS
+from app.api.graphql.types.jobs import JOBS
 from app.domain.jobs import Duplication
 from app.main import Gateway
 from app.services import jobs

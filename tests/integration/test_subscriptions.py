@@ -11,7 +11,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from app.api.graphql.types.jobs import EVENTS, JOBS
+from app.api.graphql.types.events import EVENTS
+from app.api.graphql.types.jobs import JOBS
 from app.domain.jobs import JobType
 from app.main import Gateway
 from app.services import feed, jobs

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from app.api.graphql.schema import graphql_schema as schema
-from app.api.graphql.types.jobs import EVENTS
+from app.api.graphql.types.events import EVENTS
 from app.domain.callers import Scope
 from app.domain.jobs import Duplication
 from app.domain.stores import ORGANIZATION

@@ -26,7 +26,6 @@ from app.domain.webhooks import (
     checked_network,
     signing_keys,
 )
-from app.main import open_database
 from app.services import jobs, retention, webhooks
 from app.settings import Settings, WrongSettings, read
 from app.storage import webhooks as stored
@@ -35,6 +34,7 @@ from app.storage.tables import Job, WebhookDelivery
 from app.webhooks import dispatcher
 from app.webhooks.dispatcher import LEASE, Courier
 from app.webhooks.sender import SECONDS, Sender
+from app.wiring import open_database
 from tests import given
 from tests.conftest import Clock, NewDatabase, client_of, gateway_of
 from tests.receiver import SECRET, Receiver, receiving

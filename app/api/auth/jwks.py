@@ -17,8 +17,8 @@ from urllib.request import HTTPErrorProcessor, ProxyHandler, build_opener
 import jwt
 from jwt import PyJWK
 
+from app.api.http.origins import is_loopback
 from app.api.http.refusals import Unauthenticated
-from app.api.loopback import is_loopback
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,18 @@ from strawberry.types import ExecutionContext
 
 from app.api.graphql.errors import to_graphql
 from app.api.graphql.fields.loaders import Loaders, current
+from app.api.graphql.mutations.hierarchies import HierarchyMutations
+from app.api.graphql.mutations.jobs import JobMutations
+from app.api.graphql.mutations.nodes import NodeMutations
+from app.api.graphql.mutations.products import ProductMutations
+from app.api.graphql.mutations.queue import SteeringMutations
 from app.api.graphql.queries import Query
 from app.api.graphql.scalars import DATE_TIME
 from app.api.graphql.subscriptions import Subscription
-from app.api.graphql.types.hierarchies import Hierarchy, HierarchyNode
+from app.api.graphql.types.hierarchies import Hierarchy
 from app.api.graphql.types.jobs import JobError
+from app.api.graphql.types.nodes import HierarchyNode
 from app.api.graphql.types.products import Product
-from app.api.mutations import Mutation
 
 
 class Admitted(SchemaExtension):
@@ -42,6 +47,13 @@ class GatewaySchema(strawberry.Schema):
         request_id = execution_context.context.request_id if execution_context else "-"
         for error in errors:
             to_graphql(error, request_id)
+
+
+@strawberry.type(description="Everything that can be done.")
+class Mutation(
+    JobMutations, SteeringMutations, HierarchyMutations, NodeMutations, ProductMutations
+):
+    pass
 
 
 schema = GatewaySchema(

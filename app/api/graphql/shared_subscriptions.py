@@ -42,7 +42,7 @@ from app.api.graphql.context import Context
 from app.api.graphql.errors import to_graphql
 from app.api.graphql.fields.loaders import Loaders, current
 from app.api.graphql.schema import graphql_schema
-from app.api.graphql.types.jobs import EVENTS
+from app.api.graphql.types.events import EVENTS
 from app.api.http.refusals import NotStarted
 from app.api.http.request_log import Run
 from app.domain.callers import Caller

@@ -9,7 +9,8 @@ from strawberry import UNSET
 from app.api.graphql.context import Context, Info
 from app.api.graphql.cursors import given
 from app.api.graphql.fields.declarations import READ, Ordinary
-from app.api.graphql.types.jobs import EVENTS, JobEvent, JobFilter
+from app.api.graphql.types.events import EVENTS, JobEvent
+from app.api.graphql.types.jobs import JobFilter
 from app.domain.errors import NotFound
 from app.domain.ids import uuid_of
 from app.storage.jobs import JobFilter as StoredFilter

@@ -1,5 +1,6 @@
 """The other end of a connection: where it is, and whose page it speaks for."""
 
+import ipaddress
 from collections.abc import Collection
 
 from starlette.requests import HTTPConnection
@@ -18,3 +19,11 @@ def is_own_page(connection: HTTPConnection, origins: Collection[str]) -> bool:
         return True
     host = connection.headers.get("host", "")
     return origin in (f"http://{host}", f"https://{host}")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -7,7 +7,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from app.api.http.metrics_endpoint import Figures
-from app.api.http.middleware import Noted, RequestIds, SafeHeaders
+from app.api.http.middleware.access_log import Noted
+from app.api.http.middleware.request_id import RequestIds
+from app.api.http.middleware.security_headers import SafeHeaders
 from app.api.http.readiness import Ailment, Readiness
 from app.storage.engine.database import Database
 

@@ -7,7 +7,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.http.middleware import ASKED_BY_MACHINES, METHODS, route_of
+from app.api.http.middleware.access_log import ASKED_BY_MACHINES, METHODS, route_of
 
 W3C = TraceContextTextMapPropagator()
 

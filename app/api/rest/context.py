@@ -13,7 +13,7 @@ from sqlmodel import Session
 from starlette.requests import ClientDisconnect
 
 from app.api.auth.access import Gate
-from app.api.http.middleware import BODY_SECONDS, TooLarge
+from app.api.http.middleware.body_limit import BODY_SECONDS, TooLarge
 from app.api.http.origins import address_of, is_own_page
 from app.api.http.refusals import BadRequest, TimedOut
 from app.api.http.tracing import traceparent

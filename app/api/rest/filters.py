@@ -13,9 +13,9 @@ from typing import Any
 from app.api.http.refusals import BadRequest
 from app.domain.attributes import checked_text
 from app.domain.errors import InvalidInput
+from app.domain.filters import Condition, Conditions, Operator
 from app.domain.ids import uuid_of
 from app.domain.instants import instant_of
-from app.storage.sql.filters import Condition, Conditions, Operator
 
 MOST_CONDITIONS = 10
 MOST_VALUES = 100

@@ -27,7 +27,7 @@ from app.domain.errors import NotFound
 from app.domain.ids import known_uuid
 from app.domain.jobs import Duplication, JobStatus, JobType
 from app.services import jobs as service
-from app.storage import jobs, tables
+from app.storage import job_errors, jobs, tables
 from app.storage.sql.keyset import OrderBy
 
 router = APIRouter(route_class=Endpoint, tags=["Jobs"])
@@ -222,6 +222,8 @@ async def list_job_errors(
 ) -> ListDocument[JobErrorData]:
     """Why a job failed, the first reason first."""
     found = await asking.scan(
-        lambda session: jobs.span_of_errors(session, _job(session, asking.store, job_id), part.span)
+        lambda session: job_errors.span_of_errors(
+            session, _job(session, asking.store, job_id), part.span
+        )
     )
     return part.document(found, _error_data)

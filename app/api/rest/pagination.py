@@ -11,7 +11,7 @@ from pydantic import Field
 from app.api.http.refusals import BadRequest
 from app.api.rest.filters import FILTER_BYTES, MOST_CONDITIONS, Kind, Unreadable, parse
 from app.api.rest.models import Answer
-from app.storage.sql.filters import Conditions
+from app.domain.filters import Conditions
 from app.storage.sql.keyset import Order
 from app.storage.sql.offset import Counted, Span
 

@@ -1,42 +1,12 @@
 """Conditions on the rows of a list, as clients put them together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, assert_never
 
 import sqlalchemy as sa
 
+from app.domain.filters import Condition, Conditions, Operator
 from app.storage.sql.dialects import any_case
-
-
-class Operator(StrEnum):
-    """How an attribute is compared. Values are those of the REST documents."""
-
-    EQ = "eq"
-    IN = "in"
-    LIKE = "like"
-    LT = "lt"
-    LE = "le"
-    GT = "gt"
-    GE = "ge"
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What an attribute has to be: of IN one of the values, otherwise so compared to the only one.
-
-    Of LIKE, `*` stands for anything, and case does not count.
-    """
-
-    attribute: str
-    operator: Operator
-    values: Sequence[Any]
-
-
-Conditions = Sequence[Condition]
-"""Conditions that all have to hold; none ask nothing."""
-
 
 Shape = tuple[tuple[str, Operator, int], ...]
 """Conditions without their values: the attribute, the operator and how many values of each."""

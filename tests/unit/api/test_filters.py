@@ -24,8 +24,8 @@ from app.api.rest.filters import (
     one_of,
     parse,
 )
+from app.domain.filters import Condition, Operator
 from app.domain.jobs import JobStatus
-from app.storage.sql.filters import Condition, Operator
 
 KINDS: dict[str, Kind] = {
     "id": ID,

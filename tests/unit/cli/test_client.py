@@ -1,6 +1,6 @@
 import pytest
 
-from app.cli.client import base_url
+from app.cli.client.client import base_url
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from app.cli.client import Difference, DuplicationDiff, Job, JobEvent, JobQueue, Listing
+from app.cli.client.records import Difference, DuplicationDiff, Job, JobEvent, JobQueue, Listing
 from app.cli.output import (
     Lines,
     Terminal,

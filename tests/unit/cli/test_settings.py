@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from app import main
+from app import wiring
 from app.cli import cli
 from app.cli.flags import description, flag, limits, told
 from app.settings import (
@@ -100,7 +100,7 @@ def test_every_mistake_of_a_start_is_told_at_once_by_the_name_it_was_given(tmp_p
 def mistakes_of(**given: object) -> list[str]:
     """The mistakes of a server's start, as a person reads them."""
     with pytest.raises(WrongSettings) as wrong:
-        main.check(read(given, main.check))
+        wiring.check(read(given, wiring.check))
     return [told(mistake, given) for mistake in wrong.value.mistakes]
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from app.domain.errors import InvalidInput
 from app.domain.events import event_of
+from app.domain.forecast import Pace, estimated_end
 from app.domain.jobs import (
     FOLLOWING,
     REASON_LIMIT,
@@ -15,10 +16,8 @@ from app.domain.jobs import (
     JobNotMovable,
     JobNotRetryable,
     JobStatus,
-    Pace,
     checked_idempotency_key,
     checked_reason,
-    estimated_end,
     pause_after,
 )
 

@@ -15,7 +15,7 @@ from app.api.graphql.mutations.payloads import (
     attributes_of,
     change,
 )
-from app.api.graphql.types.hierarchies import HierarchyNode
+from app.api.graphql.types.nodes import HierarchyNode
 from app.domain.ids import known_uuid
 from app.domain.nodes import MOST_CURATED, NodeAttributes
 from app.services import nodes

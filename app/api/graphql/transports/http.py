@@ -21,7 +21,7 @@ from app.api.graphql.admission.documents import Operation
 from app.api.graphql.admission.request import GraphQLRequest
 from app.api.graphql.shared_subscriptions import Told
 from app.api.graphql.transports.streams import Encoding, EventStream, Multipart, Stream
-from app.api.http.middleware import BODY_SECONDS
+from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of
 from app.api.http.refusals import BadRequest, Refused
 from app.api.http.request_log import exchange

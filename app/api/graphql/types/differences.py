@@ -7,10 +7,12 @@ import strawberry
 from app.api.graphql.context import Info
 from app.api.graphql.fields.declarations import expression
 from app.api.graphql.scalars import describe
-from app.api.graphql.types.hierarchies import Hierarchy, TreeItem
+from app.api.graphql.types.hierarchies import Hierarchy
+from app.api.graphql.types.nodes import TreeItem
+from app.domain.differences import DifferenceAspect, DifferenceKind
 from app.domain.ids import uuid_of
 from app.storage import differences
-from app.storage.differences import DifferenceAspect, DifferenceKind, Differences
+from app.storage.differences import Differences
 
 MOST_DIFFERENCES = 100
 """Differences that are told of one by one."""

@@ -6,7 +6,7 @@ from strawberry import UNSET
 from app.api.graphql.cursors import given
 from app.domain.attributes import NAME_LIMIT, checked_text
 from app.domain.errors import InvalidInput
-from app.storage.sql.filters import Condition, Operator
+from app.domain.filters import Condition, Operator
 
 MOST_VALUES = 100
 """Values an `in` may have."""

@@ -1,35 +1,26 @@
 """Jobs, the queue, and what the subscriptions tell of them."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 import strawberry
-from sqlmodel import Session
 from strawberry import UNSET
 
-from app.api.graphql.context import Info
 from app.api.graphql.cursors import Cursors, given, uuid, whole
 from app.api.graphql.fields.declarations import (
     attribute,
     connection,
     expression,
-    ordinary,
     relation,
 )
 from app.api.graphql.scalars import describe
 from app.api.graphql.types.hierarchies import Hierarchy
-from app.api.graphql.types.relay import Connection
-from app.api.node import Node
-from app.domain.callers import Caller
-from app.domain.errors import InvalidInput
-from app.domain.events import JobEventType
+from app.api.graphql.types.relay import Connection, Node
+from app.domain.forecast import Pace, estimated_end
 from app.domain.ids import uuid_of
-from app.domain.jobs import JobStatus, JobType, Pace, estimated_end
-from app.services.feed import Happening
-from app.storage import hierarchies, jobs, lanes, tables
-from app.storage.jobs import Hour
+from app.domain.jobs import JobStatus, JobType
+from app.storage import hierarchies, job_errors, jobs, lanes, tables
 from app.storage.jobs import JobFilter as StoredFilter
 from app.storage.sql.rows import is_row_of
 
@@ -55,33 +46,15 @@ describe(
         JobType.PRICE_IMPORT: "Imports prices. Nothing here runs it yet.",
     },
 )
-describe(
-    JobEventType,
-    "What an event says of its job.",
-    {
-        JobEventType.SNAPSHOT: "How the job stood when the subscription began.",
-        JobEventType.CREATED: "It was asked for.",
-        JobEventType.MOVED: "It came to the front of those that wait.",
-        JobEventType.STARTED: "It began to run.",
-        JobEventType.PROGRESS: "It came further: the latest state, at most 4 a "
-        "second, not kept in the log.",
-        JobEventType.SUCCEEDED: "It is done.",
-        JobEventType.FAILED: "It failed.",
-        JobEventType.CANCELLED: "It was cancelled.",
-    },
-)
 
 PK = frozenset({"pk"})
 STATUS = frozenset({"status"})
 """What much is told by."""
 
-MOST_HOURS = 7 * 24
-"""Hours of a queue that are told of at once."""
 
 JOBS = Cursors("jobs", whole)
 QUEUED = Cursors("queued-jobs", whole)
 _ERRORS = Cursors("job-errors", uuid)
-EVENTS = Cursors("events", whole)
 
 
 @strawberry.type(description="Why a job failed, or a warning it left.")
@@ -161,10 +134,6 @@ def _if_pending(job: tables.Job) -> int | None:
     return job.pk if job.status is JobStatus.PENDING else None
 
 
-def _counted(status: JobStatus) -> Callable[[Hour], int]:
-    return lambda hour: hour.counts.get(status, 0)
-
-
 @strawberry.type(
     description="One unit of queued work. One runs at a time in a store: the PENDING one created "
     "first, unless another was moved to the front."
@@ -238,8 +207,8 @@ class Job(Node):
     )
     errors: Connection[JobError] = connection(
         _ERRORS,
-        jobs.errors,
-        jobs.error_counts,
+        job_errors.errors,
+        job_errors.error_counts,
         # Only a failed job has errors, and most jobs that are watched have not failed.
         lambda job: (job.pk, job.version) if job.status is JobStatus.FAILED else None,
         "Why it failed, the first one first.",
@@ -250,104 +219,6 @@ class Job(Node):
     def is_type_of(cls, row: Any, _info: Any) -> bool:
         """Whether a row is one of these."""
         return is_row_of(row, tables.Job)
-
-
-@strawberry.type(
-    description="One change of one job. Changes of status arrive in commit order, none lost, "
-    "none twice."
-)
-class JobEvent:
-    cursor: str = expression(
-        lambda happening: EVENTS.encode((happening.seq,)),
-        "Pass as `after` to resume behind this event.",
-    )
-    type: JobEventType = strawberry.field(description="What happened.")
-    at: datetime = strawberry.field(description="When it happened.")
-    previous_status: JobStatus | None = strawberry.field(
-        description="The status before; null for CREATED, MOVED, SNAPSHOT and PROGRESS."
-    )
-    job: Job = strawberry.field(description="The job as of this event, not as of now.")
-
-    @classmethod
-    def is_type_of(cls, row: Any, _info: Any) -> bool:
-        """Whether a row is one of these."""
-        return isinstance(row, Happening)
-
-
-@strawberry.type(description="Since when a queue starts no job, and why.")
-class QueuePause:
-    at: datetime = strawberry.field(description="When it was paused.")
-    reason: str | None = strawberry.field(description="What was said to be the reason.")
-    by: str | None = strawberry.field(
-        description="Who paused it, where requests are authenticated."
-    )
-
-
-@strawberry.type(
-    description="The jobs that were asked for in one hour, by the status they have now."
-)
-class QueueHour:
-    begins: datetime = strawberry.field(description="When the hour begins; each is a whole one.")
-    pending: int = expression(_counted(JobStatus.PENDING), "How many of them wait.")
-    started: int = expression(_counted(JobStatus.STARTED), "How many of them run.")
-    success: int = expression(_counted(JobStatus.SUCCESS), "How many of them are done.")
-    failed: int = expression(_counted(JobStatus.FAILED), "How many of them failed.")
-    cancelled: int = expression(_counted(JobStatus.CANCELLED), "How many of them were cancelled.")
-    average_seconds: float | None = strawberry.field(
-        description="How long those took that ran to an end, done or failed; null without any."
-    )
-    longest_seconds: float | None = strawberry.field(
-        description="How long the longest of them took; null without any."
-    )
-
-
-async def _hours(
-    info: Info,
-    hours: Annotated[
-        int,
-        strawberry.argument(
-            description=f"How many, 1 to {MOST_HOURS}; 24 by default. The last one has only begun."
-        ),
-    ] = 24,
-) -> Any:
-    if not 1 <= hours <= MOST_HOURS:
-        raise InvalidInput(f"hours is {hours}; 1 to {MOST_HOURS} are allowed.", ("hours",))
-    # Every job of these hours is looked at.
-    return await info.context.database.scan(jobs.latest_hours, info.context.store, hours)
-
-
-@strawberry.type(description="The store's queue as it stands.")
-class JobQueue:
-    pending: int = strawberry.field(description="How many jobs wait.")
-    running: Job | None = strawberry.field(description="The one that runs.")
-    oldest_pending_at: datetime | None = strawberry.field(
-        description="When the one that has waited longest was asked for."
-    )
-    cursor: str = strawberry.field(
-        description="The end of the event log in the same picture: pass it to jobEvents as "
-        "`after` to hear all that follows. Asked for ahead of lists in one query, it is no newer "
-        "than they are."
-    )
-    pause: QueuePause | None = strawberry.field(
-        description="Set while no job is started; the one that runs goes on. No event tells of it."
-    )
-    hours: list[QueueHour] = ordinary(
-        _hours,
-        "The last hours of the queue, the first one first.",
-        "Every job of these hours is looked at, on a thread for such reads.",
-    )
-
-
-def job_queue(session: Session, caller: Caller) -> JobQueue:
-    """The queue of the caller's store, and the end of its log at the same moment."""
-    queue, head = lanes.queue(session, caller.store), lanes.event_head(session, caller.store)
-    return JobQueue(
-        pending=queue.pending,
-        running=queue.outlook.running,  # type: ignore[arg-type]  # resolved from the row
-        oldest_pending_at=queue.oldest_pending_at,
-        cursor=EVENTS.encode((head,)),
-        pause=queue.pause,  # type: ignore[arg-type]  # resolved from the row
-    )
 
 
 @strawberry.input(description="Conditions that all have to hold; what is left out asks nothing.")

@@ -8,14 +8,13 @@ from strawberry import UNSET
 from app.api.graphql.cursors import Cursors, given, text, uuid, whole
 from app.api.graphql.fields.declarations import NOTHING, connection, expression, of_count, of_page
 from app.api.graphql.types.filters import StringFilter
-from app.api.graphql.types.relay import PLACE, Connection, PageInfo
-from app.api.node import Node
+from app.api.graphql.types.relay import PLACE, Connection, Node, PageInfo
+from app.domain.filters import Condition
 from app.storage import nodes, tables
-from app.storage.sql.filters import Condition
 from app.storage.sql.rows import is_row_of
 
 if TYPE_CHECKING:
-    from app.api.graphql.types.hierarchies import HierarchyNode
+    from app.api.graphql.types.nodes import HierarchyNode
 
 PK = frozenset({"pk"})
 

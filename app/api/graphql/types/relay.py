@@ -54,3 +54,11 @@ class Connection(Generic[NodeT]):
     total_count: int = of_count(
         "How many rows the whole list has, on all pages; counted only when asked for."
     )
+
+
+@strawberry.interface(
+    description="Relay object identification. Ids are UUID strings, the same that the REST "
+    "surface shows."
+)
+class Node:
+    id: strawberry.ID = attribute("id", "A UUID. Opaque: nothing can be read from it.", made=str)

@@ -5,12 +5,11 @@ import random
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Self, TypedDict, cast
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 import httpx
-from gql import Client, GraphQLRequest, gql
+from gql import Client, GraphQLRequest
 from gql.client import AsyncClientSession
 from gql.transport.exceptions import (
     TransportError,
@@ -29,6 +28,19 @@ from tenacity import (
 )
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from app.cli.client.operations import (
+    CANCEL,
+    DIFF,
+    DUPLICATE,
+    JOB_EVENTS,
+    JOB_UPDATES,
+    JOBS,
+    MOVE,
+    PAUSE,
+    RESUME,
+    RETRY,
+)
+from app.cli.client.records import Duplicated, DuplicationDiff, Job, JobEvent, JobQueue, Listing
 from app.domain.jobs import JobStatus
 
 PAGE = 100
@@ -38,241 +50,6 @@ PATIENCE_SECONDS = 30
 OVERLOADED_OR_GONE = frozenset({502, 503, 504})
 PRIVATE_CLOSE_CODES = 4000
 """From here on a WebSocket close code says what was wrong with the request, not with the line."""
-
-
-class HierarchyRef(TypedDict):
-    id: str
-    name: str
-
-
-class Copy(HierarchyRef):
-    nodeCount: int
-
-
-class Duplication(TypedDict):
-    sourceId: str
-    source: HierarchyRef | None
-    name: str | None
-    description: str | None
-    includeProducts: bool
-    result: Copy | None
-
-
-class Progress(TypedDict):
-    completed: int
-    total: int | None
-    ratio: float | None
-    estimatedCompletionAt: str | None
-
-
-class JobError(TypedDict):
-    id: str
-    code: str
-    message: str
-    createdAt: str
-
-
-class JobErrors(TypedDict):
-    nodes: list[JobError]
-
-
-class Job(TypedDict):
-    id: str
-    type: str
-    status: str
-    createdAt: str
-    startedAt: str | None
-    completedAt: str | None
-    updatedAt: str
-    requestId: str
-    requestedBy: str | None
-    version: int
-    canCancel: bool
-    queuePosition: int | None
-    estimatedStartAt: str | None
-    progress: Progress | None
-    duplication: Duplication | None
-    errors: JobErrors
-
-
-class JobEvent(TypedDict):
-    cursor: str
-    type: str
-    at: str
-    previousStatus: str | None
-    job: Job
-
-
-class Duplicated(TypedDict):
-    job: Job
-    replayed: bool
-
-
-class QueuePause(TypedDict):
-    at: str
-    reason: str | None
-    by: str | None
-
-
-class JobQueue(TypedDict):
-    pending: int
-    running: dict[str, str] | None
-    oldestPendingAt: str | None
-    cursor: str
-    pause: QueuePause | None
-
-
-class Difference(TypedDict):
-    kind: str
-    aspects: list[str]
-    path: list[str]
-
-
-class DuplicationDiff(TypedDict):
-    onlyInSource: int
-    onlyInCopy: int
-    changed: int
-    differences: list[Difference]
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Jobs, newest first, and the queue as it stood just before they were read."""
-
-    queue: JobQueue
-    jobs: list[Job]
-
-
-JOB_FIELDS = """
-    fragment JobFields on Job {
-      id type status createdAt startedAt completedAt updatedAt requestId requestedBy version
-      canCancel queuePosition estimatedStartAt
-      progress { completed total ratio estimatedCompletionAt }
-      duplication {
-        sourceId source { id name } name description includeProducts
-        result { id name nodeCount }
-      }
-      errors(first: 20) { nodes { id code message createdAt } }
-    }
-    """
-QUEUE_FIELDS = """
-    fragment QueueFields on JobQueue {
-      pending running { id } oldestPendingAt cursor pause { at reason by }
-    }
-    """
-
-
-def _document(text: str, *fragments: str) -> GraphQLRequest:
-    return gql("".join((text, *(fragments or (JOB_FIELDS,)))))
-
-
-DUPLICATE = _document(
-    """
-    mutation Duplicate($input: DuplicateHierarchyInput!) {
-      duplicateHierarchy(input: $input) {
-        job { ...JobFields }
-        replayed
-        errors { ... on UserError { message } }
-      }
-    }
-    """
-)
-CANCEL = _document(
-    """
-    mutation Cancel($input: CancelJobInput!) {
-      cancelJob(input: $input) {
-        job { ...JobFields }
-        errors { ... on UserError { message } }
-      }
-    }
-    """
-)
-RETRY = _document(
-    """
-    mutation Retry($input: RetryJobInput!) {
-      retryJob(input: $input) {
-        job { ...JobFields }
-        replayed
-        errors { ... on UserError { message } }
-      }
-    }
-    """
-)
-MOVE = _document(
-    """
-    mutation Move($input: MoveJobInput!) {
-      moveJob(input: $input) {
-        job { ...JobFields }
-        errors { ... on UserError { message } }
-      }
-    }
-    """
-)
-PAUSE = _document(
-    """
-    mutation Pause($input: PauseQueueInput!) {
-      pauseQueue(input: $input) {
-        queue { ...QueueFields }
-        errors { ... on UserError { message } }
-      }
-    }
-    """,
-    QUEUE_FIELDS,
-)
-RESUME = _document(
-    """
-    mutation Resume {
-      resumeQueue {
-        queue { ...QueueFields }
-        errors { ... on UserError { message } }
-      }
-    }
-    """,
-    QUEUE_FIELDS,
-)
-DIFF = _document(
-    """
-    query Diff($jobId: ID!) {
-      duplicationDiff(jobId: $jobId) {
-        onlyInSource onlyInCopy changed differences { kind aspects path }
-      }
-    }
-    """,
-    "",
-)
-# The two fields are read one after the other: with the queue first, an event that falls between
-# lies behind its cursor.
-JOBS = _document(
-    """
-    query Jobs($first: Int!, $after: String, $filter: JobFilter) {
-      jobQueue { ...QueueFields }
-      jobs(first: $first, after: $after, filter: $filter) {
-        nodes { ...JobFields }
-        pageInfo { hasNextPage endCursor }
-      }
-    }
-    """,
-    JOB_FIELDS,
-    QUEUE_FIELDS,
-)
-JOB_UPDATES = _document(
-    """
-    subscription JobUpdates($id: ID!, $after: String) {
-      jobUpdates(id: $id, after: $after) {
-        cursor type at previousStatus job { ...JobFields }
-      }
-    }
-    """
-)
-JOB_EVENTS = _document(
-    """
-    subscription JobEvents($filter: JobFilter, $after: String) {
-      jobEvents(filter: $filter, after: $after) {
-        cursor type at previousStatus job { ...JobFields }
-      }
-    }
-    """
-)
 
 
 class GatewayError(Exception):

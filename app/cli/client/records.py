@@ -1,0 +1,107 @@
+"""Records of the API as the command line reads them."""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+
+class HierarchyRef(TypedDict):
+    id: str
+    name: str
+
+
+class Copy(HierarchyRef):
+    nodeCount: int
+
+
+class Duplication(TypedDict):
+    sourceId: str
+    source: HierarchyRef | None
+    name: str | None
+    description: str | None
+    includeProducts: bool
+    result: Copy | None
+
+
+class Progress(TypedDict):
+    completed: int
+    total: int | None
+    ratio: float | None
+    estimatedCompletionAt: str | None
+
+
+class JobError(TypedDict):
+    id: str
+    code: str
+    message: str
+    createdAt: str
+
+
+class JobErrors(TypedDict):
+    nodes: list[JobError]
+
+
+class Job(TypedDict):
+    id: str
+    type: str
+    status: str
+    createdAt: str
+    startedAt: str | None
+    completedAt: str | None
+    updatedAt: str
+    requestId: str
+    requestedBy: str | None
+    version: int
+    canCancel: bool
+    queuePosition: int | None
+    estimatedStartAt: str | None
+    progress: Progress | None
+    duplication: Duplication | None
+    errors: JobErrors
+
+
+class JobEvent(TypedDict):
+    cursor: str
+    type: str
+    at: str
+    previousStatus: str | None
+    job: Job
+
+
+class Duplicated(TypedDict):
+    job: Job
+    replayed: bool
+
+
+class QueuePause(TypedDict):
+    at: str
+    reason: str | None
+    by: str | None
+
+
+class JobQueue(TypedDict):
+    pending: int
+    running: dict[str, str] | None
+    oldestPendingAt: str | None
+    cursor: str
+    pause: QueuePause | None
+
+
+class Difference(TypedDict):
+    kind: str
+    aspects: list[str]
+    path: list[str]
+
+
+class DuplicationDiff(TypedDict):
+    onlyInSource: int
+    onlyInCopy: int
+    changed: int
+    differences: list[Difference]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Jobs, newest first, and the queue as it stood just before they were read."""
+
+    queue: JobQueue
+    jobs: list[Job]
