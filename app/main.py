@@ -25,8 +25,8 @@ from app.api.auth.access import Gate
 from app.api.auth.throttle import Throttle
 from app.api.graphql.executor import Executor
 from app.api.http.origins import is_loopback
-from app.api.http.probes import operating_app
-from app.api.http.uvicorn_protocols import HttpWire, SocketWire
+from app.api.http.probes import probe_app
+from app.api.http.uvicorn_protocols import BoundedHttpProtocol, BoundedWebSocketProtocol
 from app.domain.jobs import JobType
 from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import Handler
@@ -34,14 +34,22 @@ from app.services.feed import Feed
 from app.settings import Settings
 from app.storage.engine.database import Database
 from app.storage.lanes import end_all_leases
-from app.wiring import _courier, _dispatcher, _listen, _tracing, _url, check, open_database
+from app.wiring import (
+    check,
+    job_dispatcher,
+    listen,
+    listener_url,
+    open_database,
+    tracing,
+    webhook_dispatcher,
+)
 
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 1
 """How long open requests and sockets may take to end once the server stops."""
 
-GARBAGE = 50_000, 20, 100
+GC_THRESHOLDS = 50_000, 20, 100
 """After how many more objects garbage is looked for, and how often in those that were there before
 (Python's gc)."""
 
@@ -78,11 +86,11 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
     served.
     """
     authentication, documents = check(settings)
-    with _listen(settings.host, settings.port) as listener:
-        host, url = listener.getsockname()[0], _url(listener)
+    with listen(settings.host, settings.port) as listener:
+        host, url = listener.getsockname()[0], listener_url(listener)
         database = open_database(settings)
-        with closing(database), _tracing(database) as tracer:
-            alone = settings.runner and database.hold_runner()
+        with closing(database), tracing(database) as tracer:
+            alone = settings.runner and database.acquire_runner_lock()
             feed = Feed(database)
             database.on_commit(feed.wake)
             gateway = Gateway(settings, database, feed, url, lambda: server.stop())
@@ -96,7 +104,7 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
                 Executor(database, feed, settings, tracer, plans=settings.plans),
                 settings,
             )
-            dispatcher = _dispatcher(settings, database, tracer) if settings.runner else None
+            dispatcher = job_dispatcher(settings, database, tracer) if settings.runner else None
             app = create_app(
                 database,
                 gate,
@@ -107,16 +115,16 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
                 console=settings.shows_console,
                 described=settings.introspection,
                 metrics=settings.shows_metrics,
-                runner=dispatcher.ailment if dispatcher else None,
+                runner=dispatcher.unhealthy_reason if dispatcher else None,
                 tracer=tracer,
             )
-            server = _Server(app, settings, lambda: on_ready(gateway), gate.stopping.set)
-            with _seldom_collecting():
+            server = _GatewayServer(app, settings, lambda: on_ready(gateway), gate.stopping.set)
+            with _server_garbage_collection():
                 await server.serve(sockets=[listener])
 
 
 @contextmanager
-def _seldom_collecting() -> Iterator[None]:
+def _server_garbage_collection() -> Iterator[None]:
     """Looks for garbage as a server should."""
     before = gc.get_threshold()
     # What is loaded by now stays: to look through it for garbage, over and over, stopped one
@@ -124,7 +132,7 @@ def _seldom_collecting() -> Iterator[None]:
     gc.freeze()
     # An event that is told to thousands makes tens of thousands of objects for a moment: looking
     # for garbage in between took longer than telling it.
-    gc.set_threshold(*GARBAGE)
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         yield
     finally:
@@ -132,7 +140,7 @@ def _seldom_collecting() -> Iterator[None]:
         gc.unfreeze()
 
 
-class _Server(uvicorn.Server):
+class _GatewayServer(uvicorn.Server):
     """Runs something of ours once requests are taken, and ends it before they no longer are."""
 
     def __init__(
@@ -149,8 +157,8 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 lifespan="on",
-                http=HttpWire,
-                ws=SocketWire,
+                http=BoundedHttpProtocol,
+                ws=BoundedWebSocketProtocol,
                 # It doubles to quadruples the memory of a socket.
                 ws_per_message_deflate=False,
                 ws_max_size=settings.max_body_bytes,
@@ -194,9 +202,9 @@ async def work(
     for sign in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sign, told_to_stop.set)
     database = open_database(settings)
-    with closing(database), _tracing(database) as tracer:
-        alone = database.hold_runner()
-        dispatcher = _dispatcher(settings, database, tracer, handlers)
+    with closing(database), tracing(database) as tracer:
+        alone = database.acquire_runner_lock()
+        dispatcher = job_dispatcher(settings, database, tracer, handlers)
         async with (
             _answering(settings, database, dispatcher) as url,
             _running(settings, database, alone, dispatcher),
@@ -220,22 +228,24 @@ async def _answering(
     if settings.worker_port is None:
         yield None
         return
-    with _listen(settings.host, settings.worker_port) as listener:
+    with listen(settings.host, settings.worker_port) as listener:
         server = _SmallServer(
             uvicorn.Config(
-                operating_app(database, metrics=settings.shows_metrics, runner=dispatcher.ailment),
+                probe_app(
+                    database, metrics=settings.shows_metrics, runner=dispatcher.unhealthy_reason
+                ),
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 lifespan="off",
-                http=HttpWire,
+                http=BoundedHttpProtocol,
                 ws="none",
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
         )
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            yield _url(listener)
+            yield listener_url(listener)
         finally:
             server.should_exit = True
             await serving
@@ -251,7 +261,7 @@ async def _running(
     """What happens beside the requests, from start to a stop that hands its jobs back: the queue,
     where this process runs it, and listening to other processes."""
     async with AsyncExitStack() as stack:
-        hearing = asyncio.create_task(database.hear())
+        hearing = asyncio.create_task(database.listen())
         stack.push_async_callback(asyncio.wait, [hearing])
         stack.callback(hearing.cancel)
         if dispatcher:
@@ -263,7 +273,7 @@ async def _running(
             stack.push_async_callback(lambda: running)
             stack.callback(dispatcher.stop)
         if dispatcher and settings.webhooks:
-            courier = _courier(settings, database)
+            courier = webhook_dispatcher(settings, database)
             database.on_commit(courier.wake)
             sending = asyncio.create_task(courier.run())
             stack.push_async_callback(lambda: sending)

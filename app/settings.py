@@ -44,7 +44,7 @@ class _Group(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class Network(_Group):
+class NetworkSettings(_Group):
     """Where the server is to be reached, and by whose pages."""
 
     host: str = "127.0.0.1"
@@ -58,7 +58,7 @@ class Network(_Group):
     so."""
 
 
-class Database(_Group):
+class DatabaseSettings(_Group):
     """Where everything is kept."""
 
     database_url: str = Field("sqlite:///jobs-gateway.db", validation_alias="DATABASE_URL")
@@ -66,7 +66,7 @@ class Database(_Group):
     leave a password to the variable, or to PGPASSFILE."""
 
 
-class Queue(_Group):
+class QueueSettings(_Group):
     """How jobs are run."""
 
     runner: bool = True
@@ -83,7 +83,7 @@ class Queue(_Group):
     """How long ended jobs and the events of all jobs are kept; 0 keeps them for ever."""
 
 
-class Webhooks(_Group):
+class WebhookSettings(_Group):
     """Who is told of it when a job ends."""
 
     # Above the URLs, which are judged by both.
@@ -98,7 +98,7 @@ class Webhooks(_Group):
     at most 16."""
 
 
-class Authentication(_Group):
+class AuthenticationSettings(_Group):
     """Who may ask."""
 
     store: str = Field("default", min_length=1, max_length=255)
@@ -115,7 +115,7 @@ class Authentication(_Group):
     """The `aud` that tokens must have."""
 
 
-class Surface(_Group):
+class SurfaceSettings(_Group):
     """What clients are shown, and which operations are run."""
 
     playground: bool | None = None
@@ -135,7 +135,7 @@ class Surface(_Group):
     """Whether queries are answered by compiled plans, as fast as by routes written by hand."""
 
 
-class Observability(_Group):
+class ObservabilitySettings(_Group):
     """What whoever runs the process sees of it."""
 
     metrics: bool | None = None
@@ -150,7 +150,15 @@ class Observability(_Group):
 
 
 class Settings(
-    BaseSettings, Limits, Observability, Surface, Authentication, Webhooks, Queue, Database, Network
+    BaseSettings,
+    Limits,
+    ObservabilitySettings,
+    SurfaceSettings,
+    AuthenticationSettings,
+    WebhookSettings,
+    QueueSettings,
+    DatabaseSettings,
+    NetworkSettings,
 ):
     """What an operator sets, by JOBS_GATEWAY_* (and DATABASE_URL) or by flags, which win.
 

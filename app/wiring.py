@@ -11,7 +11,7 @@ from typing import TypeVar
 from opentelemetry.trace import Tracer
 
 from app.api.auth.identity import Authentication, BearerTokens, OpenAccess
-from app.api.auth.jwks import Keys, KeySet, SharedSecret
+from app.api.auth.jwks import JwksKeys, SharedSecret, TokenKeys
 from app.api.graphql.admission.documents import Documents
 from app.api.graphql.admission.trusted import UnusableDocuments, trusted_documents
 from app.api.graphql.schema import graphql_schema
@@ -25,7 +25,7 @@ from app.settings import Mistake, Settings, WrongSettings
 from app.storage.engine.connect import checked_url, connect
 from app.storage.engine.database import Database, UnusableDatabase
 from app.storage.migrations import newest_revision, revision_of, upgrade
-from app.webhooks.dispatcher import Courier
+from app.webhooks import dispatcher as webhooks
 from app.webhooks.sender import Sender
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def migrate(settings: Settings, *, check: bool) -> tuple[str | None, str]:
 
 
 @contextmanager
-def _tracing(database: Database) -> Iterator[Tracer | None]:
+def tracing(database: Database) -> Iterator[Tracer | None]:
     """What makes spans, of the database's statements too, if they go anywhere."""
     tracing = start_tracing()
     if tracing is None:
@@ -82,7 +82,7 @@ def _tracing(database: Database) -> Iterator[Tracer | None]:
         tracing.stop()
 
 
-def _dispatcher(
+def job_dispatcher(
     settings: Settings,
     database: Database,
     tracer: Tracer | None,
@@ -100,9 +100,9 @@ def _dispatcher(
     )
 
 
-def _courier(settings: Settings, database: Database) -> Courier:
+def webhook_dispatcher(settings: Settings, database: Database) -> webhooks.Dispatcher:
     assert settings.webhook_secret
-    return Courier(
+    return webhooks.Dispatcher(
         database,
         settings.webhooks,
         signing_keys(settings.webhook_secret.get_secret_value()),
@@ -133,14 +133,14 @@ def check(settings: Settings) -> tuple[Authentication, Documents]:
 
 def _authentication(settings: Settings) -> Authentication:
     secret, jwks = settings.jwt_secret, settings.jwks
-    keys: list[Keys] = []
+    keys: list[TokenKeys] = []
     mistakes: list[Mistake] = []
     try:
         keys += [] if secret is None else [SharedSecret(secret.get_secret_value())]
     except ValueError as error:
         mistakes.append(Mistake(("jwt_secret",), str(error)))
     try:
-        keys += [] if jwks is None else [KeySet(jwks)]
+        keys += [] if jwks is None else [JwksKeys(jwks)]
     except ValueError as error:
         mistakes.append(Mistake(("jwks",), str(error)))
     if secret is not None and jwks is not None:
@@ -195,7 +195,7 @@ def _kept(settings: Settings) -> None:
         raise WrongSettings([Mistake(("database_url",), str(error))]) from None
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
@@ -207,6 +207,6 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def listener_url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from sqlmodel import Session, select
 
-from app.domain.hierarchies import HierarchyState, place_of
+from app.domain.hierarchies import HierarchyState, node_ref
 from app.domain.jobs import Duplication, JobType
 from app.queue.handlers import find_handlers
 from app.queue.worker import Worker
@@ -18,7 +18,7 @@ from app.services.imports import Attachment, Line, PlacedLine, Placement
 from app.services.jobs import Requester
 from app.storage import lanes
 from app.storage.engine.database import Database
-from app.storage.import_scratch import Scratch
+from app.storage.import_scratch import ImportScratch
 from app.storage.tables import Hierarchy, Job, Node
 
 STORE = "default"
@@ -104,7 +104,7 @@ async def ran_job(database: Database, *, store: str = STORE) -> UUID:
 
 async def edited(database: Database, id: UUID, **values: Any) -> None:
     """An edit of a hierarchy or node as authoring makes it: the revision grows with it."""
-    place = place_of(id)
+    place = node_ref(id)
 
     def edit(session: Session) -> None:
         hierarchy = session.exec(select(Hierarchy).where(Hierarchy.id == place.hierarchy_id)).one()
@@ -141,7 +141,7 @@ def wide_tree(nodes: int, children: int = 10) -> Tree:
 
 def placed_lines(tree: Tree) -> list[PlacedLine]:
     """The tree as an import places it."""
-    with Scratch() as scratch:
+    with ImportScratch() as scratch:
         placement = Placement(scratch)
         return [placement.place(no, line) for no, line in enumerate(_lines(tree), 1)]
 

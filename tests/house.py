@@ -24,7 +24,7 @@ from app.services import jobs, nodes
 from app.services.jobs import Requester, Step
 from app.settings import Settings
 from app.storage.engine.database import Database, now
-from app.storage.job_errors import add_error
+from app.storage.job_errors import add
 from app.storage.tables import (
     Hierarchy,
     Job,
@@ -135,7 +135,7 @@ def _with_a_delivery(session: Session, store: str) -> None:
 def _with_errors(session: Session, failing: Job, marker: str) -> None:
     job = jobs.fail(session, failing, f"{marker}-code", f"{marker} went wrong", lambda: None)
     for no in range(2):
-        add_error(session, job, f"{marker}-code-{no}", f"{marker} went worse", now(session))
+        add(session, job, f"{marker}-code-{no}", f"{marker} went worse", now(session))
 
 
 async def material_of(database: Database, store: str) -> Material:

@@ -155,7 +155,7 @@ class Follower:
         """The name of the job that is created last, whose success is the end of the log."""
         self.on_event = on_event
 
-    async def hear(self, url: str, events: int, *, goodbye: bool = True) -> bool:
+    async def listen(self, url: str, events: int, *, goodbye: bool = True) -> bool:
         """At most so many events on one connection, behind all that was heard before; whether the
         log ended with them. Without a goodbye the connection ends as a network may end it: what
         was sent and not read is lost."""

@@ -18,15 +18,15 @@ from app.api.auth.access import Gate
 from app.api.graphql.errors import bug
 from app.api.graphql.transports.http import GraphQLEndpoint
 from app.api.graphql.transports.websocket import SocketEndpoint
-from app.api.http.middleware.access_log import Noted
-from app.api.http.middleware.body_limit import BodyLimit, TooLarge
-from app.api.http.middleware.request_id import RequestIds
-from app.api.http.middleware.security_headers import SafeHeaders
-from app.api.http.probes import operating_routes
-from app.api.http.readiness import Ailment
-from app.api.http.tracing import Traced
+from app.api.http.middleware.access_log import AccessLogMiddleware
+from app.api.http.middleware.body_limit import BodyLimitMiddleware, BodyTooLarge
+from app.api.http.middleware.request_id import RequestIdMiddleware
+from app.api.http.middleware.security_headers import SecurityHeadersMiddleware
+from app.api.http.probes import probe_routes
+from app.api.http.readiness import UnhealthyReason
+from app.api.http.tracing import TracingMiddleware
 from app.api.rest.app import PATH, rest_app
-from app.api.rest.context import Door
+from app.api.rest.context import RestState
 from app.api.rest.errors import refused as refused_by_rest
 from app.api.web.console import console as console_page
 from app.api.web.playground import PLAYGROUND
@@ -46,7 +46,7 @@ def create_app(
     console: bool,
     described: bool,
     metrics: bool,
-    runner: Ailment | None,
+    runner: UnhealthyReason | None,
     tracer: Tracer | None,
 ) -> ASGIApp:
     """The surface behind this gate, for requests to these host names only. Pages of these origins
@@ -60,7 +60,7 @@ def create_app(
         # No `errors`: what is not GraphQL's answer must not look like one.
         return JSONResponse({"message": error.detail}, error.status_code, error.headers)
 
-    def too_large(path: str, error: TooLarge) -> Response:
+    def too_large(path: str, error: BodyTooLarge) -> Response:
         if path.startswith(f"{PATH}/"):
             return refused_by_rest(413, [str(error)])
         extensions = {
@@ -79,7 +79,7 @@ def create_app(
         return looking.answer() if console else RedirectResponse("/graphql")
 
     rest = rest_app(
-        Door(database, gate, frozenset(origins)),
+        RestState(database, gate, frozenset(origins)),
         authenticated=gate.authenticated,
         described=described,
     )
@@ -104,16 +104,16 @@ def create_app(
             *([PLAYGROUND.files()] if playground else []),
             *([looking.files()] if console else []),
             Mount(PATH, rest),
-            *operating_routes(database, metrics=metrics, runner=runner),
+            *probe_routes(database, metrics=metrics, runner=runner),
         ],
         middleware=[
             *([cors] if origins else []),
-            Middleware(BodyLimit, limit=gate.limits.max_body_bytes, refusal=too_large),
+            Middleware(BodyLimitMiddleware, limit=gate.limits.max_body_bytes, refusal=too_large),
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         ],
         exception_handlers={HTTPException: refused, Exception: broke},
         lifespan=lifespan,
     )
     # Around all of it: also what Starlette answers to a bug has an id, is noted and is safe.
-    noted: ASGIApp = Noted(SafeHeaders(app))
-    return RequestIds(Traced(noted, tracer) if tracer else noted)
+    noted: ASGIApp = AccessLogMiddleware(SecurityHeadersMiddleware(app))
+    return RequestIdMiddleware(TracingMiddleware(noted, tracer) if tracer else noted)

@@ -11,7 +11,7 @@ from app.services import imports
 from app.services.imports import Attachment, PlacedLine, Placement
 from app.storage import hierarchies
 from app.storage.engine.database import Database
-from app.storage.import_scratch import Scratch
+from app.storage.import_scratch import ImportScratch
 
 LANGUAGE = "en"
 
@@ -28,7 +28,7 @@ async def _add(
     database: Database, store: str, root: FileLine, lines: list[tuple[int, FileLine]]
 ) -> UUID:
     node_nos: dict[str, int] = {}
-    with Scratch() as scratch:
+    with ImportScratch() as scratch:
         placement = Placement(scratch)
 
         def placed() -> Iterator[PlacedLine]:

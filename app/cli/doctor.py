@@ -148,7 +148,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 def _sqlite(session: Session) -> Iterator[Finding]:
     about = "database"
-    file = diagnosis.file_of(session)
+    file = diagnosis.file_info(session)
     version, oldest = (".".join(map(str, one)) for one in (file.version, OLDEST_SQLITE))
     yield Finding(Verdict.OK, about, f"SQLite {version}, {file.path}, {_size(file.bytes)}")
     if file.version < OLDEST_SQLITE:
@@ -186,7 +186,7 @@ def _sqlite(session: Session) -> Iterator[Finding]:
 
 def _postgresql(session: Session) -> Iterator[Finding]:
     about = "database"
-    server = diagnosis.server_of(session)
+    server = diagnosis.server_info(session)
     yield Finding(Verdict.OK, about, f"PostgreSQL {server.version}, {_size(server.bytes)}")
     if server.version < OLDEST_POSTGRESQL:
         said = f"PostgreSQL {OLDEST_POSTGRESQL} or later is needed"

@@ -52,7 +52,7 @@ def takes_settings(
         @functools.wraps(command)
         def with_flags(**arguments: Any) -> None:
             flags = {name: arguments.pop(parameter) for parameter, name in fields.items()}
-            with telling_mistakes(flags):
+            with reporting_mistakes(flags):
                 command(settings=_read(flags, check), **arguments)
 
         own = inspect.signature(command).parameters
@@ -129,12 +129,12 @@ def limits(name: str) -> tuple[str, ...]:
 
 def read_settings(**flags: Any) -> Settings:
     """The settings, where a flag that is not None wins. Ends the command with 2 on a mistake."""
-    with telling_mistakes(flags):
+    with reporting_mistakes(flags):
         return _read(flags)
 
 
 @contextmanager
-def telling_mistakes(flags: Mapping[str, Any]) -> Iterator[None]:
+def reporting_mistakes(flags: Mapping[str, Any]) -> Iterator[None]:
     """Ends the command with 2 when the settings are wrong, and says what is, a line each."""
     for name, nearest in unknown_variables(os.environ):
         print(f"{name} is no setting. Is {nearest} meant?", file=sys.stderr)

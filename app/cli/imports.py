@@ -26,7 +26,7 @@ from app.services.imports import Attachment, BadLine, Line, Placement
 from app.settings import Settings
 from app.storage import nodes
 from app.storage.engine.database import Database, UnusableDatabase
-from app.storage.import_scratch import Scratch
+from app.storage.import_scratch import ImportScratch
 from app.wiring import open_database
 
 T = TypeVar("T")
@@ -215,7 +215,7 @@ async def _import(
     )
     database = open_database(settings)
     try:
-        with progress, Scratch() as scratch:
+        with progress, ImportScratch() as scratch:
             placement = Placement(scratch)
             # A pipe has no size.
             reading = progress.add_task("Reading", total=size or None)

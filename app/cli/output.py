@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.client.records import DuplicationDiff, Job, JobEvent, JobQueue, Listing
+from app.cli.client.records import DuplicationDiff, Job, JobEvent, JobListing, JobQueue
 from app.domain.jobs import JobStatus
 
 FINAL = frozenset(status.name for status in JobStatus if status.is_final)
@@ -136,7 +136,7 @@ class Output(Protocol):
     def job(self, job: Job) -> None:
         """One job that something was just done to."""
 
-    def jobs(self, listing: Listing, limit: int) -> None:
+    def jobs(self, listing: JobListing, limit: int) -> None:
         """The jobs of a store, at most `limit` of them."""
 
     def queue(self, queue: JobQueue) -> None:
@@ -179,7 +179,7 @@ class Lines:
     def job(self, job: Job) -> None:
         self._write(json_line(job) if self._json else plain_job(job))
 
-    def jobs(self, listing: Listing, limit: int) -> None:
+    def jobs(self, listing: JobListing, limit: int) -> None:
         for job in listing.jobs:
             self.job(job)
 
@@ -237,7 +237,7 @@ class Terminal:
             line.append(f", due {_clock(start)}")
         self._console.print(line.append("."))
 
-    def jobs(self, listing: Listing, limit: int) -> None:
+    def jobs(self, listing: JobListing, limit: int) -> None:
         if not listing.jobs:
             return
         now = datetime.now(UTC)

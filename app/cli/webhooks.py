@@ -23,7 +23,7 @@ from app.storage.tables import JobEvent, WebhookDelivery
 from app.storage.webhooks import Logged
 from app.wiring import open_database
 
-MOST = 10_000
+MAX_DELIVERIES = 10_000
 
 
 @takes_settings(lambda name: group_of(name) == "Database")
@@ -33,7 +33,7 @@ def webhooks(
         list[DeliveryStatus] | None,
         typer.Option(case_sensitive=False, help="Only these; may be repeated."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MOST, help="At most this many.")] = 25,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_DELIVERIES, help="At most this many.")] = 25,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
     redeliver: Annotated[
         UUID | None,

@@ -15,7 +15,7 @@ NAME_LIMIT = 1000
 SLUG_LIMIT = 1000
 """Characters a slug may have."""
 
-MOST_LOCALES = 100
+MAX_LOCALES = 100
 """Translations a hierarchy or a node may have."""
 
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
@@ -37,7 +37,7 @@ class Attributes(TypedDict, total=False):
     locales: Locales | None
 
 
-class Said(TypedDict, total=False):
+class ValidatedAttributes(TypedDict, total=False):
     """Attributes that keep every rule of their own, as they are stored."""
 
     name: str
@@ -46,10 +46,10 @@ class Said(TypedDict, total=False):
     locales: dict[str, Translation]
 
 
-def checked_attributes(wanted: Attributes) -> Said:
+def checked_attributes(wanted: Attributes) -> ValidatedAttributes:
     """What is wanted, as it is stored, or InvalidInput naming the attribute. An empty description
     is none."""
-    said = Said()
+    said = ValidatedAttributes()
     if "name" in wanted:
         said["name"] = checked_name(wanted["name"] or "", "name")
     if "description" in wanted:
@@ -95,8 +95,8 @@ def checked_label(what: str, label: str, limit: int, *path: str) -> str:
 def checked_locales(locales: Locales, *path: str) -> dict[str, Translation]:
     """`locales` themselves, or InvalidInput naming `path`: at most 100, each locale once, whatever
     its case, and each with something to say."""
-    if len(locales) > MOST_LOCALES:
-        reason = f"There are {len(locales)} translations; at most {MOST_LOCALES} are allowed."
+    if len(locales) > MAX_LOCALES:
+        reason = f"There are {len(locales)} translations; at most {MAX_LOCALES} are allowed."
         raise InvalidInput(reason, path)
     seen: set[str] = set()
     for locale, said in locales.items():

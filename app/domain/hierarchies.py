@@ -30,7 +30,7 @@ class HierarchyState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NodeRef:
     """A public id taken apart: a hierarchy, and a node's number in it (0 is the root)."""
 
     hierarchy_id: UUID
@@ -47,6 +47,6 @@ def node_id(hierarchy_id: UUID, node_no: int) -> UUID:
     return UUID(int=hierarchy_id.int | node_no)
 
 
-def place_of(id: UUID) -> Place:
+def node_ref(id: UUID) -> NodeRef:
     """The place a public id names, were it the id of a hierarchy or a node."""
-    return Place(UUID(int=id.int & ~_LOW_BITS), id.int & _LOW_BITS)
+    return NodeRef(UUID(int=id.int & ~_LOW_BITS), id.int & _LOW_BITS)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from app.domain.attributes import Attributes
 from app.domain.errors import InvalidInput
 
-MOST_CURATED = 20
+MAX_CURATED = 20
 """Products of a node that can be curated."""
 
-MOST_PRODUCTS = 1000
+MAX_PRODUCTS = 1000
 """Products that can be attached to a node, or detached from it, at a time."""
 
 _ORDERS = range(-(2**31), 2**31)
@@ -34,8 +34,8 @@ def checked_sort_order(order: int | None, *path: str) -> int | None:
 
 def checked_curation(product_ids: Sequence[str], *path: str) -> Sequence[str]:
     """The ids themselves, or InvalidInput naming `path`: at most 20, each once."""
-    if len(product_ids) > MOST_CURATED:
-        reason = f"{len(product_ids)} products are named; at most {MOST_CURATED} can be curated."
+    if len(product_ids) > MAX_CURATED:
+        reason = f"{len(product_ids)} products are named; at most {MAX_CURATED} can be curated."
         raise InvalidInput(reason, path)
     if len(set(product_ids)) < len(product_ids):
         raise InvalidInput("A product can be curated once only.", path)
@@ -44,7 +44,7 @@ def checked_curation(product_ids: Sequence[str], *path: str) -> Sequence[str]:
 
 def checked_products(product_ids: Sequence[str], *path: str) -> Sequence[str]:
     """The ids, each once, or InvalidInput naming `path`: 1 to 1000."""
-    if not 1 <= len(product_ids) <= MOST_PRODUCTS:
-        reason = f"{len(product_ids)} products are named; 1 to {MOST_PRODUCTS} are allowed."
+    if not 1 <= len(product_ids) <= MAX_PRODUCTS:
+        reason = f"{len(product_ids)} products are named; 1 to {MAX_PRODUCTS} are allowed."
         raise InvalidInput(reason, path)
     return list(dict.fromkeys(product_ids))

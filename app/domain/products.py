@@ -9,7 +9,7 @@ from app.domain.errors import InvalidInput
 SKU_LIMIT = 255
 """Characters a sku may have."""
 
-MOST_NEW = 100
+MAX_NEW_PRODUCTS = 100
 """Products that can be created at a time."""
 
 
@@ -24,8 +24,10 @@ class NewProduct:
 def checked_new(new: Sequence[NewProduct], *path: str) -> Sequence[NewProduct]:
     """The products themselves, or InvalidInput naming `path`: 1 to 100, each with a name and a sku
     that no other of them has."""
-    if not 1 <= len(new) <= MOST_NEW:
-        raise InvalidInput(f"{len(new)} products are given; 1 to {MOST_NEW} are allowed.", path)
+    if not 1 <= len(new) <= MAX_NEW_PRODUCTS:
+        raise InvalidInput(
+            f"{len(new)} products are given; 1 to {MAX_NEW_PRODUCTS} are allowed.", path
+        )
     first: dict[str, int] = {}
     for place, product in enumerate(new):
         here = (*path, str(place))

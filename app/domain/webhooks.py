@@ -64,7 +64,7 @@ class AddressNotAllowed(DomainError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DeliveryResponse:
     """What came of an attempt: the receiver's HTTP status, or none, and a few words on it."""
 
     status: int | None
@@ -80,10 +80,10 @@ class Answer:
         return self.status is not None and 200 <= self.status < 300
 
 
-def pause_after(answer: Answer, attempts: int, chance: float) -> timedelta | None:
+def pause_after(answer: DeliveryResponse, attempts: int, chance: float) -> timedelta | None:
     """How long to rest after that many attempts, the last of which was answered so; None when no
     other follows. `chance`, from 0 to 1, spreads those that failed together."""
-    if answer.delivered or answer.status == Answer.GONE or attempts >= ATTEMPTS:
+    if answer.delivered or answer.status == DeliveryResponse.GONE or attempts >= ATTEMPTS:
         return None
     pause = min(FIRST_PAUSE * int(4 ** (attempts - 1)), LONGEST_PAUSE) * (0.9 + 0.2 * chance)
     return max(pause, min(answer.wait or pause, LONGEST_PAUSE))

@@ -71,7 +71,7 @@ class Dispatcher:
         self._stopping.set()
         self._woken.set()
 
-    def ailment(self) -> str | None:
+    def unhealthy_reason(self) -> str | None:
         """What keeps jobs from being run here: a sentence, None while nothing does."""
         if self._stopping.is_set():
             return "It is stopping."

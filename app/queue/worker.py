@@ -142,7 +142,7 @@ class Worker:
             return await self._fail(attempt.job, handler, "STORAGE_FULL", str(error))
         except (Interrupted, DatabaseUnavailable) as error:
             log.info("attempt %s at job %s was interrupted: %s", job.attempts, job.id, error)
-            await self._insist(jobs.hand_back, attempt.job)
+            await self._insist(jobs.release, attempt.job)
             return Outcome.HANDED_BACK
         except Exception:
             if limit.expired():
@@ -150,7 +150,7 @@ class Worker:
                 message = f"{seconds:g} seconds went by without a finished step."
                 return await self._fail(attempt.job, handler, "TIME_LIMIT", message)
             log.exception("attempt %s at job %s broke", job.attempts, job.id)
-        await self._insist(jobs.put_off, attempt.job, pause_after(attempt.job.attempts))
+        await self._insist(jobs.snooze, attempt.job, pause_after(attempt.job.attempts))
         return Outcome.HANDED_BACK
 
     async def _fail(self, job: Job, handler: Handler | None, code: str, message: str) -> Outcome:

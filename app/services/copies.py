@@ -18,7 +18,7 @@ from app.domain.hierarchies import HierarchyState
 from app.services.jobs import Result
 from app.storage import copies, hierarchies, nodes, subtrees
 from app.storage.engine.database import now
-from app.storage.sql.dialects import see_one_picture
+from app.storage.sql.dialects import use_snapshot
 from app.storage.sql.keyset import Key
 from app.storage.tables import Hierarchy, Job
 
@@ -154,7 +154,7 @@ def copy_at_once(
     which it is the first act. Raises NotFound when the source is gone, and whatever `between` does,
     which is called between two chunks.
     """
-    see_one_picture(session)
+    use_snapshot(session)
     hierarchies.discard(session, copy.copy_pk)
     copy = begin(session, job, copy.restarts)
     while copy.phase is not Phase.DONE:

@@ -26,7 +26,7 @@ from app.observability import metrics
 from app.storage import events, jobs, lanes
 from app.storage.engine.database import Database, DatabaseUnavailable
 from app.storage.jobs import JobFilter
-from app.storage.lanes import Standing
+from app.storage.lanes import QueuePosition
 from app.storage.tables import Job, JobEvent
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ READ_EVENTS = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Happening:
+class FeedEvent:
     """What a subscriber hears: an event of the log, or how things stand at a place in it. Whoever
     takes it from the tail is handed the same object."""
 
@@ -46,13 +46,13 @@ class Happening:
     at: datetime
     job: Job
     previous_status: JobStatus | None = None
-    standing: Standing | None = None
+    standing: QueuePosition | None = None
     """Where the job stood in the queue, if the event is of the past and the job was pending."""
     happened: float = 0
     """`at` as the system's clock counts seconds."""
 
 
-Happenings = AsyncGenerator[Happening, None]
+FeedEvents = AsyncGenerator[FeedEvent, None]
 
 
 class _Tail:
@@ -60,8 +60,8 @@ class _Tail:
 
     def __init__(self, head: int) -> None:
         self.head = head
-        self.recent: deque[Happening] = deque(maxlen=TAIL_EVENTS)
-        self.progress: Happening | None = None
+        self.recent: deque[FeedEvent] = deque(maxlen=TAIL_EVENTS)
+        self.progress: FeedEvent | None = None
         self.waiting: set[asyncio.Future[None]] = set()
         """Those who have heard all of it."""
         self.woken = asyncio.Event()
@@ -97,7 +97,7 @@ class Feed:
             if store in self._tails:
                 self._tails[store].woken.set()
 
-    async def job_updates(self, store: str, job_id: UUID, after: int | None) -> Happenings:
+    async def job_updates(self, store: str, job_id: UUID, after: int | None) -> FeedEvents:
         """One job: how it stands, or all its events past `after`; then each change as it comes.
 
         The stream ends behind the job's last event. Raises NotFound, CursorAhead,
@@ -106,15 +106,15 @@ class Feed:
         job, head = await self._database.read(_job_and_head, store, job_id, after)
         return self._updates(job, head, after)
 
-    async def job_events(self, store: str, filter: JobFilter, after: int | None) -> Happenings:
+    async def job_events(self, store: str, filter: JobFilter, after: int | None) -> FeedEvents:
         """Every job of the store that meets `filter` as of the event: all events past `after`,
         else from now on. The stream never ends. Raises as `job_updates` does."""
         head = await self._database.read(_head, store, after)
         return self._follow(store, head if after is None else after, filter=filter)
 
-    async def _updates(self, job: Job, head: int, after: int | None) -> Happenings:
+    async def _updates(self, job: Job, head: int, after: int | None) -> FeedEvents:
         if after is None:
-            yield Happening(head, JobEventType.SNAPSHOT, job.updated_at, job)
+            yield FeedEvent(head, JobEventType.SNAPSHOT, job.updated_at, job)
             after = head
         if job.status.is_final:
             # Whether its last event lies past the cursor or not, the log up to here has it all.
@@ -127,7 +127,7 @@ class Feed:
                 if happening.job.status.is_final:
                     return
 
-    async def _logged(self, store: str, seq: int, until: int, job_pk: int | None) -> Happenings:
+    async def _logged(self, store: str, seq: int, until: int, job_pk: int | None) -> FeedEvents:
         """The events past `seq` up to `until` and not beyond, of one job where it is given."""
         while seq < until:
             try:
@@ -152,7 +152,7 @@ class Feed:
         *,
         job: Job | None = None,
         filter: JobFilter | None = None,
-    ) -> Happenings:
+    ) -> FeedEvents:
         """What concerns one job or meets a filter, past `seq` and without end.
 
         One generator and no more: for thousands of subscribers each step of each event counts.
@@ -257,7 +257,7 @@ class Feed:
             told = tail.progress.job if tail.progress else None
             if due and started and started.total_items is not None and _is_news(started, told):
                 told_at = clock()
-                tail.progress = Happening(
+                tail.progress = FeedEvent(
                     tail.head, JobEventType.PROGRESS, started.updated_at, started
                 )
                 news = True
@@ -275,14 +275,14 @@ def _is_news(job: Job, told: Job | None) -> bool:
     return told is None or told.pk != job.pk or told.version < job.version
 
 
-def _happening(event: JobEvent) -> Happening:
-    return Happening(
+def _happening(event: JobEvent) -> FeedEvent:
+    return FeedEvent(
         event.seq,
         event.type,
         event.at,
         events.job_of(event),
         event.previous_status,
-        events.standing_of(event),
+        events.queue_position_of(event),
         event.at.timestamp(),
     )
 
@@ -303,7 +303,7 @@ def _head(session: Session, store: str, after: int | None) -> int:
     return bounds.head
 
 
-def _news(session: Session, store: str, seq: int) -> tuple[events.Stretch, Job | None]:
+def _news(session: Session, store: str, seq: int) -> tuple[events.EventRange, Job | None]:
     """What was logged past `seq`, and the started job if nothing more is past it."""
     seq = max(seq, lanes.log_bounds(session, store).pruned)
     stretch = events.after(session, store, seq, READ_EVENTS)

@@ -6,7 +6,7 @@ from sqlmodel import Session
 
 from app.domain.attributes import Attributes, checked_attributes
 from app.domain.errors import NotFound
-from app.domain.hierarchies import HierarchyState, place_of
+from app.domain.hierarchies import HierarchyState, node_ref
 from app.domain.stores import OwnedByOrganization
 from app.storage import hierarchies, nodes
 from app.storage.engine.database import now
@@ -59,7 +59,7 @@ def edit_node(session: Session, store: str, id: UUID) -> TreeNode:
 
     Raises NotFound, also for the id of a hierarchy, and OwnedByOrganization.
     """
-    place = place_of(id)
+    place = node_ref(id)
     missing = NotFound("node", str(id), ("nodeId",))
     hierarchy = edit(session, store, place.hierarchy_id, missing)
     assert hierarchy.pk is not None

@@ -17,7 +17,7 @@ from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO, HierarchyState, node_id
 from app.storage import hierarchies, nodes, products
 from app.storage.engine.database import now
-from app.storage.import_scratch import Placed, Scratch
+from app.storage.import_scratch import ImportedNode, ImportScratch
 from app.storage.nodes import Leaf
 from app.storage.tables import Hierarchy
 
@@ -73,14 +73,14 @@ class Attachment:
 class Placement:
     """Gives the lines of one file their places, in order, and refuses those that have none."""
 
-    def __init__(self, scratch: Scratch) -> None:
+    def __init__(self, scratch: ImportScratch) -> None:
         self._scratch = scratch
         self._node_no = ROOT_NO
 
     def place(self, line_no: int, line: Line) -> PlacedLine:
         """The place of the next line. Raises BadLine: an unknown parent, an id seen before, a name
         or slug a sibling has, a level that is not the parent's plus one, a bad name or locale."""
-        parent = Placed(ROOT_NO, 0)
+        parent = ImportedNode(ROOT_NO, 0)
         if line.parent is not None:
             known = self._scratch.placed(line.parent)
             if known is None:
@@ -99,7 +99,7 @@ class Placement:
         except InvalidInput as error:
             raise BadLine(line_no, f"{'.'.join(error.path)}: {error.reason}") from error
         self._node_no += 1
-        placed = Placed(self._node_no, parent.depth + 1)
+        placed = ImportedNode(self._node_no, parent.depth + 1)
         if not self._scratch.place(line.id, placed):
             raise BadLine(line_no, f"the id {line.id!r} is on a line before this one")
         for what, value in (("name", line.name), ("slug", line.slug)):

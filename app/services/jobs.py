@@ -33,13 +33,13 @@ from app.observability import metrics
 from app.storage import events, hierarchies, idempotency, job_errors, jobs, lanes
 from app.storage.engine.database import after_commit, announce, now
 from app.storage.jobs import JobFilter
-from app.storage.lanes import LockedLane, Standing
-from app.storage.sql.keyset import Window
+from app.storage.lanes import LockedLane, QueuePosition
+from app.storage.sql.keyset import KeysetWindow
 from app.storage.tables import Job
 
 UNENDED = frozenset(status for status in JobStatus if not status.is_final)
 
-MOST_CANCELLED = 100
+MAX_CANCELLED = 100
 """Jobs that are cancelled at once: each writes an event while the lane is locked."""
 
 
@@ -170,10 +170,12 @@ def enqueue(
         items=items,
         **facts,
     )
-    start_at = lanes.outlook(session, lane).start_behind(at, lane.pending, lane.pending_items)
+    start_at = lanes.queue_forecast(session, lane).start_behind(
+        at, lane.pending, lane.pending_items
+    )
     lane.pending += 1
     lane.pending_items += items
-    events.append(session, lane, job, None, at, Standing(lane.pending, start_at))
+    events.append(session, lane, job, None, at, QueuePosition(lane.pending, start_at))
     return job
 
 
@@ -196,7 +198,7 @@ def cancel_matching(session: Session, store: str, filter: JobFilter) -> Cancella
     remaining = 0
     for statuses in (asked & {JobStatus.PENDING}, asked - {JobStatus.PENDING}):
         wanted = replace(filter, status=statuses)
-        window = Window(MOST_CANCELLED - len(found))
+        window = KeysetWindow(MAX_CANCELLED - len(found))
         if statuses and window.limit:
             page = jobs.listing(session, store, wanted, True, window)
             found += [job for _, job in page.rows]
@@ -337,11 +339,11 @@ def fail(
         return {}
 
     job = _end(session, claimed, JobStatus.FAILED, last_step)
-    job_errors.add_error(session, job, code, message, now(session))
+    job_errors.add(session, job, code, message, now(session))
     return job
 
 
-def hand_back(session: Session, claimed: Job) -> None:
+def release(session: Session, claimed: Job) -> None:
     """Let go of the claim, if it still holds, so that another worker can resume the job at once.
 
     The attempt was interrupted through no fault of the job's, and does not count.
@@ -351,7 +353,7 @@ def hand_back(session: Session, claimed: Job) -> None:
         announce(session, claimed.store)
 
 
-def put_off(session: Session, claimed: Job, pause: timedelta) -> None:
+def snooze(session: Session, claimed: Job, pause: timedelta) -> None:
     """Let go of the claim, if it still holds, after an attempt that broke: nobody resumes the job,
     or starts another one of the store, before the pause is over."""
     lanes.release(session, claimed.store, claimed.epoch, pause)

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from app.domain.attributes import checked_attributes
 from app.domain.errors import InvalidInput, NotFound
-from app.domain.hierarchies import LAST_NODE_NO, ROOT_NO, Place, place_of
+from app.domain.hierarchies import LAST_NODE_NO, ROOT_NO, NodeRef, node_ref
 from app.domain.nodes import NodeAttributes, checked_sort_order
 from app.services import products
 from app.services.hierarchies import edit, edit_node
@@ -27,7 +27,7 @@ def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttrib
     Raises NotFound, Forbidden, InvalidInput.
     """
     attributes = {"name": None, **attributes}
-    place = place_of(parent_id)
+    place = node_ref(parent_id)
     missing = NotFound("hierarchy or node", str(parent_id), ("parentId",))
     hierarchy = edit(session, store, place.hierarchy_id, missing)
     depth = _depth(session, hierarchy, place, missing) + 1
@@ -81,7 +81,7 @@ def move(
     """
     found = edit_node(session, store, id)
     node, hierarchy = found.node, found.hierarchy
-    place = place_of(parent_id)
+    place = node_ref(parent_id)
     missing = NotFound("hierarchy or node", str(parent_id), ("parentId",))
     if place.hierarchy_id != hierarchy.id:
         if not _is_there(session, store, parent_id):
@@ -109,7 +109,7 @@ def delete(session: Session, store: str, id: UUID) -> UUID:
     return id
 
 
-def _depth(session: Session, hierarchy: Hierarchy, place: Place, missing: NotFound) -> int:
+def _depth(session: Session, hierarchy: Hierarchy, place: NodeRef, missing: NotFound) -> int:
     """How deep the root, or the node, of that place hangs. Raises `missing` where there is none."""
     if place.node_no == ROOT_NO:
         return 0

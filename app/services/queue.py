@@ -11,7 +11,7 @@ from app.domain.jobs import JobNotMovable, JobStatus, checked_reason
 from app.services.jobs import Requester
 from app.storage import events, jobs, lanes
 from app.storage.engine.database import announce, now
-from app.storage.lanes import Standing
+from app.storage.lanes import QueuePosition
 from app.storage.tables import Job
 
 
@@ -33,7 +33,7 @@ def move_to_front(session: Session, store: str, job_id: UUID) -> Job:
     at = now(session)
     moved = jobs.change(session, job, turn=lane.front_turn, updated_at=at)
     assert moved, "the lane's lock keeps others from changing its jobs"
-    standing = Standing(1, lanes.outlook(session, lane).start_behind(at, 0, 0))
+    standing = QueuePosition(1, lanes.queue_forecast(session, lane).start_behind(at, 0, 0))
     events.append(session, lane, moved, None, at, standing, JobEventType.MOVED)
     return moved
 

@@ -12,10 +12,10 @@ from sqlmodel import Session
 from app.domain.errors import NotFound
 from app.domain.instants import instant_text
 from app.domain.jobs import JobStatus, JobType
-from app.domain.webhooks import Answer, DeliveryStatus, pause_after
+from app.domain.webhooks import DeliveryResponse, DeliveryStatus, pause_after
 from app.storage import events, job_errors, lanes, webhooks
 from app.storage.engine.database import now
-from app.storage.sql.offset import Span
+from app.storage.sql.offset import OffsetWindow
 from app.storage.tables import Job, JobEvent, WebhookDelivery
 
 ERRORS = 10
@@ -23,7 +23,7 @@ ERRORS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class DeliveryAttempt:
     """A message to be sent once, and the claim to do so."""
 
     delivery: WebhookDelivery
@@ -65,18 +65,18 @@ def claim(
     stores: Collection[str] | None,
     lease: timedelta,
     limit: int,
-) -> list[Attempt]:
+) -> list[DeliveryAttempt]:
     """Begin up to `limit` attempts that are due at the endpoint, of the stores given if any are.
     One that has no result when its lease runs out is begun anew."""
     begun = []
     for delivery, event in webhooks.claim(session, endpoint, stores, lease, limit):
         job = events.job_of(event)
-        begun.append(Attempt(delivery, job, _message(session, event, job)))
+        begun.append(DeliveryAttempt(delivery, job, _message(session, event, job)))
     return begun
 
 
 def conclude(
-    session: Session, delivery: WebhookDelivery, answer: Answer, chance: float
+    session: Session, delivery: WebhookDelivery, answer: DeliveryResponse, chance: float
 ) -> timedelta | None:
     """Write down what came of an attempt; how long until the next one, None when there is none.
     `chance` is that of `pause_after`."""
@@ -126,7 +126,7 @@ def _message(session: Session, event: JobEvent, job: Job) -> bytes:
         },
     }
     if job.status is JobStatus.FAILED:
-        errors = job_errors.span_of_errors(session, job, Span(0, ERRORS)).rows
+        errors = job_errors.offset_page(session, job, OffsetWindow(0, ERRORS)).rows
         data["errors"] = [{"code": error.code, "message": error.message} for error in errors]
     told = {"type": f"job.{event.type}", "timestamp": instant_text(event.at), "data": data}
     return orjson.dumps(told)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, SQLModel
 
 from app.storage.nodes import cut
-from app.storage.sql.dialects import dialect_of, unforeseen
+from app.storage.sql.dialects import dialect_of, opaque_limit
 from app.storage.sql.keyset import Key
 from app.storage.tables import Node, NodeProduct, ProductNode
 
@@ -95,7 +95,7 @@ def _statements(
         )
         .where(owner == sa.bindparam("source"))
         .order_by(*key)
-        .limit(unforeseen(sa.bindparam("rows", type_=sa.Integer)))
+        .limit(opaque_limit(sa.bindparam("rows", type_=sa.Integer)))
     )
     if any_cut:
         there = there.where(~cut(table))

@@ -14,7 +14,7 @@ from app.domain.hierarchies import ROOT_NO
 from app.domain.jobs import JobStatus
 from app.storage import hierarchies, jobs, nodes
 from app.storage.nodes import ParentKey, TreeNode
-from app.storage.sql.dialects import any_order, joining_wholes, see_one_picture, unforeseen
+from app.storage.sql.dialects import any_order, opaque_limit, prefer_hash_join, use_snapshot
 from app.storage.tables import Hierarchy, Job, Node, NodeProduct
 
 SAID = {
@@ -57,7 +57,7 @@ def of_duplication(session: Session, store: str, job_id: UUID, limit: int) -> Di
 
     Reads both trees as wholes, in one picture, of which this is the first act.
     """
-    see_one_picture(session)
+    use_snapshot(session)
     job = jobs.by_id(session, store, job_id)
     if job is None or job.status is not JobStatus.SUCCESS or not job.source_id or not job.result_id:
         return None
@@ -74,7 +74,7 @@ def of_duplication(session: Session, store: str, job_id: UUID, limit: int) -> Di
     if said:
         counts[DifferenceKind.CHANGED] = 1
         first.append((DifferenceKind.CHANGED, (source.pk, ROOT_NO), said))
-    with joining_wholes(session):
+    with prefer_hash_join(session):
         found = session.execute(_counted(_items(job, source, copy), limit - len(first))).all()
     for node_no, value, number, *differs in found:
         kind = DifferenceKind(value)
@@ -110,7 +110,7 @@ def _counted(items: sa.Select[Any], limit: int) -> sa.Select[Any]:
     first = (
         sa.select(found.c.node_no, found.c.kind, sa.literal(0).label("number"), *aspects)
         .order_by(found.c.node_no, found.c.kind)
-        .limit(unforeseen(limit))
+        .limit(opaque_limit(limit))
         .subquery()
     )
     both = sa.union_all(counts, sa.select(first)).subquery()

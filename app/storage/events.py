@@ -12,9 +12,9 @@ from app.domain.events import CursorExpired, JobEventType, event_of
 from app.domain.jobs import JobStatus
 from app.storage import lanes
 from app.storage.engine.database import announce
-from app.storage.lanes import LockedLane, Standing
-from app.storage.sql.rows import ALL, columns_of
-from app.storage.sql.statements import Statement
+from app.storage.lanes import LockedLane, QueuePosition
+from app.storage.sql.rows import ALL_COLUMNS, columns_of
+from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import Job, JobEvent, Lane
 
 
@@ -24,7 +24,7 @@ def append(
     job: Job,
     previous: JobStatus | None,
     at: datetime,
-    standing: Standing | None = None,
+    standing: QueuePosition | None = None,
     type: JobEventType | None = None,
 ) -> None:
     """Log that `job` has come to its status, or else what `type` says, in the transaction that
@@ -50,19 +50,25 @@ def append(
     announce(session, job.store)
 
 
-_SNAPSHOT = [name for name in columns_of(Job, ALL) if name not in ("checkpoint", "traceparent")]
-_APPEND = Statement(lambda _: sa.insert(JobEvent).values(dict.fromkeys(columns_of(JobEvent, ALL))))
+_SNAPSHOT = [
+    name for name in columns_of(Job, ALL_COLUMNS) if name not in ("checkpoint", "traceparent")
+]
+_APPEND = CompiledStatement(
+    lambda _: sa.insert(JobEvent).values(dict.fromkeys(columns_of(JobEvent, ALL_COLUMNS)))
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class EventRange:
     """Events in order, and the number up to which there are no others of the kind asked for."""
 
     events: Sequence[JobEvent]
     reaches: int
 
 
-def after(session: Session, store: str, seq: int, limit: int, job_pk: int | None = None) -> Stretch:
+def after(
+    session: Session, store: str, seq: int, limit: int, job_pk: int | None = None
+) -> EventRange:
     """The next `limit` events past `seq`, of one job where it is given.
 
     Raises CursorExpired when some of those past it are no longer there.
@@ -75,7 +81,7 @@ def after(session: Session, store: str, seq: int, limit: int, job_pk: int | None
         wanted = wanted.where(JobEvent.job_pk == job_pk)
     found = session.exec(wanted.order_by(col(JobEvent.seq)).limit(limit)).all()
     reaches = found[-1].seq if len(found) == limit else bounds.head
-    return Stretch(found, max(reaches, seq))
+    return EventRange(found, max(reaches, seq))
 
 
 def oldest(session: Session, store: str, before: datetime, limit: int) -> Sequence[JobEvent]:
@@ -114,9 +120,9 @@ def job_of(event: JobEvent) -> Job:
     return Job.model_validate({**event.snapshot, "checkpoint": None})
 
 
-def standing_of(event: JobEvent) -> Standing | None:
+def queue_position_of(event: JobEvent) -> QueuePosition | None:
     """Where the job stood in the queue at the event, while it was pending."""
     if "standing" not in event.snapshot:
         return None
     position, start_at = event.snapshot["standing"]
-    return Standing(position, datetime.fromisoformat(start_at) if start_at else None)
+    return QueuePosition(position, datetime.fromisoformat(start_at) if start_at else None)

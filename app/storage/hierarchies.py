@@ -13,13 +13,13 @@ from app.domain.filters import Conditions
 from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, new_hierarchy_id, node_id
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
 from app.storage.engine.database import now
-from app.storage.sql.dialects import beside, dialect_of, keys_for, one_of
-from app.storage.sql.filters import Shape, asked, asking, matching, shape_of
-from app.storage.sql.keyset import Listing, Order, OrderBy, Page, Window, page
-from app.storage.sql.offset import Counted, Span, keys_of
-from app.storage.sql.rows import ALL, ID, Finder, Wanted
-from app.storage.sql.statements import Statement
-from app.storage.tables import CutNode, Hierarchy, Node, NodeProduct, Product, ProductNode
+from app.storage.sql.dialects import dialect_of, keys_for, no_index, one_of
+from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape, matching
+from app.storage.sql.keyset import KeysetPage, KeysetQuery, KeysetWindow, Order, OrderBy, page
+from app.storage.sql.offset import OffsetPage, OffsetWindow, page_keys
+from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowQuery
+from app.storage.sql.statements import CompiledStatement
+from app.storage.tables import DeletedNode, Hierarchy, Node, NodeProduct, Product, ProductNode
 
 FILTERED: Mapping[str, Any] = {
     "id": col(Hierarchy.id),
@@ -43,7 +43,7 @@ def readable(owned: Any, store: Any) -> sa.ColumnElement[bool]:
 
 def readable_beside(owned: Any) -> sa.ColumnElement[bool]:
     """The same for the parameter `store`, of rows that are sought by their keys."""
-    of_either: sa.ColumnElement[bool] = beside(owned.store).in_(
+    of_either: sa.ColumnElement[bool] = no_index(owned.store).in_(
         (sa.bindparam("store", type_=sa.Text), ORGANIZATION)
     )
     return of_either
@@ -61,23 +61,23 @@ def _whole(hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
 
 
 def by_ids(
-    session: Session, store: str, ids: Collection[UUID], wanted: Wanted = ALL
+    session: Session, store: str, ids: Collection[UUID], wanted: Projection = ALL_COLUMNS
 ) -> dict[UUID, Hierarchy]:
     """The visible ones among these, by id."""
     values = {"store": store, **keys_for(dialect_of(session), ids)}
-    found = _BY_IDS.rows(session, values, wanted.together(ID))
+    found = _BY_IDS.rows(session, values, wanted.together(ID_COLUMN))
     return {hierarchy.id: hierarchy for hierarchy in found}
 
 
 _SEEN = sa.and_(readable_beside(Hierarchy), _whole())
-_BY_IDS = Finder(
+_BY_IDS = RowQuery(
     Hierarchy,
     lambda dialect: sa.and_(_SEEN, one_of(dialect, col(Hierarchy.id))),
 )
 
 
 def by_pks(
-    session: Session, store: str, pks: Collection[int], wanted: Wanted = ALL
+    session: Session, store: str, pks: Collection[int], wanted: Projection = ALL_COLUMNS
 ) -> dict[int, Hierarchy]:
     """The visible ones among these, by pk."""
     values = {"store": store, **keys_for(dialect_of(session), pks)}
@@ -85,11 +85,11 @@ def by_pks(
     return {hierarchy.pk: hierarchy for hierarchy in found}
 
 
-_BY_PKS = Finder(
+_BY_PKS = RowQuery(
     Hierarchy,
     lambda dialect: sa.and_(_SEEN, one_of(dialect, col(Hierarchy.pk))),
 )
-PK = Wanted(frozenset({"pk"}), keys=False)
+PK = Projection(frozenset({"pk"}), keys=False)
 
 
 def by_id(session: Session, store: str, id: UUID) -> Hierarchy | None:
@@ -129,44 +129,54 @@ def revision(session: Session, store: str, id: UUID) -> int | None:
 
 
 def listing(
-    session: Session, store: str, filter: Conditions, window: Window, wanted: Wanted = ALL
-) -> Page[Hierarchy]:
+    session: Session,
+    store: str,
+    filter: Conditions,
+    window: KeysetWindow,
+    wanted: Projection = ALL_COLUMNS,
+) -> KeysetPage[Hierarchy]:
     """A page of the hierarchies a store sees, newest first."""
     # A list a store: of all together a database makes one list only by sorting them.
-    lists = [{"of": one, **asked(filter)} for one in _stores(store, filter)]
-    return page(session, _listing(shape_of(filter)), window, wanted, lists)
+    lists = [{"of": one, **bind_values(filter)} for one in _stores(store, filter)]
+    return page(session, _listing(filter_shape(filter)), window, wanted, lists)
 
 
 @lru_cache(maxsize=128)
-def _listing(filter: Shape) -> Listing:
+def _listing(filter: FilterShape) -> KeysetQuery:
     of_one = col(Hierarchy.store) == sa.bindparam("of", type_=sa.Text)
-    return Listing((Hierarchy,), (of_one, _whole(), *asking(filter, FILTERED)), NEWEST_FIRST)
+    return KeysetQuery(
+        (Hierarchy,), (of_one, _whole(), *conditions_for(filter, FILTERED)), NEWEST_FIRST
+    )
 
 
 def span(
-    session: Session, store: str, filter: Conditions, order: Order, span: Span
-) -> Counted[Hierarchy]:
+    session: Session, store: str, filter: Conditions, order: Order, span: OffsetWindow
+) -> OffsetPage[Hierarchy]:
     """A span of the hierarchies a store sees, in that order."""
-    keys = keys_of(session, _listings(store, filter, order), span)
+    keys = page_keys(session, _listings(store, filter, order), span)
     pks = [pk for (pk,) in keys]
     found = session.exec(select(Hierarchy).where(col(Hierarchy.pk).in_(pks)))
     by_pk = {hierarchy.pk: hierarchy for hierarchy in found}
-    return Counted([by_pk[pk] for pk in pks], count(session, store, filter))
+    return OffsetPage([by_pk[pk] for pk in pks], count(session, store, filter))
 
 
 def count(session: Session, store: str, filter: Conditions) -> int:
     """How many of the hierarchies a store sees match."""
     stores = _stores(store, filter)
     values = {f"of_{place}": one for place, one in enumerate(stores)}
-    [(count,)] = _counting(shape_of(filter), len(stores)).rows(session, values | asked(filter))
+    [(count,)] = _counting(filter_shape(filter), len(stores)).rows(
+        session, values | bind_values(filter)
+    )
     return int(count)
 
 
 @lru_cache(maxsize=128)
-def _counting(filter: Shape, stores: int) -> Statement:
+def _counting(filter: FilterShape, stores: int) -> CompiledStatement:
     of = [sa.bindparam(f"of_{place}", type_=sa.Text) for place in range(stores)]
-    where = (col(Hierarchy.store).in_(of), _whole(), *asking(filter, FILTERED))
-    return Statement(lambda _: sa.select(sa.func.count()).select_from(Hierarchy).where(*where))
+    where = (col(Hierarchy.store).in_(of), _whole(), *conditions_for(filter, FILTERED))
+    return CompiledStatement(
+        lambda _: sa.select(sa.func.count()).select_from(Hierarchy).where(*where)
+    )
 
 
 def node_counts(session: Session, store: str, pks: Collection[int]) -> dict[int, int]:
@@ -175,7 +185,7 @@ def node_counts(session: Session, store: str, pks: Collection[int]) -> dict[int,
     return {pk: hierarchy.node_count for pk, hierarchy in found.items()}
 
 
-COUNTED = Wanted(frozenset({"node_count"}))
+COUNTED = Projection(frozenset({"node_count"}))
 
 
 def visible_pks(session: Session, store: str, pks: Collection[int]) -> set[int]:
@@ -223,7 +233,7 @@ def sweep(session: Session, rows: int) -> bool:
     if hierarchy is None:
         return False
     pk = hierarchy.pk
-    for table in (ProductNode, NodeProduct, CutNode, Node):
+    for table in (ProductNode, NodeProduct, DeletedNode, Node):
         owner, *key = sa.inspect(table).primary_key
         last = session.execute(
             sa.select(*key).where(owner == pk).order_by(*key).offset(rows - 1).limit(1)
@@ -253,12 +263,12 @@ def _delete_generated(session: Session, hierarchy: Hierarchy, rows: int) -> int:
     return session.exec(sa.delete(Product).where(col(Product.pk).in_(made))).rowcount
 
 
-def _listings(store: str, filter: Conditions, order: Order) -> list[Listing]:
+def _listings(store: str, filter: Conditions, order: Order) -> list[KeysetQuery]:
     """The list of each store whose hierarchies are seen: of all together a database makes one only
     by sorting them."""
     wanted = _whole(), *matching(filter, FILTERED)
     return [
-        Listing((Hierarchy,), (col(Hierarchy.store) == one, *wanted), order, spine=Hierarchy)
+        KeysetQuery((Hierarchy,), (col(Hierarchy.store) == one, *wanted), order, spine=Hierarchy)
         for one in _stores(store, filter)
     ]
 
@@ -267,5 +277,9 @@ def _stores(store: str, filter: Conditions) -> list[str]:
     """Where the hierarchies are that a store sees and that have an owner asked for; the store
     itself in any case."""
     owners = [condition.values for condition in filter if condition.attribute == "owner"]
-    seen = [one for one in readable_by(store) if all(owner_of(one) in asked for asked in owners)]
+    seen = [
+        one
+        for one in readable_by(store)
+        if all(owner_of(one) in bind_values for bind_values in owners)
+    ]
     return seen or [store]

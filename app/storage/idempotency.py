@@ -6,11 +6,9 @@ import sqlalchemy as sa
 from sqlmodel import Session, col
 
 from app.storage.jobs import _COLUMNS, _NAMES
-from app.storage.sql.dialects import (
-    putting,
-)
+from app.storage.sql.dialects import upsert
 from app.storage.sql.rows import row_of
-from app.storage.sql.statements import Statement
+from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import IdempotencyKey, Job
 
 
@@ -23,7 +21,7 @@ def by_key(session: Session, store: str, key: str, since: datetime) -> tuple[Job
     return row_of(session, Job, _NAMES)(job), digest
 
 
-_BY_KEY = Statement(
+_BY_KEY = CompiledStatement(
     lambda _: sa.select(col(IdempotencyKey.digest), *_COLUMNS).where(
         col(IdempotencyKey.store) == sa.bindparam("store"),
         col(IdempotencyKey.key) == sa.bindparam("key"),
@@ -39,4 +37,4 @@ def keep_key(session: Session, job: Job, key: str, digest: str) -> None:
     _KEEP_KEY.changed(session, {"store": job.store, "key": key, **values})
 
 
-_KEEP_KEY = Statement(lambda dialect: putting(dialect, IdempotencyKey))
+_KEEP_KEY = CompiledStatement(lambda dialect: upsert(dialect, IdempotencyKey))

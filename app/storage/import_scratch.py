@@ -5,14 +5,14 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 
-class Placed(NamedTuple):
+class ImportedNode(NamedTuple):
     """Where a line of the file ended up."""
 
     node_no: int
     depth: int
 
 
-class Scratch:
+class ImportScratch:
     """The ids of a file and the names and slugs taken below each parent.
 
     A private temporary SQLite database, gone when closed, with 2 MB of it in memory.
@@ -43,16 +43,16 @@ class Scratch:
     ) -> None:
         self._connection.close()
 
-    def place(self, id: str, placed: Placed) -> bool:
+    def place(self, id: str, placed: ImportedNode) -> bool:
         """Remember where `id` is; False when it was there already."""
         return self._added("INSERT OR IGNORE INTO placed VALUES (?, ?, ?)", id, *placed)
 
-    def placed(self, id: str) -> Placed | None:
+    def placed(self, id: str) -> ImportedNode | None:
         """Where `id` is."""
         found = self._connection.execute(
             "SELECT node_no, depth FROM placed WHERE id = ?", (id,)
         ).fetchone()
-        return Placed(*found) if found else None
+        return ImportedNode(*found) if found else None
 
     def take(self, parent_no: int, what: str, value: str) -> bool:
         """Take a name or slug below a parent; False when a sibling has it."""

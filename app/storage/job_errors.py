@@ -11,20 +11,15 @@ from sqlmodel import Session, col, select
 
 from app.domain.errors import InvalidInput
 from app.storage.jobs import _OF_STORE
-from app.storage.sql.dialects import (
-    dialect_of,
-    keys_for,
-    one_of,
-    unforeseen,
-)
-from app.storage.sql.keyset import Key, Listing, OrderBy, Page, Window, pages
-from app.storage.sql.offset import Counted, Span
-from app.storage.sql.rows import Finder
-from app.storage.sql.statements import Statement
+from app.storage.sql.dialects import dialect_of, keys_for, one_of, opaque_limit
+from app.storage.sql.keyset import Key, KeysetPage, KeysetQuery, KeysetWindow, OrderBy, pages
+from app.storage.sql.offset import OffsetPage, OffsetWindow
+from app.storage.sql.rows import RowQuery
+from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import Job, JobError
 
 
-def span_of_errors(session: Session, job: Job, span: Span) -> Counted[JobError]:
+def offset_page(session: Session, job: Job, span: OffsetWindow) -> OffsetPage[JobError]:
     """A span of the job's errors, the first one first."""
     of_job = JobError.job_pk == job.pk
     found = session.exec(
@@ -32,12 +27,12 @@ def span_of_errors(session: Session, job: Job, span: Span) -> Counted[JobError]:
         .where(of_job)
         .order_by(col(JobError.pk))
         .offset(span.offset)
-        .limit(unforeseen(span.limit))
+        .limit(opaque_limit(span.limit))
     ).all()
-    return Counted(found, session.exec(select(sa.func.count()).where(of_job)).one())
+    return OffsetPage(found, session.exec(select(sa.func.count()).where(of_job)).one())
 
 
-def add_error(session: Session, job: Job, code: str, message: str, at: datetime) -> None:
+def add(session: Session, job: Job, code: str, message: str, at: datetime) -> None:
     """Note why the job failed, as of the version it is in."""
     assert job.pk is not None
     session.add(
@@ -45,13 +40,13 @@ def add_error(session: Session, job: Job, code: str, message: str, at: datetime)
     )
 
 
-def errors_by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, JobError]:
+def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, JobError]:
     """The errors of the store's jobs among these ids."""
-    found = _ERRORS_BY_IDS.rows(session, {"store": store, **keys_for(dialect_of(session), ids)})
+    found = _BY_IDS.rows(session, {"store": store, **keys_for(dialect_of(session), ids)})
     return {error.id: error for error in found}
 
 
-_ERRORS_BY_IDS = Finder(
+_BY_IDS = RowQuery(
     JobError,
     lambda dialect: sa.and_(
         col(JobError.job_pk) == col(Job.pk),
@@ -65,25 +60,27 @@ JobVersion = tuple[int, int]
 """A job's pk and one of its versions."""
 
 
-def errors(
-    session: Session, store: str, jobs: Sequence[JobVersion], window: Window
-) -> dict[JobVersion, Page[JobError]]:
+def of_jobs(
+    session: Session, store: str, jobs: Sequence[JobVersion], window: KeysetWindow
+) -> dict[JobVersion, KeysetPage[JobError]]:
     """A page of the errors each job had at that version, the first one first, each by its id.
 
     Raises InvalidInput for a place at an error that is no longer seen.
     """
 
     def key_of(id: UUID, argument: str) -> Key:
-        error = errors_by_ids(session, store, [id]).get(id)
+        error = by_ids(session, store, [id]).get(id)
         if error is None:
             raise InvalidInput("The error of this cursor is gone: begin again.", (argument,))
         return (error.pk,)
 
-    found = pages(session, _errors, jobs, window.placed(key_of), store=store)
+    found = pages(session, _of_job, jobs, window.placed(key_of), store=store)
     return {job: page.by_id() for job, page in found.items()}
 
 
-def error_counts(session: Session, store: str, jobs: Sequence[JobVersion]) -> dict[JobVersion, int]:
+def counts_of_jobs(
+    session: Session, store: str, jobs: Sequence[JobVersion]
+) -> dict[JobVersion, int]:
     """How many errors each job had at that version."""
     versions: dict[int, list[int]] = {}
     pks = {pk for pk, _ in jobs}
@@ -97,7 +94,7 @@ def error_counts(session: Session, store: str, jobs: Sequence[JobVersion]) -> di
     }
 
 
-_ERROR_VERSIONS = Statement(
+_ERROR_VERSIONS = CompiledStatement(
     lambda dialect: sa.select(col(JobError.job_pk), col(JobError.job_version)).where(
         col(JobError.job_pk) == col(Job.pk),
         _OF_STORE,
@@ -106,10 +103,10 @@ _ERROR_VERSIONS = Statement(
 )
 
 
-def _errors() -> Listing:
+def _of_job() -> KeysetQuery:
     error: Any = aliased(JobError)
     job: Any = aliased(Job)
-    return Listing(
+    return KeysetQuery(
         entities=(error,),
         where=(job.pk == error.job_pk, job.store == sa.bindparam("store")),
         spine=error,

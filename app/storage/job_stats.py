@@ -10,19 +10,14 @@ from sqlmodel import Session, col, select
 
 from app.domain.jobs import JobStatus
 from app.storage.engine.database import now
-from app.storage.sql.dialects import (
-    HOUR_FORMAT,
-    hour_of,
-    timestamp_of,
-    unforeseen,
-)
+from app.storage.sql.dialects import HOUR_FORMAT, hour_of, opaque_limit, timestamp_of
 from app.storage.tables import Job
 
 HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Hour:
+class JobHour:
     """The jobs of a store that were asked for in one hour: how many have each status now, and the
     seconds that those took which ran to an end."""
 
@@ -32,7 +27,7 @@ class Hour:
     longest_seconds: float | None
 
 
-def latest_hours(session: Session, store: str, number: int) -> list[Hour]:
+def by_hour(session: Session, store: str, number: int) -> list[JobHour]:
     """That many hours up to the one that has just begun, the first one first, those without jobs
     too."""
     this_hour = now(session).replace(minute=0, second=0, microsecond=0)
@@ -44,7 +39,7 @@ def latest_hours(session: Session, store: str, number: int) -> list[Hour]:
         select(Job.job_seq)
         .where(Job.store == store, col(Job.created_at) < since)
         .order_by(col(Job.job_seq).desc())
-        .limit(unforeseen(1))
+        .limit(opaque_limit(1))
         .scalar_subquery()
     )
     found = session.execute(
@@ -70,9 +65,9 @@ def latest_hours(session: Session, store: str, number: int) -> list[Hour]:
     return [_hour(*of) for of in zip(hours, of_hour.values(), strict=True)]
 
 
-def _hour(begins: datetime, counted: Sequence[Any]) -> Hour:
+def _hour(begins: datetime, counted: Sequence[Any]) -> JobHour:
     counts = {status: number for status, number, *_ in counted}
     ran = sum(number for _, _, number, *_ in counted)
     took = sum(float(seconds or 0) for *_, seconds, _ in counted)
     longest = [float(seconds) for *_, seconds in counted if seconds is not None]
-    return Hour(begins, counts, took / ran if ran else None, max(longest, default=None))
+    return JobHour(begins, counts, took / ran if ran else None, max(longest, default=None))

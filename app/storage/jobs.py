@@ -13,19 +13,21 @@ from sqlmodel import Session, col, select
 
 from app.domain.filters import Condition, Conditions, Operator
 from app.domain.jobs import JobStatus, JobType
-from app.storage.sql.column_types import written
-from app.storage.sql.dialects import (
-    among,
-    beside,
-    dialect_of,
-    keys_for,
-    one_of,
+from app.storage.sql.column_types import literal
+from app.storage.sql.dialects import any_of_array, dialect_of, keys_for, no_index, one_of
+from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape, matching
+from app.storage.sql.keyset import (
+    KeysetPage,
+    KeysetQuery,
+    KeysetWindow,
+    Order,
+    OrderBy,
+    page,
+    pages,
 )
-from app.storage.sql.filters import Shape, asked, asking, matching, shape_of
-from app.storage.sql.keyset import Listing, Order, OrderBy, Page, Window, page, pages
-from app.storage.sql.offset import Counted, Span, keys_of
-from app.storage.sql.rows import ALL, ID, Finder, Wanted, columns_of, row_of
-from app.storage.sql.statements import Statement, Values
+from app.storage.sql.offset import OffsetPage, OffsetWindow, page_keys
+from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowQuery, columns_of, row_of
+from app.storage.sql.statements import BindValues, CompiledStatement
 from app.storage.tables import IdempotencyKey, Job, JobError
 
 
@@ -76,21 +78,21 @@ FILTERED: Mapping[str, Any] = {
 
 LATEST_FIRST = (OrderBy(col(Job.job_seq), True),)
 
-_NAMES = columns_of(Job, ALL)
+_NAMES = columns_of(Job, ALL_COLUMNS)
 _COLUMNS: Sequence[Any] = [getattr(Job, name) for name in _NAMES]
 
 
 def by_ids(
-    session: Session, store: str, ids: Collection[UUID], wanted: Wanted = ALL
+    session: Session, store: str, ids: Collection[UUID], wanted: Projection = ALL_COLUMNS
 ) -> dict[UUID, Job]:
     """The store's jobs among these ids."""
     values = {"store": store, **keys_for(dialect_of(session), ids)}
-    found = _BY_IDS.rows(session, values, wanted.together(ID))
+    found = _BY_IDS.rows(session, values, wanted.together(ID_COLUMN))
     return {job.id: job for job in found}
 
 
-_OF_STORE = beside(col(Job.store)) == sa.bindparam("store", type_=sa.Text)
-_BY_IDS = Finder(
+_OF_STORE = no_index(col(Job.store)) == sa.bindparam("store", type_=sa.Text)
+_BY_IDS = RowQuery(
     Job,
     lambda dialect: sa.and_(_OF_STORE, one_of(dialect, col(Job.id))),
 )
@@ -106,61 +108,61 @@ def listing(
     store: str,
     filter: JobFilter,
     ascending: bool,
-    window: Window,
-    wanted: Wanted = ALL,
-) -> Page[Job]:
+    window: KeysetWindow,
+    wanted: Projection = ALL_COLUMNS,
+) -> KeysetPage[Job]:
     """A page of a store's jobs in the order of their creation, or against it."""
-    values = {"store": store, "about": filter.hierarchy_id, **asked(filter.conditions())}
+    values = {"store": store, "about": filter.hierarchy_id, **bind_values(filter.conditions())}
     return page(session, _listing(_shape_of(filter), ascending), window, wanted, [values])
 
 
 def count(session: Session, store: str, filter: JobFilter) -> int:
     """How many jobs of a store match."""
-    values = {"store": store, "about": filter.hierarchy_id, **asked(filter.conditions())}
+    values = {"store": store, "about": filter.hierarchy_id, **bind_values(filter.conditions())}
     [(count,)] = _counting(_shape_of(filter)).rows(session, values)
     return int(count)
 
 
-_Shape = tuple[Shape, bool]
+_Shape = tuple[FilterShape, bool]
 """The conditions on attributes, and whether there is one on the hierarchy."""
 
 
 def _shape_of(filter: JobFilter) -> _Shape:
-    return shape_of(filter.conditions()), filter.hierarchy_id is not None
+    return filter_shape(filter.conditions()), filter.hierarchy_id is not None
 
 
 @lru_cache(maxsize=128)
-def _listing(filter: _Shape, ascending: bool) -> Listing:
+def _listing(filter: _Shape, ascending: bool) -> KeysetQuery:
     shape, about_one = filter
     about = [_about(Job, sa.bindparam("about", type_=sa.Uuid))] if about_one else []
-    where = (col(Job.store) == sa.bindparam("store"), *about, *asking(shape, FILTERED))
-    return Listing((Job,), where, (OrderBy(col(Job.job_seq), not ascending),))
+    where = (col(Job.store) == sa.bindparam("store"), *about, *conditions_for(shape, FILTERED))
+    return KeysetQuery((Job,), where, (OrderBy(col(Job.job_seq), not ascending),))
 
 
 @lru_cache(maxsize=128)
-def _counting(filter: _Shape) -> Statement:
+def _counting(filter: _Shape) -> CompiledStatement:
     where = _listing(filter, ascending=True).where
-    return Statement(lambda _: sa.select(sa.func.count(col(Job.pk))).where(*where))
+    return CompiledStatement(lambda _: sa.select(sa.func.count(col(Job.pk))).where(*where))
 
 
-def span(
-    session: Session, store: str, filter: Conditions, order: Order, span: Span
-) -> Counted[Job]:
+def offset_page(
+    session: Session, store: str, filter: Conditions, order: Order, span: OffsetWindow
+) -> OffsetPage[Job]:
     """A span of a store's jobs, in that order."""
     where = (col(Job.store) == store, *matching(filter, FILTERED))
-    pks = [pk for (pk,) in keys_of(session, [Listing((Job,), where, order, spine=Job)], span)]
+    pks = [pk for (pk,) in page_keys(session, [KeysetQuery((Job,), where, order, spine=Job)], span)]
     by_pk = {job.pk: job for job in session.exec(select(Job).where(col(Job.pk).in_(pks)))}
     total = session.exec(select(sa.func.count(col(Job.pk))).where(*where)).one()
-    return Counted([by_pk[pk] for pk in pks], total)
+    return OffsetPage([by_pk[pk] for pk in pks], total)
 
 
 def of_hierarchies(
     session: Session,
     store: str,
     hierarchies: Sequence[UUID],
-    window: Window,
-    wanted: Wanted = ALL,
-) -> dict[UUID, Page[Job]]:
+    window: KeysetWindow,
+    wanted: Projection = ALL_COLUMNS,
+) -> dict[UUID, KeysetPage[Job]]:
     """A page of the duplications from or into each hierarchy, newest first."""
     return pages(session, _of_hierarchy, hierarchies, window, wanted, store=store)
 
@@ -178,8 +180,8 @@ def counts_of_hierarchies(
     return counts
 
 
-def _counts_of_side(side: Any) -> Statement:
-    return Statement(
+def _counts_of_side(side: Any) -> CompiledStatement:
+    return CompiledStatement(
         lambda dialect: (
             sa.select(side, sa.func.count()).where(_OF_STORE, one_of(dialect, side)).group_by(side)
         )
@@ -192,7 +194,7 @@ _COUNTS_OF_SIDES = [_counts_of_side(col(Job.source_id)), _counts_of_side(col(Job
 def pending(store: Any, job: Any = Job) -> tuple[sa.ColumnElement[bool], ...]:
     """The conditions on a store's jobs that wait."""
     # Written out, so that the index on those that wait is known to have all of them.
-    return job.store == store, job.status == written(JobStatus.PENDING)
+    return job.store == store, job.status == literal(JobStatus.PENDING)
 
 
 def first_pending(session: Session, store: str) -> Job | None:
@@ -201,7 +203,7 @@ def first_pending(session: Session, store: str) -> Job | None:
     return found[0] if found else None
 
 
-_FIRST_PENDING = Statement(
+_FIRST_PENDING = CompiledStatement(
     lambda _: (
         sa.select(*_COLUMNS).where(*pending(sa.bindparam("store"))).order_by(col(Job.turn)).limit(1)
     )
@@ -218,12 +220,14 @@ def oldest_pending_at(session: Session, store: str) -> datetime | None:
     ).first()
 
 
-def queued(session: Session, store: str, window: Window, wanted: Wanted = ALL) -> Page[Job]:
+def queued(
+    session: Session, store: str, window: KeysetWindow, wanted: Projection = ALL_COLUMNS
+) -> KeysetPage[Job]:
     """A page of a store's pending jobs, in the order in which they will run."""
     return page(session, _QUEUED, window, wanted, [{"store": store}])
 
 
-_QUEUED = Listing((Job,), pending(sa.bindparam("store")), (OrderBy(col(Job.turn)),))
+_QUEUED = KeysetQuery((Job,), pending(sa.bindparam("store")), (OrderBy(col(Job.turn)),))
 
 
 def retries(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
@@ -240,10 +244,10 @@ def _newest_retries(dialect: str) -> sa.ColumnElement[bool]:
         .where(one_of(dialect, col(Job.retry_of)))
         .group_by(col(Job.retry_of))
     )
-    return among(col(Job.pk), newest)
+    return any_of_array(col(Job.pk), newest)
 
 
-_RETRIES = Finder(Job, _newest_retries)
+_RETRIES = RowQuery(Job, _newest_retries)
 
 
 def started(session: Session, store: str) -> Job | None:
@@ -252,11 +256,11 @@ def started(session: Session, store: str) -> Job | None:
     return found[0] if found else None
 
 
-_STARTED = Finder(
+_STARTED = RowQuery(
     Job,
     # Written out, so that the index on the one that runs is known to have it.
     lambda _: sa.and_(
-        col(Job.store) == sa.bindparam("store"), col(Job.status) == written(JobStatus.STARTED)
+        col(Job.store) == sa.bindparam("store"), col(Job.status) == literal(JobStatus.STARTED)
     ),
 )
 
@@ -270,12 +274,12 @@ def add(session: Session, **values: Any) -> Job:
 _DEFAULTS = {
     name: field.default for name, field in Job.model_fields.items() if not field.is_required()
 }
-_ADD = Statement(
+_ADD = CompiledStatement(
     lambda _: sa.insert(Job).values(dict.fromkeys(set(_NAMES) - {"pk"})).returning(*_COLUMNS)
 )
 
 
-def _jobs(session: Session, statement: Statement, values: Values) -> list[Job]:
+def _jobs(session: Session, statement: CompiledStatement, values: BindValues) -> list[Job]:
     """The jobs that a statement finds or has written, which gives all of their columns."""
     return list(map(row_of(session, Job, _NAMES), statement.rows(session, values)))
 
@@ -292,8 +296,8 @@ def change(session: Session, job: Job, **values: Any) -> Job | None:
 
 # As many as there are ways to change a job.
 @cache
-def _changing(names: tuple[str, ...]) -> Statement:
-    return Statement(
+def _changing(names: tuple[str, ...]) -> CompiledStatement:
+    return CompiledStatement(
         lambda _: (
             sa.update(Job)
             .where(
@@ -318,9 +322,9 @@ def _about(job: Any, hierarchy_id: Any) -> sa.ColumnElement[bool]:
     return sa.or_(job.source_id == hierarchy_id, job.result_id == hierarchy_id)
 
 
-def _of_hierarchy() -> Listing:
+def _of_hierarchy() -> KeysetQuery:
     job: Any = aliased(Job)
-    return Listing(
+    return KeysetQuery(
         entities=(job,),
         where=(job.store == sa.bindparam("store"),),
         spine=job,

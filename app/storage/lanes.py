@@ -15,15 +15,15 @@ from app.domain.forecast import Pace, estimated_end
 from app.domain.jobs import JobStatus
 from app.storage import jobs
 from app.storage.engine.database import before_commit, now
-from app.storage.sql.column_types import Instant, written
-from app.storage.sql.dialects import add_missing, beside, dialect_of, keys_for, one_of
-from app.storage.sql.rows import Finder
-from app.storage.sql.statements import Statement
+from app.storage.sql.column_types import Instant, literal
+from app.storage.sql.dialects import dialect_of, insert_ignore, keys_for, no_index, one_of
+from app.storage.sql.rows import RowQuery
+from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import Job, Lane
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class QueueForecast:
     """What is known of how long things take in a store: the job that runs, the pace so far, and
     whether any other is started at all."""
 
@@ -55,17 +55,17 @@ class Outlook:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
+class QueueState:
     """A store's queue as it stands."""
 
     pending: int
     oldest_pending_at: datetime | None
-    outlook: Outlook
-    pause: "Pause | None" = None
+    forecast: QueueForecast
+    pause: "PauseState | None" = None
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class PauseState:
     """Since when a queue starts no job, why, and who said so."""
 
     at: datetime
@@ -74,7 +74,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class QueuePosition:
     """Where a pending job stands (1 = next) and when it should start."""
 
     position: int
@@ -118,7 +118,7 @@ def lock(session: Session, store: str) -> LockedLane:
     if store not in locked:
         found = _LOCK.rows(session, {"store": store})
         if not found:
-            add_missing(session, Lane, [Lane(store=store).model_dump()])
+            insert_ignore(session, Lane, [Lane(store=store).model_dump()])
             found = _LOCK.rows(session, {"store": store})
         decoders = zip(_LOCK.processors(session), found[0], strict=True)
         lane = LockedLane(*(decode(value) if decode else value for decode, value in decoders))
@@ -130,19 +130,19 @@ def lock(session: Session, store: str) -> LockedLane:
 def _write(session: Session, lane: LockedLane, found: LockedLane) -> None:
     if lane != found:
         values = {name: getattr(lane, name) for name in _COLUMNS}
-        written = _WRITE.changed(session, {"of": lane.store, **values})
-        assert written == 1, "the lane is locked"
+        literal = _WRITE.changed(session, {"of": lane.store, **values})
+        assert literal == 1, "the lane is locked"
 
 
 _COLUMNS = [field.name for field in fields(LockedLane)]
-_LOCK = Statement(
+_LOCK = CompiledStatement(
     lambda _: (
         sa.select(*(getattr(Lane, name) for name in _COLUMNS))
         .where(col(Lane.store) == sa.bindparam("store"))
         .with_for_update()
     )
 )
-_WRITE = Statement(
+_WRITE = CompiledStatement(
     lambda _: (
         sa.update(Lane)
         .where(col(Lane.store) == sa.bindparam("of"))
@@ -157,7 +157,7 @@ def _lane(session: Session, store: str) -> Lane | None:
     return found[0] if found else None
 
 
-_LANE = Finder(Lane, lambda _: col(Lane.store) == sa.bindparam("store"))
+_LANE = RowQuery(Lane, lambda _: col(Lane.store) == sa.bindparam("store"))
 
 
 def log_bounds(session: Session, store: str) -> LogBounds:
@@ -166,7 +166,7 @@ def log_bounds(session: Session, store: str) -> LogBounds:
     return LogBounds(*found[0]) if found else LogBounds(0, 0)
 
 
-_LOG_BOUNDS = Statement(
+_LOG_BOUNDS = CompiledStatement(
     lambda _: sa.select(col(Lane.pruned_seq), col(Lane.event_seq)).where(
         col(Lane.store) == sa.bindparam("store")
     )
@@ -208,7 +208,7 @@ def _claimable() -> sa.Select[Any]:
     return sa.select(col(Lane.store)).where(free, waiting).order_by(waits_since.nulls_first())
 
 
-_CLAIMABLE = Statement(lambda _: _claimable())
+_CLAIMABLE = CompiledStatement(lambda _: _claimable())
 
 
 def extend_lease(session: Session, store: str, epoch: int, until: datetime) -> bool:
@@ -239,38 +239,44 @@ def end_all_leases(session: Session) -> None:
     )
 
 
-def outlook(session: Session, lane: Lane | LockedLane) -> Outlook:
+def queue_forecast(session: Session, lane: Lane | LockedLane) -> QueueForecast:
     """What is known of how long things take in the lane's store."""
     running = jobs.started(session, lane.store)
-    return Outlook(running, Pace(lane.pace_seconds, lane.pace_items), lane.paused_at is not None)
+    return QueueForecast(
+        running, Pace(lane.pace_seconds, lane.pace_items), lane.paused_at is not None
+    )
 
 
-def queue(session: Session, store: str) -> Queue:
+def queue(session: Session, store: str) -> QueueState:
     """The store's queue as it stands."""
     lane = _lane(session, store)
     if lane is None:
-        return Queue(0, None, Outlook(None, Pace()))
-    pause = Pause(lane.paused_at, lane.pause_reason, lane.paused_by) if lane.paused_at else None
+        return QueueState(0, None, QueueForecast(None, Pace()))
+    pause = (
+        PauseState(lane.paused_at, lane.pause_reason, lane.paused_by) if lane.paused_at else None
+    )
     oldest = jobs.oldest_pending_at(session, store)
-    return Queue(lane.pending, oldest, outlook(session, lane), pause)
+    return QueueState(lane.pending, oldest, queue_forecast(session, lane), pause)
 
 
-def standings(session: Session, store: str, job_pks: Collection[int]) -> dict[int, Standing]:
+def queue_positions(
+    session: Session, store: str, job_pks: Collection[int]
+) -> dict[int, QueuePosition]:
     """Where each of these jobs stands in the store's queue; those not pending are left out."""
     # Counted for one; for several a window over all of them is not slower.
-    counting = _STANDING if len(job_pks) == 1 else _STANDINGS
+    counting = _POSITION if len(job_pks) == 1 else _POSITIONS
     found = counting.rows(session, {"store": store, **keys_for(dialect_of(session), job_pks)})
     lane = _lane(session, store)
     if lane is None:
         return {}
-    known, at = outlook(session, lane), now(session)
+    known, at = queue_forecast(session, lane), now(session)
     return {
-        pk: Standing(position, known.start_behind(at, position - 1, int(to_here) - items))
+        pk: QueuePosition(position, known.start_behind(at, position - 1, int(to_here) - items))
         for pk, position, to_here, items in found
     }
 
 
-def _standings(dialect: str) -> sa.Select[Any]:
+def _positions(dialect: str) -> sa.Select[Any]:
     last = sa.select(sa.func.max(col(Job.turn))).where(one_of(dialect, col(Job.pk)))
     pending = (
         sa.select(
@@ -285,10 +291,10 @@ def _standings(dialect: str) -> sa.Select[Any]:
     return sa.select(pending).where(one_of(dialect, pending.c.pk))
 
 
-_STANDINGS = Statement(_standings)
+_POSITIONS = CompiledStatement(_positions)
 
 
-def _standing(dialect: str) -> sa.Select[Any]:
+def _position(dialect: str) -> sa.Select[Any]:
     ahead: Any = aliased(Job)
     goes_first = sa.and_(*jobs.pending(sa.bindparam("store"), ahead), ahead.turn <= col(Job.turn))
     return (
@@ -296,11 +302,11 @@ def _standing(dialect: str) -> sa.Select[Any]:
         .join_from(Job, ahead, goes_first)
         .where(
             one_of(dialect, col(Job.pk)),
-            beside(col(Job.store)) == sa.bindparam("store"),
-            beside(col(Job.status)) == written(JobStatus.PENDING),
+            no_index(col(Job.store)) == sa.bindparam("store"),
+            no_index(col(Job.status)) == literal(JobStatus.PENDING),
         )
         .group_by(col(Job.pk), col(Job.items))
     )
 
 
-_STANDING = Statement(_standing)
+_POSITION = CompiledStatement(_position)

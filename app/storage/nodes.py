@@ -11,24 +11,24 @@ from sqlmodel import Session, col, select
 
 from app.domain.errors import InvalidInput
 from app.domain.filters import Condition, Conditions
-from app.domain.hierarchies import ROOT_NO, node_id, place_of
+from app.domain.hierarchies import ROOT_NO, node_id, node_ref
 from app.storage import hierarchies
 from app.storage.hierarchies import visible
 from app.storage.sql.dialects import (
-    among,
+    any_of_array,
     dialect_of,
     key_table,
     key_values,
     keys_for,
     one_of,
-    unforeseen,
+    opaque_limit,
 )
 from app.storage.sql.filters import matching
-from app.storage.sql.keyset import Key, Listing, Order, OrderBy, Page, Window, pages
-from app.storage.sql.offset import Counted, Span, keys_of
-from app.storage.sql.rows import ALL, Tell, Wanted, columns_of, row_of
-from app.storage.sql.statements import Statement
-from app.storage.tables import CutNode, Hierarchy, Node, ProductNode
+from app.storage.sql.keyset import Key, KeysetPage, KeysetQuery, KeysetWindow, Order, OrderBy, pages
+from app.storage.sql.offset import OffsetPage, OffsetWindow, page_keys
+from app.storage.sql.rows import ALL_COLUMNS, ColumnEncoder, Projection, columns_of, row_of
+from app.storage.sql.statements import CompiledStatement
+from app.storage.tables import DeletedNode, Hierarchy, Node, ProductNode
 
 
 class TreeNode(NamedTuple):
@@ -48,7 +48,7 @@ class TreeNode(NamedTuple):
         return self.node.hierarchy_pk, self.node.node_no
 
     @property
-    def told(self) -> Mapping[str, Tell]:
+    def told(self) -> Mapping[str, ColumnEncoder]:
         """What tells clients of attributes, without the way over their values."""
         return _TOLD
 
@@ -64,7 +64,7 @@ def _told_ids(nodes: Sequence[TreeNode]) -> list[str]:
     return told
 
 
-_TOLD: Mapping[str, Tell] = {"id": _told_ids}
+_TOLD: Mapping[str, ColumnEncoder] = {"id": _told_ids}
 
 
 class Ancestor(NamedTuple):
@@ -84,7 +84,7 @@ class Leaf(NamedTuple):
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 
-NOTHING: Page[Any] = Page()
+EMPTY_PAGE: KeysetPage[Any] = KeysetPage()
 
 ParentKey = tuple[int, int]
 """A hierarchy's pk and the number of a node in it, 0 for the root."""
@@ -119,7 +119,7 @@ PARENTS_FIRST = (OrderBy(col(Node.depth)), OrderBy(col(Node.node_no)))
 
 def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, TreeNode]:
     """The visible nodes among these ids. The id of a root is none."""
-    places = [place_of(id) for id in ids]
+    places = [node_ref(id) for id in ids]
     known = hierarchies.by_ids(session, store, {place.hierarchy_id for place in places})
     by_pk = {hierarchy.pk: hierarchy for hierarchy in known.values() if hierarchy.pk is not None}
     pks = {hierarchy.id: pk for pk, hierarchy in by_pk.items()}
@@ -147,9 +147,9 @@ def children(
     session: Session,
     store: str,
     parents: Sequence[ParentKey],
-    window: Window,
-    wanted: Wanted = ALL,
-) -> dict[ParentKey, Page[TreeNode]]:
+    window: KeysetWindow,
+    wanted: Projection = ALL_COLUMNS,
+) -> dict[ParentKey, KeysetPage[TreeNode]]:
     """A page of each parent's children, in the order of SIBLINGS."""
     known = _visible(session, store, parents)
     seen = [key for key in parents if key[0] in known]
@@ -168,7 +168,7 @@ def children_counts(
     return dict.fromkeys(parents, 0) | {parents[int(number)]: count for number, count in counted}
 
 
-def counting(belongs: Callable[[Any, Any], sa.ColumnElement[bool]]) -> Statement:
+def counting(belongs: Callable[[Any, Any], sa.ColumnElement[bool]]) -> CompiledStatement:
     """Counts the rows that belong to each root or node of a visible hierarchy, given its key."""
 
     def write(dialect: str) -> sa.Select[Any]:
@@ -183,7 +183,7 @@ def counting(belongs: Callable[[Any, Any], sa.ColumnElement[bool]]) -> Statement
         seen = sa.and_(col(Hierarchy.pk) == hierarchy_pk, visible(sa.bindparam("store")))
         return sa.select(asked.number, of_each).join_from(asked.rows, Hierarchy, seen)
 
-    return Statement(write)
+    return CompiledStatement(write)
 
 
 _COUNTS = counting(lambda pk, no: sa.and_(col(Node.hierarchy_pk) == pk, col(Node.parent_no) == no))
@@ -193,9 +193,9 @@ def of_hierarchies(
     session: Session,
     store: str,
     hierarchy_pks: Sequence[int],
-    window: Window,
-    wanted: Wanted = ALL,
-) -> dict[int, Page[TreeNode]]:
+    window: KeysetWindow,
+    wanted: Projection = ALL_COLUMNS,
+) -> dict[int, KeysetPage[TreeNode]]:
     """A page of all nodes of each hierarchy, parents before children."""
     known = hierarchies.by_pks(session, store, hierarchy_pks)
     seen = [pk for pk in hierarchy_pks if pk in known]
@@ -203,13 +203,13 @@ def of_hierarchies(
     return _tree_nodes(hierarchy_pks, found, known)
 
 
-_KNOWN = Wanted(frozenset({"hierarchy_pk", "node_no"}), keys=False)
+_KNOWN = Projection(frozenset({"hierarchy_pk", "node_no"}), keys=False)
 """What nodes are known by."""
 
 
 def of_products(
-    session: Session, store: str, product_pks: Sequence[int], window: Window
-) -> dict[int, Page[TreeNode]]:
+    session: Session, store: str, product_pks: Sequence[int], window: KeysetWindow
+) -> dict[int, KeysetPage[TreeNode]]:
     """A page of the nodes each product is associated with, in all hierarchies the store sees, each
     by its public id, whether that node is still there.
 
@@ -217,7 +217,7 @@ def of_products(
     """
 
     def key_of(id: UUID, argument: str) -> Key:
-        place = place_of(id)
+        place = node_ref(id)
         hierarchy = hierarchies.by_id(session, store, place.hierarchy_id)
         if hierarchy is None:
             raise InvalidInput("The hierarchy of this cursor is gone: begin again.", (argument,))
@@ -237,11 +237,11 @@ def counts_of_products(session: Session, store: str, product_pks: Sequence[int])
     return dict.fromkeys(product_pks, 0) | dict(counted)
 
 
-_COUNTS_OF_PRODUCTS = Statement(
+_COUNTS_OF_PRODUCTS = CompiledStatement(
     lambda dialect: (
         sa.select(col(ProductNode.product_pk), sa.func.count())
         .where(
-            among(
+            any_of_array(
                 col(ProductNode.hierarchy_pk),
                 sa.select(col(Hierarchy.pk)).where(visible(sa.bindparam("store"))),
             ),
@@ -267,7 +267,7 @@ def change(session: Session, node: Node, **values: Any) -> None:
         sa.update(Node)
         .where(
             # Knowing which hierarchy it is, PostgreSQL took another index, and read all its nodes.
-            col(Node.hierarchy_pk) == unforeseen(node.hierarchy_pk),
+            col(Node.hierarchy_pk) == opaque_limit(node.hierarchy_pk),
             col(Node.node_no) == node.node_no,
         )
         .values(**values)
@@ -302,7 +302,7 @@ def sibling_with(
         )
         # In the order of the index on parents, so that PostgreSQL takes no other one.
         .order_by(col(Node.sort_order), col(Node.touched))
-        .limit(unforeseen(1))
+        .limit(opaque_limit(1))
     )
     return found.first()
 
@@ -310,8 +310,8 @@ def sibling_with(
 def cut(association: Any) -> sa.ColumnElement[bool]:
     """Whether the node of an association was deleted."""
     return sa.exists().where(
-        col(CutNode.hierarchy_pk) == association.hierarchy_pk,
-        col(CutNode.node_no) == association.node_no,
+        col(DeletedNode.hierarchy_pk) == association.hierarchy_pk,
+        col(DeletedNode.node_no) == association.node_no,
     )
 
 
@@ -338,19 +338,19 @@ def leaves(session: Session, hierarchy_pk: int, after_no: int, limit: int) -> li
         select(Node.node_no, Node.name)
         .where(Node.hierarchy_pk == hierarchy_pk, Node.node_no > after_no, is_leaf)
         .order_by(col(Node.node_no))
-        .limit(unforeseen(limit))
+        .limit(opaque_limit(limit))
     )
     return [Leaf(*row) for row in found]
 
 
-def span_of_hierarchy(
+def offset_page(
     session: Session,
     hierarchy: Hierarchy,
     filter: Conditions,
     order: Order,
-    span: Span,
+    span: OffsetWindow,
     parent_no: int | None = None,
-) -> Counted[TreeNode]:
+) -> OffsetPage[TreeNode]:
     """A span of the nodes of a visible hierarchy, all of them or those right below a parent."""
     assert hierarchy.pk is not None
     numbered = [_numbered(condition, hierarchy) for condition in filter]
@@ -359,14 +359,16 @@ def span_of_hierarchy(
         *([] if parent_no is None else [col(Node.parent_no) == parent_no]),
         *matching(numbered, {**FILTERED, "owner": _owner(hierarchy)}),
     ]
-    keys: list[Any] = keys_of(session, [Listing((Node,), tuple(where), order, spine=Node)], span)
+    keys: list[Any] = page_keys(
+        session, [KeysetQuery((Node,), tuple(where), order, spine=Node)], span
+    )
     by_key = {(node.hierarchy_pk, node.node_no): node for node in _by_keys(session, keys)}
     # Below a parent in the order of their index, so that PostgreSQL takes no other one.
     counted = select(col(Node.node_no)).where(*where)
     if parent_no is not None:
         counted = counted.order_by(col(Node.sort_order), col(Node.touched)).offset(0)
     total = session.exec(select(sa.func.count()).select_from(counted.subquery())).one()
-    return Counted([TreeNode(by_key[key], hierarchy) for key in keys], total)
+    return OffsetPage([TreeNode(by_key[key], hierarchy) for key in keys], total)
 
 
 def _owner(hierarchy: Hierarchy) -> sa.ColumnElement[Any]:
@@ -377,7 +379,7 @@ def _numbered(condition: Condition, hierarchy: Hierarchy) -> Condition:
     """The condition with the numbers of nodes where it has public ids."""
     if condition.attribute not in ("id", "parent_id"):
         return condition
-    places = map(place_of, condition.values)
+    places = map(node_ref, condition.values)
     numbers = [place.node_no if place.hierarchy_id == hierarchy.id else NOWHERE for place in places]
     return replace(condition, values=numbers)
 
@@ -426,7 +428,7 @@ def _ways_up(dialect: str) -> sa.Select[Any]:
     )
 
 
-_WAYS_UP = Statement(_ways_up)
+_WAYS_UP = CompiledStatement(_ways_up)
 
 
 def _visible(session: Session, store: str, keys: Collection[ParentKey]) -> dict[int, Hierarchy]:
@@ -450,8 +452,8 @@ def _by_keys(session: Session, keys: Sequence[ParentKey]) -> Sequence[Node]:
     return list(map(row_of(session, Node, _NODE_COLUMNS), found))
 
 
-_NODE_COLUMNS = columns_of(Node, ALL)
-_OF_KEYS = Statement(
+_NODE_COLUMNS = columns_of(Node, ALL_COLUMNS)
+_OF_KEYS = CompiledStatement(
     lambda dialect: _of_keys(dialect, *(getattr(Node, name) for name in _NODE_COLUMNS))
 )
 
@@ -467,19 +469,19 @@ def _of_keys(dialect: str, *read: Any) -> sa.Select[Any]:
 
 
 def _tree_nodes(
-    parents: Sequence[KeyT], found: dict[KeyT, Page[Node]], known: dict[int, Hierarchy]
-) -> dict[KeyT, Page[TreeNode]]:
+    parents: Sequence[KeyT], found: dict[KeyT, KeysetPage[Node]], known: dict[int, Hierarchy]
+) -> dict[KeyT, KeysetPage[TreeNode]]:
     return {
-        parent: found.get(parent, NOTHING).map(
+        parent: found.get(parent, EMPTY_PAGE).map(
             lambda node: TreeNode(node, known[node.hierarchy_pk])
         )
         for parent in parents
     }
 
 
-def _children() -> Listing:
+def _children() -> KeysetQuery:
     node: Any = aliased(Node)
-    return Listing(
+    return KeysetQuery(
         entities=(node,),
         where=(),
         spine=node,
@@ -488,9 +490,9 @@ def _children() -> Listing:
     )
 
 
-def _of_hierarchy() -> Listing:
+def _of_hierarchy() -> KeysetQuery:
     node: Any = aliased(Node)
-    return Listing(
+    return KeysetQuery(
         entities=(node,),
         where=(),
         spine=node,
@@ -499,15 +501,15 @@ def _of_hierarchy() -> Listing:
     )
 
 
-def _of_product() -> Listing:
+def _of_product() -> KeysetQuery:
     node: Any = aliased(Node)
     hierarchy: Any = aliased(Hierarchy)
     association: Any = aliased(ProductNode)
     seen = sa.select(hierarchy.pk).where(visible(sa.bindparam("store"), hierarchy))
-    return Listing(
+    return KeysetQuery(
         entities=(node,),
         where=(
-            among(association.hierarchy_pk, seen),
+            any_of_array(association.hierarchy_pk, seen),
             node.hierarchy_pk == association.hierarchy_pk,
             node.node_no == association.node_no,
         ),

@@ -13,21 +13,29 @@ from app.domain.filters import Conditions
 from app.domain.stores import readable_by
 from app.storage import hierarchies
 from app.storage.hierarchies import readable, readable_beside
-from app.storage.nodes import NOTHING, ParentKey, counting
+from app.storage.nodes import EMPTY_PAGE, ParentKey, counting
 from app.storage.sql.dialects import (
-    add_missing,
     dialect_of,
+    insert_ignore,
     key_table,
     key_values,
     keys_for,
     one_of,
-    unforeseen,
+    opaque_limit,
 )
-from app.storage.sql.filters import Shape, asked, asking, shape_of
-from app.storage.sql.keyset import Listing, OrderBy, Page, Window, page, pages, sql_order
-from app.storage.sql.offset import Counted, Span
-from app.storage.sql.rows import ALL, ID, Finder, Wanted
-from app.storage.sql.statements import Statement
+from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape
+from app.storage.sql.keyset import (
+    KeysetPage,
+    KeysetQuery,
+    KeysetWindow,
+    OrderBy,
+    page,
+    pages,
+    sql_order,
+)
+from app.storage.sql.offset import OffsetPage, OffsetWindow
+from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowQuery
+from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import NodeProduct, Product, ProductNode
 
 FILTERED: Mapping[str, Any] = {"sku": col(Product.sku), "name": col(Product.name)}
@@ -42,15 +50,15 @@ class Association(NamedTuple):
 
 
 def by_ids(
-    session: Session, store: str, ids: Collection[UUID], wanted: Wanted = ALL
+    session: Session, store: str, ids: Collection[UUID], wanted: Projection = ALL_COLUMNS
 ) -> dict[UUID, Product]:
     """The products among these ids that are the store's or the organization's."""
     values = {"store": store, **keys_for(dialect_of(session), ids)}
-    found = _BY_IDS.rows(session, values, wanted.together(ID))
+    found = _BY_IDS.rows(session, values, wanted.together(ID_COLUMN))
     return {product.id: product for product in found}
 
 
-_BY_IDS = Finder(
+_BY_IDS = RowQuery(
     Product,
     lambda dialect: sa.and_(
         readable_beside(Product),
@@ -60,47 +68,55 @@ _BY_IDS = Finder(
 
 
 def listing(
-    session: Session, store: str, filter: Conditions, window: Window, wanted: Wanted = ALL
-) -> Page[Product]:
+    session: Session,
+    store: str,
+    filter: Conditions,
+    window: KeysetWindow,
+    wanted: Projection = ALL_COLUMNS,
+) -> KeysetPage[Product]:
     """A page of the products a store sees, by sku."""
-    lists = [{"of": one, **asked(filter)} for one in readable_by(store)]
-    return page(session, _listing(shape_of(filter)), window, wanted, lists)
+    lists = [{"of": one, **bind_values(filter)} for one in readable_by(store)]
+    return page(session, _listing(filter_shape(filter)), window, wanted, lists)
 
 
 def count(session: Session, store: str, filter: Conditions) -> int:
     """How many of the products a store sees match."""
     stores = readable_by(store)
     values = {f"of_{place}": one for place, one in enumerate(stores)}
-    [(count,)] = _counting(shape_of(filter), len(stores)).rows(session, values | asked(filter))
+    [(count,)] = _counting(filter_shape(filter), len(stores)).rows(
+        session, values | bind_values(filter)
+    )
     return int(count)
 
 
 @lru_cache(maxsize=128)
-def _listing(filter: Shape) -> Listing:
+def _listing(filter: FilterShape) -> KeysetQuery:
     of_one = col(Product.store) == sa.bindparam("of", type_=sa.Text)
     order = (OrderBy(col(Product.sku)), OrderBy(col(Product.id)))
-    return Listing((Product,), (of_one, *asking(filter, FILTERED)), order)
+    return KeysetQuery((Product,), (of_one, *conditions_for(filter, FILTERED)), order)
 
 
 @lru_cache(maxsize=128)
-def _counting(filter: Shape, stores: int) -> Statement:
+def _counting(filter: FilterShape, stores: int) -> CompiledStatement:
     of = [sa.bindparam(f"of_{place}", type_=sa.Text) for place in range(stores)]
-    where = (col(Product.store).in_(of), *asking(filter, FILTERED))
-    return Statement(lambda _: sa.select(sa.func.count()).select_from(Product).where(*where))
+    where = (col(Product.store).in_(of), *conditions_for(filter, FILTERED))
+    return CompiledStatement(
+        lambda _: sa.select(sa.func.count()).select_from(Product).where(*where)
+    )
 
 
 def of_nodes(
     session: Session,
     store: str,
     nodes: Sequence[ParentKey],
-    window: Window,
-    wanted: Wanted = ALL,
-) -> dict[ParentKey, Page[Association]]:
+    window: KeysetWindow,
+    wanted: Projection = ALL_COLUMNS,
+) -> dict[ParentKey, KeysetPage[Association]]:
     """A page of each node's products: the curated ones in their order, then by sku."""
     seen = hierarchies.visible_pks(session, store, {pk for pk, _ in nodes})
     known = [node for node in nodes if node[0] in seen]
     found = pages(session, _of_node, known, window, wanted, store=store)
-    return {node: found.get(node, NOTHING).map(lambda row: Association(*row)) for node in nodes}
+    return {node: found.get(node, EMPTY_PAGE).map(lambda row: Association(*row)) for node in nodes}
 
 
 def counts_of_nodes(
@@ -130,7 +146,7 @@ def keys_by_sku(session: Session, store: str, skus: Collection[str]) -> dict[str
 
 def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Write those of the products whose sku the store does not have, as rows by column."""
-    add_missing(session, Product, rows)
+    insert_ignore(session, Product, rows)
 
 
 def associate(session: Session, rows: Sequence[dict[str, Any]]) -> None:
@@ -140,11 +156,13 @@ def associate(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     session.execute(sa.insert(ProductNode), reverse)
 
 
-def span_of_node(session: Session, store: str, node: ParentKey, span: Span) -> Counted[Association]:
+def span_of_node(
+    session: Session, store: str, node: ParentKey, span: OffsetWindow
+) -> OffsetPage[Association]:
     """A span of a node's products, in their order."""
     total = counts_of_nodes(session, store, [node])[node]
     if not total:  # Nor is its hierarchy seen, perhaps.
-        return Counted([], 0)
+        return OffsetPage([], 0)
     listing = _of_node()
     assert listing.belongs is not None
     found = session.execute(
@@ -152,10 +170,10 @@ def span_of_node(session: Session, store: str, node: ParentKey, span: Span) -> C
         .where(*listing.where, listing.belongs(*node))
         .order_by(*sql_order(listing.order))
         .offset(span.offset)
-        .limit(unforeseen(span.limit)),
+        .limit(opaque_limit(span.limit)),
         {"store": store},
     )
-    return Counted([Association(*row) for row in found], total)
+    return OffsetPage([Association(*row) for row in found], total)
 
 
 def curated_of(session: Session, nodes: Collection[ParentKey]) -> dict[ParentKey, list[UUID]]:
@@ -171,8 +189,8 @@ def curated_of(session: Session, nodes: Collection[ParentKey]) -> dict[ParentKey
 
 @lru_cache
 def _curated(dialect: str) -> sa.Select[int, int, UUID]:
-    asked = key_table(dialect, (int, int))
-    hierarchy_pk, node_no = asked.parts
+    bind_values = key_table(dialect, (int, int))
+    hierarchy_pk, node_no = bind_values.parts
     held = sa.and_(
         col(NodeProduct.hierarchy_pk) == hierarchy_pk,
         col(NodeProduct.node_no) == node_no,
@@ -180,9 +198,9 @@ def _curated(dialect: str) -> sa.Select[int, int, UUID]:
     )
     return (
         sa.select(col(NodeProduct.hierarchy_pk), col(NodeProduct.node_no), col(Product.id))
-        .join_from(asked.rows, NodeProduct, held)
+        .join_from(bind_values.rows, NodeProduct, held)
         .join(Product, col(Product.pk) == col(NodeProduct.product_pk))
-        .order_by(asked.number, col(NodeProduct.curated_position))
+        .order_by(bind_values.number, col(NodeProduct.curated_position))
     )
 
 
@@ -244,11 +262,11 @@ def _associated(
     )
 
 
-def _of_node() -> Listing:
+def _of_node() -> KeysetQuery:
     association: Any = aliased(NodeProduct)
     product: Any = aliased(Product)
     position = sa.func.coalesce(association.curated_position, _BEHIND_ALL, type_=sa.Integer)
-    return Listing(
+    return KeysetQuery(
         entities=(product, association.curated_position.is_not(None)),
         where=(
             product.pk == association.product_pk,

@@ -11,26 +11,28 @@ import sqlalchemy as sa
 from sqlmodel import Session, SQLModel, col, select
 
 from app.storage.sql.dialects import dialect_of
-from app.storage.tables import CutNode, NodeProduct, ProductNode
+from app.storage.tables import DeletedNode, NodeProduct, ProductNode
 
 CUT_AT_A_TIME = 500
 """Deleted nodes that the sweep looks at together."""
 
 
-class Cut(NamedTuple):
+class DeletedSubtree(NamedTuple):
     """What went with a branch."""
 
     nodes: int
     associations: int
 
 
-def delete(session: Session, hierarchy_pk: int, node_no: int) -> Cut:
+def delete(session: Session, hierarchy_pk: int, node_no: int) -> DeletedSubtree:
     """Delete the branch. The associations of its nodes are no longer there for anybody, and their
     rows for the sweep: a million of them took ten times as long as the nodes that had them."""
     associations = _run(session, "count", hierarchy_pk, node_no).scalar_one()
     if associations:
         _run(session, "cut", hierarchy_pk, node_no)
-    return Cut(_run(session, "delete", hierarchy_pk, node_no).rowcount, int(associations))
+    return DeletedSubtree(
+        _run(session, "delete", hierarchy_pk, node_no).rowcount, int(associations)
+    )
 
 
 def shift(session: Session, hierarchy_pk: int, node_no: int, levels: int) -> None:
@@ -46,15 +48,15 @@ def holds(session: Session, hierarchy_pk: int, node_no: int, other_no: int) -> b
 
 def any_cut(session: Session, hierarchy_pk: int) -> bool:
     """Whether associations of deleted nodes are still to be swept."""
-    cut = select(CutNode.node_no).where(CutNode.hierarchy_pk == hierarchy_pk).limit(1)
+    cut = select(DeletedNode.node_no).where(DeletedNode.hierarchy_pk == hierarchy_pk).limit(1)
     return session.exec(cut).first() is not None
 
 
 def sweep(session: Session, rows: int) -> bool:
     """Delete up to `rows` associations of deleted nodes; whether any were left to delete."""
     cut = session.exec(
-        select(CutNode)
-        .order_by(col(CutNode.hierarchy_pk), col(CutNode.node_no))
+        select(DeletedNode)
+        .order_by(col(DeletedNode.hierarchy_pk), col(DeletedNode.node_no))
         .limit(CUT_AT_A_TIME)
         # Another process sweeps the others.
         .with_for_update(skip_locked=True)
@@ -74,7 +76,9 @@ def sweep(session: Session, rows: int) -> bool:
         # The last of them may have more.
         numbers = [no for no in numbers if no < found[-1][0]]
     session.exec(
-        sa.delete(CutNode).where(col(CutNode.hierarchy_pk) == pk, col(CutNode.node_no).in_(numbers))
+        sa.delete(DeletedNode).where(
+            col(DeletedNode.hierarchy_pk) == pk, col(DeletedNode.node_no).in_(numbers)
+        )
     )
     return True
 

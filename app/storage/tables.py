@@ -146,7 +146,7 @@ class ProductNode(SQLModel, table=True):
     node_no: int = Field(primary_key=True, sa_type=sa.BigInteger)
 
 
-class CutNode(SQLModel, table=True):
+class DeletedNode(SQLModel, table=True):
     """A node that was deleted, while products are still associated with it: the sweep ends that.
     Until then such associations are there for nobody."""
 

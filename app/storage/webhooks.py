@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from app.domain.events import JobEventType
 from app.domain.webhooks import DeliveryStatus
 from app.storage.engine.database import now
-from app.storage.sql.dialects import add_missing
+from app.storage.sql.dialects import insert_ignore
 from app.storage.tables import JobEvent, Lane, WebhookDelivery, WebhookEndpoint, WebhookPosition
 
 LAST = [type for type in JobEventType if type.is_last]
@@ -78,7 +78,7 @@ def behind(
 
 def position(session: Session, endpoint: int, store: str) -> int:
     """The last event of the store's log that the endpoint has been told of, or need not be."""
-    add_missing(session, WebhookPosition, [{"endpoint_pk": endpoint, "store": store, "seq": 0}])
+    insert_ignore(session, WebhookPosition, [{"endpoint_pk": endpoint, "store": store, "seq": 0}])
     wanted = select(WebhookPosition.seq).where(
         WebhookPosition.endpoint_pk == endpoint, WebhookPosition.store == store
     )

@@ -8,9 +8,9 @@ from datetime import timedelta
 from functools import partial
 from random import random
 
-from app.domain.webhooks import Answer, origin_of, signed_headers
+from app.domain.webhooks import DeliveryResponse, origin_of, signed_headers
 from app.services import webhooks
-from app.services.webhooks import Attempt
+from app.services.webhooks import DeliveryAttempt
 from app.storage import webhooks as stored
 from app.storage.engine.database import Database, DatabaseUnavailable, StorageFull
 from app.webhooks.sender import Sender
@@ -29,7 +29,7 @@ STOP_SECONDS = 1.0
 comes next."""
 
 
-class Courier:
+class Dispatcher:
     """Sends what happens in all stores, or in those given, to each of the URLs, until stopped.
 
     The event log is the truth: in one transaction the events that end jobs become deliveries and
@@ -141,7 +141,7 @@ class Courier:
                 self._sending.setdefault(endpoint, set()).add(task)
                 task.add_done_callback(partial(self._ended, endpoint))
 
-    async def _send(self, url: str, attempt: Attempt) -> None:
+    async def _send(self, url: str, attempt: DeliveryAttempt) -> None:
         delivery = attempt.delivery
         assert delivery.attempted_at is not None
         headers = signed_headers(self._keys, delivery.id, delivery.attempted_at, attempt.body)
@@ -149,7 +149,7 @@ class Courier:
             answer = await self._sender.post(url, headers, attempt.body)
         except Exception:
             log.exception("sending webhook %s broke", delivery.id)
-            answer = Answer(None, "Internal error")
+            answer = DeliveryResponse(None, "Internal error")
         try:
             pause = await self._database.write(webhooks.conclude, delivery, answer, random())
         except (DatabaseUnavailable, StorageFull) as error:

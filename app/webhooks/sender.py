@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpcore
 
 from app import __version__
-from app.domain.webhooks import Address, AddressNotAllowed, Answer, Network, check_address
+from app.domain.webhooks import Address, AddressNotAllowed, DeliveryResponse, Network, check_address
 
 SECONDS = 10.0
 """How long an attempt may take in all, from the name's resolution to the status."""
@@ -72,20 +72,20 @@ class Sender:
     ) -> None:
         await self._connections.__aexit__(type, error, traceback)
 
-    async def post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+    async def post(self, url: str, headers: dict[str, str], body: bytes) -> DeliveryResponse:
         """What the receiver answers, or why there is no answer."""
         try:
             async with asyncio.timeout(self._seconds):
                 return await self._post(url, headers, body)
         except (TimeoutError, httpcore.TimeoutException):
-            return Answer(None, f"no answer within {self._seconds:g} seconds")
+            return DeliveryResponse(None, f"no answer within {self._seconds:g} seconds")
         except AddressNotAllowed as error:
-            return Answer(None, str(error))
+            return DeliveryResponse(None, str(error))
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
             said = str(error) or type(error).__name__
-            return Answer(None, said[:REASON_LIMIT])
+            return DeliveryResponse(None, said[:REASON_LIMIT])
 
-    async def _post(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+    async def _post(self, url: str, headers: dict[str, str], body: bytes) -> DeliveryResponse:
         parts = urlsplit(url)
         host = parts.hostname or ""
         port = parts.port or PORTS[parts.scheme]
@@ -124,7 +124,7 @@ class Sender:
         raise OSError("the name has no address")
 
 
-def _answer(response: httpcore.Response) -> Answer:
+def _answer(response: httpcore.Response) -> DeliveryResponse:
     reason: bytes = response.extensions.get("reason_phrase", b"")
     said = reason.decode("ascii", "replace")[:REASON_LIMIT]
     wait = None
@@ -133,4 +133,4 @@ def _answer(response: httpcore.Response) -> Answer:
             # The date that may stand here instead is passed over.
             if name.lower() == b"retry-after" and value.isdigit() and len(value) < 9:
                 wait = timedelta(seconds=int(value))
-    return Answer(response.status, said, wait)
+    return DeliveryResponse(response.status, said, wait)

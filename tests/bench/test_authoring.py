@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.storage import hierarchies, nodes
 from app.storage.engine.database import Database
 from app.storage.nodes import TreeNode
-from app.storage.sql.keyset import Window
+from app.storage.sql.keyset import KeysetWindow
 from app.storage.tables import Hierarchy
 from app.wiring import open_database
 from tests import given
@@ -59,7 +59,7 @@ async def _measure_branch(database: Database, kind: str, products: int, figures:
         """All nodes below one, and another one beside that."""
         every = services.create(session, store, id, {"name": "All"})
         key = every.node.hierarchy_pk, ROOT_NO
-        for _, top in nodes.children(session, store, [key], Window(100))[key].rows:
+        for _, top in nodes.children(session, store, [key], KeysetWindow(100))[key].rows:
             if top.id != every.id:
                 services.move(session, store, top.id, every.id, {})
         return every, services.create(session, store, id, {"name": "Elsewhere"})

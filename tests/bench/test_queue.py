@@ -54,7 +54,7 @@ async def opened(url: str) -> AsyncIterator[Database]:
     """The database of a process that hears of others."""
     database = connect(url)
     upgrade(database)
-    hearing = asyncio.create_task(database.hear())
+    hearing = asyncio.create_task(database.listen())
     try:
         yield database
     finally:

@@ -6,7 +6,12 @@ from typing import get_args
 
 from graphql import is_interface_type, is_object_type
 
-from app.api.graphql.fields.declarations import Change, Ordinary, Read, read_of
+from app.api.graphql.fields.declarations import (
+    FieldSource,
+    MutationField,
+    ReferenceField,
+    source_of,
+)
 from app.api.graphql.plans.compiler import DEFINITION
 from app.api.graphql.schema import graphql_schema
 
@@ -18,10 +23,10 @@ ORDINARY = {
 }
 
 
-def reads() -> Mapping[str, Read]:
+def reads() -> Mapping[str, FieldSource]:
     """How each field is read, by its type and its name."""
     return {
-        f"{type_.name}.{name}": read_of(field.extensions[DEFINITION])
+        f"{type_.name}.{name}": source_of(field.extensions[DEFINITION])
         for type_ in graphql_schema.type_map.values()
         if (is_object_type(type_) or is_interface_type(type_)) and not type_.name.startswith("__")
         for name, field in type_.fields.items()
@@ -30,15 +35,15 @@ def reads() -> Mapping[str, Read]:
 
 def test_every_field_says_how_it_is_read() -> None:
     assert len(reads()) > 200
-    assert all(isinstance(read, get_args(Read)) for read in reads().values())
+    assert all(isinstance(read, get_args(FieldSource)) for read in reads().values())
 
 
 def test_a_field_that_no_plan_has_says_why() -> None:
-    ordinary = {name: read for name, read in reads().items() if isinstance(read, Ordinary)}
+    ordinary = {name: read for name, read in reads().items() if isinstance(read, ReferenceField)}
     assert ordinary.keys() == ORDINARY
     assert all(read.reason.endswith(".") and " " in read.reason for read in ordinary.values())
 
 
 def test_what_changes_something_is_a_mutation_and_every_mutation_does() -> None:
-    changes = {name for name, read in reads().items() if isinstance(read, Change)}
+    changes = {name for name, read in reads().items() if isinstance(read, MutationField)}
     assert changes == {name for name in reads() if name.startswith("Mutation.")}

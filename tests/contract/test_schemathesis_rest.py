@@ -27,7 +27,7 @@ from app.domain.jobs import JobType
 from app.main import Gateway
 from app.settings import Settings
 from app.storage import products
-from app.storage.sql.keyset import Window
+from app.storage.sql.keyset import KeysetWindow
 from tests import given
 from tests.conftest import GraphQLClient, NewDatabase, gateway_of
 
@@ -104,7 +104,7 @@ async def furnished(gateway: Gateway) -> Mapping[str, Sequence[str]]:
     await given.claimed_job(database)
     waiting = [await given.pending_duplication(database, source) for _ in range(DOOMED)]
     jobs = [done, failed, started, await given.pending_job(database, JobType.PRODUCT_EXPORT)]
-    found = await database.read(products.listing, given.STORE, [], Window(100))
+    found = await database.read(products.listing, given.STORE, [], KeysetWindow(100))
     doomed = [await given.hierarchy(database, {}) for _ in range(DOOMED)]
     ids: Mapping[str, Sequence[UUID]] = {
         "hierarchies": [source],

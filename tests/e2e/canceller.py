@@ -33,7 +33,7 @@ async def cancel_what_is_next(database: Database, store: str) -> None:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     database.on_commit(lambda _: woken.set())
-    hearing = asyncio.create_task(database.hear())
+    hearing = asyncio.create_task(database.listen())
     print("cancelling", flush=True)
     while not stopping.is_set():
         woken.clear()

@@ -39,7 +39,7 @@ async def asked_and_run(database: Database, number: int) -> None:
     source = await given.hierarchy(database, {})
     feed = Feed(database)
     database.on_commit(feed.wake)
-    hearing = asyncio.create_task(database.hear())
+    hearing = asyncio.create_task(database.listen())
 
     async def ask() -> None:
         for _ in range(number):

@@ -201,7 +201,7 @@ async def test_a_worker_whose_commits_are_not_answered_runs_each_job_once(
             start_worker, through(proxy, url), JOBS_GATEWAY_LEASE_SECONDS="1"
         )
         follower = Follower(names[-1], lose_the_next)
-        assert await follower.hear(server.url, 3 * len(names))
+        assert await follower.listen(server.url, 3 * len(names))
         for process in (worker, server):
             assert await asyncio.to_thread(process.stop) == 0
 

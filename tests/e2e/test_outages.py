@@ -127,7 +127,7 @@ class Load:
             url = self.random.choice(self.gateways).url
             events = self.random.randint(1, EVENTS_PER_CONNECTION)
             try:
-                if await follower.hear(url, events, goodbye=self.random.random() < 0.5):
+                if await follower.listen(url, events, goodbye=self.random.random() < 0.5):
                     return
             except Refused as refused:
                 if refused.code != UNAVAILABLE:
@@ -152,7 +152,7 @@ class Load:
         for query in ({"query": QUEUE}, {"query": DUPLICATE, "variables": variables}):
             assert answered(await self.http.post(f"{gateway.url}/graphql", json=query)) is None
         with pytest.raises(Refused) as refused:
-            await Follower(LAST).hear(gateway.url, 1)
+            await Follower(LAST).listen(gateway.url, 1)
         assert refused.value.code == UNAVAILABLE
 
 

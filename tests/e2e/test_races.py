@@ -71,7 +71,7 @@ async def raced(
     source = await given.hierarchy(database, {})
     feed = Feed(database)
     database.on_commit(feed.wake)
-    hearing = asyncio.create_task(database.hear())
+    hearing = asyncio.create_task(database.listen())
     tries: list[tuple[str, str]] = []
     tried: set[str] = set()
     asked, waiting, ended = 0, 0, 0

@@ -63,12 +63,12 @@ async def test_subscribers_that_drop_and_resume_anywhere_hear_each_event_once_an
     async def follow(follower: Follower, random: Random) -> None:
         # A connection between two equal places ends before it has heard anything.
         for place in sorted(random.choices(range(events), k=drops)):
-            await follower.hear(
+            await follower.listen(
                 random.choice(gateways).url,
                 place - len(follower.heard),
                 goodbye=random.random() < 0.5,
             )
-        assert await follower.hear(random.choice(gateways).url, events)
+        assert await follower.listen(random.choice(gateways).url, events)
 
     followers = [Follower(last=names[-1]) for _ in range(subscribers)]
     async with asyncio.TaskGroup() as tasks:

@@ -43,7 +43,7 @@ from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
 from app.storage.nodes import TreeNode
-from app.storage.sql.keyset import Page, Window
+from app.storage.sql.keyset import KeysetPage, KeysetWindow
 from app.storage.tables import Hierarchy, Node, NodeProduct, ProductNode
 from tests import given
 from tests.conftest import DATABASES, NewDatabase
@@ -372,16 +372,16 @@ def said_by(row: Hierarchy | TreeNode) -> tuple[Any, ...]:
 
 
 def whole(
-    read: Callable[[Sequence[KeyT], Window], Mapping[KeyT, Page[Any]]],
+    read: Callable[[Sequence[KeyT], KeysetWindow], Mapping[KeyT, KeysetPage[Any]]],
     keys: Sequence[KeyT],
     limit: int = PAGE,
 ) -> dict[KeyT, list[Any]]:
     """The whole list of each key, page by page."""
     found = {}
-    for key, page in (read(keys, Window(limit)) if keys else {}).items():
+    for key, page in (read(keys, KeysetWindow(limit)) if keys else {}).items():
         rows = list(page.rows)
         while page.has_next:
-            page = read([key], Window(limit, after=rows[-1][0]))[key]
+            page = read([key], KeysetWindow(limit, after=rows[-1][0]))[key]
             rows += page.rows
         found[key] = [row for _, row in rows]
     return found
@@ -390,7 +390,7 @@ def whole(
 def view(session: Session, store: str, wares: Sequence[UUID], gone: Sequence[UUID]) -> View:
     """All that a store can read, through the reads that the API has."""
 
-    def listing(_: Sequence[str], window: Window) -> Mapping[str, Page[Any]]:
+    def listing(_: Sequence[str], window: KeysetWindow) -> Mapping[str, KeysetPage[Any]]:
         return {store: stored_hierarchies.listing(session, store, [], window)}
 
     roots: list[Hierarchy] = whole(listing, [store])[store]

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from app.domain.hierarchies import LAST_NODE_NO, node_id, place_of
+from app.domain.hierarchies import LAST_NODE_NO, node_id, node_ref
 from app.main import Gateway
 from app.queue.sweeper import Sweeper
 from tests import given
@@ -299,7 +299,7 @@ async def test_a_node_is_deleted_with_all_below_it_and_nothing_else(author: Auth
     assert await author.counts(garden) == (6, 8)
     ids = {row.name: node_id(garden, row.node_no) for row in before["node"]}
     root = next(row for row in before["hierarchy"] if row.id == garden)
-    cut = {place_of(ids[name]).node_no for name in "bcd"}
+    cut = {node_ref(ids[name]).node_no for name in "bcd"}
 
     assert await author.make("deleteNode", nodeId=ids["b"]) == str(ids["b"])
     assert await author.counts(garden) == (3, 4)
@@ -368,7 +368,7 @@ async def test_a_hierarchy_that_has_had_all_numbers_takes_no_more_nodes(
 ) -> None:
     await given.edited(author.database, UUID(garden), last_node_no=LAST_NODE_NO - 1)
     last = await author.node(garden, "last")
-    assert place_of(UUID(last)).node_no == LAST_NODE_NO
+    assert node_ref(UUID(last)).node_no == LAST_NODE_NO
     assert (await author.seen(last))["name"] == "last"
     for parent in (garden, last):
         await author.refused("InvalidInput", "parentId", "createNode", parentId=parent, name="more")

@@ -12,15 +12,15 @@ from app.services import nodes as services
 from app.services import products as attaching
 from app.storage import hierarchies, nodes, products, subtrees
 from app.storage.engine.database import Database
-from app.storage.sql.keyset import Window
-from app.storage.tables import CutNode, Hierarchy, Node, NodeProduct, ProductNode
+from app.storage.sql.keyset import KeysetWindow
+from app.storage.tables import DeletedNode, Hierarchy, Node, NodeProduct, ProductNode
 from tests import given
 from tests.given import STORE
 
 TREE: given.Tree = {"Trees": {"Oaks": {"Red": {}, "White": {}}, "Firs": {}}, "Shrubs": {}}
 SKUS = [f"sku-{no:02}" for no in range(30)]
 EVERYWHERE = dict.fromkeys(("Trees", "Oaks", "Red", "White", "Firs", "Shrubs"), SKUS)
-ALL = Window(100)
+ALL = KeysetWindow(100)
 
 
 async def garden(database: Database) -> Hierarchy:
@@ -44,7 +44,8 @@ async def test_what_was_held_by_a_deleted_branch_is_there_for_nobody(database: D
     await cut_oaks(database, of)
     assert await rows_of(database, NodeProduct) == 180
     (product,) = [
-        product for _, product in (await database.read(products.listing, STORE, [], Window(1))).rows
+        product
+        for _, product in (await database.read(products.listing, STORE, [], KeysetWindow(1))).rows
     ]
     assert product.pk is not None
     held = await database.read(nodes.of_products, STORE, [product.pk], ALL)
@@ -89,13 +90,13 @@ async def test_the_sweep_deletes_it_in_chunks_and_nothing_else(
     assert chunks >= 90 // rows
     assert await rows_of(database, NodeProduct) == 90
     assert await rows_of(database, ProductNode) == 90
-    assert await rows_of(database, CutNode) == 0
+    assert await rows_of(database, DeletedNode) == 0
 
 
 async def test_a_node_that_held_nothing_leaves_nothing_to_sweep(database: Database) -> None:
     id = await given.hierarchy(database, TREE)
     await database.write(services.delete, STORE, node_id(id, 1))
-    assert await rows_of(database, CutNode) == 0
+    assert await rows_of(database, DeletedNode) == 0
     assert await rows_of(database, Node) == 1
 
 
@@ -106,7 +107,7 @@ async def test_two_sweepers_at_once_and_an_author_meet_no_trouble(database: Data
     async def author() -> None:
         for no in range(20):
             made = await database.write(services.create, STORE, of.id, {"name": f"new {no}"})
-            found = await database.read(products.listing, STORE, [], Window(1))
+            found = await database.read(products.listing, STORE, [], KeysetWindow(1))
             ids = [str(product.id) for _, product in found.rows if product.sku == sku]
             await database.write(attaching.attach, STORE, made.id, ids)
             await database.write(services.delete, STORE, made.id)
@@ -117,7 +118,7 @@ async def test_two_sweepers_at_once_and_an_author_meet_no_trouble(database: Data
     await sweepers[0].sweep()
     assert await rows_of(database, NodeProduct) == 90
     assert await rows_of(database, ProductNode) == 90
-    assert await rows_of(database, CutNode) == 0
+    assert await rows_of(database, DeletedNode) == 0
 
 
 async def test_a_hierarchy_deleted_behind_its_branch_is_swept_whole(database: Database) -> None:
@@ -125,5 +126,5 @@ async def test_a_hierarchy_deleted_behind_its_branch_is_swept_whole(database: Da
     await cut_oaks(database, of)
     await database.write(authoring.delete, STORE, of.id)
     await Sweeper(database).sweep()
-    for table in (Hierarchy, Node, NodeProduct, ProductNode, CutNode):
+    for table in (Hierarchy, Node, NodeProduct, ProductNode, DeletedNode):
         assert await rows_of(database, table) == 0

@@ -30,7 +30,7 @@ from app.api.auth.limits import Limits
 from app.api.graphql.admission.documents import Documents
 from app.api.graphql.admission.request import GraphQLRequest
 from app.api.graphql.executor import Executor
-from app.api.graphql.fields.declarations import Ordinary, read_of
+from app.api.graphql.fields.declarations import ReferenceField, source_of
 from app.api.graphql.plans import run as plan_run
 from app.api.graphql.schema import graphql_schema as schema
 from app.api.http.refusals import Refused
@@ -153,7 +153,7 @@ def left_to_the_oracle(type_: str, name: str) -> bool:
     if type_.startswith("__"):
         return False
     of = fields(schema.type_map[type_])[name]
-    return isinstance(read_of(of.extensions["strawberry-definition"]), Ordinary)
+    return isinstance(source_of(of.extensions["strawberry-definition"]), ReferenceField)
 
 
 def response_of(answer: Any) -> dict[str, Any]:
@@ -491,7 +491,7 @@ class Furnisher:
         def fail(session: Session) -> Job:
             job = jobs.fail(session, failing, "CODE-0", "It went wrong.", lambda: None)
             for number in range(1, errors):
-                job_errors.add_error(session, job, f"CODE-{number}", "Worse.", now(session))
+                job_errors.add(session, job, f"CODE-{number}", "Worse.", now(session))
             return job
 
         job: Job = await self._write(fail)

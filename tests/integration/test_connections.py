@@ -136,9 +136,7 @@ async def stocked_store(database: Database, store: str) -> dict[str, Listed]:
                 .values(created_at=now(session))
             )
         for number in range(4):
-            job_errors.add_error(
-                session, failed, f"CODE_{number}", "It did not work.", now(session)
-            )
+            job_errors.add(session, failed, f"CODE_{number}", "It did not work.", now(session))
         hierarchies = select(Hierarchy).where(Hierarchy.store == store)
         products = select(Product.id).where(Product.store == store).order_by(col(Product.sku))
         errors = select(JobError.id).where(JobError.job_pk == failed.pk).order_by(col(JobError.pk))

@@ -26,7 +26,7 @@ from app.services.feed import Feed
 from app.services.jobs import Step
 from app.storage import hierarchies, job_errors, nodes
 from app.storage.engine.database import Database
-from app.storage.sql.keyset import Window
+from app.storage.sql.keyset import KeysetWindow
 from app.storage.sql.rows import is_row_of
 from app.storage.tables import Hierarchy, Job, Node, NodeProduct, ProductNode
 from tests import given
@@ -354,7 +354,7 @@ async def test_a_copy_is_invisible_by_every_path_until_it_is_whole(database: Dat
         ids = [hidden.id, UUID(int=hidden.id.int + 1)]
         assert hierarchies.by_ids(session, given.STORE, ids) == {}
         assert nodes.by_ids(session, given.STORE, ids) == {}
-        children = nodes.children(session, given.STORE, [(hidden.pk, 0)], Window(10))
+        children = nodes.children(session, given.STORE, [(hidden.pk, 0)], KeysetWindow(10))
         assert not children[hidden.pk, 0].rows
 
     between_chunks(database, look)
@@ -409,11 +409,13 @@ async def child_names(database: Database, hierarchy_id: UUID | None) -> list[str
     root = await database.read(hierarchies.by_id, given.STORE, hierarchy_id)
     assert root is not None
     assert root.pk is not None
-    found = await database.read(nodes.children, given.STORE, [(root.pk, 0)], Window(100))
+    found = await database.read(nodes.children, given.STORE, [(root.pk, 0)], KeysetWindow(100))
     return [row.node.name for _, row in found[root.pk, 0].rows]
 
 
 async def codes(database: Database, job: Job) -> list[str]:
     assert job.pk is not None
-    found = await database.read(job_errors.errors, given.STORE, [(job.pk, job.version)], Window(10))
+    found = await database.read(
+        job_errors.of_jobs, given.STORE, [(job.pk, job.version)], KeysetWindow(10)
+    )
     return [error.code for _, error in found[job.pk, job.version].rows]

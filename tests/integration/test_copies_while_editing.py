@@ -19,7 +19,7 @@ from uuid import UUID
 import pytest
 from sqlmodel import Session, col, select
 
-from app.domain.hierarchies import node_id, place_of
+from app.domain.hierarchies import node_id, node_ref
 from app.queue.handlers import find_handlers, hierarchy_duplicate
 from app.queue.sweeper import Sweeper
 from app.queue.worker import Outcome, Worker
@@ -123,7 +123,7 @@ class Editor:
             tree.nodes[no] = Spot(parent_no, name, None, revision)
 
         new = await self.write(made, nodes.create, self.id(parent_no), {"name": name})
-        no = place_of(new.id).node_no
+        no = node_ref(new.id).node_no
         self.own[no] = parent_no
 
     async def delete(self) -> None:

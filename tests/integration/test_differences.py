@@ -25,7 +25,7 @@ from app.queue.sweeper import Sweeper
 from app.services import hierarchies, jobs, nodes, products
 from app.settings import Settings
 from app.storage import differences
-from app.storage.tables import CutNode, Hierarchy, Job, Node, NodeProduct
+from app.storage.tables import DeletedNode, Hierarchy, Job, Node, NodeProduct
 from app.wiring import open_database
 from tests import given
 from tests.bench.data import large_hierarchy
@@ -395,7 +395,7 @@ async def test_the_products_of_deleted_nodes_are_told_of_neither_before_nor_behi
     for side in sides:
         hierarchy = made.source if side == SOURCE else made.copy
         await database.write(nodes.delete, given.STORE, node_id(hierarchy, TREES))
-    left = sa.select(sa.func.count()).select_from(CutNode)
+    left = sa.select(sa.func.count()).select_from(DeletedNode)
     assert await database.read(lambda session: session.execute(left).scalar_one())
     before = await checked(idle_gateway, idle_client, made)
     assert before["changed"] == 0

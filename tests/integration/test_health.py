@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from app.api.http.probes import operating_app
+from app.api.http.probes import probe_app
 from app.api.http.readiness import PATIENCE_SECONDS
 from app.domain.jobs import JobType
 from app.main import Gateway
@@ -175,7 +175,7 @@ async def test_a_runner_is_missed_that_does_not_look_for_work_or_renew_its_claim
 ) -> None:
     ticks, handler = Ticks(), Endless()
     runner = Dispatcher(database, {handler.type: handler}, lease=LEASE, poll=0.01, clock=ticks)
-    app = operating_app(database, metrics=False, runner=runner.ailment)
+    app = probe_app(database, metrics=False, runner=runner.unhealthy_reason)
     await given.pending_duplication(database, await given.hierarchy(database, {"a": {}}))
 
     async with (

@@ -29,7 +29,7 @@ from app.queue.handlers import find_handlers
 from app.queue.worker import Outcome, Worker
 from app.services import feed, jobs
 from app.settings import Settings
-from app.storage.admin.backlog import Backlog, backlog
+from app.storage.admin.backlog import QueueBacklog, backlog
 from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
 from tests import given
@@ -368,7 +368,7 @@ async def test_a_job_that_changes_hands_is_counted_if_its_worker_went_silent(
     async with adding(http) as added:
         handed_back = await database.write(jobs.claim, given.STORE, uuid4(), given.LEASE)
         assert handed_back
-        await database.write(jobs.hand_back, handed_back)
+        await database.write(jobs.release, handed_back)
         silent = await database.write(jobs.claim, given.STORE, uuid4(), soon)
     assert silent
     assert added.of("takeovers_total") == {}
@@ -385,7 +385,7 @@ async def test_a_job_that_changes_hands_is_counted_if_its_worker_went_silent(
 async def test_what_waits_is_told_by_percentile_over_the_lanes_that_have_anything(
     clocked_database: Database, clock: Clock
 ) -> None:
-    assert await clocked_database.scan(backlog, PERCENTILES) == Backlog(0, 0, {})
+    assert await clocked_database.scan(backlog, PERCENTILES) == QueueBacklog(0, 0, {})
     for no in range(20):
         await given.pending_job(clocked_database, JobType.PRODUCT_EXPORT, store=f"store {no}")
         clock.advance(timedelta(seconds=1))
@@ -394,10 +394,10 @@ async def test_what_waits_is_told_by_percentile_over_the_lanes_that_have_anythin
     gone = await given.pending_job(clocked_database, JobType.PRODUCT_EXPORT, store="done")
     await clocked_database.write(jobs.cancel, "done", gone.id)
     found = await clocked_database.scan(backlog, PERCENTILES)
-    assert found == Backlog(21, 20, {50: 10, 90: 18, 99: 20, 100: 20})
+    assert found == QueueBacklog(21, 20, {50: 10, 90: 18, 99: 20, 100: 20})
     # The oldest one goes, and the next one's age is that of the lane.
     await given.claimed_job(clocked_database, store="store 0")
-    assert await clocked_database.scan(backlog, (5, 100)) == Backlog(20, 20, {5: 0, 100: 19})
+    assert await clocked_database.scan(backlog, (5, 100)) == QueueBacklog(20, 20, {5: 0, 100: 19})
 
 
 async def test_the_queue_is_told_as_of_now_and_a_database_that_is_away_leaves_it_out(

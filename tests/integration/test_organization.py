@@ -43,8 +43,8 @@ from app.storage.engine.database import Database
 from app.storage.hierarchies import NEWEST_FIRST
 from app.storage.jobs import JobFilter
 from app.storage.nodes import TreeNode
-from app.storage.sql.keyset import Key, Page, Window
-from app.storage.sql.offset import Counted, Span
+from app.storage.sql.keyset import Key, KeysetPage, KeysetWindow
+from app.storage.sql.offset import OffsetPage, OffsetWindow
 from app.storage.tables import Hierarchy, Job, JobError, Product
 from tests import given
 from tests.conftest import GraphQLClient, gateway_of
@@ -52,8 +52,8 @@ from tests.conftest import GraphQLClient, gateway_of
 STORE, OTHER = given.STORE, "other"
 STORES = (STORE, OTHER, ORGANIZATION)
 START = datetime(2026, 11, 22, tzinfo=UTC)
-ALL = Window(100)
-SPAN = Span(0, 100)
+ALL = KeysetWindow(100)
+SPAN = OffsetWindow(0, 100)
 KEY = "the same for all"
 NODE = 2
 """The number of the node with products."""
@@ -133,11 +133,11 @@ def own_sku(store: str) -> str:
     return f"c of {store}"
 
 
-def ids(page: Page[Any]) -> list[UUID]:
+def ids(page: KeysetPage[Any]) -> list[UUID]:
     return [row.id for _, row in page.rows]
 
 
-def shown(span: Counted[Any]) -> list[UUID]:
+def shown(span: OffsetPage[Any]) -> list[UUID]:
     """What a span shows, which counts no other things."""
     assert span.total == len(span.rows)
     return [row.id for row in span.rows]
@@ -207,8 +207,8 @@ ITS_OWN: Mapping[Callable[..., Any], Read] = {
     jobs.listing: lambda s, store, of: (
         of.job.id in ids(jobs.listing(s, store, JobFilter(), False, ALL))
     ),
-    jobs.span: lambda s, store, of: (
-        of.job.id in shown(jobs.span(s, store, [], jobs.LATEST_FIRST, SPAN))
+    jobs.offset_page: lambda s, store, of: (
+        of.job.id in shown(jobs.offset_page(s, store, [], jobs.LATEST_FIRST, SPAN))
     ),
     jobs.count: lambda s, store, of: jobs.count(s, store, JobFilter(hierarchy_id=of.hierarchy.id)),
     jobs.of_hierarchies: lambda s, store, of: (
@@ -222,13 +222,11 @@ ITS_OWN: Mapping[Callable[..., Any], Read] = {
     ),
     jobs.queued: lambda s, store, of: of.job.id in ids(jobs.queued(s, store, ALL)),
     jobs.retries: lambda s, store, of: jobs.retries(s, store, [of.failed.id]),
-    job_errors.errors_by_ids: lambda s, store, of: job_errors.errors_by_ids(
-        s, store, [of.error.id]
+    job_errors.by_ids: lambda s, store, of: job_errors.by_ids(s, store, [of.error.id]),
+    job_errors.of_jobs: lambda s, store, of: (
+        job_errors.of_jobs(s, store, [of.failed_version], ALL)[of.failed_version].rows
     ),
-    job_errors.errors: lambda s, store, of: (
-        job_errors.errors(s, store, [of.failed_version], ALL)[of.failed_version].rows
-    ),
-    job_errors.error_counts: lambda s, store, of: job_errors.error_counts(
+    job_errors.counts_of_jobs: lambda s, store, of: job_errors.counts_of_jobs(
         s, store, [of.failed_version]
     )[of.failed_version],
     idempotency.by_key: lambda s, store, of: (
@@ -244,7 +242,7 @@ ITS_OWN: Mapping[Callable[..., Any], Read] = {
             for event in events.oldest(s, store, of.job.created_at + timedelta(days=1), 100)
         ]
     ),
-    lanes.standings: lambda s, store, of: lanes.standings(s, store, [of.job_pk]),
+    lanes.queue_positions: lambda s, store, of: lanes.queue_positions(s, store, [of.job_pk]),
 }
 """Reads of what is each store's alone, also the organization's."""
 
@@ -253,7 +251,7 @@ NO_READS_OF_ROWS = {
     hierarchies.add,
     # What runs is shown in its own test, and so is what is told of all jobs together.
     jobs.started,
-    job_stats.latest_hours,
+    job_stats.by_hour,
     jobs.oldest_pending_at,
     # The store's lane and nothing else is what they are given.
     lanes.lock,
@@ -305,7 +303,7 @@ async def test_the_job_that_runs_is_shown_to_its_own_store_only(database: Databa
     running = [await database.read(jobs.started, store) for store in STORES]
     assert [job and job.store for job in running] == list(STORES)
     queues = [await database.read(lanes.queue, store) for store in STORES]
-    assert [queue.outlook.running for queue in queues] == running
+    assert [queue.forecast.running for queue in queues] == running
 
 
 async def test_what_is_not_whole_yet_is_shown_to_nobody(database: Database) -> None:
@@ -352,7 +350,7 @@ class Interleaved:
             )
         ]
 
-    def page(self, store: str, filter: Conditions, window: Window) -> Page[Any]:
+    def page(self, store: str, filter: Conditions, window: KeysetWindow) -> KeysetPage[Any]:
         """The page that the store should find."""
         rows = [
             (key, key[1])
@@ -362,8 +360,8 @@ class Interleaved:
         ]
         more = len(rows) > window.limit
         if window.backward:
-            return Page(rows[-window.limit :], window.before is not None, more)
-        return Page(rows[: window.limit], more, window.after is not None)
+            return KeysetPage(rows[-window.limit :], window.before is not None, more)
+        return KeysetPage(rows[: window.limit], more, window.after is not None)
 
 
 async def interleaved_in(database: Database, seed: int) -> Interleaved:
@@ -397,8 +395,8 @@ async def test_own_hierarchies_and_the_organizations_are_one_list(
         for filter in FILTERS:
             whole = interleaved.page(store, filter, ALL)
             assert len(whole.rows) == await database.read(hierarchies.count, store, filter)
-            windows = [ALL, Window(100, backward=True)] + [
-                Window(
+            windows = [ALL, KeysetWindow(100, backward=True)] + [
+                KeysetWindow(
                     chance.randint(1, 14),
                     chance.choice(bounds),
                     chance.choice(bounds),
@@ -567,12 +565,12 @@ async def test_a_copy_that_was_asked_for_fails_when_the_organization_deletes_the
     assert await database.read(hierarchies.count, STORE, []) == 0
 
 
-def errors_of(session: Session, job_id: UUID) -> Page[JobError]:
+def errors_of(session: Session, job_id: UUID) -> KeysetPage[JobError]:
     job = jobs.by_id(session, STORE, job_id)
     assert job
     assert job.pk is not None
     version = job.pk, job.version
-    return job_errors.errors(session, STORE, [version], ALL)[version]
+    return job_errors.of_jobs(session, STORE, [version], ALL)[version]
 
 
 async def test_each_store_sees_its_own_jobs_of_what_is_the_organizations(

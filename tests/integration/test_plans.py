@@ -26,8 +26,8 @@ from app.settings import Settings
 from app.storage import copies, hierarchies, job_stats, jobs, lanes, nodes, products
 from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
-from app.storage.sql.keyset import Key, Window
-from app.storage.sql.offset import Counted, Span
+from app.storage.sql.keyset import Key, KeysetWindow
+from app.storage.sql.offset import OffsetPage, OffsetWindow
 from app.storage.tables import Hierarchy, Job, Lane
 from app.wiring import open_database
 from tests import given
@@ -57,8 +57,8 @@ planned five times."""
 STORE = given.STORE
 MALL = "mall"
 START = datetime(2026, 11, 22, tzinfo=UTC)
-PAGE = Window(20)
-SPAN = Span(0, 20)
+PAGE = KeysetWindow(20)
+SPAN = OffsetWindow(0, 20)
 FEW = range(20)
 
 Measured = sa.text(
@@ -130,9 +130,11 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     ),
     "first nodes": lambda s, of: nodes.of_hierarchies(s, STORE, [of.pk], PAGE),
     "nodes in the middle": lambda s, of: nodes.of_hierarchies(
-        s, STORE, [of.pk], Window(20, after=(8, MIDDLE))
+        s, STORE, [of.pk], KeysetWindow(20, after=(8, MIDDLE))
     ),
-    "last nodes": lambda s, of: nodes.of_hierarchies(s, STORE, [of.pk], Window(20, backward=True)),
+    "last nodes": lambda s, of: nodes.of_hierarchies(
+        s, STORE, [of.pk], KeysetWindow(20, backward=True)
+    ),
     "nodes of products": lambda s, of: nodes.of_products(
         s, STORE, [SMALL * 3 + no for no in range(1, 4)], PAGE
     ),
@@ -144,10 +146,10 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     "first hierarchies": lambda s, of: hierarchies.listing(s, STORE, [], PAGE),
     "first hierarchies of many": lambda s, of: hierarchies.listing(s, MALL, [], PAGE),
     "hierarchies in the middle": lambda s, of: hierarchies.listing(
-        s, MALL, [], Window(20, after=IN_THE_MIDDLE)
+        s, MALL, [], KeysetWindow(20, after=IN_THE_MIDDLE)
     ),
     "last hierarchies": lambda s, of: hierarchies.listing(
-        s, MALL, [], Window(20, before=IN_THE_MIDDLE, backward=True)
+        s, MALL, [], KeysetWindow(20, before=IN_THE_MIDDLE, backward=True)
     ),
     "hierarchies of the organization": lambda s, of: hierarchies.listing(
         s, MALL, [owned_by(Owner.ORGANIZATION)], PAGE
@@ -161,7 +163,7 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     ),
     "first products": lambda s, of: products.listing(s, STORE, [], PAGE),
     "products in the middle": lambda s, of: products.listing(
-        s, STORE, [], Window(20, after=("SKU-5", UUID(int=0)))
+        s, STORE, [], KeysetWindow(20, after=("SKU-5", UUID(int=0)))
     ),
     "products by skus": lambda s, of: products.listing(
         s, STORE, [Condition("sku", Operator.IN, ["0-0", "1-1", "unknown"])], PAGE
@@ -174,35 +176,33 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     ),
     "first jobs": lambda s, of: jobs.listing(s, STORE, JobFilter(), False, PAGE),
     "jobs in the middle": lambda s, of: jobs.listing(
-        s, STORE, JobFilter(), False, Window(20, after=(JOBS // 2,))
+        s, STORE, JobFilter(), False, KeysetWindow(20, after=(JOBS // 2,))
     ),
     "the next job": lambda s, of: jobs.first_pending(s, STORE),
     "the job that waits longest": lambda s, of: jobs.oldest_pending_at(s, STORE),
     "first jobs that wait": lambda s, of: jobs.queued(s, STORE, PAGE),
-    "last jobs that wait": lambda s, of: jobs.queued(s, STORE, Window(20, backward=True)),
+    "last jobs that wait": lambda s, of: jobs.queued(s, STORE, KeysetWindow(20, backward=True)),
     "jobs that wait, in the middle": lambda s, of: jobs.queued(
-        s, STORE, Window(20, after=(JOBS - PENDING // 2,))
+        s, STORE, KeysetWindow(20, after=(JOBS - PENDING // 2,))
     ),
-    "places in the queue": lambda s, of: lanes.standings(s, STORE, _waiting(s)),
+    "places in the queue": lambda s, of: lanes.queue_positions(s, STORE, _waiting(s)),
     "stores with work": lambda s, of: lanes.claimable(s),
     "retries": lambda s, of: jobs.retries(s, STORE, [UUID(int=seq) for seq in FEW]),
-    "the latest hours": lambda s, of: job_stats.latest_hours(s, STORE, 24),
+    "the latest hours": lambda s, of: job_stats.by_hour(s, STORE, 24),
 }
 
 
-COUNTED: Mapping[str, Callable[[Session, Shop], Counted[Any]]] = {
+COUNTED: Mapping[str, Callable[[Session, Shop], OffsetPage[Any]]] = {
     "hierarchies": lambda s, of: hierarchies.span(s, STORE, [], hierarchies.NEWEST_FIRST, SPAN),
     "many hierarchies": lambda s, of: hierarchies.span(s, MALL, [], hierarchies.NEWEST_FIRST, SPAN),
-    "nodes": lambda s, of: nodes.span_of_hierarchy(
-        s, _hierarchy(s, of), [], nodes.PARENTS_FIRST, SPAN
-    ),
-    "children of the root": lambda s, of: nodes.span_of_hierarchy(
+    "nodes": lambda s, of: nodes.offset_page(s, _hierarchy(s, of), [], nodes.PARENTS_FIRST, SPAN),
+    "children of the root": lambda s, of: nodes.offset_page(
         s, _hierarchy(s, of), [], nodes.SIBLINGS, SPAN, 0
     ),
-    "children of a node": lambda s, of: nodes.span_of_hierarchy(
+    "children of a node": lambda s, of: nodes.offset_page(
         s, _hierarchy(s, of), [], nodes.SIBLINGS, SPAN, 1
     ),
-    "jobs": lambda s, of: jobs.span(s, STORE, [], jobs.LATEST_FIRST, SPAN),
+    "jobs": lambda s, of: jobs.offset_page(s, STORE, [], jobs.LATEST_FIRST, SPAN),
 }
 """Spans, which tell how many there are in all."""
 
@@ -335,7 +335,7 @@ BY_STORE = re.compile(r"SEARCH hierarchy USING (COVERING )?INDEX ix_hierarchy_st
 OF_HIERARCHIES: Mapping[str, Callable[[Session], Any]] = {
     "first hierarchies": lambda s: hierarchies.listing(s, MALL, [], PAGE),
     "last hierarchies": lambda s: hierarchies.listing(
-        s, MALL, [], Window(20, before=IN_THE_MIDDLE, backward=True)
+        s, MALL, [], KeysetWindow(20, before=IN_THE_MIDDLE, backward=True)
     ),
     "the number of hierarchies": lambda s: hierarchies.count(s, MALL, []),
     "numbers of nodes of products": lambda s: nodes.counts_of_products(s, MALL, [1, 2]),
@@ -437,7 +437,7 @@ def _fill_queue(session: Session) -> None:
 
 def _waiting(session: Session) -> list[int]:
     """The keys of the last jobs that wait."""
-    last = jobs.queued(session, STORE, Window(20, backward=True)).rows
+    last = jobs.queued(session, STORE, KeysetWindow(20, backward=True)).rows
     return [job.pk for _, job in last if job.pk]
 
 

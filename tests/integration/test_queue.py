@@ -288,7 +288,7 @@ async def test_attempts_count_only_while_nothing_is_finished_in_them(database: D
         assert claimed is not None
         assert (claimed.id, claimed.attempts) == (job.id, 1)
         await database.write(jobs.advance, claimed, lambda: Step({}, 0, 1))
-        await database.write(jobs.hand_back, claimed)
+        await database.write(jobs.release, claimed)
 
 
 async def test_a_type_that_nothing_runs_fails_and_says_so(database: Database) -> None:
@@ -346,7 +346,7 @@ async def test_a_job_that_is_handed_back_is_taken_up_at_once(database: Database)
     job = await given.pending_duplication(database, source)
     first = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
     assert first is not None
-    await database.write(jobs.hand_back, first)
+    await database.write(jobs.release, first)
     second = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
     assert second is not None
     assert second.id == job.id
@@ -452,7 +452,7 @@ async def test_a_heartbeat_behind_a_hand_back_does_not_take_the_job_again(
     await given.pending_duplication(database, source)
     claimed = await database.write(jobs.claim, given.STORE, uuid4(), LEASE)
     assert claimed is not None
-    await database.write(jobs.hand_back, claimed)
+    await database.write(jobs.release, claimed)
     with pytest.raises(FenceLost):
         await database.write(jobs.heartbeat, claimed, LEASE)
     assert await database.write(jobs.claim, given.STORE, uuid4(), LEASE)

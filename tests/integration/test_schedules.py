@@ -177,7 +177,7 @@ class Queue(RuleBasedStateMachine):
     def hand_back(self, store: str) -> None:
         lane = self.lanes[store]
         if lane.claim:
-            self.write(jobs.hand_back, lane.claim)
+            self.write(jobs.release, lane.claim)
             if lane.held:
                 lane.lease_until, lane.held = self.now, False
                 lane.attempts = max(0, lane.attempts - 1)
@@ -187,7 +187,7 @@ class Queue(RuleBasedStateMachine):
     def put_off(self, store: str, seconds: int) -> None:
         lane = self.lanes[store]
         if lane.claim:
-            self.write(jobs.put_off, lane.claim, timedelta(seconds=seconds))
+            self.write(jobs.snooze, lane.claim, timedelta(seconds=seconds))
             if lane.held:
                 lane.lease_until, lane.held = self.now + timedelta(seconds=seconds), False
 
@@ -293,7 +293,7 @@ class Queue(RuleBasedStateMachine):
                 select(JobEvent).where(JobEvent.store == store).order_by(col(JobEvent.seq))
             ).all()
             pks = [job.pk for job in found if job.pk]
-            return list(found), list(events), lanes.standings(session, store, pks)
+            return list(found), list(events), lanes.queue_positions(session, store, pks)
 
         for store, lane in self.lanes.items():
             found, events, standings = self.runner.run(self.database.read(read, store))

@@ -16,7 +16,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from app.domain.webhooks import Address, Answer, checked_network, signed_headers, signing_keys
+from app.domain.webhooks import (
+    Address,
+    DeliveryResponse,
+    checked_network,
+    signed_headers,
+    signing_keys,
+)
 from app.webhooks.sender import Sender
 from tests.receiver import SECRET, Receiver, receiving
 
@@ -30,7 +36,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield started
 
 
-async def posted(sender: Sender, url: str) -> Answer:
+async def posted(sender: Sender, url: str) -> DeliveryResponse:
     """What comes of it when this sender is to tell that URL something."""
     headers = signed_headers(signing_keys(SECRET), uuid4(), datetime.now(UTC), b"{}")
     async with sender:
@@ -133,7 +139,9 @@ async def test_a_receiver_that_takes_too_long_has_not_answered(
 ) -> None:
     receiver.open.clear()
     sender = Sender(LOOPBACK, seconds=0.05)
-    assert await posted(sender, receiver.url) == Answer(None, "no answer within 0.05 seconds")
+    assert await posted(sender, receiver.url) == DeliveryResponse(
+        None, "no answer within 0.05 seconds"
+    )
 
 
 def certificate(name: str, folder: Path) -> Path:
@@ -215,9 +223,9 @@ async def test_how_long_a_busy_receiver_asks_to_be_left_alone_is_understood(
     status: int, head: str, wait: timedelta | None, receiver: Receiver
 ) -> None:
     receiver.will_answer(status, head=head)
-    assert await posted(Sender(LOOPBACK), receiver.url) == Answer(status, "Told", wait)
+    assert await posted(Sender(LOOPBACK), receiver.url) == DeliveryResponse(status, "Told", wait)
 
 
 async def test_of_an_answer_no_more_than_its_head_is_read(receiver: Receiver) -> None:
     receiver.will_answer(200, head="content-length: 1000000000\r\n")
-    assert await posted(Sender(LOOPBACK), receiver.url) == Answer(200, "Told")
+    assert await posted(Sender(LOOPBACK), receiver.url) == DeliveryResponse(200, "Told")

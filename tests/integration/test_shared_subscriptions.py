@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from app.api.auth.identity import mint
 from app.api.graphql import executor, shared_subscriptions
 from app.api.graphql.fields.loaders import Loaders
-from app.api.graphql.shared_subscriptions import Audiences
+from app.api.graphql.shared_subscriptions import SharedSubscriptions
 from app.api.graphql.types.events import EVENTS
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.main import Gateway
@@ -52,15 +52,15 @@ def database_url(request: pytest.FixtureRequest, new_database: NewDatabase) -> s
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[Audiences]:
+def made(monkeypatch: pytest.MonkeyPatch) -> list[SharedSubscriptions]:
     """The audiences of gateways that start from here on."""
-    found: list[Audiences] = []
+    found: list[SharedSubscriptions] = []
 
-    def noted() -> Audiences:
-        found.append(Audiences())
+    def noted() -> SharedSubscriptions:
+        found.append(SharedSubscriptions())
         return found[-1]
 
-    monkeypatch.setattr(executor, "Audiences", noted)
+    monkeypatch.setattr(executor, "SharedSubscriptions", noted)
     return found
 
 
@@ -123,27 +123,27 @@ async def test_an_event_is_executed_once_and_told_to_all_in_the_same_bytes(
     query: str, idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     async with AsyncExitStack() as stack:
-        hear: list[Callable[[], Awaitable[str]]] = []
+        listen: list[Callable[[], Awaitable[str]]] = []
         for _ in range(6):
             connected = await stack.enter_async_context(subscriber(idle_gateway.url))
             # Two on a socket, whose names for them differ.
             for _ in range(2):
                 await connected.subscribe(query)
-                hear.append(partial(heard_as_text, connected))
+                listen.append(partial(heard_as_text, connected))
         for accept in ("text/event-stream", "multipart/mixed") * 2:
             told = await stack.enter_async_context(streamed(idle_client.http, accept, query))
-            hear.append(told)
-        await followed(idle_gateway, len(hear))
+            listen.append(told)
+        await followed(idle_gateway, len(listen))
 
         async with executed(idle_gateway) as added:
             for _ in range(3):
                 await given.pending_duplication(idle_gateway.database, source)
-                payloads = {await one() for one in hear}
+                payloads = {await one() for one in listen}
                 (payload,) = payloads
                 assert json.loads(payload).keys() == {"data"}
     assert executions(added) == 3
-    assert added.of("subscription_results_total") == {"": 3 * len(hear)}
-    assert added.of("event_lag_seconds_count") == {"": 3 * len(hear)}
+    assert added.of("subscription_results_total") == {"": 3 * len(listen)}
+    assert added.of("event_lag_seconds_count") == {"": 3 * len(listen)}
 
 
 def token(store: str = given.STORE, subject: str = "a", scopes: Any = EVERY_SCOPE) -> Any:
@@ -339,7 +339,7 @@ async def test_who_leaves_while_an_event_is_executed_takes_it_from_nobody(
 
 
 async def test_when_all_have_left_nothing_is_kept_and_nothing_goes_on(
-    made: list[Audiences],
+    made: list[SharedSubscriptions],
     idle_gateway: Gateway,
     source: UUID,
     monkeypatch: pytest.MonkeyPatch,
@@ -365,7 +365,7 @@ async def test_when_all_have_left_nothing_is_kept_and_nothing_goes_on(
 
 
 async def test_who_is_alone_has_nothing_kept_for_him(
-    made: list[Audiences], idle_gateway: Gateway, source: UUID
+    made: list[SharedSubscriptions], idle_gateway: Gateway, source: UUID
 ) -> None:
     (found,) = made
     async with subscriber(idle_gateway.url) as connected:
@@ -376,7 +376,7 @@ async def test_who_is_alone_has_nothing_kept_for_him(
 
 
 async def test_only_so_much_is_kept_and_who_reads_late_misses_nothing(
-    made: list[Audiences],
+    made: list[SharedSubscriptions],
     idle_gateway: Gateway,
     source: UUID,
     monkeypatch: pytest.MonkeyPatch,
@@ -402,7 +402,7 @@ async def test_only_so_much_is_kept_and_who_reads_late_misses_nothing(
             assert first == second
             heard.append(first)
             # What is larger than all that may be kept is not.
-            assert 0 <= found._kept_bytes <= shared_subscriptions.KEPT_BYTES
+            assert 0 <= found._kept_bytes <= shared_subscriptions.RESULT_CACHE_BYTES
         assert len(found._kept) == kept
         assert await followers[2].take(events) == heard
 

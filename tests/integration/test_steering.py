@@ -29,7 +29,7 @@ from app.storage import job_stats
 from app.storage import jobs as stored
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
-from app.storage.job_stats import Hour
+from app.storage.job_stats import JobHour
 from app.storage.lanes import claimable
 from app.storage.sql.dialects import keys_for
 from app.storage.tables import Job, Lane
@@ -702,7 +702,7 @@ async def test_what_runs_goes_on_and_is_taken_over_while_the_queue_is_paused(
     assert await database.read(claimable) == [given.STORE]
     taken_over = await given.claimed_job(database)
     assert taken_over.id == running.id
-    await database.write(jobs.hand_back, taken_over)
+    await database.write(jobs.release, taken_over)
     again = await given.claimed_job(database)
     assert again.id == running.id
     await database.write(jobs.succeed, again, lambda: jobs.Result(1))
@@ -742,7 +742,7 @@ async def listening(url: str, speaking: Database) -> AsyncIterator[Database]:
     """The database as another process has it, once that hears what this one says."""
     other, heard = connect(url), asyncio.Event()
     other.on_commit(lambda stores: heard.set() if "hello" in stores else None)
-    hearing = asyncio.create_task(other.hear())
+    hearing = asyncio.create_task(other.listen())
     try:
         while not heard.is_set():
             await speaking.write(lanes.resume, "hello")
@@ -897,8 +897,8 @@ async def fill(
         await database.write(partial(stored.change, job=made, **values))
 
 
-async def hours_of(database: Database, number: int, store: str = given.STORE) -> list[Hour]:
-    return await database.read(job_stats.latest_hours, store, number)
+async def hours_of(database: Database, number: int, store: str = given.STORE) -> list[JobHour]:
+    return await database.read(job_stats.by_hour, store, number)
 
 
 async def test_each_hour_has_its_jobs_by_the_status_they_have_now(

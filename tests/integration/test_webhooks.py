@@ -32,7 +32,7 @@ from app.storage import webhooks as stored
 from app.storage.engine.database import Database
 from app.storage.tables import Job, WebhookDelivery
 from app.webhooks import dispatcher
-from app.webhooks.dispatcher import LEASE, Courier
+from app.webhooks.dispatcher import LEASE, Dispatcher
 from app.webhooks.sender import SECONDS, Sender
 from app.wiring import open_database
 from tests import given
@@ -111,10 +111,10 @@ async def outcomes() -> AsyncIterator[Outcomes]:
 @asynccontextmanager
 async def telling(
     database: Database, *urls: str, sender: Sender | None = None, **options: Any
-) -> AsyncIterator[Courier]:
+) -> AsyncIterator[Dispatcher]:
     """A courier that tells these URLs, and knows them before anything more happens."""
     await database.write(webhooks.register, urls)
-    started = Courier(
+    started = Dispatcher(
         database,
         urls,
         signing_keys(SECRET),

@@ -16,7 +16,7 @@ from app.services import jobs
 from app.services.jobs import Requester
 from app.storage import events, hierarchies, lanes
 from app.storage.engine.database import Database, before_commit
-from app.storage.sql.statements import Statement
+from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import Hierarchy, JobEvent, Lane
 from tests import given
 
@@ -81,7 +81,7 @@ async def test_it_is_undone_together_whatever_goes_wrong(stocked: Database) -> N
 async def test_a_statement_that_the_database_refuses_undoes_it_and_the_next_write_is_none_the_worse(
     stocked: Database,
 ) -> None:
-    again = Statement(lambda _: sa.text("INSERT INTO lane SELECT * FROM lane"))
+    again = CompiledStatement(lambda _: sa.text("INSERT INTO lane SELECT * FROM lane"))
 
     def refused(session: Session) -> None:
         in_both_ways(session)
@@ -97,7 +97,7 @@ async def test_a_statement_that_the_database_refuses_undoes_it_and_the_next_writ
 
 
 async def test_a_statement_sees_what_entities_were_given_before(stocked: Database) -> None:
-    count = Statement(lambda _: sa.select(sa.func.count()).select_from(Lane))
+    count = CompiledStatement(lambda _: sa.select(sa.func.count()).select_from(Lane))
 
     def written(session: Session) -> int:
         session.add(Lane(store="another"))

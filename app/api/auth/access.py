@@ -9,7 +9,7 @@ from app.api.auth.throttle import Throttle
 from app.api.graphql.admission.documents import Documents
 from app.api.graphql.executor import Executor
 from app.api.http.refusals import Unauthenticated
-from app.api.http.request_log import exchange
+from app.api.http.request_log import request_record
 from app.domain.callers import Caller
 
 
@@ -40,7 +40,7 @@ class Gate:
         except Unauthenticated:
             self.throttle.take(address)
             raise
-        exchange().caller = caller
+        request_record().caller = caller
         return caller
 
     @staticmethod

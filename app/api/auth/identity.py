@@ -9,7 +9,7 @@ from typing import Any
 
 import jwt
 
-from app.api.auth.jwks import Keys, SharedSecret
+from app.api.auth.jwks import SharedSecret, TokenKeys
 from app.api.http.refusals import Unauthenticated
 from app.domain.callers import EVERY_SCOPE, Caller, Scope, granted
 from app.domain.errors import InvalidInput
@@ -47,7 +47,7 @@ class OpenAccess(Authentication):
 class BearerTokens(Authentication):
     """Believes the JWTs that one issuer made for us and signed with one of these keys."""
 
-    def __init__(self, keys: Keys, *, issuer: str, audience: str) -> None:
+    def __init__(self, keys: TokenKeys, *, issuer: str, audience: str) -> None:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience

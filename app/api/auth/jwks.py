@@ -37,7 +37,7 @@ _ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}
 """The one that each type of public key is used for, whatever a token asks for."""
 
 
-class Keys(ABC):
+class TokenKeys(ABC):
     """What tokens are signed with; each key is good for one algorithm."""
 
     @abstractmethod
@@ -45,7 +45,7 @@ class Keys(ABC):
         """The key that a token names, or the only one. Raises Unauthenticated."""
 
 
-class SharedSecret(Keys):
+class SharedSecret(TokenKeys):
     """A secret that both who makes tokens and who reads them know: HS256. Raises ValueError."""
 
     def __init__(self, secret: str) -> None:
@@ -66,7 +66,7 @@ class SharedSecret(Keys):
         return self.key
 
 
-class KeySet(Keys):
+class JwksKeys(TokenKeys):
     """Public keys from a JWKS file or URL, for RS256 and ES256, read again as they change.
 
     Raises ValueError for a location that cannot be, and for a file without a usable key.

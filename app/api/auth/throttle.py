@@ -9,7 +9,7 @@ from math import ceil
 from app.api.auth.limits import Limits
 from app.api.http.refusals import BadRequest
 
-CLIENTS_KEPT = 10_000
+MAX_CLIENTS = 10_000
 """Buckets held in memory. One that is dropped for another's sake is full again when it is asked
 for next."""
 
@@ -40,7 +40,7 @@ class Throttle:
         taken = min(operations, burst)
         allowed = left >= taken
         self._buckets[client] = left - taken if allowed else left, now
-        if len(self._buckets) > CLIENTS_KEPT:
+        if len(self._buckets) > MAX_CLIENTS:
             self._buckets.popitem(last=False)
         if not allowed:
             wait = max(1, ceil((taken - left) / self._rate))

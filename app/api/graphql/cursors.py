@@ -12,17 +12,17 @@ import strawberry
 from strawberry import UNSET
 
 from app.domain.errors import InvalidInput
-from app.storage.sql.keyset import Key, Window
+from app.storage.sql.keyset import Key, KeysetWindow
 
 DEFAULT_ROWS = 25
-MOST_ROWS = 100
+MAX_ROWS = 100
 
 ValueT = TypeVar("ValueT")
 
 First = Annotated[
     int | None,
     strawberry.argument(
-        description=f"How many from the start, 1 to {MOST_ROWS}; {DEFAULT_ROWS} when neither "
+        description=f"How many from the start, 1 to {MAX_ROWS}; {DEFAULT_ROWS} when neither "
         "first nor last is given. Not together with last."
     ),
 ]
@@ -32,7 +32,7 @@ After = Annotated[
 Last = Annotated[
     int | None,
     strawberry.argument(
-        description=f"How many from the end, 1 to {MOST_ROWS}. Not together with first."
+        description=f"How many from the end, 1 to {MAX_ROWS}. Not together with first."
     ),
 ]
 Before = Annotated[
@@ -101,18 +101,18 @@ class Cursors:
 
     def window(
         self, first: int | None, after: str | None, last: int | None, before: str | None
-    ) -> Window:
+    ) -> KeysetWindow:
         """What the four arguments ask for. Raises InvalidInput naming the one at fault."""
         first, after = given(first), given(after)
         last, before = given(last), given(before)
         if first is not None and last is not None:
             raise InvalidInput("Give first or last, not both.", ("last",))
         for argument, rows in (("first", first), ("last", last)):
-            if rows is not None and not 1 <= rows <= MOST_ROWS:
+            if rows is not None and not 1 <= rows <= MAX_ROWS:
                 raise InvalidInput(
-                    f"{argument} is {rows}; it must be between 1 and {MOST_ROWS}.", (argument,)
+                    f"{argument} is {rows}; it must be between 1 and {MAX_ROWS}.", (argument,)
                 )
-        return Window(
+        return KeysetWindow(
             limit=first or last or DEFAULT_ROWS,
             after=None if after is None else self.decode(after, "after"),
             before=None if before is None else self.decode(before, "before"),

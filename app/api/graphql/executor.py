@@ -13,15 +13,15 @@ from app.api.graphql.admission.documents import Operation
 from app.api.graphql.context import Context
 from app.api.graphql.plans.planner import Planner
 from app.api.graphql.schema import schema
-from app.api.graphql.shared_subscriptions import Audiences, Told
+from app.api.graphql.shared_subscriptions import SharedSubscriptions, StreamResult
 from app.api.http.refusals import TimedOut
-from app.api.http.request_log import Run
+from app.api.http.request_log import OperationRecord
 from app.api.http.tracing import operation_span
 from app.domain.callers import Caller
 from app.services.feed import Feed
 from app.storage.engine.database import Database
 
-Answer = dict[str, Any]
+GraphQLResponse = dict[str, Any]
 """A response as GraphQL defines it: data, errors, extensions."""
 
 
@@ -42,19 +42,26 @@ class Executor:
         self._feed = feed
         self._limits = limits
         self._tracer = tracer
-        self._audiences = Audiences()
+        self._audiences = SharedSubscriptions()
 
-    async def answer(self, operation: Operation, caller: Caller, request_id: str) -> Answer:
+    async def answer(
+        self, operation: Operation, caller: Caller, request_id: str
+    ) -> GraphQLResponse:
         """The answer to a query or a mutation. Raises TimedOut."""
         name, kind = operation.name, operation.kind.value
-        with operation_span(self._tracer, kind, name, request_id), Run(name, kind) as run:
+        with (
+            operation_span(self._tracer, kind, name, request_id),
+            OperationRecord(name, kind) as run,
+        ):
             answer = await self._execute(operation, caller, request_id)
             run.told(answer)
         cost = {"requested": operation.cost, "limit": self._limits.max_cost}
         answer["extensions"] = {**answer.get("extensions", {}), "cost": cost}
         return answer
 
-    async def _execute(self, operation: Operation, caller: Caller, request_id: str) -> Answer:
+    async def _execute(
+        self, operation: Operation, caller: Caller, request_id: str
+    ) -> GraphQLResponse:
         context = self._context(operation, caller, request_id)
         limit = self._limits.max_execution_seconds
         clock = asyncio.get_running_loop().time
@@ -81,7 +88,7 @@ class Executor:
         caller: Caller,
         request_id: str,
         resume_from: str | None = None,
-    ) -> AsyncGenerator[Told, None]:
+    ) -> AsyncGenerator[StreamResult, None]:
         """The results of any operation: one answer, or those of a subscription, each made when the
         one before was taken. Raises TimedOut, NotStarted."""
         if operation.kind is not OperationType.SUBSCRIPTION:
@@ -91,8 +98,8 @@ class Executor:
 
     async def _only(
         self, operation: Operation, caller: Caller, request_id: str
-    ) -> AsyncGenerator[Told, None]:
-        yield Told.of(await self.answer(operation, caller, request_id))
+    ) -> AsyncGenerator[StreamResult, None]:
+        yield StreamResult.of(await self.answer(operation, caller, request_id))
 
     def _context(
         self,
@@ -106,8 +113,8 @@ class Executor:
         )
 
 
-def _answer(result: ExecutionResult) -> Answer:
-    answer: Answer = {"data": result.data}
+def _answer(result: ExecutionResult) -> GraphQLResponse:
+    answer: GraphQLResponse = {"data": result.data}
     if result.errors:
         answer["errors"] = [error.formatted for error in result.errors]
     if result.extensions:

@@ -10,13 +10,7 @@ from sqlmodel import Session
 from strawberry import UNSET
 
 from app.api.graphql.cursors import After, Before, First, Last
-from app.api.graphql.fields.declarations import (
-    Asked,
-    listed,
-    ordinary,
-    reading,
-    relation,
-)
+from app.api.graphql.fields.declarations import ListQuery, listing, query, reference_field, relation
 from app.api.graphql.types.differences import DuplicationDiff, duplication_diff
 from app.api.graphql.types.hierarchies import HIERARCHIES, Hierarchy, HierarchyFilter
 from app.api.graphql.types.jobs import JOBS, QUEUED, Job, JobFilter
@@ -31,7 +25,7 @@ from app.storage import hierarchies, job_errors, jobs, lanes, nodes, products
 from app.storage import jobs as stored_jobs
 from app.storage.jobs import JobFilter as StoredJobFilter
 
-MOST_IDS = 100
+MAX_IDS = 100
 
 
 @strawberry.enum(description="The order of a list of jobs.")
@@ -70,12 +64,10 @@ def _node(
 
 def _nodes(
     root: Any,
-    ids: Annotated[
-        list[strawberry.ID], strawberry.argument(description=f"At most {MOST_IDS} ids.")
-    ],
+    ids: Annotated[list[strawberry.ID], strawberry.argument(description=f"At most {MAX_IDS} ids.")],
 ) -> Any:
-    if len(ids) > MOST_IDS:
-        raise InvalidInput(f"ids has {len(ids)} entries; at most {MOST_IDS} are allowed.", ("ids",))
+    if len(ids) > MAX_IDS:
+        raise InvalidInput(f"ids has {len(ids)} entries; at most {MAX_IDS} are allowed.", ("ids",))
     return lambda session, caller: _found(session, caller, ids)
 
 
@@ -94,7 +86,7 @@ def _hierarchies(
     ] = UNSET,
 ) -> Any:
     window = HIERARCHIES.window(first, after, last, before)
-    return Asked(window, (filter.stored() if filter else (),))
+    return ListQuery(window, (filter.stored() if filter else (),))
 
 
 def _products(
@@ -108,7 +100,7 @@ def _products(
     ] = UNSET,
 ) -> Any:
     window = PRODUCTS.window(first, after, last, before)
-    return Asked(window, (filter.stored() if filter else (),))
+    return ListQuery(window, (filter.stored() if filter else (),))
 
 
 def _jobs(
@@ -126,7 +118,7 @@ def _jobs(
 ) -> Any:
     window = JOBS.window(first, after, last, before)
     wanted = filter.stored() if filter else StoredJobFilter()
-    return Asked(window, (wanted,), (order_by is JobOrder.CREATED_AT_ASC,))
+    return ListQuery(window, (wanted,), (order_by is JobOrder.CREATED_AT_ASC,))
 
 
 def _queued_jobs(
@@ -136,7 +128,7 @@ def _queued_jobs(
     last: Last = UNSET,
     before: Before = UNSET,
 ) -> Any:
-    return Asked(QUEUED.window(first, after, last, before))
+    return ListQuery(QUEUED.window(first, after, last, before))
 
 
 def _queued_count(session: Session, store: str) -> int:
@@ -164,7 +156,7 @@ def _duplication_preview(
             node_count=source.node_count,
             product_association_count=associations,
             queue_position=queue.pending + 1,
-            estimated_seconds=queue.outlook.pace.seconds_for(source.node_count + associations),
+            estimated_seconds=queue.forecast.pace.seconds_for(source.node_count + associations),
         )
 
     return previewed
@@ -175,15 +167,15 @@ def _duplication_preview(
     "organization above all stores."
 )
 class Query:
-    node: Node | None = reading(_node, "Anything by its id; null when there is no such thing.")
-    nodes: list[Node | None] = reading(
+    node: Node | None = query(_node, "Anything by its id; null when there is no such thing.")
+    nodes: list[Node | None] = query(
         _nodes,
         "Several things by their ids, in the order asked; null where there is none.",
     )
     hierarchy: Hierarchy | None = relation(
         hierarchies.by_ids, _id, "A hierarchy by its id; null when there is no such hierarchy."
     )
-    hierarchies: Connection[Hierarchy] = listed(
+    hierarchies: Connection[Hierarchy] = listing(
         HIERARCHIES,
         hierarchies.listing,
         hierarchies.count,
@@ -193,7 +185,7 @@ class Query:
     product: Product | None = relation(
         products.by_ids, _id, "A product by its id; null when there is no such product."
     )
-    products: Connection[Product] = listed(
+    products: Connection[Product] = listing(
         PRODUCTS,
         products.listing,
         products.count,
@@ -201,21 +193,21 @@ class Query:
         "The store's products and the organization's, by sku.",
     )
     job: Job | None = relation(jobs.by_ids, _id, "A job by its id; null when there is no such job.")
-    jobs: Connection[Job] = listed(JOBS, jobs.listing, jobs.count, _jobs, "The store's jobs.")
-    queued_jobs: Connection[Job] = listed(
+    jobs: Connection[Job] = listing(JOBS, jobs.listing, jobs.count, _jobs, "The store's jobs.")
+    queued_jobs: Connection[Job] = listing(
         QUEUED,
         stored_jobs.queued,
         _queued_count,
         _queued_jobs,
         "The store's PENDING jobs, in the order in which they will run.",
     )
-    job_queue: JobQueue = reading(lambda root: job_queue, "The store's queue as it stands.")
-    duplication_preview: DuplicationPreview | None = reading(
+    job_queue: JobQueue = query(lambda root: job_queue, "The store's queue as it stands.")
+    duplication_preview: DuplicationPreview | None = query(
         _duplication_preview,
         "What duplicating a hierarchy would do; writes nothing. Null when there is no "
         "such hierarchy.",
     )
-    duplication_diff: DuplicationDiff | None = ordinary(
+    duplication_diff: DuplicationDiff | None = reference_field(
         duplication_diff,
         "What differs now between the source of a duplication and its copy. Null "
         "unless the job is a duplication that succeeded, and both hierarchies are still there.",
@@ -228,7 +220,7 @@ _KINDS: tuple[tuple[Scope, Callable[[Session, str, Sequence[UUID]], Mapping[UUID
     (Scope.HIERARCHIES_READ, nodes.by_ids),
     (Scope.JOBS_READ, jobs.by_ids),
     (Scope.HIERARCHIES_READ, products.by_ids),
-    (Scope.JOBS_READ, job_errors.errors_by_ids),
+    (Scope.JOBS_READ, job_errors.by_ids),
 )
 
 

@@ -10,12 +10,12 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from app.api.graphql.errors import to_graphql
-from app.api.graphql.fields.loaders import Loaders, current
+from app.api.graphql.fields.loaders import Loaders, current_loaders
 from app.api.graphql.mutations.hierarchies import HierarchyMutations
 from app.api.graphql.mutations.jobs import JobMutations
 from app.api.graphql.mutations.nodes import NodeMutations
 from app.api.graphql.mutations.products import ProductMutations
-from app.api.graphql.mutations.queue import SteeringMutations
+from app.api.graphql.mutations.queue import QueueMutations
 from app.api.graphql.queries import Query
 from app.api.graphql.scalars import DATE_TIME
 from app.api.graphql.subscriptions import Subscription
@@ -34,7 +34,7 @@ class Admitted(SchemaExtension):
         execution.graphql_document = context.document
         execution.validation_rules = ()
         # Never reset: an operation has its task to itself, and may be closed from another one.
-        current.set(Loaders(context.database, context.caller))
+        current_loaders.set(Loaders(context.database, context.caller))
         yield
 
 
@@ -50,9 +50,7 @@ class GatewaySchema(strawberry.Schema):
 
 
 @strawberry.type(description="Everything that can be done.")
-class Mutation(
-    JobMutations, SteeringMutations, HierarchyMutations, NodeMutations, ProductMutations
-):
+class Mutation(JobMutations, QueueMutations, HierarchyMutations, NodeMutations, ProductMutations):
     pass
 
 

@@ -36,24 +36,24 @@ from graphql import (
 from graphql import Executor as AnyExecution
 from strawberry.execution import optimized_is_awaitable
 
-from app.api.graphql.admission.documents import DOCUMENTS_KEPT, Operation
-from app.api.graphql.admission.parsed_document import Document
+from app.api.graphql.admission.documents import DOCUMENT_CACHE_SIZE, Operation
+from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.context import Context
 from app.api.graphql.errors import to_graphql
-from app.api.graphql.fields.loaders import Loaders, current
+from app.api.graphql.fields.loaders import Loaders, current_loaders
 from app.api.graphql.schema import graphql_schema
 from app.api.graphql.types.events import EVENTS
 from app.api.http.refusals import NotStarted
-from app.api.http.request_log import Run
+from app.api.http.request_log import OperationRecord
 from app.domain.callers import Caller
 from app.observability import metrics
-from app.services.feed import Happening, Happenings
+from app.services.feed import FeedEvent, FeedEvents
 from app.storage import lanes
 
 Execution = AnyExecution[Any]
 """An operation that is ready to be executed."""
 
-KEPT_BYTES = 8 * 1024**2
+RESULT_CACHE_BYTES = 8 * 1024**2
 """Answers kept for those of an audience who come for them a little later than others, all together.
 For whoever is later than that his events are executed again."""
 
@@ -62,7 +62,7 @@ EVENT_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StreamResult:
     """One result of a stream as it is sent, and the cursor that resumes behind it, if any."""
 
     payload: bytes
@@ -78,17 +78,17 @@ class Told:
         return cls(orjson.dumps(answer), cursor, failed)
 
 
-class _Answer:
+class _SharedResult:
     """What an audience is told of an event, once that is known."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         """Which of its audience's executions it is."""
-        self.told: Told | None = None
+        self.told: StreamResult | None = None
         self.known = asyncio.Event()
 
 
-class _Audience:
+class SubscriptionGroup:
     """Subscribers who are told the same, and what they were told lately."""
 
     def __init__(self, key: Hashable, execution: Execution) -> None:
@@ -99,19 +99,21 @@ class _Audience:
         self.running: set[asyncio.Task[None]] = set()
         self.newest = 0
         """How far in the log the foremost of them is."""
-        self.answers: dict[Happening, _Answer] = {}
+        self.answers: dict[FeedEvent, _SharedResult] = {}
 
 
-class Audiences:
+class SharedSubscriptions:
     """All audiences of this process."""
 
     def __init__(self) -> None:
-        self._audiences: dict[Hashable, _Audience] = {}
-        self._kept: dict[tuple[_Audience, Happening], int] = {}
+        self._audiences: dict[Hashable, SubscriptionGroup] = {}
+        self._kept: dict[tuple[SubscriptionGroup, FeedEvent], int] = {}
         """Answers that are known, the oldest first, and what each counts for."""
         self._kept_bytes = 0
 
-    async def results(self, operation: Operation, context: Context) -> AsyncGenerator[Told, None]:
+    async def results(
+        self, operation: Operation, context: Context
+    ) -> AsyncGenerator[StreamResult, None]:
         """What one subscriber is told; each result is made when the one before was taken.
 
         An event whose execution breaks is told with its errors, and the next one follows. Raises
@@ -119,14 +121,14 @@ class Audiences:
         """
         request_id = context.request_id
         cursor = None
-        with Run(operation.name, operation.kind.value) as run:
+        with OperationRecord(operation.name, operation.kind.value) as run:
             own = _execution(operation, context)
             happenings = await _source(own, request_id)
             key = _key(operation, context.caller, own.variable_values.coerced)
             audience = self._audiences.get(key)
             if audience is None:
                 shared = _execution(operation, _shared(context))
-                audience = self._audiences[key] = _Audience(key, shared)
+                audience = self._audiences[key] = SubscriptionGroup(key, shared)
             # Somebody who waits for an hour has no need of these.
             del own, key, context, operation
             audience.members += 1
@@ -145,7 +147,7 @@ class Audiences:
                     run.told(told.failed)
                     yield told
             except Exception as error:
-                told = _told(_broken(error), cursor, request_id)
+                told = _encoded(_broken(error), cursor, request_id)
                 run.told(told.failed)
                 yield told
             finally:
@@ -155,14 +157,16 @@ class Audiences:
                     self._end(audience)
                 await happenings.aclose()
 
-    def _begin(self, audience: _Audience, happening: Happening, request_id: str) -> _Answer:
+    def _begin(
+        self, audience: SubscriptionGroup, happening: FeedEvent, request_id: str
+    ) -> _SharedResult:
         """Begin to execute an event. If nothing has to be waited for, the answer is known at once.
 
         It belongs to the subscriber who came for it first: his request is shown if it breaks.
         """
         audience.executions += 1
         metrics.EXECUTIONS.inc()
-        answer = _Answer(audience.executions)
+        answer = _SharedResult(audience.executions)
         # Nobody else comes for what one alone, or the last of them, is told.
         shared = audience.members > 1 and happening.seq >= audience.newest
         if shared:
@@ -171,7 +175,7 @@ class Audiences:
             audience.answers[happening] = answer
 
         def know(result: ExecutionResult) -> None:
-            answer.told = _told(result, EVENTS.encode((happening.seq,)), request_id)
+            answer.told = _encoded(result, EVENTS.encode((happening.seq,)), request_id)
             answer.known.set()
             if audience.answers.get(happening) is answer:
                 self._keep(audience, happening, len(answer.told.payload) + EVENT_BYTES)
@@ -197,17 +201,17 @@ class Audiences:
             running.add_done_callback(audience.running.discard)
         return answer
 
-    def _keep(self, audience: _Audience, happening: Happening, size: int) -> None:
+    def _keep(self, audience: SubscriptionGroup, happening: FeedEvent, size: int) -> None:
         self._kept[audience, happening] = size
         self._kept_bytes += size
-        while self._kept_bytes > KEPT_BYTES:
+        while self._kept_bytes > RESULT_CACHE_BYTES:
             self._drop(*next(iter(self._kept)))
 
-    def _drop(self, audience: _Audience, happening: Happening) -> None:
+    def _drop(self, audience: SubscriptionGroup, happening: FeedEvent) -> None:
         audience.answers.pop(happening, None)
         self._kept_bytes -= self._kept.pop((audience, happening), 0)
 
-    def _end(self, audience: _Audience) -> None:
+    def _end(self, audience: SubscriptionGroup) -> None:
         for happening in list(audience.answers):
             self._drop(audience, happening)
         for running in audience.running:
@@ -235,7 +239,7 @@ def _execution(operation: Operation, context: Context) -> Execution:
     return found
 
 
-async def _source(execution: Execution, request_id: str) -> Happenings:
+async def _source(execution: Execution, request_id: str) -> FeedEvents:
     """The subscription's own events. Raises NotStarted."""
     found: Any = create_source_event_stream(execution)
     if execution.is_awaitable(found):
@@ -245,29 +249,29 @@ async def _source(execution: Execution, request_id: str) -> Happenings:
         for error in errors:
             to_graphql(error, request_id)
         raise NotStarted(errors)
-    happenings: Happenings = found
+    happenings: FeedEvents = found
     return happenings
 
 
 def _executed(
-    execution: Execution, happening: Happening
+    execution: Execution, happening: FeedEvent
 ) -> ExecutionResult | Awaitable[ExecutionResult]:
     """What a happening selects, with reads of its own and the queue as it was at the time."""
     context: Context = execution.context_value
     loaders = Loaders(context.database, context.caller)
     if happening.standing and happening.job.pk:
-        loaders.prime(lanes.standings, happening.job.pk, happening.standing)
-    current.set(loaders)
+        loaders.prime(lanes.queue_positions, happening.job.pk, happening.standing)
+    current_loaders.set(loaders)
     return execute_subscription_event(execution.build_per_event_executor(happening))
 
 
-def _told(result: ExecutionResult, cursor: str | None, request_id: str) -> Told:
+def _encoded(result: ExecutionResult, cursor: str | None, request_id: str) -> StreamResult:
     answer: dict[str, Any] = {"data": result.data}
     if result.errors:
         for error in result.errors:
             to_graphql(error, request_id)
         answer["errors"] = [error.formatted for error in result.errors]
-    return Told.of(answer, cursor)
+    return StreamResult.of(answer, cursor)
 
 
 def _broken(error: Exception) -> ExecutionResult:
@@ -288,8 +292,8 @@ def _key(operation: Operation, caller: Caller, variables: Mapping[str, Any]) -> 
     )
 
 
-@lru_cache(DOCUMENTS_KEPT)
-def _resumed_by(document: Document, name: str | None) -> str | None:
+@lru_cache(DOCUMENT_CACHE_SIZE)
+def _resumed_by(document: ParsedDocument, name: str | None) -> str | None:
     """The variable that only says where a subscriber resumes from, if there is one."""
     root = document.operation(name).selection_set.selections[0]
     if isinstance(root, FieldNode):

@@ -8,14 +8,14 @@ from strawberry import UNSET
 
 from app.api.graphql.context import Context, Info
 from app.api.graphql.cursors import given
-from app.api.graphql.fields.declarations import READ, Ordinary
+from app.api.graphql.fields.declarations import FIELD_SOURCE, ReferenceField
 from app.api.graphql.types.events import EVENTS, JobEvent
 from app.api.graphql.types.jobs import JobFilter
 from app.domain.errors import NotFound
 from app.domain.ids import uuid_of
 from app.storage.jobs import JobFilter as StoredFilter
 
-FOLLOWED = Ordinary("An event is told once for all who follow it with one operation.")
+FOLLOWED = ReferenceField("An event is told once for all who follow it with one operation.")
 
 Resume = Annotated[
     str | None,
@@ -67,10 +67,10 @@ class Subscription:
         resolver=_job_updates,
         description="One job: a SNAPSHOT first (or all events past `after`), then its changes; "
         "completes behind the last one.",
-        metadata={READ: FOLLOWED},
+        metadata={FIELD_SOURCE: FOLLOWED},
     )
     job_events: AsyncGenerator[JobEvent, None] = strawberry.subscription(
         resolver=_job_events,
         description="Every matching job of the store: all events past `after`, else from now on.",
-        metadata={READ: FOLLOWED},
+        metadata={FIELD_SOURCE: FOLLOWED},
     )

@@ -11,7 +11,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 
-class Page:
+class HtmlPage:
     """One page and the folders of files it loads."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Page:
         return Mount(
             f"/{self.name}",
             routes=[
-                Mount(f"/{self.release}/{name}", _KeptForEver(directory=folder))
+                Mount(f"/{self.release}/{name}", _ImmutableFiles(directory=folder))
                 for name, folder in self.folders.items()
             ],
             name=self.name,
@@ -66,7 +66,7 @@ def _digest(folders: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-class _KeptForEver(StaticFiles):
+class _ImmutableFiles(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = "public, max-age=31536000, immutable"

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.observability.metrics import PREFIX, registry
-from app.storage.admin.backlog import Backlog, backlog
+from app.storage.admin.backlog import QueueBacklog, backlog
 from app.storage.engine.database import Database
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ PATIENCE_SECONDS = 2
 """How long the database may take to tell it, before the figures go without."""
 
 
-class Figures:
+class MetricsEndpoint:
     """Answers with the figures in the format of Prometheus, or of OpenMetrics to who prefers it.
 
     However often it is asked, and however long the database takes, it reads once at a time.
@@ -34,7 +34,7 @@ class Figures:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._looking: asyncio.Task[None] | None = None
-        self._backlog: Backlog | None = None
+        self._backlog: QueueBacklog | None = None
         self._looked_at = float("-inf")
 
     async def show(self, request: Request) -> Response:
@@ -42,10 +42,10 @@ class Figures:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         found = await self._current()
         # Of thousands of series it takes tens of milliseconds, in which others can be answered.
-        text = await asyncio.to_thread(encode, _All(found))
+        text = await asyncio.to_thread(encode, _GatewayCollector(found))
         return Response(text, headers={"Content-Type": content_type})
 
-    async def _current(self) -> Backlog | None:
+    async def _current(self) -> QueueBacklog | None:
         now = asyncio.get_running_loop().time()
         if self._looking is None and now >= self._looked_at + BACKLOG_SECONDS:
             self._looking = asyncio.create_task(self._look())
@@ -68,10 +68,10 @@ class Figures:
             self._looking = None
 
 
-class _All(Collector):
+class _GatewayCollector(Collector):
     """One look at all figures."""
 
-    def __init__(self, found: Backlog | None) -> None:
+    def __init__(self, found: QueueBacklog | None) -> None:
         self._found = found
 
     def collect(self) -> Iterator[Metric]:

@@ -11,7 +11,7 @@ def address_of(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client else "-"
 
 
-def is_own_page(connection: HTTPConnection, origins: Collection[str]) -> bool:
+def is_same_origin(connection: HTTPConnection, origins: Collection[str]) -> bool:
     """Whether it speaks for a page of this host or of one of these origins, or for no page at all:
     a browser always says which one, a program names none."""
     origin = connection.headers.get("origin")

@@ -6,15 +6,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from app.api.http.metrics_endpoint import Figures
-from app.api.http.middleware.access_log import Noted
-from app.api.http.middleware.request_id import RequestIds
-from app.api.http.middleware.security_headers import SafeHeaders
-from app.api.http.readiness import Ailment, Readiness
+from app.api.http.metrics_endpoint import MetricsEndpoint
+from app.api.http.middleware.access_log import AccessLogMiddleware
+from app.api.http.middleware.request_id import RequestIdMiddleware
+from app.api.http.middleware.security_headers import SecurityHeadersMiddleware
+from app.api.http.readiness import Readiness, UnhealthyReason
 from app.storage.engine.database import Database
 
 
-def operating_routes(database: Database, *, metrics: bool, runner: Ailment | None) -> list[Route]:
+def probe_routes(
+    database: Database, *, metrics: bool, runner: UnhealthyReason | None
+) -> list[Route]:
     """/healthz, /readyz, and /metrics where figures are shown. What ails the runner is told where
     it runs."""
 
@@ -24,11 +26,13 @@ def operating_routes(database: Database, *, metrics: bool, runner: Ailment | Non
     return [
         Route("/healthz", healthy),
         Route("/readyz", Readiness(database, runner).show),
-        *([Route("/metrics", Figures(database).show)] if metrics else []),
+        *([Route("/metrics", MetricsEndpoint(database).show)] if metrics else []),
     ]
 
 
-def operating_app(database: Database, *, metrics: bool, runner: Ailment | None) -> ASGIApp:
+def probe_app(database: Database, *, metrics: bool, runner: UnhealthyReason | None) -> ASGIApp:
     """The surface of a process that takes no other requests."""
-    routes = operating_routes(database, metrics=metrics, runner=runner)
-    return RequestIds(Noted(SafeHeaders(Starlette(routes=routes))))
+    routes = probe_routes(database, metrics=metrics, runner=runner)
+    return RequestIdMiddleware(
+        AccessLogMiddleware(SecurityHeadersMiddleware(Starlette(routes=routes)))
+    )

@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 2
 
 UNKNOWN = "Not known while the database is not there."
 
-Ailment = Callable[[], str | None]
+UnhealthyReason = Callable[[], str | None]
 """What keeps a part from its work: a sentence, None while nothing does."""
 
 
@@ -25,7 +25,7 @@ class Readiness:
     however often it is asked, it takes no more than one connection.
     """
 
-    def __init__(self, database: Database, runner: Ailment | None) -> None:
+    def __init__(self, database: Database, runner: UnhealthyReason | None) -> None:
         self._database = database
         self._runner = runner
         """None where the queue does not run in this process."""
@@ -58,7 +58,7 @@ class Readiness:
     async def _look(self) -> tuple[str | None, str | None]:
         """What ails the database and its migrations."""
         try:
-            if self._database.is_gone():
+            if self._database.was_replaced():
                 return "Its file is no longer there.", UNKNOWN
             revision = await self._database.read(revision_in)
         except Exception:  # whatever it is, there is no working with it

@@ -19,7 +19,7 @@ from app.observability import metrics
 log = logging.getLogger(__name__)
 
 OK = "OK"
-PAYLOAD = "REFUSED"
+REFUSED = "REFUSED"
 """The code of a mutation whose payload has typed errors."""
 UNEXPECTED = "INTERNAL_SERVER_ERROR"
 CANCELLED = "CANCELLED"
@@ -29,7 +29,7 @@ OPERATIONS_LOGGED = 10
 
 
 @dataclass(slots=True)
-class Exchange:
+class RequestRecord:
     """One request, or one operation of a socket, and what came of it."""
 
     transport: str
@@ -73,22 +73,22 @@ class Exchange:
         return code
 
 
-current: ContextVar[Exchange] = ContextVar("exchange")
+current_record: ContextVar[RequestRecord] = ContextVar("exchange")
 
 
-def exchange() -> Exchange:
+def request_record() -> RequestRecord:
     """The one under way here."""
-    return current.get(None) or Exchange("none")
+    return current_record.get(None) or RequestRecord("none")
 
 
-class Run:
+class OperationRecord:
     """Notes, as a context, one operation that is run."""
 
     def __init__(self, name: str | None, type: str) -> None:
         self._name = name or "anonymous"
         self._label = metrics.operation_label(name)
         self._type = type
-        self._exchange = exchange()
+        self._exchange = request_record()
         self._code = OK
         self._began = perf_counter()
 
@@ -97,7 +97,7 @@ class Run:
         if errors := answer.get("errors"):
             self._resolvers_failed(errors)
         elif self._type == "mutation" and any(map(_refuses, answer["data"].values())):
-            self._note(PAYLOAD)
+            self._note(REFUSED)
         if self._type == "subscription":
             self._exchange.results = (self._exchange.results or 0) + 1
 

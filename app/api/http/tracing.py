@@ -7,12 +7,12 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.http.middleware.access_log import ASKED_BY_MACHINES, METHODS, route_of
+from app.api.http.middleware.access_log import METHODS, PROBE_ROUTES, route_of
 
 W3C = TraceContextTextMapPropagator()
 
 
-class Traced:
+class TracingMiddleware:
     """Makes each request a span, in the trace that the request says it belongs to.
 
     A socket is none: it may last for hours. Its operations are.
@@ -24,7 +24,7 @@ class Traced:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on inside its span."""
-        if scope["type"] != "http" or scope["path"] in ASKED_BY_MACHINES:
+        if scope["type"] != "http" or scope["path"] in PROBE_ROUTES:
             await self._app(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in METHODS else "_OTHER"

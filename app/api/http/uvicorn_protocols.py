@@ -23,7 +23,7 @@ HEAD_SECONDS = 30
 """How long they may take, from the connection on or from their first byte."""
 
 
-class HttpWire(HttpToolsProtocol):
+class BoundedHttpProtocol(HttpToolsProtocol):
     """HTTP. A connection whose request line and headers have no end in sight is ended: the parser
     would keep them all in memory, and wait for ever."""
 
@@ -70,7 +70,7 @@ class HttpWire(HttpToolsProtocol):
             self._too_late = None
 
 
-WRITE = "jobs_gateway.write"
+FRAME_WRITER_EXTENSION = "jobs_gateway.write"
 """The extension of a socket's scope (ASGI) that is `SocketWire.write`."""
 
 # RFC 6455, 5.2: the end of a text message, not masked, and its length.
@@ -79,10 +79,10 @@ _TEXT_AND_16_BITS = Struct("!BBH").pack
 _TEXT_AND_64_BITS = Struct("!BBQ").pack
 
 
-def write_of(scope: Scope) -> Callable[[bytes], Awaitable[None]]:
+def frame_writer(scope: Scope) -> Callable[[bytes], Awaitable[None]]:
     """Sends a text message on an accepted socket. Raises WebSocketDisconnect where nobody is there
     any more."""
-    write: Callable[[bytes], Awaitable[None]] = scope["extensions"][WRITE]
+    write: Callable[[bytes], Awaitable[None]] = scope["extensions"][FRAME_WRITER_EXTENSION]
     return write
 
 
@@ -113,7 +113,7 @@ class _Inbox:
         return not self._messages
 
 
-class SocketWire(WebSocketsSansIOProtocol):
+class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
     """WebSocket."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -164,7 +164,7 @@ class SocketWire(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if hasattr(self, "scope"):
             extensions: dict[str, Any] = self.scope["extensions"]
-            extensions[WRITE] = self.write
+            extensions[FRAME_WRITER_EXTENSION] = self.write
 
     async def write(self, text: bytes) -> None:
         """Send a text message, as `send` would.

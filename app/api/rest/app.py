@@ -11,7 +11,7 @@ from starlette.routing import Match
 
 from app import __version__
 from app.api.rest import hierarchies, jobs, nodes, products
-from app.api.rest.context import Door, Endpoint
+from app.api.rest.context import Endpoint, RestState
 from app.api.rest.errors import to_response
 
 PATH = "/pcm"
@@ -26,7 +26,7 @@ DESCRIPTION = (
 )
 
 
-def rest_app(door: Door, *, authenticated: bool, described: bool) -> FastAPI:
+def rest_app(door: RestState, *, authenticated: bool, described: bool) -> FastAPI:
     """The surface behind this door, and its OpenAPI document if it is to be `described`."""
     app = FastAPI(
         openapi_url=None,

@@ -13,8 +13,8 @@ from sqlmodel import Session
 from starlette.requests import ClientDisconnect
 
 from app.api.auth.access import Gate
-from app.api.http.middleware.body_limit import BODY_SECONDS, TooLarge
-from app.api.http.origins import address_of, is_own_page
+from app.api.http.middleware.body_limit import BODY_SECONDS, BodyTooLarge
+from app.api.http.origins import address_of, is_same_origin
 from app.api.http.refusals import BadRequest, TimedOut
 from app.api.http.tracing import traceparent
 from app.api.rest.errors import refused, to_response
@@ -29,7 +29,7 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class RestState:
     """What all endpoints share."""
 
     database: Database
@@ -39,12 +39,12 @@ class Door:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class RestContext:
     """One request: its caller, and the database within its time."""
 
     caller: Caller
     request_id: str
-    door: Door
+    door: RestState
 
     @property
     def store(self) -> str:
@@ -122,7 +122,7 @@ class Endpoint(APIRoute):
                 if body and self.body_field and not _is_json(request):
                     raise BadRequest("The body must be application/json.", status=415)
                 return await handle(request)
-            except TooLarge as error:
+            except BodyTooLarge as error:
                 # Raised any further it would be a bug to the framework around us.
                 return refused(413, [str(error)])
             except ClientDisconnect:
@@ -134,16 +134,16 @@ class Endpoint(APIRoute):
         return answer
 
 
-async def _admitted(request: Request) -> Asking:
+async def _admitted(request: Request) -> RestContext:
     """The request, if its caller may ask. Raises Unauthenticated, BadRequest."""
-    door: Door = request.app.state.door
+    door: RestState = request.app.state.door
     # A page of another site can make a browser post without asking it first.
-    if request.method not in SAFE and not is_own_page(request, door.origins):
+    if request.method not in SAFE and not is_same_origin(request, door.origins):
         raise BadRequest("Pages of this origin may not do this.", "FORBIDDEN", 403)
     address = address_of(request)
     caller = await door.gate.caller(request.headers.get("authorization"), address)
     door.gate.throttle.take(door.gate.client(caller, address))
-    return Asking(caller, request.state.request_id, door)
+    return RestContext(caller, request.state.request_id, door)
 
 
 def _is_json(request: Request) -> bool:
@@ -156,17 +156,17 @@ def _is_json(request: Request) -> bool:
 
 
 def _allowed(*scopes: Scope) -> Any:
-    def asking(request: Request) -> Asking:
-        admitted: Asking = request.state.asking
+    def asking(request: Request) -> RestContext:
+        admitted: RestContext = request.state.asking
         admitted.caller.check(*scopes)
         return admitted
 
     return Depends(asking)
 
 
-JobsRead = Annotated[Asking, _allowed(Scope.JOBS_READ)]
-JobsWrite = Annotated[Asking, _allowed(Scope.JOBS_WRITE)]
-HierarchiesRead = Annotated[Asking, _allowed(Scope.HIERARCHIES_READ)]
-HierarchiesWrite = Annotated[Asking, _allowed(Scope.HIERARCHIES_WRITE)]
-Duplicates = Annotated[Asking, _allowed(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)]
+JobsRead = Annotated[RestContext, _allowed(Scope.JOBS_READ)]
+JobsWrite = Annotated[RestContext, _allowed(Scope.JOBS_WRITE)]
+HierarchiesRead = Annotated[RestContext, _allowed(Scope.HIERARCHIES_READ)]
+HierarchiesWrite = Annotated[RestContext, _allowed(Scope.HIERARCHIES_WRITE)]
+Duplicates = Annotated[RestContext, _allowed(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)]
 """A job is queued, and a hierarchy comes of it."""

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from app.api.graphql.errors import bug
 from app.api.http.refusals import Refused
-from app.api.rest.models import Answer, left_out
+from app.api.rest.models import ResponseModel, left_out
 from app.domain.errors import DomainError, Empty, Forbidden, NotFound, SomeNotFound
 from app.domain.stores import OwnedByOrganization
 from app.storage.engine.database import DatabaseUnavailable, StorageFull
@@ -35,14 +35,14 @@ FIELDS = {
 
 TITLES = {404: "Not Found", 422: "Failed Validation", 500: "Internal Server Error"}
 ALL = (401, 408, 413, 429, 500, 503)
-MOST_ERRORS = 10
+MAX_ERRORS = 10
 
 
-class ErrorMeta(Answer):
+class ErrorMeta(ResponseModel):
     missing_ids: list[str] = Field(description="The unknown ids of a request that names several.")
 
 
-class Error(Answer):
+class Error(ResponseModel):
     """Why a request was refused."""
 
     status: str = Field(description="The HTTP response code.", examples=["422"])
@@ -52,7 +52,7 @@ class Error(Answer):
     meta: ErrorMeta = left_out()
 
 
-class Errors(Answer):
+class Errors(ResponseModel):
     """Why a request was refused. Nothing was changed."""
 
     errors: list[Error]
@@ -128,7 +128,7 @@ def _field(path: Sequence[object]) -> str:
 
 def _invalid(error: RequestValidationError) -> Response:
     """400 for parameters and for a body that is no JSON, 422 for what a body says."""
-    found = error.errors()[:MOST_ERRORS]
+    found = error.errors()[:MAX_ERRORS]
     if any(one["type"] == "json_invalid" for one in found):
         return refused(400, [f"The body is not JSON: {found[0]['ctx']['error']}."])
     if any(one["loc"][0] != "body" for one in found):

@@ -17,8 +17,8 @@ from app.domain.filters import Condition, Conditions, Operator
 from app.domain.ids import uuid_of
 from app.domain.instants import instant_of
 
-MOST_CONDITIONS = 10
-MOST_VALUES = 100
+MAX_CONDITIONS = 10
+MAX_VALUES = 100
 FILTER_BYTES = 8 * 1024
 
 UNREADABLE = "Could not parse the supplied filter"
@@ -84,8 +84,8 @@ def parse(filter: str, attributes: Mapping[str, Kind]) -> Conditions:
     while True:
         condition, place = _condition(filter, place, attributes)
         conditions.append(condition)
-        if len(conditions) > MOST_CONDITIONS:
-            raise Unreadable(f"it has more than {MOST_CONDITIONS} conditions")
+        if len(conditions) > MAX_CONDITIONS:
+            raise Unreadable(f"it has more than {MAX_CONDITIONS} conditions")
         if place == len(filter):
             return conditions
         if filter[place] != ":":
@@ -116,13 +116,13 @@ def _condition(filter: str, place: int, attributes: Mapping[str, Kind]) -> tuple
 def _values(filter: str, place: int, several: bool) -> tuple[list[str], int]:
     """The values up to the parenthesis that ends them, and the place behind it."""
     values: list[str] = []
-    while len(values) < MOST_VALUES:
+    while len(values) < MAX_VALUES:
         value, place = (_quoted if _QUOTE.match(filter, place) else _plain)(filter, place, several)
         values.append(value)
         if filter[place] == ")":
             return values, place + 1
         place += 1
-    raise Unreadable(f"it has more than {MOST_VALUES} values")
+    raise Unreadable(f"it has more than {MAX_VALUES} values")
 
 
 def _quoted(filter: str, place: int, several: bool) -> tuple[str, int]:

@@ -12,19 +12,19 @@ from app.api.rest.context import Endpoint, HierarchiesRead, HierarchiesWrite
 from app.api.rest.errors import refusals
 from app.api.rest.filters import ID, INSTANT, TEXT, Kind, one_of
 from app.api.rest.models import (
-    SAID,
-    Answer,
-    Asked,
-    AskedStrictly,
-    Document,
+    STATED_FIELDS,
     IdInPath,
-    Instant,
     LocaleAttributes,
     Relations,
     RequestDocument,
+    RequestModel,
+    ResponseDocument,
+    ResponseModel,
+    StrictRequestModel,
+    Timestamp,
     left_out,
 )
-from app.api.rest.pagination import FilteredPart, ListDocument, filtered
+from app.api.rest.pagination import FilteredListRequest, ListDocument, filtered
 from app.domain.attributes import NAME_LIMIT, SLUG_LIMIT, Attributes
 from app.domain.errors import InvalidInput, NotFound
 from app.domain.hierarchies import Owner
@@ -33,7 +33,7 @@ from app.services import hierarchies as service
 from app.storage import hierarchies, tables
 from app.storage.sql.keyset import OrderBy
 
-router = APIRouter(route_class=Endpoint, tags=["Hierarchies"])
+router = APIRouter(route_class=Endpoint, tags=["HierarchyListRequest"])
 
 FILTERS: Mapping[str, Kind] = {
     "id": ID,
@@ -46,7 +46,7 @@ FILTERS: Mapping[str, Kind] = {
 }
 
 
-class SharedAttributes(Answer):
+class SharedAttributes(ResponseModel):
     """What hierarchies and nodes alike say of themselves."""
 
     name: str
@@ -57,17 +57,17 @@ class SharedAttributes(Answer):
     )
 
 
-class HierarchyMeta(Answer):
-    created_at: Instant
-    updated_at: Instant
+class HierarchyMeta(ResponseModel):
+    created_at: Timestamp
+    updated_at: Timestamp
     owner: Owner = Field(description="Whose it is: one store's, or the organization's.")
 
 
-class HierarchyRelationships(Answer):
+class HierarchyRelationships(ResponseModel):
     children: Relations
 
 
-class HierarchyData(Answer):
+class HierarchyData(ResponseModel):
     id: UUID
     type: Literal["hierarchy"]
     attributes: SharedAttributes
@@ -75,12 +75,12 @@ class HierarchyData(Answer):
     meta: HierarchyMeta
 
 
-class NewAttributes(AskedStrictly):
+class NewAttributes(StrictRequestModel):
     """What hierarchies and nodes alike are made with."""
 
-    name: str = Field(max_length=NAME_LIMIT, json_schema_extra={**SAID})
+    name: str = Field(max_length=NAME_LIMIT, json_schema_extra={**STATED_FIELDS})
     description: str | None = left_out(description="An empty one is none.")
-    slug: str | None = left_out(SAID, max_length=SLUG_LIMIT)
+    slug: str | None = left_out(STATED_FIELDS, max_length=SLUG_LIMIT)
     locales: dict[str, LocaleAttributes] | None = left_out(
         description="By language tag, such as fr-FR; at most 100."
     )
@@ -89,15 +89,15 @@ class NewAttributes(AskedStrictly):
 class ChangedAttributes(NewAttributes):
     """What is left out stays; null clears what can be null."""
 
-    name: str = left_out(SAID, max_length=NAME_LIMIT)
+    name: str = left_out(STATED_FIELDS, max_length=NAME_LIMIT)
 
 
-class NewHierarchy(Asked):
+class NewHierarchy(RequestModel):
     type: Literal["hierarchy"]
     attributes: NewAttributes
 
 
-class ChangedHierarchy(Asked):
+class ChangedHierarchy(RequestModel):
     id: str = left_out(description="The one in the path, where it is given.")
     type: Literal["hierarchy"]
     attributes: ChangedAttributes = Field(default_factory=ChangedAttributes)
@@ -136,8 +136,8 @@ def found_hierarchy(session: Session, store: str, id: str) -> tables.Hierarchy:
 
 
 _CREATED = OrderBy(col(tables.Hierarchy.created_at)), OrderBy(col(tables.Hierarchy.id))
-Hierarchies = Annotated[
-    FilteredPart,
+HierarchyListRequest = Annotated[
+    FilteredListRequest,
     filtered(
         FILTERS,
         {
@@ -156,7 +156,7 @@ Hierarchies = Annotated[
     responses=refusals(400, 403),
 )
 async def list_hierarchies(
-    asking: HierarchiesRead, part: Hierarchies
+    asking: HierarchiesRead, part: HierarchyListRequest
 ) -> ListDocument[HierarchyData]:
     """The store's hierarchies and the organization's, newest first."""
     found = await asking.scan(hierarchies.span, asking.store, part.filter, part.order, part.span)
@@ -171,10 +171,12 @@ async def list_hierarchies(
 )
 async def create_hierarchy(
     asking: HierarchiesWrite, body: RequestDocument[NewHierarchy]
-) -> Document[HierarchyData]:
+) -> ResponseDocument[HierarchyData]:
     """Makes a hierarchy with nothing below its root."""
     wanted = cast(Attributes, given(body.data.attributes))
-    return Document(data=hierarchy_data(await asking.write(service.create, asking.store, wanted)))
+    return ResponseDocument(
+        data=hierarchy_data(await asking.write(service.create, asking.store, wanted))
+    )
 
 
 @router.get(
@@ -182,10 +184,12 @@ async def create_hierarchy(
     summary="Get a hierarchy",
     responses=refusals(400, 403, 404),
 )
-async def get_hierarchy(asking: HierarchiesRead, hierarchy_id: IdInPath) -> Document[HierarchyData]:
+async def get_hierarchy(
+    asking: HierarchiesRead, hierarchy_id: IdInPath
+) -> ResponseDocument[HierarchyData]:
     """One hierarchy."""
     found = await asking.read(found_hierarchy, asking.store, hierarchy_id)
-    return Document(data=hierarchy_data(found))
+    return ResponseDocument(data=hierarchy_data(found))
 
 
 @router.put(
@@ -195,7 +199,7 @@ async def get_hierarchy(asking: HierarchiesRead, hierarchy_id: IdInPath) -> Docu
 )
 async def update_hierarchy(
     asking: HierarchiesWrite, hierarchy_id: IdInPath, body: RequestDocument[ChangedHierarchy]
-) -> Document[HierarchyData]:
+) -> ResponseDocument[HierarchyData]:
     """Changes what is given of it."""
     check_id(body.data.id, hierarchy_id)
     updated = await asking.write(
@@ -204,7 +208,7 @@ async def update_hierarchy(
         known_uuid("hierarchy", hierarchy_id),
         cast(Attributes, given(body.data.attributes)),
     )
-    return Document(data=hierarchy_data(updated))
+    return ResponseDocument(data=hierarchy_data(updated))
 
 
 @router.delete(

@@ -11,17 +11,23 @@ from app.api.rest.context import Duplicates, Endpoint, JobsRead, JobsWrite
 from app.api.rest.errors import refusals
 from app.api.rest.filters import ID, INSTANT, one_of
 from app.api.rest.models import (
-    SAID,
-    Answer,
-    Asked,
-    AskedStrictly,
-    Document,
+    STATED_FIELDS,
     IdInPath,
-    Instant,
     RequestDocument,
+    RequestModel,
+    ResponseDocument,
+    ResponseModel,
+    StrictRequestModel,
+    Timestamp,
     left_out,
 )
-from app.api.rest.pagination import FilteredPart, ListDocument, Paged, filtered, without_filter
+from app.api.rest.pagination import (
+    FilteredListRequest,
+    ListDocument,
+    Paged,
+    filtered,
+    without_filter,
+)
 from app.domain.attributes import NAME_LIMIT
 from app.domain.errors import NotFound
 from app.domain.ids import known_uuid
@@ -30,21 +36,21 @@ from app.services import jobs as service
 from app.storage import job_errors, jobs, tables
 from app.storage.sql.keyset import OrderBy
 
-router = APIRouter(route_class=Endpoint, tags=["Jobs"])
+router = APIRouter(route_class=Endpoint, tags=["JobListRequest"])
 
 
-class JobAttributes(Answer):
-    started_at: Instant | None = Field(description="When it first began to run.")
-    completed_at: Instant | None = Field(
+class JobAttributes(ResponseModel):
+    started_at: Timestamp | None = Field(description="When it first began to run.")
+    completed_at: Timestamp | None = Field(
         description="When it succeeded or failed; a cancelled job keeps it null."
     )
-    created_at: Instant
-    updated_at: Instant
+    created_at: Timestamp
+    updated_at: Timestamp
     type: JobType = Field(description="What it does.")
     status: JobStatus = Field(description="Where it is in its life.")
 
 
-class JobMeta(Answer):
+class JobMeta(ResponseModel):
     x_request_id: str = Field(description="The id of the request that made the job.")
     copied_from: UUID = left_out(
         description="Of a hierarchy-duplicate that has started: the hierarchy it copies."
@@ -56,31 +62,31 @@ class JobMeta(Answer):
     filter: str = left_out(description="What the job includes.")
 
 
-class JobData(Answer):
+class JobData(ResponseModel):
     id: UUID
     type: Literal["pim-job"]
     attributes: JobAttributes
     meta: JobMeta
 
 
-class JobErrorAttributes(Answer):
+class JobErrorAttributes(ResponseModel):
     message: str
 
 
-class JobErrorData(Answer):
+class JobErrorData(ResponseModel):
     id: UUID
     type: Literal["pim-job-error"]
     attributes: JobErrorAttributes
 
 
-class DuplicateAttributes(AskedStrictly):
+class DuplicateAttributes(StrictRequestModel):
     """What the copy is to say. What is left out or null stays as in the source."""
 
     name: str | None = Field(
         default=None,
         max_length=NAME_LIMIT,
         description="Something to be seen.",
-        json_schema_extra={**SAID},
+        json_schema_extra={**STATED_FIELDS},
     )
     description: str | None = Field(default=None, description="An empty one clears it.")
     include_products: bool = Field(
@@ -88,7 +94,7 @@ class DuplicateAttributes(AskedStrictly):
     )
 
 
-class DuplicateData(Asked):
+class DuplicateData(RequestModel):
     type: Literal["hierarchy"]
     attributes: DuplicateAttributes = Field(default_factory=DuplicateAttributes)
 
@@ -120,7 +126,7 @@ def _job(session: Session, store: str, id: str) -> tables.Job:
     return job
 
 
-IdempotencyKey = Annotated[
+IdempotencyKeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
@@ -129,8 +135,8 @@ IdempotencyKey = Annotated[
     ),
 ]
 
-Jobs = Annotated[
-    FilteredPart,
+JobListRequest = Annotated[
+    FilteredListRequest,
     filtered(
         {
             "id": ID,
@@ -159,8 +165,8 @@ async def duplicate_hierarchy(
     hierarchy_id: IdInPath,
     response: Response,
     body: RequestDocument[DuplicateData] | None = None,
-    idempotency_key: IdempotencyKey = None,
-) -> Document[JobData]:
+    idempotency_key: IdempotencyKeyHeader = None,
+) -> ResponseDocument[JobData]:
     """Queues a deep copy and answers at once with a pending job."""
     wanted = body.data.attributes if body else DuplicateAttributes()
     requested = await asking.write(
@@ -176,7 +182,7 @@ async def duplicate_hierarchy(
     )
     if requested.replayed:
         response.headers["Idempotent-Replayed"] = "true"
-    return Document(data=job_data(requested.job))
+    return ResponseDocument(data=job_data(requested.job))
 
 
 @router.post(
@@ -185,10 +191,10 @@ async def duplicate_hierarchy(
     dependencies=[Depends(without_filter)],
     responses=refusals(400, 403, 404, 422),
 )
-async def cancel_job(asking: JobsWrite, job_id: IdInPath) -> Document[JobData]:
+async def cancel_job(asking: JobsWrite, job_id: IdInPath) -> ResponseDocument[JobData]:
     """Cancels a job that is still pending. A body is passed over."""
     cancelled = await asking.write(service.cancel, asking.store, known_uuid("job", job_id))
-    return Document(data=job_data(cancelled))
+    return ResponseDocument(data=job_data(cancelled))
 
 
 @router.get(
@@ -196,9 +202,9 @@ async def cancel_job(asking: JobsWrite, job_id: IdInPath) -> Document[JobData]:
     summary="Get all jobs",
     responses=refusals(400, 403),
 )
-async def list_jobs(asking: JobsRead, part: Jobs) -> ListDocument[JobData]:
+async def list_jobs(asking: JobsRead, part: JobListRequest) -> ListDocument[JobData]:
     """The store's jobs, the one created last first."""
-    found = await asking.scan(jobs.span, asking.store, part.filter, part.order, part.span)
+    found = await asking.scan(jobs.offset_page, asking.store, part.filter, part.order, part.span)
     return part.document(found, job_data)
 
 
@@ -207,9 +213,9 @@ async def list_jobs(asking: JobsRead, part: Jobs) -> ListDocument[JobData]:
     summary="Get a job",
     responses=refusals(400, 403, 404),
 )
-async def get_job(asking: JobsRead, job_id: IdInPath) -> Document[JobData]:
+async def get_job(asking: JobsRead, job_id: IdInPath) -> ResponseDocument[JobData]:
     """One job."""
-    return Document(data=job_data(await asking.read(_job, asking.store, job_id)))
+    return ResponseDocument(data=job_data(await asking.read(_job, asking.store, job_id)))
 
 
 @router.get(
@@ -222,7 +228,7 @@ async def list_job_errors(
 ) -> ListDocument[JobErrorData]:
     """Why a job failed, the first reason first."""
     found = await asking.scan(
-        lambda session: job_errors.span_of_errors(
+        lambda session: job_errors.offset_page(
             session, _job(session, asking.store, job_id), part.span
         )
     )

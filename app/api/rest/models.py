@@ -12,7 +12,7 @@ from app.domain.instants import instant_text
 
 DataT = TypeVar("DataT")
 
-Instant = Annotated[
+Timestamp = Annotated[
     datetime,
     PlainSerializer(instant_text, return_type=str, when_used="json"),
     Field(
@@ -24,7 +24,7 @@ IdInPath = Annotated[str, Path(description="Its id.", json_schema_extra={"format
 """An id that a path names: of what is no UUID nothing has it."""
 
 
-SAID = {"minLength": 1}
+STATED_FIELDS = {"minLength": 1}
 """What a schema can tell of a text that has to have something to be seen."""
 
 
@@ -38,40 +38,40 @@ def left_out(described: Mapping[str, Any] | None = None, **more: Any) -> Any:
     return Field(default=None, json_schema_extra=without_default, **more)
 
 
-class Answer(BaseModel):
+class ResponseModel(BaseModel):
     """Part of an answer."""
 
 
-class Asked(BaseModel):
+class RequestModel(BaseModel):
     """Part of a request. What it has besides is passed over: clients send back what they were
     shown, links and relationships included."""
 
     model_config = ConfigDict(strict=True)
 
 
-class AskedStrictly(Asked):
+class StrictRequestModel(RequestModel):
     """Part of a request that can have nothing besides."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Document(Answer, Generic[DataT]):
+class ResponseDocument(ResponseModel, Generic[DataT]):
     """An answer about one thing."""
 
     data: DataT
 
 
-class RequestDocument(Asked, Generic[DataT]):
+class RequestDocument(RequestModel, Generic[DataT]):
     """A request about one thing, or several."""
 
     data: DataT
 
 
-class Related(Answer):
+class Related(ResponseModel):
     related: str = Field(description="A path, from where this API begins.")
 
 
-class Relations(Answer):
+class Relations(ResponseModel):
     """What hangs on it, told of elsewhere."""
 
     data: list[Any] = Field(description="Always empty: follow the link.", max_length=0)
@@ -83,8 +83,8 @@ class Relations(Answer):
         return cls(data=[], links=Related(related="".join(f"/{part}" for part in path)))
 
 
-class LocaleAttributes(AskedStrictly):
+class LocaleAttributes(StrictRequestModel):
     """What one locale says in place of the default, at least one of these."""
 
-    name: str = left_out(SAID, max_length=NAME_LIMIT)
+    name: str = left_out(STATED_FIELDS, max_length=NAME_LIMIT)
     description: str = left_out()

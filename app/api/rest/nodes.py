@@ -22,50 +22,50 @@ from app.api.rest.hierarchies import (
     given,
 )
 from app.api.rest.models import (
-    Answer,
-    Asked,
-    Document,
     IdInPath,
     Relations,
     RequestDocument,
+    RequestModel,
+    ResponseDocument,
+    ResponseModel,
     left_out,
 )
-from app.api.rest.pagination import FilteredPart, ListDocument, filtered
+from app.api.rest.pagination import FilteredListRequest, ListDocument, filtered
 from app.domain.errors import NotFound, SomeNotFound
-from app.domain.hierarchies import ROOT_NO, node_id, place_of
+from app.domain.hierarchies import ROOT_NO, node_id, node_ref
 from app.domain.ids import known_uuid, uuid_of
-from app.domain.nodes import MOST_CURATED, NodeAttributes
+from app.domain.nodes import MAX_CURATED, NodeAttributes
 from app.services import nodes as service
 from app.storage import nodes, products, tables
 from app.storage.nodes import TreeNode
 from app.storage.sql.keyset import Order, OrderBy
-from app.storage.sql.offset import Counted
+from app.storage.sql.offset import OffsetPage
 
-router = APIRouter(route_class=Endpoint, tags=["Nodes"])
+router = APIRouter(route_class=Endpoint, tags=["NodeListRequest"])
 
-MOST_MOVED = 100
+MAX_MOVED = 100
 """Nodes that can be moved at a time."""
 
 
-class Reference(Answer):
+class Reference(ResponseModel):
     type: Literal["node"]
     id: UUID
 
 
-class Parent(Answer):
+class ParentReference(ResponseModel):
     data: Reference
 
 
-class NodeAnswer(SharedAttributes):
+class NodeModel(SharedAttributes):
     curated_products: list[UUID] = Field(
-        description=f"The products that lead the node's list, in order, at most {MOST_CURATED}."
+        description=f"The products that lead the node's list, in order, at most {MAX_CURATED}."
     )
 
 
-class NodeRelationships(Answer):
+class NodeRelationships(ResponseModel):
     children: Relations
     products: Relations
-    parent: Parent = left_out(description="Not there where the node hangs below the root.")
+    parent: ParentReference = left_out(description="Not there where the node hangs below the root.")
 
 
 class NodeMeta(HierarchyMeta):
@@ -73,63 +73,63 @@ class NodeMeta(HierarchyMeta):
     parent_name: str = left_out(description="Not there where the node hangs below the root.")
 
 
-class NodeData(Answer):
+class NodeData(ResponseModel):
     id: UUID
     type: Literal["node"]
-    attributes: NodeAnswer
+    attributes: NodeModel
     relationships: NodeRelationships
     meta: NodeMeta
 
 
 class NewNodeAttributes(NewAttributes):
     curated_products: list[str] | None = left_out(
-        description=f"At most {MOST_CURATED} of the node's products, in their order."
+        description=f"At most {MAX_CURATED} of the node's products, in their order."
     )
 
 
 class ChangedNodeAttributes(ChangedAttributes):
     curated_products: list[str] | None = left_out(
-        description=f"At most {MOST_CURATED} of the node's products, in their order."
+        description=f"At most {MAX_CURATED} of the node's products, in their order."
     )
 
 
-class AskedMeta(Asked):
+class ChildMeta(RequestModel):
     sort_order: int | None = left_out(ge=-(2**31), le=2**31 - 1, description="Null unsets it.")
 
 
-class AskedReference(Asked):
+class NodeReference(RequestModel):
     type: Literal["node"]
     id: str
 
 
-class AskedParent(Asked):
-    data: AskedReference
+class ParentRequest(RequestModel):
+    data: NodeReference
 
 
-class NewRelationships(Asked):
-    parent: AskedParent = left_out(description="Where to hang it; below the root by default.")
+class NewRelationships(RequestModel):
+    parent: ParentRequest = left_out(description="Where to hang it; below the root by default.")
 
 
-class NewNode(Asked):
+class NewNode(RequestModel):
     type: Literal["node"]
     attributes: NewNodeAttributes
-    meta: AskedMeta = Field(default_factory=AskedMeta)
+    meta: ChildMeta = Field(default_factory=ChildMeta)
     relationships: NewRelationships = Field(default_factory=NewRelationships)
 
 
-class ChangedNode(Asked):
+class ChangedNode(RequestModel):
     id: str = left_out(description="The one in the path, where it is given.")
     type: Literal["node"]
     attributes: ChangedNodeAttributes = Field(default_factory=ChangedNodeAttributes)
-    meta: AskedMeta = Field(default_factory=AskedMeta)
+    meta: ChildMeta = Field(default_factory=ChildMeta)
 
 
-class Child(AskedReference):
-    meta: AskedMeta = Field(default_factory=AskedMeta)
+class Child(NodeReference):
+    meta: ChildMeta = Field(default_factory=ChildMeta)
 
 
 class MovedNodes(
-    RequestDocument[Annotated[list[Child], Field(min_length=1, max_length=MOST_MOVED)]]
+    RequestDocument[Annotated[list[Child], Field(min_length=1, max_length=MAX_MOVED)]]
 ):
     """Nodes that are to hang elsewhere."""
 
@@ -146,7 +146,7 @@ def found_node(session: Session, store: str, hierarchy_id: str, id: str) -> Tree
 def place_in(hierarchy_id: str, id: str) -> UUID:
     """The UUID of a node, or of the root. Raises NotFound for one of another hierarchy."""
     uuid = known_uuid("node", id)
-    if place_of(uuid).hierarchy_id != uuid_of(hierarchy_id):
+    if node_ref(uuid).hierarchy_id != uuid_of(hierarchy_id):
         raise NotFound("node", id)
     return uuid
 
@@ -175,14 +175,14 @@ def _data(found: TreeNode, curated: Sequence[UUID], parent_name: str | None) -> 
     meta: dict[str, Any] = {}
     if parent_name is not None:
         parent_id = node_id(hierarchy_id, node.parent_no)
-        parent["parent"] = Parent(data=Reference(type="node", id=parent_id))
+        parent["parent"] = ParentReference(data=Reference(type="node", id=parent_id))
         meta["parent_name"] = parent_name
     if node.sort_order is not None:
         meta["sort_order"] = node.sort_order
     return NodeData(
         id=found.id,
         type="node",
-        attributes=NodeAnswer(
+        attributes=NodeModel(
             name=node.name,
             description=node.description,
             slug=node.slug,
@@ -204,7 +204,7 @@ def _data(found: TreeNode, curated: Sequence[UUID], parent_name: str | None) -> 
 
 
 def _wanted(
-    attributes: NewNodeAttributes | ChangedNodeAttributes, meta: AskedMeta
+    attributes: NewNodeAttributes | ChangedNodeAttributes, meta: ChildMeta
 ) -> NodeAttributes:
     wanted = given(attributes) | meta.model_dump(exclude_unset=True)
     if "curated_products" in wanted:
@@ -212,7 +212,7 @@ def _wanted(
     return cast(NodeAttributes, wanted)
 
 
-def _order(meta: AskedMeta) -> NodeAttributes:
+def _order(meta: ChildMeta) -> NodeAttributes:
     return cast(NodeAttributes, meta.model_dump(exclude_unset=True))
 
 
@@ -223,28 +223,26 @@ _ORDERS: Mapping[str, Order] = {
     "updated_at": (OrderBy(col(tables.Node.updated_at)), _NO),
     "name": (OrderBy(col(tables.Node.name)), _NO),
 }
-Nodes = Annotated[FilteredPart, filtered(_FILTERS, _ORDERS, nodes.PARENTS_FIRST)]
-Children = Annotated[FilteredPart, filtered(_FILTERS, _ORDERS, nodes.SIBLINGS)]
+NodeListRequest = Annotated[FilteredListRequest, filtered(_FILTERS, _ORDERS, nodes.PARENTS_FIRST)]
+ChildListRequest = Annotated[FilteredListRequest, filtered(_FILTERS, _ORDERS, nodes.SIBLINGS)]
 
 
 def _listed(
     session: Session,
     store: str,
     hierarchy_id: str,
-    part: FilteredPart,
+    part: FilteredListRequest,
     below: str | None = None,
-) -> Counted[NodeData]:
+) -> OffsetPage[NodeData]:
     """The nodes of a hierarchy, or those right below its root or a node."""
     hierarchy = found_hierarchy(session, store, hierarchy_id)
     parent_no = None
     if below is not None:
-        parent_no = place_of(place_in(hierarchy_id, below)).node_no
+        parent_no = node_ref(place_in(hierarchy_id, below)).node_no
         if parent_no != ROOT_NO:
             found_node(session, store, hierarchy_id, below)
-    found = nodes.span_of_hierarchy(
-        session, hierarchy, part.filter, part.order, part.span, parent_no
-    )
-    return Counted(node_data(session, found.rows), found.total)
+    found = nodes.offset_page(session, hierarchy, part.filter, part.order, part.span, parent_no)
+    return OffsetPage(node_data(session, found.rows), found.total)
 
 
 def _as_it_is(data: NodeData) -> NodeData:
@@ -257,7 +255,7 @@ def _as_it_is(data: NodeData) -> NodeData:
     responses=refusals(400, 403, 404),
 )
 async def list_nodes(
-    asking: HierarchiesRead, hierarchy_id: IdInPath, part: Nodes
+    asking: HierarchiesRead, hierarchy_id: IdInPath, part: NodeListRequest
 ) -> ListDocument[NodeData]:
     """Its nodes of any depth, parents before children."""
     found = await asking.scan(_listed, asking.store, hierarchy_id, part)
@@ -270,7 +268,7 @@ async def list_nodes(
     responses=refusals(400, 403, 404),
 )
 async def list_root_children(
-    asking: HierarchiesRead, hierarchy_id: IdInPath, part: Children
+    asking: HierarchiesRead, hierarchy_id: IdInPath, part: ChildListRequest
 ) -> ListDocument[NodeData]:
     """The nodes right below its root: sort_order descending, without one last, then the latest
     updated first."""
@@ -284,7 +282,7 @@ async def list_root_children(
     responses=refusals(400, 403, 404),
 )
 async def list_children(
-    asking: HierarchiesRead, hierarchy_id: IdInPath, node_id: IdInPath, part: Children
+    asking: HierarchiesRead, hierarchy_id: IdInPath, node_id: IdInPath, part: ChildListRequest
 ) -> ListDocument[NodeData]:
     """The nodes right below it: sort_order descending, without one last, then the latest updated
     first."""
@@ -300,7 +298,7 @@ async def list_children(
 )
 async def create_node(
     asking: HierarchiesWrite, hierarchy_id: IdInPath, body: RequestDocument[NewNode]
-) -> Document[NodeData]:
+) -> ResponseDocument[NodeData]:
     """Makes a node below the root, or below the parent that is given."""
     wanted = body.data
     parent = wanted.relationships.parent
@@ -313,7 +311,7 @@ async def create_node(
         )
         return one_node(session, made)
 
-    return Document(data=await asking.write(create))
+    return ResponseDocument(data=await asking.write(create))
 
 
 @router.get(
@@ -323,13 +321,13 @@ async def create_node(
 )
 async def get_node(
     asking: HierarchiesRead, hierarchy_id: IdInPath, node_id: IdInPath
-) -> Document[NodeData]:
+) -> ResponseDocument[NodeData]:
     """One node."""
 
     def read(session: Session) -> NodeData:
         return one_node(session, found_node(session, asking.store, hierarchy_id, node_id))
 
-    return Document(data=await asking.read(read))
+    return ResponseDocument(data=await asking.read(read))
 
 
 @router.put(
@@ -342,7 +340,7 @@ async def update_node(
     hierarchy_id: IdInPath,
     node_id: IdInPath,
     body: RequestDocument[ChangedNode],
-) -> Document[NodeData]:
+) -> ResponseDocument[NodeData]:
     """Changes what is given of it."""
     check_id(body.data.id, node_id)
 
@@ -351,7 +349,7 @@ async def update_node(
         id = place_in(hierarchy_id, node_id)
         return one_node(session, service.update(session, asking.store, id, changes))
 
-    return Document(data=await asking.write(update))
+    return ResponseDocument(data=await asking.write(update))
 
 
 @router.delete(
@@ -375,7 +373,7 @@ async def add_children(
     hierarchy_id: IdInPath,
     node_id: IdInPath,
     body: MovedNodes,
-) -> Document[list[NodeData]]:
+) -> ResponseDocument[list[NodeData]]:
     """Moves all of these nodes, each with what is below it, or none."""
 
     def move(session: Session) -> list[NodeData]:
@@ -392,7 +390,7 @@ async def add_children(
         ]
         return node_data(session, moved)
 
-    return Document(data=await asking.write(move))
+    return ResponseDocument(data=await asking.write(move))
 
 
 @router.put(
@@ -405,7 +403,7 @@ async def set_parent(
     asking: HierarchiesWrite,
     hierarchy_id: IdInPath,
     node_id: IdInPath,
-    body: RequestDocument[AskedReference],
+    body: RequestDocument[NodeReference],
 ) -> None:
     """Moves it, with all that is below it."""
 
@@ -427,7 +425,7 @@ async def unset_parent(asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id
 
     def move(session: Session) -> None:
         id = place_in(hierarchy_id, node_id)
-        service.move(session, asking.store, id, place_of(id).hierarchy_id, {})
+        service.move(session, asking.store, id, node_ref(id).hierarchy_id, {})
 
     await asking.write(move)
 
@@ -435,6 +433,6 @@ async def unset_parent(asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id
 def _parent_in(hierarchy_id: str, id: str) -> UUID:
     """The parent that a new node is to have in its hierarchy. Raises NotFound naming it."""
     uuid = known_uuid("hierarchy or node", id, "parentId")
-    if place_of(uuid).hierarchy_id != uuid_of(hierarchy_id):
+    if node_ref(uuid).hierarchy_id != uuid_of(hierarchy_id):
         raise NotFound("hierarchy or node", id, ("parentId",))
     return uuid

@@ -9,22 +9,22 @@ from fastapi import Depends, Query, Request
 from pydantic import Field
 
 from app.api.http.refusals import BadRequest
-from app.api.rest.filters import FILTER_BYTES, MOST_CONDITIONS, Kind, Unreadable, parse
-from app.api.rest.models import Answer
+from app.api.rest.filters import FILTER_BYTES, MAX_CONDITIONS, Kind, Unreadable, parse
+from app.api.rest.models import ResponseModel
 from app.domain.filters import Conditions
 from app.storage.sql.keyset import Order
-from app.storage.sql.offset import Counted, Span
+from app.storage.sql.offset import OffsetPage, OffsetWindow
 
 DataT = TypeVar("DataT")
-Row = TypeVar("Row")
+RowT = TypeVar("RowT")
 
 DEFAULT_LIMIT = 25
-MOST_LIMIT = 100
-FARTHEST = 2**31 - 1 - MOST_LIMIT
+MAX_LIMIT = 100
+MAX_OFFSET = 2**31 - 1 - MAX_LIMIT
 """Where a page may begin: with its rows it is counted in 32 bits."""
 
 
-class Links(Answer):
+class Links(ResponseModel):
     """Paths of pages of the same size of the same list."""
 
     first: str
@@ -33,15 +33,15 @@ class Links(Answer):
     prev: str | None = Field(description="Null on the first page.")
 
 
-class Results(Answer):
+class ListTotals(ResponseModel):
     total: int = Field(description="How many there are on all pages.")
 
 
-class ListMeta(Answer):
-    results: Results
+class ListMeta(ResponseModel):
+    results: ListTotals
 
 
-class ListDocument(Answer, Generic[DataT]):
+class ListDocument(ResponseModel, Generic[DataT]):
     """A page of a list."""
 
     data: list[DataT]
@@ -50,18 +50,20 @@ class ListDocument(Answer, Generic[DataT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ListRequest:
     """The part of a list that is asked for."""
 
     request: Request
-    span: Span
+    span: OffsetWindow
 
-    def document(self, found: Counted[Row], shown: Callable[[Row], DataT]) -> ListDocument[DataT]:
+    def document(
+        self, found: OffsetPage[RowT], shown: Callable[[RowT], DataT]
+    ) -> ListDocument[DataT]:
         """The page with these rows."""
         return ListDocument(
             data=[shown(row) for row in found.rows],
             links=self._links(found.total),
-            meta=ListMeta(results=Results(total=found.total)),
+            meta=ListMeta(results=ListTotals(total=found.total)),
         )
 
     def _links(self, total: int) -> Links:
@@ -84,7 +86,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class FilteredPart(Part):
+class FilteredListRequest(ListRequest):
     """The part of a list of what meets conditions, in an order."""
 
     filter: Conditions
@@ -94,7 +96,10 @@ class FilteredPart(Part):
 Offset = Annotated[
     int,
     Query(
-        alias="page[offset]", ge=0, le=FARTHEST, description="How many to pass over; 0 by default."
+        alias="page[offset]",
+        ge=0,
+        le=MAX_OFFSET,
+        description="How many to pass over; 0 by default.",
     ),
 ]
 Limit = Annotated[
@@ -102,24 +107,24 @@ Limit = Annotated[
     Query(
         alias="page[limit]",
         ge=1,
-        le=MOST_LIMIT,
-        description=f"How many to show, 1 to {MOST_LIMIT}; {DEFAULT_LIMIT} by default.",
+        le=MAX_LIMIT,
+        description=f"How many to show, 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} by default.",
     ),
 ]
 
 
-def _part(request: Request, offset: Offset = 0, limit: Limit = DEFAULT_LIMIT) -> Part:
+def _part(request: Request, offset: Offset = 0, limit: Limit = DEFAULT_LIMIT) -> ListRequest:
     _check_names(request, "page[offset]", "page[limit]")
-    return Part(request, Span(offset, limit))
+    return ListRequest(request, OffsetWindow(offset, limit))
 
 
-Paged = Annotated[Part, Depends(_part)]
+Paged = Annotated[ListRequest, Depends(_part)]
 
 
 def filtered(attributes: Mapping[str, Kind], orders: Mapping[str, Order], default: Order) -> Any:
     """The part of a list that can be filtered by these attributes and sorted in these orders."""
     described = (
-        f"At most {MOST_CONDITIONS} conditions and {FILTER_BYTES:,} bytes, joined by a colon, on "
+        f"At most {MAX_CONDITIONS} conditions and {FILTER_BYTES:,} bytes, joined by a colon, on "
         f"{', '.join(attributes)}: eq, in, like (texts; * stands for anything), lt, le, gt, ge "
         "(instants). What cannot be read is refused with 400."
     )
@@ -140,7 +145,7 @@ def filtered(attributes: Mapping[str, Kind], orders: Mapping[str, Order], defaul
                 json_schema_extra={"enum": sorts},
             ),
         ] = None,
-    ) -> FilteredPart:
+    ) -> FilteredListRequest:
         _check_names(request, "page[offset]", "page[limit]", "filter", "sort")
         if sort is not None and sort not in sorts:
             raise BadRequest(
@@ -150,7 +155,7 @@ def filtered(attributes: Mapping[str, Kind], orders: Mapping[str, Order], defaul
         if sort and sort.startswith("-"):
             order = tuple(column._replace(descending=not column.descending) for column in order)
         conditions = () if filter is None else parse(filter, attributes)
-        return FilteredPart(request, Span(offset, limit), conditions, order)
+        return FilteredListRequest(request, OffsetWindow(offset, limit), conditions, order)
 
     return Depends(part)
 

@@ -10,44 +10,51 @@ from sqlmodel import Session
 
 from app.api.rest.context import Endpoint, HierarchiesRead, HierarchiesWrite
 from app.api.rest.errors import refusals
-from app.api.rest.models import Answer, Asked, Document, IdInPath, RequestDocument, left_out
+from app.api.rest.models import (
+    IdInPath,
+    RequestDocument,
+    RequestModel,
+    ResponseDocument,
+    ResponseModel,
+    left_out,
+)
 from app.api.rest.nodes import NodeData, found_node, one_node, place_in
 from app.api.rest.pagination import ListDocument, Paged
-from app.domain.nodes import MOST_PRODUCTS
+from app.domain.nodes import MAX_PRODUCTS
 from app.services import products as service
 from app.storage import products
 from app.storage.nodes import TreeNode
 from app.storage.products import Association
-from app.storage.sql.offset import Counted
+from app.storage.sql.offset import OffsetPage
 
-router = APIRouter(route_class=Endpoint, tags=["Products"])
+router = APIRouter(route_class=Endpoint, tags=["ProductReferences"])
 
 
-class ProductAttributes(Answer):
+class ProductAttributes(ResponseModel):
     sku: str | None
     name: str | None
 
 
-class ProductMeta(Answer):
+class ProductMeta(ResponseModel):
     curated_product: Literal[True] = left_out(
         description="There where the product is one of those that lead the node's list."
     )
 
 
-class ProductData(Answer):
+class ProductData(ResponseModel):
     id: UUID
     type: Literal["product"]
     attributes: ProductAttributes
     meta: ProductMeta
 
 
-class AskedProduct(Asked):
+class ProductReference(RequestModel):
     type: Literal["product"]
     id: str
 
 
-class Products(
-    RequestDocument[Annotated[list[AskedProduct], Field(min_length=1, max_length=MOST_PRODUCTS)]]
+class ProductReferences(
+    RequestDocument[Annotated[list[ProductReference], Field(min_length=1, max_length=MAX_PRODUCTS)]]
 ):
     """Products, each by its id."""
 
@@ -68,7 +75,7 @@ def _changed(
     store: str,
     hierarchy_id: str,
     node_id: str,
-    body: Products,
+    body: ProductReferences,
 ) -> NodeData:
     """The node after its products were changed."""
     ids = [product.id for product in body.data]
@@ -85,7 +92,7 @@ async def list_products(
 ) -> ListDocument[ProductData]:
     """Its products: the curated ones in their order, then by sku."""
 
-    def read(session: Session) -> Counted[Association]:
+    def read(session: Session) -> OffsetPage[Association]:
         node = found_node(session, asking.store, hierarchy_id, node_id)
         return products.span_of_node(session, asking.store, node.key, part.span)
 
@@ -99,14 +106,14 @@ async def list_products(
     responses=refusals(400, 403, 404, 415, 422),
 )
 async def attach_products(
-    asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: Products
-) -> Document[NodeData]:
+    asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: ProductReferences
+) -> ResponseDocument[NodeData]:
     """Attaches all of them or none; those that are attached already stay so."""
 
     changed = await asking.write(
         _changed, service.attach, asking.store, hierarchy_id, node_id, body
     )
-    return Document(data=changed)
+    return ResponseDocument(data=changed)
 
 
 @router.delete(
@@ -115,11 +122,11 @@ async def attach_products(
     responses=refusals(400, 403, 404, 415, 422),
 )
 async def detach_products(
-    asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: Products
-) -> Document[NodeData]:
+    asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: ProductReferences
+) -> ResponseDocument[NodeData]:
     """Detaches all of them or none; those that are not attached stay so."""
 
     changed = await asking.write(
         _changed, service.detach, asking.store, hierarchy_id, node_id, body
     )
-    return Document(data=changed)
+    return ResponseDocument(data=changed)

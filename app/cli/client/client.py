@@ -40,7 +40,7 @@ from app.cli.client.operations import (
     RESUME,
     RETRY,
 )
-from app.cli.client.records import Duplicated, DuplicationDiff, Job, JobEvent, JobQueue, Listing
+from app.cli.client.records import Duplicated, DuplicationDiff, Job, JobEvent, JobListing, JobQueue
 from app.domain.jobs import JobStatus
 
 PAGE = 100
@@ -133,15 +133,15 @@ class GatewayClient:
             )
         return cast(DuplicationDiff, diff)
 
-    async def jobs(self, status: Sequence[JobStatus], limit: int) -> Listing:
+    async def jobs(self, status: Sequence[JobStatus], limit: int) -> JobListing:
         """The newest jobs, at most `limit`, in one of these states if any are given."""
-        listing: Listing | None = None
+        listing: JobListing | None = None
         after = None
         while True:
             left = limit - len(listing.jobs) if listing else limit
             asked = {"first": min(left, PAGE), "after": after, "filter": _filter(status)}
             answer = await self._ask(JOBS, asked)
-            listing = listing or Listing(answer["jobQueue"], [])
+            listing = listing or JobListing(answer["jobQueue"], [])
             listing.jobs.extend(answer["jobs"]["nodes"])
             page = answer["jobs"]["pageInfo"]
             after = page["endCursor"]
@@ -154,7 +154,7 @@ class GatewayClient:
         return self._follow("jobUpdates", JOB_UPDATES, {"id": job_id, "after": after}, {})
 
     def events(
-        self, listing: Listing, status: Sequence[JobStatus]
+        self, listing: JobListing, status: Sequence[JobStatus]
     ) -> AsyncGenerator[JobEvent, None]:
         """Every change of the store's jobs since the listing, without end."""
         asked = {"filter": _filter(status), "after": listing.queue["cursor"]}

@@ -9,7 +9,7 @@ class HierarchyRef(TypedDict):
     name: str
 
 
-class Copy(HierarchyRef):
+class CopyRef(HierarchyRef):
     nodeCount: int
 
 
@@ -19,7 +19,7 @@ class Duplication(TypedDict):
     name: str | None
     description: str | None
     includeProducts: bool
-    result: Copy | None
+    result: CopyRef | None
 
 
 class Progress(TypedDict):
@@ -100,7 +100,7 @@ class DuplicationDiff(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class JobListing:
     """Jobs, newest first, and the queue as it stood just before they were read."""
 
     queue: JobQueue

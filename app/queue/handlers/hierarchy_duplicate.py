@@ -12,7 +12,7 @@ from app.services.copies import RESTARTS, Copy, Phase, SourceEdited
 from app.services.jobs import Result, Step
 from app.storage.tables import Job
 
-ROWS = 3_000
+CHUNK_ROWS = 3_000
 """Nodes a chunk, and six times as many associations: about 12 ms, which is then about the longest
 that a cancelJob waits for a copy. Each chunk costs some 3 ms of its own, so with shorter ones a
 copy takes longer: these take 1.3 times as long as plain SQL."""
@@ -43,9 +43,9 @@ def _next_step(session: Session, job: Job, between: Callable[[], None]) -> Step:
     if not job.checkpoint:
         copy = copies.begin(session, job)
     elif (begun := _copy_of(job)).restarts < RESTARTS:
-        copy = copies.advance(session, job, begun, ROWS)
+        copy = copies.advance(session, job, begun, CHUNK_ROWS)
     else:
-        copy = copies.copy_at_once(session, job, begun, ROWS, between)
+        copy = copies.copy_at_once(session, job, begun, CHUNK_ROWS, between)
     return Step(copy.as_checkpoint(), copy.completed, copy.total)
 
 

@@ -12,7 +12,7 @@ from app.storage.tables import Job, Lane
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class QueueBacklog:
     """How much waits, and for how long."""
 
     pending: int
@@ -23,7 +23,7 @@ class Backlog:
     at 90, nine of ten lanes have waited no longer. Empty where nothing waits."""
 
 
-def backlog(session: Session, percentiles: Sequence[int]) -> Backlog:
+def backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
     """The backlog of all stores: one statement, which looks at each lane once."""
     since = (
         sa.select(col(Job.created_at))
@@ -58,7 +58,7 @@ def backlog(session: Session, percentiles: Sequence[int]) -> Backlog:
     ).one()
     pending, lanes, *instants = found
     at = now(session)
-    return Backlog(
+    return QueueBacklog(
         int(pending),
         lanes,
         {

@@ -22,7 +22,7 @@ from app.storage.engine.connect import checked_url
 from app.storage.engine.database import JSON, Clock, UnusableDatabase, now
 from app.storage.engine.postgresql import CONNECTION, server_clock
 from app.storage.engine.sqlite import machine_clock
-from app.storage.tables import CutNode, Hierarchy, Job, Lane, WebhookDelivery
+from app.storage.tables import DeletedNode, Hierarchy, Job, Lane, WebhookDelivery
 
 STATEMENT_SECONDS = 10
 """How long PostgreSQL may look for one answer."""
@@ -80,7 +80,7 @@ class Queues:
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class SweepBacklog:
     """What is to be deleted or delivered, as far as it is counted."""
 
     hierarchies: int
@@ -154,7 +154,7 @@ def skew(session: Session) -> timedelta:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class FileInfo:
     """A SQLite file."""
 
     version: tuple[int, ...]
@@ -167,13 +167,13 @@ class File:
     """Whether writes go to a log beside it (WAL), as ours do."""
 
 
-def file_of(session: Session) -> File:
+def file_info(session: Session) -> FileInfo:
     """The file that is read."""
     path = Path(session.execute(sa.text("PRAGMA database_list")).all()[0][2])
     disk = os.statvfs(path)
     with path.open("rb") as file:
         header = file.read(20)
-    return File(
+    return FileInfo(
         sqlite3.sqlite_version_info,
         path,
         path.stat().st_size,
@@ -207,7 +207,7 @@ def faults_in_file(session: Session, seconds: float) -> Sequence[str] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerInfo:
     """A PostgreSQL server."""
 
     version: int
@@ -222,7 +222,7 @@ class Server:
     bytes: int
 
 
-def server_of(session: Session) -> Server:
+def server_info(session: Session) -> ServerInfo:
     """The server that is asked."""
     row = session.execute(
         sa.text(
@@ -237,7 +237,9 @@ def server_of(session: Session) -> Server:
         )
     ).one()
     version, is_standby, idle_limit, connections, max_connections, idle, bytes = row
-    return Server(version, is_standby, idle_limit, connections, max_connections, float(idle), bytes)
+    return ServerInfo(
+        version, is_standby, idle_limit, connections, max_connections, float(idle), bytes
+    )
 
 
 def queues(session: Session, lost_for: timedelta, listed: int) -> Queues:
@@ -294,7 +296,7 @@ def queues(session: Session, lost_for: timedelta, listed: int) -> Queues:
     )
 
 
-def backlog(session: Session, keep: timedelta | None) -> Backlog:
+def backlog(session: Session, keep: timedelta | None) -> SweepBacklog:
     """What waits to be swept, where events are kept for so long (None: for ever), or sent."""
 
     def counted(statement: Any) -> int:
@@ -309,9 +311,9 @@ def backlog(session: Session, keep: timedelta | None) -> Backlog:
         col(WebhookDelivery.status) == DeliveryStatus.PENDING,
         col(WebhookDelivery.due_at) <= now(session),
     )
-    return Backlog(
+    return SweepBacklog(
         counted(select(Hierarchy.pk).where(col(Hierarchy.state).in_(discarded))),
-        counted(select(CutNode.node_no)),
+        counted(select(DeletedNode.node_no)),
         0 if keep is None else len(events.stores_with_older(session, now(session) - keep)),
         counted(select(WebhookDelivery.pk).where(*due)),
     )

@@ -16,7 +16,7 @@ from sqlmodel import Session
 
 from app.storage.engine.tracing import trace_statements
 from app.storage.engine.writer import Priority
-from app.storage.sql.statements import RUN, Run
+from app.storage.sql.statements import STATEMENT_RUNNER, StatementRunner
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -148,17 +148,17 @@ class Database(ABC):
         self._listeners.append(listener)
 
     @abstractmethod
-    async def hear(self) -> None:
+    async def listen(self) -> None:
         """Pass on what commits of other processes announce, until cancelled."""
 
     @abstractmethod
-    def hold_runner(self) -> bool:
+    def acquire_runner_lock(self) -> bool:
         """Become a process that runs the queue; whether no other one can be alive.
 
         Raises RunnerAlreadyPresent where there can be one only.
         """
 
-    def is_gone(self) -> bool:
+    def was_replaced(self) -> bool:
         """Whether what is worked with is no longer what its URL leads to."""
         return False
 
@@ -231,7 +231,7 @@ class Database(ABC):
         """A session whose transaction is committed in the end."""
         with self._session(self.write_engine) as session:
             if not self._traced:
-                session.info[RUN] = _driving(session.connection())
+                session.info[STATEMENT_RUNNER] = _driving(session.connection())
             yield session
             write_gathered(session)
             session.commit()
@@ -263,7 +263,7 @@ def write_gathered(session: Session) -> None:
         write()
 
 
-def _driving(connection: sa.Connection) -> Run:
+def _driving(connection: sa.Connection) -> StatementRunner:
     """Runs statements by the driver itself in the connection's transaction."""
     driver: Any = connection.connection.driver_connection
     dialect = connection.dialect

@@ -16,7 +16,7 @@ from sqlmodel import Session, create_engine
 
 from app.storage.engine.database import JSON, Clock, Database, DatabaseUnavailable, StorageFull
 from app.storage.engine.writer import Priority
-from app.storage.sql.statements import Statement
+from app.storage.sql.statements import CompiledStatement
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class PostgreSQL(Database):
     def name(self) -> str:
         return self.url.render_as_string(hide_password=True)
 
-    async def hear(self) -> None:
+    async def listen(self) -> None:
         """Listens on a connection of its own; what is told while that is lost, it does not hear."""
         url = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
         while True:
@@ -97,7 +97,7 @@ class PostgreSQL(Database):
                 log.warning("not hearing of other processes for now: %s", error)
                 await asyncio.sleep(LISTEN_AGAIN_SECONDS)
 
-    def hold_runner(self) -> bool:
+    def acquire_runner_lock(self) -> bool:
         return False
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ def server_clock(session: Session) -> datetime:
     return cast(datetime, instant)
 
 
-_CLOCK = Statement(lambda _: sa.select(sa.func.clock_timestamp()))
+_CLOCK = CompiledStatement(lambda _: sa.select(sa.func.clock_timestamp()))
 
 
 def _engine(url: sa.URL) -> sa.Engine:

@@ -25,7 +25,7 @@ from app.storage.engine.database import (
     write_gathered,
 )
 from app.storage.engine.writer import Priority, Writer
-from app.storage.sql.statements import RUN, Statement
+from app.storage.sql.statements import STATEMENT_RUNNER, CompiledStatement
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,10 +93,10 @@ class SQLite(Database):
     def name(self) -> str:
         return str(self.path.resolve())
 
-    async def hear(self) -> None:
+    async def listen(self) -> None:
         """Other processes on the same file tell nothing; whoever waits also looks by itself."""
 
-    def hold_runner(self) -> bool:
+    def acquire_runner_lock(self) -> bool:
         """The operating system drops the lock of a killed process, so whoever holds it knows that
         no other runner is alive."""
         lock = os.open(f"{self.path.resolve()}.runner", os.O_CREAT | os.O_RDWR, 0o600)
@@ -111,7 +111,7 @@ class SQLite(Database):
         self._runner_lock = lock
         return True
 
-    def is_gone(self) -> bool:
+    def was_replaced(self) -> bool:
         """SQLite goes on in a file that was removed or replaced, and nobody else sees what it
         writes there."""
         return self._opened not in (None, self._file())
@@ -187,7 +187,7 @@ class SQLite(Database):
                 return connection.exec_driver_sql(text, values)
             return driver.execute(text, values)
 
-        session.info[RUN] = run
+        session.info[STATEMENT_RUNNER] = run
         return session, connection
 
     @contextmanager
@@ -204,7 +204,7 @@ class SQLite(Database):
             Session(connection, **self._terms()) as session,
         ):
             driver: Any = connection.connection.driver_connection
-            session.info[RUN] = driver.execute
+            session.info[STATEMENT_RUNNER] = driver.execute
             driver.execute(BEGIN_WRITE)
             yield session
             write_gathered(session)
@@ -239,7 +239,7 @@ class SQLite(Database):
         return error
 
 
-_PAGES = Statement(
+_PAGES = CompiledStatement(
     lambda _: sa.text(
         "SELECT page_size, page_count, freelist_count"
         " FROM pragma_page_size, pragma_page_count, pragma_freelist_count"

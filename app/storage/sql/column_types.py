@@ -57,6 +57,6 @@ def stored_enum(values: type[StrEnum]) -> Any:
     )
 
 
-def written(value: StrEnum) -> sa.ColumnElement[Any]:
+def literal(value: StrEnum) -> sa.ColumnElement[Any]:
     """A value of such a column as part of a statement's text."""
     return sa.literal_column(f"'{value.value}'")

@@ -23,13 +23,13 @@ def dialect_of(session: Session) -> str:
     return session.get_bind().dialect.name
 
 
-def add_missing(session: Session, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
+def insert_ignore(session: Session, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
     """Write those of the rows whose unique keys nobody has taken, also not at the same moment."""
     insert = postgresql.insert if dialect_of(session) == "postgresql" else sqlite.insert
     session.execute(insert(table).on_conflict_do_nothing(), rows)
 
 
-def putting(dialect: str, table: type[SQLModel]) -> Any:
+def upsert(dialect: str, table: type[SQLModel]) -> Any:
     """Writes a row, in place of the one that has its key if there is one."""
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     keys = sa.inspect(table).primary_key
@@ -39,7 +39,7 @@ def putting(dialect: str, table: type[SQLModel]) -> Any:
     return row.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
-def see_one_picture(session: Session) -> None:
+def use_snapshot(session: Session) -> None:
     """Let the whole transaction, of which this is the first act, see the data as of now, whatever
     others commit meanwhile. On SQLite nobody else writes while a transaction does."""
     if dialect_of(session) == "postgresql":
@@ -47,7 +47,7 @@ def see_one_picture(session: Session) -> None:
 
 
 @contextmanager
-def joining_wholes(session: Session) -> Iterator[None]:
+def prefer_hash_join(session: Session) -> Iterator[None]:
     """Lets large tables be joined as wholes. Where PostgreSQL knows too little of them, as of all
     new ones, it looks for the partner of each row of one in all of the other."""
     by_hash = dialect_of(session) == "postgresql"
@@ -58,14 +58,14 @@ def joining_wholes(session: Session) -> Iterator[None]:
         session.connection().exec_driver_sql("SET LOCAL enable_nestloop = on")
 
 
-def unforeseen(number: Any) -> Any:
+def opaque_limit(number: Any) -> Any:
     """That number, or parameter, which PostgreSQL does not know while it plans. Knowing a limit,
     and too little of the rows, as of all new ones, it was seen to read and sort them all for the
     first few; not knowing, it goes by an index that has them in order."""
     return sa.select(sa.type_coerce(number, sa.BigInteger)).scalar_subquery()
 
 
-class among(FunctionElement[bool]):
+class any_of_array(FunctionElement[bool]):
     """Whether a column holds one of the keys that a subquery finds, sought one by one where an
     index begins with that column. Of a join PostgreSQL before 18 made a walk through the whole
     index, for the column behind it."""
@@ -77,19 +77,19 @@ class among(FunctionElement[bool]):
         super().__init__(column, keys.correlate(None).scalar_subquery())
 
 
-@compiles(among, "sqlite")
-def _in(element: among, compiler: SQLCompiler, **rest: Any) -> str:
+@compiles(any_of_array, "sqlite")
+def _in(element: any_of_array, compiler: SQLCompiler, **rest: Any) -> str:
     column, keys = (compiler.process(part, **rest) for part in element.clauses)
     return f"{column} IN {keys}"
 
 
-@compiles(among, "postgresql")
-def _any(element: among, compiler: SQLCompiler, **rest: Any) -> str:
+@compiles(any_of_array, "postgresql")
+def _any(element: any_of_array, compiler: SQLCompiler, **rest: Any) -> str:
     column, keys = (compiler.process(part, **rest) for part in element.clauses)
     return f"{column} = ANY (ARRAY{keys})"
 
 
-class beside(FunctionElement[Any]):
+class no_index(FunctionElement[Any]):
     """A column that is compared row by row: SQLite, knowing nothing of the rows, took its index for
     better than that of the keys asked for."""
 
@@ -100,13 +100,13 @@ class beside(FunctionElement[Any]):
         self.type = column.type
 
 
-@compiles(beside, "sqlite")
-def _unary_plus(element: beside, compiler: SQLCompiler, **rest: Any) -> str:
+@compiles(no_index, "sqlite")
+def _unary_plus(element: no_index, compiler: SQLCompiler, **rest: Any) -> str:
     return f"+{compiler.process(element.clauses, **rest)}"
 
 
-@compiles(beside, "postgresql")
-def _alone(element: beside, compiler: SQLCompiler, **rest: Any) -> str:
+@compiles(no_index, "postgresql")
+def _alone(element: no_index, compiler: SQLCompiler, **rest: Any) -> str:
     return compiler.process(element.clauses, **rest)
 
 

@@ -8,16 +8,16 @@ import sqlalchemy as sa
 from app.domain.filters import Condition, Conditions, Operator
 from app.storage.sql.dialects import any_case
 
-Shape = tuple[tuple[str, Operator, int], ...]
+FilterShape = tuple[tuple[str, Operator, int], ...]
 """Conditions without their values: the attribute, the operator and how many values of each."""
 
 
-def shape_of(conditions: Conditions) -> Shape:
+def filter_shape(conditions: Conditions) -> FilterShape:
     """What a statement depends on, however the values change."""
     return tuple((one.attribute, one.operator, len(one.values)) for one in conditions)
 
 
-def asking(shape: Shape, columns: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
+def conditions_for(shape: FilterShape, columns: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
     """Conditions of that shape as SQL with parameters, given the column of each attribute."""
     return [
         _holds(
@@ -39,7 +39,7 @@ def _type_of(column: Any, operator: Operator) -> Any:
     return sa.Text() if operator is Operator.LIKE else column.type
 
 
-def asked(conditions: Conditions) -> dict[str, Any]:
+def bind_values(conditions: Conditions) -> dict[str, Any]:
     """The values of the parameters."""
     return {
         f"asked_{place}_{number}": value

@@ -9,13 +9,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import sqlalchemy as sa
 from sqlmodel import Session
 
-from app.storage.sql.dialects import KeyTable, dialect_of, key_table, key_values, unforeseen
-from app.storage.sql.rows import ALL, Wanted, columns_of, row_of
-from app.storage.sql.statements import Statement
+from app.storage.sql.dialects import KeyTable, dialect_of, key_table, key_values, opaque_limit
+from app.storage.sql.rows import ALL_COLUMNS, Projection, columns_of, row_of
+from app.storage.sql.statements import CompiledStatement
 
-Row = TypeVar("Row")
-Made = TypeVar("Made")
-Parent = TypeVar("Parent", bound=Hashable)
+RowT = TypeVar("RowT")
+MappedT = TypeVar("MappedT")
+ParentT = TypeVar("ParentT", bound=Hashable)
 Key = tuple[Any, ...]
 """A row's values in the columns its list is ordered by: where it stands, whatever comes or goes."""
 
@@ -32,7 +32,7 @@ Order = tuple[OrderBy, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class KeysetWindow:
     """The part of a list that is asked for: up to `limit` rows between two keys, both exclusive,
     counted from the end when `backward`."""
 
@@ -41,7 +41,7 @@ class Window:
     before: Key | None = None
     backward: bool = False
 
-    def placed(self, key_of: Callable[[Any, str], Key]) -> "Window":
+    def placed(self, key_of: Callable[[Any, str], Key]) -> "KeysetWindow":
         """The same window with keys of rows, where its own are public ids. `key_of` is asked for
         each of them, with the name of its side."""
         return replace(
@@ -52,27 +52,27 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[Row]):
+class KeysetPage(Generic[RowT]):
     """Rows in the list's order with their keys, and whether there is more on either side."""
 
-    rows: Sequence[tuple[Key, Row]] = ()
+    rows: Sequence[tuple[Key, RowT]] = ()
     has_next: bool = False
     has_previous: bool = False
 
-    def map(self, made: Callable[[Row], Made]) -> "Page[Made]":
+    def map(self, made: Callable[[RowT], MappedT]) -> "KeysetPage[MappedT]":
         """The same page of what `made` makes of each row."""
         rows = [(key, made(row)) for key, row in self.rows]
-        return Page(rows, self.has_next, self.has_previous)
+        return KeysetPage(rows, self.has_next, self.has_previous)
 
-    def by_id(self) -> "Page[Row]":
+    def by_id(self) -> "KeysetPage[RowT]":
         """The same page with the rows' public ids for keys: keys that number the rows of all stores
         tell how many the others have."""
         rows: Sequence[tuple[Key, Any]] = self.rows
-        return Page([((row.id,), row) for _, row in rows], self.has_next, self.has_previous)
+        return KeysetPage([((row.id,), row) for _, row in rows], self.has_next, self.has_previous)
 
 
 @dataclass(frozen=True, eq=False)
-class Listing:
+class KeysetQuery:
     """A list as SQL: the entities that make a row, the conditions that join and choose them, and
     their order, which ends in columns that are unique within one list.
 
@@ -95,14 +95,14 @@ class Listing:
         return self.belongs(*parents.parts)
 
 
-class _Reading:
+class _PageQuery:
     """A statement that reads rows of a list, and what makes rows and their keys of what it finds.
 
     First come the columns of the rows, then those of the keys, if they are wanted, then others.
     """
 
     def __init__(
-        self, listing: Listing, wanted: Wanted, write: Callable[[str, "_Reading"], Any]
+        self, listing: KeysetQuery, wanted: Projection, write: Callable[[str, "_PageQuery"], Any]
     ) -> None:
         entity, *others = listing.entities
         mapper = sa.inspect(entity).mapper
@@ -111,9 +111,9 @@ class _Reading:
         self.table = mapper.class_
         self.others = len(others)
         self.keys = len(listing.order) if wanted.keys else 0
-        self.statement = Statement(lambda dialect: write(dialect, self))
+        self.statement = CompiledStatement(lambda dialect: write(dialect, self))
 
-    def columns(self, listing: Listing) -> list[Any]:
+    def columns(self, listing: KeysetQuery) -> list[Any]:
         """The columns it reads of this listing, or of another one made by the same function."""
         entity, *others = listing.entities
         own = [getattr(entity, name) for name in self.names]
@@ -153,11 +153,11 @@ class _Reading:
 
 def page(
     session: Session,
-    listing: Listing,
-    window: Window,
-    wanted: Wanted = ALL,
+    listing: KeysetQuery,
+    window: KeysetWindow,
+    wanted: Projection = ALL_COLUMNS,
     lists: Sequence[Mapping[str, Any]] = ({},),
-) -> Page[Any]:
+) -> KeysetPage[Any]:
     """One page of the list that has these values for parameters.
 
     Of several lists it is a page of all as if they were one, each read by its index: of all their
@@ -177,12 +177,12 @@ def page(
 
 def pages(
     session: Session,
-    listing: Callable[[], Listing],
-    parents: Sequence[Parent],
-    window: Window,
-    wanted: Wanted = ALL,
+    listing: Callable[[], KeysetQuery],
+    parents: Sequence[ParentT],
+    window: KeysetWindow,
+    wanted: Projection = ALL_COLUMNS,
     **values: Any,
-) -> dict[Parent, Page[Any]]:
+) -> dict[ParentT, KeysetPage[Any]]:
     """The same page of the list of every parent, in one statement, each read by its index.
 
     A parent is its key, a tuple where that has several parts. Each has a page, an empty one where
@@ -201,7 +201,7 @@ def pages(
             **values,
         },
     )
-    rows: dict[Parent, list[tuple[Key, Any]]] = {parent: [] for parent in parents}
+    rows: dict[ParentT, list[tuple[Key, Any]]] = {parent: [] for parent in parents}
     for raw, row in zip(found, reading.rows(session, found, keyed=wanted.keys), strict=True):
         rows[parents[int(raw[-1])]].append(row)
     return {parent: _as_page(some, window) for parent, some in rows.items()}
@@ -215,7 +215,7 @@ class _Sides(NamedTuple):
     before: bool
 
 
-def _sides(window: Window) -> _Sides:
+def _sides(window: KeysetWindow) -> _Sides:
     return _Sides(window.backward, window.after is not None, window.before is not None)
 
 
@@ -223,31 +223,31 @@ ROWS = sa.bindparam("rows", type_=sa.Integer)
 
 
 @lru_cache(maxsize=256)
-def _of_one(listing: Listing, wanted: Wanted, sides: _Sides) -> _Reading:
-    def write(_dialect: str, reading: _Reading) -> sa.Select[Any]:
+def _of_one(listing: KeysetQuery, wanted: Projection, sides: _Sides) -> _PageQuery:
+    def write(_dialect: str, reading: _PageQuery) -> sa.Select[Any]:
         return (
             sa.select(*reading.columns(listing))
             .where(*listing.where, *_between(listing, sides))
             .order_by(*sql_order(listing.order, sides.backward))
-            .limit(unforeseen(ROWS))
+            .limit(opaque_limit(ROWS))
         )
 
-    return _Reading(listing, wanted, write)
+    return _PageQuery(listing, wanted, write)
 
 
 @lru_cache(maxsize=256)
 def _of_each(
-    listing: Callable[[], Listing], types: tuple[type, ...], wanted: Wanted, sides: _Sides
-) -> _Reading:
-    def write(dialect: str, reading: _Reading) -> sa.Select[Any]:
+    listing: Callable[[], KeysetQuery], types: tuple[type, ...], wanted: Projection, sides: _Sides
+) -> _PageQuery:
+    def write(dialect: str, reading: _PageQuery) -> sa.Select[Any]:
         said = _joined if dialect == "postgresql" else _sought
         return said(listing, key_table(dialect, types), reading, sides)
 
-    return _Reading(listing(), wanted, write)
+    return _PageQuery(listing(), wanted, write)
 
 
 def _joined(
-    listing: Callable[[], Listing], parents: KeyTable, reading: _Reading, sides: _Sides
+    listing: Callable[[], KeysetQuery], parents: KeyTable, reading: _PageQuery, sides: _Sides
 ) -> sa.Select[Any]:
     """For PostgreSQL: each parent is joined to a subquery that has a LIMIT of its own, and so can
     be nothing but sought, whatever is known of the tables: as one join over all parents, a page was
@@ -261,7 +261,7 @@ def _joined(
         )
         .where(*of.where, of.belongs_to(parents), *_between(of, sides))
         .order_by(*sql_order(of.order, sides.backward))
-        .limit(unforeseen(ROWS))
+        .limit(opaque_limit(ROWS))
         .correlate(parents.rows)
         .lateral()
     )
@@ -277,7 +277,7 @@ def _joined(
 
 
 def _sought(
-    listing: Callable[[], Listing], parents: KeyTable, reading: _Reading, sides: _Sides
+    listing: Callable[[], KeysetQuery], parents: KeyTable, reading: _PageQuery, sides: _Sides
 ) -> sa.Select[Any]:
     """For SQLite, which joins no such subquery, but seeks by one: a window function over all rows
     of all parents was measured twenty times slower."""
@@ -311,7 +311,7 @@ def sql_order(order: Order, backward: bool = False) -> list[sa.ColumnElement[Any
     ]
 
 
-def _between(listing: Listing, sides: _Sides) -> Iterator[Any]:
+def _between(listing: KeysetQuery, sides: _Sides) -> Iterator[Any]:
     order = listing.order
     backward = tuple(OrderBy(column, not down) for column, down in order)
     if sides.after:
@@ -340,7 +340,7 @@ def _past(order: Order, bound: str, side_by_side: bool) -> Any:
     return sa.and_(reached, sa.or_(beyond, _past(rest, bound, side_by_side)))
 
 
-def _bounds(order: Order, window: Window) -> dict[str, Any]:
+def _bounds(order: Order, window: KeysetWindow) -> dict[str, Any]:
     last = len(order) - 1
     return {
         f"{bound}_{last - place}": value
@@ -349,9 +349,9 @@ def _bounds(order: Order, window: Window) -> dict[str, Any]:
     }
 
 
-def _as_page(found: list[tuple[Key, Any]], window: Window) -> Page[Any]:
+def _as_page(found: list[tuple[Key, Any]], window: KeysetWindow) -> KeysetPage[Any]:
     more = len(found) > window.limit
     rows = found[: window.limit]
     if window.backward:
-        return Page(rows[::-1], has_next=window.before is not None, has_previous=more)
-    return Page(rows, has_next=more, has_previous=window.after is not None)
+        return KeysetPage(rows[::-1], has_next=window.before is not None, has_previous=more)
+    return KeysetPage(rows, has_next=more, has_previous=window.after is not None)

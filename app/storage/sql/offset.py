@@ -7,27 +7,27 @@ from typing import Generic, NamedTuple, TypeVar
 import sqlalchemy as sa
 from sqlmodel import Session
 
-from app.storage.sql.dialects import unforeseen
-from app.storage.sql.keyset import Key, Listing, identity_of, sql_order
+from app.storage.sql.dialects import opaque_limit
+from app.storage.sql.keyset import Key, KeysetQuery, identity_of, sql_order
 
-Row = TypeVar("Row")
+RowT = TypeVar("RowT")
 
 
-class Span(NamedTuple):
+class OffsetWindow(NamedTuple):
     """Up to `limit` rows behind the first `offset` ones."""
 
     offset: int
     limit: int
 
 
-class Counted(NamedTuple, Generic[Row]):
+class OffsetPage(NamedTuple, Generic[RowT]):
     """The rows of a span, and how many the whole list has."""
 
-    rows: Sequence[Row]
+    rows: Sequence[RowT]
     total: int
 
 
-def keys_of(session: Session, listings: Sequence[Listing], span: Span) -> list[Key]:
+def page_keys(session: Session, listings: Sequence[KeysetQuery], span: OffsetWindow) -> list[Key]:
     """The keys of the spines of several lists of one order, as if they were one.
 
     Only keys, which an index has: to pass over 90,000 whole rows took twenty times as long.
@@ -44,7 +44,7 @@ def keys_of(session: Session, listings: Sequence[Listing], span: Span) -> list[K
         # Each is read by its index, as far as the span goes: all together would be sorted first.
         parts = [
             statement.order_by(*sql_order(listing.order))
-            .limit(unforeseen(span.offset + span.limit))
+            .limit(opaque_limit(span.offset + span.limit))
             .subquery()
             for statement, listing in zip(keys, listings, strict=True)
         ]
@@ -57,5 +57,5 @@ def keys_of(session: Session, listings: Sequence[Listing], span: Span) -> list[K
     else:
         statement = keys[0].order_by(*sql_order(first.order))
     width = len(identity_of(first.spine))
-    found = session.execute(statement.offset(span.offset).limit(unforeseen(span.limit)))
+    found = session.execute(statement.offset(span.offset).limit(opaque_limit(span.limit)))
     return [tuple(row)[:width] for row in found]

@@ -14,13 +14,13 @@ from sqlmodel import Session, SQLModel
 
 from app.domain.instants import instant_text
 from app.storage.sql.column_types import UNSET, Instant, UnsetLast
-from app.storage.sql.statements import Statement, Values, result_of
+from app.storage.sql.statements import BindValues, CompiledStatement, result_of
 
-Tell = Callable[[Sequence[Any]], list[Any]]
+ColumnEncoder = Callable[[Sequence[Any]], list[Any]]
 """Says of each of some rows what a client is told of it: an attribute, as JSON has it."""
 
 
-class Wanted(NamedTuple):
+class Projection(NamedTuple):
     """What is read of each row."""
 
     columns: frozenset[str] | None = None
@@ -28,19 +28,19 @@ class Wanted(NamedTuple):
     keys: bool = True
     """Whether to read where a row stands in its list."""
 
-    def together(self, other: "Wanted") -> "Wanted":
+    def together(self, other: "Projection") -> "Projection":
         """What either of the two wants."""
         columns = None
         if self.columns is not None and other.columns is not None:
             columns = self.columns | other.columns
-        return Wanted(columns, self.keys or other.keys)
+        return Projection(columns, self.keys or other.keys)
 
 
-SHORT = 4_096
+MAX_CACHED_DOCUMENT = 4_096
 """Characters of a document that is kept when it was read."""
 
-ALL = Wanted()
-ID = Wanted(frozenset({"id"}), keys=False)
+ALL_COLUMNS = Projection()
+ID_COLUMN = Projection(frozenset({"id"}), keys=False)
 
 
 class TableRow(tuple[Any, ...]):
@@ -48,7 +48,7 @@ class TableRow(tuple[Any, ...]):
 
     __slots__ = ()
     table: ClassVar[type[SQLModel]]
-    told: ClassVar[Mapping[str, Tell]]
+    told: ClassVar[Mapping[str, ColumnEncoder]]
     """What tells of each attribute, without the way over its value: of an instant or an id, that
     takes ten times as long."""
 
@@ -59,7 +59,7 @@ def is_row_of(row: object, table: type[SQLModel]) -> bool:
 
 
 @lru_cache(maxsize=512)
-def columns_of(table: type[SQLModel], wanted: Wanted) -> tuple[str, ...]:
+def columns_of(table: type[SQLModel], wanted: Projection) -> tuple[str, ...]:
     """The attributes that are wanted of a table, in its order."""
     names = [attribute.key for attribute in sa.inspect(table).column_attrs]
     some = tuple(name for name in names if wanted.columns is None or name in wanted.columns)
@@ -72,7 +72,7 @@ def row_of(session: Session, table: type[SQLModel], names: Sequence[str]) -> Any
     return _row_class(_Dialect(session.get_bind().dialect), table, tuple(names))
 
 
-class Finder:
+class RowQuery:
     """Finds the rows of a table that meet a condition, which is written for a dialect when it is
     first asked there."""
 
@@ -84,15 +84,19 @@ class Finder:
         # As many as there are sets of columns that somebody wants.
         self._statement = lru_cache(maxsize=128)(self._selecting)
 
-    def rows(self, session: Session, values: Values, wanted: Wanted = ALL) -> list[Any]:
+    def rows(
+        self, session: Session, values: BindValues, wanted: Projection = ALL_COLUMNS
+    ) -> list[Any]:
         """The rows that meet it, given the values of its parameters."""
         names = columns_of(self._table, wanted)
         found = self._statement(names).rows(session, values)
         return list(map(row_of(session, self._table, names), found))
 
-    def _selecting(self, names: tuple[str, ...]) -> Statement:
+    def _selecting(self, names: tuple[str, ...]) -> CompiledStatement:
         columns = [getattr(self._table, name) for name in names]
-        return Statement(lambda dialect: sa.select(*columns).where(self._condition(dialect)))
+        return CompiledStatement(
+            lambda dialect: sa.select(*columns).where(self._condition(dialect))
+        )
 
 
 class _Dialect:
@@ -132,7 +136,7 @@ def _decoded(place: int, type_: Any, of: _Dialect) -> Callable[[Any], Any]:
     return lambda row: process(row[place])
 
 
-def _told(place: int, type_: Any, dialect: str, decoded: Callable[[Any], Any]) -> Tell:
+def _told(place: int, type_: Any, dialect: str, decoded: Callable[[Any], Any]) -> ColumnEncoder:
     stored = dialect == "sqlite"
     texts: Callable[[Iterable[Any]], list[Any]]
     match type_:
@@ -179,7 +183,13 @@ def _numbers_stored(numbers: Iterable[int]) -> list[Any]:
 
 
 def _document(text: str | None) -> Any:
-    return None if text is None else _read_document(text) if len(text) < SHORT else loads(text)
+    return (
+        None
+        if text is None
+        else _read_document(text)
+        if len(text) < MAX_CACHED_DOCUMENT
+        else loads(text)
+    )
 
 
 _read_document = lru_cache(maxsize=256)(loads)

@@ -10,17 +10,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session
 
-Values = Mapping[str, Any]
+BindValues = Mapping[str, Any]
 Processor = Callable[[Any], Any]
 
-Run = Callable[[str, Any], Any]
+StatementRunner = Callable[[str, Any], Any]
 """Runs a text with its parameters, and returns the cursor."""
 
-RUN = "run"
+STATEMENT_RUNNER = "run"
 """Under which a session's info has its Run, if SQLAlchemy is not to run what it runs."""
 
 
-class Statement:
+class CompiledStatement:
     """A statement that is written for a dialect when it is first run there.
 
     `write` is given the dialect's name, and writes it with a parameter for all that changes from
@@ -31,12 +31,12 @@ class Statement:
         self._write = write
         self._compiled: dict[str, _Compiled] = {}
 
-    def rows(self, session: Session, values: Values) -> Sequence[tuple[Any, ...]]:
+    def rows(self, session: Session, values: BindValues) -> Sequence[tuple[Any, ...]]:
         """What is found, as the driver gives it."""
         found: Sequence[tuple[Any, ...]] = self._run(session, values).fetchall()
         return found
 
-    def changed(self, session: Session, values: Values) -> int:
+    def changed(self, session: Session, values: BindValues) -> int:
         """How many rows were changed."""
         count: int = self._run(session, values).rowcount
         return count
@@ -45,12 +45,12 @@ class Statement:
         """What makes the value of each column of what the driver gives; None where it is that."""
         return self._of(session).results
 
-    def _run(self, session: Session, values: Values) -> Any:
+    def _run(self, session: Session, values: BindValues) -> Any:
         # What entities have been given and do not say yet, as a query through the session would.
         session.flush()
         compiled = self._of(session)
         bound = compiled.bound(values)
-        run: Run | None = session.info.get(RUN)
+        run: StatementRunner | None = session.info.get(STATEMENT_RUNNER)
         if run is None:
             return session.connection().exec_driver_sql(compiled.text, bound)
         return run(compiled.text, bound)
@@ -71,7 +71,7 @@ class _Compiled:
         said = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         self.text: str = said.string
         # A parameter without a value is there to be given one.
-        self._known: Values = {
+        self._known: BindValues = {
             name: value for name, value in said.params.items() if value is not None
         }
         self._by_place: bool = said.positional
@@ -84,7 +84,7 @@ class _Compiled:
             result_of(column.type, dialect) for column in getattr(statement, "selected_columns", ())
         ]
 
-    def bound(self, values: Values) -> Any:
+    def bound(self, values: BindValues) -> Any:
         """The parameters as the driver takes them."""
         given = {**self._known, **values} if self._known else values
         bound = [

@@ -70,7 +70,7 @@ class Heard:
         self.messages: list[tuple[float, bytes]] = []
         self.whole = asyncio.Event()
 
-    def hear(self, message: bytes) -> None:
+    def listen(self, message: bytes) -> None:
         """Take one message of one socket."""
         self.messages.append((time.time(), message))
         if len(self.messages) == self._sockets:
@@ -126,7 +126,7 @@ class Socket(asyncio.Protocol):
         elif payload == b'{"type":"pong"}':
             self.subscribed.set_result(None)
         else:
-            self._heard.hear(payload)
+            self._heard.listen(payload)
 
     def _send(self, opcode: int, payload: bytes) -> None:
         length = len(payload)

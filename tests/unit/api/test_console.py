@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.api.auth.limits import Limits
-from app.api.graphql.admission.cost import bill
+from app.api.graphql.admission.cost import operation_cost
 from app.api.web.console import ASSETS, console
 from app.settings import Settings
 
@@ -126,7 +126,7 @@ def test_every_operation_is_valid_against_the_schema_and_within_its_limits() -> 
             if isinstance(one, FragmentDefinitionNode)
         }
         most = {"ids": ["0"] * 30, "ended": 100, "first": 100}
-        told = bill(schema, named, operation, most)
+        told = operation_cost(schema, named, operation, most)
         assert told.cost <= Limits().max_cost, (text, told.cost)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from graphql import get_introspection_query, parse
 
-from app.api.graphql.admission.cost import COUNTED, OTHER_ROWS, Bill, bill
-from app.api.graphql.admission.parsed_document import Document
+from app.api.graphql.admission.cost import MAX_COST, OTHER_ROWS, OperationCost, operation_cost
+from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.schema import graphql_schema
 from app.domain.callers import Scope
 
@@ -14,9 +14,9 @@ READ_JOBS = frozenset({Scope.JOBS_READ})
 READ_HIERARCHIES = frozenset({Scope.HIERARCHIES_READ})
 
 
-def bill_of(text: str, **variables: Any) -> Bill:
-    document = Document(text, parse(text))
-    return bill(graphql_schema, document.fragments, document.operation(None), variables)
+def bill_of(text: str, **variables: Any) -> OperationCost:
+    document = ParsedDocument(text, parse(text))
+    return operation_cost(graphql_schema, document.fragments, document.operation(None), variables)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_what_is_spread_again_and_again_is_told_without_unfolding_it() -> None:
         for n in range(60)
     )
     text = f'{{ hierarchy(id: "a") {{ ...f0 }} }} {fragments} fragment f60 on Hierarchy {{ id }}'
-    assert bill_of(text).cost == COUNTED
+    assert bill_of(text).cost == MAX_COST
 
 
 def test_what_the_schema_says_of_itself_is_counted_apart() -> None:

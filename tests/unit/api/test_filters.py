@@ -14,8 +14,8 @@ from app.api.rest.filters import (
     FILTER_BYTES,
     ID,
     INSTANT,
-    MOST_CONDITIONS,
-    MOST_VALUES,
+    MAX_CONDITIONS,
+    MAX_VALUES,
     TEXT,
     TRUTH,
     UNREADABLE,
@@ -82,7 +82,7 @@ def written(asked: Sequence[Condition]) -> str:
     )
 
 
-@given(st.lists(conditions(), min_size=1, max_size=MOST_CONDITIONS))
+@given(st.lists(conditions(), min_size=1, max_size=MAX_CONDITIONS))
 def test_what_is_written_is_read(asked: list[Condition]) -> None:
     assert list(parse(written(asked), KINDS)) == asked
 
@@ -183,14 +183,14 @@ def test_anything_else_is_refused(filter: str) -> None:
 
 
 def test_there_are_at_most_so_many_conditions() -> None:
-    most = ["eq(name,a)"] * MOST_CONDITIONS
-    assert len(parse(":".join(most), KINDS)) == MOST_CONDITIONS == 10
+    most = ["eq(name,a)"] * MAX_CONDITIONS
+    assert len(parse(":".join(most), KINDS)) == MAX_CONDITIONS == 10
     with pytest.raises(Unreadable, match="10 conditions"):
         parse(":".join([*most, "eq(name,a)"]), KINDS)
 
 
 def test_there_are_at_most_so_many_values() -> None:
-    most = ["a"] * MOST_VALUES
+    most = ["a"] * MAX_VALUES
     (condition,) = parse(f"in(name,{','.join(most)})", KINDS)
     assert condition.values == most
     with pytest.raises(Unreadable, match="100 values"):

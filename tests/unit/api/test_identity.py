@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from app.api.auth.identity import SUBJECT_LIMIT, TOKEN_BYTES, BearerTokens, OpenAccess, bearer, mint
-from app.api.auth.jwks import FRESH_SECONDS, KEY_SET_BYTES, PAUSE_SECONDS, KeySet, SharedSecret
+from app.api.auth.jwks import FRESH_SECONDS, KEY_SET_BYTES, PAUSE_SECONDS, JwksKeys, SharedSecret
 from app.api.http.refusals import Unauthenticated
 from app.domain.callers import EVERY_SCOPE, Caller, Scope
 from app.domain.stores import ORGANIZATION
@@ -176,7 +176,7 @@ def raw(header: Any, payload: Any, secret: bytes = SECRET.encode()) -> str:
     return ".".join([*parts, part(signature)])
 
 
-def trusting(keys: KeySet) -> BearerTokens:
+def trusting(keys: JwksKeys) -> BearerTokens:
     return BearerTokens(keys, issuer=ISSUER, audience=AUDIENCE)
 
 
@@ -537,14 +537,14 @@ async def test_a_shared_secret_is_for_hs256_alone(token: str) -> None:
 
 @pytest.mark.parametrize("key", [RSA, EC], ids=["RS256", "ES256"])
 async def test_a_key_set_is_for_rs256_and_es256(key: PrivateKey, tmp_path: Path) -> None:
-    authentication = trusting(KeySet(saved(tmp_path, public(key, kid="one"))))
+    authentication = trusting(JwksKeys(saved(tmp_path, public(key, kid="one"))))
     assert (await authentication.caller(signed_by(key, "one"))).subject == "ada"
 
 
 @pytest.mark.parametrize("key", [RSA, EC], ids=["RSA", "EC"])
 async def test_a_public_key_does_not_serve_as_a_secret(key: PrivateKey, tmp_path: Path) -> None:
     jwk = public(key, kid="one")
-    authentication = trusting(KeySet(saved(tmp_path, jwk)))
+    authentication = trusting(JwksKeys(saved(tmp_path, jwk)))
     for secret in (pem(key), pem(key).strip(), json.dumps(jwk).encode(), b""):
         for header in ({"alg": "HS256", "kid": "one"}, {"alg": "HS256", "kid": "one", "jwk": jwk}):
             assert await refusal(authentication, raw(header, claims(), secret)) == (
@@ -568,12 +568,12 @@ async def test_a_public_key_does_not_serve_as_a_secret(key: PrivateKey, tmp_path
 )
 async def test_any_other_algorithm_or_key_is_refused(token: str, tmp_path: Path) -> None:
     path = saved(tmp_path, public(RSA, kid="rsa"), public(EC, kid="ec"))
-    assert await refusal(trusting(KeySet(path)), token) == "The token is not valid."
+    assert await refusal(trusting(JwksKeys(path)), token) == "The token is not valid."
 
 
 async def test_a_token_cannot_bring_its_own_key(tmp_path: Path, issuer: Issuer) -> None:
     issuer.publish(public(OTHER_RSA, kid="one"))
-    authentication = trusting(KeySet(saved(tmp_path, public(RSA, kid="one"))))
+    authentication = trusting(JwksKeys(saved(tmp_path, public(RSA, kid="one"))))
     header = {"kid": "one", "jku": issuer.url, "x5u": issuer.url, "jwk": public(OTHER_RSA)}
     token = jwt.encode(claims(), OTHER_RSA, "RS256", header)
     assert await refusal(authentication, token) == "The token is not valid."
@@ -585,13 +585,13 @@ async def test_a_token_cannot_bring_its_own_key(tmp_path: Path, issuer: Issuer) 
 
 async def test_without_a_kid_the_only_key_is_meant(tmp_path: Path) -> None:
     unusable = public(OTHER_RSA, use="enc")
-    authentication = trusting(KeySet(saved(tmp_path, unusable, public(RSA, kid="one"))))
+    authentication = trusting(JwksKeys(saved(tmp_path, unusable, public(RSA, kid="one"))))
     assert (await authentication.caller(signed_by(RSA))).subject == "ada"
 
 
 async def test_without_a_kid_none_of_several_keys_is_meant(tmp_path: Path) -> None:
     path = saved(tmp_path, public(RSA, kid="one"), public(EC, kid="two"))
-    authentication = trusting(KeySet(path))
+    authentication = trusting(JwksKeys(path))
     assert "does not name a key" in await refusal(authentication, signed_by(RSA))
 
 
@@ -627,7 +627,7 @@ async def test_without_a_kid_none_of_several_keys_is_meant(tmp_path: Path) -> No
 )
 def test_a_key_that_does_not_fit_is_no_key(jwk: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no JWKS with a public key"):
-        KeySet(saved(tmp_path, jwk))
+        JwksKeys(saved(tmp_path, jwk))
 
 
 @settings(deadline=None, max_examples=200)
@@ -647,7 +647,7 @@ def test_whatever_a_key_set_holds_it_is_taken_or_refused(
     tmp_path_factory: pytest.TempPathFactory, keys: list[Any]
 ) -> None:
     path = saved(tmp_path_factory.getbasetemp(), *keys, public(OTHER_RSA, kid="good"))
-    authentication = trusting(KeySet(path))
+    authentication = trusting(JwksKeys(path))
     assert asyncio.run(authentication.caller(signed_by(OTHER_RSA, "good"))).subject == "ada"
 
 
@@ -676,17 +676,17 @@ def test_a_file_that_is_no_key_set_is_refused_when_it_is_named(
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ValueError, match=words) as caught:
-        KeySet(str(file))
+        JwksKeys(str(file))
     assert str(file) in str(caught.value)
 
 
 def test_a_folder_is_no_key_set(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Is a directory"):
-        KeySet(str(tmp_path))
+        JwksKeys(str(tmp_path))
 
 
 async def test_a_file_is_read_again_for_an_unknown_kid(tmp_path: Path, clock: Clock) -> None:
-    authentication = trusting(KeySet(saved(tmp_path, public(RSA, kid="old")), clock=clock))
+    authentication = trusting(JwksKeys(saved(tmp_path, public(RSA, kid="old")), clock=clock))
     saved(tmp_path, public(EC, kid="new"))
     assert "known here" in await refusal(authentication, signed_by(EC, "new"))
     clock.now += PAUSE_SECONDS
@@ -695,7 +695,7 @@ async def test_a_file_is_read_again_for_an_unknown_kid(tmp_path: Path, clock: Cl
 
 
 async def test_a_key_taken_out_of_a_file_ends(tmp_path: Path, clock: Clock) -> None:
-    authentication = trusting(KeySet(saved(tmp_path, public(RSA, kid="old")), clock=clock))
+    authentication = trusting(JwksKeys(saved(tmp_path, public(RSA, kid="old")), clock=clock))
     saved(tmp_path, public(EC, kid="new"))
     clock.now += FRESH_SECONDS
     assert "known here" in await refusal(authentication, signed_by(RSA, "old"))
@@ -705,7 +705,7 @@ async def test_a_broken_file_leaves_the_known_keys(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = saved(tmp_path, public(RSA, kid="one"))
-    authentication = trusting(KeySet(path, clock=clock))
+    authentication = trusting(JwksKeys(path, clock=clock))
     broken(path)
     clock.now += FRESH_SECONDS
     for _ in range(3):
@@ -732,7 +732,7 @@ async def test_a_broken_file_leaves_the_known_keys(
 )
 def test_a_url_that_keys_could_not_be_trusted_from_is_refused(url: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        KeySet(url)
+        JwksKeys(url)
 
 
 @pytest.mark.parametrize(
@@ -740,14 +740,14 @@ def test_a_url_that_keys_could_not_be_trusted_from_is_refused(url: str, words: s
     ["https://issuer.example/a", "http://localhost:9/a", "http://127.0.0.9/a", "http://[::1]:9/a"],
 )
 def test_a_url_is_not_asked_before_it_is_needed(url: str) -> None:
-    KeySet(url)
+    JwksKeys(url)
 
 
 async def test_a_url_is_asked_at_first_use_and_again_when_its_keys_are_old(
     issuer: Issuer, clock: Clock
 ) -> None:
     issuer.publish(public(RSA, kid="one"))
-    authentication = trusting(KeySet(issuer.url, clock=clock))
+    authentication = trusting(JwksKeys(issuer.url, clock=clock))
     assert issuer.asked == 0
     for _ in range(3):
         assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
@@ -762,7 +762,7 @@ async def test_a_url_is_asked_at_first_use_and_again_when_its_keys_are_old(
 
 async def test_a_rotated_key_is_found_by_its_kid(issuer: Issuer, clock: Clock) -> None:
     issuer.publish(public(RSA, kid="old"))
-    authentication = trusting(KeySet(issuer.url, clock=clock))
+    authentication = trusting(JwksKeys(issuer.url, clock=clock))
     await authentication.caller(signed_by(RSA, "old"))
     issuer.publish(public(RSA, kid="old"), public(EC, kid="new"))
     clock.now += PAUSE_SECONDS
@@ -775,7 +775,7 @@ async def test_a_flood_of_unknown_kids_asks_once_in_thirty_seconds(
     issuer: Issuer, clock: Clock
 ) -> None:
     issuer.publish(public(RSA, kid="one"))
-    authentication = trusting(KeySet(issuer.url, clock=clock))
+    authentication = trusting(JwksKeys(issuer.url, clock=clock))
     await authentication.caller(signed_by(RSA, "one"))
     for second in range(PAUSE_SECONDS * 3):
         clock.now += 1
@@ -788,7 +788,7 @@ async def test_a_flood_of_unknown_kids_asks_once_in_thirty_seconds(
 async def test_those_who_wait_share_one_answer(issuer: Issuer, clock: Clock) -> None:
     issuer.publish(public(RSA, kid="one"))
     issuer.may_answer.clear()
-    authentication = trusting(KeySet(issuer.url, clock=clock))
+    authentication = trusting(JwksKeys(issuer.url, clock=clock))
     token = signed_by(RSA, "one")
     first = asyncio.create_task(authentication.caller(token))
     await asyncio.to_thread(issuer.was_asked.wait, 30)
@@ -829,7 +829,7 @@ async def test_while_the_url_fails_the_known_keys_serve_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     issuer.publish(public(RSA, kid="one"))
-    authentication = trusting(KeySet(issuer.url, clock=clock))
+    authentication = trusting(JwksKeys(issuer.url, clock=clock))
     await authentication.caller(signed_by(RSA, "one"))
     change(issuer)
     clock.now += FRESH_SECONDS
@@ -850,7 +850,7 @@ async def test_without_any_keys_nobody_is_believed_until_there_are_some(
     issuer: Issuer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer.status = 503
-    authentication = trusting(KeySet(issuer.url, clock=clock))
+    authentication = trusting(JwksKeys(issuer.url, clock=clock))
     for _ in range(3):
         sentence = await refusal(authentication, signed_by(RSA, "one"))
         assert sentence == "The token does not name a key that is known here (kid)."
@@ -866,7 +866,7 @@ async def test_an_issuer_that_is_not_there_is_told_in_the_log(
 ) -> None:
     gone = Issuer()
     gone.server.server_close()
-    await refusal(trusting(KeySet(gone.url, clock=clock)), signed_by(RSA, "one"))
+    await refusal(trusting(JwksKeys(gone.url, clock=clock)), signed_by(RSA, "one"))
     (record,) = caplog.records
     assert "Connection refused" in record.getMessage()
     assert gone.url in record.getMessage()
@@ -877,7 +877,7 @@ async def test_an_issuer_that_never_answers_is_waited_for_five_seconds(
 ) -> None:
     issuer.may_answer.clear()
     began = time.monotonic()
-    await refusal(trusting(KeySet(issuer.url, clock=clock)), signed_by(RSA, "one"))
+    await refusal(trusting(JwksKeys(issuer.url, clock=clock)), signed_by(RSA, "one"))
     assert time.monotonic() - began < 20
     (record,) = caplog.records
     assert issuer.url in record.getMessage()
@@ -891,4 +891,4 @@ async def test_this_machine_is_not_asked_through_a_proxy(
     monkeypatch.setenv("http_proxy", proxy.url)
     monkeypatch.delenv("no_proxy", raising=False)
     issuer.publish(public(RSA, kid="one"))
-    assert (await trusting(KeySet(issuer.url)).caller(signed_by(RSA, "one"))).subject == "ada"
+    assert (await trusting(JwksKeys(issuer.url)).caller(signed_by(RSA, "one"))).subject == "ada"

@@ -4,8 +4,8 @@ import pytest
 from graphql import parse
 
 from app.api.auth.limits import Limits
-from app.api.graphql.admission.complexity import Shape
-from app.api.graphql.admission.parsed_document import Document
+from app.api.graphql.admission.complexity import DocumentComplexity
+from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.http.refusals import LimitExceeded
 
 
@@ -23,12 +23,12 @@ from app.api.http.refusals import LimitExceeded
     ],
 )
 def test_depth_counts_fields_inside_fields_wherever_they_are_written(text: str, depth: int) -> None:
-    assert Shape(Document(text, parse(text))).depth == depth
+    assert DocumentComplexity(ParsedDocument(text, parse(text))).depth == depth
 
 
 def code_of(text: str, **limits: int) -> str | None:
     try:
-        Shape(Document(text, parse(text))).check(Limits(**limits))
+        DocumentComplexity(ParsedDocument(text, parse(text))).check(Limits(**limits))
     except LimitExceeded as refused:
         return str(refused.errors[0]["extensions"]["code"])
     return None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.auth.limits import Limits
-from app.api.auth.throttle import CLIENTS_KEPT, Throttle
+from app.api.auth.throttle import MAX_CLIENTS, Throttle
 from app.api.http.refusals import BadRequest
 
 
@@ -82,9 +82,9 @@ def test_zero_is_no_limit() -> None:
 
 def test_memory_is_bounded_by_the_number_of_buckets() -> None:
     bucket = throttle(Seconds(), max_requests_per_second=1)
-    for client in range(CLIENTS_KEPT + 500):
+    for client in range(MAX_CLIENTS + 500):
         bucket.take(str(client))
-    assert len(bucket._buckets) == CLIENTS_KEPT
+    assert len(bucket._buckets) == MAX_CLIENTS
 
 
 @given(

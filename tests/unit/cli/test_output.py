@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from app.cli.client.records import Difference, DuplicationDiff, Job, JobEvent, JobQueue, Listing
+from app.cli.client.records import Difference, DuplicationDiff, Job, JobEvent, JobListing, JobQueue
 from app.cli.output import (
     Lines,
     Terminal,
@@ -208,8 +208,8 @@ def a_queue(reason: str | None = None) -> JobQueue:
     }
 
 
-def a_listing(*jobs: Job) -> Listing:
-    return Listing(a_queue(), list(jobs))
+def a_listing(*jobs: Job) -> JobListing:
+    return JobListing(a_queue(), list(jobs))
 
 
 def test_a_queue_is_one_line_of_words_and_its_reason_is_quoted() -> None:

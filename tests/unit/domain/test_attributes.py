@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.attributes import (
-    MOST_LOCALES,
+    MAX_LOCALES,
     NAME_LIMIT,
     SLUG_LIMIT,
     Attributes,
@@ -71,14 +71,14 @@ def test_translations_are_kept_as_they_are() -> None:
         "de": {"name": "Garten", "description": "Alles"},
     }
     assert checked_locales(locales, "localizations") == locales
-    most = {f"fr-{number:03}": {"name": "n"} for number in range(MOST_LOCALES)}
+    most = {f"fr-{number:03}": {"name": "n"} for number in range(MAX_LOCALES)}
     assert checked_locales(most) == most
 
 
 @pytest.mark.parametrize(
     ("locales", "path"),
     [
-        ({f"fr-{number:03}": {"name": "n"} for number in range(MOST_LOCALES + 1)}, ()),
+        ({f"fr-{number:03}": {"name": "n"} for number in range(MAX_LOCALES + 1)}, ()),
         ({"fr_FR": {"name": "Jardin"}}, ()),
         ({"fr": {"name": "Jardin"}, "FR": {"name": "Jardin"}}, ("FR",)),
         ({"de": {"name": "Garten"}, "fr": {}}, ("fr",)),

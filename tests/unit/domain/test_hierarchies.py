@@ -3,13 +3,20 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.hierarchies import LAST_NODE_NO, ROOT_NO, Place, new_hierarchy_id, node_id, place_of
+from app.domain.hierarchies import (
+    LAST_NODE_NO,
+    ROOT_NO,
+    NodeRef,
+    new_hierarchy_id,
+    node_id,
+    node_ref,
+)
 
 
 @given(st.integers(ROOT_NO, LAST_NODE_NO))
 def test_a_node_id_leads_back_to_its_hierarchy_and_number(node_no: int) -> None:
     hierarchy_id = new_hierarchy_id()
-    assert place_of(node_id(hierarchy_id, node_no)) == Place(hierarchy_id, node_no)
+    assert node_ref(node_id(hierarchy_id, node_no)) == NodeRef(hierarchy_id, node_no)
 
 
 def test_the_id_of_a_hierarchy_is_that_of_its_root() -> None:
@@ -25,5 +32,5 @@ def test_hierarchy_ids_differ_and_are_random_uuids() -> None:
 
 @given(st.uuids())
 def test_any_uuid_can_be_taken_apart(id: UUID) -> None:
-    place = place_of(id)
+    place = node_ref(id)
     assert node_id(place.hierarchy_id, place.node_no) == id

@@ -4,14 +4,14 @@ from hypothesis import strategies as st
 
 from app.domain.errors import InvalidInput
 from app.domain.nodes import (
-    MOST_CURATED,
-    MOST_PRODUCTS,
+    MAX_CURATED,
+    MAX_PRODUCTS,
     checked_curation,
     checked_products,
     checked_sort_order,
 )
 
-IDS = [f"{number}" for number in range(MOST_PRODUCTS + 1)]
+IDS = [f"{number}" for number in range(MAX_PRODUCTS + 1)]
 
 
 @given(st.none() | st.integers(-(2**31), 2**31 - 1))
@@ -27,7 +27,7 @@ def test_no_other_number_is_a_sort_order(order: int) -> None:
     assert str(-(2**31)) in str(refused.value)
 
 
-@pytest.mark.parametrize("count", [0, 1, MOST_CURATED])
+@pytest.mark.parametrize("count", [0, 1, MAX_CURATED])
 def test_up_to_20_products_are_curated_in_the_order_given(count: int) -> None:
     ids = IDS[count - 1 :: -1] if count else []
     assert list(checked_curation(ids, "curatedProductIds")) == ids
@@ -37,8 +37,8 @@ def test_up_to_20_products_are_curated_in_the_order_given(count: int) -> None:
 @pytest.mark.parametrize(
     ("ids", "reason"),
     [
-        (IDS[: MOST_CURATED + 1], "at most 20"),
-        (["a"] * (MOST_CURATED + 1), "at most 20"),
+        (IDS[: MAX_CURATED + 1], "at most 20"),
+        (["a"] * (MAX_CURATED + 1), "at most 20"),
         (["a", "b", "a"], "once only"),
     ],
 )
@@ -56,7 +56,7 @@ def test_products_to_attach_are_taken_once_each_in_the_order_given(ids: list[str
     assert sorted(taken, key=ids.index) == taken
 
 
-@pytest.mark.parametrize("count", [1, MOST_PRODUCTS])
+@pytest.mark.parametrize("count", [1, MAX_PRODUCTS])
 def test_1_to_1000_products_are_attached_at_a_time(count: int) -> None:
     assert checked_products(IDS[:count]) == IDS[:count]
 

@@ -1,7 +1,7 @@
 import pytest
 
 from app.domain.errors import InvalidInput
-from app.domain.products import MOST_NEW, SKU_LIMIT, NewProduct, checked_new
+from app.domain.products import MAX_NEW_PRODUCTS, SKU_LIMIT, NewProduct, checked_new
 
 
 def new(*skus: str) -> list[NewProduct]:
@@ -14,7 +14,7 @@ def new(*skus: str) -> list[NewProduct]:
         new("a"),
         new("b", "a", "A", " a", "ä"),
         new("s" * SKU_LIMIT, "花" * SKU_LIMIT),
-        new(*(f"{number}" for number in range(MOST_NEW))),
+        new(*(f"{number}" for number in range(MAX_NEW_PRODUCTS))),
         [NewProduct("a", "n" * 1000), NewProduct("b", "n" * 1000)],
     ],
 )
@@ -26,7 +26,7 @@ def test_1_to_100_products_of_different_skus_may_be_made(products: list[NewProdu
     ("products", "path"),
     [
         ([], ""),
-        (new(*(f"{number}" for number in range(MOST_NEW + 1))), ""),
+        (new(*(f"{number}" for number in range(MAX_NEW_PRODUCTS + 1))), ""),
         (new("a", ""), "1.sku"),
         (new(" \u200b"), "0.sku"),
         (new("a", "s" * (SKU_LIMIT + 1)), "1.sku"),

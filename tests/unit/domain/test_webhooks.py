@@ -15,7 +15,7 @@ from app.domain.webhooks import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     AddressNotAllowed,
-    Answer,
+    DeliveryResponse,
     check_address,
     checked_network,
     checked_url,
@@ -31,7 +31,7 @@ OLD, NEW, OTHER = (
 )
 BODY = b'{"type":"job.succeeded"}'
 
-FAILED = Answer(500, "Internal Server Error")
+FAILED = DeliveryResponse(500, "Internal Server Error")
 INSIDE = [checked_network(network) for network in ("10.0.0.0/8", "127.0.0.1", "fd00::/8")]
 
 
@@ -224,12 +224,12 @@ def test_those_that_failed_together_are_not_tried_together() -> None:
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299, 410])
 def test_success_and_gone_are_the_end(status: int) -> None:
-    assert pause_after(Answer(status, ""), 1, 0.5) is None
+    assert pause_after(DeliveryResponse(status, ""), 1, 0.5) is None
 
 
 @pytest.mark.parametrize("status", [None, 100, 301, 302, 307, 400, 401, 404, 408, 429, 500, 503])
 def test_everything_else_is_tried_again(status: int | None) -> None:
-    answer = Answer(status, "")
+    answer = DeliveryResponse(status, "")
     assert not answer.delivered
     assert pause_after(answer, 1, 0.5) == FIRST_PAUSE
 
@@ -240,4 +240,4 @@ def test_a_receiver_can_ask_for_a_longer_pause_not_for_a_shorter_one_nor_for_eve
         (timedelta(minutes=5), timedelta(minutes=5)),
         (timedelta(days=300), LONGEST_PAUSE),
     ):
-        assert pause_after(Answer(503, "", wait), 1, 0.5) == pause
+        assert pause_after(DeliveryResponse(503, "", wait), 1, 0.5) == pause

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.services.imports import BadLine, Line, Placement
-from app.storage.import_scratch import Scratch
+from app.storage.import_scratch import ImportScratch
 
 
 @pytest.fixture
 def placement() -> Iterator[Placement]:
-    with Scratch() as scratch:
+    with ImportScratch() as scratch:
         yield Placement(scratch)
 
 
@@ -29,7 +29,7 @@ def test_a_line_is_placed_exactly_when_its_parent_is_known_and_nothing_is_taken(
     file: list[Line],
 ) -> None:
     placed: list[Line] = []
-    with Scratch() as scratch:
+    with ImportScratch() as scratch:
         placement = Placement(scratch)
         for line_no, line in enumerate(file, 1):
             siblings = [other for other in placed if other.parent == line.parent]

@@ -15,20 +15,20 @@ from graphql import (
 from graphql.language import DirectiveNode, Visitor
 
 from app.api.auth.limits import Limits
-from app.api.graphql.admission.parsed_document import Document
+from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.http.refusals import LimitExceeded
 
 
-class Shape:
+class DocumentComplexity:
     """How deep and how wide a document is."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: ParsedDocument) -> None:
         self._document = document
         self._depths: dict[str, int] = {}
 
     def check(self, limits: Limits) -> None:
         """Raises LimitExceeded."""
-        count = _Count()
+        count = _CountVisitor()
         visit(self._document.tree, count)
         for code, what, limit, found in (
             ("DEPTH_LIMIT_EXCEEDED", "{} levels of fields", limits.max_depth, self.depth),
@@ -83,7 +83,7 @@ def _fields_of(selected: SelectionSetNode) -> Iterator[FieldNode]:
                 yield from _fields_of(one.selection_set)
 
 
-class _Count(Visitor):
+class _CountVisitor(Visitor):
     def __init__(self) -> None:
         super().__init__()
         self.aliases = 0

@@ -24,7 +24,7 @@ from graphql import (
 )
 
 from app.api.graphql.admission.scopes import SCOPE_OF_TYPE
-from app.api.graphql.cursors import DEFAULT_ROWS, MOST_ROWS
+from app.api.graphql.cursors import DEFAULT_ROWS, MAX_ROWS
 from app.domain.callers import Scope
 
 OTHER_ROWS = 10
@@ -33,16 +33,16 @@ OTHER_ROWS = 10
 _INTROSPECTED_ROWS = 3
 """What a list of the schema's description is taken to hold, the list of all types aside."""
 
-COUNTED = 2**53 - 1
+MAX_COST = 2**53 - 1
 """What costs more is not told exactly: fragments in fragments come to numbers that JSON has no room
 for."""
 
-BILLS_KEPT = 16
+COST_CACHE_SIZE = 16
 """Bills of one operation that are kept, each for what else its variables say of sizes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bill:
+class OperationCost:
     """What an operation comes to: the fields of its answer, at most."""
 
     cost: int
@@ -52,20 +52,20 @@ class Bill:
     scopes: frozenset[Scope]
 
 
-def bill(
+def operation_cost(
     schema: GraphQLSchema,
     fragments: Mapping[str, FragmentDefinitionNode],
     operation: OperationDefinitionNode,
     variables: Mapping[str, Any],
-) -> Bill:
+) -> OperationCost:
     """The bill of a valid operation with its coerced variables.
 
     Both sides of a union and whatever @skip would leave out are counted.
     """
-    return _Meter(schema, fragments, variables).bill(operation)
+    return _CostVisitor(schema, fragments, variables).bill(operation)
 
 
-class Bills:
+class CostCache:
     """The bills of one valid operation. Of its variables they depend on page sizes and on how many
     ids there are, and on nothing else: an operation is seldom measured twice."""
 
@@ -75,18 +75,18 @@ class Bills:
         fragments: Mapping[str, FragmentDefinitionNode],
         operation: OperationDefinitionNode,
     ) -> None:
-        self._bill = partial(bill, schema, fragments, operation)
-        meter = _Meter(schema, fragments, {})
+        self._bill = partial(operation_cost, schema, fragments, operation)
+        meter = _CostVisitor(schema, fragments, {})
         meter.bill(operation)
         self._sized_by = tuple(meter.sized_by)
-        self._kept: dict[tuple[int | None, ...], Bill] = {}
+        self._kept: dict[tuple[int | None, ...], OperationCost] = {}
 
-    def of(self, variables: Mapping[str, Any]) -> Bill:
+    def of(self, variables: Mapping[str, Any]) -> OperationCost:
         """The one that `bill` would make for these."""
         sizes = tuple(_size(variables.get(name)) for name in self._sized_by)
         found = self._kept.get(sizes)
         if found is None:
-            if len(self._kept) == BILLS_KEPT:
+            if len(self._kept) == COST_CACHE_SIZE:
                 self._kept.pop(next(iter(self._kept)))
             found = self._kept[sizes] = self._bill(variables)
         return found
@@ -101,7 +101,7 @@ def _size(value: object) -> int | None:
     return None
 
 
-class _Meter:
+class _CostVisitor:
     def __init__(
         self,
         schema: GraphQLSchema,
@@ -117,12 +117,14 @@ class _Meter:
         self.sized_by: set[str] = set()
         """The variables that say how large something is: all of them, whatever they say."""
 
-    def bill(self, operation: OperationDefinitionNode) -> Bill:
+    def bill(self, operation: OperationDefinitionNode) -> OperationCost:
         """What this comes to."""
         root = self._schema.get_root_type(operation.operation)
         assert root is not None
         cost = self.cost_of(operation.selection_set, root, None)
-        return Bill(min(cost, COUNTED), min(self.introspection, COUNTED), frozenset(self.scopes))
+        return OperationCost(
+            min(cost, MAX_COST), min(self.introspection, MAX_COST), frozenset(self.scopes)
+        )
 
     def cost_of(
         self, selected: SelectionSetNode, parent: GraphQLNamedType, page_size: int | None
@@ -181,7 +183,7 @@ class _Meter:
         for rows in (self._argument(node, "first"), self._argument(node, "last")):
             if isinstance(rows, int):
                 # One that is out of range is refused when it is read.
-                return min(max(rows, 1), MOST_ROWS)
+                return min(max(rows, 1), MAX_ROWS)
         return DEFAULT_ROWS
 
     def _argument(self, node: FieldNode, name: str) -> Any:

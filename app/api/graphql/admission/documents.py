@@ -23,18 +23,18 @@ from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRul
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from app.api.auth.limits import Limits
-from app.api.graphql.admission.complexity import Shape
-from app.api.graphql.admission.cost import Bills, bill
-from app.api.graphql.admission.parsed_document import Document
+from app.api.graphql.admission.complexity import DocumentComplexity
+from app.api.graphql.admission.cost import CostCache, operation_cost
+from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.admission.request import GraphQLRequest
 from app.api.graphql.admission.trusted import UnusableDocuments, hash_of
 from app.api.http.refusals import BadRequest, InvalidDocument, LimitExceeded, NotPermitted, Refused
 from app.domain.callers import Caller, ScopesMissing
 
-DOCUMENTS_KEPT = 128
+DOCUMENT_CACHE_SIZE = 128
 """Documents kept ready in memory: without, small queries take eight times as long."""
 
-ERRORS_TOLD = 10
+MAX_ERRORS = 10
 """Mistakes in a document that are told. Each may quote much of it: a hundred took half a second."""
 
 
@@ -42,7 +42,7 @@ ERRORS_TOLD = 10
 class Operation:
     """An operation that may be run, with its variables, by the caller it was admitted for."""
 
-    document: Document
+    document: ParsedDocument
     definition: OperationDefinitionNode
     variables: dict[str, Any]
     coerced: VariableValues
@@ -86,7 +86,7 @@ class Documents:
         if not introspection:
             self._rules.append(NoSchemaIntrospectionCustomRule)
         # Bounded, and shared by all clients; a document that is refused is not kept.
-        self._document = lru_cache(DOCUMENTS_KEPT)(self._made)
+        self._document = lru_cache(DOCUMENT_CACHE_SIZE)(self._made)
         for hash, text in self._trusted.items():
             try:
                 self._document(text)
@@ -125,19 +125,19 @@ class Documents:
             )
         return Operation(document, definition, request.variables, variables, found.cost)
 
-    def _bills(self, document: Document, definition: OperationDefinitionNode) -> Bills:
+    def _bills(self, document: ParsedDocument, definition: OperationDefinitionNode) -> CostCache:
         name = definition.name.value if definition.name else None
         found = document.bills.get(name)
         if found is None:
-            found = Bills(self._schema, document.fragments, definition)
+            found = CostCache(self._schema, document.fragments, definition)
             document.bills[name] = found
         return found
 
     @cached_property
     def _introspection_limit(self) -> int:
         """Twice what the tools of the field ask for when they ask for everything."""
-        document = Document("", parse(get_introspection_query(input_value_deprecation=True)))
-        whole = bill(self._schema, document.fragments, document.operation(None), {})
+        document = ParsedDocument("", parse(get_introspection_query(input_value_deprecation=True)))
+        whole = operation_cost(self._schema, document.fragments, document.operation(None), {})
         return 2 * whole.introspection
 
     def _text(self, request: GraphQLRequest) -> str:
@@ -159,7 +159,7 @@ class Documents:
             )
         return request.query
 
-    def _made(self, text: str) -> Document:
+    def _made(self, text: str) -> ParsedDocument:
         try:
             tree = parse(Source(text), max_tokens=self._limits.max_tokens)
         except GraphQLSyntaxError as error:
@@ -169,14 +169,14 @@ class Documents:
                     "TOKEN_LIMIT_EXCEEDED", "at least {} tokens", limit, limit + 1
                 ) from None
             raise InvalidDocument("GRAPHQL_PARSE_FAILED", [error]) from None
-        document = Document(text, tree)
+        document = ParsedDocument(text, tree)
         # Measured before it is validated: what is out of all measure takes long to validate.
-        Shape(document).check(self._limits)
+        DocumentComplexity(document).check(self._limits)
         errors = validate(
             self._schema,
             tree,
             self._rules,
-            max_errors=ERRORS_TOLD,
+            max_errors=MAX_ERRORS,
             hide_suggestions=not self._suggestions,
         )
         if errors:

@@ -4,11 +4,11 @@ from typing import Any
 
 from graphql import DocumentNode, FragmentDefinitionNode, OperationDefinitionNode
 
-from app.api.graphql.admission.cost import Bills
+from app.api.graphql.admission.cost import CostCache
 from app.api.http.refusals import Refused
 
 
-class Document:
+class ParsedDocument:
     """A document that was parsed: its operations and fragments by name, the last of equal names."""
 
     def __init__(self, text: str, tree: DocumentNode) -> None:
@@ -16,7 +16,7 @@ class Document:
         self.tree = tree
         self.fragments: dict[str, FragmentDefinitionNode] = {}
         self.operations: dict[str | None, OperationDefinitionNode] = {}
-        self.bills: dict[str | None, Bills] = {}
+        self.bills: dict[str | None, CostCache] = {}
         """Of its operations that were asked for."""
         self.kept: dict[str | None, Any] = {}
         """What whoever runs its operations has made of each: kept as long as the document."""

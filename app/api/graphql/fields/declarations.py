@@ -20,24 +20,24 @@ from strawberry.types.field import StrawberryField
 
 from app.api.graphql.context import Info
 from app.api.graphql.cursors import After, Before, Cursors, First, Last
-from app.api.graphql.fields.lazy_pages import PlacedPage, Slice
-from app.api.graphql.fields.loaders import Batch, current
+from app.api.graphql.fields.lazy_pages import LazyPage, PositionedPage
+from app.api.graphql.fields.loaders import BatchRead, current_loaders
 from app.domain.callers import Caller
-from app.storage.sql.keyset import Page, Window
+from app.storage.sql.keyset import KeysetPage, KeysetWindow
 
-READ = "read"
+FIELD_SOURCE = "read"
 
-Needs = frozenset[str] | None
+RequiredColumns = frozenset[str] | None
 """Attributes of a row that something is computed from; None where that may be any."""
 
-NOTHING: frozenset[str] = frozenset()
+NO_COLUMNS: frozenset[str] = frozenset()
 
-KEY = "its key"
+ROW_KEY = "its key"
 """Among Needs: where the row stands in its list."""
 
 
 @dataclass(frozen=True)
-class Attribute:
+class AttributeField:
     """A value that the row has, or what `of` finds in it, as `made` makes it."""
 
     name: str
@@ -46,111 +46,111 @@ class Attribute:
 
 
 @dataclass(frozen=True)
-class Expression:
+class ExpressionField:
     """A value computed from the row, and the field's arguments if it has any."""
 
     value: Callable[..., Any]
-    needs: Needs
-    bare: Attribute | None = None
+    needs: RequiredColumns
+    bare: AttributeField | None = None
     """What it is where no arguments are given."""
 
 
 @dataclass(frozen=True)
-class Relation:
+class RelationField:
     """A value found by a key of the row, or of the arguments; null without a key, or where nothing
     is found."""
 
-    batch: Batch[Any, Any]
+    batch: BatchRead[Any, Any]
     key: Callable[..., Any]
     value: Callable[[Any], Any]
-    needs: Needs
+    needs: RequiredColumns
 
 
 @dataclass(frozen=True)
-class Pages:
+class ConnectionField:
     """A page of the list that a key of the row has, and that list's length. No key, no list."""
 
     cursors: Cursors
-    pages: Batch[Any, Page[Any]]
-    counts: Batch[Any, int]
+    pages: BatchRead[Any, KeysetPage[Any]]
+    counts: BatchRead[Any, int]
     key: Callable[[Any], Any]
-    needs: Needs
+    needs: RequiredColumns
 
 
 @dataclass(frozen=True)
-class Asked:
+class ListQuery:
     """The part of a store's list that is asked for: by which conditions, in which order."""
 
-    window: Window
+    window: KeysetWindow
     filter: tuple[Any, ...] = ()
     order: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListingField:
     """A page of one of the store's lists, and that list's length."""
 
     cursors: Cursors
-    page: Callable[..., Page[Any]]
+    page: Callable[..., KeysetPage[Any]]
     count: Callable[..., int]
-    asked: Callable[..., Asked]
+    asked: Callable[..., ListQuery]
 
 
 @dataclass(frozen=True)
-class OfPage:
+class PageField:
     """What a connection tells of its page."""
 
-    value: Callable[[PlacedPage], Any]
+    value: Callable[[PositionedPage], Any]
 
 
 @dataclass(frozen=True)
-class OfCount:
+class CountField:
     """How many rows a connection's whole list has."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class QueryField:
     """What a function of a session finds for a caller: one that the arguments ask for."""
 
     reads: Callable[..., Callable[[Session, Caller], Any]]
 
 
 @dataclass(frozen=True)
-class Change:
+class MutationField:
     """What a mutation does; its payload is then read like anything else."""
 
     makes: Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True)
-class Ordinary:
+class ReferenceField:
     """What compiled plans leave to the ordinary executor, and why."""
 
     reason: str
 
 
-Read = (
-    Attribute
-    | Expression
-    | Relation
-    | Pages
-    | Listed
-    | OfPage
-    | OfCount
-    | Reading
-    | Change
-    | Ordinary
+FieldSource = (
+    AttributeField
+    | ExpressionField
+    | RelationField
+    | ConnectionField
+    | ListingField
+    | PageField
+    | CountField
+    | QueryField
+    | MutationField
+    | ReferenceField
 )
 
 
-def read_of(field: StrawberryField) -> Read:
+def source_of(field: StrawberryField) -> FieldSource:
     """How a field is read: where it does not say, it is the attribute of its name."""
-    declared: Read | None = field.metadata.get(READ)
+    declared: FieldSource | None = field.metadata.get(FIELD_SOURCE)
     if declared is not None:
         return declared
     if field.base_resolver is not None:
         raise TypeError(f"{field.name} has a resolver of its own and does not say how it is read")
-    return Attribute(field.python_name)
+    return AttributeField(field.python_name)
 
 
 def attribute(
@@ -167,14 +167,14 @@ def attribute(
         value = getattr(of(root) if of else root, name)
         return made(value) if made else value
 
-    return _field(resolve, description, Attribute(name, of, made))
+    return _field(resolve, description, AttributeField(name, of, made))
 
 
 def expression(
     value: Callable[..., Any],
     description: str,
-    needs: Needs = None,
-    bare: Attribute | None = None,
+    needs: RequiredColumns = None,
+    bare: AttributeField | None = None,
 ) -> Any:
     """A field computed from its row, and from its arguments where `value` has any; without them it
     is `bare`, if there is such an attribute."""
@@ -183,37 +183,37 @@ def expression(
         return value(root)
 
     resolver = value if len(signature(value).parameters) > 1 else resolve
-    return _field(resolver, description, Expression(value, needs, bare))
+    return _field(resolver, description, ExpressionField(value, needs, bare))
 
 
 def relation(
-    batch: Batch[Any, Any],
+    batch: BatchRead[Any, Any],
     key: Callable[..., Any],
     description: str,
     value: Callable[[Any], Any] = lambda found: found,
-    needs: Needs = None,
+    needs: RequiredColumns = None,
 ) -> Any:
     """A field read by a key of its row, or of its arguments: `value` of what is found."""
 
     async def resolve(root: Any, **arguments: Any) -> Any:
         by = key(root, **arguments)
-        found = None if by is None else await current.get().load(batch, by)
+        found = None if by is None else await current_loaders.get().load(batch, by)
         return None if found is None else value(found)
 
     async def resolve_row(root: Any) -> Any:
         return await resolve(root)
 
     resolver = wraps(key)(resolve) if len(signature(key).parameters) > 1 else resolve_row
-    return _field(resolver, description, Relation(batch, key, value, needs))
+    return _field(resolver, description, RelationField(batch, key, value, needs))
 
 
 def connection(
     cursors: Cursors,
-    pages: Batch[Any, Page[Any]],
-    counts: Batch[Any, int],
+    pages: BatchRead[Any, KeysetPage[Any]],
+    counts: BatchRead[Any, int],
     key: Callable[[Any], Any],
     description: str,
-    needs: Needs = None,
+    needs: RequiredColumns = None,
 ) -> Any:
     """A field that is a page of the list its row has; without a key, of an empty one."""
 
@@ -226,68 +226,68 @@ def connection(
     ) -> Any:
         by = key(root)
         window = cursors.window(first, after, last, before)
-        loaders = current.get()
+        loaders = current_loaders.get()
 
-        async def read_page() -> Page[Any]:
-            return (by and await loaders.load(pages, by, window)) or Page()
+        async def read_page() -> KeysetPage[Any]:
+            return (by and await loaders.load(pages, by, window)) or KeysetPage()
 
         async def read_count() -> int:
             return (by and await loaders.load(counts, by)) or 0
 
-        return Slice(cursors, read_page, read_count)
+        return LazyPage(cursors, read_page, read_count)
 
-    return _field(resolve, description, Pages(cursors, pages, counts, key, needs))
+    return _field(resolve, description, ConnectionField(cursors, pages, counts, key, needs))
 
 
-def listed(
+def listing(
     cursors: Cursors,
-    page: Callable[..., Page[Any]],
+    page: Callable[..., KeysetPage[Any]],
     count: Callable[..., int],
-    asked: Callable[..., Asked],
+    asked: Callable[..., ListQuery],
     description: str,
 ) -> Any:
     """A field that is a page of one of the store's lists."""
 
     @wraps(asked)
     def resolve(root: Any, **arguments: Any) -> Any:
-        wanted, loaders = asked(root, **arguments), current.get()
+        wanted, loaders = asked(root, **arguments), current_loaders.get()
         store = loaders.caller.store
-        return Slice(
+        return LazyPage(
             cursors,
             lambda: loaders.read(page, store, *wanted.filter, *wanted.order, wanted.window),
             lambda: loaders.read(count, store, *wanted.filter),
         )
 
-    return _field(resolve, description, Listed(cursors, page, count, asked))
+    return _field(resolve, description, ListingField(cursors, page, count, asked))
 
 
-def of_page(value: Callable[[PlacedPage], Any], description: str) -> Any:
+def page_field(value: Callable[[PositionedPage], Any], description: str) -> Any:
     """A field of a connection, told by its page."""
 
-    async def resolve(root: Slice) -> Any:
+    async def resolve(root: LazyPage) -> Any:
         return value(await root.page())
 
-    return _field(resolve, description, OfPage(value))
+    return _field(resolve, description, PageField(value))
 
 
-def of_count(description: str) -> Any:
+def count_field(description: str) -> Any:
     """The field of a connection that counts its list."""
 
-    async def resolve(root: Slice) -> Any:
+    async def resolve(root: LazyPage) -> Any:
         return await root.count()
 
-    return _field(resolve, description, OfCount())
+    return _field(resolve, description, CountField())
 
 
-def reading(reads: Callable[..., Callable[[Session, Caller], Any]], description: str) -> Any:
+def query(reads: Callable[..., Callable[[Session, Caller], Any]], description: str) -> Any:
     """A field that a function of a session reads, which `reads` gives for the arguments."""
 
     @wraps(reads)
     async def resolve(root: Any, **arguments: Any) -> Any:
-        loaders = current.get()
+        loaders = current_loaders.get()
         return await loaders.read(reads(root, **arguments), loaders.caller)
 
-    return _field(resolve, description, Reading(reads))
+    return _field(resolve, description, QueryField(reads))
 
 
 def mutation(makes: Callable[..., Awaitable[Any]], description: str) -> Any:
@@ -304,13 +304,15 @@ def mutation(makes: Callable[..., Awaitable[Any]], description: str) -> Any:
             raise made
         return made
 
-    return _field(resolve, description, Change(makes))
+    return _field(resolve, description, MutationField(makes))
 
 
-def ordinary(resolver: Callable[..., Any], description: str, reason: str) -> Any:
+def reference_field(resolver: Callable[..., Any], description: str, reason: str) -> Any:
     """A field that is resolved by the ordinary executor alone."""
-    return _field(resolver, description, Ordinary(reason))
+    return _field(resolver, description, ReferenceField(reason))
 
 
-def _field(resolver: Callable[..., Any], description: str, read: Read) -> Any:
-    return strawberry.field(resolver=resolver, description=description, metadata={READ: read})
+def _field(resolver: Callable[..., Any], description: str, read: FieldSource) -> Any:
+    return strawberry.field(
+        resolver=resolver, description=description, metadata={FIELD_SOURCE: read}
+    )

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
 from app.api.graphql.cursors import Cursors
-from app.storage.sql.keyset import Key, Page
+from app.storage.sql.keyset import Key, KeysetPage
 
 
-class Placed(NamedTuple):
+class PositionedRow(NamedTuple):
     """A row of a page, where it stands in the list, and whose cursors tell that: what an edge
     resolves from."""
 
@@ -22,16 +22,16 @@ class Placed(NamedTuple):
         return self.cursors.encode(self.key)
 
 
-class PlacedPage(NamedTuple):
+class PositionedPage(NamedTuple):
     """A page of rows that were read, and whose cursors tell where it lies."""
 
     cursors: Cursors
-    page: Page[Any]
+    page: KeysetPage[Any]
 
     @property
-    def edges(self) -> list[Placed]:
+    def edges(self) -> list[PositionedRow]:
         """Its rows with where they stand."""
-        return [Placed(self.cursors, key, row) for key, row in self.page.rows]
+        return [PositionedRow(self.cursors, key, row) for key, row in self.page.rows]
 
     @property
     def nodes(self) -> list[Any]:
@@ -49,22 +49,22 @@ class PlacedPage(NamedTuple):
         return self.cursors.encode(self.page.rows[-1][0]) if self.page.rows else None
 
 
-class Slice:
+class LazyPage:
     """A page and a count, each read when first asked for."""
 
     def __init__(
         self,
         cursors: Cursors,
-        page: Callable[[], Awaitable[Page[Any]]],
+        page: Callable[[], Awaitable[KeysetPage[Any]]],
         count: Callable[[], Awaitable[int]],
     ) -> None:
         self.count = count
         self._cursors = cursors
         self._read_page = page
-        self._page: asyncio.Future[Page[Any]] | None = None
+        self._page: asyncio.Future[KeysetPage[Any]] | None = None
 
-    async def page(self) -> PlacedPage:
+    async def page(self) -> PositionedPage:
         """The page, read once however often it is asked for."""
         if self._page is None:
             self._page = asyncio.ensure_future(self._read_page())
-        return PlacedPage(self._cursors, await self._page)
+        return PositionedPage(self._cursors, await self._page)

@@ -15,10 +15,10 @@ P = ParamSpec("P")
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
 
-Batch = Callable[Concatenate[Session, str, Any, ...], Mapping[KeyT, ValueT]]
+BatchRead = Callable[Concatenate[Session, str, Any, ...], Mapping[KeyT, ValueT]]
 """A read for many keys in one go: a store's values by key, unknown keys left out."""
 
-GATHERED_AT_MOST = 1_000
+MAX_BATCH_KEYS = 1_000
 """Keys asked for in one statement: databases limit how many values one may carry."""
 
 
@@ -40,19 +40,19 @@ class Loaders:
             return await self._database.read(fn, *args, **kwargs)
 
     def load(
-        self, batch: Batch[KeyT, ValueT], key: KeyT, *arguments: Hashable
+        self, batch: BatchRead[KeyT, ValueT], key: KeyT, *arguments: Hashable
     ) -> Awaitable[ValueT | None]:
         """What `batch` finds for `key`, read together with all other keys wanted by then."""
         return self._loader(batch, arguments).load(key)
 
     def prime(
-        self, batch: Batch[KeyT, ValueT], key: KeyT, value: ValueT, *arguments: Hashable
+        self, batch: BatchRead[KeyT, ValueT], key: KeyT, value: ValueT, *arguments: Hashable
     ) -> None:
         """Answer `key` with `value` instead of reading it."""
         self._loader(batch, arguments).prime(key, value)
 
     def _loader(
-        self, batch: Batch[KeyT, ValueT], arguments: tuple[Hashable, ...]
+        self, batch: BatchRead[KeyT, ValueT], arguments: tuple[Hashable, ...]
     ) -> DataLoader[KeyT, ValueT | None]:
         loader = self._loaders.get((batch, arguments))
         if loader is None:
@@ -61,19 +61,19 @@ class Loaders:
                 found = await self.read(batch, self.caller.store, keys, *arguments)
                 return [found.get(key) for key in keys]
 
-            loader = DataLoader(load_fn=load_all, max_batch_size=GATHERED_AT_MOST)
+            loader = DataLoader(load_fn=load_all, max_batch_size=MAX_BATCH_KEYS)
             self._loaders[batch, arguments] = loader
         return loader
 
 
-current: ContextVar[Loaders] = ContextVar("loaders")
+current_loaders: ContextVar[Loaders] = ContextVar("loaders")
 """The loaders of the operation that this task executes. One WebSocket has one context for all its
 operations and events, so they can't be there."""
 
 
-def read_anew(database: Database, caller: Caller) -> Loaders:
+def reset_loaders(database: Database, caller: Caller) -> Loaders:
     """Forget what was read. The mutations of one request run one after the other: each shows things
     as it left them."""
     loaders = Loaders(database, caller)
-    current.set(loaders)
+    current_loaders.set(loaders)
     return loaders

@@ -13,7 +13,7 @@ from app.api.graphql.mutations.payloads import (
     DeletePayload,
     LocalizationInput,
     attributes_of,
-    change,
+    run_mutation,
 )
 from app.api.graphql.types.hierarchies import Hierarchy
 from app.domain.ids import known_uuid
@@ -75,7 +75,7 @@ async def _create(
     input: Annotated[CreateHierarchyInput, strawberry.argument(description="What to make.")],
 ) -> Any:
     made: Any
-    made, errors = await change(
+    made, errors = await run_mutation(
         info, input, lambda session, store: hierarchies.create(session, store, attributes_of(input))
     )
     return HierarchyPayload(hierarchy=made, errors=errors)
@@ -86,7 +86,7 @@ async def _update(
     input: Annotated[UpdateHierarchyInput, strawberry.argument(description="What to change.")],
 ) -> Any:
     updated: Any
-    updated, errors = await change(
+    updated, errors = await run_mutation(
         info,
         input,
         lambda session, store: hierarchies.update(
@@ -103,7 +103,7 @@ async def _delete(
     info: Info,
     input: Annotated[DeleteHierarchyInput, strawberry.argument(description="Which to delete.")],
 ) -> Any:
-    deleted, errors = await change(
+    deleted, errors = await run_mutation(
         info,
         input,
         lambda session, store: hierarchies.delete(

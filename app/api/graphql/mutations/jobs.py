@@ -19,7 +19,7 @@ from app.api.graphql.errors import (
     refusal_of,
 )
 from app.api.graphql.fields.declarations import mutation
-from app.api.graphql.fields.loaders import current, read_anew
+from app.api.graphql.fields.loaders import current_loaders, reset_loaders
 from app.api.graphql.mutations.queue import QueueError
 from app.api.graphql.types.jobs import Job, JobFilter
 from app.domain import errors
@@ -28,7 +28,7 @@ from app.domain.callers import Scope
 from app.domain.ids import known_uuid
 from app.domain.jobs import Duplication, JobStatus
 from app.services import jobs as service
-from app.services.jobs import MOST_CANCELLED
+from app.services.jobs import MAX_CANCELLED
 from app.storage import jobs, tables
 
 
@@ -109,7 +109,7 @@ async def _duplicate_hierarchy(
         DuplicateHierarchyInput, strawberry.argument(description="What to copy, and how.")
     ],
 ) -> Any:
-    read_anew(info.context.database, info.context.caller)
+    reset_loaders(info.context.database, info.context.caller)
     refusal: UserError
     try:
         # A job is queued, and a hierarchy comes of it.
@@ -126,7 +126,7 @@ async def _duplicate_hierarchy(
             given(input.idempotency_key),
         )
     except domain.IdempotencyConflict as error:
-        job: Any = await current.get().load(jobs.by_ids, error.job_id)
+        job: Any = await current_loaders.get().load(jobs.by_ids, error.job_id)
         refusal = IdempotencyConflict(message=str(error), path=input_path(error), job=job)
     except errors.DomainError as error:
         refusal = refusal_of(error)
@@ -152,13 +152,13 @@ async def changed(
 ) -> tuple[Any, list[Any]]:
     """The job behind a change, or as it stands where its status does not allow it, and why it was
     refused."""
-    read_anew(info.context.database, info.context.caller)
+    reset_loaders(info.context.database, info.context.caller)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
         job_id = known_uuid("job", id, "jobId")
         return await info.context.database.write(change, info.context.store, job_id), []
     except domain.WrongStatus as error:
-        job = await current.get().load(jobs.by_ids, error.job_id)
+        job = await current_loaders.get().load(jobs.by_ids, error.job_id)
         return job, [refusal(message=str(error), path=input_path(error), status=error.status)]
     except errors.DomainError as error:
         return None, [refusal_of(error)]
@@ -222,7 +222,7 @@ class CancelJobOutcome:
 @strawberry.type(description="What became of the request.")
 class CancelJobsPayload:
     outcomes: list[CancelJobOutcome] = strawberry.field(
-        description=f"What became of each job that matched, at most {MOST_CANCELLED}: PENDING ones "
+        description=f"What became of each job that matched, at most {MAX_CANCELLED}: PENDING ones "
         "first, then by age."
     )
     remaining: int = strawberry.field(
@@ -237,7 +237,7 @@ async def _retry_job(
     info: Info,
     input: Annotated[RetryJobInput, strawberry.argument(description="What to try again.")],
 ) -> Any:
-    read_anew(info.context.database, info.context.caller)
+    reset_loaders(info.context.database, info.context.caller)
     refusal: UserError
     try:
         info.context.caller.check(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)
@@ -257,7 +257,7 @@ async def _cancel_jobs(
     info: Info,
     input: Annotated[CancelJobsInput, strawberry.argument(description="What to cancel.")],
 ) -> Any:
-    read_anew(info.context.database, info.context.caller)
+    reset_loaders(info.context.database, info.context.caller)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
         done = await info.context.database.write(

@@ -13,11 +13,11 @@ from app.api.graphql.mutations.payloads import (
     DeletePayload,
     LocalizationInput,
     attributes_of,
-    change,
+    run_mutation,
 )
 from app.api.graphql.types.nodes import HierarchyNode
 from app.domain.ids import known_uuid
-from app.domain.nodes import MOST_CURATED, NodeAttributes
+from app.domain.nodes import MAX_CURATED, NodeAttributes
 from app.services import nodes
 
 
@@ -71,7 +71,7 @@ class UpdateNodeInput:
     curated_product_ids: list[strawberry.ID] | None = strawberry.field(
         default=UNSET,
         description="The products that lead the node's list from now on, in this order: at most "
-        f"{MOST_CURATED}, each once, each attached to the node. Null clears them.",
+        f"{MAX_CURATED}, each once, each attached to the node. Null clears them.",
     )
 
 
@@ -112,7 +112,7 @@ async def _create(
     input: Annotated[CreateNodeInput, strawberry.argument(description="What to make.")],
 ) -> Any:
     made: Any
-    made, errors = await change(
+    made, errors = await run_mutation(
         info,
         input,
         lambda session, store: nodes.create(
@@ -130,7 +130,7 @@ async def _update(
     input: Annotated[UpdateNodeInput, strawberry.argument(description="What to change.")],
 ) -> Any:
     updated: Any
-    updated, errors = await change(
+    updated, errors = await run_mutation(
         info,
         input,
         lambda session, store: nodes.update(
@@ -144,7 +144,7 @@ async def _move(
     info: Info, input: Annotated[MoveNodeInput, strawberry.argument(description="What to move.")]
 ) -> Any:
     moved: Any
-    moved, errors = await change(
+    moved, errors = await run_mutation(
         info,
         input,
         lambda session, store: nodes.move(
@@ -162,7 +162,7 @@ async def _delete(
     info: Info,
     input: Annotated[DeleteNodeInput, strawberry.argument(description="Which to delete.")],
 ) -> Any:
-    deleted, errors = await change(
+    deleted, errors = await run_mutation(
         info,
         input,
         lambda session, store: nodes.delete(

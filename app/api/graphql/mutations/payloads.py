@@ -11,12 +11,12 @@ from strawberry import UNSET
 from app.api.graphql.context import Info
 from app.api.graphql.cursors import given
 from app.api.graphql.errors import Forbidden, InvalidInput, NotFound, refusal_of
-from app.api.graphql.fields.loaders import read_anew
+from app.api.graphql.fields.loaders import reset_loaders
 from app.domain import errors
 from app.domain.attributes import Attributes, Translation
 from app.domain.callers import Scope
 
-Made = TypeVar("Made")
+ResultT = TypeVar("ResultT")
 
 AuthoringError = Annotated[
     NotFound | Forbidden | InvalidInput,
@@ -52,13 +52,13 @@ class LocalizationInput:
     )
 
 
-async def change(
-    info: Info, input: object, made: Callable[[Session, str], Made]
-) -> tuple[Made | None, list[Any]]:
+async def run_mutation(
+    info: Info, input: object, made: Callable[[Session, str], ResultT]
+) -> tuple[ResultT | None, list[Any]]:
     """What `made` makes of the input in one transaction for the caller's store, or why it was
     refused."""
     context = info.context
-    read_anew(context.database, context.caller)
+    reset_loaders(context.database, context.caller)
     try:
         context.caller.check(Scope.HIERARCHIES_WRITE)
         return await context.database.write(made, context.store), []

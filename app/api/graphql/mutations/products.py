@@ -7,11 +7,11 @@ import strawberry
 from app.api.graphql.context import Info
 from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.mutations.nodes import NodePayload
-from app.api.graphql.mutations.payloads import ERRORS, AuthoringError, change
+from app.api.graphql.mutations.payloads import ERRORS, AuthoringError, run_mutation
 from app.api.graphql.types.products import Product
 from app.domain.ids import known_uuid
-from app.domain.nodes import MOST_PRODUCTS
-from app.domain.products import MOST_NEW, SKU_LIMIT, NewProduct
+from app.domain.nodes import MAX_PRODUCTS
+from app.domain.products import MAX_NEW_PRODUCTS, SKU_LIMIT, NewProduct
 from app.services import products
 
 
@@ -26,14 +26,16 @@ class NewProductInput:
 
 @strawberry.input(description="The products to make: all of them are made, or none.")
 class CreateProductsInput:
-    products: list[NewProductInput] = strawberry.field(description=f"1 to {MOST_NEW} products.")
+    products: list[NewProductInput] = strawberry.field(
+        description=f"1 to {MAX_NEW_PRODUCTS} products."
+    )
 
 
 @strawberry.input(description="What to attach, and where.")
 class AttachProductsInput:
     node_id: strawberry.ID = strawberry.field(description="The node to attach them to.")
     product_ids: list[strawberry.ID] = strawberry.field(
-        description=f"1 to {MOST_PRODUCTS} products. Those that are attached already stay so."
+        description=f"1 to {MAX_PRODUCTS} products. Those that are attached already stay so."
     )
 
 
@@ -41,7 +43,7 @@ class AttachProductsInput:
 class DetachProductsInput:
     node_id: strawberry.ID = strawberry.field(description="The node to detach them from.")
     product_ids: list[strawberry.ID] = strawberry.field(
-        description=f"1 to {MOST_PRODUCTS} products. Those that are not attached stay so."
+        description=f"1 to {MAX_PRODUCTS} products. Those that are not attached stay so."
     )
 
 
@@ -59,7 +61,7 @@ async def _create(
 ) -> Any:
     new = [NewProduct(product.sku, product.name) for product in input.products]
     made: Any
-    made, errors = await change(
+    made, errors = await run_mutation(
         info, input, lambda session, store: products.create(session, store, new)
     )
     return ProductsPayload(products=made or [], errors=errors)
@@ -70,7 +72,7 @@ async def _attach(
     input: Annotated[AttachProductsInput, strawberry.argument(description="What to attach.")],
 ) -> Any:
     node: Any
-    node, errors = await change(
+    node, errors = await run_mutation(
         info,
         input,
         lambda session, store: products.attach(
@@ -85,7 +87,7 @@ async def _detach(
     input: Annotated[DetachProductsInput, strawberry.argument(description="What to detach.")],
 ) -> Any:
     node: Any
-    node, errors = await change(
+    node, errors = await run_mutation(
         info,
         input,
         lambda session, store: products.detach(

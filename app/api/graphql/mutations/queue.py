@@ -18,7 +18,7 @@ from app.api.graphql.errors import (
     refusal_of,
 )
 from app.api.graphql.fields.declarations import mutation
-from app.api.graphql.fields.loaders import read_anew
+from app.api.graphql.fields.loaders import reset_loaders
 from app.api.graphql.mutations.jobs import (
     CancelJobsPayload,
     RetryJobPayload,
@@ -32,7 +32,7 @@ from app.domain import errors
 from app.domain.callers import Scope
 from app.domain.jobs import REASON_LIMIT, JobStatus
 from app.services import queue as lane_service
-from app.services.jobs import MOST_CANCELLED
+from app.services.jobs import MAX_CANCELLED
 
 P = ParamSpec("P")
 
@@ -112,7 +112,7 @@ async def _steer(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> QueuePayload:
-    loaders = read_anew(info.context.database, info.context.caller)
+    loaders = reset_loaders(info.context.database, info.context.caller)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
         await info.context.database.write(change, *args, **kwargs)
@@ -122,14 +122,14 @@ async def _steer(
 
 
 @strawberry.type
-class SteeringMutations:
+class QueueMutations:
     retry_job: RetryJobPayload = mutation(
         _retry_job,
         "Queues a FAILED job once more, as a new job behind all others.",
     )
     cancel_jobs: CancelJobsPayload = mutation(
         _cancel_jobs,
-        f"Cancels up to {MOST_CANCELLED} PENDING jobs that match, in one transaction, "
+        f"Cancels up to {MAX_CANCELLED} PENDING jobs that match, in one transaction, "
         "and tells of each job that matched what became of it.",
     )
     move_job: MoveJobPayload = mutation(

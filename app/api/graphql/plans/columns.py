@@ -8,21 +8,28 @@ from typing import Any
 from graphql.execution.values import VariableValues
 
 from app.api.graphql.fields.declarations import (
-    Attribute,
-    Change,
-    Expression,
-    Listed,
-    OfCount,
-    OfPage,
-    Ordinary,
-    Pages,
-    Read,
-    Reading,
-    Relation,
+    AttributeField,
+    ConnectionField,
+    CountField,
+    ExpressionField,
+    FieldSource,
+    ListingField,
+    MutationField,
+    PageField,
+    QueryField,
+    ReferenceField,
+    RelationField,
 )
-from app.api.graphql.fields.lazy_pages import PlacedPage
-from app.api.graphql.plans.plan import Column, Reads, Rows, Told, Unplanned, Values
-from app.storage.sql.keyset import Page
+from app.api.graphql.fields.lazy_pages import PositionedPage
+from app.api.graphql.plans.plan import (
+    Column,
+    ColumnValues,
+    EncodedColumn,
+    ReadContext,
+    Rows,
+    Unplanned,
+)
+from app.storage.sql.keyset import KeysetPage
 
 Arguments = Callable[[VariableValues], Mapping[str, Any]]
 """A field's arguments as its declaration takes them."""
@@ -34,62 +41,62 @@ NOTHING_TOLD: Mapping[str, Any] = {}
 class Connected:
     """What a connection tells of: as much of it as was asked for."""
 
-    page: PlacedPage
+    page: PositionedPage
     count: int
 
 
-def column_of(read: Read, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
+def column_of(read: FieldSource, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
     """The column of a field that is read so; of a connection, whether its page and its count are
     asked for. Raises Unplanned where there is none."""
     match read:
-        case Attribute():
+        case AttributeField():
             return _attribute(read)
-        case Expression(value=value):
+        case ExpressionField(value=value):
             return _expression(value, arguments)
-        case OfPage(value=of_page):
+        case PageField(value=of_page):
             return lambda _, rows: [of_page(row.page) for row in rows]
-        case OfCount():
+        case CountField():
             return lambda _, rows: [row.count for row in rows]
-        case Relation():
+        case RelationField():
             return _relation(read, arguments)
-        case Pages():
+        case ConnectionField():
             return _pages(read, arguments, paged=paged, counted=counted)
-        case Listed():
+        case ListingField():
             return _listed(read, arguments, paged=paged, counted=counted)
-        case Reading():
+        case QueryField():
             return _reading(read, arguments)
-        case Change() | Ordinary():
+        case MutationField() | ReferenceField():
             raise Unplanned
 
 
-def _attribute(read: Attribute) -> Column:
+def _attribute(read: AttributeField) -> Column:
     name, of, made = read.name, read.of, read.made
     value = attrgetter(name)
 
-    def column(run: Reads, rows: Rows) -> Values:
+    def column(run: ReadContext, rows: Rows) -> ColumnValues:
         if of is not None:
             rows = run.within(rows, of)
         if len({*map(type, rows)}) == 1:
             tell = getattr(rows[0], "told", NOTHING_TOLD).get(name)
             if tell is not None:
-                return Told(tell(rows))
+                return EncodedColumn(tell(rows))
         return [made(value(row)) for row in rows] if made else [*map(value, rows)]
 
     return column
 
 
 def _expression(value: Callable[..., Any], arguments: Arguments) -> Column:
-    def column(run: Reads, rows: Rows) -> Values:
+    def column(run: ReadContext, rows: Rows) -> ColumnValues:
         given = arguments(run.variables)
         return [value(row, **given) for row in rows] if given else [*map(value, rows)]
 
     return column
 
 
-def _relation(read: Relation, arguments: Arguments) -> Column:
+def _relation(read: RelationField, arguments: Arguments) -> Column:
     load, key, value = (read.batch, ()), read.key, read.value
 
-    def column(run: Reads, rows: Rows) -> Callable[[], Values]:
+    def column(run: ReadContext, rows: Rows) -> Callable[[], ColumnValues]:
         given = arguments(run.variables)
         keys = [key(row, **given) for row in rows]
         run.ask(load, keys)
@@ -98,11 +105,11 @@ def _relation(read: Relation, arguments: Arguments) -> Column:
     return column
 
 
-def _pages(read: Pages, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
+def _pages(read: ConnectionField, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
     cursors, key = read.cursors, read.key
     counts = read.counts, ()
 
-    def column(run: Reads, rows: Rows) -> Callable[[], Values]:
+    def column(run: ReadContext, rows: Rows) -> Callable[[], ColumnValues]:
         keys: list[Hashable] = [key(row) for row in rows]
         pages = read.pages, (_window(read, arguments(run.variables)),)
         if paged:
@@ -110,10 +117,10 @@ def _pages(read: Pages, arguments: Arguments, *, paged: bool, counted: bool) -> 
         if counted:
             run.ask(counts, keys)
 
-        def connected() -> Values:
+        def connected() -> ColumnValues:
             nothing = [None] * len(keys)
             return [
-                Connected(PlacedPage(cursors, page or Page()), count or 0)
+                Connected(PositionedPage(cursors, page or KeysetPage()), count or 0)
                 for page, count in zip(
                     run.found(pages, keys) if paged else nothing,
                     run.found(counts, keys) if counted else nothing,
@@ -126,26 +133,26 @@ def _pages(read: Pages, arguments: Arguments, *, paged: bool, counted: bool) -> 
     return column
 
 
-def _window(read: Pages, given: Mapping[str, Any]) -> Any:
+def _window(read: ConnectionField, given: Mapping[str, Any]) -> Any:
     return read.cursors.window(*map(given.get, ("first", "after", "last", "before")))
 
 
-def _listed(read: Listed, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
-    def column(run: Reads, rows: Rows) -> Values:
+def _listed(read: ListingField, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
+    def column(run: ReadContext, rows: Rows) -> ColumnValues:
         asked = read.asked(None, **arguments(run.variables))
         store = run.caller.store
-        page: Page[Any] = Page()
+        page: KeysetPage[Any] = KeysetPage()
         if paged:
             wanted = run.wanted[read.page]
             page = read.page(run.session, store, *asked.filter, *asked.order, asked.window, wanted)
         count = read.count(run.session, store, *asked.filter) if counted else 0
-        return [Connected(PlacedPage(read.cursors, page), count)] * len(rows)
+        return [Connected(PositionedPage(read.cursors, page), count)] * len(rows)
 
     return column
 
 
-def _reading(read: Reading, arguments: Arguments) -> Column:
-    def column(run: Reads, rows: Rows) -> Values:
+def _reading(read: QueryField, arguments: Arguments) -> Column:
+    def column(run: ReadContext, rows: Rows) -> ColumnValues:
         reads = read.reads(None, **arguments(run.variables))
         return [reads(run.session, run.caller)] * len(rows)
 

@@ -31,31 +31,31 @@ from strawberry.types.field import StrawberryField
 
 from app.api.graphql.admission.documents import Operation
 from app.api.graphql.fields.declarations import (
-    KEY,
-    NOTHING,
-    Attribute,
-    Change,
-    Expression,
-    Listed,
-    Needs,
-    OfCount,
-    OfPage,
-    Pages,
-    Read,
-    Relation,
-    read_of,
+    NO_COLUMNS,
+    ROW_KEY,
+    AttributeField,
+    ConnectionField,
+    CountField,
+    ExpressionField,
+    FieldSource,
+    ListingField,
+    MutationField,
+    PageField,
+    RelationField,
+    RequiredColumns,
+    source_of,
 )
 from app.api.graphql.plans.columns import Arguments, column_of
-from app.api.graphql.plans.plan import Column, Complete, Field, Plan, Selection, Step, Unplanned
+from app.api.graphql.plans.plan import Column, Complete, Field, Plan, PlanStep, Selection, Unplanned
 from app.api.graphql.plans.values import completed, leaves, objects, objects_of
-from app.storage.sql.rows import Wanted
+from app.storage.sql.rows import Projection
 
 DEFINITION = "strawberry-definition"
 """Under which a field's extensions have its declaration."""
 
 SWITCHES = (GraphQLSkipDirective, GraphQLIncludeDirective)
 
-Nodes = Sequence[FieldNode]
+FieldNodes = Sequence[FieldNode]
 
 
 def planned(schema: Schema, operation: Operation) -> Plan:
@@ -67,7 +67,7 @@ def planned(schema: Schema, operation: Operation) -> Plan:
     return Plan(root, compiler.wanted)
 
 
-def steps_of(schema: Schema, operation: Operation) -> list[Step]:
+def steps_of(schema: Schema, operation: Operation) -> list[PlanStep]:
     """The plan of a mutation: its fields, one after the other. Raises Unplanned as `planned`."""
     compiler = _Compiler(schema, operation)
     mutation = schema._schema.mutation_type
@@ -103,12 +103,12 @@ class _Compiler:
         self._schema = schema._schema
         self._fragments: Mapping[str, FragmentDefinitionNode] = operation.document.fragments
         self._variables = operation.coerced
-        self._selections: dict[Any, tuple[Selection, Needs]] = {}
-        self.wanted: dict[Callable[..., Any], Wanted] = {}
+        self._selections: dict[Any, tuple[Selection, RequiredColumns]] = {}
+        self.wanted: dict[Callable[..., Any], Projection] = {}
 
     def selection(
         self, type_: GraphQLObjectType, sets: Sequence[SelectionSetNode]
-    ) -> tuple[Selection, Needs]:
+    ) -> tuple[Selection, RequiredColumns]:
         """What is selected of a type, and what of its rows that is told of."""
         # An interface within itself is one selection, not twice as many on each level.
         known = type_.name, tuple(map(id, sets))
@@ -116,7 +116,7 @@ class _Compiler:
             nodes: dict[str, list[FieldNode]] = {}
             self._collect(type_, sets, nodes, set())
             fields = []
-            needs: Needs = NOTHING
+            needs: RequiredColumns = NO_COLUMNS
             for key, same in nodes.items():
                 field, needed = self._field(type_, key, same)
                 fields.append(field)
@@ -124,19 +124,19 @@ class _Compiler:
             self._selections[known] = Selection(fields), needs
         return self._selections[known]
 
-    def steps(self, type_: GraphQLObjectType, selected: SelectionSetNode) -> Iterator[Step]:
+    def steps(self, type_: GraphQLObjectType, selected: SelectionSetNode) -> Iterator[PlanStep]:
         """What a mutation does."""
         nodes: dict[str, list[FieldNode]] = {}
         self._collect(type_, [selected], nodes, set())
         for key, same in nodes.items():
             definition = type_.fields.get(same[0].name.value)
-            read = read_of(definition.extensions[DEFINITION]) if definition else None
-            if definition is None or not isinstance(read, Change):
+            read = source_of(definition.extensions[DEFINITION]) if definition else None
+            if definition is None or not isinstance(read, MutationField):
                 raise Unplanned
             complete, _ = self._complete(definition.type, same)
             payload = Selection([Field(key, lambda _, rows: rows, complete)])
             arguments = self._arguments(definition, definition.extensions[DEFINITION], same[0])
-            yield Step(key, read.makes, arguments, Plan(payload, self.wanted))
+            yield PlanStep(key, read.makes, arguments, Plan(payload, self.wanted))
 
     def _collect(
         self,
@@ -174,25 +174,27 @@ class _Compiler:
             is_abstract_type(condition) and self._schema.is_sub_type(condition, type_)
         )
 
-    def _field(self, parent: GraphQLObjectType, key: str, nodes: Nodes) -> tuple[Field, Needs]:
+    def _field(
+        self, parent: GraphQLObjectType, key: str, nodes: FieldNodes
+    ) -> tuple[Field, RequiredColumns]:
         name = nodes[0].name.value
         if name == "__typename":
-            return Field(key, _always(parent.name), leaves(GraphQLString)), NOTHING
+            return Field(key, _always(parent.name), leaves(GraphQLString)), NO_COLUMNS
         definition = parent.fields.get(name)
         if definition is None:
             # What the schema says of itself.
             raise Unplanned
         declared: StrawberryField = definition.extensions[DEFINITION]
-        read = read_of(declared)
-        if isinstance(read, Expression) and read.bare and not nodes[0].arguments:
+        read = source_of(declared)
+        if isinstance(read, ExpressionField) and read.bare and not nodes[0].arguments:
             read = read.bare
         complete, below = self._complete(definition.type, nodes)
         arguments = self._arguments(definition, declared, nodes[0])
         asked = self._asked_of(definition.type, nodes)
-        column = column_of(read, arguments, paged=OfPage in asked, counted=OfCount in asked)
+        column = column_of(read, arguments, paged=PageField in asked, counted=CountField in asked)
         return Field(key, column, complete), self._needs(read, below)
 
-    def _asked_of(self, type_: GraphQLOutputType, nodes: Nodes) -> set[type]:
+    def _asked_of(self, type_: GraphQLOutputType, nodes: FieldNodes) -> set[type]:
         """In which ways the fields that are selected of an object are read."""
         named = get_named_type(type_)
         if not is_object_type(named):
@@ -201,38 +203,42 @@ class _Compiler:
         self._collect(named, _sets(nodes), selected, set())
         names = {same[0].name.value for same in selected.values()}
         return {
-            type(read_of(named.fields[name].extensions[DEFINITION]))
+            type(source_of(named.fields[name].extensions[DEFINITION]))
             for name in names & named.fields.keys()
         }
 
-    def _needs(self, read: Read, below: Needs) -> Needs:
+    def _needs(self, read: FieldSource, below: RequiredColumns) -> RequiredColumns:
         """What a field is told of, given what is selected below it: of the same row, where nothing
         is read in between; else of the rows that are read."""
         match read:
-            case Attribute(name=name):
+            case AttributeField(name=name):
                 return _both(frozenset({name}), below)
-            case Expression(needs=needs):
+            case ExpressionField(needs=needs):
                 return _both(needs, below)
-            case OfPage():
+            case PageField():
                 return below
-            case Relation(batch=batch, needs=needs) | Pages(pages=batch, needs=needs):
+            case (
+                RelationField(batch=batch, needs=needs) | ConnectionField(pages=batch, needs=needs)
+            ):
                 self._want(batch, below)
                 return needs
-            case Listed(page=page):
+            case ListingField(page=page):
                 self._want(page, below)
-        return NOTHING
+        return NO_COLUMNS
 
-    def _complete(self, type_: GraphQLOutputType, nodes: Nodes) -> tuple[Complete, Needs]:
+    def _complete(
+        self, type_: GraphQLOutputType, nodes: FieldNodes
+    ) -> tuple[Complete, RequiredColumns]:
         named = get_named_type(type_)
         if is_leaf_type(named):
-            return completed(type_, leaves(named)), NOTHING
+            return completed(type_, leaves(named)), NO_COLUMNS
         sets = _sets(nodes)
         if is_object_type(named):
             selection, below = self.selection(named, sets)
             return completed(type_, objects(selection)), below
         assert is_abstract_type(named)
         types = self._schema.get_possible_types(named)
-        needs: Needs = NOTHING
+        needs: RequiredColumns = NO_COLUMNS
         for possible in types:
             needs = _both(needs, self.selection(possible, sets)[1])
         of = objects_of(types, lambda possible: self.selection(possible, sets)[0])
@@ -252,10 +258,12 @@ class _Compiler:
         always = given(self._variables)
         return lambda _: always
 
-    def _want(self, batch: Any, needs: Needs) -> None:
+    def _want(self, batch: Any, needs: RequiredColumns) -> None:
         if "wanted" not in signature(batch).parameters:
             return
-        wanted = Wanted(None if needs is None else needs - {KEY}, needs is None or KEY in needs)
+        wanted = Projection(
+            None if needs is None else needs - {ROW_KEY}, needs is None or ROW_KEY in needs
+        )
         known = self.wanted.get(batch)
         self.wanted[batch] = known.together(wanted) if known else wanted
 
@@ -264,9 +272,9 @@ def _always(value: Any) -> Column:
     return lambda _, rows: [value] * len(rows)
 
 
-def _both(some: Needs, others: Needs) -> Needs:
+def _both(some: RequiredColumns, others: RequiredColumns) -> RequiredColumns:
     return None if some is None or others is None else some | others
 
 
-def _sets(nodes: Nodes) -> list[SelectionSetNode]:
+def _sets(nodes: FieldNodes) -> list[SelectionSetNode]:
     return [node.selection_set for node in nodes if node.selection_set]

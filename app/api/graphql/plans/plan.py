@@ -7,33 +7,33 @@ from typing import Any, Protocol
 from graphql.execution.values import VariableValues
 from sqlmodel import Session
 
-from app.api.graphql.fields.loaders import Batch
+from app.api.graphql.fields.loaders import BatchRead
 from app.domain.callers import Caller
-from app.storage.sql.rows import Wanted
+from app.storage.sql.rows import Projection
 
 Rows = Sequence[Any]
-Values = Sequence[Any]
+ColumnValues = Sequence[Any]
 
 
 class Unplanned(Exception):
     """What is asked for is the ordinary executor's: no plan has it, or this one gave up."""
 
 
-class Told(list[Any]):
+class EncodedColumn(list[Any]):
     """Values that clients are told as they are."""
 
 
-Load = tuple[Batch[Any, Any], tuple[Hashable, ...]]
+Load = tuple[BatchRead[Any, Any], tuple[Hashable, ...]]
 """A kind of read and its arguments: what may go in one statement."""
 
 
-class Reads(Protocol):
+class ReadContext(Protocol):
     """What a run knows, and what it reads for the fields of a level."""
 
     session: Session
     caller: Caller
     variables: VariableValues
-    wanted: Mapping[Callable[..., Any], Wanted]
+    wanted: Mapping[Callable[..., Any], Projection]
 
     def within(self, rows: Rows, of: Callable[[Any], Any]) -> Rows:
         """What `of` finds in each of the rows of a selection."""
@@ -41,14 +41,14 @@ class Reads(Protocol):
     def ask(self, load: Load, keys: Sequence[Hashable]) -> None:
         """Have this read for these keys, those that are None aside."""
 
-    def found(self, load: Load, keys: Sequence[Hashable]) -> Values:
+    def found(self, load: Load, keys: Sequence[Hashable]) -> ColumnValues:
         """What was read for each key, once the level was; None for None."""
 
 
-Column = Callable[[Reads, Rows], Values | Callable[[], Values]]
+Column = Callable[[ReadContext, Rows], ColumnValues | Callable[[], ColumnValues]]
 """Gives a field's values for rows; where they have to be read, what gives them once they are."""
 
-Complete = Callable[["Level", Values], list[Any]]
+Complete = Callable[["Level", ColumnValues], list[Any]]
 """Makes what clients are told of the values of a column. Objects are begun by it on the level
 below, where they are filled. Raises Unplanned where null must not be."""
 
@@ -80,12 +80,12 @@ class Plan:
     """An operation, ready to be run with any variables that leave out the same fields."""
 
     root: Selection
-    wanted: Mapping[Callable[..., Any], Wanted]
+    wanted: Mapping[Callable[..., Any], Projection]
     """What is read of the rows of each kind of read, by all fields together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PlanStep:
     """One field of a mutation: what it does, and a plan for its payload."""
 
     name: str

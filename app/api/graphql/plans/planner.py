@@ -12,15 +12,15 @@ from strawberry import Schema
 from app.api.graphql.admission.documents import Operation
 from app.api.graphql.context import Context
 from app.api.graphql.plans.compiler import planned, steps_of, switches_of
-from app.api.graphql.plans.plan import Plan, Step, Unplanned
-from app.api.graphql.plans.run import Run
+from app.api.graphql.plans.plan import Plan, PlanStep, Unplanned
+from app.api.graphql.plans.run import PlanRun
 from app.domain.errors import DomainError
 from app.observability import metrics
 from app.storage.engine.database import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-PLANS_KEPT = 16
+PLAN_CACHE_SIZE = 16
 """Plans of one operation that are kept, each for what else @skip and @include leave out."""
 
 
@@ -57,18 +57,18 @@ class Planner:
         self, plan: Plan, operation: Operation, context: Context, root: Any = None
     ) -> dict[str, Any]:
         def run(session: Session) -> dict[str, Any]:
-            return Run(plan, session, context.caller, operation.coerced).answer(root)
+            return PlanRun(plan, session, context.caller, operation.coerced).answer(root)
 
         return await self._database.read(run)
 
     async def _change(
-        self, steps: Sequence[Step], operation: Operation, context: Context
+        self, steps: Sequence[PlanStep], operation: Operation, context: Context
     ) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for step in steps:
             arguments = step.arguments(operation.coerced)
             try:
-                made = await step.makes(info=_Info(context), **arguments)
+                made = await step.makes(info=_PlanInfo(context), **arguments)
             except Exception as error:
                 # It may be done nevertheless.
                 context.done[step.name] = error
@@ -77,12 +77,12 @@ class Planner:
             data |= await self._read(step.payload, operation, context, made)
         return data
 
-    def _plan(self, operation: Operation) -> "Plan | Sequence[Step] | None":
+    def _plan(self, operation: Operation) -> "Plan | Sequence[PlanStep] | None":
         kept = _kept(operation)
         on = operation.coerced.coerced
         choice = tuple(on.get(name) for name in kept.switches)
         if choice not in kept.plans:
-            if len(kept.plans) == PLANS_KEPT:
+            if len(kept.plans) == PLAN_CACHE_SIZE:
                 kept.plans.pop(next(iter(kept.plans)))
             compiled = planned if operation.kind is OperationType.QUERY else steps_of
             try:
@@ -92,7 +92,7 @@ class Planner:
         return kept.plans[choice]
 
 
-class _Info(NamedTuple):
+class _PlanInfo(NamedTuple):
     """What mutations ask of their Info."""
 
     context: Context
@@ -103,7 +103,7 @@ class _Kept:
     """The plans of one operation of a document, by what its @skip and @include were told."""
 
     switches: tuple[str, ...]
-    plans: dict[tuple[Any, ...], Plan | Sequence[Step] | None]
+    plans: dict[tuple[Any, ...], Plan | Sequence[PlanStep] | None]
 
 
 def _kept(operation: Operation) -> _Kept:

@@ -6,14 +6,14 @@ from typing import Any
 from graphql.execution.values import VariableValues
 from sqlmodel import Session
 
-from app.api.graphql.fields.loaders import GATHERED_AT_MOST
-from app.api.graphql.plans.plan import Field, Level, Load, Plan, Rows, Values
+from app.api.graphql.fields.loaders import MAX_BATCH_KEYS
+from app.api.graphql.plans.plan import ColumnValues, Field, Level, Load, Plan, Rows
 from app.domain.callers import Caller
 
 Objects = list[dict[str, Any]]
 
 
-class Run:
+class PlanRun:
     """Runs a plan for a caller. What was read is kept, so one answer shows one picture."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Run:
         [told] = level.begin(self._plan.root, [root])
         while level.objects:
             below = Level()
-            waiting: list[tuple[Field, Callable[[], Values], Objects]] = []
+            waiting: list[tuple[Field, Callable[[], ColumnValues], Objects]] = []
             for selection, rows, objects in level.objects:
                 self._within = {}
                 for field in selection.fields:
@@ -65,7 +65,7 @@ class Run:
             if key is not None and key not in known:
                 asked[key] = None
 
-    def found(self, load: Load, keys: Sequence[Hashable]) -> Values:
+    def found(self, load: Load, keys: Sequence[Hashable]) -> ColumnValues:
         """What was read for each key, once the level was; None for None."""
         known = self._read[load]
         return [None if key is None else known[key] for key in keys]
@@ -76,13 +76,13 @@ class Run:
             batch, arguments = load
             wanted = {"wanted": self.wanted[batch]} if batch in self.wanted else {}
             known, keys = self._read[load], list(asked)
-            for first in range(0, len(keys), GATHERED_AT_MOST):
-                some = keys[first : first + GATHERED_AT_MOST]
+            for first in range(0, len(keys), MAX_BATCH_KEYS):
+                some = keys[first : first + MAX_BATCH_KEYS]
                 known.update(dict.fromkeys(some))
                 known.update(batch(self.session, self.caller.store, some, *arguments, **wanted))
         self._asked = {}
 
 
-def _fill(objects: Objects, key: str, values: Values) -> None:
+def _fill(objects: Objects, key: str, values: ColumnValues) -> None:
     for told, value in zip(objects, values, strict=True):
         told[key] = value

@@ -15,9 +15,16 @@ from graphql import (
 )
 from strawberry.types.base import get_object_definition
 
-from app.api.graphql.plans.plan import Complete, Level, Selection, Told, Unplanned, Values
+from app.api.graphql.plans.plan import (
+    ColumnValues,
+    Complete,
+    EncodedColumn,
+    Level,
+    Selection,
+    Unplanned,
+)
 
-MOST = 2**31
+MAX_CACHED_KEYS = 2**31
 """What GraphQL's Int is less than."""
 
 PLAIN: Mapping[str, type] = {
@@ -36,7 +43,7 @@ Selected = Callable[[GraphQLObjectType], Selection]
 
 def leaves(type_: GraphQLLeafType) -> Complete:
     """Of a scalar or an enum."""
-    plain = {PLAIN.get(type_.name, Told), NoneType}
+    plain = {PLAIN.get(type_.name, EncodedColumn), NoneType}
     is_number = plain & {int, float}
 
     def tell(value: Any) -> Any:
@@ -45,8 +52,8 @@ def leaves(type_: GraphQLLeafType) -> Complete:
             raise Unplanned
         return told
 
-    def complete(_level: Level, values: Values) -> list[Any]:
-        if type(values) is Told:
+    def complete(_level: Level, values: ColumnValues) -> list[Any]:
+        if type(values) is EncodedColumn:
             return values
         if plain >= {*map(type, values)} and not (is_number and _any_off(values)):
             return list(values)
@@ -58,7 +65,12 @@ def leaves(type_: GraphQLLeafType) -> Complete:
 def _any_off(numbers: Sequence[int | float | None]) -> bool:
     """Whether one of them is a number that GraphQL does not know."""
     return not all(
-        number is None or (isfinite(number) if type(number) is float else -MOST <= number < MOST)
+        number is None
+        or (
+            isfinite(number)
+            if type(number) is float
+            else -MAX_CACHED_KEYS <= number < MAX_CACHED_KEYS
+        )
         for number in numbers
     )
 
@@ -66,7 +78,7 @@ def _any_off(numbers: Sequence[int | float | None]) -> bool:
 def objects(selection: Selection) -> Complete:
     """Of one type of object."""
 
-    def complete(level: Level, values: Values) -> list[Any]:
+    def complete(level: Level, values: ColumnValues) -> list[Any]:
         rows = [value for value in values if value is not None]
         told = level.begin(selection, rows)
         if len(rows) == len(values):
@@ -94,7 +106,7 @@ def objects_of(types: Sequence[GraphQLObjectType], selected: Selected) -> Comple
                 return completes[type_.name]
         raise Unplanned
 
-    def complete(level: Level, values: Values) -> list[Any]:
+    def complete(level: Level, values: ColumnValues) -> list[Any]:
         groups: dict[int, tuple[Complete, list[int]]] = {}
         for place, value in enumerate(values):
             if value is not None:
@@ -123,7 +135,7 @@ def completed(type_: GraphQLOutputType, named: Complete) -> Complete:
 
 
 def _never_null(within: Complete) -> Complete:
-    def complete(level: Level, values: Values) -> list[Any]:
+    def complete(level: Level, values: ColumnValues) -> list[Any]:
         told = within(level, values)
         if None in told:
             raise Unplanned
@@ -133,7 +145,7 @@ def _never_null(within: Complete) -> Complete:
 
 
 def _lists(within: Complete) -> Complete:
-    def complete(level: Level, values: Values) -> list[Any]:
+    def complete(level: Level, values: ColumnValues) -> list[Any]:
         told = iter(within(level, [one for value in values if value is not None for one in value]))
         return [
             None if value is None else [next(told) for _ in range(len(value))] for value in values

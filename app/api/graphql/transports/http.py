@@ -19,12 +19,12 @@ from starlette.types import Receive, Scope, Send
 from app.api.auth.access import Gate
 from app.api.graphql.admission.documents import Operation
 from app.api.graphql.admission.request import GraphQLRequest
-from app.api.graphql.shared_subscriptions import Told
+from app.api.graphql.shared_subscriptions import StreamResult
 from app.api.graphql.transports.streams import Encoding, EventStream, Multipart, Stream
 from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of
 from app.api.http.refusals import BadRequest, Refused
-from app.api.http.request_log import exchange
+from app.api.http.request_log import request_record
 from app.api.web.playground import PLAYGROUND
 from app.domain.callers import Caller
 
@@ -35,7 +35,7 @@ MULTIPART = "multipart/mixed"
 
 STREAMS: dict[str, Encoding] = {MULTIPART: Multipart(), EVENT_STREAM: EventStream()}
 
-HEADERS_KEPT = 64
+MEDIA_TYPE_CACHE_SIZE = 64
 """Values of Accept, and of Content-Type, whose meaning is kept; a head bounds their length."""
 
 ANYTHING = (*STREAMS, JSON)
@@ -59,7 +59,7 @@ class GraphQLEndpoint:
             response = await self._response(request)
             await response(scope, receive, send)
         except Refused as refused:
-            exchange().refused(refused)
+            request_record().refused(refused)
             await _refusal(request, refused)(scope, receive, send)
         except ClientDisconnect:
             # In the middle of its body: nobody is there to be answered.
@@ -108,7 +108,7 @@ class GraphQLEndpoint:
         operation: Operation,
         encoding: Encoding,
     ) -> Response:
-        exchange().transport = encoding.transport
+        request_record().transport = encoding.transport
         results = self._gate.executor.results(
             operation,
             caller,
@@ -146,7 +146,7 @@ class GraphQLEndpoint:
                     await self._gate.executor.answer(operation, caller, request.state.request_id)
                 )
             except Refused as refused:
-                exchange().refused(refused)
+                request_record().refused(refused)
                 answers.append({"errors": refused.errors})
         return _json(answers, JSON)
 
@@ -159,7 +159,7 @@ def _accepted(request: Request, types: tuple[str, ...]) -> str:
     return _acceptable((request.headers.get("accept") or "*/*").lower(), types)
 
 
-@lru_cache(HEADERS_KEPT)
+@lru_cache(MEDIA_TYPE_CACHE_SIZE)
 def _acceptable(accept: str, types: tuple[str, ...]) -> str:
     offered = [one for one in types if one != JSON]
     if JSON in types:
@@ -213,7 +213,7 @@ async def _from_body(request: Request) -> object:
     return _read(body, "The body")
 
 
-@lru_cache(HEADERS_KEPT)
+@lru_cache(MEDIA_TYPE_CACHE_SIZE)
 def _is_json(content_type: str) -> bool:
     try:
         *kind, parameters = mimeparse.parse_mime_type(content_type)
@@ -247,7 +247,7 @@ def _refusal(request: Request, refused: Refused) -> Response:
         # A browser's EventSource shows its page nothing of an answer that is no stream.
         stream = STREAMS[media_type]
         return Response(
-            stream.start + stream.result(Told.of(answer)) + stream.end,
+            stream.start + stream.result(StreamResult.of(answer)) + stream.end,
             headers={"Content-Type": stream.media_type},
         )
     if media_type == EVENT_STREAM:

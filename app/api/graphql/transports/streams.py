@@ -12,13 +12,13 @@ from contextlib import AbstractContextManager, aclosing
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.api.graphql.shared_subscriptions import Told
+from app.api.graphql.shared_subscriptions import StreamResult
 from app.api.http.refusals import Refused, Unauthenticated
 
 BEAT_SECONDS = 10
 """How long a stream may be silent, so that nothing between takes it for dead."""
 
-Results = AsyncGenerator[Told, None]
+ResultStream = AsyncGenerator[StreamResult, None]
 
 
 class Encoding(ABC):
@@ -35,7 +35,7 @@ class Encoding(ABC):
     """Says that no more results follow."""
 
     @abstractmethod
-    def result(self, told: Told) -> bytes:
+    def result(self, told: StreamResult) -> bytes:
         """One result."""
 
 
@@ -47,7 +47,7 @@ class EventStream(Encoding):
     start = beat = b":\n\n"
     end = b"event: complete\ndata:\n\n"
 
-    def result(self, told: Told) -> bytes:
+    def result(self, told: StreamResult) -> bytes:
         """Its id and its answer on a line each; JSON has no line breaks."""
         id = f"id: {told.cursor}\n".encode() if told.cursor else b""
         return b"%sevent: next\ndata: %s\n\n" % (id, told.payload)
@@ -64,7 +64,7 @@ class Multipart(Encoding):
     beat = _head + b"{}" + start
     end = b"--\r\n"
 
-    def result(self, told: Told) -> bytes:
+    def result(self, told: StreamResult) -> bytes:
         """A part that has the answer as its payload."""
         return b'%s{"payload":%s}%s' % (self._head, told.payload, self.start)
 
@@ -75,7 +75,7 @@ class Stream(StreamingResponse):
 
     def __init__(
         self,
-        results: Results,
+        results: ResultStream,
         encoding: Encoding,
         place: Callable[[], AbstractContextManager[None]],
         stopping: asyncio.Event,
@@ -101,14 +101,14 @@ class Stream(StreamingResponse):
 
 
 async def encoded(
-    results: Results, encoding: Encoding, stopping: asyncio.Event, seconds: float | None
+    results: ResultStream, encoding: Encoding, stopping: asyncio.Event, seconds: float | None
 ) -> AsyncGenerator[bytes, None]:
     """The results as bytes, with a beat whenever there was none for long, and the end behind the
     last one. Once `seconds` are over the caller is no longer believed, is told so, and that is the
     end. A server that stops leaves the end out: who follows comes again."""
     clock = asyncio.get_running_loop().time
     until = None if seconds is None else clock() + seconds
-    coming: asyncio.Task[Told] | None = None
+    coming: asyncio.Task[StreamResult] | None = None
     stopped = asyncio.ensure_future(stopping.wait())
     try:
         yield encoding.start
@@ -126,12 +126,12 @@ async def encoded(
             except StopAsyncIteration:
                 break
             except Refused as refused:
-                told = Told.of({"errors": refused.errors})
+                told = StreamResult.of({"errors": refused.errors})
             coming = None
             yield encoding.result(told)
         else:
             yield encoding.result(
-                Told.of({"errors": Unauthenticated("The token has expired.").errors})
+                StreamResult.of({"errors": Unauthenticated("The token has expired.").errors})
             )
         yield encoding.end
     finally:
@@ -142,5 +142,5 @@ async def encoded(
         await results.aclose()
 
 
-async def _next(results: Results) -> Told:
+async def _next(results: ResultStream) -> StreamResult:
     return await anext(results)

@@ -16,10 +16,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 from app.api.auth.access import Gate
 from app.api.graphql.admission.request import GraphQLRequest
 from app.api.graphql.errors import bug
-from app.api.http.origins import address_of, is_own_page
+from app.api.http.origins import address_of, is_same_origin
 from app.api.http.refusals import BadRequest, Refused, Unauthenticated
-from app.api.http.request_log import Exchange, current
-from app.api.http.uvicorn_protocols import write_of
+from app.api.http.request_log import RequestRecord, current_record
+from app.api.http.uvicorn_protocols import frame_writer
 from app.domain.callers import Caller
 
 PROTOCOL = "graphql-transport-ws"
@@ -54,7 +54,7 @@ class SocketEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one socket to its end."""
         socket = WebSocket(scope, receive, send)
-        if not is_own_page(socket, self._origins):
+        if not is_same_origin(socket, self._origins):
             # Closed before it is accepted: the handshake is answered with 403.
             await socket.close()
             return
@@ -66,7 +66,7 @@ class SocketEndpoint:
             address = address_of(socket)
             self._gate.throttle.take(address)
             with self._gate.throttle.stream(address):
-                await _Connection(self._gate, socket).serve(self._init_seconds)
+                await _SocketConnection(self._gate, socket).serve(self._init_seconds)
         except Closed as closed:
             await _close(socket, closed.code, closed.reason)
         except BadRequest as refused:
@@ -76,7 +76,7 @@ class SocketEndpoint:
             pass
 
 
-class _Connection:
+class _SocketConnection:
     """One accepted socket: what it has said so far, and its operations."""
 
     def __init__(self, gate: Gate, socket: WebSocket) -> None:
@@ -86,7 +86,7 @@ class _Connection:
         self._request_id: str = socket.state.request_id
         self._caller: Caller | None = None
         self._operations: dict[str, asyncio.Task[None]] = {}
-        self._write = write_of(socket.scope)
+        self._write = frame_writer(socket.scope)
 
     async def serve(self, init_seconds: float) -> None:
         """Take messages until the client goes. Raises Closed when it has to go."""
@@ -188,8 +188,8 @@ class _Connection:
 
     async def _run(self, id: str, request: GraphQLRequest, caller: Caller) -> None:
         """Run an operation and tell its results; nothing that goes wrong with it ends another."""
-        exchange = Exchange("ws", caller)
-        current.set(exchange)
+        exchange = RequestRecord("ws", caller)
+        current_record.set(exchange)
         end: dict[str, object] = {"type": "complete"}
         try:
             try:

@@ -14,7 +14,7 @@ from app.domain.ids import uuid_of
 from app.storage import differences
 from app.storage.differences import Differences
 
-MOST_DIFFERENCES = 100
+MAX_DIFFERENCES = 100
 """Differences that are told of one by one."""
 
 describe(
@@ -82,7 +82,7 @@ class DuplicationDiff:
     )
     differences: list[DuplicationDifference] = expression(
         lambda found: found.first,
-        f"The first {MOST_DIFFERENCES} of all these: the root, then nodes by age.",
+        f"The first {MAX_DIFFERENCES} of all these: the root, then nodes by age.",
     )
 
     @classmethod
@@ -100,5 +100,5 @@ async def duplication_diff(
     if uuid is None:
         return None
     return await info.context.database.scan(
-        differences.of_duplication, info.context.store, uuid, MOST_DIFFERENCES
+        differences.of_duplication, info.context.store, uuid, MAX_DIFFERENCES
     )

@@ -13,7 +13,7 @@ from app.api.graphql.scalars import describe
 from app.api.graphql.types.jobs import Job
 from app.domain.events import JobEventType
 from app.domain.jobs import JobStatus
-from app.services.feed import Happening
+from app.services.feed import FeedEvent
 
 describe(
     JobEventType,
@@ -54,4 +54,4 @@ class JobEvent:
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
         """Whether a row is one of these."""
-        return isinstance(row, Happening)
+        return isinstance(row, FeedEvent)

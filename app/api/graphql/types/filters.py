@@ -8,7 +8,7 @@ from app.domain.attributes import NAME_LIMIT, checked_text
 from app.domain.errors import InvalidInput
 from app.domain.filters import Condition, Operator
 
-MOST_VALUES = 100
+MAX_VALUES = 100
 """Values an `in` may have."""
 
 
@@ -27,9 +27,9 @@ class StringFilter:
         """The condition on that attribute as storage takes it. Raises InvalidInput."""
         path = ("filter", attribute)
         among = given(self.in_)
-        if among is not None and len(among) > MOST_VALUES:
+        if among is not None and len(among) > MAX_VALUES:
             raise InvalidInput(
-                f"in has {len(among)} values; at most {MOST_VALUES} are allowed.", (*path, "in")
+                f"in has {len(among)} values; at most {MAX_VALUES} are allowed.", (*path, "in")
             )
         like = given(self.like)
         if like is not None and len(like) > NAME_LIMIT:

@@ -181,14 +181,14 @@ class Job(Node):
         needs=frozenset({"id", "status"}),
     )
     queue_position: int | None = relation(
-        lanes.standings,
+        lanes.queue_positions,
         _if_pending,
         "1 = next to start; null unless PENDING.",
         lambda standing: standing.position,
         PK | STATUS,
     )
     estimated_start_at: datetime | None = relation(
-        lanes.standings,
+        lanes.queue_positions,
         _if_pending,
         "When it should start, by the pace of the store's latest jobs; null unless PENDING, while "
         "nothing has shown the pace yet, and while the queue is paused.",
@@ -207,8 +207,8 @@ class Job(Node):
     )
     errors: Connection[JobError] = connection(
         _ERRORS,
-        job_errors.errors,
-        job_errors.error_counts,
+        job_errors.of_jobs,
+        job_errors.counts_of_jobs,
         # Only a failed job has errors, and most jobs that are watched have not failed.
         lambda job: (job.pk, job.version) if job.status is JobStatus.FAILED else None,
         "Why it failed, the first one first.",

@@ -8,8 +8,8 @@ from strawberry import UNSET
 
 from app.api.graphql.cursors import Cursors, given, maybe_whole, whole
 from app.api.graphql.fields.declarations import (
-    NOTHING,
-    Attribute,
+    NO_COLUMNS,
+    AttributeField,
     attribute,
     connection,
     expression,
@@ -73,7 +73,7 @@ def _key(row: Any) -> ParentKey:
     return row.key if isinstance(row, TreeNode) else (row.pk, ROOT_NO)
 
 
-class Said(NamedTuple):
+class TranslationRow(NamedTuple):
     """What a localization resolves from."""
 
     locale: str
@@ -81,9 +81,9 @@ class Said(NamedTuple):
     description: str | None
 
 
-def _localizations(row: Any) -> list[Said]:
+def _localizations(row: Any) -> list[TranslationRow]:
     return [
-        Said(locale, said.get("name"), said.get("description"))
+        TranslationRow(locale, said.get("name"), said.get("description"))
         for locale, said in sorted(_said(row).locales.items())
     ]
 
@@ -111,13 +111,13 @@ class TreeItem(Node):
         "Localized when locale is given and a translation exists, else the default. "
         "At most 1000 characters.",
         frozenset({"name", "locales"}),
-        bare=Attribute("name", _said),
+        bare=AttributeField("name", _said),
     )
     description: str | None = expression(
         _description,
         "Localized when locale is given and a translation exists, else the default.",
         frozenset({"description", "locales"}),
-        bare=Attribute("description", _said),
+        bare=AttributeField("description", _said),
     )
     slug: str | None = attribute(
         "slug",
@@ -170,7 +170,7 @@ class HierarchyNode(TreeItem, Node):
         products.counts_of_nodes,
         _key,
         "Curated first, in curated order (at most 20), then by sku.",
-        NOTHING,
+        NO_COLUMNS,
     )
 
     @classmethod

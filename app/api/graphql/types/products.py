@@ -6,9 +6,15 @@ import strawberry
 from strawberry import UNSET
 
 from app.api.graphql.cursors import Cursors, given, text, uuid, whole
-from app.api.graphql.fields.declarations import NOTHING, connection, expression, of_count, of_page
+from app.api.graphql.fields.declarations import (
+    NO_COLUMNS,
+    connection,
+    count_field,
+    expression,
+    page_field,
+)
 from app.api.graphql.types.filters import StringFilter
-from app.api.graphql.types.relay import PLACE, Connection, Node, PageInfo
+from app.api.graphql.types.relay import ROW_KEY_ONLY, Connection, Node, PageInfo
 from app.domain.filters import Condition
 from app.storage import nodes, tables
 from app.storage.sql.rows import is_row_of
@@ -43,27 +49,27 @@ class Product(Node):
 @strawberry.type(description="One product of a node.")
 class NodeProductEdge:
     cursor: str = expression(
-        lambda placed: placed.cursor, "Opaque: pass it as after or before.", PLACE
+        lambda placed: placed.cursor, "Opaque: pass it as after or before.", ROW_KEY_ONLY
     )
-    node: Product = expression(lambda placed: placed.row.product, "The product.", NOTHING)
+    node: Product = expression(lambda placed: placed.row.product, "The product.", NO_COLUMNS)
     curated: bool = expression(
         lambda placed: placed.row.curated,
         "Whether the product is one of the at most 20 that lead the node's list.",
-        NOTHING,
+        NO_COLUMNS,
     )
 
 
 @strawberry.type(description="A page of a node's products.")
 class NodeProductConnection:
-    edges: list[NodeProductEdge] = of_page(
+    edges: list[NodeProductEdge] = page_field(
         lambda placed: placed.edges, "The products of the page with their cursors."
     )
-    nodes: list[Product] = of_page(
+    nodes: list[Product] = page_field(
         lambda placed: [association.product for association in placed.nodes],
         "The products of the page.",
     )
-    page_info: PageInfo = of_page(lambda placed: placed, "Where the page lies in the list.")
-    total_count: int = of_count("How many products the node has; counted only when asked for.")
+    page_info: PageInfo = page_field(lambda placed: placed, "Where the page lies in the list.")
+    total_count: int = count_field("How many products the node has; counted only when asked for.")
 
 
 @strawberry.input(description="Conditions that all have to hold; what is left out asks nothing.")

@@ -8,23 +8,20 @@ import strawberry
 from sqlmodel import Session
 
 from app.api.graphql.context import Info
-from app.api.graphql.fields.declarations import (
-    expression,
-    ordinary,
-)
+from app.api.graphql.fields.declarations import expression, reference_field
 from app.api.graphql.types.events import EVENTS
 from app.api.graphql.types.jobs import Job
 from app.domain.callers import Caller
 from app.domain.errors import InvalidInput
 from app.domain.jobs import JobStatus
 from app.storage import job_stats, lanes
-from app.storage.job_stats import Hour
+from app.storage.job_stats import JobHour
 
-MOST_HOURS = 7 * 24
+MAX_HOURS = 7 * 24
 """Hours of a queue that are told of at once."""
 
 
-def _counted(status: JobStatus) -> Callable[[Hour], int]:
+def _counted(status: JobStatus) -> Callable[[JobHour], int]:
     return lambda hour: hour.counts.get(status, 0)
 
 
@@ -60,14 +57,14 @@ async def _hours(
     hours: Annotated[
         int,
         strawberry.argument(
-            description=f"How many, 1 to {MOST_HOURS}; 24 by default. The last one has only begun."
+            description=f"How many, 1 to {MAX_HOURS}; 24 by default. The last one has only begun."
         ),
     ] = 24,
 ) -> Any:
-    if not 1 <= hours <= MOST_HOURS:
-        raise InvalidInput(f"hours is {hours}; 1 to {MOST_HOURS} are allowed.", ("hours",))
+    if not 1 <= hours <= MAX_HOURS:
+        raise InvalidInput(f"hours is {hours}; 1 to {MAX_HOURS} are allowed.", ("hours",))
     # Every job of these hours is looked at.
-    return await info.context.database.scan(job_stats.latest_hours, info.context.store, hours)
+    return await info.context.database.scan(job_stats.by_hour, info.context.store, hours)
 
 
 @strawberry.type(description="The store's queue as it stands.")
@@ -85,7 +82,7 @@ class JobQueue:
     pause: QueuePause | None = strawberry.field(
         description="Set while no job is started; the one that runs goes on. No event tells of it."
     )
-    hours: list[QueueHour] = ordinary(
+    hours: list[QueueHour] = reference_field(
         _hours,
         "The last hours of the queue, the first one first.",
         "Every job of these hours is looked at, on a thread for such reads.",
@@ -97,7 +94,7 @@ def job_queue(session: Session, caller: Caller) -> JobQueue:
     queue, head = lanes.queue(session, caller.store), lanes.event_head(session, caller.store)
     return JobQueue(
         pending=queue.pending,
-        running=queue.outlook.running,  # type: ignore[arg-type]  # resolved from the row
+        running=queue.forecast.running,  # type: ignore[arg-type]  # resolved from the row
         oldest_pending_at=queue.oldest_pending_at,
         cursor=EVENTS.encode((head,)),
         pause=queue.pause,  # type: ignore[arg-type]  # resolved from the row

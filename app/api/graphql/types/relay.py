@@ -5,53 +5,53 @@ from typing import Generic, TypeVar
 import strawberry
 
 from app.api.graphql.fields.declarations import (
-    KEY,
-    NOTHING,
+    NO_COLUMNS,
+    ROW_KEY,
     attribute,
+    count_field,
     expression,
-    of_count,
-    of_page,
+    page_field,
 )
 
 NodeT = TypeVar("NodeT")
-PLACE = frozenset({KEY})
+ROW_KEY_ONLY = frozenset({ROW_KEY})
 
 
 @strawberry.type(description="Where a page lies in its list.")
 class PageInfo:
     has_next_page: bool = expression(
-        lambda placed: placed.page.has_next, "Whether more follows the page.", NOTHING
+        lambda placed: placed.page.has_next, "Whether more follows the page.", NO_COLUMNS
     )
     has_previous_page: bool = expression(
         lambda placed: placed.page.has_previous,
         "Whether more comes before the page; when paging forward: whether it began "
         "behind a cursor.",
-        NOTHING,
+        NO_COLUMNS,
     )
     start_cursor: str | None = expression(
-        lambda placed: placed.start_cursor, "The first row's cursor.", PLACE
+        lambda placed: placed.start_cursor, "The first row's cursor.", ROW_KEY_ONLY
     )
     end_cursor: str | None = expression(
-        lambda placed: placed.end_cursor, "The last row's cursor.", PLACE
+        lambda placed: placed.end_cursor, "The last row's cursor.", ROW_KEY_ONLY
     )
 
 
 @strawberry.type(description="One row of a page and its cursor.")
 class Edge(Generic[NodeT]):
     cursor: str = expression(
-        lambda placed: placed.cursor, "Opaque: pass it as after or before.", PLACE
+        lambda placed: placed.cursor, "Opaque: pass it as after or before.", ROW_KEY_ONLY
     )
     node: NodeT = attribute("row", "The row itself.")
 
 
 @strawberry.type(description="A page of a list.")
 class Connection(Generic[NodeT]):
-    edges: list[Edge[NodeT]] = of_page(
+    edges: list[Edge[NodeT]] = page_field(
         lambda placed: placed.edges, "The rows of the page with their cursors."
     )
-    nodes: list[NodeT] = of_page(lambda placed: placed.nodes, "The rows of the page.")
-    page_info: PageInfo = of_page(lambda placed: placed, "Where the page lies in the list.")
-    total_count: int = of_count(
+    nodes: list[NodeT] = page_field(lambda placed: placed.nodes, "The rows of the page.")
+    page_info: PageInfo = page_field(lambda placed: placed, "Where the page lies in the list.")
+    total_count: int = count_field(
         "How many rows the whole list has, on all pages; counted only when asked for."
     )
 

@@ -6,22 +6,22 @@ from time import perf_counter
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.http.request_log import Exchange, current
+from app.api.http.request_log import RequestRecord, current_record
 from app.observability import metrics
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Those that figures tell apart: a client may call its method anything."""
 
 
-ASKED_BY_MACHINES = frozenset({"/healthz", "/readyz", "/metrics"})
+PROBE_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
 """Routes whose requests are of no interest to who reads the log."""
 
 
-GONE = 499
+CLIENT_CLOSED_REQUEST = 499
 """The status, as nginx has it, of requests whose client left before the answer."""
 
 
-class Noted:
+class AccessLogMiddleware:
     """Notes what comes of each request and socket: its figures and its line of the log."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -37,9 +37,9 @@ class Noted:
             await self._app(scope, receive, send)
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange("http")
-        token = current.set(exchange)
-        status = GONE
+        exchange = RequestRecord("http")
+        token = current_record.set(exchange)
+        status = CLIENT_CLOSED_REQUEST
 
         async def send_noted(message: Message) -> None:
             nonlocal status
@@ -50,18 +50,18 @@ class Noted:
         try:
             await self._app(scope, receive, send_noted)
         finally:
-            current.reset(token)
+            current_record.reset(token)
             route = route_of(scope)
             method = scope["method"] if scope["method"] in METHODS else "other"
             metrics.HTTP_REQUESTS.labels(method, route, status).inc()
             if exchange.transport == "http":
                 metrics.HTTP_SECONDS.labels(route).observe(perf_counter() - exchange.began)
-            level = logging.DEBUG if route in ASKED_BY_MACHINES else logging.INFO
+            level = logging.DEBUG if route in PROBE_ROUTES else logging.INFO
             exchange.tell(level, method=method, route=route, status=status)
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange("ws")
-        token = current.set(exchange)
+        exchange = RequestRecord("ws")
+        token = current_record.set(exchange)
         closed: int | None = None
 
         async def receive_noted() -> Message:
@@ -80,7 +80,7 @@ class Noted:
         try:
             await self._app(scope, receive_noted, send_noted)
         finally:
-            current.reset(token)
+            current_record.reset(token)
             exchange.tell(method="socket", route=route_of(scope), closed=closed)
 
 

@@ -19,7 +19,7 @@ DRAIN_SECONDS = 10
 would find the connection reset before the answer."""
 
 
-class TooLarge(Exception):
+class BodyTooLarge(Exception):
     """A body with more bytes than are taken."""
 
     def __init__(self, found: int, limit: int) -> None:
@@ -27,14 +27,14 @@ class TooLarge(Exception):
         self.found = found
 
 
-class BodyLimit:
+class BodyLimitMiddleware:
     """Refuses bodies that are too large with 413, before they are held in memory.
 
     An answer that comes before its request was read ends once the rest of that is dropped.
     """
 
     def __init__(
-        self, app: ASGIApp, limit: int, refusal: Callable[[str, TooLarge], Response]
+        self, app: ASGIApp, limit: int, refusal: Callable[[str, BodyTooLarge], Response]
     ) -> None:
         self._app = app
         self._limit = limit
@@ -59,7 +59,7 @@ class BodyLimit:
             unread = bool(message.get("more_body"))
             received += len(message.get("body", b""))
             if received > self._limit:
-                raise TooLarge(received, self._limit)
+                raise BodyTooLarge(received, self._limit)
             return message
 
         async def send_all(message: Message) -> None:
@@ -72,9 +72,9 @@ class BodyLimit:
 
         try:
             if (said := int(headers.get("content-length", 0))) > self._limit:
-                raise TooLarge(said, self._limit)
+                raise BodyTooLarge(said, self._limit)
             await self._app(scope, receive_some, send_all)
-        except TooLarge as too_large:
+        except BodyTooLarge as too_large:
             response = self._refusal(scope["path"], too_large)
             await response(scope, receive, send_all)
 

@@ -10,7 +10,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-class RequestIds:
+class RequestIdMiddleware:
     """Gives each request and socket an id: the X-Request-Id it came with, or a new UUID. The
     answer carries it."""
 

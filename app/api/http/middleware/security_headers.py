@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SAFE = (
+SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
@@ -13,7 +13,7 @@ SAFE = (
 """The headers of an answer that does not say otherwise."""
 
 
-class SafeHeaders:
+class SecurityHeadersMiddleware:
     """Adds to every answer the headers that keep browsers from doing anything clever with it."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -26,7 +26,10 @@ class SafeHeaders:
             if message["type"] == "http.response.start":
                 headers = message["headers"]
                 said = {name for name, _ in headers}
-                message["headers"] = [*headers, *(one for one in SAFE if one[0] not in said)]
+                message["headers"] = [
+                    *headers,
+                    *(one for one in SECURITY_HEADERS if one[0] not in said),
+                ]
             await send(message)
 
         await self._app(scope, receive, send_safely if scope["type"] == "http" else send)

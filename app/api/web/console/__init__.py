@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.api.http.html_pages import Page
+from app.api.http.html_pages import HtmlPage
 from app.api.web.playground import GRAPHIQL
 
 HERE = Path(__file__).parent
@@ -28,9 +28,9 @@ POLICY = (
 _TO_THE_PLAYGROUND = '<a href="graphql">Playground</a>'
 
 
-def console(*, playground: bool) -> Page:
+def console(*, playground: bool) -> HtmlPage:
     """The page at /, with a link to the playground where there is one."""
-    return Page(
+    return HtmlPage(
         "console",
         (HERE / "index.html").read_text("utf-8"),
         POLICY,

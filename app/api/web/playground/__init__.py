@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from app.api.http.html_pages import Page
+from app.api.http.html_pages import HtmlPage
 
 WHEEL = "graphene-django-graphiql-static"
 
@@ -41,7 +41,7 @@ POLICY = (
     "frame-ancestors 'none'",
 )
 
-PLAYGROUND = Page(
+PLAYGROUND = HtmlPage(
     "playground",
     (HERE / "index.html").read_text("utf-8"),
     POLICY,
