@@ -214,6 +214,7 @@ def connection(
     key: Callable[[Any], Any],
     description: str,
     needs: RequiredColumns = None,
+    type: Any = None,
 ) -> Any:
     """A field that is a page of the list its row has; without a key, of an empty one."""
 
@@ -236,7 +237,7 @@ def connection(
 
         return LazyPage(cursors, read_page, read_count)
 
-    return _field(resolve, description, ConnectionField(cursors, pages, counts, key, needs))
+    return _field(resolve, description, ConnectionField(cursors, pages, counts, key, needs), type)
 
 
 def listing(
@@ -312,7 +313,12 @@ def reference_field(resolver: Callable[..., Any], description: str, reason: str)
     return _field(resolver, description, ReferenceField(reason))
 
 
-def _field(resolver: Callable[..., Any], description: str, read: FieldSource) -> Any:
+def _field(
+    resolver: Callable[..., Any], description: str, source: FieldSource, type: Any = None
+) -> Any:
     return strawberry.field(
-        resolver=resolver, description=description, metadata={FIELD_SOURCE: read}
+        resolver=resolver,
+        description=description,
+        metadata={FIELD_SOURCE: source},
+        graphql_type=type,
     )

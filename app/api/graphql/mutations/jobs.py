@@ -20,7 +20,7 @@ from app.api.graphql.errors import (
 )
 from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.fields.loaders import current_loaders, reset_loaders
-from app.api.graphql.mutations.queue import QueueError
+from app.api.graphql.mutations.payloads import QueueError
 from app.api.graphql.types.jobs import Job, JobFilter
 from app.domain import errors
 from app.domain import jobs as domain
@@ -164,16 +164,6 @@ async def changed(
         return None, [refusal_of(error)]
 
 
-@strawberry.type
-class JobMutations:
-    duplicate_hierarchy: DuplicateHierarchyPayload = mutation(
-        _duplicate_hierarchy,
-        "Queues a deep copy and returns at once with a PENDING job. The copy is "
-        "invisible until it is whole.",
-    )
-    cancel_job: CancelJobPayload = mutation(_cancel_job, "Cancels a job that is still PENDING.")
-
-
 @strawberry.type(description="Only a FAILED job can be tried again.")
 class JobNotRetryable(UserError):
     status: JobStatus = strawberry.field(description="The status the job is in.")
@@ -274,3 +264,22 @@ async def _cancel_jobs(
             refused = JobNotCancellable(message=str(why), path=[], status=why.status)
         outcomes.append(CancelJobOutcome(job=job, cancelled=refused is None, error=refused))
     return CancelJobsPayload(outcomes=outcomes, remaining=done.remaining, errors=[])
+
+
+@strawberry.type
+class JobMutations:
+    duplicate_hierarchy: DuplicateHierarchyPayload = mutation(
+        _duplicate_hierarchy,
+        "Queues a deep copy and returns at once with a PENDING job. The copy is "
+        "invisible until it is whole.",
+    )
+    cancel_job: CancelJobPayload = mutation(_cancel_job, "Cancels a job that is still PENDING.")
+    retry_job: RetryJobPayload = mutation(
+        _retry_job,
+        "Queues a FAILED job once more, as a new job behind all others.",
+    )
+    cancel_jobs: CancelJobsPayload = mutation(
+        _cancel_jobs,
+        f"Cancels up to {MAX_CANCELLED} PENDING jobs that match, in one transaction, "
+        "and tells of each job that matched what became of it.",
+    )

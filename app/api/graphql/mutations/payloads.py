@@ -18,6 +18,10 @@ from app.domain.callers import Scope
 
 ResultT = TypeVar("ResultT")
 
+QueueError = Annotated[
+    NotFound | Forbidden | InvalidInput,
+    strawberry.union("QueueError", description="Why the queue stays as it is."),
+]
 AuthoringError = Annotated[
     NotFound | Forbidden | InvalidInput,
     strawberry.union("AuthoringError", description="Why the catalogue was not changed."),

@@ -19,20 +19,14 @@ from app.api.graphql.errors import (
 )
 from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.fields.loaders import reset_loaders
-from app.api.graphql.mutations.jobs import (
-    CancelJobsPayload,
-    RetryJobPayload,
-    _cancel_jobs,
-    _retry_job,
-    changed,
-)
+from app.api.graphql.mutations.jobs import changed
+from app.api.graphql.mutations.payloads import QueueError
 from app.api.graphql.types.jobs import Job
 from app.api.graphql.types.queue import JobQueue, job_queue
 from app.domain import errors
 from app.domain.callers import Scope
 from app.domain.jobs import REASON_LIMIT, JobStatus
 from app.services import queue as lane_service
-from app.services.jobs import MAX_CANCELLED
 
 P = ParamSpec("P")
 
@@ -45,10 +39,6 @@ class JobNotMovable(UserError):
 MoveJobError = Annotated[
     NotFound | Forbidden | InvalidInput | JobNotMovable,
     strawberry.union("MoveJobError", description="Why a job is not moved."),
-]
-QueueError = Annotated[
-    NotFound | Forbidden | InvalidInput,
-    strawberry.union("QueueError", description="Why the queue stays as it is."),
 ]
 
 
@@ -123,15 +113,6 @@ async def _steer(
 
 @strawberry.type
 class QueueMutations:
-    retry_job: RetryJobPayload = mutation(
-        _retry_job,
-        "Queues a FAILED job once more, as a new job behind all others.",
-    )
-    cancel_jobs: CancelJobsPayload = mutation(
-        _cancel_jobs,
-        f"Cancels up to {MAX_CANCELLED} PENDING jobs that match, in one transaction, "
-        "and tells of each job that matched what became of it.",
-    )
     move_job: MoveJobPayload = mutation(
         _move_job,
         "Lets a PENDING job be the next of its store to start. Its createdAt stays.",

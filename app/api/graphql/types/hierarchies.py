@@ -1,6 +1,6 @@
 """Hierarchies and their nodes."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import strawberry
 from strawberry import UNSET
@@ -13,15 +13,11 @@ from app.api.graphql.fields.declarations import (
 from app.api.graphql.types.filters import StringFilter
 from app.api.graphql.types.nodes import HierarchyNode, TreeItem
 from app.api.graphql.types.products import PK
-from app.api.graphql.types.relay import Connection, Node
+from app.api.graphql.types.relay import Connection, Node, lazy_connection
 from app.domain.filters import Condition, Operator
 from app.domain.hierarchies import Owner
 from app.storage import hierarchies, jobs, nodes, tables
 from app.storage.sql.rows import is_row_of
-
-if TYPE_CHECKING:
-    from app.api.graphql.types.jobs import Job
-
 
 HIERARCHIES = Cursors("hierarchies", instant, uuid)
 _ALL_NODES = Cursors("nodes", whole, whole)
@@ -32,9 +28,7 @@ _JOBS = Cursors("hierarchy-jobs", whole)
     description="A category tree. Its id is the id of its root; the root holds no products."
 )
 class Hierarchy(TreeItem, Node):
-    nodes: Connection[
-        Annotated["HierarchyNode", strawberry.lazy("app.api.graphql.types.hierarchies")]
-    ] = connection(
+    nodes: Connection[HierarchyNode] = connection(
         _ALL_NODES,
         nodes.of_hierarchies,
         hierarchies.node_counts,
@@ -43,21 +37,20 @@ class Hierarchy(TreeItem, Node):
         PK,
     )
     node_count: int = strawberry.field(description="How many nodes there are below the root.")
-    copied_from: (
-        Annotated["Hierarchy", strawberry.lazy("app.api.graphql.types.hierarchies")] | None
-    ) = relation(
+    copied_from: Annotated["Hierarchy", strawberry.lazy(__name__)] | None = relation(
         hierarchies.by_ids,
         lambda hierarchy: hierarchy.copied_from,
         "The source, when this is a duplicate and the source still exists.",
         needs=frozenset({"copied_from"}),
     )
-    jobs: Connection[Annotated["Job", strawberry.lazy("app.api.graphql.types.jobs")]] = connection(
+    jobs: Any = connection(
         _JOBS,
         jobs.of_hierarchies,
         jobs.counts_of_hierarchies,
         lambda hierarchy: hierarchy.id,
         "Duplications from or into this hierarchy, newest first.",
         frozenset({"id"}),
+        type=lazy_connection("Job", "app.api.graphql.types.jobs"),
     )
 
     @classmethod

@@ -167,14 +167,14 @@ class Job(Node):
         "Whether retryJob would work: FAILED.",
         STATUS,
     )
-    retry_of: Annotated["Job", strawberry.lazy("app.api.graphql.types.jobs")] | None = relation(
+    retry_of: Annotated["Job", strawberry.lazy(__name__)] | None = relation(
         jobs.by_ids,
         lambda job: job.retry_of,
         "The failed job that this one tries again; null when it is none's retry, and once that is "
         "no longer kept.",
         needs=frozenset({"retry_of"}),
     )
-    retried_by: Annotated["Job", strawberry.lazy("app.api.graphql.types.jobs")] | None = relation(
+    retried_by: Annotated["Job", strawberry.lazy(__name__)] | None = relation(
         jobs.retries,
         lambda job: job.id if job.status is JobStatus.FAILED else None,
         "The newest job that tries this failed one again.",

@@ -1,7 +1,7 @@
 """Nodes of hierarchies, and what roots and nodes share."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import strawberry
 from strawberry import UNSET
@@ -16,17 +16,13 @@ from app.api.graphql.fields.declarations import (
     relation,
 )
 from app.api.graphql.scalars import describe
-from app.api.graphql.types.hierarchies import Hierarchy
+from app.api.graphql.strawberry_seam import lazy_type
 from app.api.graphql.types.products import PK, PRODUCTS_OF_NODE, NodeProductConnection
 from app.api.graphql.types.relay import Connection, Node
 from app.domain.attributes import translation
 from app.domain.hierarchies import ROOT_NO, Owner
 from app.storage import nodes, products
 from app.storage.nodes import ParentKey, TreeNode
-
-if TYPE_CHECKING:
-    pass
-
 
 describe(
     Owner,
@@ -135,9 +131,7 @@ class TreeItem(Node):
     breadcrumbs: list[Breadcrumb] = relation(
         nodes.ancestors, _key, "The way from the root to here, both included.", needs=PK
     )
-    children: Connection[
-        Annotated["HierarchyNode", strawberry.lazy("app.api.graphql.types.hierarchies")]
-    ] = connection(
+    children: Connection[Annotated["HierarchyNode", strawberry.lazy(__name__)]] = connection(
         _CHILDREN,
         nodes.children,
         nodes.children_counts,
@@ -153,7 +147,10 @@ class TreeItem(Node):
 
 @strawberry.type(description="A category inside a hierarchy.")
 class HierarchyNode(TreeItem, Node):
-    hierarchy: Hierarchy = strawberry.field(description="The hierarchy the node hangs in.")
+    hierarchy: Any = strawberry.field(
+        description="The hierarchy the node hangs in.",
+        graphql_type=lazy_type("Hierarchy", "app.api.graphql.types.hierarchies"),
+    )
     parent: TreeItem = relation(
         nodes.items_by_keys,
         lambda row: (row.node.hierarchy_pk, row.node.parent_no),

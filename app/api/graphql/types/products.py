@@ -1,6 +1,6 @@
 """Products as trees see them."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import strawberry
 from strawberry import UNSET
@@ -14,13 +14,10 @@ from app.api.graphql.fields.declarations import (
     page_field,
 )
 from app.api.graphql.types.filters import StringFilter
-from app.api.graphql.types.relay import ROW_KEY_ONLY, Connection, Node, PageInfo
+from app.api.graphql.types.relay import ROW_KEY_ONLY, Node, PageInfo, lazy_connection
 from app.domain.filters import Condition
 from app.storage import nodes, tables
 from app.storage.sql.rows import is_row_of
-
-if TYPE_CHECKING:
-    from app.api.graphql.types.nodes import HierarchyNode
 
 PK = frozenset({"pk"})
 
@@ -29,15 +26,14 @@ PK = frozenset({"pk"})
 class Product(Node):
     sku: str | None = strawberry.field(description="The shop's own number; unique in its store.")
     name: str | None = strawberry.field(description="What the product is called.")
-    nodes: Connection[
-        Annotated["HierarchyNode", strawberry.lazy("app.api.graphql.types.hierarchies")]
-    ] = connection(
+    nodes: Any = connection(
         Cursors("product-nodes", uuid),
         nodes.of_products,
         nodes.counts_of_products,
         lambda product: product.pk,
         "The nodes this product is associated with, in any hierarchy.",
         PK,
+        type=lazy_connection("HierarchyNode", "app.api.graphql.types.nodes"),
     )
 
     @classmethod

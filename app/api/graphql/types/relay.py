@@ -1,6 +1,6 @@
 """Relay connections, as types."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import strawberry
 
@@ -12,6 +12,7 @@ from app.api.graphql.fields.declarations import (
     expression,
     page_field,
 )
+from app.api.graphql.strawberry_seam import lazy_type
 
 NodeT = TypeVar("NodeT")
 ROW_KEY_ONLY = frozenset({ROW_KEY})
@@ -62,3 +63,9 @@ class Connection(Generic[NodeT]):
 )
 class Node:
     id: strawberry.ID = attribute("id", "A UUID. Opaque: nothing can be read from it.", made=str)
+
+
+def lazy_connection(name: str, module: str) -> Any:
+    """A connection of a type that is imported when the schema is built."""
+    generic: Any = Connection
+    return generic[lazy_type(name, module)]
