@@ -21,9 +21,10 @@ import uvloop
 from starlette.types import ASGIApp
 
 from app.api.app import create_app
-from app.api.auth.access import Gate
+from app.api.auth.access import Access
 from app.api.auth.throttle import Throttle
 from app.api.graphql.executor import Executor
+from app.api.graphql.service import GraphQLService
 from app.api.http.origins import is_loopback
 from app.api.http.probes import probe_app
 from app.api.http.uvicorn_protocols import BoundedHttpProtocol, BoundedWebSocketProtocol
@@ -97,17 +98,15 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
             # Where a token is needed no page has one, by whatever name it was led here.
             is_open = is_loopback(settings.host) and not settings.authenticated
             hosts = [*LOOPBACK_NAMES, host] if is_open else ["*"]
-            gate = Gate(
-                authentication,
-                Throttle(settings),
+            service = GraphQLService(
+                Access(authentication, Throttle(settings), settings),
                 documents,
                 Executor(database, feed, settings, tracer, plans=settings.plans),
-                settings,
             )
             dispatcher = job_dispatcher(settings, database, tracer) if settings.runner else None
             app = create_app(
                 database,
-                gate,
+                service,
                 lambda _: _running(settings, database, alone, dispatcher),
                 hosts=hosts,
                 origins=sorted(settings.origins),
@@ -118,7 +117,7 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
                 runner=dispatcher.unhealthy_reason if dispatcher else None,
                 tracer=tracer,
             )
-            server = _GatewayServer(app, settings, lambda: on_ready(gateway), gate.stopping.set)
+            server = _GatewayServer(app, settings, lambda: on_ready(gateway), service.stopping.set)
             with _server_garbage_collection():
                 await server.serve(sockets=[listener])
 

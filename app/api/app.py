@@ -14,8 +14,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
-from app.api.auth.access import Gate
-from app.api.graphql.errors import bug
+from app.api.graphql.service import GraphQLService
 from app.api.graphql.transports.http import GraphQLEndpoint
 from app.api.graphql.transports.websocket import SocketEndpoint
 from app.api.http.middleware.access_log import AccessLogMiddleware
@@ -24,6 +23,7 @@ from app.api.http.middleware.request_id import RequestIdMiddleware
 from app.api.http.middleware.security_headers import SecurityHeadersMiddleware
 from app.api.http.probes import probe_routes
 from app.api.http.readiness import UnhealthyReason
+from app.api.http.refusals import bug
 from app.api.http.tracing import TracingMiddleware
 from app.api.rest.app import PATH, rest_app
 from app.api.rest.context import RestState
@@ -37,7 +37,7 @@ Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
 
 def create_app(
     database: Database,
-    gate: Gate,
+    service: GraphQLService,
     lifespan: Lifespan,
     *,
     hosts: Sequence[str],
@@ -52,6 +52,8 @@ def create_app(
     """The surface behind this gate, for requests to these host names only. Pages of these origins
     may ask it too, not only its own."""
 
+    access = service.access
+
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if request.scope["path"].startswith(f"{PATH}/"):
@@ -65,7 +67,7 @@ def create_app(
             return refused_by_rest(413, [str(error)])
         extensions = {
             "code": "BODY_TOO_LARGE",
-            "limit": gate.limits.max_body_bytes,
+            "limit": access.limits.max_body_bytes,
             "found": error.found,
         }
         return JSONResponse({"errors": [{"message": str(error), "extensions": extensions}]}, 413)
@@ -79,8 +81,8 @@ def create_app(
         return looking.answer() if console else RedirectResponse("/graphql")
 
     rest = rest_app(
-        RestState(database, gate, frozenset(origins)),
-        authenticated=gate.authenticated,
+        RestState(database, access, frozenset(origins)),
+        authenticated=access.authenticated,
         described=described,
     )
     cors = Middleware(
@@ -99,8 +101,8 @@ def create_app(
     app = Starlette(
         routes=[
             Route("/", front),
-            Route("/graphql", GraphQLEndpoint(gate, playground=playground)),
-            WebSocketRoute("/graphql", SocketEndpoint(gate, origins)),
+            Route("/graphql", GraphQLEndpoint(service, playground=playground)),
+            WebSocketRoute("/graphql", SocketEndpoint(service, origins)),
             *([PLAYGROUND.files()] if playground else []),
             *([looking.files()] if console else []),
             Mount(PATH, rest),
@@ -108,7 +110,7 @@ def create_app(
         ],
         middleware=[
             *([cors] if origins else []),
-            Middleware(BodyLimitMiddleware, limit=gate.limits.max_body_bytes, refusal=too_large),
+            Middleware(BodyLimitMiddleware, limit=access.limits.max_body_bytes, refusal=too_large),
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         ],
         exception_handlers={HTTPException: refused, Exception: broke},

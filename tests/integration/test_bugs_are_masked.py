@@ -36,7 +36,7 @@ def check_masked(error: dict[str, Any], request_id: str, caplog: pytest.LogCaptu
     assert error["message"] == "Internal Server Error"
     assert error["extensions"] == {"code": "INTERNAL_SERVER_ERROR", "requestId": request_id}
     assert error.keys() <= {"message", "extensions", "path", "locations"}
-    logged = [record for record in caplog.records if record.name == "app.api.graphql.errors"]
+    logged = [record for record in caplog.records if record.name == "app.api.http.refusals"]
     assert logged
     for record in logged:
         assert record.levelno == logging.ERROR

@@ -245,7 +245,7 @@ def test_failures_carry_the_id_of_their_request_and_their_traceback(
         logged.end()
     ours, theirs = logged.lines()
     assert (ours["level"], ours["logger"], ours["request_id"]) == (
-        *("error", "app.api.graphql.errors", "broken"),
+        *("error", "app.api.http.refusals", "broken"),
     )
     assert "no such table: job" in ours["exception"]
     assert (theirs["level"], theirs["logger"]) == ("warning", "uvicorn.error")

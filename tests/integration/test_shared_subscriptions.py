@@ -438,4 +438,4 @@ async def test_an_event_that_breaks_breaks_for_all_and_ends_nobody(
             (error,) = json.loads(payload)["errors"]
             assert error["extensions"]["requestId"] in ids
             check_masked(error, error["extensions"]["requestId"], caplog)
-            assert len([one for one in caplog.records if one.name == "app.api.graphql.errors"]) == 1
+            assert len([one for one in caplog.records if one.name == "app.api.http.refusals"]) == 1

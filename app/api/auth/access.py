@@ -1,39 +1,33 @@
-"""What stands before every operation, whichever way it comes: who asks, how often, and what."""
+"""Who may send requests, and how many: shared by the GraphQL and the REST surface."""
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from app.api.auth.identity import Authentication, OpenAccess, bearer
 from app.api.auth.limits import Limits
 from app.api.auth.throttle import Throttle
-from app.api.graphql.admission.documents import Documents
-from app.api.graphql.executor import Executor
 from app.api.http.refusals import Unauthenticated
 from app.api.http.request_log import request_record
 from app.domain.callers import Caller
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """The parts that all transports share."""
+class Access:
+    """Authentication, throttle and limits of one gateway."""
 
     authentication: Authentication
     throttle: Throttle
-    documents: Documents
-    executor: Executor
     limits: Limits
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the server stops."""
 
     @property
     def authenticated(self) -> bool:
-        """Whether requests have to say who sends them."""
+        """Return True if requests need a bearer token."""
         return not isinstance(self.authentication, OpenAccess)
 
     async def caller(self, authorization: str | None, address: str) -> Caller:
-        """Who sends this Authorization from this address. Raises Unauthenticated.
+        """Authenticate an Authorization header sent from a network address.
 
-        Guesses are counted as operations of the address: for too many BadRequest is raised.
+        A failed attempt counts against the address in the throttle. Raises Unauthenticated, or
+        BadRequest if the address is throttled.
         """
         try:
             caller = await self.authentication.caller(bearer(authorization))
@@ -45,6 +39,6 @@ class Gate:
 
     @staticmethod
     def client(caller: Caller, address: str) -> str:
-        """Whom limits are counted for: a subject of a store, or else an address."""
-        # Neither has a line break, so no two of them make the same.
+        """Return the throttle key: store and subject, or the address without a subject."""
+        # Neither store nor subject can contain a line break, so keys are unambiguous.
         return f"{caller.store}\n{caller.subject}" if caller.subject else address

@@ -7,11 +7,11 @@ with the request id, and shown as nothing but that id. What is not run at all is
 
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import strawberry
 from graphql import GraphQLError
 
+from app.api.http.refusals import Refused, bug
 from app.domain import errors
 from app.domain.errors import DomainError
 from app.storage.engine.database import DatabaseUnavailable, StorageFull
@@ -39,15 +39,15 @@ def to_graphql(error: GraphQLError, request_id: str) -> None:
         error.message, error.extensions = shown["message"], shown["extensions"]
 
 
-def bug(
-    cause: Exception, request_id: str, path: Sequence[str | int] | None = None
-) -> dict[str, Any]:
-    """What a client sees of something that nobody foresaw; the log has the rest."""
-    log.error("request %s broke at %s", request_id, path, exc_info=cause)
-    return {
-        "message": "Internal Server Error",
-        "extensions": {"code": "INTERNAL_SERVER_ERROR", "requestId": request_id},
-    }
+class InvalidDocument(Refused):
+    """A document, or variables, that the GraphQL specification does not allow."""
+
+    def __init__(self, code: str, errors: Sequence[GraphQLError]) -> None:
+        super().__init__(errors[0].message, code)
+        self.errors = [
+            {**error.formatted, "extensions": {**(error.extensions or {}), "code": code}}
+            for error in errors
+        ]
 
 
 @strawberry.interface(

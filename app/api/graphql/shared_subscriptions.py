@@ -235,7 +235,7 @@ def _execution(operation: Operation, context: Context) -> Execution:
         is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
     )
     if isinstance(found, list):
-        raise NotStarted(found)
+        raise NotStarted([error.formatted for error in found])
     return found
 
 
@@ -248,7 +248,7 @@ async def _source(execution: Execution, request_id: str) -> FeedEvents:
         errors = found.errors or []
         for error in errors:
             to_graphql(error, request_id)
-        raise NotStarted(errors)
+        raise NotStarted([error.formatted for error in errors])
     happenings: FeedEvents = found
     return happenings
 

@@ -1,11 +1,12 @@
 """What is not run at all, and why: the errors of a response that has no data, and its status."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from graphql import GraphQLError
-
 from app.domain.callers import ScopesMissing
+
+log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -27,22 +28,11 @@ class Refused(Exception):
 
 
 class NotStarted(Refused):
-    """A subscription that could not begin: its errors as they are shown."""
+    """A subscription that could not start, with its errors as clients see them."""
 
-    def __init__(self, errors: Sequence[GraphQLError]) -> None:
-        super().__init__(errors[0].message, "")
-        self.errors = [error.formatted for error in errors]
-
-
-class InvalidDocument(Refused):
-    """A document, or variables, that the GraphQL specification does not allow."""
-
-    def __init__(self, code: str, errors: Sequence[GraphQLError]) -> None:
-        super().__init__(errors[0].message, code)
-        self.errors = [
-            {**error.formatted, "extensions": {**(error.extensions or {}), "code": code}}
-            for error in errors
-        ]
+    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(errors[0]["message"], "")
+        self.errors = errors
 
 
 class BadRequest(Refused):
@@ -102,3 +92,14 @@ class LimitExceeded(Refused):
     def __init__(self, code: str, what: str, limit: float, found: float) -> None:
         message = f"The operation has {what.format(f'{found:,}')}; the limit is {limit:,}."
         super().__init__(message, code, extensions={"limit": limit, "found": found})
+
+
+def bug(
+    cause: Exception, request_id: str, path: Sequence[str | int] | None = None
+) -> dict[str, Any]:
+    """What a client sees of something that nobody foresaw; the log has the rest."""
+    log.error("request %s broke at %s", request_id, path, exc_info=cause)
+    return {
+        "message": "Internal Server Error",
+        "extensions": {"code": "INTERNAL_SERVER_ERROR", "requestId": request_id},
+    }

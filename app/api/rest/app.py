@@ -26,7 +26,7 @@ DESCRIPTION = (
 )
 
 
-def rest_app(door: RestState, *, authenticated: bool, described: bool) -> FastAPI:
+def rest_app(state: RestState, *, authenticated: bool, described: bool) -> FastAPI:
     """The surface behind this door, and its OpenAPI document if it is to be `described`."""
     app = FastAPI(
         openapi_url=None,
@@ -35,7 +35,7 @@ def rest_app(door: RestState, *, authenticated: bool, described: bool) -> FastAP
         redirect_slashes=False,
         exception_handlers={HTTPException: _no_such_endpoint},
     )
-    app.state.door = door
+    app.state.rest = state
     for part in PARTS:
         app.include_router(part)
     if described:

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from sqlmodel import Session
 from starlette.requests import ClientDisconnect
 
-from app.api.auth.access import Gate
+from app.api.auth.access import Access
 from app.api.http.middleware.body_limit import BODY_SECONDS, BodyTooLarge
 from app.api.http.origins import address_of, is_same_origin
 from app.api.http.refusals import BadRequest, TimedOut
@@ -33,7 +33,7 @@ class RestState:
     """What all endpoints share."""
 
     database: Database
-    gate: Gate
+    access: Access
     origins: frozenset[str]
     """Pages that may ask besides our own."""
 
@@ -44,7 +44,7 @@ class RestContext:
 
     caller: Caller
     request_id: str
-    door: RestState
+    state: RestState
 
     @property
     def store(self) -> str:
@@ -60,22 +60,22 @@ class RestContext:
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """What `fn` finds, all in one consistent picture. Raises TimedOut."""
-        return await self._in_time(self.door.database.read(fn, *args, **kwargs))
+        return await self._in_time(self.state.database.read(fn, *args, **kwargs))
 
     async def scan(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`read`, for lists: filters, orders, offsets and totals look at more than they show."""
-        return await self._in_time(self.door.database.scan(fn, *args, **kwargs))
+        return await self._in_time(self.state.database.scan(fn, *args, **kwargs))
 
     async def write(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """What `fn` returns, after its one transaction committed. Raises TimedOut."""
-        return await self._in_time(self.door.database.write(fn, *args, **kwargs))
+        return await self._in_time(self.state.database.write(fn, *args, **kwargs))
 
     async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
-        limit = self.door.gate.limits.max_execution_seconds
+        limit = self.state.access.limits.max_execution_seconds
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -136,14 +136,14 @@ class Endpoint(APIRoute):
 
 async def _admitted(request: Request) -> RestContext:
     """The request, if its caller may ask. Raises Unauthenticated, BadRequest."""
-    door: RestState = request.app.state.door
+    state: RestState = request.app.state.rest
     # A page of another site can make a browser post without asking it first.
-    if request.method not in SAFE and not is_same_origin(request, door.origins):
+    if request.method not in SAFE and not is_same_origin(request, state.origins):
         raise BadRequest("Pages of this origin may not do this.", "FORBIDDEN", 403)
     address = address_of(request)
-    caller = await door.gate.caller(request.headers.get("authorization"), address)
-    door.gate.throttle.take(door.gate.client(caller, address))
-    return RestContext(caller, request.state.request_id, door)
+    caller = await state.access.caller(request.headers.get("authorization"), address)
+    state.access.throttle.take(state.access.client(caller, address))
+    return RestContext(caller, request.state.request_id, state)
 
 
 def _is_json(request: Request) -> bool:

@@ -14,8 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.graphql.errors import bug
-from app.api.http.refusals import Refused
+from app.api.http.refusals import Refused, bug
 from app.api.rest.models import ResponseModel, left_out
 from app.domain.errors import DomainError, Empty, Forbidden, NotFound, SomeNotFound
 from app.domain.stores import OwnedByOrganization

@@ -28,7 +28,8 @@ from app.api.graphql.admission.cost import CostCache, operation_cost
 from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.admission.request import GraphQLRequest
 from app.api.graphql.admission.trusted import UnusableDocuments, hash_of
-from app.api.http.refusals import BadRequest, InvalidDocument, LimitExceeded, NotPermitted, Refused
+from app.api.graphql.errors import InvalidDocument
+from app.api.http.refusals import BadRequest, LimitExceeded, NotPermitted, Refused
 from app.domain.callers import Caller, ScopesMissing
 
 DOCUMENT_CACHE_SIZE = 128

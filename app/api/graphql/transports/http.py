@@ -16,9 +16,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.api.auth.access import Gate
 from app.api.graphql.admission.documents import Operation
 from app.api.graphql.admission.request import GraphQLRequest
+from app.api.graphql.service import GraphQLService
 from app.api.graphql.shared_subscriptions import StreamResult
 from app.api.graphql.transports.streams import Encoding, EventStream, Multipart, Stream
 from app.api.http.middleware.body_limit import BODY_SECONDS
@@ -48,8 +48,8 @@ subscription."""
 class GraphQLEndpoint:
     """Operations over HTTP, one or a batch of them, and the playground for a browser's GET."""
 
-    def __init__(self, gate: Gate, *, playground: bool) -> None:
-        self._gate = gate
+    def __init__(self, service: GraphQLService, *, playground: bool) -> None:
+        self._service = service
         self._playground = playground
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,14 +76,14 @@ class GraphQLEndpoint:
                 f"{GRAPHQL_JSON}, {EVENT_STREAM}, and {MULTIPART} for subscriptions."
             )
         address = address_of(request)
-        caller = await self._gate.caller(request.headers.get("authorization"), address)
-        client = self._gate.client(caller, address)
+        caller = await self._service.access.caller(request.headers.get("authorization"), address)
+        client = self._service.access.client(caller, address)
         parameters = _from_url(request) if request.method == "GET" else await _from_body(request)
         if isinstance(parameters, list):
             return await self._batch(request, caller, client, parameters)
 
-        self._gate.throttle.take(client)
-        operation = self._gate.documents.admit(GraphQLRequest.of(parameters), caller)
+        self._service.access.throttle.take(client)
+        operation = self._service.documents.admit(GraphQLRequest.of(parameters), caller)
         if request.method == "GET" and operation.kind is OperationType.MUTATION:
             raise _not_allowed("A mutation is sent with POST.", "POST")
         streamed = operation.kind is OperationType.SUBSCRIPTION
@@ -97,7 +97,7 @@ class GraphQLEndpoint:
             )
         if media_type in STREAMS:
             return self._stream(request, caller, client, operation, STREAMS[media_type])
-        answer = await self._gate.executor.answer(operation, caller, request.state.request_id)
+        answer = await self._service.executor.answer(operation, caller, request.state.request_id)
         return _json(answer, media_type)
 
     def _stream(
@@ -109,21 +109,21 @@ class GraphQLEndpoint:
         encoding: Encoding,
     ) -> Response:
         request_record().transport = encoding.transport
-        results = self._gate.executor.results(
+        results = self._service.executor.results(
             operation,
             caller,
             request.state.request_id,
             resume_from=request.headers.get("last-event-id"),
         )
-        place = partial(self._gate.throttle.stream, client)
+        place = partial(self._service.access.throttle.stream, client)
         left = caller.seconds_left(datetime.now(UTC))
-        return Stream(results, encoding, place, self._gate.stopping, left)
+        return Stream(results, encoding, place, self._service.stopping, left)
 
     async def _batch(
         self, request: Request, caller: Caller, client: str, batch: Sequence[object]
     ) -> Response:
         """Every operation, one after the other, each with its own errors."""
-        limit = self._gate.limits.max_batch
+        limit = self._service.access.limits.max_batch
         if not 1 <= len(batch) <= limit:
             raise BadRequest(
                 f"The batch has {len(batch)} operations; 1 to {limit} are allowed."
@@ -132,18 +132,18 @@ class GraphQLEndpoint:
                 "BATCH_LIMIT_EXCEEDED",
                 extensions={"limit": limit, "found": len(batch)},
             )
-        self._gate.throttle.take(client, len(batch))
+        self._service.access.throttle.take(client, len(batch))
         answers: list[Any] = []
         spent = 0
         for parameters in batch:
             try:
                 asked = GraphQLRequest.of(parameters)
-                operation = self._gate.documents.admit(asked, caller, spent)
+                operation = self._service.documents.admit(asked, caller, spent)
                 if operation.kind is OperationType.SUBSCRIPTION:
                     raise BadRequest("A subscription is sent alone, not in a batch.")
                 spent += operation.cost
                 answers.append(
-                    await self._gate.executor.answer(operation, caller, request.state.request_id)
+                    await self._service.executor.answer(operation, caller, request.state.request_id)
                 )
             except Refused as refused:
                 request_record().refused(refused)

@@ -13,11 +13,10 @@ import orjson
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
-from app.api.auth.access import Gate
 from app.api.graphql.admission.request import GraphQLRequest
-from app.api.graphql.errors import bug
+from app.api.graphql.service import GraphQLService
 from app.api.http.origins import address_of, is_same_origin
-from app.api.http.refusals import BadRequest, Refused, Unauthenticated
+from app.api.http.refusals import BadRequest, Refused, Unauthenticated, bug
 from app.api.http.request_log import RequestRecord, current_record
 from app.api.http.uvicorn_protocols import frame_writer
 from app.domain.callers import Caller
@@ -45,9 +44,9 @@ class SocketEndpoint:
     which name no origin."""
 
     def __init__(
-        self, gate: Gate, origins: Sequence[str], init_seconds: float = INIT_SECONDS
+        self, service: GraphQLService, origins: Sequence[str], init_seconds: float = INIT_SECONDS
     ) -> None:
-        self._gate = gate
+        self._service = service
         self._origins = frozenset(origins)
         self._init_seconds = init_seconds
 
@@ -64,9 +63,9 @@ class SocketEndpoint:
             if not offered:
                 raise Closed(4406, "Subprotocol not acceptable")
             address = address_of(socket)
-            self._gate.throttle.take(address)
-            with self._gate.throttle.stream(address):
-                await _SocketConnection(self._gate, socket).serve(self._init_seconds)
+            self._service.access.throttle.take(address)
+            with self._service.access.throttle.stream(address):
+                await _SocketConnection(self._service, socket).serve(self._init_seconds)
         except Closed as closed:
             await _close(socket, closed.code, closed.reason)
         except BadRequest as refused:
@@ -79,8 +78,8 @@ class SocketEndpoint:
 class _SocketConnection:
     """One accepted socket: what it has said so far, and its operations."""
 
-    def __init__(self, gate: Gate, socket: WebSocket) -> None:
-        self._gate = gate
+    def __init__(self, service: GraphQLService, socket: WebSocket) -> None:
+        self._service = service
         self._socket = socket
         self._address = address_of(socket)
         self._request_id: str = socket.state.request_id
@@ -156,7 +155,7 @@ class _SocketConnection:
         if not isinstance(authorization, str | None):
             raise Closed(4400, "Authorization must be a string")
         try:
-            self._caller = await self._gate.caller(authorization, self._address)
+            self._caller = await self._service.access.caller(authorization, self._address)
         except Unauthenticated as refused:
             raise Closed(4403, str(refused)) from None
 
@@ -175,7 +174,7 @@ class _SocketConnection:
             raise Closed(4401, "Unauthorized")
         if id in self._operations:
             raise Closed(4409, f"Subscriber for {id} already exists")
-        limit = self._gate.limits.max_operations_per_socket
+        limit = self._service.access.limits.max_operations_per_socket
         if (found := len(self._operations) + 1) > limit:
             too_many = BadRequest(
                 f"Too many operations: at most {limit} may run on a socket.",
@@ -193,9 +192,11 @@ class _SocketConnection:
         end: dict[str, object] = {"type": "complete"}
         try:
             try:
-                self._gate.throttle.take(self._gate.client(caller, self._address))
-                operation = self._gate.documents.admit(request, caller)
-                results = self._gate.executor.results(operation, caller, self._request_id)
+                self._service.access.throttle.take(
+                    self._service.access.client(caller, self._address)
+                )
+                operation = self._service.documents.admit(request, caller)
+                results = self._service.executor.results(operation, caller, self._request_id)
                 # Thousands may wait in here for hours.
                 del operation, request
                 head = orjson.dumps({"type": "next", "id": id}).removesuffix(b"}")
