@@ -1,0 +1,82 @@
+"""The words of style.md: docstrings, comments, texts for people and documents in plain English."""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+IDIOM = re.compile(
+    r"""
+    \b(?:
+        told | tells? | telling | ask(?:s|ed|ing)? | wanted
+      | (?:who|what|when|where|how)ever | (?:some|no|any|every)body
+      | anew | likewise | so\ many | for\ ever | can\ not
+      | what\ (?:came|comes|became|becomes|is|was|will\ be)\ (?:of|there|asked|found|made|said)
+      | is\ none | are\ none | be\ none | none\ is
+      | beside | behind | the\ like
+    )\b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Words of the idiom that style.md replaces: rules 1 to 10."""
+
+OPENING = re.compile(r"(?:What|Whether|Who|Whom|Whose|How|Where|When|Which|Of|As)\b")
+"""A docstring begins with an imperative verb or a noun phrase (rule 2)."""
+
+ALLOWED: dict[str, str] = {
+    "can not be empty": "the reference document fixes this text (domain.md, REST shapes)",
+}
+"""Phrases that stay, each with its reason."""
+
+
+def texts_of_python(source: str) -> Iterator[tuple[int, str, bool]]:
+    """Yield line, text and whether it is a docstring: for docstrings, other strings and comments."""
+    tree = ast.parse(source)
+    docstrings: set[int] = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if not isinstance(body, list):
+            continue
+        for statement in body:
+            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                docstrings.add(id(statement.value))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            is_docstring = id(node) in docstrings
+            if is_docstring or " " in node.value:
+                yield node.lineno, node.value, is_docstring
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string, False
+
+
+def texts_of_file(path: Path) -> Iterator[tuple[int, str, bool]]:
+    """Yield line, text and whether it is a docstring."""
+    if path.suffix == ".py":
+        yield from texts_of_python(path.read_text())
+        return
+    fenced = False
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if path.suffix == ".md" and line.lstrip().startswith("```"):
+            fenced = not fenced
+        if not fenced:
+            yield number, line, False
+
+
+def faults(path: Path) -> list[str]:
+    """Return one line per use of the idiom in a file."""
+    found = []
+    for line, text, is_docstring in texts_of_file(path):
+        for phrase in ALLOWED:
+            text = text.replace(phrase, "")
+        for match in IDIOM.finditer(text):
+            found.append(f"{path.relative_to(ROOT)}:{line}: {match[0]!r} in {text[:90]!r}")
+        if is_docstring and OPENING.match(text):
+            found.append(f"{path.relative_to(ROOT)}:{line}: opens with {text[:60]!r}")
+    return found
