@@ -37,7 +37,7 @@ from app.storage.lanes import LockedLane, QueuePosition
 from app.storage.sql.keyset import KeysetWindow
 from app.storage.tables import Job
 
-UNENDED = frozenset(status for status in JobStatus if not status.is_final)
+UNFINISHED = frozenset(status for status in JobStatus if not status.is_final)
 
 MAX_CANCELLED = 100
 """Jobs that are cancelled at once: each writes an event while the lane is locked."""
@@ -80,21 +80,8 @@ class Cancellations:
     """Pending ones that matched too, and were not looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """How far a step has brought a job: where to go on from, and items done of items to do."""
-
-    checkpoint: dict[str, object]
-    completed: int
-    total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a finished job did: items in all, and the hierarchy that came of it, if one did."""
-
-    items: int
-    hierarchy_id: UUID | None = None
 
 
 def request_duplication(
@@ -113,7 +100,7 @@ def request_duplication(
     lane = lanes.lock(session, requester.store)
     if idempotency_key is not None:
         digest = sha256(orjson.dumps(duplication)).hexdigest()
-        known = idempotency.by_key(
+        known = idempotency.find(
             session, requester.store, idempotency_key, now(session) - IDEMPOTENCY_WINDOW
         )
         if known:
@@ -135,7 +122,7 @@ def request_duplication(
         include_products=duplication.include_products,
     )
     if idempotency_key is not None:
-        idempotency.keep_key(session, job, idempotency_key, digest)
+        idempotency.save(session, job, idempotency_key, digest)
     return Requested(job, replayed=False)
 
 
@@ -170,9 +157,7 @@ def enqueue(
         items=items,
         **facts,
     )
-    start_at = lanes.queue_forecast(session, lane).start_behind(
-        at, lane.pending, lane.pending_items
-    )
+    start_at = lanes.queue_forecast(session, lane).start_time(at, lane.pending, lane.pending_items)
     lane.pending += 1
     lane.pending_items += items
     events.append(session, lane, job, None, at, QueuePosition(lane.pending, start_at))
@@ -193,7 +178,7 @@ def cancel_matching(session: Session, store: str, filter: JobFilter) -> Cancella
     and of others that match where there is room, tell what became of each. A filter that names no
     status means jobs that have not ended."""
     lane = lanes.lock(session, store)
-    asked = UNENDED if filter.status is None else frozenset(filter.status)
+    asked = UNFINISHED if filter.status is None else frozenset(filter.status)
     found: list[Job] = []
     remaining = 0
     for statuses in (asked & {JobStatus.PENDING}, asked - {JobStatus.PENDING}):
@@ -226,7 +211,7 @@ def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
     if failed.status is not JobStatus.FAILED:
         raise JobNotRetryable(failed.id, failed.status, ("jobId",))
     latest = failed
-    while retried := jobs.retries(session, requester.store, [latest.id]).get(latest.id):
+    while retried := jobs.newest_retries(session, requester.store, [latest.id]).get(latest.id):
         latest = retried
     if latest.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         return Requested(latest, replayed=True)
@@ -248,122 +233,25 @@ def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
     return Requested(job, replayed=False)
 
 
-def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job | None:
-    """Take over the store's started job if its lease ran out, else start the pending one whose turn
-    is next.
-
-    None when there is neither, when another worker still runs the started one, and when the queue
-    is paused and none was started. The job as returned is the worker's claim: its writes count
-    while the job has this epoch.
-    """
-    lane = lanes.lock(session, store)
-    at = now(session)
-    started = jobs.started(session, store)
-    if started and lane.lease_until and lane.lease_until > at:
-        return None
-    job = started or jobs.first_pending(session, store)
-    if job is None or (started is None and lane.paused_at is not None):
-        return None
-    if lane.holder is not None:
-        # Whoever held the lane has neither ended its job nor handed it back.
-        after_commit(session, metrics.TAKEOVERS.inc)
-    lane.epoch += 1
-    lane.holder = holder
-    lane.lease_until = at + lease
-    claimed = _changed_in_lane(
-        session,
-        job,
-        status=JobStatus.STARTED,
-        started_at=job.started_at or at,
-        updated_at=at,
-        attempts=job.attempts + 1,
-        epoch=lane.epoch,
-    )
-    if started is None:
-        lane.pending -= 1
-        lane.pending_items -= claimed.items
-        events.append(session, lane, claimed, JobStatus.PENDING, at)
-    return claimed
 
 
-def heartbeat(session: Session, claimed: Job, lease: timedelta) -> None:
-    """Keep the claim for another `lease` from now. Raises FenceLost when it is gone."""
-    if not lanes.extend_lease(session, claimed.store, claimed.epoch, now(session) + lease):
-        raise FenceLost(claimed.id)
 
 
-def advance(session: Session, claimed: Job, step: Callable[[], Step]) -> Job:
-    """Do a step of the job's work and note how far it came, in one transaction.
-
-    Raises FenceLost when the claim is gone, and what the step has written is undone.
-    """
-    done = step()
-    return _changed_by_worker(
-        session,
-        claimed,
-        checkpoint=done.checkpoint,
-        completed_items=done.completed,
-        total_items=done.total,
-        attempts=0,
-        updated_at=now(session),
-    )
 
 
-def succeed(session: Session, claimed: Job, finish: Callable[[], Result]) -> Job:
-    """Do the last step of the job's work and end it with SUCCESS, in one transaction.
-
-    Raises FenceLost when the claim is gone.
-    """
-
-    def last_step() -> dict[str, object]:
-        result = finish()
-        return {
-            "result_id": result.hierarchy_id,
-            "completed_items": result.items,
-            "total_items": result.items,
-        }
-
-    return _end(session, claimed, JobStatus.SUCCESS, last_step)
 
 
-def fail(
-    session: Session, claimed: Job, code: str, message: str, abandon: Callable[[], None]
-) -> Job:
-    """End the job with FAILED and say why. `abandon` gives up what its steps have written.
-
-    Raises FenceLost when the claim is gone.
-    """
-
-    def last_step() -> dict[str, object]:
-        abandon()
-        return {}
-
-    job = _end(session, claimed, JobStatus.FAILED, last_step)
-    job_errors.add(session, job, code, message, now(session))
-    return job
 
 
-def release(session: Session, claimed: Job) -> None:
-    """Let go of the claim, if it still holds, so that another worker can resume the job at once.
-
-    The attempt was interrupted through no fault of the job's, and does not count.
-    """
-    if lanes.release(session, claimed.store, claimed.epoch, timedelta(0)):
-        _changed_by_worker(session, claimed, attempts=max(0, claimed.attempts - 1))
-        announce(session, claimed.store)
 
 
-def snooze(session: Session, claimed: Job, pause: timedelta) -> None:
-    """Let go of the claim, if it still holds, after an attempt that broke: nobody resumes the job,
-    or starts another one of the store, before the pause is over."""
-    lanes.release(session, claimed.store, claimed.epoch, pause)
 
 
 def _cancel(session: Session, lane: LockedLane, job: Job) -> Job:
     if job.status is not JobStatus.PENDING:
         raise JobNotCancellable(job.id, job.status, ("jobId",))
     at = now(session)
-    cancelled = _changed_in_lane(session, job, status=JobStatus.CANCELLED, updated_at=at)
+    cancelled = change_in_lane(session, job, status=JobStatus.CANCELLED, updated_at=at)
     lane.pending -= 1
     lane.pending_items -= cancelled.items
     events.append(session, lane, cancelled, JobStatus.PENDING, at)
@@ -379,39 +267,11 @@ def _items(session: Session, store: str, source_id: UUID, include_products: bool
     return source.node_count + (source.association_count if include_products else 0)
 
 
-def _end(
-    session: Session,
-    claimed: Job,
-    status: JobStatus,
-    last_step: Callable[[], dict[str, object]],
-) -> Job:
-    lane = lanes.lock(session, claimed.store)
-    if lane.epoch != claimed.epoch:
-        raise FenceLost(claimed.id)
-    values = last_step()
-    at = now(session)
-    job = _changed_by_worker(
-        session, claimed, status=status, completed_at=at, updated_at=at, **values
-    )
-    lane.holder = None
-    lane.lease_until = None
-    if status is JobStatus.SUCCESS and job.started_at and job.items:
-        pace = Pace(lane.pace_seconds, lane.pace_items)
-        pace = pace.with_job((at - job.started_at).total_seconds(), job.items)
-        lane.pace_seconds, lane.pace_items = pace.seconds, pace.items
-    events.append(session, lane, job, JobStatus.STARTED, at)
-    after_commit(session, partial(metrics.job_ended, job))
-    return job
 
 
-def _changed_by_worker(session: Session, claimed: Job, **values: Any) -> Job:
-    changed = jobs.change(session, claimed, **values)
-    if changed is None:
-        raise FenceLost(claimed.id)
-    return changed
 
 
-def _changed_in_lane(session: Session, job: Job, **values: Any) -> Job:
-    changed = jobs.change(session, job, **values)
+def change_in_lane(session: Session, job: Job, **values: Any) -> Job:
+    changed = jobs.update(session, job, **values)
     assert changed, "the lane's lock keeps others from changing its jobs"
     return changed

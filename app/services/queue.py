@@ -31,9 +31,9 @@ def move_to_front(session: Session, store: str, job_id: UUID) -> Job:
         return job
     lane.front_turn -= 1
     at = now(session)
-    moved = jobs.change(session, job, turn=lane.front_turn, updated_at=at)
+    moved = jobs.update(session, job, turn=lane.front_turn, updated_at=at)
     assert moved, "the lane's lock keeps others from changing its jobs"
-    standing = QueuePosition(1, lanes.queue_forecast(session, lane).start_behind(at, 0, 0))
+    standing = QueuePosition(1, lanes.queue_forecast(session, lane).start_time(at, 0, 0))
     events.append(session, lane, moved, None, at, standing, JobEventType.MOVED)
     return moved
 

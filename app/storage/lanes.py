@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
-from app.domain.forecast import Pace, estimated_end
+from app.domain.forecast import Pace, QueueForecast, RunningJob
 from app.domain.jobs import JobStatus
 from app.storage import jobs
 from app.storage.engine.database import before_commit, now
@@ -23,44 +23,13 @@ from app.storage.tables import Job, Lane
 
 
 @dataclass(frozen=True, slots=True)
-class QueueForecast:
-    """What is known of how long things take in a store: the job that runs, the pace so far, and
-    whether any other is started at all."""
-
-    running: Job | None
-    pace: Pace
-    paused: bool = False
-
-    def start_behind(self, at: datetime, ahead: int, items: int) -> datetime | None:
-        """When a job should start that waits behind `ahead` pending ones with `items` in all.
-
-        None while nothing has shown yet how long such work takes, and while the queue is paused.
-        """
-        if self.paused:
-            return None
-        free_at: datetime | None = at
-        if self.running:
-            running = self.running
-            free_at = estimated_end(
-                running.started_at or at,
-                at,
-                running.completed_items,
-                running.total_items or running.items,
-                self.pace,
-            )
-        wait = self.pace.seconds_for(items) if ahead else 0.0
-        if free_at is None or wait is None:
-            return None
-        return max(at, free_at) + timedelta(seconds=wait)
-
-
-@dataclass(frozen=True, slots=True)
 class QueueState:
     """A store's queue as it stands."""
 
     pending: int
     oldest_pending_at: datetime | None
-    forecast: QueueForecast
+    running: Job | None
+    pace: Pace
     pause: "PauseState | None" = None
 
 
@@ -240,23 +209,30 @@ def end_all_leases(session: Session) -> None:
 
 
 def queue_forecast(session: Session, lane: Lane | LockedLane) -> QueueForecast:
-    """What is known of how long things take in the lane's store."""
-    running = jobs.started(session, lane.store)
-    return QueueForecast(
-        running, Pace(lane.pace_seconds, lane.pace_items), lane.paused_at is not None
+    """Read the inputs for start-time estimates of the lane's store."""
+    job = jobs.started(session, lane.store)
+    running = (
+        RunningJob(job.started_at, job.completed_items, job.total_items or job.items)
+        if job
+        else None
     )
+    return QueueForecast(running, _pace(lane), lane.paused_at is not None)
+
+
+def _pace(lane: Lane | LockedLane) -> Pace:
+    return Pace(lane.pace_seconds, lane.pace_items)
 
 
 def queue(session: Session, store: str) -> QueueState:
     """The store's queue as it stands."""
     lane = _lane(session, store)
     if lane is None:
-        return QueueState(0, None, QueueForecast(None, Pace()))
+        return QueueState(0, None, None, Pace())
     pause = (
         PauseState(lane.paused_at, lane.pause_reason, lane.paused_by) if lane.paused_at else None
     )
     oldest = jobs.oldest_pending_at(session, store)
-    return QueueState(lane.pending, oldest, queue_forecast(session, lane), pause)
+    return QueueState(lane.pending, oldest, jobs.started(session, store), _pace(lane), pause)
 
 
 def queue_positions(
@@ -271,7 +247,7 @@ def queue_positions(
         return {}
     known, at = queue_forecast(session, lane), now(session)
     return {
-        pk: QueuePosition(position, known.start_behind(at, position - 1, int(to_here) - items))
+        pk: QueuePosition(position, known.start_time(at, position - 1, int(to_here) - items))
         for pk, position, to_here, items in found
     }
 
@@ -285,7 +261,7 @@ def _positions(dialect: str) -> sa.Select[Any]:
             sa.func.sum(col(Job.items)).over(order_by=col(Job.turn)).label("items_to_here"),
             col(Job.items),
         )
-        .where(*jobs.pending(sa.bindparam("store")), col(Job.turn) <= last.scalar_subquery())
+        .where(*jobs.is_pending(sa.bindparam("store")), col(Job.turn) <= last.scalar_subquery())
         .subquery()
     )
     return sa.select(pending).where(one_of(dialect, pending.c.pk))
@@ -296,7 +272,9 @@ _POSITIONS = CompiledStatement(_positions)
 
 def _position(dialect: str) -> sa.Select[Any]:
     ahead: Any = aliased(Job)
-    goes_first = sa.and_(*jobs.pending(sa.bindparam("store"), ahead), ahead.turn <= col(Job.turn))
+    goes_first = sa.and_(
+        *jobs.is_pending(sa.bindparam("store"), ahead), ahead.turn <= col(Job.turn)
+    )
     return (
         sa.select(col(Job.pk), sa.func.count(), sa.func.sum(ahead.items), col(Job.items))
         .join_from(Job, ahead, goes_first)

@@ -156,7 +156,7 @@ def _duplication_preview(
             node_count=source.node_count,
             product_association_count=associations,
             queue_position=queue.pending + 1,
-            estimated_seconds=queue.forecast.pace.seconds_for(source.node_count + associations),
+            estimated_seconds=queue.pace.seconds_for(source.node_count + associations),
         )
 
     return previewed

@@ -94,7 +94,7 @@ def job_queue(session: Session, caller: Caller) -> JobQueue:
     queue, head = lanes.queue(session, caller.store), lanes.event_head(session, caller.store)
     return JobQueue(
         pending=queue.pending,
-        running=queue.forecast.running,  # type: ignore[arg-type]  # resolved from the row
+        running=queue.running,  # type: ignore[arg-type]  # resolved from the row
         oldest_pending_at=queue.oldest_pending_at,
         cursor=EVENTS.encode((head,)),
         pause=queue.pause,  # type: ignore[arg-type]  # resolved from the row
