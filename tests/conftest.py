@@ -1,50 +1,37 @@
 """Real databases and real servers for tests."""
 
-import asyncio
 import os
 import random
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
-import httpx
 import pytest
-import sqlalchemy as sa
 
-from app import main
 from app.main import Gateway
 from app.settings import Settings
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
 from app.wiring import open_database
-from tests import postgresql
+from tests.support import postgres
+from tests.support.clients import GraphQLClient, client_of
+from tests.support.clock import Clock
+from tests.support.databases import DATABASES, NewDatabase
+from tests.support.gateway import gateway_of
+from tests.support.paths import SHARED
+from tests.support.processes import STARTED, LiveServer, start_server
 
 # Tests ask as fast as they can, in this process and in those they start; those of limits set own.
 os.environ["JOBS_GATEWAY_MAX_REQUESTS_PER_SECOND"] = "0"
 # What is said of each request and job has tests of its own.
 os.environ["JOBS_GATEWAY_LOG_LEVEL"] = "warning"
 
-TAXONOMY = Path(__file__).parents[2] / "shared" / "data" / "taxonomy.jsonl"
-DATABASES = ("sqlite", "postgresql")
-"""The kinds that one suite runs over."""
+TAXONOMY = SHARED / "data" / "taxonomy.jsonl"
 
-NewDatabase = Callable[[str], str]
-"""Makes an empty database of a kind and returns its URL."""
 
-START_SECONDS = 30
 SEED = 20_240_111
 REPORTED = "reported"
-STARTED: "list[subprocess.Popen[str]]" = []
-"""Every server process, so that none outlives a test that failed before it stopped its own."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -121,7 +108,7 @@ def taxonomy() -> Path:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[str]:
     """The URL of a PostgreSQL server that has a migrated template."""
-    with postgresql.server() as url:
+    with postgres.server() as url:
         yield url
 
 
@@ -130,7 +117,7 @@ def new_database(
     postgresql_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NewDatabase]:
     """Makes databases of the kinds in DATABASES, migrated, and gone when the run ends."""
-    template = postgresql.new_database(postgresql_server)
+    template = postgres.new_database(postgresql_server)
     migrated = connect(template)
     upgrade(migrated)
     migrated.close()
@@ -139,14 +126,14 @@ def new_database(
     def make(kind: str) -> str:
         if kind == "sqlite":
             return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/test.db"
-        made.append(postgresql.new_database(postgresql_server, template))
+        made.append(postgres.new_database(postgresql_server, template))
         return made[-1]
 
     yield make
     # A server of our own goes with all its databases; to drop each took half a minute.
     if "TEST_DATABASE_URL" in os.environ:
         for url in (*made, template):
-            postgresql.drop_database(url, postgresql_server)
+            postgres.drop_database(url, postgresql_server)
 
 
 @pytest.fixture(params=DATABASES)
@@ -169,20 +156,6 @@ def database(settings: Settings) -> Iterator[Database]:
     opened.close()
 
 
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 11, 22, tzinfo=UTC)
-
-    def __call__(self, _session: object = None) -> datetime:
-        return self.now
-
-    def advance(self, by: timedelta) -> None:
-        """Let this much time pass."""
-        self.now += by
-
-
 @pytest.fixture
 def clock() -> Clock:
     """The clock of `clocked_database`."""
@@ -196,28 +169,6 @@ def clocked_database(settings: Settings, clock: Clock) -> Iterator[Database]:
     upgrade(opened)
     yield opened
     opened.close()
-
-
-@asynccontextmanager
-async def gateway_of(settings: Settings) -> AsyncIterator[Gateway]:
-    """A whole gateway on a real socket in this event loop."""
-    ready: asyncio.Future[Gateway] = asyncio.get_running_loop().create_future()
-
-    async def on_ready(gateway: Gateway) -> None:
-        ready.set_result(gateway)
-
-    serving = asyncio.create_task(main.serve(settings, on_ready))
-    serving.add_done_callback(lambda _: ready.done() or ready.cancel())
-    try:
-        gateway = await ready
-    except asyncio.CancelledError:
-        await serving
-        raise
-    try:
-        yield gateway
-    finally:
-        gateway.stop()
-        await serving
 
 
 @pytest.fixture
@@ -234,57 +185,6 @@ async def idle_gateway(settings: Settings) -> AsyncIterator[Gateway]:
         yield running
 
 
-@contextmanager
-def reads_of(gateway: Gateway) -> Iterator[list[str]]:
-    """The SQL statements it reads with meanwhile, as they come."""
-    statements: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement != "BEGIN":
-            statements.append(statement)
-
-    engine = gateway.database.read_engine
-    sa.event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
-
-
-class GraphQLClient:
-    """Posts operations to a gateway over a real socket."""
-
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self.http = http
-
-    async def answer(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The whole answer, errors included."""
-        response = await self.http.post("/graphql", json={"query": query, "variables": variables})
-        answer: dict[str, Any] = response.json()
-        return answer
-
-    async def data(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The data of an answer without errors."""
-        answer = await self.answer(query, **variables)
-        assert "errors" not in answer, answer["errors"]
-        data: dict[str, Any] = answer["data"]
-        return data
-
-    async def refusal(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The one error of an answer."""
-        answer = await self.answer(query, **variables)
-        (error,) = answer["errors"]
-        refused: dict[str, Any] = error
-        return refused
-
-
-@asynccontextmanager
-async def client_of(gateway: Gateway) -> AsyncIterator[GraphQLClient]:
-    """A client of that gateway."""
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as http:
-        yield GraphQLClient(http)
-
-
 @pytest.fixture
 async def client(gateway: Gateway) -> AsyncIterator[GraphQLClient]:
     """A client of the running gateway."""
@@ -297,107 +197,6 @@ async def idle_client(idle_gateway: Gateway) -> AsyncIterator[GraphQLClient]:
     """A client of the gateway whose queue nobody runs."""
     async with client_of(idle_gateway) as connected:
         yield connected
-
-
-@dataclass
-class LiveProcess:
-    """A command of ours as a process of its own."""
-
-    process: "subprocess.Popen[str]"
-    database_url: str
-    lines: "Queue[str | None]"
-    """What it prints, line by line; None once it ends."""
-    said: list[str] = field(default_factory=list)
-    """What was read of that."""
-
-    def next_line(self) -> str:
-        """The next line it prints."""
-        line = self.lines.get(timeout=START_SECONDS)
-        assert line is not None, f"the process ended with {self.process.wait()}"
-        self.said.append(line)
-        return line
-
-    def wait_for(self, words: str) -> str:
-        """The first line from here on that has these words."""
-        while words not in (line := self.next_line()):
-            pass
-        return line
-
-    def kill(self) -> None:
-        """End it as the operating system would: without a chance to do anything."""
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self, sign: signal.Signals = signal.SIGINT) -> int:
-        """End it as Ctrl-C or another signal does; its exit code."""
-        self.process.send_signal(sign)
-        return self.process.wait(timeout=START_SECONDS)
-
-
-@dataclass
-class LiveServer(LiveProcess):
-    """`jobs-gateway serve` as a process of its own."""
-
-    url: str = ""
-
-    def post(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The data of an answer without errors."""
-        response = httpx.post(
-            f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30
-        )
-        answer: dict[str, Any] = response.json()
-        assert "errors" not in answer, answer["errors"]
-        data: dict[str, Any] = answer["data"]
-        return data
-
-
-def start_server(database_url: str, *arguments: str, **environment: str) -> LiveServer:
-    """A server on a free port, once it takes requests."""
-    command = ("-m", "app", "serve", "--port", "0", *arguments)
-    process, lines = _started(database_url, *command, **environment)
-    server = LiveServer(process, database_url, lines)
-    server.url = server.wait_for("  GraphQL").split()[1].removesuffix("/graphql")
-    return server
-
-
-def start_worker(database_url: str, *arguments: str, **environment: str) -> LiveProcess:
-    """A worker, once it looks for jobs."""
-    process, lines = _started(database_url, "-m", "app", "worker", *arguments, **environment)
-    worker = LiveProcess(process, database_url, lines)
-    worker.wait_for("Ctrl-C stops")
-    return worker
-
-
-def start_script(
-    script: Path, database_url: str, *arguments: str, **environment: str
-) -> LiveProcess:
-    """A Python script of the tests as a process of its own, which finds `app` and `tests`."""
-    found = {"PYTHONPATH": str(Path(__file__).parents[1]), **environment}
-    process, lines = _started(database_url, str(script), *arguments, **found)
-    return LiveProcess(process, database_url, lines)
-
-
-def _started(
-    database_url: str, *command: str, **environment: str
-) -> "tuple[subprocess.Popen[str], Queue[str | None]]":
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        env={**os.environ, "DATABASE_URL": database_url, "PYTHONUNBUFFERED": "1", **environment},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    STARTED.append(process)
-    lines: Queue[str | None] = Queue()
-
-    def read() -> None:
-        assert process.stdout is not None
-        with process.stdout as printed:
-            for line in printed:
-                lines.put(line.rstrip("\n"))
-        lines.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    return process, lines
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from app.settings import Settings
 from app.storage.engine.connect import connect
 from app.wiring import open_database
 from tests.bench.data import large_hierarchy
-from tests.conftest import LiveServer, start_server
+from tests.support.processes import LiveServer, start_server
 
 ENQUEUE = """mutation($id: ID!) {
     duplicateHierarchy(input: {hierarchyId: $id, includeProducts: true}) { job { id } }

@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 from app.storage.engine.database import Database
 from app.storage.sql.dialects import dialect_of
 from app.storage.tables import Hierarchy
-from tests import given
+from tests import factories
 
 DEPTH = 8
 CHILDREN = 3
@@ -81,7 +81,7 @@ async def large_hierarchy(
     database: Database, nodes: int, products_per_node: int, products: int = PRODUCTS
 ) -> UUID:
     """A visible hierarchy of that many nodes on eight levels, each with so many products."""
-    id = await given.hierarchy(database, {}, name="Catalogue", locales=LOCALES)
+    id = await factories.hierarchy(database, {}, name="Catalogue", locales=LOCALES)
     await database.write(_fill, id, nodes, products_per_node, products)
     return id
 
@@ -96,7 +96,7 @@ def _fill(session: Session, id: UUID, nodes: int, products_per_node: int, produc
         "children": CHILDREN,
         "size": size,
         "products": products,
-        "store": given.STORE,
+        "store": factories.STORE,
         "per_node": products_per_node,
         "curated": CURATED,
     }

@@ -8,7 +8,7 @@ from sqlmodel import Session
 from app import main
 from app.domain.jobs import JobType
 from app.queue.attempt import Attempt
-from app.services.jobs import Result
+from app.services.attempts import JobResult
 from app.settings import Settings
 from app.storage.tables import Job
 
@@ -21,7 +21,7 @@ class Empty:
     async def run(self, attempt: Attempt) -> None:
         """Tell and succeed."""
         print(f"started {monotonic()}", flush=True)
-        await attempt.succeed(lambda _session, _job: Result(0))
+        await attempt.succeed(lambda _session, _job: JobResult(0))
 
     def abandon(self, session: Session, job: Job) -> None:
         """Nothing was written."""

@@ -20,10 +20,10 @@ from app.storage.nodes import TreeNode
 from app.storage.sql.keyset import KeysetWindow
 from app.storage.tables import Hierarchy
 from app.wiring import open_database
-from tests import given
+from tests import factories
 from tests.bench.data import large_hierarchy
 from tests.bench.table import Figures
-from tests.conftest import DATABASES, NewDatabase
+from tests.support.databases import DATABASES, NewDatabase
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
 
@@ -50,7 +50,7 @@ async def test_a_branch_is_moved_and_deleted_as_one(
 
 
 async def _measure_branch(database: Database, kind: str, products: int, figures: Figures) -> None:
-    store = given.STORE
+    store = factories.STORE
     id = await large_hierarchy(database, NODES, products)
     root = (await database.read(hierarchies.by_ids, store, [id]))[id]
     await database.write(lambda session: session.execute(sa.text("ANALYZE")))
@@ -89,7 +89,7 @@ async def test_a_new_node_is_compared_with_its_siblings(
     database = open_database(Settings(database_url=new_database(kind)))
     try:
         for siblings in (100, 10_000, NODES):
-            id = await given.hierarchy(database, {}, name=f"{siblings}")
+            id = await factories.hierarchy(database, {}, name=f"{siblings}")
             for first in range(1, siblings, 5_000):
                 await database.write(_fill, id, first, min(first + 5_000, siblings + 1))
             took = [
@@ -116,11 +116,11 @@ def _fill(session: Session, id: UUID, first: int, last: int) -> None:
 
 
 def _move(session: Session, id: UUID, to: UUID) -> None:
-    services.move(session, given.STORE, id, to, {})
+    services.move(session, factories.STORE, id, to, {})
 
 
 def _create(session: Session, id: UUID, name: str) -> None:
-    services.create(session, given.STORE, id, {"name": name, "slug": name})
+    services.create(session, factories.STORE, id, {"name": name, "slug": name})
 
 
 def _plain(session: Session, statements: list[str], pk: int | None) -> None:

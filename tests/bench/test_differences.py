@@ -11,10 +11,10 @@ from app.settings import Settings
 from app.storage import differences
 from app.storage.tables import Job, Node, NodeProduct
 from app.wiring import open_database
-from tests import given
+from tests import factories
 from tests.bench.data import large_hierarchy
 from tests.bench.table import Figures
-from tests.conftest import DATABASES, NewDatabase
+from tests.support.databases import DATABASES, NewDatabase
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 
@@ -28,8 +28,8 @@ async def test_a_comparison_takes_a_few_times_as_long_as_counting_the_rows(
     database = open_database(Settings(database_url=new_database(kind)))
     try:
         source = await large_hierarchy(database, 100_000, 10)
-        job = await given.pending_duplication(database, source, include_products=True)
-        await given.ran_job(database)
+        job = await factories.pending_duplication(database, source, include_products=True)
+        await factories.ran_job(database)
 
         def count(session: Session) -> int:
             tables = (Node, NodeProduct)
@@ -37,7 +37,7 @@ async def test_a_comparison_takes_a_few_times_as_long_as_counting_the_rows(
             return sum(int(session.execute(one).scalar_one()) for one in counts)
 
         def compare(session: Session) -> None:
-            found = differences.of_duplication(session, given.STORE, job.id, 100)
+            found = differences.of_duplication(session, factories.STORE, job.id, 100)
             assert found
             assert found.counts == {}
 

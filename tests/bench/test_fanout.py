@@ -18,7 +18,7 @@ import pytest
 from tests.bench.fanout.client import Found
 from tests.bench.peers.running import CLIENT, GATEWAY, PROJECT, Server, packages, pinned, served
 from tests.bench.table import Figures
-from tests.node import MISSING
+from tests.support.node_js import MISSING
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 

@@ -22,12 +22,12 @@ import pytest
 
 from app.settings import Settings
 from app.wiring import open_database
-from tests import given
+from tests import factories
+from tests.bench.documents import CATALOGUE, ENQUEUE, HIERARCHIES, JOB, LOCALES, TREE
 from tests.bench.load import load
 from tests.bench.peers.running import CLIENT, GATEWAY, PROJECT, Server, node_scripts, pinned, served
 from tests.bench.table import Figures
-from tests.bench.test_requests import CATALOGUE, ENQUEUE, HIERARCHIES, JOB, LOCALES, TREE
-from tests.node import MISSING
+from tests.support.node_js import MISSING
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -110,9 +110,9 @@ async def shop(tmp_path: Path) -> Shop:
     path = tmp_path / "shop.db"
     database = open_database(Settings(database_url=f"sqlite:///{path}"))
     for i in range(49):
-        await given.hierarchy(database, {"A": {}}, name=f"Catalogue {i}", locales=LOCALES)
-    id = await given.hierarchy(database, CATALOGUE, name="Departments", locales=LOCALES)
-    job = await given.pending_duplication(database, id)
+        await factories.hierarchy(database, {"A": {}}, name=f"Catalogue {i}", locales=LOCALES)
+    id = await factories.hierarchy(database, CATALOGUE, name="Departments", locales=LOCALES)
+    job = await factories.pending_duplication(database, id)
     database.close()
     return Shop(path, str(id), str(job.id))
 
@@ -211,12 +211,12 @@ async def _grow(path: Path, shop: Shop, times: int) -> list[Work]:
     """Make the file's data so many times more, and tell what is to be read of it: `times` times 50
     hierarchies, 1,000 jobs of which every tenth is pending, and 200 nodes of one hierarchy."""
     departments, categories = SIZES[times]
-    tree: given.Tree = {
+    tree: factories.Tree = {
         f"Department {i}": {f"Category {i}.{k}": {} for k in range(categories)}
         for i in range(departments)
     }
     database = open_database(Settings(database_url=f"sqlite:///{path}"))
-    id = await given.hierarchy(database, tree, name="Departments", locales=LOCALES)
+    id = await factories.hierarchy(database, tree, name="Departments", locales=LOCALES)
     database.close()
     with closing(sqlite3.connect(path)) as connection, connection:
         jobs = 1000 * times

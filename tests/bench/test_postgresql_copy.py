@@ -14,10 +14,10 @@ from app.queue.handlers import find_handlers
 from app.services.feed import Feed
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
-from tests import given
+from tests import factories
 from tests.bench.data import large_hierarchy
 from tests.bench.table import Figures
-from tests.conftest import NewDatabase
+from tests.support.databases import NewDatabase
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
@@ -77,8 +77,8 @@ async def queued_copy(database: Database, source: UUID) -> float:
     database.on_commit(feed.wake)
     running = asyncio.create_task(dispatcher.run())
     began = monotonic()
-    job = await given.pending_duplication(database, source, include_products=True)
-    async for happening in await feed.job_updates(given.STORE, job.id, None):
+    job = await factories.pending_duplication(database, source, include_products=True)
+    async for happening in await feed.job_updates(factories.STORE, job.id, None):
         job = happening.job
     took = monotonic() - began
     dispatcher.stop()

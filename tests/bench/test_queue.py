@@ -15,15 +15,17 @@ from sqlmodel import Session
 from app.domain.jobs import JobType
 from app.queue.attempt import Attempt
 from app.queue.dispatcher import Dispatcher
+from app.services.attempts import JobResult
 from app.services.feed import Feed
-from app.services.jobs import Result
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
 from app.storage.tables import Job
-from tests import given, postgresql
+from tests import factories
 from tests.bench.table import Figures, percentile
-from tests.conftest import DATABASES, NewDatabase, start_script
+from tests.support import postgres
+from tests.support.databases import DATABASES, NewDatabase
+from tests.support.processes import start_script
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
@@ -43,7 +45,7 @@ class Empty:
 
     async def run(self, attempt: Attempt) -> None:
         self.starts.put_nowait(monotonic())
-        await attempt.succeed(lambda _session, _job: Result(0))
+        await attempt.succeed(lambda _session, _job: JobResult(0))
 
     def abandon(self, session: Session, job: Job) -> None:
         pass
@@ -82,7 +84,7 @@ async def jobs_a_second(url: str) -> float:
     async with opened(url) as database, running(database, handler):
         began = monotonic()
         for _ in range(JOBS):
-            await given.pending_job(database, TYPE)
+            await factories.pending_job(database, TYPE)
         for _ in range(JOBS):
             last = await handler.starts.get()
     return JOBS / (last - began)
@@ -120,10 +122,10 @@ async def wake_up(
     """Milliseconds from the commit of one job, asked for in an idle queue, to its start."""
     while not commits.empty():
         commits.get_nowait()
-    job = await given.pending_job(database, TYPE)
+    job = await factories.pending_job(database, TYPE)
     committed = await commits.get()
     start: float = await started()
-    async for _ in await Feed(database, poll=0.02).job_updates(given.STORE, job.id, None):
+    async for _ in await Feed(database, poll=0.02).job_updates(factories.STORE, job.id, None):
         pass
     return (start - committed) * 1000
 
@@ -136,9 +138,7 @@ async def procrastinating(url: str) -> AsyncIterator[tuple[Any, "asyncio.Queue[f
         "procrastinate", reason="the comparison needs procrastinate: pip install -e '.[bench]'"
     )
     starts = asyncio.Queue[float]()
-    app = procrastinate.App(
-        connector=procrastinate.PsycopgConnector(conninfo=postgresql.plain(url))
-    )
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=postgres.plain(url)))
 
     @app.task(name="empty", lock="store")  # type: ignore[untyped-decorator]
     async def empty() -> None:
@@ -170,7 +170,7 @@ async def test_empty_jobs_and_wake_ups(new_database: NewDatabase, figures: Figur
 async def test_the_same_by_procrastinate(postgresql_server: str, figures: Figures) -> None:
     rates = []
     for _ in range(ROUNDS):
-        async with procrastinating(postgresql.new_database(postgresql_server)) as (empty, starts):
+        async with procrastinating(postgres.new_database(postgresql_server)) as (empty, starts):
             began = monotonic()
             for _ in range(JOBS):
                 await empty.defer_async()
@@ -180,7 +180,7 @@ async def test_the_same_by_procrastinate(postgresql_server: str, figures: Figure
     figures.add("empty jobs, procrastinate with a lock", _spread(rates, "{:.0f}") + " jobs/s")
 
     times = []
-    async with procrastinating(postgresql.new_database(postgresql_server)) as (empty, starts):
+    async with procrastinating(postgres.new_database(postgresql_server)) as (empty, starts):
         for _ in range(WAKE_UPS):
             await empty.defer_async()
             deferred = monotonic()

@@ -10,46 +10,16 @@ import pytest
 
 from app.settings import Settings
 from app.wiring import open_database
-from tests import given
+from tests import factories
+from tests.bench.documents import CATALOGUE, ENQUEUE, HIERARCHIES, JOB, LOCALES, TREE
 from tests.bench.load import CLIENT, load
 from tests.bench.table import Figures
-from tests.conftest import LiveServer, start_server
+from tests.support.processes import LiveServer, start_server
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
 
 SECONDS = 5
 CONNECTIONS = 1, 16
-LOCALES = {
-    "de-DE": {"name": "Gartenmöbel", "description": "Alles für draußen."},
-    "fr-FR": {"name": "Meubles de jardin", "description": "Tout pour l'extérieur."},
-}
-CATALOGUE: given.Tree = {
-    f"Department {i}": {f"Category {i}.{k}": {} for k in range(10)} for i in range(20)
-}
-
-HIERARCHIES = """{
-    hierarchies(first: 50) { nodes {
-        id name(locale: "de-DE") description slug owner nodeCount createdAt updatedAt
-        localizations { locale name description }
-    } }
-}"""
-JOB = """query($id: ID!) {
-    job(id: $id) {
-        id type status createdAt startedAt completedAt updatedAt version canCancel queuePosition
-        progress { completed total ratio } duplication { sourceId name includeProducts }
-    }
-}"""
-TREE = """query($id: ID!) {
-    hierarchy(id: $id) {
-        id name
-        children(first: 20) { nodes {
-            id name slug children(first: 10) { nodes { id name slug sortOrder } }
-        } }
-    }
-}"""
-ENQUEUE = """mutation($id: ID!) {
-    duplicateHierarchy(input: {hierarchyId: $id}) { job { id status } errors { __typename } }
-}"""
 
 
 @dataclass(frozen=True)
@@ -66,8 +36,8 @@ async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     path = tmp_path / "shop.db"
     database = open_database(Settings(database_url=f"sqlite:///{path}"))
     for i in range(49):
-        await given.hierarchy(database, {"A": {}}, name=f"Catalogue {i}", locales=LOCALES)
-    id = await given.hierarchy(database, CATALOGUE, name="Departments", locales=LOCALES)
+        await factories.hierarchy(database, {"A": {}}, name=f"Catalogue {i}", locales=LOCALES)
+    id = await factories.hierarchy(database, CATALOGUE, name="Departments", locales=LOCALES)
     database.close()
     server = start_server(f"sqlite:///{path}", "--no-runner")
     yield Shop(server, path, str(id))

@@ -12,11 +12,12 @@ from subprocess import PIPE, Popen
 import pytest
 
 from tests.bench.table import Figures
-from tests.conftest import DATABASES, NewDatabase
+from tests.support.databases import DATABASES, NewDatabase
+from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
-HERE = Path(__file__).parents[2]
+HERE = ROOT
 WRITES = {
     "enqueue": "a duplication asked for",
     "enqueue_with_key": "the same with a key",

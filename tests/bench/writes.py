@@ -16,13 +16,14 @@ from sqlmodel import Session
 
 import app
 from app.domain.jobs import Duplication
-from app.services import jobs
-from app.services.jobs import Requester, Result, Step
+from app.services import attempts, jobs
+from app.services.attempts import JobResult, Step
+from app.services.jobs import Requester
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
 from app.storage.tables import Job
-from tests import given
+from tests import factories
 
 LEASE = timedelta(seconds=30)
 AT_ONCE = 16
@@ -34,7 +35,7 @@ class Writes:
     def __init__(self, database: Database, hierarchy_id: UUID) -> None:
         self._database = database
         self._duplication = Duplication(hierarchy_id)
-        self._requester = Requester(given.STORE, "bench")
+        self._requester = Requester(factories.STORE, "bench")
         self._numbers = count()
 
     async def enqueue(self, number: int) -> float:
@@ -57,7 +58,7 @@ class Writes:
     async def cancel(self, number: int) -> float:
         pending = [(await self._enqueued()).id for _ in range(number)]
         return await _timed(
-            lambda: self._database.write(jobs.cancel, given.STORE, pending.pop()), number
+            lambda: self._database.write(jobs.cancel, factories.STORE, pending.pop()), number
         )
 
     async def run(self, number: int) -> float:
@@ -65,13 +66,13 @@ class Writes:
             await self._enqueued()
 
         async def run() -> None:
-            await self._ended(await given.claimed_job(self._database))
+            await self._ended(await factories.claimed_job(self._database))
 
         return await _timed(run, number)
 
     async def step(self, number: int) -> float:
         await self._enqueued()
-        job = await given.claimed_job(self._database)
+        job = await factories.claimed_job(self._database)
 
         async def step() -> None:
             nonlocal job
@@ -89,11 +90,11 @@ class Writes:
         return requested.job
 
     async def _ended(self, job: Job) -> None:
-        await self._database.write(jobs.succeed, job, lambda: Result(0))
+        await self._database.write(attempts.succeed, job, lambda: JobResult(0))
 
 
 def advanced(session: Session, job: Job, step: Step) -> Job:
-    return jobs.advance(session, job, lambda: step)
+    return attempts.advance(session, job, lambda: step)
 
 
 async def _timed(write: Callable[[], Awaitable[object]], number: int) -> float:
@@ -106,7 +107,7 @@ async def _timed(write: Callable[[], Awaitable[object]], number: int) -> float:
 async def main() -> None:
     database = connect(os.environ["DATABASE_URL"])
     upgrade(database)
-    writes = Writes(database, await given.hierarchy(database, {"A": {}}))
+    writes = Writes(database, await factories.hierarchy(database, {"A": {}}))
     print(Path(app.__file__).parent, flush=True)
     for line in sys.stdin:
         kind, number = line.split()

@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,9 +17,9 @@ from app.services import jobs
 from app.services.jobs import Requester
 from app.storage import lanes
 from app.storage.engine.database import Database
-from tests import given
-from tests.integration.test_bugs_are_masked import check_tells_nothing, lose
-from tests.rest import (
+from tests import factories
+from tests.support.paths import SHARED
+from tests.support.rest_client import (
     INSTANT_FORMAT,
     UNKNOWN,
     UUID_FORMAT,
@@ -30,8 +29,9 @@ from tests.rest import (
     references,
     rest_of,
 )
+from tests.support.unexpected_errors import check_tells_nothing, lose
 
-FOLDER = Path(__file__).parents[3] / "shared" / "reference"
+FOLDER = SHARED / "reference"
 CANCEL, DUPLICATE = "cancel-a-job", "duplicate-a-hierarchy"
 NAMELESS = re.compile(r"\w+ can not be empty")
 """What stands for `<XYZ> can not be empty`."""
@@ -159,8 +159,8 @@ async def imported(database: Database) -> UUID:
     """A pending import, asked for as the document's was: in a request with a UUID."""
 
     def queued(session: Session) -> UUID:
-        lane = lanes.lock(session, given.STORE)
-        requester = Requester(given.STORE, str(uuid4()))
+        lane = lanes.lock(session, factories.STORE)
+        requester = Requester(factories.STORE, str(uuid4()))
         return jobs.enqueue(session, lane, requester, JobType.PRODUCT_IMPORT, items=0).id
 
     return await database.write(queued)
@@ -202,7 +202,7 @@ async def test_200_a_cancelled_job(cancel: Reference, rest: RestClient) -> None:
 
 
 async def test_201_a_duplication_that_is_queued(duplicate: Reference, rest: RestClient) -> None:
-    source = await given.hierarchy(rest.database, {"a": {}})
+    source = await factories.hierarchy(rest.database, {"a": {}})
     shown = duplicate.by_status[201]
     path = f"/hierarchies/{source}/duplicate_job"
     full = {"type": "hierarchy", "attributes": {"name": "b", "description": "c"}}
@@ -233,7 +233,7 @@ async def test_404_an_unknown_job_or_hierarchy(
 async def test_422_something_that_is_empty(
     cancel: Reference, duplicate: Reference, rest: RestClient
 ) -> None:
-    source = await given.hierarchy(rest.database, {})
+    source = await factories.hierarchy(rest.database, {})
     path = f"/hierarchies/{source}/duplicate_job"
     for name in ("", " ", "\u200b"):
         blank = {"type": "hierarchy", "attributes": {"name": name}}
@@ -258,7 +258,7 @@ async def test_422_a_job_that_is_no_longer_pending(cancel: Reference, rest: Rest
 async def test_500_a_bug(
     name: str, references_by_name: dict[str, Reference], rest: RestClient
 ) -> None:
-    source = await given.hierarchy(rest.database, {})
+    source = await factories.hierarchy(rest.database, {})
     id = await imported(rest.database)
     path = f"/jobs/{id}/cancel" if name == CANCEL else f"/hierarchies/{source}/duplicate_job"
     await lose(rest.database, "job")
@@ -271,7 +271,7 @@ async def test_500_a_bug(
 async def test_missing_ids_are_told_as_the_documents_tell_them(
     cancel: Reference, rest: RestClient
 ) -> None:
-    source = await given.hierarchy(rest.database, {})
+    source = await factories.hierarchy(rest.database, {})
     made = await rest.data("POST", f"/hierarchies/{source}/nodes", node("a"), status=201)
     path = f"/hierarchies/{source}/nodes/{made['id']}/relationships/products"
     response = await rest.send("POST", path, references([UNKNOWN]))
@@ -284,17 +284,17 @@ async def test_missing_ids_are_told_as_the_documents_tell_them(
 async def test_jobs_of_every_type_and_status_say_nothing_that_the_documents_do_not(
     cancel: Reference, duplicate: Reference, rest: RestClient
 ) -> None:
-    source = await given.hierarchy(rest.database, {"a": {}}, products={"a": ["b"]})
-    done = await given.pending_duplication(rest.database, source, include_products=True)
-    await given.ran_job(rest.database)
-    lost = await given.hierarchy(rest.database, {})
-    await given.pending_duplication(rest.database, lost)
-    await given.deleted(rest.database, lost)
-    await given.ran_job(rest.database)
-    await given.pending_duplication(rest.database, source)
-    await given.claimed_job(rest.database)
+    source = await factories.hierarchy(rest.database, {"a": {}}, products={"a": ["b"]})
+    done = await factories.pending_duplication(rest.database, source, include_products=True)
+    await factories.ran_job(rest.database)
+    lost = await factories.hierarchy(rest.database, {})
+    await factories.pending_duplication(rest.database, lost)
+    await factories.deleted(rest.database, lost)
+    await factories.ran_job(rest.database)
+    await factories.pending_duplication(rest.database, source)
+    await factories.claimed_job(rest.database)
     for type in JobType:
-        await given.pending_job(rest.database, type)
+        await factories.pending_job(rest.database, type)
     await rest.ask("POST", f"/jobs/{await imported(rest.database)}/cancel")
 
     listed = (await rest.list("/jobs"))["data"]

@@ -1,7 +1,6 @@
 """The schema that is served, the file that tells of it, and the contract it has to keep."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from graphql import (
@@ -23,8 +22,8 @@ from graphql import (
 from graphql.utilities import find_breaking_changes
 
 from app.api.graphql.schema import printed
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 CONTRACT = ROOT.parent / "shared" / "schema-contract.graphql"
 
 

@@ -28,8 +28,10 @@ from app.main import Gateway
 from app.settings import Settings
 from app.storage import products
 from app.storage.sql.keyset import KeysetWindow
-from tests import given
-from tests.conftest import GraphQLClient, NewDatabase, gateway_of
+from tests import factories
+from tests.support.clients import GraphQLClient
+from tests.support.databases import NewDatabase
+from tests.support.gateway import gateway_of
 
 SECRET = "a secret that only these tests know"
 
@@ -87,25 +89,25 @@ IDS_OF_ONE = {
 async def furnished(gateway: Gateway) -> Mapping[str, Sequence[str]]:
     """Hierarchies with nodes and products, jobs in every status; the ids by what they are of."""
     database = gateway.database
-    source = await given.hierarchy(
+    source = await factories.hierarchy(
         database,
         {"Trees": {"Oaks": {}, "Firs": {}}, "Herbs": {}, **{f"{no}": {} for no in range(DOOMED)}},
         locales={"fr-FR": {"name": "Jardin"}},
         products={"Oaks": ["a", "b", "c"]},
         curated={"Oaks": ["c"]},
     )
-    lost = await given.hierarchy(database, {})
-    done = await given.pending_duplication(database, source, include_products=True)
-    await given.ran_job(database)
-    failed = await given.pending_duplication(database, lost)
-    await given.deleted(database, lost)
-    await given.ran_job(database)
-    started = await given.pending_duplication(database, source)
-    await given.claimed_job(database)
-    waiting = [await given.pending_duplication(database, source) for _ in range(DOOMED)]
-    jobs = [done, failed, started, await given.pending_job(database, JobType.PRODUCT_EXPORT)]
-    found = await database.read(products.listing, given.STORE, [], KeysetWindow(100))
-    doomed = [await given.hierarchy(database, {}) for _ in range(DOOMED)]
+    lost = await factories.hierarchy(database, {})
+    done = await factories.pending_duplication(database, source, include_products=True)
+    await factories.ran_job(database)
+    failed = await factories.pending_duplication(database, lost)
+    await factories.deleted(database, lost)
+    await factories.ran_job(database)
+    started = await factories.pending_duplication(database, source)
+    await factories.claimed_job(database)
+    waiting = [await factories.pending_duplication(database, source) for _ in range(DOOMED)]
+    jobs = [done, failed, started, await factories.pending_job(database, JobType.PRODUCT_EXPORT)]
+    found = await database.read(products.listing, factories.STORE, [], KeysetWindow(100))
+    doomed = [await factories.hierarchy(database, {}) for _ in range(DOOMED)]
     ids: Mapping[str, Sequence[UUID]] = {
         "hierarchies": [source],
         "nodes": [node_id(source, no) for no in range(1, 5)],
@@ -232,7 +234,7 @@ def token() -> str:
         issuer="jobs-gateway",
         audience="jobs-gateway",
         subject="ada",
-        store=given.STORE,
+        store=factories.STORE,
         scopes=EVERY_SCOPE,
         lifetime=timedelta(hours=2),
     )

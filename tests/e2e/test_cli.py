@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import LiveServer, start_server
+from tests.support.processes import LiveServer, start_server
 
 SECONDS = 60
 NODES = 3

@@ -20,11 +20,11 @@ from app.domain.callers import Scope
 from app.domain.jobs import JobType
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
-from tests import given
-from tests.browser import Tab, album, chromium, needs_chromium
-from tests.conftest import LiveServer, start_server
-from tests.house import SECRET, token_of
-from tests.subscriber import whole_log
+from tests import factories
+from tests.oracles.multi_store import SECRET, token_of
+from tests.support.browser import Tab, album, chromium, needs_chromium
+from tests.support.processes import LiveServer, start_server
+from tests.support.subscriber import whole_log
 
 pytestmark = needs_chromium
 
@@ -360,7 +360,7 @@ def test_a_cancel_that_comes_too_late_is_told_beside_its_job(
 def test_a_failed_job_says_why_and_is_tried_again(console: Console, server: LiveServer) -> None:
     page = console.page
     in_database(
-        server.database_url, lambda database: given.pending_job(database, JobType.PRICE_IMPORT)
+        server.database_url, lambda database: factories.pending_job(database, JobType.PRICE_IMPORT)
     )
     failed = page.locator("#ended .job[data-status=FAILED]").filter(has_text="Price import")
     failed.filter(has_text="NO_HANDLER").wait_for()
@@ -396,7 +396,8 @@ def test_a_restart_of_the_server_loses_no_event_and_shows_none_twice(
     console.page.locator("#notice-countdown", has_text="Next try in").wait_for()
     console.page.screenshot(path=album / "console-disconnected.png")
     in_database(
-        database_url, lambda database: given.pending_duplication(database, source, name="meanwhile")
+        database_url,
+        lambda database: factories.pending_duplication(database, source, name="meanwhile"),
     )
     heard = console.cursors
     server = start_server(database_url, "--port", str(port))
@@ -533,8 +534,8 @@ def test_a_token_that_may_only_read_is_told_so_beside_the_job(
     guarded: LiveServer, opened: Callable[..., Console]
 ) -> None:
     async def furnished(database: Database) -> None:
-        source = await given.hierarchy(database, {}, store="beta")
-        await given.pending_duplication(database, source, store="beta", name="Kept")
+        source = await factories.hierarchy(database, {}, store="beta")
+        await factories.pending_duplication(database, source, store="beta", name="Kept")
 
     in_database(guarded.database_url, furnished)
     console = opened(guarded.url)
@@ -554,12 +555,12 @@ def test_the_tree_is_walked_by_keyboard(console: Console, server: LiveServer) ->
     page = console.page
 
     async def planted(database: Database) -> None:
-        tree: given.Tree = {
+        tree: factories.Tree = {
             "Herbs": {"Basil": {}, "Mint": {"Peppermint": {}}},
             "Trees": {f"Tree {number:03}": {} for number in range(130)},
             "Tulips": {},
         }
-        await given.hierarchy(database, tree, name="Planted")
+        await factories.hierarchy(database, tree, name="Planted")
 
     in_database(server.database_url, planted)
     console.choose("Planted")
@@ -717,7 +718,7 @@ def test_axe_finds_nothing_serious(
     album: Path,
 ) -> None:
     in_database(
-        server.database_url, lambda database: given.pending_job(database, JobType.PRICE_IMPORT)
+        server.database_url, lambda database: factories.pending_job(database, JobType.PRICE_IMPORT)
     )
     console = opened(server.url, color_scheme=scheme).live()
     page = console.page

@@ -24,18 +24,18 @@ import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.domain.hierarchies import node_id
-from app.services.copies import RESTARTS
+from app.services.copies import MAX_RESTARTS
 from app.settings import Settings
 from app.storage.engine.connect import connect
 from app.wiring import open_database
-from tests import given
-from tests.conftest import LiveProcess, LiveServer, start_server, start_worker
-from tests.history import history_of
+from tests import factories
+from tests.oracles.history import history_of
+from tests.support.processes import LiveProcess, LiveServer, start_server, start_worker
 
 NODES = 2_500
 PRODUCTS_PER_NODE = 12
 OTHER_STORE = "other"
-STORES = (given.STORE, OTHER_STORE)
+STORES = (factories.STORE, OTHER_STORE)
 EDITS_PER_KILL = 0.25
 
 LEASE_SECONDS = "1"
@@ -77,7 +77,7 @@ class OneServer:
 
     def complete(self) -> dict[str, LiveServer]:
         self._server = self._server or start_server(self._url)
-        return {given.STORE: self._server}
+        return {factories.STORE: self._server}
 
     def kill(self, random: Random) -> None:
         assert self._server
@@ -224,7 +224,7 @@ class Ledger:
             " JOIN hierarchy ON hierarchy.id = source_id WHERE status = 'started'"
             " AND CAST(checkpoint ->> 'revision' AS bigint) = revision"
             " AND CAST(checkpoint ->> 'restarts' AS bigint) < :restarts",
-            restarts=RESTARTS,
+            restarts=MAX_RESTARTS,
         )
         finished = now.pairs(
             "SELECT job.pk, hierarchy.pk FROM job JOIN hierarchy ON hierarchy.id = result_id"
@@ -250,17 +250,17 @@ async def given_work(url: str, other_jobs: int) -> dict[str, UUID]:
     database = open_database(Settings(database_url=url))
     skus = [f"sku {number}" for number in range(PRODUCTS_PER_NODE)]
     sources = {
-        store: await given.hierarchy(
+        store: await factories.hierarchy(
             database,
-            given.wide_tree(NODES),
+            factories.wide_tree(NODES),
             store=store,
             products={f"node {number}": skus for number in range(1, NODES + 1)},
             curated={f"node {number}": skus[::-5] for number in range(1, NODES + 1, 10)},
         )
-        for store in (given.STORE, OTHER_STORE)
+        for store in (factories.STORE, OTHER_STORE)
     }
     for number in range(other_jobs):
-        await given.pending_duplication(
+        await factories.pending_duplication(
             database,
             sources[OTHER_STORE],
             store=OTHER_STORE,
@@ -274,7 +274,7 @@ async def given_work(url: str, other_jobs: int) -> dict[str, UUID]:
 async def edit(url: str, id: UUID, name: str) -> None:
     """Give a node of a source another name."""
     database = open_database(Settings(database_url=url))
-    await given.edited(database, id, name=name)
+    await factories.edited(database, id, name=name)
     database.close()
 
 
@@ -367,9 +367,9 @@ def test_processes_killed_at_any_moment_show_nothing_partial_and_lose_and_repeat
             requests.ask_again(gateways)
             for store in gateways:
                 requests.ask(gateways, store)
-            gateway = gateways[given.STORE]
+            gateway = gateways[factories.STORE]
             let_run(gateway, random.uniform(0, KILLED_WITHIN_SECONDS))
-            answer = meanwhile.submit(requests.ask, gateways, given.STORE)
+            answer = meanwhile.submit(requests.ask, gateways, factories.STORE)
             let_run(gateway, random.uniform(0, ANSWERED_WITHIN_SECONDS))
             processes.kill(random)
             with suppress(httpx.TransportError):
@@ -386,7 +386,7 @@ def test_processes_killed_at_any_moment_show_nothing_partial_and_lose_and_repeat
         gateways = processes.complete()
         requests.ask_again(gateways)
 
-    gateway = gateways[given.STORE]
+    gateway = gateways[factories.STORE]
     run_until_nothing_is(gateway, "SELECT count(*) FROM job WHERE status IN ('pending', 'started')")
     run_until_nothing_is(gateway, "SELECT count(*) FROM hierarchy WHERE state != 'ready'")
     processes.stop()

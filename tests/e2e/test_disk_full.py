@@ -30,10 +30,12 @@ from app.domain.jobs import JobStatus
 from app.settings import Settings
 from app.storage.engine.connect import connect
 from app.wiring import migrate
-from tests import given, postgresql
-from tests.conftest import DATABASES, LiveServer, start_server
-from tests.history import history_of
-from tests.subscriber import JOB_UPDATES, subscriber
+from tests import factories
+from tests.oracles.history import history_of
+from tests.support import postgres
+from tests.support.databases import DATABASES
+from tests.support.processes import LiveServer, start_server
+from tests.support.subscriber import JOB_UPDATES, subscriber
 
 NODES = 40_000
 NAME = "a name that takes room " * 22
@@ -172,11 +174,9 @@ def database_on(disk: Disk, kind: str) -> Iterator[str]:
     if kind == "sqlite":
         yield f"sqlite:///{disk.path}/test.db"
         return
-    with postgresql.cluster() as cluster:
+    with postgres.cluster() as cluster:
         try:
-            with psycopg.connect(
-                postgresql.plain(cluster.server_url), autocommit=True
-            ) as connection:
+            with psycopg.connect(postgres.plain(cluster.server_url), autocommit=True) as connection:
                 # It belongs to whoever the server is.
                 (data,) = connection.execute("SHOW data_directory").fetchone() or ()
                 server = Path(data).stat()
@@ -189,7 +189,7 @@ def database_on(disk: Disk, kind: str) -> Iterator[str]:
                     "CREATE DATABASE full_disk TEMPLATE template0 TABLESPACE small"
                     " STRATEGY FILE_COPY"
                 )
-            yield postgresql.renamed(cluster.server_url, "full_disk")
+            yield postgres.renamed(cluster.server_url, "full_disk")
         finally:
             disk.leave(LARGE // 2)
 
@@ -198,8 +198,8 @@ async def filled(url: str) -> tuple[UUID, UUID]:
     """A large hierarchy and a small one in a new database."""
     migrate(Settings(database_url=url), check=False)
     with closing(connect(url)) as database:
-        large = await given.hierarchy(database, {}, name="Large")
-        small = await given.hierarchy(database, given.wide_tree(SMALL), name="Small")
+        large = await factories.hierarchy(database, {}, name="Large")
+        small = await factories.hierarchy(database, factories.wide_tree(SMALL), name="Small")
 
         def grow(session: Session) -> None:
             session.connection().execute(sa.text(GROW), {"nodes": NODES, "name": NAME})

@@ -22,10 +22,12 @@ from app.main import Gateway
 from app.settings import Settings
 from app.storage.tables import Hierarchy
 from app.wiring import open_database
-from tests import given
-from tests.conftest import GraphQLClient, NewDatabase, start_server, start_worker
-from tests.history import history_of
-from tests.subscriber import Event, Follower
+from tests import factories
+from tests.oracles.history import history_of
+from tests.support.clients import GraphQLClient
+from tests.support.databases import NewDatabase
+from tests.support.processes import start_server, start_worker
+from tests.support.subscriber import Event, Follower
 
 SOME_BYTES = 64 * 1024
 
@@ -134,7 +136,7 @@ async def test_a_request_whose_answer_got_lost_can_be_sent_again(
     report: Callable[[str], None],
 ) -> None:
     times = counted(20, 200)
-    source = str(await given.hierarchy(idle_gateway.database, {}))
+    source = str(await factories.hierarchy(idle_gateway.database, {}))
     port = urlsplit(idle_gateway.url).port
     job_ids = []
     async with (
@@ -158,7 +160,7 @@ async def test_a_commit_whose_answer_got_lost_is_told_as_such_and_can_be_sent_ag
     times = counted(20, 200)
     url = new_database("postgresql")
     database = open_database(Settings(database_url=url))
-    source = str(await given.hierarchy(database, {}))
+    source = str(await factories.hierarchy(database, {}))
     database.close()
     job_ids = []
     async with proxy_to(lambda: connected_to(url)) as proxy:
@@ -186,9 +188,9 @@ async def test_a_worker_whose_commits_are_not_answered_runs_each_job_once(
     random = Random(seed)
     url = new_database("postgresql")
     database = open_database(Settings(database_url=url))
-    source = await given.hierarchy(database, given.wide_tree(10))
+    source = await factories.hierarchy(database, factories.wide_tree(10))
     for name in names:
-        await given.pending_duplication(database, source, name=name)
+        await factories.pending_duplication(database, source, name=name)
 
     async with proxy_to(lambda: connected_to(url)) as proxy:
 

@@ -26,10 +26,11 @@ from app.settings import Settings
 from app.storage.engine.connect import connect
 from app.storage.tables import Hierarchy
 from app.wiring import migrate, open_database
-from tests import given, postgresql
-from tests.conftest import LiveServer, start_server, start_worker
-from tests.history import history_of
-from tests.subscriber import Event, Follower, Refused, whole_log
+from tests import factories
+from tests.oracles.history import history_of
+from tests.support import postgres
+from tests.support.processes import LiveServer, start_server, start_worker
+from tests.support.subscriber import Event, Follower, Refused, whole_log
 
 GATEWAYS = 2
 WORKERS = 2
@@ -166,7 +167,7 @@ async def source_in(database_url: str) -> UUID:
     """A small hierarchy in a new database."""
     migrate(Settings(database_url=database_url), check=False)
     database = open_database(Settings(database_url=database_url))
-    source = await given.hierarchy(database, given.wide_tree(30))
+    source = await factories.hierarchy(database, factories.wide_tree(30))
     database.close()
     return source
 
@@ -181,8 +182,8 @@ async def test_a_database_that_crashes_under_load_is_missed_politely_and_lived_w
     outages = counted(2, 10)
     random = Random(seed)
     healed: list[float] = []
-    with postgresql.cluster() as cluster:
-        url = postgresql.new_database(cluster.server_url)
+    with postgres.cluster() as cluster:
+        url = postgres.new_database(cluster.server_url)
         source = await source_in(url)
         gateways = [start_server(url, "--no-runner") for _ in range(GATEWAYS)]
         workers = [

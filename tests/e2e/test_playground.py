@@ -4,7 +4,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.browser import Tab, chromium, needs_chromium
+from tests.support.browser import Tab, chromium, needs_chromium
 
 pytestmark = needs_chromium
 

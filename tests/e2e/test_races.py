@@ -24,12 +24,13 @@ from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
 from app.storage.tables import Job
 from app.wiring import open_database
-from tests import given
-from tests.conftest import LiveProcess, NewDatabase, start_script, start_worker
-from tests.history import history_of
+from tests import factories
+from tests.oracles.history import history_of
+from tests.support.databases import NewDatabase
+from tests.support.processes import LiveProcess, start_script, start_worker
 
 CANCELLER = Path(__file__).parent / "canceller.py"
-REQUESTER = Requester(given.STORE, request_id="races")
+REQUESTER = Requester(factories.STORE, request_id="races")
 WORKERS = 3
 CANCELLERS = 3
 
@@ -68,14 +69,14 @@ async def raced(
     database: Database, cancellers: list[LiveProcess], races: int
 ) -> list[tuple[str, str]]:
     """The tries of the cancellers up to where they have tried `races` jobs and all jobs ended."""
-    source = await given.hierarchy(database, {})
+    source = await factories.hierarchy(database, {})
     feed = Feed(database)
     database.on_commit(feed.wake)
     hearing = asyncio.create_task(database.listen())
     tries: list[tuple[str, str]] = []
     tried: set[str] = set()
     asked, waiting, ended = 0, 0, 0
-    async with aclosing(await feed.job_events(given.STORE, JobFilter(), None)) as happenings:
+    async with aclosing(await feed.job_events(factories.STORE, JobFilter(), None)) as happenings:
         while ended < asked or len(tried) < races:
             if waiting < BATCH and len(tried) + waiting < races:
                 await database.write(ask, source)
@@ -98,7 +99,7 @@ async def test_of_those_who_cancel_a_job_and_those_who_claim_it_one_gets_its_way
     url = new_database("postgresql")
     database = open_database(Settings(database_url=url))
     workers = [start_worker(url) for _ in range(WORKERS)]
-    cancellers = [start_script(CANCELLER, url, given.STORE) for _ in range(CANCELLERS)]
+    cancellers = [start_script(CANCELLER, url, factories.STORE) for _ in range(CANCELLERS)]
     for canceller in cancellers:
         canceller.wait_for("cancelling")
 

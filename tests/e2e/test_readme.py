@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import settings_table
-from tests.conftest import LiveServer, start_server
+from tests.support.processes import LiveServer, start_server
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,9 +12,9 @@ import pytest
 
 from app.settings import Settings
 from app.wiring import open_database
-from tests import given
-from tests.conftest import LiveProcess, LiveServer, start_server, start_worker
-from tests.subscriber import Follower, whole_log
+from tests import factories
+from tests.support.processes import LiveProcess, LiveServer, start_server, start_worker
+from tests.support.subscriber import Follower, whole_log
 
 REPLICAS = 3
 
@@ -45,7 +45,7 @@ async def test_subscribers_that_drop_and_resume_anywhere_hear_each_event_once_an
     subscribers, drops, jobs = counted(12, 200), counted(3, 20), counted(50, 100)
     events = 3 * jobs
     database = open_database(Settings(database_url=database_url))
-    source = await given.hierarchy(database, given.wide_tree(10))
+    source = await factories.hierarchy(database, factories.wide_tree(10))
     database.close()
     names = [f"copy {number}" for number in range(1, jobs + 1)]
     gateways, processes = start(database_url)

@@ -20,10 +20,17 @@ from websockets.exceptions import ConnectionClosed
 from app.api.graphql.types.events import EVENTS
 from app.settings import Settings
 from app.wiring import open_database
-from tests import given
+from tests import factories
 from tests.bench.data import large_hierarchy
-from tests.conftest import LiveServer, start_server
-from tests.subscriber import JOB_EVENTS, JOB_UPDATES, LOGGED, Event, Subscription, subscriber
+from tests.support.processes import LiveServer, start_server
+from tests.support.subscriber import (
+    JOB_EVENTS,
+    JOB_UPDATES,
+    LOGGED,
+    Event,
+    Subscription,
+    subscriber,
+)
 
 # A copy of these takes some seconds, so that a stop in its middle has it unfinished.
 NODES = 20_000
@@ -45,7 +52,7 @@ def big_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def fill() -> None:
         database = open_database(Settings(database_url=f"sqlite:///{path}"))
         source = await large_hierarchy(database, NODES, PRODUCTS_PER_NODE)
-        await given.pending_duplication(database, source, include_products=True)
+        await factories.pending_duplication(database, source, include_products=True)
         database.close()
 
     anyio.run(fill)

@@ -8,9 +8,10 @@ import httpx
 
 from app.settings import Settings
 from app.wiring import open_database
-from tests import given
-from tests.collector import Collector, collecting
-from tests.conftest import NewDatabase, start_server, start_worker
+from tests import factories
+from tests.support.databases import NewDatabase
+from tests.support.otlp_collector import Collector, collecting
+from tests.support.processes import start_server, start_worker
 
 SERVER, CLIENT, CONSUMER = 2, 3, 5
 ABOVE = "11112222333344445555666677778888", "aaaabbbbccccdddd"
@@ -79,7 +80,7 @@ async def test_a_request_and_its_run_in_another_process_are_linked(
 ) -> None:
     url = new_database("postgresql")
     database = open_database(Settings(database_url=url))
-    source = await given.hierarchy(database, {"a": {"b": {}}}, name="sworn to silence")
+    source = await factories.hierarchy(database, {"a": {"b": {}}}, name="sworn to silence")
     database.close()
     headers = {"traceparent": f"00-{ABOVE[0]}-{ABOVE[1]}-01"}
     with collecting() as collector:

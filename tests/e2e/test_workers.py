@@ -12,10 +12,11 @@ import pytest
 
 from app.settings import Settings
 from app.wiring import open_database
-from tests import given
+from tests import factories
 from tests.bench.data import large_hierarchy
-from tests.conftest import LiveProcess, NewDatabase, start_server, start_worker
-from tests.subscriber import JOB_EVENTS, JOB_UPDATES, LOGGED, Event, subscriber
+from tests.support.databases import NewDatabase
+from tests.support.processes import LiveProcess, start_server, start_worker
+from tests.support.subscriber import JOB_EVENTS, JOB_UPDATES, LOGGED, Event, subscriber
 
 # A copy of these takes some seconds, so that a stop in its middle has it unfinished.
 NODES = 20_000
@@ -89,7 +90,7 @@ async def test_a_subscription_at_any_gateway_hears_of_all_jobs_whoever_runs_them
     database_url: str, report: Callable[[str], None]
 ) -> None:
     with closing(open_database(Settings(database_url=database_url))) as database:
-        source = await given.hierarchy(database, {"a": {}})
+        source = await factories.hierarchy(database, {"a": {}})
     one = start_server(database_url, "--no-runner")
     another = start_server(database_url, "--no-runner")
     worker = start_worker(database_url)
@@ -109,8 +110,8 @@ async def test_a_subscription_at_any_gateway_hears_of_all_jobs_whoever_runs_them
 async def test_a_worker_of_some_stores_leaves_the_others_alone(database_url: str) -> None:
     with closing(open_database(Settings(database_url=database_url))) as database:
         for store in ("north", "south"):
-            source = await given.hierarchy(database, {"a": {}}, store=store)
-            await given.pending_duplication(database, source, store=store)
+            source = await factories.hierarchy(database, {"a": {}}, store=store)
+            await factories.pending_duplication(database, source, store=store)
     north, south = (
         start_server(database_url, "--no-runner", "--store", s) for s in ("north", "south")
     )

@@ -26,9 +26,10 @@ from app.domain.jobs import JobStatus
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
-from tests import given, postgresql
-from tests.conftest import LiveProcess, start_worker
-from tests.history import history_of
+from tests import factories
+from tests.oracles.history import history_of
+from tests.support import postgres
+from tests.support.processes import LiveProcess, start_worker
 
 NODES = 20_000
 PRODUCTS_PER_NODE = 5
@@ -137,7 +138,7 @@ class Witness:
 
     def __init__(self, url: str) -> None:
         self._listening, self._looking, self._locking = (
-            psycopg.connect(postgresql.plain(url), autocommit=True) for _ in range(3)
+            psycopg.connect(postgres.plain(url), autocommit=True) for _ in range(3)
         )
         self._listening.execute("LISTEN job")
         self._told: deque[Update] = deque()
@@ -330,8 +331,8 @@ def written_by_zombies(witness: Witness, copies: Mapping[int, int]) -> Counter[s
 @contextmanager
 def witnessed_database() -> Iterator[tuple[Database, Witness]]:
     """A database on a server of its own, and who watches it."""
-    with postgresql.cluster() as server:
-        url = postgresql.new_database(server.server_url)
+    with postgres.cluster() as server:
+        url = postgres.new_database(server.server_url)
         with closing(connect(url)) as database, closing(Witness(url)) as witness:
             upgrade(database)
             witness.do(NOTE_JOBS_AND_HIERARCHIES)
@@ -360,12 +361,12 @@ async def test_nothing_counts_that_a_worker_writes_after_another_one_took_its_jo
     copies: dict[int, int] = {}
     with witnessed_database() as (database, witness):
         url = database.url.render_as_string(hide_password=False)
-        source = await given.hierarchy(database, {})
+        source = await factories.hierarchy(database, {})
         witness.do(GROW)
         source_pk = witness.one("SELECT pk FROM hierarchy")
         workers = {user: start_worker_as(user, url) for user in USERS}
         for moment, comes_back in cases:
-            job = await given.pending_duplication(database, source, include_products=True)
+            job = await factories.pending_duplication(database, source, include_products=True)
             took[moment] += survive(witness, workers, moment, comes_back, random)
             assert job.pk is not None
             copies[job.pk] = witness.one(

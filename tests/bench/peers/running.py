@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.node import INSTALLED
+from tests.support.node_js import INSTALLED
+from tests.support.paths import ROOT
 
 FOLDER = Path(__file__).parent
-PROJECT = Path(__file__).parents[3]
+PROJECT = ROOT
 SCRIPTS = "schema.graphql", "store.mjs", "resolvers.mjs", "mercurius.mjs", "yoga.mjs"
 
 SERVERS, CLIENT = 0, 1

@@ -18,8 +18,8 @@ from app.api.auth.limits import Limits
 from app.api.graphql.admission.cost import operation_cost
 from app.api.web.console import ASSETS, console
 from app.settings import Settings
+from tests.support.paths import SCHEMA
 
-SCHEMA = Path(__file__).parents[3] / "schema.graphql"
 MODULES = sorted(ASSETS.glob("*.js"))
 
 Get = Callable[[str], httpx.Response]

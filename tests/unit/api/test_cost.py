@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from graphql import get_introspection_query, parse
 
-from app.api.graphql.admission.cost import MAX_COST, OTHER_ROWS, OperationCost, operation_cost
+from app.api.graphql.admission.cost import ASSUMED_ROWS, MAX_COST, OperationCost, operation_cost
 from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.schema import graphql_schema
 from app.domain.callers import Scope
@@ -38,7 +38,7 @@ def bill_of(text: str, **variables: Any) -> OperationCost:
         (
             "{ hierarchies(first: 2) { nodes { localizations { name } } } }",
             {},
-            2 + 2 * (1 + OTHER_ROWS),
+            2 + 2 * (1 + ASSUMED_ROWS),
         ),
         (
             "{ hierarchies(first: 10) { nodes { children(first: 20) { nodes { id } } } } }",

@@ -23,8 +23,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from app.api.auth.identity import SUBJECT_LIMIT, TOKEN_BYTES, BearerTokens, OpenAccess, bearer, mint
-from app.api.auth.jwks import FRESH_SECONDS, KEY_SET_BYTES, PAUSE_SECONDS, JwksKeys, SharedSecret
+from app.api.auth.identity import (
+    MAX_SUBJECT_LENGTH,
+    MAX_TOKEN_BYTES,
+    BearerTokens,
+    OpenAccess,
+    bearer,
+    mint,
+)
+from app.api.auth.jwks import (
+    MAX_AGE_SECONDS,
+    MAX_KEY_SET_BYTES,
+    MIN_LOAD_INTERVAL_SECONDS,
+    JwksKeys,
+    SharedSecret,
+)
 from app.api.http.refusals import Unauthenticated
 from app.domain.callers import EVERY_SCOPE, Caller, Scope
 from app.domain.stores import ORGANIZATION
@@ -344,7 +357,7 @@ async def test_scopes_are_a_string_or_a_list_and_unknown_ones_mean_nothing(
         {"store": "a" * 255},
         {"store": "Größe 7"},
         {"organization": False},
-        {"sub": "x" * SUBJECT_LIMIT},
+        {"sub": "x" * MAX_SUBJECT_LENGTH},
         {"exp": In(300.5)},
         {"exp": In(-5)},
         {"nbf": In(5)},
@@ -377,7 +390,7 @@ async def test_what_is_unusual_and_right_is_taken(said: dict[str, Any]) -> None:
         ({"sub": None}, "The token lacks the claim sub."),
         ({"sub": 7}, "The token is not valid."),
         ({"sub": ""}, "The token's subject (sub)"),
-        ({"sub": "x" * (SUBJECT_LIMIT + 1)}, "The token's subject (sub)"),
+        ({"sub": "x" * (MAX_SUBJECT_LENGTH + 1)}, "The token's subject (sub)"),
         ({"sub": "a\nb"}, "The token's subject (sub)"),
         ({"sub": "\ud800"}, "The token's subject (sub)"),
         ({"exp": "9999999999"}, "The token's expiry (exp)"),
@@ -411,13 +424,13 @@ async def test_a_signed_token_that_says_something_else_is_refused(
 
 
 async def test_without_a_token_one_is_asked_for() -> None:
-    assert await refusal(SHARED, None) == "Say who you are: send a bearer token."
+    assert await refusal(SHARED, None) == "Authentication required: send a bearer token."
 
 
 async def test_a_token_that_is_too_long_is_refused_unread() -> None:
     fits = signed(pad="x" * 5000)
     too_long = signed(pad="x" * 8000)
-    assert len(fits) <= TOKEN_BYTES < len(too_long)
+    assert len(fits) <= MAX_TOKEN_BYTES < len(too_long)
     assert (await SHARED.caller(fits)).subject == "ada"
     assert await refusal(SHARED, too_long) == "The token is longer than 8,192 bytes."
 
@@ -626,7 +639,7 @@ async def test_without_a_kid_none_of_several_keys_is_meant(tmp_path: Path) -> No
     ],
 )
 def test_a_key_that_does_not_fit_is_no_key(jwk: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no JWKS with a public key"):
+    with pytest.raises(ValueError, match="not a JWKS with a public key"):
         JwksKeys(saved(tmp_path, jwk))
 
 
@@ -662,11 +675,11 @@ def test_whatever_a_key_set_holds_it_is_taken_or_refused(
         (b"{", "Expecting"),
         (b"\xff\xff", "codec"),
         (b"[" * 100_000, "recursion"),
-        (b"null", "no JWKS"),
-        (b"[]", "no JWKS"),
-        (b'{"keys": 7}', "no JWKS"),
-        (b'{"keys": []}', "no JWKS"),
-        (b" " * (KEY_SET_BYTES + 1), "more than 262,144 bytes"),
+        (b"null", "not a JWKS"),
+        (b"[]", "not a JWKS"),
+        (b'{"keys": 7}', "not a JWKS"),
+        (b'{"keys": []}', "not a JWKS"),
+        (b" " * (MAX_KEY_SET_BYTES + 1), "more than 262,144 bytes"),
     ],
 )
 def test_a_file_that_is_no_key_set_is_refused_when_it_is_named(
@@ -688,17 +701,17 @@ def test_a_folder_is_no_key_set(tmp_path: Path) -> None:
 async def test_a_file_is_read_again_for_an_unknown_kid(tmp_path: Path, clock: Clock) -> None:
     authentication = trusting(JwksKeys(saved(tmp_path, public(RSA, kid="old")), clock=clock))
     saved(tmp_path, public(EC, kid="new"))
-    assert "known here" in await refusal(authentication, signed_by(EC, "new"))
-    clock.now += PAUSE_SECONDS
+    assert "is unknown" in await refusal(authentication, signed_by(EC, "new"))
+    clock.now += MIN_LOAD_INTERVAL_SECONDS
     assert (await authentication.caller(signed_by(EC, "new"))).subject == "ada"
-    assert "known here" in await refusal(authentication, signed_by(RSA, "old"))
+    assert "is unknown" in await refusal(authentication, signed_by(RSA, "old"))
 
 
 async def test_a_key_taken_out_of_a_file_ends(tmp_path: Path, clock: Clock) -> None:
     authentication = trusting(JwksKeys(saved(tmp_path, public(RSA, kid="old")), clock=clock))
     saved(tmp_path, public(EC, kid="new"))
-    clock.now += FRESH_SECONDS
-    assert "known here" in await refusal(authentication, signed_by(RSA, "old"))
+    clock.now += MAX_AGE_SECONDS
+    assert "is unknown" in await refusal(authentication, signed_by(RSA, "old"))
 
 
 async def test_a_broken_file_leaves_the_known_keys(
@@ -707,7 +720,7 @@ async def test_a_broken_file_leaves_the_known_keys(
     path = saved(tmp_path, public(RSA, kid="one"))
     authentication = trusting(JwksKeys(path, clock=clock))
     broken(path)
-    clock.now += FRESH_SECONDS
+    clock.now += MAX_AGE_SECONDS
     for _ in range(3):
         assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
     (record,) = caplog.records
@@ -727,7 +740,7 @@ async def test_a_broken_file_leaves_the_known_keys(
         ("HTTP://issuer.example", "must be https"),
         ("https://", "needs a host"),
         ("https:///jwks.json", "needs a host"),
-        ("https://ada:secret@issuer.example/", "neither user nor password"),
+        ("https://ada:secret@issuer.example/", "without user and password"),
     ],
 )
 def test_a_url_that_keys_could_not_be_trusted_from_is_refused(url: str, words: str) -> None:
@@ -752,7 +765,7 @@ async def test_a_url_is_asked_at_first_use_and_again_when_its_keys_are_old(
     for _ in range(3):
         assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
     assert issuer.asked == 1
-    clock.now += FRESH_SECONDS - 1
+    clock.now += MAX_AGE_SECONDS - 1
     await authentication.caller(signed_by(RSA, "one"))
     assert issuer.asked == 1
     clock.now += 1
@@ -765,7 +778,7 @@ async def test_a_rotated_key_is_found_by_its_kid(issuer: Issuer, clock: Clock) -
     authentication = trusting(JwksKeys(issuer.url, clock=clock))
     await authentication.caller(signed_by(RSA, "old"))
     issuer.publish(public(RSA, kid="old"), public(EC, kid="new"))
-    clock.now += PAUSE_SECONDS
+    clock.now += MIN_LOAD_INTERVAL_SECONDS
     assert (await authentication.caller(signed_by(EC, "new"))).subject == "ada"
     assert (await authentication.caller(signed_by(RSA, "old"))).subject == "ada"
     assert issuer.asked == 2
@@ -777,7 +790,7 @@ async def test_a_flood_of_unknown_kids_asks_once_in_thirty_seconds(
     issuer.publish(public(RSA, kid="one"))
     authentication = trusting(JwksKeys(issuer.url, clock=clock))
     await authentication.caller(signed_by(RSA, "one"))
-    for second in range(PAUSE_SECONDS * 3):
+    for second in range(MIN_LOAD_INTERVAL_SECONDS * 3):
         clock.now += 1
         await asyncio.gather(
             *(refusal(authentication, signed_by(EC, f"no{second}-{no}")) for no in range(5))
@@ -811,12 +824,12 @@ def _answers(status: int = 200, body: bytes = b"", **headers: str) -> Callable[[
 
 
 FAILURES = {
-    "status": (_answers(500), "it answered with status 500"),
-    "no content": (_answers(404, b"none"), "it answered with status 404"),
-    "redirect": (_answers(302, Location="/other"), "it answered with status 302"),
+    "status": (_answers(500), "the response has status 500"),
+    "no content": (_answers(404, b"none"), "the response has status 404"),
+    "redirect": (_answers(302, Location="/other"), "the response has status 302"),
     "html": (_answers(body=b"<html>"), "Expecting value"),
-    "no keys": (_answers(body=b'{"keys": []}'), "no JWKS"),
-    "too long": (_answers(body=b" " * (KEY_SET_BYTES + 1)), "more than 262,144 bytes"),
+    "no keys": (_answers(body=b'{"keys": []}'), "not a JWKS"),
+    "too long": (_answers(body=b" " * (MAX_KEY_SET_BYTES + 1)), "more than 262,144 bytes"),
 }
 
 
@@ -832,17 +845,17 @@ async def test_while_the_url_fails_the_known_keys_serve_on(
     authentication = trusting(JwksKeys(issuer.url, clock=clock))
     await authentication.caller(signed_by(RSA, "one"))
     change(issuer)
-    clock.now += FRESH_SECONDS
+    clock.now += MAX_AGE_SECONDS
     for _ in range(3):
         assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
-    assert "known here" in await refusal(authentication, signed_by(EC, "new"))
+    assert "is unknown" in await refusal(authentication, signed_by(EC, "new"))
     assert issuer.asked == 2
     (record,) = caplog.records
     assert reason in record.getMessage()
 
     issuer.status, issuer.headers = 200, {}
     issuer.publish(public(EC, kid="new"))
-    clock.now += PAUSE_SECONDS
+    clock.now += MIN_LOAD_INTERVAL_SECONDS
     assert (await authentication.caller(signed_by(EC, "new"))).subject == "ada"
 
 
@@ -853,11 +866,11 @@ async def test_without_any_keys_nobody_is_believed_until_there_are_some(
     authentication = trusting(JwksKeys(issuer.url, clock=clock))
     for _ in range(3):
         sentence = await refusal(authentication, signed_by(RSA, "one"))
-        assert sentence == "The token does not name a key that is known here (kid)."
+        assert sentence == "The token's key id (kid) is unknown."
     assert issuer.asked == len(caplog.records) == 1
     issuer.status = 200
     issuer.publish(public(RSA, kid="one"))
-    clock.now += PAUSE_SECONDS
+    clock.now += MIN_LOAD_INTERVAL_SECONDS
     assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
 
 

@@ -14,8 +14,8 @@ from starlette.routing import Route
 from app.api.web import playground
 from app.api.web.playground import ASSETS, GRAPHIQL, PLAYGROUND
 from app.settings import Settings
+from tests.support.paths import SCHEMA
 
-SCHEMA = Path(__file__).parents[3] / "schema.graphql"
 OPERATIONS = sorted(ASSETS.glob("*.graphql"))
 
 Get = Callable[[str], httpx.Response]

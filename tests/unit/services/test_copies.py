@@ -2,7 +2,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.services.copies import Copy, Phase
+from app.services.copies import Copy, CopyPhase
 
 numbers = st.integers(0, 2**62)
 copies = st.builds(
@@ -10,7 +10,7 @@ copies = st.builds(
     copy_pk=numbers,
     source_pk=numbers,
     revision=numbers,
-    phase=st.sampled_from(Phase),
+    phase=st.sampled_from(CopyPhase),
     after=st.none() | st.tuples(numbers) | st.tuples(numbers, numbers),
     nodes=numbers,
     associations=numbers,

@@ -1,0 +1,270 @@
+"""Operations that schemathesis makes from the schema: every answer is one that the schema and the
+GraphQL specification allow, and none is a bug."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import pytest
+import schemathesis
+from graphql import (
+    ArgumentNode,
+    DocumentNode,
+    FieldNode,
+    IntValueNode,
+    ListValueNode,
+    NameNode,
+    NullValueNode,
+    ObjectFieldNode,
+    ObjectValueNode,
+    StringValueNode,
+    visit,
+)
+from graphql.language import Visitor
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import seed as grown_from
+from hypothesis import settings as tried
+from schemathesis import Case, GenerationMode
+from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Ok
+from schemathesis.graphql import nodes
+from schemathesis.graphql.checks import GraphQLClientError, GraphQLServerError
+from sqlmodel import select
+
+from app.domain.hierarchies import node_id
+from app.domain.jobs import JobType
+from app.main import Gateway
+from app.settings import Settings
+from app.storage.tables import Product
+from tests import factories as made
+from tests.support.databases import NewDatabase
+from tests.support.gateway import gateway_of
+
+REFUSALS = {"INVALID_INPUT", "COST_LIMIT_EXCEEDED", "ALIAS_LIMIT_EXCEEDED", "TOKEN_LIMIT_EXCEEDED"}
+"""What the gateway may say to an operation that the schema allows: it has rules that a schema can
+not tell. schemathesis takes any error for a fault of the server or of its own."""
+
+TEXTS = ("name", "slug", "sku")
+"""What lists can be filtered by with exactly one condition on a text."""
+
+TOLD_ANYHOW = ("errors", "__typename")
+"""Of a payload, also when nothing was made."""
+
+ACCEPTED = ("application/json", "application/graphql-response+json")
+
+SENSIBLE = 0.8
+"""How many of the arguments with such a rule are made to keep it: as random has them, few would,
+and few operations would come to any data."""
+
+
+class Sense(Visitor):
+    """Makes most arguments of an operation such as somebody would give."""
+
+    def __init__(self, known: "Known", random: Random) -> None:
+        super().__init__()
+        self._known = known
+        self._random = random
+
+    def leave_field(self, node: FieldNode, *_: object) -> FieldNode:
+        """Pages in one direction, from the start or the end of a list."""
+        names = [argument.name.value for argument in node.arguments or ()]
+        left_out = {"after", "before", "last" if "first" in names else ""}
+        if not left_out & set(names) or self._random.random() > SENSIBLE:
+            return node
+        kept = tuple(one for one in node.arguments or () if one.name.value not in left_out)
+        return FieldNode(
+            alias=node.alias,
+            name=node.name,
+            arguments=kept,
+            directives=node.directives,
+            selection_set=node.selection_set,
+        )
+
+    def leave_argument(self, node: ArgumentNode, *_: object) -> ArgumentNode:
+        """Pages that there are, and ids of what there is."""
+        return ArgumentNode(name=node.name, value=self._value(node.name.value, node.value))
+
+    def leave_object_field(self, node: ObjectFieldNode, *_: object) -> ObjectFieldNode:
+        """Ids of what there is, and exactly one condition on a text: that an input is @oneOf is
+        more than hypothesis-graphql knows of."""
+        value = node.value
+        if node.name.value in TEXTS and isinstance(value, ObjectValueNode):
+            said = [one for one in value.fields if not isinstance(one.value, NullValueNode)]
+            value = ObjectValueNode(fields=tuple(said[:1]) or (LIKE_ANYTHING,))
+        return ObjectFieldNode(name=node.name, value=self._value(node.name.value, value))
+
+    def _value(self, name: str, value: Any) -> Any:
+        if self._random.random() > SENSIBLE:
+            return value
+        match name, value:
+            case (("first" | "last"), IntValueNode()):
+                return nodes.Int(self._random.randint(1, 10))
+            case "id", (StringValueNode() | IntValueNode()):
+                return nodes.String(self._random.choice(self._known.ids))
+            case (
+                ("hierarchyId" | "nodeId" | "parentId" | "jobId"),
+                (StringValueNode() | IntValueNode()),
+            ):
+                return nodes.String(self._random.choice(self._known.fitting[name]))
+            case "ids", ListValueNode():
+                return ListValueNode(values=tuple(map(nodes.String, self._known.ids)))
+            case (("productIds" | "curatedProductIds"), ListValueNode()):
+                some = self._random.sample(self._known.fitting[name], 2)
+                return ListValueNode(values=tuple(map(nodes.String, some)))
+            case (("name" | "sku" | "slug"), StringValueNode()):
+                return nodes.String(f"{name} {self._random.randrange(1000)}")
+            case "locale", StringValueNode():
+                return nodes.String(self._random.choice(("de-DE", "fr-FR")))
+        return value
+
+
+LIKE_ANYTHING = ObjectFieldNode(name=NameNode(value="like"), value=nodes.String("*"))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What there is."""
+
+    ids: Sequence[str]
+    """Of some of each kind."""
+    fitting: Mapping[str, Sequence[str]]
+    """By the name of an input, ids that it takes."""
+
+
+async def furnished(gateway: Gateway) -> Known:
+    """Hierarchies with products, jobs in every status."""
+    database = gateway.database
+    sources = [
+        await made.hierarchy(
+            database,
+            {"Trees": {"Oaks": {}, "Firs": {}}, "Herbs": {}},
+            locales={"fr-FR": {"name": "Jardin"}},
+            products={"Oaks": ["a", "b", "c"]},
+            curated={"Oaks": ["c"]},
+        )
+        for _ in range(4)
+    ]
+    source = sources[0]
+    lost = await made.hierarchy(database, {})
+    done = await made.pending_duplication(database, source, include_products=True)
+    await made.ran_job(database)
+    failed = await made.pending_duplication(database, lost)
+    await made.deleted(database, lost)
+    await made.ran_job(database)
+    started = await made.pending_duplication(database, source)
+    await made.claimed_job(database)
+    waiting = [await made.pending_duplication(database, source) for _ in range(3)]
+    export = await made.pending_job(database, JobType.PRODUCT_EXPORT)
+    jobs = [str(job.id) for job in (done, failed, started, *waiting, export)]
+    products = await database.read(lambda session: session.exec(select(Product.id)).all())
+    hierarchies = list(map(str, sources))
+    # Oaks, which hold the products, and their siblings.
+    below = [str(node_id(id, no)) for id in sources for no in (2, 2, 3)]
+    return Known(
+        [hierarchies[0], below[0], str(products[0]), *jobs],
+        {
+            "hierarchyId": hierarchies,
+            "nodeId": below,
+            "parentId": [*hierarchies, *(str(node_id(id, 1)) for id in sources)],
+            "productIds": list(map(str, products)),
+            "curatedProductIds": list(map(str, products)),
+            "jobId": jobs,
+        },
+    )
+
+
+class Trial:
+    """Examples of every operation, and what became of them."""
+
+    def __init__(self, url: str, known: Known, seed: int) -> None:
+        self._schema = schemathesis.graphql.from_url(f"{url}/graphql")
+        self._seed = seed
+        self._mode = GenerationMode.POSITIVE
+        self.outcomes: Counter[str] = Counter()
+        self.made = set[str]()
+        """Mutations that were seen to make something."""
+
+        @self._schema.hook("map_body")
+        def sensible(_context: object, body: DocumentNode) -> DocumentNode:
+            if self._mode is GenerationMode.NEGATIVE:
+                return body
+            changed: DocumentNode = visit(body, Sense(known, Random(str(body.to_dict()))))
+            return changed
+
+    def run(self, examples: int) -> None:
+        """So many examples of each operation that the schema allows, and as many of each that it
+        does not."""
+        operations = [
+            found.ok() for found in self._schema.get_all_operations() if isinstance(found, Ok)
+        ]
+        # What is deleted can be asked for nothing else.
+        deleting = ("Mutation.deleteHierarchy", "Mutation.deleteNode")
+        operations.sort(key=lambda operation: [operation.label == name for name in deleting])
+        assert len(operations) > 20
+        for operation in operations:
+            for self._mode in GenerationMode:
+
+                @grown_from(self._seed)
+                @tried(
+                    max_examples=examples,
+                    deadline=None,
+                    database=None,
+                    phases=[Phase.generate],
+                    suppress_health_check=list(HealthCheck),
+                )
+                @given(operation.as_strategy(generation_mode=self._mode))
+                def judged(case: Case[Any]) -> None:
+                    self._judge(case)
+
+                judged()
+
+    def _judge(self, case: Case[Any]) -> None:
+        # The two media types differ in the status of what is refused.
+        accept = ACCEPTED[self.outcomes["examples"] % len(ACCEPTED)]
+        response = case.call(headers={"Accept": accept})
+        answer = response.json()
+        codes = {error["extensions"]["code"] for error in answer.get("errors", [])}
+        if not codes and case.operation.label.startswith("Mutation"):
+            self.made |= {
+                case.operation.label
+                for payload in answer["data"].values()
+                if any(told for name, told in payload.items() if name not in TOLD_ANYHOW)
+            }
+        assert response.status_code == 200 or (400 <= response.status_code < 500 and codes)
+        assert "INTERNAL_SERVER_ERROR" not in codes
+        for code in codes or {"no error"}:
+            self.outcomes[code] += 1
+        self.outcomes[f"status {response.status_code}"] += 1
+        self.outcomes["examples"] += 1
+        try:
+            case.validate_response(response)
+        except FailureGroup as group:
+            for failure in group.exceptions:
+                if not isinstance(failure, GraphQLServerError | GraphQLClientError):
+                    raise
+            if not codes <= REFUSALS:
+                raise
+
+
+@pytest.mark.timeout(3600)
+async def test_no_operation_is_answered_against_the_schema(
+    new_database: NewDatabase,
+    counted: Callable[[int, int], int],
+    seed: int,
+    report: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = Settings(
+        database_url=new_database("sqlite"), port=0, runner=False, max_requests_per_second=0
+    )
+    async with gateway_of(settings) as gateway:
+        known = await furnished(gateway)
+        trial = await asyncio.to_thread(Trial, gateway.url, known, seed)
+        await asyncio.to_thread(trial.run, counted(4, 60))
+    report(f"{dict(trial.outcomes.most_common())}, made {sorted(trial.made)}, failures 0")
+    assert trial.outcomes["no error"]
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []

@@ -1,0 +1,88 @@
+"""Many workers, one store: one job at a time, the earliest created first, whoever runs it."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from contextlib import aclosing
+
+import psycopg
+import pytest
+from sqlmodel import Session, col, select
+
+from app.domain.jobs import JobStatus
+from app.services.feed import Feed
+from app.settings import Settings
+from app.storage.engine.database import Database
+from app.storage.jobs import JobFilter
+from app.storage.tables import Job
+from app.wiring import open_database
+from tests import factories
+from tests.oracles.history import history_of
+from tests.support import postgres
+from tests.support.databases import NewDatabase
+from tests.support.processes import start_worker
+
+WORKERS = 8
+
+NOTE_CLAIMS = """
+CREATE TABLE claim (epoch bigint PRIMARY KEY, holder uuid NOT NULL);
+CREATE FUNCTION note_claim() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO claim VALUES (NEW.epoch, NEW.holder);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_claim AFTER UPDATE ON lane FOR EACH ROW
+    WHEN (NEW.epoch > OLD.epoch) EXECUTE FUNCTION note_claim();
+"""
+"""What the lane forgets: who claimed its jobs."""
+
+
+async def asked_and_run(database: Database, number: int) -> None:
+    """Ask for so many jobs, one by one while they are run, until all of them ended."""
+    source = await factories.hierarchy(database, {})
+    feed = Feed(database)
+    database.on_commit(feed.wake)
+    hearing = asyncio.create_task(database.listen())
+
+    async def ask() -> None:
+        for _ in range(number):
+            await factories.pending_duplication(database, source)
+
+    async with aclosing(await feed.job_events(factories.STORE, JobFilter(), None)) as happenings:
+        asking = asyncio.create_task(ask())
+        ended = 0
+        while ended < number:
+            ended += (await anext(happenings)).type.is_last
+        await asking
+    hearing.cancel()
+
+
+@pytest.mark.timeout(1800)
+async def test_many_workers_run_the_jobs_of_a_store_one_at_a_time_and_in_order(
+    new_database: NewDatabase, counted: Callable[[int, int], int], report: Callable[[str], None]
+) -> None:
+    url = new_database("postgresql")
+    number = counted(60, 3_000)
+    with psycopg.connect(postgres.plain(url), autocommit=True) as connection:
+        connection.execute(NOTE_CLAIMS)
+    database = open_database(Settings(database_url=url))
+    workers = [start_worker(url) for _ in range(WORKERS)]
+
+    await asked_and_run(database, number)
+    for worker in workers:
+        assert worker.stop(signal.SIGTERM) == 0
+
+    def read(session: Session) -> list[Job]:
+        return list(session.exec(select(Job).order_by(col(Job.job_seq))))
+
+    jobs = await database.read(read)
+    database.close()
+    with psycopg.connect(postgres.plain(url)) as connection:
+        holders = [holder for (holder,) in connection.execute("SELECT holder FROM claim")]
+    history = history_of(url)
+    assert history.faults == {}
+    assert history.statuses == {JobStatus.SUCCESS: number}
+    assert len(holders) == number
+
+    assert jobs[-1].completed_at
+    seconds = (jobs[-1].completed_at - jobs[0].created_at).total_seconds()
+    report(f"{number / seconds:.0f} jobs/s by {len(set(holders))} of {WORKERS} workers; {history}")

@@ -1,0 +1,129 @@
+"""The npm clients graphql-ws, graphql-sse and Apollo Client, and the audits of graphql-http,
+against a gateway, without tokens and with them. What each script shows is in tests/e2e/node."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support import node_js
+from tests.support.processes import LiveServer, start_server
+
+pytestmark = pytest.mark.skipif(
+    node_js.SKIPPED, reason="the tests of npm clients need node 20 and npm"
+)
+
+AUDITS = 61
+SECRET = "a secret of the tests, and of nobody else's"
+
+OVER_SOCKETS = [
+    "a query",
+    "a mutation",
+    "a job from its snapshot to its end",
+    "subscriptions side by side on one socket",
+    "an invalid operation ends only itself",
+    "nothing comes after unsubscribing",
+    "a new socket resumes behind any cursor",
+]
+OVER_SSE = [
+    "a query",
+    "a mutation",
+    "a job from its snapshot to its end",
+    "the errors of an invalid operation",
+    "unsubscribing",
+    "each event has its cursor as id",
+    "Last-Event-ID resumes behind any event",
+    "Last-Event-ID resumes a job up to its end",
+]
+OVER_MULTIPART = [
+    "a query",
+    "a job from its snapshot to its end",
+    "each event as soon as it happened",
+    "the errors of an invalid operation",
+]
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> node_js.Scripts:
+    return node_js.Scripts(tmp_path_factory.mktemp("node"))
+
+
+@pytest.fixture(scope="module")
+def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server with the demo data that takes nobody without a token."""
+    database_url = f"sqlite:///{tmp_path_factory.mktemp('guarded')}/live.db"
+    server = start_server(database_url, "--demo", JOBS_GATEWAY_JWT_SECRET=SECRET)
+    server.wait_for("SUCCEEDED")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def token() -> str:
+    """What the command line mints."""
+    minted = subprocess.run(
+        [sys.executable, "-m", "app", "token"],
+        env={**os.environ, "JOBS_GATEWAY_JWT_SECRET": SECRET},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert minted.returncode == 0, minted.stderr
+    return minted.stdout.strip()
+
+
+def shown(scripts: node_js.Scripts, script: str, server: LiveServer, *arguments: str) -> list[str]:
+    """What a script has shown at its end."""
+    ran = scripts.run(script, f"{server.url}/graphql", *arguments)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout.splitlines()
+
+
+def test_all_audits_of_graphql_http_pass(
+    scripts: node_js.Scripts, live_server: LiveServer, report: Callable[[str], None]
+) -> None:
+    ran = scripts.run("audits.mjs", f"{live_server.url}/graphql")
+    audits = [json.loads(line) for line in ran.stdout.splitlines()]
+    failed = [audit for audit in audits if audit["status"] != "ok"]
+    report(f"{len(audits) - len(failed)} of {len(audits)} audits of graphql-http passed")
+
+    assert failed == []
+    assert (ran.returncode, len(audits)) == (0, AUDITS), ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("graphql_ws.mjs", OVER_SOCKETS),
+        ("graphql_sse.mjs", OVER_SSE),
+        ("multipart.mjs", OVER_MULTIPART),
+    ],
+)
+def test_an_npm_client_works_with_the_gateway(
+    script: str, expected: list[str], scripts: node_js.Scripts, live_server: LiveServer
+) -> None:
+    assert shown(scripts, script, live_server) == expected
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        (
+            "graphql_ws.mjs",
+            [*OVER_SOCKETS, "a token in the header", "4403 without a valid token"],
+        ),
+        ("graphql_sse.mjs", [*OVER_SSE, "401 without a valid token"]),
+        ("multipart.mjs", [*OVER_MULTIPART, "401 without a valid token"]),
+    ],
+)
+def test_an_npm_client_with_a_token_works_with_a_gateway_that_asks_for_one(
+    script: str,
+    expected: list[str],
+    scripts: node_js.Scripts,
+    guarded_server: LiveServer,
+    token: str,
+) -> None:
+    assert shown(scripts, script, guarded_server, token) == expected

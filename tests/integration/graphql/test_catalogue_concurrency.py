@@ -1,0 +1,161 @@
+"""Several who change the catalogue at once: as if one had come after the other, and nobody waits
+for ever."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from sqlmodel import Session, col, select
+
+from app.main import Gateway
+from app.settings import Settings
+from app.storage.tables import NodeProduct, Product, ProductNode
+from tests import factories
+from tests.support.authoring import Author, new
+from tests.support.clients import GraphQLClient, client_of
+from tests.support.databases import NewDatabase
+from tests.support.gateway import gateway_of
+from tests.support.postgres import plain
+
+
+@pytest.fixture
+def author(idle_gateway: Gateway, idle_client: GraphQLClient) -> Author:
+    """Somebody who changes the catalogue of a gateway whose queue nobody runs."""
+    return Author(idle_client, idle_gateway.database)
+
+
+@pytest.fixture
+async def garden(author: Author) -> str:
+    """The id of an empty hierarchy."""
+    id: str = (await author.make("createHierarchy", name="Garden"))["id"]
+    return id
+
+
+async def test_of_many_who_want_a_name_one_gets_it(author: Author, garden: str) -> None:
+    asked = [
+        author.ask("createNode", parentId=garden, name="same", slug=f"slug-{i}") for i in range(20)
+    ]
+    answers = await asyncio.gather(*asked)
+    errors = [error for _, told in answers for error in told]
+    assert len(errors) == 19
+    assert {error["__typename"] for error in errors} == {"InvalidInput"}
+    assert {tuple(error["path"]) for error in errors} == {("input", "name")}
+    assert await author.children(garden) == ["same"]
+    assert await author.counts(garden) == (1, 0)
+
+
+async def test_many_who_add_at_once_all_get_a_node_of_their_own(
+    author: Author, garden: str
+) -> None:
+    top = await author.node(garden, "top")
+    names = [f"{number:02}" for number in range(20)]
+    ids = await asyncio.gather(
+        *(author.node((garden, top)[number % 2], name) for number, name in enumerate(names))
+    )
+    assert len({*ids, top}) == 21
+    assert await author.counts(garden) == (21, 0)
+    found = [await author.children(parent) for parent in (garden, top)]
+    assert sorted(found[0] + found[1]) == [*names, "top"]
+
+
+async def test_two_who_move_nodes_below_each_other_never_make_a_circle(
+    author: Author, garden: str, counted: Callable[[int, int], int]
+) -> None:
+    a, _, c = await author.chain(garden, "abc")
+    x, _, z = await author.chain(garden, "xyz")
+    for _ in range(counted(5, 100)):
+        (_, first), (_, second) = await asyncio.gather(
+            author.ask("moveNode", nodeId=a, parentId=z),
+            author.ask("moveNode", nodeId=x, parentId=c),
+        )
+        (refused,) = first + second
+        assert refused["__typename"] == "InvalidInput"
+        assert refused["message"] == "A node can not move below itself."
+        ways = {"".join((await author.way(id))[1:]) for id in (c, z)}
+        assert ways == ({"abc", "abcxyz"} if first else {"xyz", "xyzabc"})
+        depths = [(await author.seen(id))["depth"] for id in (a, c, x, z)]
+        assert depths == ([1, 3, 4, 6] if first else [4, 6, 1, 3])
+        await author.make("moveNode", nodeId=x if first else a, parentId=garden)
+    assert await author.counts(garden) == (6, 0)
+
+
+async def test_of_two_batches_at_once_that_share_skus_one_is_made_whole(
+    author: Author, counted: Callable[[int, int], int], seed: int
+) -> None:
+    chance = random.Random(seed)
+    for turn in range(counted(5, 100)):
+        skus = [f"{turn}-{number:03}" for number in range(120)]
+        first, second = (chance.sample(skus, 100) for _ in range(2))
+        answers = await asyncio.gather(
+            *(author.ask("createProducts", **new(*batch)) for batch in (first, second))
+        )
+        (error,) = [error for _, errors in answers for error in errors]
+        assert error["__typename"] == "InvalidInput"
+        _, products, place, sku = error["path"]
+        assert (products, sku) == ("products", "sku")
+        won, lost = (first, second) if answers[1][1] else (second, first)
+        assert lost[int(place)] in won
+
+        def found(session: Session, made: list[str] = skus) -> list[str | None]:
+            return list(session.exec(select(Product.sku).where(col(Product.sku).in_(made))))
+
+        assert sorted(await author.database.read(found), key=str) == sorted(won)
+
+
+async def test_two_batches_in_opposite_orders_do_not_wait_for_each_other_for_ever(
+    new_database: NewDatabase,
+) -> None:
+    settings = Settings(database_url=new_database("postgresql"), port=0, runner=False)
+    async with gateway_of(settings) as gateway, client_of(gateway) as client:
+        author = Author(client, gateway.database)
+        async with await psycopg.AsyncConnection.connect(plain(settings.database_url)) as holder:
+            # Both stop in the middle, and go on together.
+            await holder.execute(
+                "INSERT INTO product (id, store, sku) VALUES (gen_random_uuid(), %s, 'm')",
+                [factories.STORE],
+            )
+            batches = [
+                asyncio.create_task(author.ask("createProducts", **new(*skus)))
+                for skus in ("amz", "zma")
+            ]
+            waiting = 0
+            while waiting < len(batches):
+                locks = await holder.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                ((waiting,),) = await locks.fetchall()
+            await holder.rollback()
+        answers = await asyncio.gather(*batches)
+    (error,) = [error for _, errors in answers for error in errors]
+    assert error["message"].endswith("is taken.")
+
+
+async def test_many_who_attach_and_detach_at_once_leave_true_counts(
+    author: Author, garden: str, seed: int
+) -> None:
+    chance = random.Random(seed)
+    nodes = [await author.node(garden, name) for name in ("Roses", "Tulips")]
+    ids = await author.products(*(f"{number}" for number in range(10)))
+    await asyncio.gather(
+        *(
+            author.make(
+                chance.choice(["attachProducts", "attachProducts", "detachProducts"]),
+                nodeId=chance.choice(nodes),
+                productIds=chance.sample(ids, 5),
+            )
+            for _ in range(30)
+        )
+    )
+
+    def pairs(session: Session) -> list[Any]:
+        return [
+            sorted(session.execute(select(table.node_no, table.product_pk)))
+            for table in (NodeProduct, ProductNode)
+        ]
+
+    there, back = await author.database.read(pairs)
+    assert there == back
+    assert await author.counts(garden) == (2, len(there))
+    held = [(await author.seen(node))["products"]["totalCount"] for node in nodes]
+    assert sum(held) == len(there)

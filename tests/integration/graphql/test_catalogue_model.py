@@ -1,0 +1,1053 @@
+"""Any authoring of trees and products, by two stores and their organization, against a model that
+is written from the rules: all that can be read is as the model says, and what is refused changes
+nothing. `--full` takes 5,000 steps over each database.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, ClassVar, TypeVar
+from uuid import UUID
+
+import hypothesis
+import pytest
+import sqlalchemy as sa
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlmodel import Session, select
+
+from app.domain.errors import DomainError, SomeNotFound
+from app.domain.hierarchies import HierarchyState, Owner
+from app.domain.jobs import JobStatus
+from app.domain.products import NewProduct
+from app.domain.stores import ORGANIZATION
+from app.queue.handlers import hierarchy_duplicate
+from app.queue.sweeper import Sweeper
+from app.services import hierarchies, jobs, nodes, products
+from app.storage import hierarchies as stored_hierarchies
+from app.storage import jobs as stored_jobs
+from app.storage import nodes as stored_nodes
+from app.storage import products as stored_products
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
+from app.storage.migrations import upgrade
+from app.storage.nodes import TreeNode
+from app.storage.sql.keyset import KeysetPage, KeysetWindow
+from app.storage.tables import Hierarchy, Node, NodeProduct, ProductNode
+from tests import factories
+from tests.support.databases import DATABASES, NewDatabase
+
+KeyT = TypeVar("KeyT")
+
+Fault = tuple[str, tuple[str, ...]]
+"""The code of a refusal, and the field at fault."""
+
+PAGE = 4
+PRODUCTS_PAGE = 20
+"""Rows a page, so that small lists take several."""
+
+LOOK_EVERY = 4
+LOOK_BY_ALL_EVERY = 20
+"""Behind how many steps all is read by the store that took the last one, and by all stores. What
+a step answers, and which revisions have grown, is checked behind each."""
+
+UNKNOWN = UUID("00000000-0000-4000-8000-000000000000")
+
+NAMES = ("Shoes", "shoes", "Boots", "Hüte", "100 %", "_", "x" * 1000, "1", "2")
+BAD_NAMES = ("", " \t", "a\0b", "x" * 1001)
+ORDERS = (None, 0, 1, -1, 2**31 - 1, -(2**31))
+BAD_ORDERS = (2**31, -(2**31) - 1)
+LOCALES: tuple[Mapping[str, Any] | None, ...] = (
+    None,
+    {},
+    {"fr-FR": {"name": "Chaussures"}},
+    {"de": {"description": ""}, "fr": {"name": "x", "description": "y"}},
+)
+BAD_LOCALES: tuple[tuple[Mapping[str, Any], tuple[str, ...]], ...] = (
+    ({"": {"name": "x"}}, ("",)),
+    ({"fr": {}}, ("fr",)),
+    ({"fr": {"name": " "}}, ("fr", "name")),
+    ({"fr": {"name": "x"}, "FR": {"name": "y"}}, ("FR",)),
+)
+"""Translations that break a rule, each with where it does."""
+
+SKUS = [f"{kind}{number}" for kind in ("", "a", "B", "Ä", "🌱") for number in range(60)]
+
+
+@dataclass(eq=False)
+class Ware:
+    """A product."""
+
+    id: UUID
+    store: str
+    sku: str
+    name: str
+
+
+@dataclass(eq=False)
+class Item:
+    """A node, or the root of a hierarchy."""
+
+    id: UUID
+    name: str
+    at: datetime
+    edited: int
+    """The number of its last edit among all: what its updated_at says, and no two are alike."""
+    parent: "Item | None" = None
+    slug: str | None = None
+    description: str | None = None
+    locales: Mapping[str, Any] = field(default_factory=dict)
+    sort_order: int | None = None
+    updated_at: datetime = datetime.min
+    below: "list[Item]" = field(default_factory=list)
+    held: list[Ware] = field(default_factory=list)
+    curated: list[Ware] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.updated_at = self.at
+
+    def children(self) -> "list[Item]":
+        """Those right below, in their order."""
+
+        def rank(child: Item) -> tuple[bool, int, int]:
+            return child.sort_order is not None, child.sort_order or 0, child.edited
+
+        return sorted(self.below, key=rank, reverse=True)
+
+    def products(self) -> list[Ware]:
+        """Its products, in their order."""
+        others = [ware for ware in self.held if ware not in self.curated]
+        return self.curated + sorted(others, key=lambda ware: (ware.sku, ware.id))
+
+    def way(self) -> "list[Item]":
+        """From the root to itself."""
+        return [*(self.parent.way() if self.parent else ()), self]
+
+    def branch(self) -> "Iterator[Item]":
+        """Itself and all that is below."""
+        yield self
+        for child in self.below:
+            yield from child.branch()
+
+    def said(self) -> tuple[Any, ...]:
+        """What it says of itself."""
+        return (
+            *(self.name, self.slug, self.description, dict(self.locales)),
+            *(self.sort_order, len(self.way()) - 1, self.at, self.updated_at),
+        )
+
+
+@dataclass(eq=False)
+class Tree:
+    """A hierarchy."""
+
+    root: Item
+    store: str
+    copied_from: UUID | None = None
+    revision: int | None = None
+    """As it was seen last."""
+    ids: set[UUID] = field(default_factory=set)
+    """Of all nodes it has ever had."""
+
+    def nodes(self) -> list[Item]:
+        return list(self.root.branch())[1:]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """All there is to be read of a hierarchy's root or a node."""
+
+    said: tuple[Any, ...]
+    owner: Owner
+    way: list[tuple[UUID, str, str | None]]
+    children: list[UUID]
+    products: list[tuple[UUID, bool]]
+
+
+@dataclass(frozen=True)
+class View:
+    """All that a store can read."""
+
+    trees: dict[UUID, tuple[int, int, UUID | None]]
+    """Of each hierarchy the number of nodes and of associations, and what it is a copy of."""
+    listed: dict[UUID, list[UUID]]
+    """The nodes of each hierarchy in one list: parents before children."""
+    items: dict[UUID, Sight]
+    counts: dict[UUID, tuple[int, int]]
+    """Of each item the number of children and of products."""
+    nodes_of: dict[UUID, tuple[int, list[UUID]]]
+    """The nodes of each product, and their number."""
+
+
+class Catalogue:
+    """The model: what domain.md says of hierarchies, on plain objects."""
+
+    def __init__(self) -> None:
+        self.trees: dict[UUID, Tree] = {}
+        self.wares: dict[UUID, Ware] = {}
+        self.gone: list[UUID] = []
+        """Ids of hierarchies and nodes that were deleted."""
+        self._edits = count(1)
+
+    def edit(self, item: Item, at: datetime) -> None:
+        """The item was edited now."""
+        item.edited, item.updated_at = next(self._edits), at
+
+    def next_edit(self) -> int:
+        return next(self._edits)
+
+    def readable(self, store: str, owner: str) -> bool:
+        """Whether a store can read what is that owner's: its own, and the organization's."""
+        return owner in (store, ORGANIZATION)
+
+    def seen(self, store: str) -> list[Tree]:
+        return [tree for tree in self.trees.values() if self.readable(store, tree.store)]
+
+    def place(self, store: str, id: UUID) -> tuple[Tree, Item] | None:
+        """The root or node of that id that the store can read, and its hierarchy."""
+        for tree in self.seen(store):
+            for item in tree.root.branch():
+                if item.id == id:
+                    return tree, item
+        return None
+
+    def tree_of(self, item: Item) -> Tree:
+        return self.trees[item.way()[0].id]
+
+    def wares_named(self, store: str, ids: Iterable[str]) -> dict[str, Ware | None]:
+        """The products that a store means by these ids, None for those that it has not."""
+
+        def named(id: str) -> Ware | None:
+            ware = self.wares.get(UUID(id)) if _is_uuid(id) else None
+            return ware if ware and self.readable(store, ware.store) else None
+
+        return {id: named(id) for id in ids}
+
+    # What is wrong with a request. Where several rules are broken any of them may be named.
+
+    def faults_of_place(
+        self, store: str, id: UUID, field: str, *, hierarchy: bool = False, node: bool = False
+    ) -> set[Fault]:
+        """Why the store can not change the item of that id, which has to be a root or a node, where
+        it says so."""
+        found = self.place(store, id)
+        if found is None or (hierarchy and found[1].parent) or (node and not found[1].parent):
+            # In what is another's all the same: it can not be changed in any case.
+            return {("NOT_FOUND", (field,)), *self._forbidden(store, id, field)}
+        tree, _ = found
+        return set() if tree.store == store else {("FORBIDDEN", (field,))}
+
+    def _forbidden(self, store: str, id: UUID, field: str) -> set[Fault]:
+        of_organization = (
+            tree.root.id == id or id in tree.ids
+            for tree in self.trees.values()
+            if store != ORGANIZATION == tree.store
+        )
+        return {("FORBIDDEN", (field,))} if any(of_organization) else set()
+
+    def faults_of_attributes(self, attributes: Mapping[str, Any]) -> set[Fault]:
+        faults: set[Fault] = set()
+        if "name" in attributes and not _is_label(attributes["name"] or ""):
+            faults.add(("INVALID_INPUT", ("name",)))
+        if attributes.get("slug") is not None and not _is_label(attributes["slug"]):
+            faults.add(("INVALID_INPUT", ("slug",)))
+        if "\0" in (attributes.get("description") or ""):
+            faults.add(("INVALID_INPUT", ("description",)))
+        if attributes.get("sort_order") in BAD_ORDERS:
+            faults.add(("INVALID_INPUT", ("sortOrder",)))
+        for locales, where in BAD_LOCALES:
+            if attributes.get("locales") == locales:
+                faults.add(("INVALID_INPUT", ("localizations", *where)))
+        return faults
+
+    def faults_of_siblings(
+        self, parent: Item, name: str | None, slug: str | None, itself: Item | None = None
+    ) -> set[Fault]:
+        """Siblings have unique names and unique slugs."""
+        siblings = [item for item in parent.below if item is not itself]
+        faults: set[Fault] = set()
+        if name in [item.name for item in siblings]:
+            faults.add(("INVALID_INPUT", ("name",)))
+        if slug is not None and slug in [item.slug for item in siblings]:
+            faults.add(("INVALID_INPUT", ("slug",)))
+        return faults
+
+    def faults_of_curation(
+        self, store: str, held: Sequence[Ware], ids: Sequence[str]
+    ) -> set[Fault]:
+        """Up to 20 of a node's products are curated, in an order."""
+        wares = [self.wares_named(store, [id])[id] for id in ids]
+        fits = len(ids) <= 20 and len(set(wares)) == len(wares)
+        if fits and all(ware in held for ware in wares):
+            return set()
+        return {("INVALID_INPUT", ("curatedProductIds",))}
+
+    # What is done.
+
+    def change(self, item: Item, changes: Mapping[str, Any]) -> None:
+        for name in ("name", "slug", "sort_order"):
+            if name in changes:
+                setattr(item, name, changes[name])
+        if "description" in changes:
+            item.description = changes["description"] or None
+        if "locales" in changes:
+            item.locales = changes["locales"] or {}
+
+    def delete(self, item: Item) -> None:
+        self.gone += [one.id for one in item.branch()]
+        if item.parent:
+            item.parent.below.remove(item)
+        else:
+            del self.trees[item.id]
+
+    def copied(self, item: Item, parent: Item | None, at: datetime, with_products: bool) -> Item:
+        """A copy of all of the branch: new at that time, in the old order, its ids not known."""
+        copy = replace(item, at=at, parent=parent, below=[])
+        copy.held = list(item.held) if with_products else []
+        copy.curated = list(item.curated) if with_products else []
+        copy.below = [self.copied(child, copy, at, with_products) for child in item.below]
+        return copy
+
+    def view(self, store: str) -> View:
+        trees = self.seen(store)
+        items = [(tree, item) for tree in trees for item in tree.root.branch()]
+        nodes_of = {
+            ware.id: sorted(item.id for _, item in items if ware in item.held)
+            for ware in self.wares.values()
+            if self.readable(store, ware.store)
+        }
+        return View(
+            trees={
+                tree.root.id: (
+                    len(tree.nodes()),
+                    sum(len(item.held) for item in tree.nodes()),
+                    tree.copied_from,
+                )
+                for tree in trees
+            },
+            listed={tree.root.id: sorted(item.id for item in tree.nodes()) for tree in trees},
+            items={
+                item.id: Sight(
+                    said=item.said(),
+                    owner=Owner.ORGANIZATION if tree.store == ORGANIZATION else Owner.STORE,
+                    way=[(one.id, one.name, one.slug) for one in item.way()],
+                    children=[child.id for child in item.children()],
+                    products=[(ware.id, ware in item.curated) for ware in item.products()],
+                )
+                for tree, item in items
+            },
+            counts={item.id: (len(item.below), len(item.held)) for _, item in items},
+            nodes_of={id: (len(ids), ids) for id, ids in nodes_of.items()},
+        )
+
+
+def _is_uuid(id: str) -> bool:
+    return id != "no-id"
+
+
+def _is_label(text: str) -> bool:
+    """Whether it can be a name or a slug."""
+    return bool(text.strip()) and len(text) <= 1000 and "\0" not in text
+
+
+# What the database says.
+
+
+def said_by(row: Hierarchy | TreeNode) -> tuple[Any, ...]:
+    said: Any = row.node if isinstance(row, TreeNode) else row
+    place = (said.sort_order, said.depth) if isinstance(row, TreeNode) else (None, 0)
+    texts = (said.name, said.slug, said.description, said.locales)
+    return (*texts, *place, said.created_at, said.updated_at)
+
+
+def whole(
+    read: Callable[[Sequence[KeyT], KeysetWindow], Mapping[KeyT, KeysetPage[Any]]],
+    keys: Sequence[KeyT],
+    limit: int = PAGE,
+) -> dict[KeyT, list[Any]]:
+    """The whole list of each key, page by page."""
+    found = {}
+    for key, page in (read(keys, KeysetWindow(limit)) if keys else {}).items():
+        rows = list(page.rows)
+        while page.has_next:
+            page = read([key], KeysetWindow(limit, after=rows[-1][0]))[key]
+            rows += page.rows
+        found[key] = [row for _, row in rows]
+    return found
+
+
+def view(session: Session, store: str, wares: Sequence[UUID], gone: Sequence[UUID]) -> View:
+    """All that a store can read, through the reads that the API has."""
+
+    def listing(_: Sequence[str], window: KeysetWindow) -> Mapping[str, KeysetPage[Any]]:
+        return {store: stored_hierarchies.listing(session, store, [], window)}
+
+    roots: list[Hierarchy] = whole(listing, [store])[store]
+    assert roots == sorted(roots, key=lambda root: root.created_at, reverse=True)
+    assert stored_hierarchies.count(session, store, []) == len(roots)
+    pks = [root.pk for root in roots if root.pk is not None]
+    known: dict[tuple[int, int], Any] = {(root.pk or 0, 0): root for root in roots}
+    below: dict[tuple[int, int], list[TreeNode]] = {}
+    level = list(known)
+    while level:
+        read = whole(
+            lambda keys, window: stored_nodes.children(session, store, keys, window), level
+        )
+        below |= read
+        children = {child.key: child for found in read.values() for child in found}
+        known |= children
+        level = list(children)
+    keys = list(known)
+    ids = [row.id for row in known.values()]
+    assert set(stored_nodes.by_ids(session, store, [*ids, *gone])) == {*ids} - {
+        root.id for root in roots
+    }
+    lists = whole(
+        lambda keys, window: stored_nodes.of_hierarchies(session, store, keys, window), pks
+    )
+    for nodes_of_all in lists.values():
+        depths = [row.node.depth for row in nodes_of_all]
+        assert depths == sorted(depths)
+    ways = stored_nodes.ancestors(session, store, keys)
+    held = whole(
+        lambda keys, window: stored_products.of_nodes(session, store, keys, window),
+        keys,
+        PRODUCTS_PAGE,
+    )
+    numbers = stored_nodes.children_counts(session, store, keys) if keys else {}
+    held_numbers = stored_products.counts_of_nodes(session, store, keys)
+    known_wares = stored_products.by_ids(session, store, wares)
+    ware_ids = {ware.pk: ware.id for ware in known_wares.values() if ware.pk is not None}
+    placed = whole(
+        lambda keys, window: stored_nodes.of_products(session, store, keys, window),
+        list(ware_ids),
+        PRODUCTS_PAGE,
+    )
+    placed_numbers = stored_nodes.counts_of_products(session, store, list(ware_ids))
+    stated = stored_hierarchies.node_counts(session, store, pks)
+    return View(
+        trees={
+            root.id: (stated[root.pk or 0], root.association_count, root.copied_from)
+            for root in roots
+        },
+        listed={root.id: sorted(row.id for row in lists[root.pk or 0]) for root in roots},
+        items={
+            row.id: Sight(
+                said=said_by(row),
+                owner=(row.hierarchy if isinstance(row, TreeNode) else row).owner,
+                way=[(step.id, step.name, step.slug) for step in ways[key]],
+                children=[child.id for child in below[key]],
+                products=[(one.product.id, one.curated) for one in held[key]],
+            )
+            for key, row in known.items()
+        },
+        counts={row.id: (numbers[key], held_numbers[key]) for key, row in known.items()},
+        nodes_of={
+            id: (placed_numbers[pk], sorted(row.id for row in placed[pk]))
+            for pk, id in ware_ids.items()
+        },
+    )
+
+
+def revisions(session: Session, _: None = None) -> dict[UUID, int]:
+    ready = select(Hierarchy.id, Hierarchy.revision).where(Hierarchy.state == HierarchyState.READY)
+    return dict(session.exec(ready).all())
+
+
+def rows(session: Session) -> dict[str, tuple[int, int]]:
+    """How many rows there are of nodes and associations, and how many the counts of visible
+    hierarchies say."""
+    sums = session.exec(
+        select(
+            sa.func.coalesce(sa.func.sum(Hierarchy.node_count), 0),
+            sa.func.coalesce(sa.func.sum(Hierarchy.association_count), 0),
+        ).where(Hierarchy.state == HierarchyState.READY)
+    ).one()
+    said = dict(zip((Node, NodeProduct, ProductNode), (sums[0], sums[1], sums[1]), strict=True))
+    return {
+        table.__name__: (
+            session.exec(select(sa.func.count()).select_from(table)).one(),
+            int(number),
+        )
+        for table, number in said.items()
+    }
+
+
+# Requests, some of them against the rules.
+
+texts = st.sampled_from([*NAMES * 3, *BAD_NAMES])
+changes_of_root = {
+    "name": st.sampled_from([*NAMES * 3, *BAD_NAMES, None]),
+    "slug": st.sampled_from([*NAMES, None, None, None, None, " "]),
+    "description": st.sampled_from([*("All of it", "", None) * 3, "a\0"]),
+    "locales": st.sampled_from([*LOCALES * 5, *(locales for locales, _ in BAD_LOCALES)]),
+}
+root_changes = st.fixed_dictionaries({}, optional=changes_of_root)
+orders = st.sampled_from([*ORDERS * 3, *BAD_ORDERS])
+node_changes = st.fixed_dictionaries({}, optional={**changes_of_root, "sort_order": orders})
+new_nodes = st.fixed_dictionaries(
+    {"name": texts},
+    optional={**{k: v for k, v in changes_of_root.items() if k != "name"}, "sort_order": orders},
+)
+trees: st.SearchStrategy[Any] = st.recursive(
+    st.just({}), lambda below: st.lists(below, min_size=1, max_size=4), max_leaves=12
+)
+
+
+def now_and_then(data: st.DataObject) -> bool:
+    return data.draw(st.sampled_from((*[False] * 9, True)))
+
+
+def either_way(data: st.DataObject) -> bool:
+    return data.draw(st.booleans())
+
+
+def named(shape: Any, prefix: str = "n") -> dict[str, Any]:
+    return {f"{prefix}{i}": named(below, f"{prefix}{i}.") for i, below in enumerate(shape)}
+
+
+class Authoring(RuleBasedStateMachine):
+    """One example: stores of its own, in a database that others have used before."""
+
+    database: ClassVar[Database]
+    runner: ClassVar[asyncio.Runner]
+    times: ClassVar[list[datetime]]
+    """The instant that the clock shows; the only one in there."""
+    examples: ClassVar["count[int]"]
+    steps: ClassVar[Counter[str]]
+    """How many of each kind were taken."""
+    refusals: ClassVar[Counter[tuple[str, str]]]
+    """How many of each kind were refused, by the code of the refusal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = next(self.examples)
+        self.stores = (f"north {self.number}", f"south {self.number}", ORGANIZATION)
+        self.model = Catalogue()
+        self.looking = self.stores[0]
+        """The store that looks after this step."""
+        self.steps_taken = 0
+        self.edited: UUID | None = None
+        """The hierarchy that the last step has changed."""
+        self.refusal: DomainError | None = None
+        """Of the last step."""
+        self.pending: dict[str, list[tuple[UUID, UUID, Mapping[str, Any]]]] = {}
+        """The jobs of each store, each with its source and what else was asked."""
+
+    def teardown(self) -> None:
+        # What is the organization's is there for the stores of all examples, and its queue too.
+        for job_id, *_ in self.pending.get(ORGANIZATION, ()):
+            self.write(jobs.cancel, ORGANIZATION, job_id)
+        for id in [id for id, tree in self.model.trees.items() if tree.store == ORGANIZATION]:
+            self.write(hierarchies.delete, ORGANIZATION, id)
+
+    @property
+    def now(self) -> datetime:
+        return self.times[0]
+
+    def write(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return self.runner.run(self.database.write(fn, *args))
+
+    def read(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return self.runner.run(self.database.read(fn, *args))
+
+    def made(self, foreseen: set[Fault], fn: Callable[..., Any], *args: Any) -> Any:
+        """What the step makes, None where it is refused; refused it is for one of the reasons that
+        the model foresees, if there are any."""
+        return self.outcome(foreseen, lambda: self.write(fn, *args), fn.__module__, fn.__name__)
+
+    def outcome(self, foreseen: set[Fault], act: Callable[[], Any], *kind: str) -> Any:
+        self.edited = self.refusal = None
+        name = " ".join(one.rpartition(".")[2] for one in kind)
+        self.steps[name] += 1
+        try:
+            made = act()
+        except DomainError as error:
+            made, self.refusal = None, error
+        if self.refusal is None:
+            assert not foreseen, (name, made)
+            return made
+        self.refusals[name, self.refusal.code] += 1
+        assert (self.refusal.code, self.refusal.path) in foreseen, (name, self.refusal)
+        return None
+
+    # What a step is about.
+
+    stores_of_steps = st.sampled_from([0, 0, 0, 0, 1, 2])
+
+    def acting(self, by: int) -> str:
+        self.looking = self.stores[by]
+        return self.looking
+
+    def hierarchy_id(self, data: st.DataObject, store: str) -> UUID:
+        """Mostly one of the store's own, now and then anything else, or nothing."""
+        own = [tree.root.id for tree in self.model.trees.values() if tree.store == store]
+        return self.one_of(data, own)
+
+    def node_id(self, data: st.DataObject, store: str, *, or_root: bool = False) -> UUID:
+        """Mostly one of the store's own, now and then anything else, or nothing."""
+        own = [tree for tree in self.model.trees.values() if tree.store == store]
+        # Hierarchies first, so that the small ones get their share.
+        having = [tree.root.id for tree in own if or_root or tree.root.below]
+        tree = self.model.trees[data.draw(st.sampled_from(having))] if having else None
+        nodes = [item.id for item in tree.nodes()] if tree else []
+        return self.one_of(data, [tree.root.id, *nodes] if tree and or_root else nodes)
+
+    def holding_id(self, data: st.DataObject, store: str) -> UUID:
+        """Mostly a node of the store's own that holds products."""
+        own = [tree for tree in self.model.trees.values() if tree.store == store]
+        holding = [item.id for tree in own for item in tree.nodes() if item.held]
+        return self.one_of(data, holding) if holding else self.node_id(data, store)
+
+    def one_of(self, data: st.DataObject, wanted: Sequence[UUID]) -> UUID:
+        if wanted and not now_and_then(data):
+            return data.draw(st.sampled_from(wanted))
+        trees = self.model.trees.values()
+        others = [item.id for tree in trees for item in tree.root.branch()]
+        return data.draw(st.sampled_from([UNKNOWN, *self.model.gone[-3:], *others]))
+
+    def product_ids(self, data: st.DataObject, wares: Sequence[Ware]) -> list[str]:
+        """Some of these, or all; now and then others, none, and the same twice, spelt otherwise."""
+        known = [str(ware.id) for ware in wares]
+        ids: list[str]
+        if known and either_way(data):
+            some = st.lists(st.sampled_from(known), min_size=1, max_size=6, unique=True)
+            ids = data.draw(some)
+        else:
+            ids = data.draw(st.sampled_from([known, known[::-1], known[-20:]]))
+        if not now_and_then(data):
+            return ids
+        strange = [str(UNKNOWN), "no-id", *(str(ware.id) for ware in self.model.wares.values())]
+        strange += [id.upper() for id in ids]
+        return ids + data.draw(st.lists(st.sampled_from(strange), max_size=3))
+
+    def taken_label(self, data: st.DataObject, taken: Sequence[str]) -> dict[str, str]:
+        what: str = data.draw(st.sampled_from(("name", "slug")))
+        label: str = data.draw(st.sampled_from(taken))
+        return {what: label}
+
+    # Steps.
+
+    @initialize(shape=trees, of_organization=trees)
+    def begin(self, shape: Any, of_organization: Any) -> None:
+        for store, tree in zip(self.stores, (shape, [{}], of_organization), strict=True):
+            tree = named(tree)
+            id = self.runner.run(factories.hierarchy(self.database, tree, store=store))
+            self.model.trees[id] = imported = Tree(self.item(id, {"name": "Garden"}), store)
+            self.hang(imported.root, tree)
+            self.bind(imported)
+            skus = (f"{self.number} {name}" for name in ("first", "second"))
+            self.make_products(store, [NewProduct(sku, "Spade") for sku in skus])
+
+    def hang(self, item: Item, tree: dict[str, Any]) -> None:
+        # From the last to the first: of imported siblings the first one comes first.
+        for name in reversed(tree):
+            child = self.item(UNKNOWN, {"name": name, "slug": name}, item)
+            item.below.append(child)
+            self.hang(child, tree[name])
+
+    def bind(self, tree: Tree) -> None:
+        """Learn the ids of nodes that were not made one by one."""
+        seen: View = self.read(view, tree.store, [], [])
+        others = {item.id for other in self.model.trees.values() for item in other.root.branch()}
+        others |= {*self.model.gone}
+
+        def bind(item: Item) -> None:
+            children = seen.items[item.id].children
+            assert len(children) == len(item.below)
+            for child, id in zip(item.children(), children, strict=True):
+                assert id not in others
+                child.id = id
+                bind(child)
+
+        bind(tree.root)
+        tree.ids = {item.id for item in tree.nodes()}
+
+    def item(self, id: UUID, attributes: Mapping[str, Any], parent: Item | None = None) -> Item:
+        item = Item(id, attributes["name"], self.now, self.model.next_edit(), parent)
+        self.model.change(item, attributes)
+        return item
+
+    @rule(milliseconds=st.sampled_from([1, 1000]))
+    def wait(self, milliseconds: int) -> None:
+        self.edited = None
+        self.times[0] += timedelta(milliseconds=milliseconds)
+
+    @rule(by=stores_of_steps, attributes=new_nodes)
+    def create_hierarchy(self, by: int, attributes: Mapping[str, Any]) -> None:
+        store = self.acting(by)
+        attributes = {name: said for name, said in attributes.items() if name != "sort_order"}
+        faults = self.model.faults_of_attributes(attributes)
+        if made := self.made(faults, hierarchies.create, store, attributes):
+            assert made.id not in self.model.trees
+            self.model.trees[made.id] = Tree(self.item(made.id, attributes), store)
+            assert said_by(made) == self.model.trees[made.id].root.said()
+
+    @rule(by=stores_of_steps, changes=root_changes, data=st.data())
+    def update_hierarchy(self, by: int, changes: Mapping[str, Any], data: st.DataObject) -> None:
+        store = self.acting(by)
+        id = self.hierarchy_id(data, store)
+        faults = self.model.faults_of_place(store, id, "hierarchyId", hierarchy=True)
+        faults |= self.model.faults_of_attributes(changes)
+        if made := self.made(faults, hierarchies.update, store, id, changes):
+            root = self.model.trees[id].root
+            self.model.change(root, changes)
+            if changes:
+                self.model.edit(root, self.now)
+            self.edited = id
+            assert said_by(made) == root.said()
+
+    @rule(by=stores_of_steps, data=st.data())
+    @precondition(lambda self: len(self.model.trees) > 2)
+    def delete_hierarchy(self, by: int, data: st.DataObject) -> None:
+        store = self.acting(by)
+        id = self.hierarchy_id(data, store)
+        faults = self.model.faults_of_place(store, id, "hierarchyId", hierarchy=True)
+        if self.made(faults, hierarchies.delete, store, id):
+            self.model.delete(self.model.trees[id].root)
+
+    @rule(by=stores_of_steps, attributes=new_nodes, data=st.data())
+    def create_node(self, by: int, attributes: Mapping[str, Any], data: st.DataObject) -> None:
+        store = self.acting(by)
+        parent_id = self.node_id(data, store, or_root=True)
+        found = self.model.place(store, parent_id)
+        taken = [one.name for one in found[1].below] if found else []
+        there = [one.name for one in found[0].nodes()] if found else []
+        if taken and now_and_then(data):
+            attributes = {**attributes, **self.taken_label(data, taken)}
+        elif there and either_way(data):
+            # Not taken here perhaps, but where it may be moved to.
+            attributes = {**attributes, "name": data.draw(st.sampled_from(there))}
+        self.make_node(store, parent_id, attributes)
+
+    def make_node(self, store: str, parent_id: UUID, attributes: Mapping[str, Any]) -> None:
+        found = self.model.place(store, parent_id)
+        faults = self.model.faults_of_attributes(attributes)
+        faults |= self.model.faults_of_place(store, parent_id, "parentId")
+        if found and found[0].store == store:
+            faults |= self.model.faults_of_siblings(
+                found[1], attributes["name"], attributes.get("slug")
+            )
+        made = self.made(faults, nodes.create, store, parent_id, attributes)
+        if made and found:
+            tree, parent = found
+            assert made.id not in tree.ids
+            item = self.item(made.id, attributes, parent)
+            parent.below.append(item)
+            tree.ids.add(made.id)
+            self.edited = tree.root.id
+            assert said_by(made) == item.said()
+
+    @rule(by=stores_of_steps, changes=node_changes, data=st.data())
+    def update_node(self, by: int, changes: Mapping[str, Any], data: st.DataObject) -> None:
+        store = self.acting(by)
+        id = self.node_id(data, store)
+        found = self.model.place(store, id)
+        parent = found[1].parent if found else None
+        taken = [one.name for one in parent.below] if parent else []
+        if taken and now_and_then(data):
+            changes = {**changes, **self.taken_label(data, taken)}
+        self.update(store, id, changes)
+
+    @rule(by=stores_of_steps, data=st.data())
+    def curate(self, by: int, data: st.DataObject) -> None:
+        store = self.acting(by)
+        id = self.holding_id(data, store)
+        found = self.model.place(store, id)
+        ids = self.product_ids(data, found[1].held if found else [])
+        self.update(store, id, {"curated_product_ids": ids})
+
+    def update(self, store: str, id: UUID, changes: Mapping[str, Any]) -> None:
+        faults = self.model.faults_of_attributes(changes)
+        faults |= self.model.faults_of_place(store, id, "nodeId", node=True)
+        curated = changes.get("curated_product_ids")
+        found = self.model.place(store, id)
+        if found and found[0].store == store and found[1].parent:
+            item = found[1]
+            faults |= self.model.faults_of_siblings(
+                found[1].parent,
+                changes.get("name", item.name),
+                changes.get("slug", item.slug),
+                item,
+            )
+            faults |= self.model.faults_of_curation(store, item.held, curated or ())
+        elif curated:
+            faults |= self.model.faults_of_curation(store, [], curated)
+        made = self.made(faults, nodes.update, store, id, changes)
+        if made and found:
+            tree, item = found
+            self.model.change(item, changes)
+            if "curated_product_ids" in changes:
+                wares = self.model.wares_named(store, curated or ())
+                item.curated = [ware for ware in wares.values() if ware]
+            if changes:
+                self.model.edit(item, self.now)
+            self.edited = tree.root.id
+            assert said_by(made) == item.said()
+
+    @rule(
+        by=stores_of_steps,
+        changes=st.fixed_dictionaries({}, optional={"sort_order": orders}),
+        data=st.data(),
+    )
+    def move(self, by: int, changes: Mapping[str, Any], data: st.DataObject) -> None:
+        store = self.acting(by)
+        id, parent_id = self.node_id(data, store), self.node_id(data, store, or_root=True)
+        found, there = self.model.place(store, id), self.model.place(store, parent_id)
+        if found and found[0].store == store and not now_and_then(data):
+            # Otherwise it would hardly ever be in the same hierarchy.
+            parents = list(found[0].root.branch())
+            moved = found[1]
+            taken = [
+                one
+                for one in parents
+                if any(it.name == moved.name and it is not moved for it in one.below)
+            ]
+            wanted = taken if taken and either_way(data) else parents
+            parent_id = data.draw(st.sampled_from([one.id for one in wanted]))
+            there = self.model.place(store, parent_id)
+        faults = self.model.faults_of_attributes(changes)
+        faults |= self.model.faults_of_place(store, id, "nodeId", node=True)
+        if there is None:
+            faults.add(("NOT_FOUND", ("parentId",)))
+        elif found and (
+            there[0] is not found[0]
+            or there[1] in found[1].branch()
+            or self.model.faults_of_siblings(there[1], found[1].name, found[1].slug, found[1])
+        ):
+            faults.add(("INVALID_INPUT", ("parentId",)))
+        made = self.made(faults, nodes.move, store, id, parent_id, changes)
+        if made and found and there and found[1].parent:
+            (tree, item), (_, parent) = found, there
+            found[1].parent.below.remove(item)
+            parent.below.append(item)
+            item.parent = parent
+            self.model.change(item, changes)
+            self.model.edit(item, self.now)
+            self.edited = tree.root.id
+            assert said_by(made) == item.said()
+
+    @rule(by=stores_of_steps, data=st.data())
+    def delete_node(self, by: int, data: st.DataObject) -> None:
+        store = self.acting(by)
+        id = self.node_id(data, store)
+        if (found := self.model.place(store, id)) and either_way(data):
+            # The one made last of all: its number is the one that could be given again.
+            id = max(found[0].nodes() or [found[1]], key=lambda item: item.id).id
+        found = self.model.place(store, id)
+        faults = self.model.faults_of_place(store, id, "nodeId", node=True)
+        if self.made(faults, nodes.delete, store, id) and found:
+            self.model.delete(found[1])
+            self.edited = found[0].root.id
+            if either_way(data):
+                self.the_catalogue_is_as_the_model_says()
+                self.make_node(store, found[0].root.id, {"name": "Afterwards"})
+
+    @rule(
+        by=stores_of_steps,
+        skus=st.one_of(
+            st.lists(st.sampled_from(SKUS), max_size=4),
+            st.lists(st.sampled_from(SKUS), min_size=1, max_size=12, unique=True),
+        ),
+        name=texts,
+        extra=st.sampled_from([*[0] * 19, 101]),
+    )
+    def create_products(self, by: int, skus: list[str], name: str, extra: int) -> None:
+        skus = [f"{self.number} {sku}" for sku in [*skus, *map(str, range(1000, 1000 + extra))]]
+        self.make_products(self.acting(by), [NewProduct(sku, name) for sku in skus])
+
+    def make_products(self, store: str, new: Sequence[NewProduct]) -> None:
+        faults: set[Fault] = set()
+        if not 1 <= len(new) <= 100:
+            faults.add(("INVALID_INPUT", ("products",)))
+        taken = {ware.sku for ware in self.model.wares.values() if ware.store == store}
+        for place, product in enumerate(new):
+            if product.sku in taken:
+                faults.add(("INVALID_INPUT", ("products", str(place), "sku")))
+            taken.add(product.sku)
+            if product.name in BAD_NAMES:
+                faults.add(("INVALID_INPUT", ("products", str(place), "name")))
+        for product in self.made(faults, products.create, store, new) or ():
+            assert product.id not in self.model.wares
+            self.model.wares[product.id] = Ware(product.id, store, product.sku, product.name)
+        found = self.read(stored_products.keys_by_sku, store, [product.sku for product in new])
+        own = {ware.sku for ware in self.model.wares.values() if ware.store == store}
+        assert set(found) == own & {product.sku for product in new}
+
+    @rule(by=stores_of_steps, data=st.data())
+    def attach(self, by: int, data: st.DataObject) -> None:
+        self.associate(products.attach, by, data)
+
+    @rule(by=stores_of_steps, data=st.data())
+    def detach(self, by: int, data: st.DataObject) -> None:
+        self.associate(products.detach, by, data)
+
+    def associate(self, fn: Callable[..., Any], by: int, data: st.DataObject) -> None:
+        store = self.acting(by)
+        readable = [
+            ware for ware in self.model.wares.values() if self.model.readable(store, ware.store)
+        ]
+        if fn is products.attach:
+            id = self.node_id(data, store)
+            ids = self.product_ids(data, readable)
+        else:
+            id = self.holding_id(data, store)
+            held = self.model.place(store, id)
+            ids = self.product_ids(data, held[1].held if held and held[1].held else readable)
+        wares = self.model.wares_named(store, ids)
+        unknown = {id for id, ware in wares.items() if ware is None}
+        found = self.model.place(store, id)
+        faults = self.model.faults_of_place(store, id, "nodeId", node=True)
+        if not 1 <= len(ids) <= 1000:
+            faults.add(("INVALID_INPUT", ("productIds",)))
+        if unknown:
+            faults.add(("NOT_FOUND", ("productIds",)))
+        made = self.made(faults, fn, store, id, ids)
+        if made and found:
+            tree, item = found
+            named = [ware for ware in wares.values() if ware]
+            if fn is products.attach:
+                item.held += [ware for ware in dict.fromkeys(named) if ware not in item.held]
+            else:
+                item.held = [ware for ware in item.held if ware not in named]
+                item.curated = [ware for ware in item.curated if ware not in named]
+            self.edited = tree.root.id
+        elif isinstance(self.refusal, SomeNotFound):
+            assert set(self.refusal.ids) == unknown
+
+    @rule(
+        by=stores_of_steps,
+        asked=st.fixed_dictionaries(
+            {"include_products": st.booleans()},
+            optional={
+                "name": st.sampled_from([None, *NAMES, *BAD_NAMES]),
+                "description": st.sampled_from([None, "", "Another", "a\0"]),
+            },
+        ),
+        data=st.data(),
+    )
+    def ask_for_a_duplicate(self, by: int, asked: Mapping[str, Any], data: st.DataObject) -> None:
+        store = self.acting(by)
+        id = self.hierarchy_id(data, store)
+        found = self.model.place(store, id)
+        faults = self.model.faults_of_attributes(
+            {what: said for what, said in asked.items() if said is not None}
+        )
+        if found is None or found[1].parent:
+            faults.add(("NOT_FOUND", ("hierarchyId",)))
+
+        def ask() -> Any:
+            return self.runner.run(
+                factories.pending_duplication(self.database, id, store=store, **asked)
+            )
+
+        if job := self.outcome(faults, ask, "ask for a duplicate"):
+            self.pending.setdefault(store, []).append((job.id, id, asked))
+            if either_way(data):
+                self.run_next(store)
+
+    @rule(data=st.data())
+    @precondition(lambda self: any(self.pending.values()))
+    def duplicate(self, data: st.DataObject) -> None:
+        """The next job of a store that has one, to its end."""
+        store = data.draw(
+            st.sampled_from([store for store, queue in self.pending.items() if queue])
+        )
+        self.run_next(store)
+
+    def run_next(self, store: str) -> None:
+        self.looking = store
+        expected_id, source_id, asked = self.pending[store].pop(0)
+
+        def run() -> Any:
+            return self.runner.run(factories.ran_job(self.database, store=store))
+
+        job_id = self.outcome(set(), run, "duplicate")
+        assert job_id == expected_id
+        (job,) = self.read(stored_jobs.by_ids, store, [job_id]).values()
+        source = self.model.trees.get(source_id)
+        assert job.status is (JobStatus.SUCCESS if source else JobStatus.FAILED)
+        if source is None:
+            assert job.result_id is None
+            return
+        assert job.result_id not in self.model.trees
+        root = self.model.copied(source.root, None, self.now, asked["include_products"])
+        root.id = job.result_id
+        given_ones = {what: said for what, said in asked.items() if said is not None}
+        self.model.change(root, given_ones)
+        self.model.trees[root.id] = copy = Tree(root, store, source_id)
+        self.bind(copy)
+
+    @rule()
+    def sweep(self) -> None:
+        self.edited = None
+        self.runner.run(Sweeper(self.database).sweep())
+
+    @invariant()
+    def the_catalogue_is_as_the_model_says(self) -> None:
+        self.steps_taken += 1
+        for store in self.stores:
+            every = LOOK_EVERY if store == self.looking else LOOK_BY_ALL_EVERY
+            if self.steps_taken % every == 0:
+                wares, gone = list(self.model.wares), self.model.gone
+                assert self.read(view, store, wares, gone) == self.model.view(store)
+        found = self.read(revisions)
+        for id, tree in self.model.trees.items():
+            if tree.revision is not None:
+                grown = found[id] - tree.revision
+                assert grown > 0 if id == self.edited else grown == 0
+            tree.revision = found[id]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", DATABASES)
+def test_any_authoring_leaves_the_catalogue_as_the_model_says(
+    kind: str,
+    new_database: NewDatabase,
+    counted: Callable[[int, int], int],
+    seed: int,
+    report: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hierarchy_duplicate, "CHUNK_ROWS", 3)
+    times = [datetime(2026, 11, 22, tzinfo=UTC)]
+    opened = connect(new_database(kind), clock=lambda _: times[0])
+    upgrade(opened)
+
+    class OverOneKind(Authoring):
+        database = opened
+        examples = count(1)
+
+    OverOneKind.times, OverOneKind.steps, OverOneKind.refusals = times, Counter(), Counter()
+    with asyncio.Runner() as OverOneKind.runner:
+        try:
+            # An example may end early, so their number tells too little.
+            while OverOneKind.steps.total() < counted(100, 5000):
+                run_state_machine_as_test(
+                    hypothesis.seed(seed + OverOneKind.steps.total())(OverOneKind),
+                    settings=settings(
+                        max_examples=counted(3, 25), stateful_step_count=50, deadline=None
+                    ),
+                )
+            # What was deleted, or never became whole, is gone with all that belonged to it.
+            OverOneKind.runner.run(Sweeper(opened).sweep())
+            for table, (there, counted_ones) in OverOneKind.runner.run(opened.read(rows)).items():
+                assert there == counted_ones, table
+        finally:
+            opened.close()
+    steps, refusals = OverOneKind.steps, OverOneKind.refusals
+    report(f"{steps.total()} steps, {refusals.total()} of them refused")
+    report(", ".join(f"{number} {name}" for name, number in sorted(steps.items())))
+    codes = Counter(code for _, code in refusals.elements())
+    report(", ".join(f"{number} {code}" for code, number in sorted(codes.items())))

@@ -1,0 +1,906 @@
+"""GraphQL over HTTP: how answers are negotiated, with which status, and that nothing a stranger can
+send ends in more than a refusal."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import httpx
+import pytest
+
+from app.api.graphql.admission.documents import Documents
+from app.api.graphql.transports import http as transport
+from app.api.graphql.transports.http import EVENT_STREAM, GRAPHQL_JSON, JSON, MULTIPART
+from app.api.http import middleware, uvicorn_protocols
+from app.main import Gateway
+from app.settings import Settings
+from tests import factories
+from tests.support.clients import GraphQLClient, client_of
+from tests.support.gateway import gateway_of
+from tests.support.raw_http import exchanged, in_chunks, posted
+
+URLENCODED = "application/x-www-form-urlencoded"
+QUERY = "{ __typename }"
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
+APOLLO = "application/graphql-response+json,application/json;q=0.9"
+APOLLO_3 = "*/*"
+URQL = (
+    "application/graphql-response+json, application/graphql+json, application/json, "
+    "text/event-stream, multipart/mixed"
+)
+DUPLICATE = """
+    mutation ($id: ID!) {
+        duplicateHierarchy(input: {hierarchyId: $id}) { job { id } errors { __typename } }
+    }
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """For a gateway of a test's own. Which database is behind it makes no difference here."""
+    return Settings(database_url=f"sqlite:///{tmp_path}/test.db", port=0, runner=False)
+
+
+@pytest.fixture(scope="module")
+async def idle_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    """The one gateway that everything is sent to, and that has to live through it all."""
+    path = tmp_path_factory.mktemp("http") / "test.db"
+    settings = Settings(
+        database_url=f"sqlite:///{path}", port=0, runner=False, max_requests_per_second=0
+    )
+    async with gateway_of(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def client(idle_client: GraphQLClient) -> httpx.AsyncClient:
+    """A plain client of a gateway whose queue nobody runs."""
+    return idle_client.http
+
+
+def asking(query: str, **more: Any) -> bytes:
+    """The body of an operation."""
+    return json.dumps({"query": query, **more}).encode()
+
+
+def check_refused(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """One error with that code, and nothing else."""
+    assert response.status_code == status, response.text
+    answer = response.json()
+    assert answer.keys() == {"errors"}
+    (error,) = answer["errors"]
+    assert error["message"]
+    assert error["extensions"]["code"] == code
+    told: dict[str, Any] = error
+    return told
+
+
+# How an answer is negotiated.
+
+
+@pytest.mark.parametrize(
+    ("accept", "answered"),
+    [
+        pytest.param(None, JSON, id="none"),
+        pytest.param("", JSON, id="an empty one"),
+        ("*/*", JSON),
+        ("application/*", JSON),
+        (JSON, JSON),
+        ("APPLICATION/JSON", JSON),
+        ("application/json; charset=utf-8", JSON),
+        (GRAPHQL_JSON, GRAPHQL_JSON),
+        (GRAPHQL_JSON.upper(), GRAPHQL_JSON),
+        (f"{GRAPHQL_JSON}; charset=utf-8", GRAPHQL_JSON),
+        (f"{JSON}, {GRAPHQL_JSON}", GRAPHQL_JSON),
+        (f"{GRAPHQL_JSON}, {JSON}", GRAPHQL_JSON),
+        (f"{GRAPHQL_JSON};q=0.5, {JSON}", JSON),
+        (f"{GRAPHQL_JSON}, {JSON};q=0.9", GRAPHQL_JSON),
+        (f"{GRAPHQL_JSON};q=0, */*", JSON),
+        (f"{JSON};q=0, {GRAPHQL_JSON}", GRAPHQL_JSON),
+        (f"{JSON}, text/html;q=0.9", JSON),
+        (f"image/png, {JSON};q=0.1", JSON),
+        pytest.param(APOLLO, GRAPHQL_JSON, id="Apollo Client"),
+        pytest.param(APOLLO_3, JSON, id="Apollo Client 3"),
+        pytest.param(URQL, GRAPHQL_JSON, id="urql"),
+        pytest.param(BROWSER, JSON, id="a browser's POST"),
+    ],
+)
+async def test_an_answer_comes_in_the_media_type_that_accept_prefers(
+    accept: str | None, answered: str, client: httpx.AsyncClient
+) -> None:
+    if accept is None:
+        del client.headers["accept"]
+    response = await client.post(
+        "/graphql", json={"query": QUERY}, headers={} if accept is None else {"accept": accept}
+    )
+    assert response.status_code == 200
+    assert response.headers["content-type"] == f"{answered}; charset=utf-8"
+    assert response.headers["vary"] == "Accept"
+    assert response.json()["data"] == {"__typename": "Query"}
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "image/png",
+        "text/html",
+        f"{JSON};q=0",
+        f"{JSON};q=0, {GRAPHQL_JSON};q=0",
+        MULTIPART,
+        "json",
+        "a/b/c",
+        "/",
+        ";q=1",
+        "application/json/json",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_accept_that_nothing_fits_is_refused_with_406_in_json(
+    accept: str, method: str, client: httpx.AsyncClient
+) -> None:
+    asked: dict[str, Any] = (
+        {"json": {"query": QUERY}} if method == "POST" else {"params": {"query": QUERY}}
+    )
+    response = await client.request(method, "/graphql", headers={"accept": accept}, **asked)
+    check_refused(response, 406, "NOT_ACCEPTABLE")
+    assert response.headers["content-type"] == f"{JSON}; charset=utf-8"
+
+
+@pytest.mark.parametrize("more", ["a", ";", "a/b/c", "text/html;q=x", ",", "*/*;q=nan"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_accept_that_is_malformed_in_parts_is_no_bug(
+    more: str, method: str, client: httpx.AsyncClient
+) -> None:
+    for accept in (f"text/html, {more}", f"{more}, text/html", f"{more}, {JSON}"):
+        response = await client.request(method, "/graphql", headers={"accept": accept})
+        assert response.status_code < 500, accept
+
+
+# Statuses.
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        pytest.param({"query": "{"}, "GRAPHQL_PARSE_FAILED", id="a syntax error"),
+        pytest.param(
+            {"query": "{ nothing }"}, "GRAPHQL_VALIDATION_FAILED", id="a validation error"
+        ),
+        pytest.param(
+            {"query": "query a { __typename }", "operationName": "b"},
+            "OPERATION_RESOLUTION_FAILURE",
+            id="an unknown operation",
+        ),
+        pytest.param(
+            {"query": QUERY, "operationName": "b"},
+            "OPERATION_RESOLUTION_FAILURE",
+            id="a name for an operation without one",
+        ),
+        pytest.param(
+            {"query": "query a { __typename } query b { __typename }"},
+            "OPERATION_RESOLUTION_FAILURE",
+            id="two operations and no name",
+        ),
+        pytest.param(
+            {
+                "query": "query ($first: Int) { jobs(first: $first) { totalCount } }",
+                "variables": {"first": "many"},
+            },
+            "BAD_USER_INPUT",
+            id="a variable of another type",
+        ),
+        pytest.param(
+            {"query": "query ($id: ID!) { node(id: $id) { id } }"},
+            "BAD_USER_INPUT",
+            id="a variable that is missing",
+        ),
+        pytest.param(
+            {"query": "{ a " + "{ a " * 30 + "}" * 31}, "DEPTH_LIMIT_EXCEEDED", id="too deep"
+        ),
+        pytest.param(
+            {"query": "{" + " __typename" * 5000 + "}"}, "TOKEN_LIMIT_EXCEEDED", id="too long"
+        ),
+        pytest.param(
+            {
+                "query": "{ hierarchies(first: 100) { nodes "
+                "{ children(first: 100) { nodes { id name slug } } } } }"
+            },
+            "COST_LIMIT_EXCEEDED",
+            id="too costly",
+        ),
+    ],
+)
+async def test_an_operation_that_cannot_be_run_is_400_and_200_for_who_wants_plain_json(
+    asked: dict[str, Any], code: str, client: httpx.AsyncClient
+) -> None:
+    for media_type, status in ((GRAPHQL_JSON, 400), (JSON, 200)):
+        response = await client.post("/graphql", json=asked, headers={"accept": media_type})
+        check_refused(response, status, code)
+        assert response.headers["content-type"] == f"{media_type}; charset=utf-8"
+
+
+async def test_an_error_while_it_runs_is_200_with_data(client: httpx.AsyncClient) -> None:
+    asked = {"query": '{ __typename node(id: "nothing") { id } jobs(first: 0) { totalCount } }'}
+    for media_type in (GRAPHQL_JSON, JSON):
+        response = await client.post("/graphql", json=asked, headers={"accept": media_type})
+        assert response.status_code == 200
+        answer = response.json()
+        assert answer["data"] is None
+        assert answer["errors"][0]["extensions"]["code"] == "INVALID_INPUT"
+
+
+async def test_one_of_several_operations_is_run_by_its_name(client: httpx.AsyncClient) -> None:
+    document = "query a { a: __typename } query b { b: __typename }"
+    for name in ("a", "b"):
+        response = await client.post("/graphql", json={"query": document, "operationName": name})
+        assert response.json()["data"] == {name: "Query"}
+
+
+async def test_what_is_null_or_unknown_in_a_request_is_as_if_it_were_not_there(
+    client: httpx.AsyncClient,
+) -> None:
+    asked = {"operationName": None, "variables": None, "extensions": None, "documentId": None}
+    response = await client.post("/graphql", json={**asked, "query": QUERY, "id": 7, "nope": []})
+    assert response.json()["data"] == {"__typename": "Query"}
+
+
+# Methods.
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE"])
+async def test_other_methods_are_refused_with_what_is_allowed(
+    method: str, client: httpx.AsyncClient
+) -> None:
+    response = await client.request(method, "/graphql", headers={"accept": "*/*"})
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, POST"
+    assert response.headers["content-type"] == f"{JSON}; charset=utf-8"
+    if method != "HEAD":
+        check_refused(response, 405, "METHOD_NOT_ALLOWED")
+
+
+async def test_a_query_may_be_a_get(client: httpx.AsyncClient) -> None:
+    response = await client.get(
+        "/graphql",
+        params={
+            "query": "query a { __typename } query b($id: ID!) { node(id: $id) { id } }",
+            "operationName": "b",
+            "variables": '{"id": "none"}',
+            "extensions": '{"anything": 1}',
+            "and": "more",
+        },
+    )
+    assert response.status_code == 200
+    assert response.json()["data"] == {"node": None}
+
+
+async def test_a_mutation_is_no_get_and_nothing_is_done(
+    client: httpx.AsyncClient, idle_gateway: Gateway
+) -> None:
+    source = await factories.hierarchy(idle_gateway.database, {})
+    asked = {
+        "query": DUPLICATE + "query harmless { __typename }",
+        "variables": json.dumps({"id": str(source)}),
+    }
+    named = {**asked, "query": asked["query"].replace("mutation", "mutation harmful")}
+    for media_type in (JSON, GRAPHQL_JSON, EVENT_STREAM, "*/*"):
+        response = await client.get(
+            "/graphql",
+            params={**named, "operationName": "harmful"},
+            headers={"accept": media_type},
+        )
+        check_refused(response, 405, "METHOD_NOT_ALLOWED")
+        assert response.headers["allow"] == "POST"
+    counted = await client.post("/graphql", json={"query": "{ jobs { totalCount } }"})
+    assert counted.json()["data"]["jobs"]["totalCount"] == 0
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        pytest.param([], id="none"),
+        pytest.param([("query", QUERY), ("variables", "{")], id="broken variables"),
+        pytest.param([("query", QUERY), ("variables", "1")], id="variables that are a number"),
+        pytest.param([("query", QUERY), ("variables", "[]")], id="variables that are a list"),
+        pytest.param([("query", QUERY), ("variables", "[" * 4000)], id="nested variables"),
+        pytest.param([("query", QUERY), ("extensions", "nope")], id="broken extensions"),
+        pytest.param([("query", QUERY), ("extensions", '"s"')], id="extensions that are a string"),
+        pytest.param([("query", QUERY), ("query", QUERY)], id="two queries"),
+        pytest.param([("query", QUERY), ("variables", "{}"), ("variables", "{}")], id="twice"),
+        pytest.param([("query", QUERY), ("x", "1"), ("x", "1")], id="something else twice"),
+    ],
+)
+async def test_a_url_that_asks_nothing_clear_is_refused(
+    parameters: list[tuple[str, str]], client: httpx.AsyncClient
+) -> None:
+    response = await client.get("/graphql", params=urlencode(parameters))
+    check_refused(response, 400, "BAD_REQUEST")
+
+
+async def test_bytes_in_a_url_that_are_no_text_are_refused(idle_gateway: Gateway) -> None:
+    for query in ("%FF%FE", "%ED%A0%80", "%00", "{%00}", "%", "{a%"):
+        answer = await exchanged(
+            idle_gateway.url,
+            f"GET /graphql?query={query} HTTP/1.1\r\nHost: localhost\r\n"
+            f"Accept: {GRAPHQL_JSON}\r\n\r\n".encode(),
+        )
+        assert answer.status == 400, query
+        assert answer.errors
+
+
+# Bodies.
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "text/plain",
+        "text/plain; application/json",
+        URLENCODED,
+        "multipart/form-data; boundary=x",
+        "application/graphql",
+        "application/graphql+json",
+        "application/json-patch+json",
+        "application/json; charset=utf-16",
+        "application/json; charset=latin1",
+        "*/*",
+        "json",
+        "application/json/json",
+        "application",
+    ],
+)
+async def test_a_body_that_is_not_said_to_be_json_in_utf_8_is_refused(
+    content_type: str, client: httpx.AsyncClient
+) -> None:
+    response = await client.post(
+        "/graphql",
+        content=asking(QUERY),
+        headers={"content-type": content_type} if content_type else {},
+    )
+    check_refused(response, 415, "UNSUPPORTED_MEDIA_TYPE")
+    assert response.headers["content-type"] == f"{JSON}; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        JSON,
+        "Application/JSON",
+        "application/json;charset=utf-8",
+        "application/json; charset=UTF-8",
+        'application/json; charset="utf-8"',
+        "application/json; odata=verbose",
+        "application/json;",
+    ],
+)
+async def test_a_body_that_is_said_to_be_json_in_utf_8_is_taken(
+    content_type: str, client: httpx.AsyncClient
+) -> None:
+    response = await client.post(
+        "/graphql", content=asking(QUERY), headers={"content-type": content_type}
+    )
+    assert response.status_code == 200, response.text
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """Something that nobody who means well sends, and the status it is to be answered with."""
+
+    name: str
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    half_closed: bool = False
+    """Whether the sender says that nothing more will come."""
+    of_http: bool = False
+    """Whether it is not even HTTP: then there is no request that JSON could answer."""
+
+    def sent(self, accept: str) -> bytes:
+        """As it goes over the wire."""
+        return posted(self.body, **{"Accept": accept, **self.headers})
+
+
+FIVE_MB = 5 * 1024**2
+NESTED = 200_000
+CHUNKED = {"Content_Length": "", "Transfer_Encoding": "chunked"}
+LIKE = "query ($name: StringFilter) { hierarchies(filter: {name: $name}) { totalCount } }"
+FIRST = "query ($first: Int) { jobs(first: $first) { totalCount } }"
+SINCE = "{ jobs(filter: {createdAt: {gte: %s}}) { totalCount } }"
+
+
+def hostile_bodies() -> Iterator[Hostile]:
+    """The table."""
+    for text in ("null", "123", '"s"', "[]", "true", "{}"):
+        yield Hostile(text, 400, text.encode())
+    for value in ("null", "1", '""', '["a"]', "{}", "true"):
+        yield Hostile(f'{{"query":{value}}}', 400, b'{"query":%s}' % value.encode())
+    for key, values in {
+        "variables": ('"{}"', "[]", "1", "true"),
+        "extensions": ('"{}"', "[]", "1"),
+        "operationName": ("1", "[]", "{}", "true"),
+        "documentId": ("1", "{}", '"short"'),
+    }.items():
+        for value in values:
+            body = b'{"query":"{ __typename }","%s":%s}' % (key.encode(), value.encode())
+            yield Hostile(f"{key}: {value}", 400, body)
+    for value in ("1", "[]", '{"sha256Hash":1}', '{"sha256Hash":"short"}'):
+        body = b'{"query":"{ __typename }","extensions":{"persistedQuery":%s}}' % value.encode()
+        yield Hostile(f"persistedQuery: {value}", 400, body)
+    yield Hostile("empty", 400, b"")
+    yield Hostile("white space", 400, b" \r\n\t")
+    yield Hostile("truncated", 400, b'{"query":"{ __typena')
+    yield Hostile("two values", 400, asking(QUERY) * 2)
+    yield Hostile("invalid UTF-8", 400, b'{"query":"{ \xff\xfe }"}')
+    yield Hostile("invalid UTF-8 outside of strings", 400, b"\x80")
+    yield Hostile("overlong UTF-8", 400, b'{"query":"{ \xc0\xaf }"}')
+    yield Hostile("a surrogate in UTF-8", 400, b'{"query":"{ \xed\xa0\x80 }"}')
+    yield Hostile("UTF-16 with a byte order mark", 400, asking(QUERY).decode().encode("utf-16"))
+    yield Hostile("UTF-16 without one", 400, asking(QUERY).decode().encode("utf-16-le"))
+    yield Hostile("UTF-32", 400, asking(QUERY).decode().encode("utf-32"))
+    yield Hostile("UTF-8 with a byte order mark", 400, b"\xef\xbb\xbf" + asking(QUERY))
+    yield Hostile("half a surrogate pair in the query", 400, b'{"query":"{ \\ud800 }"}')
+    half = b'{"query":"%s","variables":{"name":{"eq":"\\udc00"}}}' % LIKE.encode()
+    yield Hostile("half a surrogate pair in variables", 400, half)
+    written = asking('{ node(id: "\\uD800") { id } }')
+    yield Hostile("half a surrogate pair as GraphQL", 400, written)
+    written = asking('{ node(id: "\\u{110000}") { id } }')
+    yield Hostile("a code point that is none", 400, written)
+    yield Hostile("NUL outside of strings", 400, b"\0" + asking(QUERY))
+    yield Hostile("NUL in a string", 400, b'{"query":"{ \0 }"}')
+    yield Hostile("NUL in the query", 400, asking("{ \0 }"))
+    yield Hostile("only NULs", 400, b"\0" * 1000)
+    for number in ("NaN", "Infinity", "-Infinity", "1e400", "0x1", "1_000", "01", "+1"):
+        body = b'{"query":"%s","variables":{"first":%s}}' % (FIRST.encode(), number.encode())
+        yield Hostile(f"the number {number}", 400, body)
+    for name, number in (("10^30", "1" + "0" * 30), ("100,000 digits", "9" * 100_000)):
+        body = b'{"query":"%s","variables":{"first":%s}}' % (FIRST.encode(), number.encode())
+        yield Hostile(f"a number of {name}", 400, body)
+        yield Hostile(
+            f"a number of {name} in the query",
+            400,
+            asking(f"{{ jobs(first: {number}) {{ totalCount }} }}"),
+        )
+        yield Hostile(f"a date of {name} in the query", 400, asking(SINCE % number))
+    yield Hostile("1e400 in the query", 400, asking("{ jobs(first: 1e400) { totalCount } }"))
+    # As many as fit, and more.
+    for many in (60_000, NESTED):
+        fits = 400 if many < NESTED else 413
+        yield Hostile(f"{many:,} brackets", fits, b"[" * many)
+        pairs = many // 2 if fits == 400 else many
+        yield Hostile(f"{pairs:,} pairs of brackets", fits, b"[" * pairs + b"]" * pairs)
+        yield Hostile(f"{many:,} braces in the query", fits, asking("{a" * (many // 2)))
+        yield Hostile(f"{many:,} brackets in the query", fits, asking("{a(a:" + "[" * many))
+        deep = b'{"query":"{ __typename }","variables":{"a":' + b"[" * many
+        yield Hostile(f"{many:,} brackets in variables", fits, deep)
+    deep = b'{"query":"%s","variables":{"name":%s}}'
+    for many in (100, 1_000):
+        nested = b'{"in":' * many + b"1" + b"}" * many
+        yield Hostile(f"{many:,} closed in variables", 400, deep % (LIKE.encode(), nested))
+    for name, unit in {
+        "lists": ("{ jobs(first: ", "[", "1", "]", ") { totalCount } }"),
+        "objects": ("{ jobs(filter: ", "{a:", "1", "}", ") { totalCount } }"),
+        "selections": ("{", "a{", "b", "}", "}"),
+        "fragments": ("{", "... {", "b", "}", "}"),
+        "types": ("query ($a: ", "[", "Int", "]", ") { __typename }"),
+    }.items():
+        before, opened, inside, closed, behind = unit
+        for many in (150, 300, 480):
+            document = before + opened * many + inside + closed * many + behind
+            yield Hostile(f"{many} {name} in the query", 400, asking(document))
+    twice = " ".join(f"fragment f{n} on Query {{ ...f{n + 1} ...f{n + 1} }}" for n in range(120))
+    doubling = asking(f"{{ ...f0 }} {twice} fragment f120 on Query {{ __typename }}")
+    yield Hostile("fragments that double 120 times", 400, doubling)
+    large = asking(QUERY) + b" " * FIVE_MB
+    yield Hostile("5 MB", 413, large)
+    yield Hostile("5 MB in chunks", 413, in_chunks(large), CHUNKED)
+    yield Hostile("5 MB in chunks of a byte", 413, in_chunks(large[:300_000], 1), CHUNKED)
+    yield Hostile("5 MB of a form", 413, large, {"Content_Type": URLENCODED})
+    yield Hostile(
+        "5 MB of a form in chunks", 415, in_chunks(large), {**CHUNKED, "Content_Type": URLENCODED}
+    )
+    yield Hostile("5 MB for no media type there is", 413, large, {"Accept": "image/png"})
+    yield Hostile("5 MB and goodbye", 413, large, {"Connection": "close"})
+    yield Hostile(
+        "5 MB in chunks and goodbye", 413, in_chunks(large), {**CHUNKED, "Connection": "close"}
+    )
+    full = asking(QUERY) + b" " * 130_000
+    yield Hostile(
+        "a form and goodbye", 415, full, {"Connection": "close", "Content_Type": URLENCODED}
+    )
+    form = {**CHUNKED, "Connection": "close", "Content_Type": URLENCODED}
+    yield Hostile("5 MB of a form in chunks and goodbye", 415, in_chunks(large), form)
+    yield Hostile("compressed", 400, b"\x1f\x8b" + asking(QUERY), {"Content_Encoding": "gzip"})
+    yield Hostile("a body shorter than it says", 400, asking(QUERY)[:-1], half_closed=True)
+    shorter = {"Content_Length": "5"}
+    yield Hostile("a body longer than it says", 400, asking(QUERY), shorter, of_http=True)
+    for length in ("many", "-1", "1.5", "0x10", "99999999999999999999999", "1, 2"):
+        body = asking(QUERY)
+        yield Hostile(
+            f"Content-Length: {length}", 400, body, {"Content_Length": length}, of_http=True
+        )
+    yield Hostile("chunks that are none", 400, b"zz\r\nnothing\r\n", CHUNKED, of_http=True)
+
+
+@pytest.mark.parametrize("hostile", [*hostile_bodies()], ids=lambda hostile: hostile.name)
+async def test_a_hostile_body_is_refused(
+    hostile: Hostile,
+    idle_gateway: Gateway,
+    tabled: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answer = await exchanged(
+        idle_gateway.url, hostile.sent(GRAPHQL_JSON), half_closed=hostile.half_closed
+    )
+    tabled(f"-> {answer.status}")
+    assert answer.status == hostile.status
+    if not hostile.of_http:
+        assert answer.errors
+        assert "json" in answer.headers["content-type"]
+    plain = await exchanged(idle_gateway.url, hostile.sent(JSON), half_closed=hostile.half_closed)
+    # Of a request that is well-formed, plain JSON has always told errors with 200.
+    assert plain.status in (hostile.status, 200)
+    if not hostile.of_http:
+        assert plain.errors
+    served = await exchanged(idle_gateway.url, posted(asking(QUERY)))
+    assert served.status == 200
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("many", [10_000, NESTED])
+async def test_nesting_is_refused_also_where_it_fits_into_a_body(
+    many: int, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    roomy = settings.model_copy(update={"max_body_bytes": 4 * 1024**2, "max_tokens": 10**6})
+    async with gateway_of(roomy) as gateway:
+        for body in (
+            b"[" * many,
+            b"[" * many + b"]" * many,
+            b'{"query":"{ __typename }","variables":' + b'{"a":' * many + b"1" + b"}" * many + b"}",
+            asking("{a" * many + "}" * many),
+            asking("{a(a:" + "[" * many + "]" * many + ")}"),
+        ):
+            answer = await exchanged(gateway.url, posted(body, Accept=GRAPHQL_JSON))
+            assert answer.status == 400
+            assert answer.errors
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_the_last_of_two_equal_keys_counts_for_everybody(client: httpx.AsyncClient) -> None:
+    body = b'{"query":"{ nothing }","query":"{ __typename }"}'
+    response = await client.post("/graphql", content=body, headers={"content-type": JSON})
+    assert response.json()["data"] == {"__typename": "Query"}
+
+
+async def test_a_large_body_that_never_comes_is_refused_all_the_same(
+    idle_gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(middleware, "DRAIN_SECONDS", 0.1)
+    answer = await exchanged(idle_gateway.url, posted(b"{", Content_Length=str(10**12)))
+    assert answer.status == 413
+    assert answer.errors[0]["extensions"]["found"] == 10**12
+
+
+async def test_who_asks_whether_to_send_so_much_is_told_not_to(idle_gateway: Gateway) -> None:
+    asked = posted(b"", Content_Length=str(FIVE_MB), Expect="100-continue")
+    answer = await exchanged(idle_gateway.url, asked)
+    assert answer.status == 413
+    assert answer.errors[0]["extensions"]["code"] == "BODY_TOO_LARGE"
+
+
+async def test_a_sender_who_leaves_in_the_middle_of_a_body_is_no_bug(
+    idle_gateway: Gateway, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = urlsplit(idle_gateway.url)
+    for sent in (
+        posted(b'{"query":', Content_Length="1000"),
+        posted(b"5\r\n{    \r\n", **CHUNKED),
+        posted(b"{" * 1000, Content_Length=str(FIVE_MB)),
+    ):
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(sent)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    assert (await client.post("/graphql", json={"query": QUERY})).status_code == 200
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"X-Long: " + b"x" * 500_000, b"".join(b"X-%d: y\r\n" % one for one in range(50_000))],
+    ids=["one header", "many headers"],
+)
+async def test_a_head_without_an_end_in_sight_is_refused(
+    idle_gateway: Gateway, client: httpx.AsyncClient, head: bytes
+) -> None:
+    address = urlsplit(idle_gateway.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(b"GET /graphql HTTP/1.1\r\nHost: localhost\r\n" + head)
+    # It goes on and on: what is taken of it is bounded all the same.
+    assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+    assert (await client.post("/graphql", json={"query": QUERY})).status_code == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /graphql HTTP/1.1\r\nHost: localhost\r\n"])
+@pytest.mark.parametrize("first", [True, False], ids=["at first", "behind another"])
+async def test_a_head_that_does_not_come_to_its_end_ends_the_connection(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, sent: bytes, first: bool
+) -> None:
+    monkeypatch.setattr(uvicorn_protocols, "HEAD_SECONDS", 1)
+    async with gateway_of(settings) as gateway:
+        address = urlsplit(gateway.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        if not first:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await reader.readuntil(b"}")
+        writer.write(sent)
+        # Nothing that is idle between two requests is cut off by this, but by uvicorn, after 5 s.
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_body_that_does_not_come_is_refused_with_408(
+    idle_gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(middleware, "DRAIN_SECONDS", 0.1)
+    answer = await exchanged(idle_gateway.url, posted(b'{"query":', Content_Length="1000"))
+    assert answer.status == 408
+    assert answer.errors[0]["extensions"]["code"] == "REQUEST_TIMEOUT"
+
+
+async def test_a_long_head_that_ends_and_a_body_behind_it_are_taken(
+    idle_gateway: Gateway,
+) -> None:
+    body = asking(QUERY) + b" " * 100_000
+    answer = await exchanged(idle_gateway.url, posted(body, X_Long="x" * 50_000))
+    assert answer.status == 200
+
+
+async def test_a_bug_around_an_operation_is_500_with_nothing_but_the_request_id(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(Documents, "admit", broken)
+    async with gateway_of(settings) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+        answer = await http.post("/graphql", json={"query": QUERY}, headers={"x-request-id": "r"})
+    assert answer.status_code == 500
+    assert answer.json() == {
+        "errors": [
+            {
+                "message": "Internal Server Error",
+                "extensions": {"code": "INTERNAL_SERVER_ERROR", "requestId": "r"},
+            }
+        ]
+    }
+    assert answer.headers["x-request-id"] == "r"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "request r broke" in caplog.text
+
+
+# Batches.
+
+
+async def test_a_batch_is_answered_in_its_order_each_with_its_own_errors(
+    client: httpx.AsyncClient,
+) -> None:
+    batch: list[Any] = [
+        {"query": "{ a: __typename }"},
+        {"query": "{"},
+        {"query": "{ nothing }"},
+        {"query": "{ jobs(first: 0) { totalCount } }"},
+        17,
+        {"variables": {}},
+        [],
+        {"query": "subscription { jobEvents { cursor } }"},
+        {"query": "{ b: __typename }"},
+    ]
+    response = await client.post("/graphql", json=batch)
+    assert response.status_code == 200
+    first, *broken, last = response.json()
+    assert first["data"] == {"a": "Query"}
+    assert last["data"] == {"b": "Query"}
+    assert [answer["errors"][0]["extensions"]["code"] for answer in broken] == [
+        "GRAPHQL_PARSE_FAILED",
+        "GRAPHQL_VALIDATION_FAILED",
+        "INVALID_INPUT",
+        *["BAD_REQUEST"] * 4,
+    ]
+
+
+async def test_a_batch_of_too_many_is_refused_as_a_whole(
+    client: httpx.AsyncClient, idle_gateway: Gateway
+) -> None:
+    source = await factories.hierarchy(idle_gateway.database, {})
+    mutation = {"query": DUPLICATE, "variables": {"id": str(source)}}
+    error = check_refused(
+        await client.post("/graphql", json=[mutation] * 11), 400, "BATCH_LIMIT_EXCEEDED"
+    )
+    assert error["extensions"] == {"code": "BATCH_LIMIT_EXCEEDED", "limit": 10, "found": 11}
+    counted = await client.post("/graphql", json=[{"query": "{ jobs { totalCount } }"}] * 10)
+    assert [one["data"]["jobs"]["totalCount"] for one in counted.json()] == [0] * 10
+
+
+async def test_where_no_batches_are_taken_none_is(settings: Settings) -> None:
+    alone = settings.model_copy(update={"max_batch": 0})
+    async with gateway_of(alone) as gateway, client_of(gateway) as client:
+        response = await client.http.post("/graphql", json=[{"query": QUERY}])
+        check_refused(response, 400, "BATCH_LIMIT_EXCEEDED")
+
+
+async def test_the_operations_of_a_batch_are_paid_together(settings: Settings) -> None:
+    cheap = settings.model_copy(update={"max_cost": 10})
+    two, four = (
+        "{ " + " ".join(f"a{n}: __typename" for n in range(many)) + " }" for many in (2, 4)
+    )
+    async with gateway_of(cheap) as gateway, client_of(gateway) as client:
+        batch = [{"query": query} for query in (four, four, four, two)]
+        first, second, third, fourth = (await client.http.post("/graphql", json=batch)).json()
+    assert "errors" not in first
+    assert "errors" not in second
+    (error,) = third["errors"]
+    assert error["extensions"] == {"code": "COST_LIMIT_EXCEEDED", "limit": 10, "found": 12}
+    # What was not run costs nothing.
+    assert "errors" not in fourth
+
+
+# A browser's page.
+
+
+async def test_the_playground_is_for_a_browser_that_asks_nothing(client: httpx.AsyncClient) -> None:
+    browser = {"accept": BROWSER}
+    page = await client.get("/graphql", headers=browser)
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "Accept" in page.headers["vary"]
+
+    for response in (
+        await client.get("/graphql", params={"query": QUERY}, headers=browser),
+        await client.post("/graphql", json={"query": QUERY}, headers=browser),
+    ):
+        assert response.json()["data"] == {"__typename": "Query"}
+    for accept in ("*/*", JSON, GRAPHQL_JSON, f"{JSON}, text/html;q=0.9"):
+        check_refused(await client.get("/graphql", headers={"accept": accept}), 400, "BAD_REQUEST")
+
+
+async def test_without_a_playground_a_browser_is_told_what_there_is(settings: Settings) -> None:
+    bare = settings.model_copy(update={"playground": False})
+    async with gateway_of(bare) as gateway, client_of(gateway) as client:
+        check_refused(
+            await client.http.get("/graphql", headers={"accept": BROWSER}), 400, "BAD_REQUEST"
+        )
+        check_refused(
+            await client.http.get("/graphql", headers={"accept": "text/html"}),
+            406,
+            "NOT_ACCEPTABLE",
+        )
+        assert (await client.http.get("/playground/")).status_code == 404
+
+
+# What every answer carries.
+
+
+async def test_every_answer_keeps_browsers_from_anything_clever(
+    client: httpx.AsyncClient, idle_gateway: Gateway
+) -> None:
+    page = await client.get("/graphql", headers={"accept": "text/html"})
+    (script, *_) = [part.split('"')[0] for part in page.text.split('src="')[1:]]
+    answers = {
+        "200": await client.post("/graphql", json={"query": QUERY}),
+        "400": await client.post("/graphql", json={}),
+        "404": await client.get("/nothing"),
+        "404 below the playground": await client.get("/playground/nothing"),
+        "405": await client.put("/graphql"),
+        "405 elsewhere": await client.post("/healthz"),
+        "406": await client.get("/graphql", headers={"accept": "image/png"}),
+        "413": await client.post("/graphql", content=b" " * 200_000),
+        "415": await client.post("/graphql", content=b"{}"),
+        "page": page,
+        "script": await client.get(f"/{script.lstrip('/')}"),
+        "healthz": await client.get("/healthz"),
+        "readyz": await client.get("/readyz"),
+        "front": await client.get("/"),
+        "host": await client.get("/graphql", headers={"host": "evil.example"}),
+        "stream": await client.post(
+            "/graphql", json={"query": QUERY}, headers={"accept": EVENT_STREAM}
+        ),
+    }
+    for name, answer in answers.items():
+        headers = answer.headers
+        assert headers["x-content-type-options"] == "nosniff", name
+        assert headers["x-frame-options"] == "DENY", name
+        assert headers["referrer-policy"] == "no-referrer", name
+        assert headers["cross-origin-resource-policy"] == "same-origin", name
+        assert "default-src 'none'" in headers["content-security-policy"], name
+        assert "frame-ancestors 'none'" in headers["content-security-policy"], name
+        assert headers["x-request-id"], name
+        assert not [key for key in headers if key.startswith("access-control-")], name
+    for name in ("200", "400", "404", "413", "healthz", "stream"):
+        assert answers[name].headers["cache-control"] == "no-store", name
+
+
+@pytest.mark.parametrize("id", ["mine", "a.b_c:d-e", "x" * 128, "01J9-7"])
+async def test_a_request_id_that_is_sensible_is_kept(id: str, client: httpx.AsyncClient) -> None:
+    for path in ("/graphql", "/healthz", "/nothing"):
+        assert (await client.get(path, headers={"x-request-id": id})).headers["x-request-id"] == id
+
+
+@pytest.mark.parametrize("id", ["", "x" * 129, "a b", "a\tb", "<script>", "a;b", "a,b", "\xe4"])
+async def test_a_request_id_that_is_not_sensible_is_replaced(
+    id: str, client: httpx.AsyncClient
+) -> None:
+    sent = {b"x-request-id": id.encode("latin-1")}
+    answered = (await client.get("/healthz", headers=sent)).headers["x-request-id"]
+    assert answered != id
+    assert len(answered) == 36
+
+
+# Pages of other origins.
+
+SHOP, EVIL = "https://shop.example", "https://evil.example"
+PREFLIGHT = {
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization,content-type",
+}
+
+
+async def test_pages_of_other_origins_are_told_nothing_by_default(
+    client: httpx.AsyncClient,
+) -> None:
+    preflight = await client.options("/graphql", headers={"origin": SHOP, **PREFLIGHT})
+    assert preflight.status_code == 405
+    answer = await client.post("/graphql", json={"query": QUERY}, headers={"origin": SHOP})
+    for response in (preflight, answer):
+        assert not [key for key in response.headers if key.startswith("access-control-")]
+
+
+async def test_a_page_of_an_allowed_origin_reads_every_answer_and_no_other_page_does(
+    settings: Settings,
+) -> None:
+    guarded = settings.model_copy(
+        update={
+            "origins": frozenset({SHOP}),
+            "jwt_secret": Settings(jwt_secret="a secret of this test and nobody else's").jwt_secret,
+            # Two tries, then no more for a minute.
+            "max_requests_per_second": 0.01,
+        }
+    )
+    async with gateway_of(guarded) as gateway, client_of(gateway) as opened:
+        client = opened.http
+
+        async def asked(origin: str) -> dict[int, httpx.Response]:
+            answers = [
+                await client.post("/graphql", content=b" " * 200_000, headers={"origin": origin}),
+                *[
+                    await client.post("/graphql", json={"query": QUERY}, headers={"origin": origin})
+                    for _ in range(2)
+                ],
+                await client.put("/graphql", headers={"origin": origin}),
+                await client.get("/graphql", headers={"origin": origin, "accept": "image/png"}),
+                await client.get("/healthz", headers={"origin": origin}),
+                await client.options("/graphql", headers={"origin": origin, **PREFLIGHT}),
+            ]
+            return {answer.status_code: answer for answer in answers}
+
+        allowed, others = await asked(SHOP), await asked(EVIL)
+
+    assert allowed.keys() == {413, 401, 429, 405, 406, 200}
+    for status, answer in allowed.items():
+        assert answer.headers["access-control-allow-origin"] == SHOP, status
+        assert "Origin" in answer.headers["vary"], status
+        assert "access-control-allow-credentials" not in answer.headers, status
+    for status, answer in others.items():
+        assert "access-control-allow-origin" not in answer.headers, status

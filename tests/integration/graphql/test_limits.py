@@ -1,0 +1,359 @@
+"""What is too much is refused, clearly, and before it costs much."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from app.api.auth import throttle
+from app.api.graphql.admission.trusted import hash_of
+from app.main import Gateway
+from app.settings import Settings
+from tests import factories
+from tests.support.clients import GraphQLClient, client_of
+from tests.support.gateway import gateway_of
+from tests.support.subscriber import subscriber
+
+JSON = {"content-type": "application/json"}
+GRAPHQL_JSON = {"accept": "application/graphql-response+json"}
+MESSAGE_BYTES = Settings().max_body_bytes
+
+
+@asynccontextmanager
+async def limited(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Gateway, GraphQLClient]]:
+    """A gateway with these settings, and a client of it."""
+    asked = Settings(database_url=f"sqlite:///{tmp_path}/db", port=0, runner=False, **settings)
+    async with gateway_of(asked) as gateway, client_of(gateway) as client:
+        yield gateway, client
+
+
+async def test_a_body_that_says_it_is_too_large_is_refused(idle_client: GraphQLClient) -> None:
+    response = await idle_client.http.post(
+        "/graphql", content=b" " * (MESSAGE_BYTES + 1), headers=JSON
+    )
+    assert response.status_code == 413
+    assert response.json()["errors"][0]["extensions"] == {
+        "code": "BODY_TOO_LARGE",
+        "limit": MESSAGE_BYTES,
+        "found": MESSAGE_BYTES + 1,
+    }
+    assert response.headers["x-request-id"]
+
+
+async def test_a_body_that_does_not_say_how_large_it_is_is_refused_too(
+    idle_client: GraphQLClient,
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b" " * (MESSAGE_BYTES // 2)
+
+    response = await idle_client.http.post("/graphql", content=pieces(), headers=JSON)
+    assert response.status_code == 413
+
+
+async def test_a_body_of_the_largest_size_is_taken(idle_client: GraphQLClient) -> None:
+    body = b'{"query": "{ __typename }"}'
+    response = await idle_client.http.post(
+        "/graphql", content=body + b" " * (MESSAGE_BYTES - len(body)), headers=JSON
+    )
+    assert response.json()["data"] == {"__typename": "Query"}
+
+
+LIMITS = [
+    (
+        "max_tokens",
+        100,
+        "TOKEN",
+        "{ nodes(ids: [%s]) { id } }" % ('"a" ' * 88),
+        "{ nodes(ids: [%s]) { id } }" % ('"a" ' * 89),
+    ),
+    (
+        "max_depth",
+        3,
+        "DEPTH",
+        "{ jobs { nodes { id } } }",
+        "{ jobs { ...p } } fragment p on JobConnection { nodes { progress { ratio } } }",
+    ),
+    (
+        "max_aliases",
+        2,
+        "ALIAS",
+        "{ a: __typename b: __typename }",
+        "{ a: __typename b: __typename c: __typename }",
+    ),
+    (
+        "max_directives",
+        1,
+        "DIRECTIVE",
+        "{ __typename @skip(if: false) }",
+        "{ __typename @skip(if: false) @include(if: true) }",
+    ),
+    (
+        "max_cost",
+        52,
+        "COST",
+        "{ jobs { nodes { id type } } }",
+        "{ __typename jobs { nodes { id type } } }",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("setting", "limit", "code", "enough", "too_much"), LIMITS, ids=[row[0] for row in LIMITS]
+)
+async def test_more_than_a_limit_is_refused_with_the_limit_and_what_was_found(
+    tmp_path: Path,
+    tabled: Callable[[str], None],
+    setting: str,
+    limit: int,
+    code: str,
+    enough: str,
+    too_much: str,
+) -> None:
+    async with limited(tmp_path, **{setting: limit}) as (gateway, client):
+        assert "errors" not in await client.answer(enough)
+        response = await client.http.post(
+            "/graphql", json={"query": too_much}, headers=GRAPHQL_JSON
+        )
+        assert response.status_code == 400
+        answer = response.json()
+        assert answer.keys() == {"errors"}
+        (error,) = answer["errors"]
+        assert error["extensions"] == {
+            "code": f"{code}_LIMIT_EXCEEDED",
+            "limit": limit,
+            "found": limit + 1,
+        }
+        for number in (limit, limit + 1):
+            assert f"{number:,}" in error["message"]
+        tabled(f"{too_much[:60]} -> {error['message']}")
+
+        async with subscriber(gateway.url) as connected:
+            await connected.send(id="1", type="subscribe", payload={"query": too_much})
+            message = await connected.receive()
+        assert message == {"id": "1", "type": "error", "payload": [error]}
+
+
+async def test_a_document_that_speaks_of_tokens_is_just_wrong(idle_client: GraphQLClient) -> None:
+    error = await idle_client.refusal("{ tokens( }")
+    assert error["extensions"]["code"] == "GRAPHQL_PARSE_FAILED"
+    error = await idle_client.refusal("tokens")
+    assert error["extensions"]["code"] == "GRAPHQL_PARSE_FAILED"
+
+
+async def test_every_answer_says_what_it_cost(idle_client: GraphQLClient) -> None:
+    answer = await idle_client.answer("{ jobs(first: 10) { nodes { id } } }")
+    assert answer["extensions"] == {"cost": {"requested": 12, "limit": Settings().max_cost}}
+
+
+async def test_introspection_costs_nothing_but_has_a_limit_of_its_own(
+    idle_client: GraphQLClient,
+) -> None:
+    fields = "fields { name args { name type { name kind ofType { name } } } }"
+    inside = " ".join(f"a{number}: {fields}" for number in range(25))
+    error = await idle_client.refusal(f"{{ __schema {{ types {{ {inside} }} }} }}")
+    assert error["extensions"]["code"] == "INTROSPECTION_LIMIT_EXCEEDED"
+    assert error["extensions"]["found"] > error["extensions"]["limit"]
+
+
+async def test_the_schema_can_be_kept_from_clients_suggestions_included(tmp_path: Path) -> None:
+    async with limited(tmp_path, introspection=False, suggestions=False) as (_, client):
+        for query in ("{ __schema { __typename } }", '{ __type(name: "Job") { __typename } }'):
+            error = await client.refusal(query)
+            assert error["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
+        assert (await client.data("{ __typename }")) == {"__typename": "Query"}
+        error = await client.refusal("{ jobQueue { pendin } }")
+        assert "Did you mean" not in error["message"]
+        error = await client.refusal(
+            "query ($o: JobOrder!) { jobs(orderBy: $o) { totalCount } }", o="CREATED_AT_DES"
+        )
+        assert "CREATED_AT_DESC" not in error["message"]
+
+
+async def test_a_query_that_takes_too_long_is_ended_and_the_next_one_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with limited(tmp_path, max_execution_seconds=0.5) as (gateway, client):
+        read = gateway.database.read
+
+        async def never(*_: object) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        monkeypatch.setattr(gateway.database, "read", never)
+        response = await client.http.post(
+            "/graphql", json={"query": "{ jobs { totalCount } }"}, headers=GRAPHQL_JSON
+        )
+        assert response.status_code == 503
+        (error,) = response.json()["errors"]
+        assert error["extensions"]["code"] == "EXECUTION_TIME_LIMIT_EXCEEDED"
+        assert error["extensions"]["limit"] == 0.5
+        assert error["extensions"]["found"] >= 0.5
+        monkeypatch.setattr(gateway.database, "read", read)
+        assert await client.data("{ jobs { totalCount } }") == {"jobs": {"totalCount": 0}}
+
+
+async def test_a_client_that_asks_too_often_is_told_when_to_come_again(tmp_path: Path) -> None:
+    async with limited(tmp_path, max_requests_per_second=0.001) as (gateway, client):
+        assert "errors" not in await client.answer("{ __typename }")
+        response = await client.http.post("/graphql", json={"query": "{ __typename }"})
+        assert response.status_code == 429
+        assert int(response.headers["retry-after"]) >= 1
+        (error,) = response.json()["errors"]
+        assert error["extensions"]["code"] == "RATE_LIMITED"
+        with pytest.raises(ConnectionClosed) as closed:
+            async with subscriber(gateway.url):
+                pass
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1013
+        assert "0.001 a second" in closed.value.rcvd.reason
+
+
+async def test_operations_on_a_socket_are_counted_like_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two at once: the handshake is one, the first operation another.
+    monkeypatch.setattr(throttle, "BURST_SECONDS", 2000)
+    async with (
+        limited(tmp_path, max_requests_per_second=0.001) as (gateway, _),
+        subscriber(gateway.url) as connected,
+    ):
+        for id in ("1", "2"):
+            await connected.send(id=id, type="subscribe", payload={"query": "{ __typename }"})
+        told = [await connected.receive() for _ in range(3)]
+    assert [(message["id"], message["type"]) for message in told] == [
+        ("1", "next"),
+        ("1", "complete"),
+        ("2", "error"),
+    ]
+    assert told[2]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+
+
+async def test_too_many_ids_are_refused(idle_client: GraphQLClient) -> None:
+    error = await idle_client.refusal(
+        "query ($ids: [ID!]!) { nodes(ids: $ids) { id } }", ids=["a"] * 101
+    )
+    assert error["extensions"] == {"code": "INVALID_INPUT", "argument": ["ids"]}
+
+
+class TestTrustedDocuments:
+    """Documents by their SHA-256, over every way, and no others if the operator wants it so."""
+
+    JOBS = "query Jobs { jobs { totalCount } }"
+    EVENTS = "subscription Events($after: String) { jobEvents(after: $after) { cursor } }"
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "documents"
+        (folder / "more").mkdir(parents=True)
+        (folder / "jobs.graphql").write_text(self.JOBS)
+        (folder / "more" / "events.graphql").write_text(self.EVENTS)
+        (folder / "README.md").write_text("No document.")
+        return folder
+
+    async def test_a_document_is_run_by_its_hash(self, tmp_path: Path, folder: Path) -> None:
+        jobs = hash_of(self.JOBS)
+        async with limited(tmp_path, trusted_documents=folder) as (gateway, client):
+            ways: list[dict[str, Any]] = [
+                {"documentId": f"sha256:{jobs}"},
+                {"documentId": jobs, "query": self.JOBS},
+                {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": jobs}}},
+            ]
+            for parameters in ways:
+                response = await client.http.post("/graphql", json=parameters)
+                assert response.json()["data"] == {"jobs": {"totalCount": 0}}
+            response = await client.http.get("/graphql", params={"documentId": f"sha256:{jobs}"})
+            assert response.json()["data"] == {"jobs": {"totalCount": 0}}
+            # What is not trusted is run too, unless it is told otherwise.
+            assert await client.data("{ __typename }") == {"__typename": "Query"}
+
+            async with subscriber(gateway.url) as connected:
+                await connected.send(id="1", type="subscribe", payload=ways[0])
+                message = await connected.receive()
+                assert message["payload"]["data"] == {"jobs": {"totalCount": 0}}
+                assert (await connected.receive())["type"] == "complete"
+                events = {"documentId": hash_of(self.EVENTS)}
+                await connected.send(id="2", type="subscribe", payload=events)
+                await connected.send(type="ping")
+                assert (await connected.receive())["type"] == "pong"
+                source = await factories.hierarchy(gateway.database, {})
+                await factories.pending_duplication(gateway.database, source)
+                assert (await connected.receive())["payload"]["data"]["jobEvents"]["cursor"]
+
+    async def test_a_hash_of_no_document_is_refused_as_apollos_clients_expect(
+        self, tmp_path: Path, folder: Path
+    ) -> None:
+        async with limited(tmp_path, trusted_documents=folder) as (_, client):
+            response = await client.http.post(
+                "/graphql", json={"extensions": {"persistedQuery": {"sha256Hash": "0" * 64}}}
+            )
+            assert response.status_code == 200
+            (error,) = response.json()["errors"]
+            assert error["message"] == "PersistedQueryNotFound"
+            assert error["extensions"]["code"] == "PERSISTED_QUERY_NOT_FOUND"
+
+    async def test_a_hash_of_another_query_than_the_one_that_comes_with_it_is_refused(
+        self, idle_client: GraphQLClient
+    ) -> None:
+        response = await idle_client.http.post(
+            "/graphql", json={"query": "{ __typename }", "documentId": "0" * 64}
+        )
+        assert response.status_code == 400
+
+    async def test_no_other_document_is_run_where_only_these_are_trusted(
+        self, tmp_path: Path, folder: Path
+    ) -> None:
+        settings = {"trusted_documents": folder, "only_trusted": True}
+        async with limited(tmp_path, **settings) as (gateway, client):
+            assert await client.data(self.JOBS) == {"jobs": {"totalCount": 0}}
+            for query in ("{ __typename }", self.JOBS + " ", "{ __schema { types { name } } }"):
+                error = await client.refusal(query)
+                assert error["extensions"]["code"] == "DOCUMENT_NOT_TRUSTED"
+                response = await client.http.get("/graphql", params={"query": query})
+                assert response.json()["errors"] == [error]
+                async with subscriber(gateway.url) as connected:
+                    await connected.send(id="1", type="subscribe", payload={"query": query})
+                    assert (await connected.receive())["payload"] == [error]
+
+
+async def test_a_name_that_somebody_pointed_at_this_machine_is_not_answered(
+    idle_client: GraphQLClient,
+) -> None:
+    for host, status in (("evil.example", 400), ("localhost:1", 200), ("127.0.0.1", 200)):
+        response = await idle_client.http.get("/healthz", headers={"host": host})
+        assert response.status_code == status, host
+
+
+async def test_a_pattern_longer_than_any_name_is_refused(idle_client: GraphQLClient) -> None:
+    error = await idle_client.refusal(
+        "query ($like: String!) { hierarchies(filter: {name: {like: $like}}) { totalCount } }",
+        like="x" * 1001,
+    )
+    assert error["extensions"] == {
+        "code": "INVALID_INPUT",
+        "argument": ["filter", "name", "like"],
+    }
+
+
+@pytest.mark.parametrize("condition", [{"eq": "\0"}, {"in": ["a", "a\0"]}, {"like": "*\0*"}])
+async def test_a_condition_with_a_nul_character_is_refused(
+    idle_client: GraphQLClient, condition: dict[str, Any]
+) -> None:
+    error = await idle_client.refusal(
+        "query ($name: StringFilter!) { hierarchies(filter: {name: $name}) { totalCount } }",
+        name=condition,
+    )
+    assert error["extensions"] == {"code": "INVALID_INPUT", "argument": ["filter", "name"]}
+
+
+async def test_another_loopback_address_answers_by_its_own_name(settings: Settings) -> None:
+    elsewhere = settings.model_copy(update={"host": "127.0.0.2", "runner": False})
+    async with gateway_of(elsewhere) as gateway:
+        async with client_of(gateway) as client:
+            assert (await client.http.get("/healthz")).status_code == 200
+        async with httpx.AsyncClient(base_url=gateway.url) as http:
+            assert (await http.get("/healthz")).status_code == 200

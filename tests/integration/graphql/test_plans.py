@@ -1,0 +1,610 @@
+"""The ordinary executor is the oracle: whatever is asked, compiled plans answer the same, data and
+errors, to the order of keys.
+
+Operations are made by chance over the whole schema, and queries are asked for twice each, by any of
+two stores and the organization, of trees and jobs made by chance.
+"""
+
+import asyncio
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import hypothesis
+import orjson
+import pytest
+import sqlalchemy as sa
+import uvloop
+from hypothesis import HealthCheck, Phase, assume
+from hypothesis import given as forall
+from sqlmodel import Session, col, select
+
+from app.api.auth.limits import Limits
+from app.api.graphql.admission.documents import Documents
+from app.api.graphql.admission.request import GraphQLRequest
+from app.api.graphql.executor import Executor
+from app.api.graphql.fields.declarations import ReferenceField, source_of
+from app.api.graphql.plans import run as plan_run
+from app.api.graphql.schema import graphql_schema as schema
+from app.api.http.refusals import Refused
+from app.domain.callers import Caller
+from app.domain.hierarchies import node_id
+from app.domain.jobs import Duplication, JobType
+from app.domain.stores import ORGANIZATION, readable_by
+from app.observability import metrics
+from app.services import attempts, jobs, nodes, products, queue
+from app.services.attempts import Step
+from app.services.feed import Feed
+from app.services.jobs import Requester
+from app.storage import job_errors
+from app.storage import jobs as stored_jobs
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database, now
+from app.storage.migrations import upgrade
+from app.storage.tables import Hierarchy, Job, JobError, Node, Product
+from tests import factories
+from tests.conftest import SEED
+from tests.oracles.multi_store import ALPHA, BETA
+from tests.oracles.operations import Asked, Asking, Stock, literal, possible, written
+from tests.oracles.schema_walk import Coordinate, coordinates, fields
+from tests.support import postgres
+from tests.support.clock import Clock
+from tests.support.databases import DATABASES, NewDatabase
+
+pytestmark = [
+    pytest.mark.timeout(3600),
+    # graphql-core does not await what it has begun beside what raises at once: 1 of 40,000 answers.
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+]
+
+STORES = (ALPHA, BETA, ORGANIZATION)
+
+REQUEST = "the same request"
+
+UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Furnished:
+    """A database that has everything, and that nobody is connected to."""
+
+    url: str
+    at: datetime
+    """When it was made."""
+    stocks: dict[str, Stock]
+
+    @contextmanager
+    def opened(self, url: str | None = None, clock: Clock | None = None) -> Iterator[Database]:
+        """It, or a copy of it at that URL, on a clock that stands still unless it is told to go."""
+        with closing(connect(url or self.url, clock=clock or self.clock())) as database:
+            yield database
+
+    def clock(self) -> Clock:
+        """A clock that begins when all was made."""
+        clock = Clock()
+        clock.now = self.at
+        return clock
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def furnished(request: pytest.FixtureRequest, new_database: NewDatabase) -> Furnished:
+    """All stores with some of everything, by chance."""
+    given_seed: int | None = request.config.getoption("--seed")
+    url, clock = new_database(request.param), Clock()
+    with closing(connect(url, clock=clock)) as database, running() as runner:
+        upgrade(database)
+        furnisher = Furnisher(database, clock, Random(SEED if given_seed is None else given_seed))
+        runner.run(furnisher.furnish())
+        return Furnished(url, clock.now, runner.run(stocks_of(database, furnisher.rich)))
+
+
+def running() -> asyncio.Runner:
+    """The event loop that the server runs on."""
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+class Court:
+    """Has operations answered by the oracle and by plans, each of a database of its own or both of
+    the same."""
+
+    def __init__(self, runner: asyncio.Runner, ordinary: Database, planned: Database) -> None:
+        self.outcome = Counter[str]()
+        """How the operation before was answered with plans."""
+        self._runner = runner
+        self._documents = Documents(schema, Limits())
+        self._executors = [
+            Executor(database, Feed(database), Limits(), plans=plans)
+            for database, plans in ((ordinary, False), (planned, True))
+        ]
+
+    def answers(self, asked: Asked, asking: Asking) -> list[dict[str, Any]]:
+        """What the oracle answers, and what is answered with plans. Raises Refused."""
+        request = GraphQLRequest(asked.text, None, asked.operation_name, asking.variables)
+        caller = Caller(asking.store, "somebody")
+        operation = self._documents.admit(request, caller)
+
+        async def both() -> list[Any]:
+            # An operation has its task to itself.
+            return [
+                await asyncio.create_task(executor.answer(operation, caller, REQUEST))
+                for executor in self._executors
+            ]
+
+        before = outcomes()
+        oracle, planned = map(response_of, self._runner.run(both()))
+        # What breaks both ways shows nothing, and where a plan breaks the oracle answers twice.
+        assert "INTERNAL_SERVER_ERROR" not in str(oracle)
+        self.outcome = outcomes() - before
+        assert self.outcome["broke"] == 0
+        # A null where none may be keeps plans from being made, also where nothing comes of it.
+        if self.outcome["ordinary"] and None not in asking.variables.values():
+            assert any(left_to_the_oracle(*at) for at in asked.selected)
+        return [oracle, planned]
+
+
+def left_to_the_oracle(type_: str, name: str) -> bool:
+    """Whether a field is declared so, or is what the schema says of itself; or of a mutation, whose
+    plan has nothing but what is done."""
+    if name.startswith("__"):
+        return name != "__typename" or type_ == "Mutation"
+    if type_.startswith("__"):
+        return False
+    of = fields(schema.type_map[type_])[name]
+    return isinstance(source_of(of.extensions["strawberry-definition"]), ReferenceField)
+
+
+def response_of(answer: Any) -> dict[str, Any]:
+    """What an executor answers, as a client gets it."""
+    response: dict[str, Any] = orjson.loads(orjson.dumps(answer))
+    return response
+
+
+def outcomes() -> Counter[str]:
+    """How often plans have answered so far, and how often they have not."""
+    (metric,) = metrics.PLANS.collect()
+    return Counter(
+        {
+            sample.labels["outcome"]: int(sample.value)
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }
+    )
+
+
+def facts_of(response: dict[str, Any]) -> dict[str, Any]:
+    """What has to be equal: all of it. The data as text, as the order of its keys counts; that of
+    the errors does not, which are told as they are met."""
+    told = {"data": orjson.dumps(response["data"]).decode()} if "data" in response else {}
+    errors = [orjson.dumps(one, option=orjson.OPT_SORT_KEYS) for one in response.get("errors", ())]
+    return {**response, **told, "errors": sorted(errors)}
+
+
+def test_plans_answer_every_query_as_the_ordinary_executor_does(
+    furnished: Furnished,
+    seed: int,
+    counted: Callable[[int, int], int],
+    report: Callable[[str], None],
+) -> None:
+    tally, roots, selected = Counter[str](), Counter[str](), set[Coordinate]()
+    with furnished.opened() as database, running() as runner:
+        court = Court(runner, database, database)
+
+        @hypothesis.seed(seed)
+        @hypothesis.settings(
+            max_examples=counted(500, 20_000),
+            database=None,
+            deadline=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        )
+        @forall(written("query", furnished.stocks))
+        def check(asked: Asked) -> None:
+            for asking in asked.askings:
+                hypothesis.note(f"{asking.store} asks\n{asked}")
+                try:
+                    oracle, planned = court.answers(asked, asking)
+                except Refused:
+                    assume(False)
+                assert facts_of(planned) == facts_of(oracle)
+                tally.update(court.outcome)
+                tally["answers"] += 1
+                tally["with errors"] += "errors" in oracle
+                tally["without data"] += oracle["data"] is None
+            tally["examples"] += 1
+            roots.update(set(asked.roots))
+            selected.update(asked.selected)
+
+        check()
+    known = coordinates("Query")
+    report(told(tally))
+    report(f"{len(selected & known)} of {len(known)} fields; examples with {told(roots)}")
+    assert roots.keys() == fields(schema.type_map["Query"]).keys()
+
+
+def told(counts: Counter[str]) -> str:
+    """Figures in one line."""
+    return ", ".join(f"{what} {number:,}" for what, number in sorted(counts.items()))
+
+
+def test_plans_answer_every_mutation_as_the_ordinary_executor_does(
+    furnished: Furnished,
+    postgresql_server: str,
+    seed: int,
+    counted: Callable[[int, int], int],
+    report: Callable[[str], None],
+) -> None:
+    tally, roots = Counter[str](), Counter[str]()
+    known = {id for stock in furnished.stocks.values() for ids in stock.ids.values() for id in ids}
+    clock = furnished.clock()
+    with (
+        copied(furnished.url, postgresql_server) as one_url,
+        copied(furnished.url, postgresql_server) as other_url,
+        furnished.opened(one_url, clock) as one,
+        furnished.opened(other_url, clock) as other,
+        running() as runner,
+    ):
+        court = Court(runner, one, other)
+
+        @hypothesis.seed(seed)
+        @hypothesis.settings(
+            max_examples=counted(120, 2_000),
+            database=None,
+            deadline=None,
+            # What was done is done: there is no second try that finds the same.
+            phases=(Phase.generate,),
+            suppress_health_check=list(HealthCheck),
+        )
+        @forall(written("mutation", furnished.stocks, times=1))
+        def check(asked: Asked) -> None:
+            (asking,) = asked.askings
+            hypothesis.note(str(asked))
+            # What is made by one of them is older than all that is made next.
+            clock.advance(timedelta(seconds=1))
+            try:
+                oracle, planned = court.answers(asked, asking)
+            except Refused:
+                assume(False)
+            assert numbered(planned, known) == numbered(oracle, known)
+            tally.update(court.outcome)
+            tally["answers"] += 1
+            tally["with errors"] += "errors" in oracle
+            roots.update(set(asked.roots))
+
+        check()
+    report(f"{told(tally)}; examples with {told(roots)}")
+    assert roots.keys() == fields(schema.type_map["Mutation"]).keys()
+
+
+def numbered(response: dict[str, Any], known: set[str]) -> str:
+    """The facts of a response, ids of what is new as numbers: each database has made its own."""
+    new: dict[str, str] = {}
+
+    def number(found: re.Match[str]) -> str:
+        id = found.group()
+        return id if id in known else new.setdefault(id, f"new {len(new)}")
+
+    return UUIDS.sub(number, str(facts_of(response)))
+
+
+@contextmanager
+def copied(url: str, postgresql_server: str) -> Iterator[str]:
+    """Another database with the same in it as that one, which nobody is connected to."""
+    path = sa.make_url(url).database
+    if url.startswith("sqlite"):
+        copy = f"{path}-{uuid4()}"
+        shutil.copy(str(path), copy)
+        yield f"sqlite:///{copy}"
+        return
+    copy = postgres.new_database(postgresql_server, template=url)
+    try:
+        yield copy
+    finally:
+        postgres.drop_database(copy, postgresql_server)
+
+
+DEEP = """{
+    hierarchies(first: 10) {
+        nodes {
+            children(first: 2) { totalCount nodes { id breadcrumbs { id } parent { id } } }
+            nodes(last: 30) { nodes { name products(first: 2) { nodes { nodes { totalCount } } } } }
+            copiedFrom { id }
+        }
+    }
+}"""
+
+
+def test_a_plan_reads_no_more_keys_at_once_than_a_statement_takes(
+    furnished: Furnished, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_run, "GATHERED_AT_MOST", 3)
+    with furnished.opened() as database, running() as runner:
+        court = Court(runner, database, database)
+        oracle, planned = court.answers(*once(DEEP))
+    assert facts_of(planned) == facts_of(oracle)
+    assert court.outcome == {"planned": 1}
+
+
+def once(text: str) -> tuple[Asked, Asking]:
+    """A document without variables that alpha asks for; what the schema says of itself may be in
+    it."""
+    asking = Asking(ALPHA, {})
+    return Asked(text, None, (asking,), (), frozenset({("Query", "__schema")})), asking
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("{ job(id: 5) { id } }", "planned"),
+        ("{ jobs(first: 0) { totalCount } }", "refused"),
+        ("{ __schema { queryType { name } } }", "ordinary"),
+    ],
+)
+def test_how_queries_are_answered_is_counted(furnished: Furnished, text: str, outcome: str) -> None:
+    with furnished.opened() as database, running() as runner:
+        court = Court(runner, database, database)
+        court.answers(*once(text))
+    # Once: the oracle answers without plans.
+    assert court.outcome == {outcome: 1}
+
+
+class Furnisher:
+    """Makes trees, copies of them, and jobs in every state."""
+
+    def __init__(self, database: Database, clock: Clock, random: Random) -> None:
+        self._database = database
+        self._clock = clock
+        self._random = random
+        self.rich = set[str]()
+        """What leads to most."""
+
+    async def furnish(self) -> None:
+        """Everything."""
+        shared = [await self._hierarchy(ORGANIZATION, size) for size in (9, 1)]
+        for store, sizes in ((BETA, (12, 0)), (ALPHA, (40, 18, 7, 3, 1, 0))):
+            own = [await self._hierarchy(store, size) for size in sizes]
+            await self._copies(store, own, shared)
+            await self._failures(store, own[0])
+            await self._waiting(store, [*own, *shared])
+        await self._copies(ORGANIZATION, shared, shared)
+        await self._waiting(ORGANIZATION, shared)
+        await self._write(queue.pause, Requester(BETA, "pausing", "who paused"), "a reason")
+        gone = await self._hierarchy(ALPHA, 4)
+        await factories.pending_duplication(self._database, gone, store=ALPHA)
+        await factories.deleted(self._database, gone)
+
+    async def _write(self, fn: Callable[..., Any], *arguments: Any) -> Any:
+        self._clock.advance(timedelta(milliseconds=self._random.choice((0, 1, 999, 60_000))))
+        return await self._database.write(fn, *arguments)
+
+    async def _hierarchy(self, store: str, size: int) -> UUID:
+        """A tree of that many nodes, at most six deep."""
+        some = self._random
+        self._clock.advance(timedelta(minutes=some.randrange(3)))
+        places: list[tuple[str, dict[str, Any], int]] = [("", {}, 0)]
+        tree = places[0][1]
+        for number in range(size):
+            _, below, depth = some.choice([place for place in places if place[2] < 6])
+            name = f"{some.choice(('Oak', 'oak', 'Fir', 'Ångström', 'a*b'))} {number}"
+            places.append((name, below.setdefault(name, {}), depth + 1))
+        names = [name for name, *_ in places[1:]]
+        skus = [f"{store}-{number:02}" for number in range(32)]
+        carried = {name: some.sample(skus, some.randrange(5)) for name in names}
+        if names:
+            carried[names[0]] = skus[:28]
+        id = await factories.hierarchy(
+            self._database,
+            tree,
+            store=store,
+            name=some.choice(("Garden", "garden of *", "Ödland")),
+            slug=some.choice((None, "garden", "a-slug")),
+            description=some.choice((None, "what it is")),
+            locales=self._locales(),
+            products=carried,
+            curated={
+                name: some.sample(held, min(20, len(held)))[::2] for name, held in carried.items()
+            },
+        )
+        for number in range(1, size + 1):
+            if some.randrange(3):
+                at = node_id(id, number)
+                await self._write(
+                    nodes.update,
+                    store,
+                    at,
+                    {
+                        "sort_order": some.choice((None, 0, 1, 1, -7)),
+                        "description": some.choice((None, f"about {number}")),
+                        "slug": some.choice((None, f"slug-{number}")),
+                        "locales": self._locales(),
+                    },
+                )
+        return id
+
+    def _locales(self) -> dict[str, dict[str, str]]:
+        said = {
+            "de": {"name": "Garten", "description": "was es ist"},
+            "fr": {"name": "jardin"},
+            "fr-CA": {"description": "ce que c'est"},
+            "de-AT": {"name": "Gartl"},
+        }
+        return {tag: one for tag, one in said.items() if not self._random.randrange(2)}
+
+    async def _request(self, store: str, source: UUID, **asked: Any) -> Job:
+        by = self._random.choice((None, "a robot"))
+        requester = Requester(store, f"request {self._random.randrange(100)}", by)
+        requested = await self._write(
+            jobs.request_duplication, requester, Duplication(source, **asked)
+        )
+        job: Job = requested.job
+        return job
+
+    async def _copied(self, store: str, source: UUID, **asked: Any) -> UUID:
+        """The copy that a real worker makes."""
+        job = await self._request(store, source, **asked)
+        self._clock.advance(timedelta(seconds=7))
+        await factories.ran_job(self._database, store=store)
+        done = (await self._database.read(stored_jobs.by_ids, store, [job.id]))[job.id]
+        assert done.result_id
+        self.rich.add(str(job.id))
+        return done.result_id
+
+    async def _copies(self, store: str, own: list[UUID], shared: list[UUID]) -> None:
+        """Copies, edited since, or gone, or with a source that is gone."""
+        edited = await self._copied(store, own[0], include_products=True)
+        self.rich |= {str(id) for id in (own[0], edited, node_id(own[0], 1), node_id(edited, 1))}
+        for number, change in ((1, "name"), (2, "slug"), (3, "description")):
+            await self._write(nodes.update, store, node_id(edited, number), {change: "edited"})
+        await self._write(nodes.delete, store, node_id(edited, 4))
+        await self._write(nodes.create, store, edited, {"name": "only in the copy"})
+        await self._write(nodes.create, store, own[0], {"name": "only in the source"})
+        nameless = await self._write(_add_nameless_product, store)
+        await self._write(products.attach, store, node_id(edited, 1), [str(nameless)])
+        await self._copied(store, shared[0], name="a copy of what is shared", description="")
+        await self._copied(store, edited, name="a copy of a copy")
+        await factories.deleted(self._database, await self._copied(store, own[-1]))
+        source = await self._hierarchy(store, 3)
+        await self._copied(store, source, include_products=True)
+        await factories.deleted(self._database, source)
+
+    async def _failures(self, store: str, source: UUID) -> None:
+        """Failed jobs, with errors, one or many, tried again, in vain and not."""
+        requester = Requester(store, "again", "a robot")
+        for errors in (1, 30):
+            await self._request(store, source)
+            failed = await self._failed(store, errors)
+            self.rich.add(str(failed.id))
+            await self._write(jobs.retry, requester, failed.id)
+            again = await self._failed(store, 2)
+            await self._write(jobs.retry, requester, again.id)
+            await factories.ran_job(self._database, store=store)
+        await self._request(store, source)
+        forgotten = await self._failed(store, 1)
+        await self._write(jobs.retry, requester, forgotten.id)
+        await self._write(stored_jobs.delete, [forgotten.pk])
+
+    async def _failed(self, store: str, errors: int) -> Job:
+        failing = await factories.claimed_job(self._database, store=store)
+
+        def fail(session: Session) -> Job:
+            job = attempts.fail(session, failing, "CODE-0", "It went wrong.", lambda: None)
+            for number in range(1, errors):
+                job_errors.add(session, job, f"CODE-{number}", "Worse.", now(session))
+            return job
+
+        job: Job = await self._write(fail)
+        return job
+
+    async def _waiting(self, store: str, sources: list[UUID]) -> None:
+        """Jobs that run, wait, and were cancelled."""
+        await self._request(store, sources[0])
+        if store == ALPHA:
+            started = await factories.claimed_job(self._database, store=store)
+            self._clock.advance(timedelta(seconds=3))
+            await self._write(attempts.advance, started, lambda: Step({}, 3, 9))
+        for number in range(32 if store == ALPHA else 5):
+            job = await self._request(
+                store,
+                self._random.choice(sources),
+                name=self._random.choice((None, "a new name")),
+                include_products=bool(number % 2),
+            )
+            if not number % 4:
+                await self._write(jobs.cancel, store, job.id)
+            elif not number % 5:
+                await self._write(queue.move_to_front, store, job.id)
+        for kind in set(JobType) - {JobType.HIERARCHY_DUPLICATE}:
+            await factories.pending_job(self._database, kind, store=store)
+
+
+def _add_nameless_product(session: Session, store: str) -> UUID:
+    product = Product(store=store, sku=f"{store} has no name for it")
+    session.add(product)
+    return product.id
+
+
+async def stocks_of(database: Database, rich: set[str]) -> dict[str, Stock]:
+    """What each store can be asked for by, the rich first."""
+    return {store: await _stock_of(database, store, rich) for store in STORES}
+
+
+async def _stock_of(database: Database, store: str, rich: set[str]) -> Stock:
+    def read(session: Session) -> Stock:
+        ids: dict[str, list[str]] = {}
+        for owner in readable_by(store):
+            for entity in (Hierarchy, Product):
+                found = session.exec(
+                    select(entity.id).where(entity.store == owner).order_by(col(entity.pk))
+                )
+                ids.setdefault(entity.__name__, []).extend(map(str, found))
+            places = session.exec(
+                select(Hierarchy.id, Node.node_no)
+                .where(Node.hierarchy_pk == Hierarchy.pk, Hierarchy.store == owner)
+                .order_by(col(Hierarchy.pk), col(Node.node_no))
+            )
+            ids.setdefault("HierarchyNode", []).extend(str(node_id(*place)) for place in places)
+        ids["Job"] = [
+            str(id)
+            for id in session.exec(
+                select(Job.id).where(Job.store == store).order_by(col(Job.job_seq))
+            )
+        ]
+        ids["JobError"] = [
+            str(id)
+            for id in session.exec(
+                select(JobError.id)
+                .where(JobError.job_pk == Job.pk, Job.store == store)
+                .order_by(col(JobError.pk))
+            )
+        ]
+        moments = session.exec(select(Job.created_at).where(Job.store == store)).all()
+        return Stock(
+            {kind: sorted(some, key=lambda id: id not in rich) for kind, some in ids.items()},
+            texts=[
+                "Garden",
+                "*",
+                "g*",
+                f"{store}-0*",
+                f"{store}-01",
+                "garden",
+                "*%*",
+                "Ö*",
+                "",
+                "x",
+            ],
+            instants=[moments[len(moments) // 2].isoformat(), "2026-11-22", "1999-01-01T00:00:00Z"],
+        )
+
+    stock = await database.read(read)
+    stock.cursors = await _cursors(database, store, stock)
+    return stock
+
+
+async def _cursors(
+    database: Database, store: str, stock: Stock
+) -> dict[tuple[str, str], list[str]]:
+    """Some cursors of each list there is, as the store gets them."""
+    executor, caller = Executor(database, Feed(database), Limits(), plans=False), Caller(store)
+    documents = Documents(schema, Limits())
+    found: dict[tuple[str, str], list[str]] = {}
+    for type_ in schema.type_map.values():
+        for name, of in fields(type_).items():
+            if "after" not in of.args or type_.name == "Subscription":
+                continue
+            inside = f"{name}(first: 30) {{ edges {{ cursor }} }}"
+            if type_.name != "Query":
+                kinds = sorted(possible(type_) & stock.ids.keys())
+                ids = [id for kind in kinds for id in stock.ids[kind][:40]]
+                of_type = f"... on {type_.name} {{ {inside} }}"
+                inside = f"nodes(ids: {literal(ids)}) {{ {of_type} }}"
+            request = GraphQLRequest(f"{{ {inside} }}", None, None, {})
+            answer = await executor.answer(documents.admit(request, caller), caller, REQUEST)
+            text = orjson.dumps(response_of(answer)).decode()
+            found[type_.name, name] = list(dict.fromkeys(re.findall(r'"cursor":"([^"]+)"', text)))
+    return found

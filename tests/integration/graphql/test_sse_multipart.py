@@ -1,0 +1,604 @@
+"""Results over one long HTTP answer: server-sent events and multipart, as clients read them, and
+what becomes of streams whose clients are slow, gone or too many."""
+
+import asyncio
+import gc
+import http.client
+import json
+import logging
+import random
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import anyio.to_thread
+import httpx
+import pytest
+from sqlmodel import Session
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.api.graphql.transports import sse_multipart
+from app.api.graphql.transports.http import EVENT_STREAM, JSON
+from app.api.graphql.types.events import EVENTS
+from app.api.graphql.types.jobs import JOBS
+from app.domain.jobs import Duplication
+from app.main import Gateway
+from app.services import attempts, jobs
+from app.services.attempts import JobResult
+from app.services.jobs import Requester
+from app.settings import Settings
+from tests import factories
+from tests.support.clients import GraphQLClient, client_of
+from tests.support.gateway import gateway_of
+from tests.support.subscriber import BEGINNING, JOB_EVENTS, JOB_UPDATES
+from tests.support.unexpected_errors import check_masked, check_tells_nothing, lose
+
+APOLLO = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json'
+QUERY = "{ __typename }"
+DESCRIBED = """
+    subscription ($after: String) { jobEvents(after: $after) {
+        cursor job { duplication { description } }
+    } }
+"""
+SOON = 30
+"""Seconds in which what is not held up has come."""
+
+# Where an operation is cancelled in its middle, graphql-core drops what it had not begun yet.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:coroutine '(Executor|GraphQLCoreConverter):RuntimeWarning"
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Which database is behind it makes no difference here."""
+    return Settings(database_url=f"sqlite:///{tmp_path}/test.db", port=0, runner=False)
+
+
+@pytest.fixture
+def client(idle_client: GraphQLClient) -> httpx.AsyncClient:
+    """A plain client of a gateway whose queue nobody runs."""
+    return idle_client.http
+
+
+@pytest.fixture
+async def source(idle_gateway: Gateway) -> UUID:
+    """A hierarchy to duplicate."""
+    return await factories.hierarchy(idle_gateway.database, {"a": {}})
+
+
+@dataclass(frozen=True)
+class Sent:
+    """One server-sent event."""
+
+    event: str
+    id: str | None
+    data: str
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The response of GraphQL that it brings."""
+        answer: dict[str, Any] = json.loads(self.data)
+        return answer
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """The one field of a response without errors."""
+        assert "errors" not in self.answer, self.data
+        (told,) = self.answer["data"].values()
+        found: dict[str, Any] = told
+        return found
+
+
+class EventSource:
+    """A stream of server-sent events, read as the HTML standard has it."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.response = response
+        self.comments = 0
+        self._lines = response.aiter_lines()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Sent:
+        fields: dict[str, str] = {}
+        async for line in self._lines:
+            name, _, value = line.partition(":")
+            if not line and fields:
+                return Sent(fields["event"], fields.get("id"), fields.get("data", ""))
+            if name:
+                fields[name] = value.removeprefix(" ")
+            elif line:
+                self.comments += 1
+        raise StopAsyncIteration
+
+    async def take(self, number: int) -> list[Sent]:
+        """The next so many events."""
+        return [await anext(self) for _ in range(number)]
+
+
+@asynccontextmanager
+async def answered(
+    client: httpx.AsyncClient,
+    query: str,
+    *,
+    accept: str = EVENT_STREAM,
+    get: bool = False,
+    headers: Mapping[str, str | bytes] | None = None,
+    **variables: Any,
+) -> AsyncIterator[httpx.Response]:
+    """A long answer, which is left in the middle if it does not end before."""
+    how: dict[str, Any] = {"json": {"query": query, "variables": variables}}
+    if get:
+        how = {"params": {"query": query, "variables": json.dumps(variables)}}
+    said: dict[str, Any] = {"accept": accept, **(headers or {})}
+    method = "GET" if get else "POST"
+    async with client.stream(method, "/graphql", headers=said, **how) as response:
+        yield response
+
+
+@asynccontextmanager
+async def event_source(
+    client: httpx.AsyncClient, query: str, **more: Any
+) -> AsyncIterator[EventSource]:
+    """A stream of server-sent events, whatever it may tell."""
+    async with answered(client, query, **more) as response:
+        assert response.status_code == 200, await response.aread()
+        assert response.headers["content-type"].split(";")[0] == EVENT_STREAM
+        assert response.headers["cache-control"] == "no-store"
+        yield EventSource(response)
+
+
+async def succeeded(gateway: Gateway) -> None:
+    """The next job, brought from its start to its end."""
+    claimed = await factories.claimed_job(gateway.database)
+    await gateway.database.write(attempts.succeed, claimed, lambda: JobResult(1, None))
+
+
+async def described(gateway: Gateway, source: UUID, number: int, description: str) -> None:
+    """So many queued jobs that have much to tell."""
+
+    def queued(session: Session) -> None:
+        for _ in range(100):
+            jobs.request_duplication(
+                session,
+                Requester(factories.STORE, request_id="given"),
+                Duplication(source, description=description),
+            )
+
+    for _ in range(number // 100):
+        await gateway.database.write(queued)
+
+
+# Server-sent events.
+
+
+@pytest.mark.parametrize(
+    ("accept", "get"),
+    [
+        pytest.param(EVENT_STREAM, False, id="a POST"),
+        pytest.param(EVENT_STREAM, True, id="a GET, as of EventSource"),
+        pytest.param("*/*", False, id="curl's POST"),
+        pytest.param("*/*", True, id="curl's GET"),
+        pytest.param(f"{EVENT_STREAM}, {JSON};q=0.5", False, id="rather than JSON"),
+        pytest.param("TEXT/Event-Stream", False, id="upper case"),
+    ],
+)
+async def test_a_job_is_told_as_server_sent_events_from_its_snapshot_to_its_end(
+    accept: str, get: bool, idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID
+) -> None:
+    job = await factories.pending_duplication(idle_gateway.database, source)
+    async with event_source(client, JOB_UPDATES, accept=accept, get=get, id=str(job.id)) as updates:
+        told = [await anext(updates)]
+        await succeeded(idle_gateway)
+        told += [sent async for sent in updates]
+
+    *results, end = told
+    assert [sent.event for sent in results] == ["next"] * len(results)
+    assert [sent.told["type"] for sent in results] == ["SNAPSHOT", "STARTED", "SUCCEEDED"]
+    assert [sent.id for sent in results] == [sent.told["cursor"] for sent in results]
+    assert end == Sent("complete", None, "")
+
+
+@pytest.mark.parametrize("accept", [EVENT_STREAM, f"{EVENT_STREAM}, {JSON};q=0.5"])
+async def test_a_query_is_told_as_one_event(accept: str, client: httpx.AsyncClient) -> None:
+    async with event_source(client, QUERY, accept=accept) as stream:
+        only, end = [sent async for sent in stream]
+    assert (only.event, only.id) == ("next", None)
+    assert only.answer["data"] == {"__typename": "Query"}
+    assert end == Sent("complete", None, "")
+
+
+@pytest.mark.parametrize(
+    ("document", "code"),
+    [
+        ("{", "GRAPHQL_PARSE_FAILED"),
+        ("subscription { nothing }", "GRAPHQL_VALIDATION_FAILED"),
+        ("subscription ($id: ID!) { jobUpdates(id: $id) { cursor } }", "BAD_USER_INPUT"),
+    ],
+)
+async def test_what_cannot_be_run_is_told_as_one_event_too(
+    document: str, code: str, client: httpx.AsyncClient
+) -> None:
+    for get in (False, True):
+        async with event_source(client, document, get=get) as stream:
+            only, end = [sent async for sent in stream]
+        assert only.answer.keys() == {"errors"}
+        assert only.answer["errors"][0]["extensions"]["code"] == code
+        assert (only.event, end.event) == ("next", "complete")
+
+
+async def test_a_request_that_is_none_is_refused_with_its_status_and_not_as_a_stream(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await client.post("/graphql", json={}, headers={"accept": EVENT_STREAM})
+    assert response.status_code == 400
+    assert response.headers["content-type"] == f"{JSON}; charset=utf-8"
+    assert response.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+
+
+async def test_a_subscription_that_plain_json_could_not_tell_is_refused(
+    client: httpx.AsyncClient,
+) -> None:
+    asked = {"query": "subscription { jobEvents { cursor } }"}
+    for accept in (JSON, f"application/graphql-response+json, {JSON};q=0.9", "application/*"):
+        response = await client.post("/graphql", json=asked, headers={"accept": accept})
+        assert response.status_code == 406
+        (error,) = response.json()["errors"]
+        assert error["extensions"]["code"] == "NOT_ACCEPTABLE"
+        assert EVENT_STREAM in error["message"]
+
+
+async def test_connections_that_break_lose_nothing_and_hear_nothing_twice(
+    idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID, seed: int
+) -> None:
+    events = 60
+    chance = random.Random(seed)
+
+    async def happen() -> None:
+        for _ in range(events):
+            await factories.pending_duplication(idle_gateway.database, source)
+
+    happening = asyncio.create_task(happen())
+    heard: list[str] = []
+    while len(heard) < events:
+        headers = {"last-event-id": heard[-1]} if heard else {}
+        # As EventSource does it: the same request again, with where it broke.
+        async with event_source(client, JOB_EVENTS, after=BEGINNING, headers=headers) as stream:
+            many = min(chance.randint(1, 9), events - len(heard))
+            for sent in await stream.take(many):
+                assert sent.id == sent.told["cursor"]
+                heard.append(sent.told["cursor"])
+    await happening
+    assert heard == [EVENTS.encode((seq,)) for seq in range(1, events + 1)]
+
+
+async def test_a_job_is_resumed_behind_what_was_heard_of_it_up_to_its_end(
+    idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID
+) -> None:
+    job = await factories.pending_duplication(idle_gateway.database, source)
+    async with event_source(client, JOB_UPDATES, id=str(job.id)) as updates:
+        snapshot = await anext(updates)
+    await succeeded(idle_gateway)
+
+    cursor, story = snapshot.id, []
+    assert cursor is not None
+    for _ in range(3):
+        headers = {"last-event-id": cursor}
+        async with event_source(client, JOB_UPDATES, headers=headers, id=str(job.id)) as updates:
+            sent = await anext(updates)
+        story.append(sent.told["type"] if sent.event == "next" else sent.event)
+        cursor = sent.id or cursor
+    assert story == ["STARTED", "SUCCEEDED", "complete"]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "code"),
+    [
+        pytest.param(b"nonsense", "INVALID_INPUT", id="no cursor at all"),
+        pytest.param(b"\xe4", "INVALID_INPUT", id="no text"),
+        pytest.param(JOBS.encode((1,)).encode(), "INVALID_INPUT", id="of another list"),
+        pytest.param(b"W1tbW1tb", "INVALID_INPUT", id="brackets"),
+        pytest.param(EVENTS.encode((2,)).encode(), "CURSOR_INVALID", id="ahead of the log"),
+        pytest.param(EVENTS.encode((2**63 - 1,)).encode(), "CURSOR_INVALID", id="far ahead"),
+    ],
+)
+async def test_a_last_event_id_of_no_use_is_an_error(
+    cursor: bytes, code: str, client: httpx.AsyncClient, idle_gateway: Gateway, source: UUID
+) -> None:
+    job = await factories.pending_duplication(idle_gateway.database, source)
+    headers: dict[str, str | bytes] = {"last-event-id": cursor}
+    for document, variables in ((JOB_EVENTS, {}), (JOB_UPDATES, {"id": str(job.id)})):
+        async with event_source(client, document, headers=headers, **variables) as stream:
+            only, end = [sent async for sent in stream]
+        assert (only.event, end.event) == ("next", "complete")
+        (error,) = only.answer["errors"]
+        assert error["extensions"] == {"code": code, "argument": ["after"]}
+
+
+async def test_an_empty_last_event_id_is_none(
+    idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID
+) -> None:
+    await factories.pending_duplication(idle_gateway.database, source)
+    headers = {"last-event-id": ""}
+    async with event_source(client, JOB_EVENTS, headers=headers, after=BEGINNING) as stream:
+        assert (await anext(stream)).told["type"] == "CREATED"
+
+
+async def test_a_silent_stream_shows_that_it_is_alive(
+    idle_gateway: Gateway,
+    client: httpx.AsyncClient,
+    source: UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sse_multipart, "BEAT_SECONDS", 0.05)
+    job = await factories.pending_duplication(idle_gateway.database, source)
+    async with event_source(client, JOB_EVENTS) as stream:
+        async with answered(client, JOB_EVENTS, accept=APOLLO) as multipart:
+            heard, pieces = b"", multipart.aiter_bytes()
+            while heard.count(b"{}") < 2:
+                heard += await anext(pieces)
+        # It has been silent for as long.
+        await idle_gateway.database.write(jobs.cancel, factories.STORE, job.id)
+        assert (await anext(stream)).told["type"] == "CANCELLED"
+        assert stream.comments >= 2
+
+
+# Multipart.
+
+
+def payloads(response: httpx.Response, body: bytes) -> list[Any]:
+    """What the parts of a whole answer hold."""
+    head = f"Content-Type: {response.headers['content-type']}\r\n\r\n".encode()
+    message = message_from_bytes(head + body, policy=policy.HTTP)
+    assert message.is_multipart()
+    assert message.defects == []
+    parts = []
+    for part in message.iter_parts():
+        assert part.defects == []
+        assert part.get_content_type() == JSON
+        payload = part.get_payload(decode=True)
+        assert isinstance(payload, bytes)
+        parts.append(json.loads(payload))
+    return parts
+
+
+async def test_a_job_is_told_in_parts_from_its_snapshot_to_its_end(
+    idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID
+) -> None:
+    job = await factories.pending_duplication(idle_gateway.database, source)
+    async with answered(client, JOB_UPDATES, accept=APOLLO, id=str(job.id)) as response:
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("multipart/mixed")
+        body = b""
+        async for piece in response.aiter_bytes():
+            if not body:
+                await succeeded(idle_gateway)
+            body += piece
+
+    parts = [part for part in payloads(response, body) if part != {}]
+    assert all(part.keys() == {"payload"} for part in parts)
+    told = [part["payload"]["data"]["jobUpdates"]["type"] for part in parts]
+    assert told == ["SNAPSHOT", "STARTED", "SUCCEEDED"]
+    assert body.endswith(b"\r\n--graphql--\r\n")
+
+
+async def test_a_part_is_told_with_the_delimiter_that_ends_it(
+    idle_gateway: Gateway,
+    client: httpx.AsyncClient,
+    source: UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Apollo Client takes a part for whole once the next one begins, and a beat must not be needed
+    # for that.
+    monkeypatch.setattr(sse_multipart, "BEAT_SECONDS", 3600)
+    job = await factories.pending_duplication(idle_gateway.database, source)
+    async with answered(client, JOB_UPDATES, accept=APOLLO, id=str(job.id)) as response:
+        heard, pieces = b"", response.aiter_bytes()
+        async with asyncio.timeout(SOON):
+            while not heard.endswith(b"\r\n--graphql") or b"SNAPSHOT" not in heard:
+                heard += await anext(pieces)
+
+
+async def test_a_query_and_what_cannot_be_run_are_plain_json_for_apollo(
+    client: httpx.AsyncClient,
+) -> None:
+    for document in (QUERY, "subscription { nothing }"):
+        response = await client.post(
+            "/graphql", json={"query": document}, headers={"accept": APOLLO}
+        )
+        assert response.status_code == 200
+        assert response.headers["content-type"] == f"{JSON}; charset=utf-8"
+
+
+async def test_an_error_of_a_subscription_is_a_part(client: httpx.AsyncClient) -> None:
+    async with answered(client, JOB_UPDATES, accept=APOLLO, id="nothing") as response:
+        body = await response.aread()
+    (part,) = [part for part in payloads(response, body) if part != {}]
+    (error,) = part["payload"]["errors"]
+    assert error["extensions"]["code"] == "NOT_FOUND"
+
+
+# Clients that are gone, too many, or slow.
+
+
+@pytest.mark.parametrize("accept", [EVENT_STREAM, APOLLO])
+async def test_a_client_that_goes_away_is_followed_no_longer(
+    accept: str, idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID
+) -> None:
+    await factories.pending_duplication(idle_gateway.database, source)
+    async with answered(client, JOB_EVENTS, accept=accept, after=BEGINNING) as response:
+        heard, pieces = b"", response.aiter_bytes()
+        while b"CREATED" not in heard:
+            heard += await anext(pieces)
+        (tail,) = idle_gateway.feed._tails.values()
+        assert tail.reader is not None
+    await asyncio.wait([tail.reader], timeout=SOON)
+    assert idle_gateway.feed._tails == {}
+
+
+async def test_a_client_has_so_many_streams_and_another_once_it_leaves_one(
+    settings: Settings,
+) -> None:
+    few = settings.model_copy(update={"max_streams_per_client": 2, "max_requests_per_second": 0})
+    async with gateway_of(few) as gateway, client_of(gateway) as opened:
+        client = opened.http
+        source = await factories.hierarchy(gateway.database, {})
+        await factories.pending_duplication(gateway.database, source)
+        async with event_source(client, JOB_EVENTS, after=BEGINNING) as first:
+            await anext(first)
+            async with answered(client, JOB_EVENTS, accept=APOLLO) as second:
+                assert second.status_code == 200
+                for accept in (EVENT_STREAM, APOLLO):
+                    async with answered(client, JOB_EVENTS, accept=accept) as third:
+                        assert third.status_code == 429
+                        assert int(third.headers["retry-after"]) >= 1
+                        assert third.headers["content-type"] == f"{JSON}; charset=utf-8"
+                        (error,) = json.loads(await third.aread())["errors"]
+                    assert error["extensions"] == {
+                        "code": "STREAM_LIMIT_EXCEEDED",
+                        "limit": 2,
+                        "found": 3,
+                    }
+                assert (await client.post("/graphql", json={"query": QUERY})).status_code == 200
+            # It takes the server as long as it does to see that somebody has left.
+            status = 429
+            while status == 429:
+                async with answered(client, JOB_EVENTS, accept=APOLLO) as third:
+                    status = third.status_code
+            assert status == 200
+
+
+async def test_what_ends_by_itself_gives_its_place_back(settings: Settings) -> None:
+    one = settings.model_copy(update={"max_streams_per_client": 1})
+    async with gateway_of(one) as gateway, client_of(gateway) as client:
+        for document in (QUERY, "{ nothing }", 'subscription { jobUpdates(id: "x") { cursor } }'):
+            async with event_source(client.http, document) as stream:
+                assert (await stream.take(2))[-1].event == "complete"
+                assert [sent async for sent in stream] == []
+
+
+def unsent() -> list[int]:
+    """How many bytes wait for each client outside of the system's socket buffers."""
+    return [
+        found.transport.get_write_buffer_size()
+        for found in gc.get_objects()
+        if isinstance(found, HttpToolsProtocol) and not found.transport.is_closing()
+    ]
+
+
+async def test_a_reader_that_stalls_holds_nobody_up_costs_no_memory_and_misses_nothing(
+    idle_gateway: Gateway,
+    client: httpx.AsyncClient,
+    source: UUID,
+    report: Callable[[str], None],
+) -> None:
+    events, description = 2_000, "x" * 5_000
+    every_cursor = [EVENTS.encode((seq,)) for seq in range(1, events + 1)]
+    address = urlsplit(idle_gateway.url)
+    body = json.dumps({"query": DESCRIBED, "variables": {"after": BEGINNING}})
+    with socket.socket() as stalled:
+        stalled.settimeout(60)
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect((address.hostname, address.port))
+        stalled.sendall(
+            f"POST /graphql HTTP/1.1\r\nHost: localhost\r\nAccept: {EVENT_STREAM}\r\n"
+            f"Content-Type: {JSON}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        making = asyncio.create_task(described(idle_gateway, source, events, description))
+        async with event_source(client, DESCRIBED, after=BEGINNING) as stream:
+            heard = [sent.id for sent in await stream.take(events)]
+        await making
+        assert heard == every_cursor
+        most = max(unsent())
+        report(f"{most:,} bytes waited for it of {events * len(description):,} and more")
+        assert 0 < most < 64 * 1024 + 2 * len(description)
+
+        def read_on() -> list[str]:
+            found: list[str] = []
+            with http.client.HTTPResponse(stalled) as response:
+                response.begin()
+                while len(found) < events:
+                    line = response.readline()
+                    assert line, f"the stream ended behind {len(found)} events"
+                    if line.startswith(b"id: "):
+                        found.append(line[4:-1].decode())
+            return found
+
+        assert await anyio.to_thread.run_sync(read_on) == every_cursor
+
+
+async def test_a_server_that_stops_ends_its_streams_uncompleted_and_as_a_matter_of_course(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with gateway_of(settings) as gateway, client_of(gateway) as client:
+        source = await factories.hierarchy(gateway.database, {})
+        await factories.pending_duplication(gateway.database, source)
+        for accept in (EVENT_STREAM, APOLLO):
+            async with answered(
+                client.http, JOB_EVENTS, accept=accept, after=BEGINNING
+            ) as response:
+                heard, pieces = b"", response.aiter_bytes()
+                while b"CREATED" not in heard:
+                    heard += await anext(pieces)
+                if accept == APOLLO:
+                    gateway.stop()
+                    heard += b"".join([piece async for piece in pieces])
+                    assert not heard.endswith(b"--graphql--\r\n")
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+# Bugs.
+
+
+async def test_a_stream_that_breaks_in_between_shows_only_the_request_id(
+    idle_gateway: Gateway,
+    client: httpx.AsyncClient,
+    source: UUID,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await factories.pending_duplication(idle_gateway.database, source)
+    # The place to resume from is known without the log; the events behind it are not.
+    await lose(idle_gateway.database, "job_event")
+    headers = {"x-request-id": "mine"}
+    async with event_source(client, JOB_EVENTS, after=BEGINNING, headers=headers) as stream:
+        broken, end = [sent async for sent in stream]
+    assert stream.response.headers["x-request-id"] == "mine"
+    assert (broken.event, end.event) == ("next", "complete")
+    (error,) = broken.answer["errors"]
+    check_masked(error, "mine", caplog)
+    check_tells_nothing(broken.data)
+
+
+@pytest.mark.parametrize("table", ["lane", "job"])
+async def test_a_stream_that_breaks_before_its_first_event_shows_only_the_request_id(
+    table: str,
+    idle_gateway: Gateway,
+    client: httpx.AsyncClient,
+    source: UUID,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    job = await factories.pending_duplication(idle_gateway.database, source)
+    await lose(idle_gateway.database, table)
+    document = JOB_EVENTS if table == "lane" else JOB_UPDATES
+    variables: dict[str, Any] = {} if table == "lane" else {"id": str(job.id)}
+    for accept in (EVENT_STREAM, APOLLO):
+        caplog.clear()
+        async with answered(client, document, accept=accept, **variables) as response:
+            body = (await response.aread()).decode()
+        if accept == APOLLO:
+            (part,) = [part for part in payloads(response, body.encode()) if part != {}]
+            answer = part["payload"]
+        else:
+            (data, _) = [line for line in body.splitlines() if line.startswith("data:")]
+            answer = json.loads(data.removeprefix("data: "))
+        (error,) = answer["errors"]
+        check_masked(error, response.headers["x-request-id"], caplog)
+        check_tells_nothing(body)

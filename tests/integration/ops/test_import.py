@@ -1,0 +1,451 @@
+"""Hierarchies from files: the whole file or nothing of it."""
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from sqlmodel import select
+from typer.testing import CliRunner, Result
+
+from app.cli import cli
+from app.cli.imports import HierarchyImport, importing
+from app.domain.errors import InvalidInput
+from app.domain.hierarchies import Owner
+from app.domain.jobs import JobStatus
+from app.domain.stores import ORGANIZATION
+from app.main import Gateway
+from app.queue.sweeper import Sweeper
+from app.services import imports
+from app.services.imports import ABANDONED_AFTER, Attachment
+from app.settings import Settings
+from app.storage import hierarchies, nodes
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Database
+from app.storage.tables import Product
+from tests import factories
+from tests.support.clients import GraphQLClient
+
+SECONDS = 60
+BOOKKEEPING = {"alembic_version"}
+
+TREE = """
+query($id: ID!) {
+  hierarchy(id: $id) {
+    nodeCount
+    children(first: 100) {
+      nodes { name(locale: "de") slug children(first: 100) { nodes { name } } }
+    }
+    nodes(last: 1) { nodes { depth description(locale: "fr-FR") localizations { locale name } } }
+  }
+}
+"""
+NAMES = "{ hierarchies(first: 100) { nodes { id name } } }"
+
+
+def line(id: str, parent: str | None = None, /, **said: Any) -> dict[str, Any]:
+    """A good line, unless told otherwise."""
+    return {"id": id, "parent": parent, "slug": id, "name": {"en": f"Name of {id}"}} | said
+
+
+def text(*lines: dict[str, Any] | bytes) -> bytes:
+    """A file of these lines."""
+    return b"".join(
+        (one if isinstance(one, bytes) else json.dumps(one).encode()) + b"\n" for one in lines
+    )
+
+
+def run_import(settings: Settings, content: bytes, *options: str) -> Result:
+    """The import command over a file with this content."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "file.jsonl"
+        file.write_bytes(content)
+        asked = ["import", str(file), "--name", "Plants", "--database-url", settings.database_url]
+        return CliRunner().invoke(cli, [*asked, *options])
+
+
+def imported(settings: Settings, content: bytes, *options: str) -> str:
+    """The id of the hierarchy that the import command made of this content."""
+    done = run_import(settings, content, *options)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout.split()[0]
+
+
+def rows(database_url: str) -> dict[str, int]:
+    """How many rows each table holds that holds any."""
+    database = connect(database_url)
+    with database.read_engine.connect() as connection:
+        counted = {
+            table: connection.scalar(sa.text(f"SELECT count(*) FROM {table}")) or 0
+            for table in set(sa.inspect(connection).get_table_names()) - BOOKKEEPING
+        }
+    database.close()
+    return {table: count for table, count in counted.items() if count}
+
+
+BAD_LINES = {
+    "an unknown parent": (line("b", "x"), "the parent 'x' is on no line before this one"),
+    "a parent further down": (line("b", "b"), "the parent 'b' is on no line before this one"),
+    "an id seen before": (line("a"), "the id 'a' is on a line before this one"),
+    "a sibling's name": (
+        line("b", name={"en": "Name of a"}),
+        "a sibling has the name 'Name of a' already",
+    ),
+    "a sibling's slug": (line("b", slug="a"), "a sibling has the slug 'a' already"),
+    "a level too deep": (line("b", "a", level=2), "level is 2, but its parent makes it 1"),
+    "no JSON": (b'{"id": "b",', "not JSON ("),
+    "no UTF-8": (b'{"id": "\xff"}', "not JSON ("),
+    "half a surrogate": (rb'{"id": "\ud800"}', "not JSON ("),
+    "no object": (b'["b"]', "not a JSON object"),
+    "no id": (b'{"parent": null, "name": {"en": "B"}}', "id: Field required"),
+    "an empty id": (line(""), "id: String should have at least 1 character"),
+    "an id that is a number": (line("b", id=2), "id: Input should be a valid string"),
+    "a level that is a text": (line("b", level="0"), "level: Input should be a valid integer"),
+    "names that are one text": (line("b", name="B"), "name: Input should be a valid dictionary"),
+    "no name": (b'{"id": "b", "parent": null}', "name: Field required"),
+    "no name in the language": (line("b", name={"de": "B"}), "name: nothing in 'en'"),
+    "a blank name": (line("b", name={"en": " "}), "name: The name can not be empty."),
+    "a name too long": (
+        line("b", name={"en": "n" * 1001}),
+        "name: The name has 1001 characters; at most 1000 are allowed.",
+    ),
+    "a blank translation": (
+        line("b", name={"en": "B", "de": ""}),
+        "name.de: The name can not be empty.",
+    ),
+    "a locale that is none": (
+        line("b", name={"en": "B", "de_DE": "B"}),
+        "name: 'de_DE' is not a locale such as fr-FR.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_LINES.values(), ids=BAD_LINES.keys())
+def test_a_bad_line_is_named_and_nothing_of_the_file_remains(
+    settings: Settings, bad: dict[str, Any] | bytes, reason: str
+) -> None:
+    done = run_import(settings, text(line("a"), b"", bad, line("c")), "--products", "2")
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("Nothing was imported: ")
+    assert f"file.jsonl, line 3: {reason}" in said
+    assert rows(settings.database_url) == {}
+
+
+def test_nothing_remains_of_the_chunks_that_were_written_before_a_bad_line(
+    settings: Settings,
+) -> None:
+    good = [line(str(no)) for no in range(2_500)]
+    done = run_import(settings, text(*good, line("0")))
+    assert "line 2501: the id '0'" in done.stderr
+    assert rows(settings.database_url) == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \r\n", b"\xef\xbb\xbf"])
+def test_a_file_without_a_line_is_refused(settings: Settings, content: bytes) -> None:
+    done = run_import(settings, content)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "Nothing was imported: the file is empty.\n"
+    assert rows(settings.database_url) == {}
+
+
+def test_a_blank_name_of_the_hierarchy_is_refused(settings: Settings) -> None:
+    done = run_import(settings, text(line("a")), "--name", " ")
+    assert done.exit_code == 1
+    assert done.stderr == "Nothing was imported: The name can not be empty.\n"
+    assert rows(settings.database_url) == {}
+
+
+async def test_a_file_becomes_the_organizations_when_told_so(
+    settings: Settings, database: Database
+) -> None:
+    content = text(line("a"))
+    options = "--organization", "--products", "1"
+    done = await asyncio.to_thread(run_import, settings, content, *options)
+    assert "'Plants': 1 nodes, 1 products, the organization of " in done.stdout
+    found = await database.read(hierarchies.by_id, "any store", UUID(done.stdout.split()[0]))
+    assert found
+    assert (found.store, found.owner) == (ORGANIZATION, Owner.ORGANIZATION)
+    products = await database.read(lambda session: session.exec(select(Product)).all())
+    assert [product.store for product in products] == [ORGANIZATION]
+
+
+def test_a_file_goes_to_a_store_or_to_the_organization(settings: Settings) -> None:
+    done = run_import(settings, text(line("a")), "--organization", "--store", "garden")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "not both" in done.stderr
+    assert rows(settings.database_url) == {}
+
+
+@pytest.mark.parametrize("store", [ORGANIZATION, " garden", "gar\nden"])
+def test_a_store_of_a_name_that_none_can_have_is_refused(settings: Settings, store: str) -> None:
+    done = run_import(settings, text(line("a")), "--store", store)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("--store: ")
+    assert rows(settings.database_url) == {}
+
+
+def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(settings: Settings) -> None:
+    content = text(line("a"), line("b", "a"))
+    done = run_import(settings, b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
+    assert "'Plants': 2 nodes, 0 products, store 'default' of " in done.stdout
+
+
+async def test_siblings_keep_the_order_of_the_file_and_translations_are_there(
+    settings: Settings, gateway: Gateway, client: GraphQLClient
+) -> None:
+    order = ["m", "z", "a", "k"]
+    content = text(
+        line("m"),
+        line("z", name={"en": "Pears", "de": "Birnen"}),
+        line("m2", "m"),
+        line("a"),
+        line("m1", "m"),
+        line("k"),
+        line(
+            "deep",
+            "m1",
+            name={"en": "Deep", "de": "Tief"},
+            description={"en": "Far down.", "fr-FR": "Tout en bas."},
+        ),
+    )
+    id = await asyncio.to_thread(imported, settings, content)
+    tree = (await client.data(TREE, id=id))["hierarchy"]
+    assert tree["nodeCount"] == 7
+    children = tree["children"]["nodes"]
+    assert [child["slug"] for child in children] == order
+    assert [child["name"] for child in children] == [
+        "Name of m",
+        "Birnen",
+        "Name of a",
+        "Name of k",
+    ]
+    assert [child["name"] for child in children[0]["children"]["nodes"]] == [
+        "Name of m2",
+        "Name of m1",
+    ]
+    (deepest,) = tree["nodes"]["nodes"]
+    assert deepest["depth"] == 3
+    assert deepest["description"] == "Tout en bas."
+    assert {"locale": "de", "name": "Tief"} in deepest["localizations"]
+
+
+async def test_a_tree_may_be_a_thousand_levels_deep(
+    settings: Settings, gateway: Gateway, client: GraphQLClient
+) -> None:
+    lines = [line("0", level=0)]
+    lines += [line(str(level), str(level - 1), level=level) for level in range(1, 1_000)]
+    id = await asyncio.to_thread(imported, settings, text(*lines))
+    (deepest,) = (await client.data(TREE, id=id))["hierarchy"]["nodes"]["nodes"]
+    assert deepest["depth"] == 1_000
+
+
+async def test_products_are_made_for_leaves_only(settings: Settings, database: Database) -> None:
+    content = text(line("a"), line("b", "a"), line("c", "a"), line("d"))
+    await asyncio.to_thread(imported, settings, content, "--products", "1200")
+    assert rows(settings.database_url) == {
+        "hierarchy": 1,
+        "node": 4,
+        "product": 3_600,
+        "node_product": 3_600,
+        "product_node": 3_600,
+    }
+
+
+async def test_the_server_answers_and_duplicates_while_an_import_is_under_way(
+    gateway: Gateway, client: GraphQLClient
+) -> None:
+    garden = await factories.hierarchy(gateway.database, {"Trees": {"Oaks": {}}})
+    other_process = connect(gateway.settings.database_url)
+    async with importing(other_process, factories.STORE, "Plants") as target:
+        await target.add_nodes(factories.placed_lines(factories.wide_tree(1_500)))
+        job = await factories.pending_duplication(gateway.database, garden, name="Copy")
+        updates = await gateway.feed.job_updates(factories.STORE, job.id, after=None)
+        async with aclosing(updates):
+            statuses = [happening.job.status async for happening in updates]
+        assert statuses[-1] is JobStatus.SUCCESS
+        listed = (await client.data(NAMES))["hierarchies"]["nodes"]
+        assert {one["name"] for one in listed} == {"Copy", "Garden"}
+        await target.attach_generated(2, lambda _: None)
+        id = await other_process.write(imports.publish, target.pk)
+    other_process.close()
+    listed = (await client.data(NAMES))["hierarchies"]["nodes"]
+    assert {"id": str(id), "name": "Plants"} in listed
+
+
+async def an_import(
+    database: Database,
+    tree: factories.Tree,
+    last_step: Callable[[HierarchyImport], Awaitable[None]],
+) -> None:
+    """An import with made-up products, ended as its last step ends."""
+    async with importing(database, factories.STORE, "Plants") as target:
+        await target.add_nodes(factories.placed_lines(tree))
+        await target.attach_generated(3, lambda _: None)
+        await last_step(target)
+
+
+@pytest.mark.parametrize("stopped", [asyncio.CancelledError, ConnectionResetError])
+async def test_made_up_products_go_with_an_import_that_is_stopped(
+    database: Database, settings: Settings, stopped: type[BaseException]
+) -> None:
+    async def stop(_target: HierarchyImport) -> None:
+        assert rows(settings.database_url)["product"] > 0
+        raise stopped
+
+    with pytest.raises(stopped):
+        await an_import(database, factories.wide_tree(20), stop)
+    assert rows(settings.database_url) == {}
+
+
+async def test_an_import_that_is_stopped_takes_no_product_of_another(
+    database: Database, settings: Settings
+) -> None:
+    garden: factories.Tree = {"Trees": {"Oaks": {}}}
+    await factories.hierarchy(database, garden, products={"Oaks": ["oak-1"]})
+
+    async def publish(target: HierarchyImport) -> None:
+        await database.write(imports.publish, target.pk)
+
+    await an_import(database, garden, publish)
+    before = rows(settings.database_url)
+
+    async def attach_and_stop(target: HierarchyImport) -> None:
+        await target.attach([Attachment(node_no=2, sku="oak-1", name="Product oak-1")])
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await an_import(database, garden, attach_and_stop)
+    assert rows(settings.database_url) == before
+
+
+async def test_an_import_that_was_given_up_can_not_be_published(
+    database: Database, settings: Settings
+) -> None:
+    async def publish_too_late(target: HierarchyImport) -> None:
+        await database.write(imports.abandon, target.pk)
+        await database.write(imports.publish, target.pk)
+
+    with pytest.raises(InvalidInput, match="given up"):
+        await an_import(database, {"Trees": {}}, publish_too_late)
+    assert rows(settings.database_url) == {}
+
+
+class Piped:
+    """An import in a process of its own, of a file that is still being written."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        fifo = folder / "pipe.jsonl"
+        os.mkfifo(fifo)
+        self.database_url = settings.database_url
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "app", "import", fifo, "--name", "Piped"],
+            env={**os.environ, "DATABASE_URL": settings.database_url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.file = fifo.open("wb", buffering=0)
+
+    def write_until_a_chunk_is_stored(self) -> None:
+        """Write lines. Those that no buffer between us can hold have been read and stored."""
+        for no in range(10_000):
+            self.file.write(text(line(str(no), slug="s" * 100 + str(no))))
+        assert rows(self.database_url)["node"] >= 1_000
+
+    def end(self) -> tuple[str, str, int]:
+        """Its output, its complaints and its exit code, once it has read the end of the file."""
+        self.file.close()
+        out, err = self.process.communicate(timeout=SECONDS)
+        return out, err, self.process.returncode
+
+
+@pytest.fixture
+def piped(settings: Settings, tmp_path: Path) -> Iterator[Piped]:
+    """An import that waits for more lines."""
+    begun = Piped(settings, tmp_path)
+    yield begun
+    begun.file.close()
+    begun.process.kill()
+    begun.process.communicate()
+
+
+def test_ctrl_c_leaves_nothing_of_the_import(piped: Piped) -> None:
+    piped.write_until_a_chunk_is_stored()
+    piped.process.send_signal(signal.SIGINT)
+    assert piped.end() == ("", "Nothing was imported: interrupted.\n", 130)
+    assert rows(piped.database_url) == {}
+
+
+async def test_what_a_killed_import_wrote_is_hidden_and_swept_after_a_while(
+    piped: Piped, idle_gateway: Gateway, idle_client: GraphQLClient
+) -> None:
+    await asyncio.to_thread(piped.write_until_a_chunk_is_stored)
+    piped.process.kill()
+    piped.process.wait()
+    assert (await idle_client.data(NAMES))["hierarchies"]["nodes"] == []
+    written = rows(piped.database_url)
+    died = datetime.now(UTC)
+
+    for age, left in (
+        (ABANDONED_AFTER - timedelta(minutes=5), written),
+        (ABANDONED_AFTER + timedelta(minutes=5), {}),
+    ):
+        later = connect(piped.database_url, clock=lambda _, age=age: died + age)  # type: ignore[misc]
+        await Sweeper(later).sweep()
+        later.close()
+        assert rows(piped.database_url) == left
+
+
+async def test_products_that_a_killed_import_made_are_swept_with_it(
+    database: Database, settings: Settings
+) -> None:
+    pk = await database.write(imports.begin, factories.STORE, "Plants")
+    await database.write(imports.add_nodes, pk, factories.placed_lines({"Trees": {}}))
+    leaves = await database.read(nodes.leaves, pk, 0, 10)
+    await database.write(imports.attach_generated, pk, leaves, 3)
+    assert rows(settings.database_url)["product"] == 3
+    died = datetime.now(UTC)
+    later = connect(settings.database_url, clock=lambda _: died + 2 * ABANDONED_AFTER)
+    await Sweeper(later).sweep()
+    later.close()
+    assert rows(settings.database_url) == {}
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_progress_bar_is_for_terminals_only(
+    settings: Settings, tmp_path: Path, is_terminal: bool
+) -> None:
+    file = tmp_path / "file.jsonl"
+    file.write_bytes(text(line("a")))
+    ours, theirs = pty.openpty() if is_terminal else os.pipe()
+    done = subprocess.run(
+        [sys.executable, "-m", "app", "import", file, "--name", "Plants", "--products", "1"],
+        env={**os.environ, "DATABASE_URL": settings.database_url, "TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        timeout=SECONDS,
+        check=True,
+    )
+    os.write(theirs, b"end")
+    os.close(theirs)
+    shown = b""
+    while not shown.endswith(b"end"):
+        shown += os.read(ours, 4096)
+    os.close(ours)
+    assert b"'Plants': 1 nodes, 1 products, store 'default' of " in done.stdout
+    assert (b"Reading" in shown) == (b"Products" in shown) == is_terminal
+    assert is_terminal or shown == b"end"

@@ -1,0 +1,458 @@
+"""The queue's order, its lanes, and what becomes of jobs whose handler or worker fails."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlmodel import Session, col, select
+
+from app.domain.errors import NotFound
+from app.domain.jobs import (
+    ATTEMPTS_WITHOUT_PROGRESS,
+    FenceLost,
+    JobNotCancellable,
+    JobStatus,
+    JobType,
+)
+from app.queue import worker
+from app.queue.attempt import Attempt
+from app.queue.dispatcher import Dispatcher
+from app.queue.handlers import Handler, find_handlers
+from app.services import attempts, copies, jobs
+from app.services.attempts import JobResult, Step
+from app.services.feed import Feed
+from app.storage import jobs as stored
+from app.storage.engine.database import Database
+from app.storage.jobs import JobFilter
+from app.storage.tables import Job, JobError, JobEvent
+from tests import factories
+from tests.support.clock import Clock
+
+LEASE = timedelta(seconds=30)
+
+
+@pytest.fixture
+def database(clocked_database: Database) -> Database:
+    """A database on the injected clock."""
+    return clocked_database
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """After how many broken attempts jobs would have rested: they do not, the clock stands."""
+    noted: list[int] = []
+
+    def pause_after(attempts: int) -> timedelta:
+        noted.append(attempts)
+        return timedelta(0)
+
+    monkeypatch.setattr(worker, "pause_after", pause_after)
+    return noted
+
+
+class Scripted:
+    """A handler whose jobs do what the test says, and note that they ran."""
+
+    type = JobType.HIERARCHY_DUPLICATE
+
+    def __init__(self) -> None:
+        self.ran: list[UUID] = []
+        self.running: dict[str, int] = {}
+        self.most_at_once: dict[str, int] = {}
+        self.abandoned: list[UUID] = []
+        self.entered = asyncio.Queue[str]()
+        self.gate: asyncio.Event | None = None
+        self.error: Exception | None = None
+        self.steps_before_error = 0
+
+    async def run(self, attempt: Attempt) -> None:
+        store = attempt.job.store
+        self.ran.append(attempt.job.id)
+        self.running[store] = self.running.get(store, 0) + 1
+        self.most_at_once[store] = max(self.most_at_once.get(store, 0), self.running[store])
+        self.entered.put_nowait(store)
+        try:
+            if self.gate:
+                await self.gate.wait()
+            for done in range(self.steps_before_error):
+                await attempt.step(_step, done)
+            if self.error:
+                raise self.error
+            await attempt.succeed(lambda _session, _job: JobResult(0))
+        finally:
+            self.running[store] -= 1
+
+    def abandon(self, session: Session, job: Job) -> None:
+        self.abandoned.append(job.id)
+
+
+def _step(_session: Session, _job: Job, done: int) -> Step:
+    return Step({"done": done}, done, 10)
+
+
+@asynccontextmanager
+async def dispatching(
+    database: Database, *handlers: Handler, **options: Any
+) -> AsyncIterator[Dispatcher]:
+    dispatcher = Dispatcher(
+        database, {h.type: h for h in handlers}, lease=LEASE, poll=0.01, **options
+    )
+    database.on_commit(dispatcher.wake)
+    running = asyncio.create_task(dispatcher.run())
+    try:
+        yield dispatcher
+    finally:
+        dispatcher.stop()
+        await running
+
+
+async def ended(database: Database, *job_ids: UUID, store: str = factories.STORE) -> list[Job]:
+    """The jobs, once each has ended."""
+    feed = Feed(database)
+    database.on_commit(feed.wake)
+    for job_id in job_ids:
+        async for _ in await feed.job_updates(store, job_id, None):
+            pass
+    found = await database.read(stored.by_ids, store, job_ids)
+    return [found[job_id] for job_id in job_ids]
+
+
+async def errors_of(database: Database, job: Job) -> list[tuple[str, str]]:
+    """The codes and sentences of a job's errors."""
+
+    def read(session: Session) -> list[tuple[str, str]]:
+        errors = session.exec(select(JobError).where(JobError.job_pk == job.pk))
+        return [(error.code, error.message) for error in errors]
+
+    return await database.read(read)
+
+
+async def events_of(database: Database, store: str = factories.STORE) -> list[JobEvent]:
+    def read(session: Session) -> list[JobEvent]:
+        wanted = select(JobEvent).where(JobEvent.store == store).order_by(col(JobEvent.seq))
+        return list(session.exec(wanted))
+
+    return await database.read(read)
+
+
+async def test_jobs_of_a_store_run_one_at_a_time_in_the_order_of_creation(
+    database: Database,
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    queued = [await factories.pending_duplication(database, source) for _ in range(20)]
+    handler = Scripted()
+    async with dispatching(database, handler):
+        await ended(database, *(job.id for job in queued))
+    assert handler.ran == [job.id for job in queued]
+    assert handler.most_at_once == {factories.STORE: 1}
+
+
+async def test_stores_do_not_wait_for_each_other(database: Database) -> None:
+    handler = Scripted()
+    handler.gate = asyncio.Event()
+    for store in ("north", "south"):
+        source = await factories.hierarchy(database, {"a": {}}, store=store)
+        await factories.pending_duplication(database, source, store=store)
+    async with dispatching(database, handler):
+        assert {await handler.entered.get(), await handler.entered.get()} == {"north", "south"}
+        handler.gate.set()
+
+
+async def test_no_more_stores_than_allowed_run_side_by_side(database: Database) -> None:
+    handler = Scripted()
+    queued: dict[str, UUID] = {}
+    for store in ("a", "b", "c", "d"):
+        source = await factories.hierarchy(database, {"a": {}}, store=store)
+        queued[store] = (await factories.pending_duplication(database, source, store=store)).id
+    most = 0
+    async with dispatching(database, handler, concurrency=2):
+        for store, job_id in queued.items():
+            await ended(database, job_id, store=store)
+            most = max(most, sum(handler.running.values()))
+    assert most <= 2
+    assert len(handler.ran) == 4
+
+
+async def test_a_domain_error_fails_the_job_with_its_code_and_sentence(
+    database: Database,
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    queued = await factories.pending_duplication(database, source)
+    handler = Scripted()
+    handler.error = NotFound("hierarchy", "x")
+    async with dispatching(database, handler):
+        (job,) = await ended(database, queued.id)
+    assert job.status is JobStatus.FAILED
+    assert await errors_of(database, job) == [("NOT_FOUND", "No hierarchy has the id x.")]
+    assert handler.abandoned == [job.id]
+
+
+async def test_a_handler_that_always_breaks_fails_its_job_and_the_lane_goes_on(
+    database: Database, pauses: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    broken = await factories.pending_duplication(database, source)
+    handler = Scripted()
+    handler.error = RuntimeError("a bug")
+    async with dispatching(database, handler):
+        (job,) = await ended(database, broken.id)
+        handler.error = None
+        (after,) = await ended(database, (await factories.pending_duplication(database, source)).id)
+    assert job.status is JobStatus.FAILED
+    assert handler.ran.count(broken.id) == ATTEMPTS_WITHOUT_PROGRESS
+    assert handler.abandoned == [broken.id]
+    assert pauses == [1, 2, 3, 4, 5]
+    assert after.status is JobStatus.SUCCESS
+    assert sum("a bug" in str(record.exc_info) for record in caplog.records) == 5
+
+
+async def test_a_handler_that_never_returns_fails_its_job_and_the_lane_goes_on(
+    database: Database,
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    stuck = await factories.pending_duplication(database, source)
+    handler = Scripted()
+    handler.gate = asyncio.Event()
+    async with dispatching(database, handler, time_limit=timedelta(seconds=0.05)):
+        (job,) = await ended(database, stuck.id)
+    handler.gate = None
+    # Without the limit, within which a slow machine may not even run this one.
+    async with dispatching(database, handler):
+        (after,) = await ended(database, (await factories.pending_duplication(database, source)).id)
+    assert job.status is JobStatus.FAILED
+    assert handler.ran.count(stuck.id) == 1
+    assert handler.abandoned == [stuck.id]
+    assert await errors_of(database, job) == [
+        ("TIME_LIMIT", "0.05 seconds went by without a finished step.")
+    ]
+    assert after.status is JobStatus.SUCCESS
+
+
+class Steady:
+    """A handler that finishes one short step after the other for a given time."""
+
+    type = JobType.HIERARCHY_DUPLICATE
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    async def run(self, attempt: Attempt) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + self.seconds
+        while clock() < until:
+            await attempt.step(_step, 1)
+        await attempt.succeed(lambda _session, _job: JobResult(1))
+
+    def abandon(self, session: Session, job: Job) -> None:
+        pass
+
+
+async def test_a_handler_that_goes_on_finishing_steps_may_take_longer_than_the_limit(
+    database: Database,
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    queued = await factories.pending_duplication(database, source)
+    # A step takes milliseconds: none comes near the limit, all together exceed it.
+    limit = timedelta(seconds=1.5)
+    steady = Steady(limit.total_seconds() * 1.2)
+    async with dispatching(database, steady, time_limit=limit):
+        (job,) = await ended(database, queued.id)
+    assert job.status is JobStatus.SUCCESS
+    assert job.attempts == 0
+
+
+async def test_an_attempt_tells_of_each_finished_step_which_begins_its_time_limit_anew(
+    database: Database,
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    await factories.pending_duplication(database, source)
+    claimed = await factories.claimed_job(database)
+    steps: list[int] = []
+    attempt = Attempt(database, claimed, asyncio.Event(), lambda: steps.append(len(steps)))
+    for done in range(3):
+        await attempt.step(_step, done)
+    with pytest.raises(ZeroDivisionError):
+        await attempt.step(lambda _session, _job: 1 // 0)  # type: ignore[arg-type,return-value]
+    assert steps == [0, 1, 2]
+
+
+async def test_attempts_count_only_while_nothing_is_finished_in_them(database: Database) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    job = await factories.pending_duplication(database, source)
+    for _ in range(2 * ATTEMPTS_WITHOUT_PROGRESS):
+        claimed = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
+        assert claimed is not None
+        assert (claimed.id, claimed.attempts) == (job.id, 1)
+        await database.write(attempts.advance, claimed, lambda: Step({}, 0, 1))
+        await database.write(attempts.release, claimed)
+
+
+async def test_a_type_that_nothing_runs_fails_and_says_so(database: Database) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    queued = await factories.pending_duplication(database, source)
+    async with dispatching(database):
+        (job,) = await ended(database, queued.id)
+    assert job.status is JobStatus.FAILED
+
+
+def test_every_handler_is_found_by_its_type() -> None:
+    assert {type_: handler.type for type_, handler in find_handlers().items()} == {
+        JobType.HIERARCHY_DUPLICATE: JobType.HIERARCHY_DUPLICATE
+    }
+
+
+async def test_a_job_whose_lease_runs_out_is_taken_over_and_its_old_worker_writes_nothing(
+    database: Database, clock: Clock
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    await factories.pending_duplication(database, source)
+    first = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
+    assert first is not None
+    assert await database.write(attempts.claim, factories.STORE, uuid4(), LEASE) is None
+    clock.advance(LEASE)
+    second = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
+    assert second is not None
+    assert second.id == first.id
+    with pytest.raises(FenceLost):
+        await database.write(attempts.heartbeat, first, LEASE)
+    with pytest.raises(FenceLost):
+        await database.write(attempts.advance, first, lambda: Step({"by": "zombie"}, 1, 1))
+    with pytest.raises(FenceLost):
+        await database.write(attempts.succeed, first, lambda: JobResult(0))
+    with pytest.raises(FenceLost):
+        await database.write(attempts.fail, first, "X", "x", lambda: None)
+    (now,) = (await database.read(stored.by_ids, factories.STORE, [first.id])).values()
+    assert (now.status, now.epoch, now.checkpoint) == (JobStatus.STARTED, second.epoch, None)
+    assert [event.type for event in await events_of(database)] == ["created", "started"]
+
+
+async def test_a_heartbeat_keeps_the_job(database: Database, clock: Clock) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    await factories.pending_duplication(database, source)
+    claimed = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
+    assert claimed is not None
+    clock.advance(LEASE * 0.9)
+    await database.write(attempts.heartbeat, claimed, LEASE)
+    clock.advance(LEASE * 0.9)
+    assert await database.write(attempts.claim, factories.STORE, uuid4(), LEASE) is None
+
+
+async def test_a_job_that_is_handed_back_is_taken_up_at_once(database: Database) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    job = await factories.pending_duplication(database, source)
+    first = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
+    assert first is not None
+    await database.write(attempts.release, first)
+    second = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
+    assert second is not None
+    assert second.id == job.id
+    assert second.epoch > first.epoch
+
+
+async def test_a_clock_set_back_does_not_make_a_later_job_look_earlier(
+    database: Database, clock: Clock
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    first = await factories.pending_duplication(database, source)
+    clock.advance(-timedelta(hours=1))
+    second = await factories.pending_duplication(database, source)
+    assert second.created_at >= first.created_at
+    assert second.job_seq > first.job_seq
+
+
+async def test_stopping_hands_the_running_job_back_behind_its_step(database: Database) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    queued = await factories.pending_duplication(database, source)
+    handler = Scripted()
+    handler.gate = asyncio.Event()
+    handler.steps_before_error = 3
+    async with dispatching(database, handler) as dispatcher:
+        await handler.entered.get()
+        dispatcher.stop()
+        handler.gate.set()
+    job = (await database.read(stored.by_ids, factories.STORE, [queued.id]))[queued.id]
+    assert job.status is JobStatus.STARTED
+    taken_up = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
+    assert taken_up is not None
+    assert taken_up.id == queued.id
+
+
+async def test_cancelling_and_claiming_leave_each_job_with_one_fate(database: Database) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    queued = [await factories.pending_duplication(database, source) for _ in range(60)]
+    handler = Scripted()
+
+    async def cancel(job: Job) -> None:
+        with suppress(JobNotCancellable):
+            await database.write(jobs.cancel, factories.STORE, job.id)
+
+    async with dispatching(database, handler):
+        await asyncio.gather(*(cancel(job) for job in reversed(queued)))
+        found = await ended(database, *(job.id for job in queued))
+    cancelled = {job.id for job in found if job.status is JobStatus.CANCELLED}
+    assert set(handler.ran) == {job.id for job in queued} - cancelled
+    assert len(handler.ran) == len(set(handler.ran))
+    events = await events_of(database)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+async def test_the_queue_counts_what_waits(database: Database) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    for _ in range(3):
+        await factories.pending_duplication(database, source)
+    pending = JobFilter(status=[JobStatus.PENDING])
+    assert await database.read(stored.count, factories.STORE, pending) == 3
+
+
+async def test_stores_take_turns_when_there_are_more_than_may_run(
+    database: Database, clock: Clock
+) -> None:
+    handler = Scripted()
+    sources = {store: await factories.hierarchy(database, {"a": {}}, store=store) for store in "ab"}
+    order = []
+    for store in "aba":
+        clock.advance(timedelta(seconds=1))
+        job = await factories.pending_duplication(database, sources[store], store=store)
+        order.append((store, job.id))
+    async with dispatching(database, handler, concurrency=1):
+        for store, job_id in order:
+            await ended(database, job_id, store=store)
+    assert handler.ran == [job_id for _, job_id in order]
+
+
+async def test_a_copy_that_can_never_be_published_fails_and_the_lane_goes_on(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    queued = await factories.pending_duplication(database, source)
+
+    def broken(*_: object) -> JobResult:
+        raise RuntimeError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(copies, "publish", broken)
+        async with dispatching(database, *find_handlers().values()):
+            (job,) = await ended(database, queued.id)
+    assert job.status is JobStatus.FAILED
+    # The first attempt got as far as the last step.
+    assert len(caplog.records) == 1 + ATTEMPTS_WITHOUT_PROGRESS
+    async with dispatching(database, *find_handlers().values()):
+        (after,) = await ended(database, (await factories.pending_duplication(database, source)).id)
+    assert after.status is JobStatus.SUCCESS
+
+
+async def test_a_heartbeat_behind_a_hand_back_does_not_take_the_job_again(
+    database: Database,
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    await factories.pending_duplication(database, source)
+    claimed = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
+    assert claimed is not None
+    await database.write(attempts.release, claimed)
+    with pytest.raises(FenceLost):
+        await database.write(attempts.heartbeat, claimed, LEASE)
+    assert await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)

@@ -1,0 +1,298 @@
+"""Hierarchies over REST: made, read, changed and deleted, and seen alike over GraphQL."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.main import Gateway
+from tests import factories
+from tests.support.authoring import BAD_ATTRIBUTES, LONG_AGO, ODD_ATTRIBUTES, Author
+from tests.support.clients import GraphQLClient
+from tests.support.rest_client import (
+    INSTANT_FORMAT,
+    UNKNOWN,
+    UUID_FORMAT,
+    RestClient,
+    errors_of,
+    hierarchy,
+    node,
+    rest_of,
+)
+from tests.support.rest_documents import in_documents, unchanged_but
+
+FULL: dict[str, Any] = {
+    "name": "Garden",
+    "slug": "garden",
+    "description": "All that grows",
+    "locales": {"fr-FR": {"name": "Jardin", "description": "Tout"}, "de": {"name": "Garten"}},
+}
+EMPTY: dict[str, Any] = {"description": None, "slug": None, "locales": {}}
+
+
+@pytest.fixture
+async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
+    """A client of a gateway whose queue nobody runs."""
+    async with rest_of(idle_gateway) as client:
+        yield client
+
+
+@pytest.fixture
+def author(idle_client: GraphQLClient, idle_gateway: Gateway) -> Author:
+    """Somebody who does the same over GraphQL."""
+    return Author(idle_client, idle_gateway.database)
+
+
+async def made(rest: RestClient, **attributes: Any) -> str:
+    """The id of a new hierarchy that was there for long."""
+    wanted = {**FULL, **attributes}
+    data = await rest.data("POST", "/hierarchies", hierarchy(**wanted), status=201)
+    id: str = data["id"]
+    await factories.edited(rest.database, UUID(id), created_at=LONG_AGO, updated_at=LONG_AGO)
+    return id
+
+
+async def test_a_hierarchy_is_made_and_read(rest: RestClient) -> None:
+    data = await rest.data("POST", "/hierarchies", hierarchy(**FULL), status=201)
+    id = data["id"]
+    assert UUID_FORMAT.fullmatch(id)
+    assert INSTANT_FORMAT.fullmatch(data["meta"]["created_at"])
+    assert data == {
+        "id": id,
+        "type": "hierarchy",
+        "attributes": FULL,
+        "relationships": {
+            "children": {"data": [], "links": {"related": f"/hierarchies/{id}/children"}}
+        },
+        "meta": {
+            "created_at": data["meta"]["created_at"],
+            "updated_at": data["meta"]["created_at"],
+            "owner": "store",
+        },
+    }
+    assert await rest.get(f"/hierarchies/{id}") == data
+    assert (await rest.list("/hierarchies"))["data"] == [data]
+    # The link leads somewhere.
+    assert (await rest.list(data["relationships"]["children"]["links"]["related"]))["data"] == []
+
+
+async def test_all_that_a_hierarchy_needs_is_a_name(rest: RestClient) -> None:
+    data = await rest.data("POST", "/hierarchies", hierarchy("a"), status=201)
+    assert data["attributes"] == {"name": "a", **EMPTY}
+    nulls: dict[str, Any] = {"description": "", "slug": None, "locales": None}
+    data = await rest.data("POST", "/hierarchies", hierarchy("a", **nulls), status=201)
+    assert data["attributes"] == {"name": "a", **EMPTY}
+
+
+async def test_two_hierarchies_can_have_the_same_name_and_slug(rest: RestClient) -> None:
+    assert await made(rest) != await made(rest)
+
+
+async def test_odd_attributes_come_back_as_they_went(rest: RestClient) -> None:
+    for attributes in map(in_documents, ODD_ATTRIBUTES):
+        data = await rest.data("POST", "/hierarchies", hierarchy(**attributes), status=201)
+        assert data["attributes"] == {**EMPTY, **attributes}
+        assert await rest.get(f"/hierarchies/{data['id']}") == data
+
+
+BAD = {
+    what: in_documents(attributes)
+    for what, (attributes, _) in BAD_ATTRIBUTES.items()
+    # Documents have no way to say these.
+    if what not in ("localizations: one twice", "localizations: no locale")
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_bad_attributes_are_refused_with_their_field(what: str, rest: RestClient) -> None:
+    id = await made(rest)
+    field = "locales" if "locales" in BAD[what] else next(iter(BAD[what]))
+    asked = {"type": "hierarchy", "attributes": {"name": "a", **BAD[what]}}
+    for method, path in (("POST", "/hierarchies"), ("PUT", f"/hierarchies/{id}")):
+        error = await rest.refused(422, method, path, asked)
+        assert error["detail"].startswith(field), error
+        if what.startswith(("an empty", "a blank")):
+            assert error["detail"] == f"{field} can not be empty"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+async def test_what_is_no_hierarchy_is_refused(method: str, rest: RestClient) -> None:
+    path = "/hierarchies" if method == "POST" else f"/hierarchies/{await made(rest)}"
+    refused: list[tuple[Any, str]] = [
+        ({"type": "node", "attributes": {"name": "a"}}, "type: "),
+        ({"attributes": {"name": "a"}}, "type can not be empty"),
+        ({"type": "", "attributes": {"name": "a"}}, "type can not be empty"),
+        ({"type": "hierarchy", "attributes": {"name": "a", "colour": "red"}}, "colour: "),
+        ({"type": "hierarchy", "attributes": {"name": "a", "sort_order": 1}}, "sort_order: "),
+        ({"type": "hierarchy", "attributes": {"name": "a", "owner": "store"}}, "owner: "),
+        ({"type": "hierarchy", "attributes": {"name": 1}}, "name: "),
+        ({"type": "hierarchy", "attributes": {"name": None}}, "name can not be empty"),
+        ({"type": "hierarchy", "attributes": {"name": ["a"]}}, "name: "),
+        ({"type": "hierarchy", "attributes": {"name": "a", "slug": True}}, "slug: "),
+        ({"type": "hierarchy", "attributes": {"name": "a", "locales": []}}, "locales: "),
+        (
+            {"type": "hierarchy", "attributes": {"name": "a", "locales": {"fr": {"slug": "a"}}}},
+            "locales.fr.slug: ",
+        ),
+        ({"type": "hierarchy", "attributes": []}, "attributes: "),
+        ({"type": "hierarchy", "attributes": None}, "attributes can not be empty"),
+        ([], "data: "),
+        ("hierarchy", "data: "),
+    ]
+    for data, detail in refused:
+        error = await rest.refused(422, method, path, data)
+        assert error["detail"].startswith(detail), (data, error)
+    bodies: list[Any] = [{}, {"data": None}, [], "a", 1]
+    for body in bodies:
+        errors_of(await rest.send(method, path, json=body), 422)
+    if method == "POST":
+        for data in ({"type": "hierarchy"}, {"type": "hierarchy", "attributes": {}}):
+            error = await rest.refused(422, method, path, data)
+            assert error["detail"].endswith("can not be empty")
+
+
+async def test_every_fault_of_a_document_is_told(rest: RestClient) -> None:
+    data = {"type": "x", "attributes": {"name": 1, "a": 1, "b": 2}}
+    errors = errors_of(await rest.send("POST", "/hierarchies", data), 422)
+    assert {error["detail"].split(":")[0] for error in errors} == {"type", "name", "a", "b"}
+    data = {"type": "hierarchy", "attributes": {"name": "a", **{f"x{no}": 1 for no in range(99)}}}
+    assert len(errors_of(await rest.send("POST", "/hierarchies", data), 422)) == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "then"),
+    [
+        ({"name": "b"}, {"name": "b"}),
+        ({"slug": "b"}, {"slug": "b"}),
+        ({"slug": None}, {"slug": None}),
+        ({"description": "b"}, {"description": "b"}),
+        ({"description": None}, {"description": None}),
+        ({"description": ""}, {"description": None}),
+        ({"locales": {"es": {"name": "b"}}}, {"locales": {"es": {"name": "b"}}}),
+        ({"locales": {}}, {"locales": {}}),
+        ({"locales": None}, {"locales": {}}),
+        ({"name": "b", "slug": None}, {"name": "b", "slug": None}),
+    ],
+    ids=str,
+)
+async def test_only_what_is_given_changes(
+    change: dict[str, Any], then: dict[str, Any], rest: RestClient
+) -> None:
+    id = await made(rest)
+    before = await rest.get(f"/hierarchies/{id}")
+    after = await rest.data(
+        "PUT", f"/hierarchies/{id}", {"type": "hierarchy", "attributes": change}
+    )
+    assert await rest.get(f"/hierarchies/{id}") == after
+    unchanged_but(before, after, **then)
+
+
+@pytest.mark.parametrize("given_id", [True, False], ids=["with its id", "without"])
+async def test_nothing_given_changes_nothing_at_all(given_id: bool, rest: RestClient) -> None:
+    id = await made(rest)
+    before = await rest.get(f"/hierarchies/{id}")
+    data = {"type": "hierarchy", **({"id": id} if given_id else {})}
+    further: list[Any] = [{}, {"attributes": {}}, {"meta": {}, "relationships": {}}]
+    for more in further:
+        assert await rest.data("PUT", f"/hierarchies/{id}", {**data, **more}) == before
+    assert await rest.get(f"/hierarchies/{id}") == before
+
+
+async def test_what_was_read_can_be_sent_back_and_changes_nothing_but_its_time(
+    rest: RestClient,
+) -> None:
+    for id in (await made(rest), await made(rest, slug=None, description=None, locales=None)):
+        answer = await rest.ask("GET", f"/hierarchies/{id}")
+        after = await rest.ask("PUT", f"/hierarchies/{id}", json=answer)
+        unchanged_but(answer["data"], after["data"])
+
+
+async def test_the_id_of_a_document_has_to_be_that_of_its_path(rest: RestClient) -> None:
+    id, other = await made(rest), await made(rest)
+    change = {"type": "hierarchy", "attributes": {"name": "b"}}
+    for wrong in (other, UNKNOWN, "x", "", None, 1):
+        error = await rest.refused(422, "PUT", f"/hierarchies/{id}", {**change, "id": wrong})
+        assert error["detail"].startswith("id"), error
+    for same in (id.upper(), id.replace("-", "")):
+        await rest.ask("PUT", f"/hierarchies/{id}", {**change, "id": same})
+
+
+async def test_a_deleted_hierarchy_is_gone_with_all_below_it(rest: RestClient) -> None:
+    id, other = await made(rest), await made(rest)
+    below = await rest.data("POST", f"/hierarchies/{id}/nodes", node("a"), status=201)
+    await rest.ask("DELETE", f"/hierarchies/{id}", status=204)
+    gone = [f"/hierarchies/{id}{path}" for path in ("", "/nodes", "/children")]
+    gone += [
+        f"/hierarchies/{id}/nodes/{below['id']}{path}" for path in ("", "/children", "/products")
+    ]
+    for path in gone:
+        assert await rest.refused(404, "GET", path) == {"status": "404", "title": "Not Found"}
+    await rest.refused(404, "DELETE", f"/hierarchies/{id}")
+    await rest.refused(404, "PUT", f"/hierarchies/{id}", {"type": "hierarchy"})
+    await rest.refused(404, "POST", f"/hierarchies/{id}/nodes", node("a"))
+    await rest.refused(404, "POST", f"/hierarchies/{id}/duplicate_job")
+    assert [one["id"] for one in (await rest.list("/hierarchies"))["data"]] == [other]
+
+
+@pytest.mark.parametrize("id", [UNKNOWN, "x", "%00", "1", "-", "null", "a b", "%2e%2e", "🌱"])
+async def test_an_unknown_hierarchy_is_not_found(id: str, rest: RestClient) -> None:
+    for method, path, data in (
+        ("GET", "", None),
+        ("PUT", "", {"type": "hierarchy", "attributes": {"name": "a"}}),
+        ("DELETE", "", None),
+        ("GET", "/nodes", None),
+        ("POST", "/nodes", node("a")),
+        ("GET", "/children", None),
+        ("POST", "/duplicate_job", {"type": "hierarchy"}),
+        ("GET", f"/nodes/{UNKNOWN}", None),
+    ):
+        response = await rest.send(method, f"/hierarchies/{id}{path}", data)
+        assert errors_of(response, 404) == [{"status": "404", "title": "Not Found"}]
+
+
+async def test_a_node_is_no_hierarchy(rest: RestClient) -> None:
+    id = await made(rest)
+    below = (await rest.data("POST", f"/hierarchies/{id}/nodes", node("a"), status=201))["id"]
+    for method, data in (("GET", None), ("DELETE", None), ("PUT", {"type": "hierarchy"})):
+        await rest.refused(404, method, f"/hierarchies/{below}", data)
+    await rest.refused(404, "POST", f"/hierarchies/{below}/duplicate_job")
+    await rest.refused(404, "GET", f"/hierarchies/{below}/nodes")
+
+
+async def test_graphql_reads_what_rest_wrote(rest: RestClient, author: Author) -> None:
+    id = (await rest.data("POST", "/hierarchies", hierarchy(**FULL), status=201))["id"]
+    await rest.ask("PUT", f"/hierarchies/{id}", {"type": "hierarchy", "attributes": {"slug": "b"}})
+    check_alike(await rest.get(f"/hierarchies/{id}"), await author.seen(id))
+    await rest.ask("DELETE", f"/hierarchies/{id}", status=204)
+    assert await author.seen(id) is None
+
+
+async def test_rest_reads_what_graphql_wrote(rest: RestClient, author: Author) -> None:
+    localizations = [{"locale": locale, **said} for locale, said in FULL["locales"].items()]
+    wanted = {name: FULL[name] for name in ("name", "slug", "description")}
+    id = (await author.make("createHierarchy", **wanted, localizations=localizations))["id"]
+    data = await rest.get(f"/hierarchies/{id}")
+    assert data["attributes"] == FULL
+    check_alike(data, await author.seen(id))
+    changed = await author.make("updateHierarchy", hierarchyId=id, description=None)
+    data = await rest.get(f"/hierarchies/{id}")
+    assert data["attributes"] == {**FULL, "description": None}
+    check_alike(data, changed)
+    await author.make("deleteHierarchy", hierarchyId=id)
+    await rest.refused(404, "GET", f"/hierarchies/{id}")
+
+
+def check_alike(data: Any, seen: Any) -> None:
+    """One hierarchy, as both show it."""
+    attributes, meta = data["attributes"], data["meta"]
+    assert seen["id"] == data["id"]
+    assert {name: seen[name] for name in ("name", "slug", "description")} == {
+        name: attributes[name] for name in ("name", "slug", "description")
+    }
+    assert {
+        one["locale"]: {key: one[key] for key in ("name", "description") if one[key] is not None}
+        for one in seen["localizations"]
+    } == attributes["locales"]
+    assert (seen["createdAt"], seen["updatedAt"]) == (meta["created_at"], meta["updated_at"])
+    assert seen["owner"].lower() == meta["owner"]

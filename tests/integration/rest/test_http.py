@@ -1,0 +1,545 @@
+"""What stands before and around the REST endpoints: who may ask, whose things they see, what is no
+request at all; and that nothing a stranger can send ends in more than a refusal."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+
+from app.api.auth import throttle
+from app.api.rest import context
+from app.domain.callers import EVERY_SCOPE, Scope
+from app.domain.hierarchies import node_id
+from app.domain.stores import ORGANIZATION
+from app.main import Gateway
+from app.settings import Settings
+from app.wiring import migrate
+from tests import factories
+from tests.support import postgres
+from tests.support.authoring import everything
+from tests.support.gateway import gateway_of
+from tests.support.raw_http import exchanged, in_chunks
+from tests.support.rest_client import (
+    UNKNOWN,
+    RestClient,
+    errors_of,
+    hierarchy,
+    node,
+    reference,
+    rest_of,
+)
+from tests.support.tokens import BAD_TOKENS, SECRET, STORE, bearing, token
+from tests.support.unexpected_errors import check_tells_nothing, lose
+
+SHOP, EVIL = "https://shop.example", "https://evil.example"
+NOTHING = [{"status": "404", "title": "Not Found"}]
+LARGEST = Settings().max_body_bytes
+READ_H, WRITE_H = Scope.HIERARCHIES_READ, Scope.HIERARCHIES_WRITE
+READ_J, WRITE_J = Scope.JOBS_READ, Scope.JOBS_WRITE
+
+ENDPOINTS: Mapping[tuple[str, str], tuple[int, Any, Sequence[Scope]]] = {
+    ("GET", "/hierarchies"): (200, None, [READ_H]),
+    ("POST", "/hierarchies"): (201, hierarchy("a"), [WRITE_H]),
+    ("GET", "/hierarchies/{h}"): (200, None, [READ_H]),
+    ("PUT", "/hierarchies/{h}"): (200, {"type": "hierarchy"}, [WRITE_H]),
+    ("GET", "/hierarchies/{h}/nodes"): (200, None, [READ_H]),
+    ("POST", "/hierarchies/{h}/nodes"): (201, node("new"), [WRITE_H]),
+    ("GET", "/hierarchies/{h}/children"): (200, None, [READ_H]),
+    ("GET", "/hierarchies/{h}/nodes/{n}"): (200, None, [READ_H]),
+    ("PUT", "/hierarchies/{h}/nodes/{n}"): (200, {"type": "node"}, [WRITE_H]),
+    ("GET", "/hierarchies/{h}/nodes/{n}/children"): (200, None, [READ_H]),
+    ("GET", "/hierarchies/{h}/nodes/{n}/products"): (200, None, [READ_H]),
+    ("POST", "/hierarchies/{h}/nodes/{n}/relationships/children"): (
+        *(200, [{"type": "node", "id": "{m}"}], [WRITE_H]),
+    ),
+    ("PUT", "/hierarchies/{h}/nodes/{n}/relationships/parent"): (
+        *(204, {"type": "node", "id": "{h}"}, [WRITE_H]),
+    ),
+    ("DELETE", "/hierarchies/{h}/nodes/{n}/relationships/parent"): (204, None, [WRITE_H]),
+    ("POST", "/hierarchies/{h}/nodes/{n}/relationships/products"): (
+        *(201, [{"type": "product", "id": "{p}"}], [WRITE_H]),
+    ),
+    ("DELETE", "/hierarchies/{h}/nodes/{n}/relationships/products"): (
+        *(200, [{"type": "product", "id": "{p}"}], [WRITE_H]),
+    ),
+    ("POST", "/hierarchies/{h}/duplicate_job"): (201, {"type": "hierarchy"}, [WRITE_H, WRITE_J]),
+    ("GET", "/jobs"): (200, None, [READ_J]),
+    ("GET", "/jobs/{j}"): (200, None, [READ_J]),
+    ("GET", "/jobs/{j}/errors"): (200, None, [READ_J]),
+    ("POST", "/jobs/{j}/cancel"): (200, None, [WRITE_J]),
+    # Last: what the others are asked of is no more.
+    ("DELETE", "/hierarchies/{h}/nodes/{n}"): (204, None, [WRITE_H]),
+    ("DELETE", "/hierarchies/{h}"): (204, None, [WRITE_H]),
+}
+"""Every endpoint of domain.md: how it answers what it is asked here, and the scopes it needs."""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """For a gateway of a test's own. Which database is behind it makes no difference here."""
+    return Settings(database_url=f"sqlite:///{tmp_path}/test.db", port=0, runner=False)
+
+
+@pytest.fixture
+async def rest(settings: Settings) -> AsyncIterator[RestClient]:
+    """A client of a gateway whose queue nobody runs."""
+    async with gateway_of(settings) as gateway, rest_of(gateway) as client:
+        yield client
+
+
+@asynccontextmanager
+async def serving(settings: Settings, **changed: Any) -> AsyncIterator[tuple[Gateway, RestClient]]:
+    """A gateway with these settings, and a client that says nothing of itself."""
+    changed_settings = settings.model_copy(update=changed)
+    async with gateway_of(changed_settings) as gateway, rest_of(gateway) as client:
+        yield gateway, client
+
+
+async def stocked(rest: RestClient, store: str) -> dict[str, str]:
+    """The ids of something of each kind that a store has."""
+    id = await factories.hierarchy(
+        rest.database, {"a": {"b": {}}, "c": {}}, store=store, products={"b": ["p"]}
+    )
+    job = await factories.pending_duplication(rest.database, id, store=store)
+    query = f"/hierarchies/{id}/nodes/{node_id(id, 2)}/products"
+    headers = bearing(token(store=None if store == ORGANIZATION else store))
+    products = await rest.http.get(f"/pcm{query}", headers=headers)
+    (product,) = products.json()["data"] if products.status_code == 200 else [{"id": UNKNOWN}]
+    return {
+        "h": str(id),
+        "n": str(node_id(id, 1)),
+        "m": str(node_id(id, 3)),
+        "p": product["id"],
+        "j": str(job.id),
+    }
+
+
+def filled(asked: tuple[str, str], ids: Mapping[str, str]) -> tuple[str, str, Any]:
+    """The method, path and data of an endpoint, asked about these things."""
+    method, path = asked
+    _, data, _ = ENDPOINTS[asked]
+    text = json.dumps(data)
+    for name, id in ids.items():
+        path, text = path.replace(f"{{{name}}}", id), text.replace(f"{{{name}}}", id)
+    return method, path, json.loads(text)
+
+
+GUARDED = {"jwt_secret": SecretStr(SECRET)}
+
+
+async def test_every_endpoint_answers_as_the_documents_say(settings: Settings) -> None:
+    async with serving(settings, **GUARDED) as (_, rest):
+        ids = await stocked(rest, STORE)
+        for asked, (status, _, scopes) in ENDPOINTS.items():
+            # With no more than the scopes it needs.
+            headers = bearing(token(*scopes))
+            await rest.ask(*filled(asked, ids), status=status, headers=headers)
+
+
+@pytest.mark.parametrize("bad", [None, *BAD_TOKENS])
+async def test_who_is_unknown_is_told_so_and_nothing_else(
+    bad: str | None, settings: Settings
+) -> None:
+    async with serving(settings, **GUARDED) as (_, rest):
+        ids = await stocked(rest, STORE)
+        before = await everything(rest.database)
+        headers = bearing(BAD_TOKENS[bad]) if bad else {}
+        for asked in [*ENDPOINTS, ("GET", "/openapi.json")]:
+            filled_in = filled(asked, ids) if asked in ENDPOINTS else asked
+            response = await rest.send(*filled_in, headers=headers)
+            (error,) = errors_of(response, 401)
+            assert error.keys() == {"status", "title", "detail"}
+            challenge = 'Bearer error="invalid_token"' if bad else "Bearer"
+            assert response.headers["www-authenticate"] == challenge
+        assert await everything(rest.database) == before
+
+
+@pytest.mark.parametrize("missing", Scope)
+async def test_who_may_not_is_told_what_is_missing(missing: Scope, settings: Settings) -> None:
+    async with serving(settings, **GUARDED) as (_, rest):
+        ids = await stocked(rest, STORE)
+        # What allows to write allows to read the same.
+        writes = {READ_H: WRITE_H, READ_J: WRITE_J}
+        has = EVERY_SCOPE - {missing, writes.get(missing, missing)}
+        headers = bearing(token(*sorted(has)))
+        before = await everything(rest.database)
+        for asked, (_, _, scopes) in ENDPOINTS.items():
+            if missing in scopes:
+                response = await rest.send(*filled(asked, ids), headers=headers)
+                (error,) = errors_of(response, 403)
+                assert missing in error["detail"], asked
+        assert await everything(rest.database) == before
+
+
+async def test_what_is_another_stores_is_as_unknown_as_what_is_nowhere(
+    settings: Settings,
+) -> None:
+    async with serving(settings, **GUARDED) as (_, rest):
+        theirs = await stocked(rest, "another")
+        nowhere = dict.fromkeys(theirs, UNKNOWN)
+        headers = bearing(token())
+        before = await everything(rest.database)
+        for asked in ENDPOINTS:
+            if "{" not in asked[1]:
+                continue
+            answers = [
+                await rest.send(*filled(asked, ids), headers=headers) for ids in (theirs, nowhere)
+            ]
+            for response in answers:
+                errors_of(response, 404)
+            told = [
+                response.text.replace(id, "")
+                for response, ids in zip(answers, (theirs, nowhere), strict=True)
+                for id in [ids["h"]]
+            ]
+            assert told[0] == told[1], asked
+        for path in ("/jobs", "/hierarchies"):
+            response = await rest.http.get(f"/pcm{path}", headers=headers)
+            assert response.json()["meta"]["results"]["total"] == 0
+        assert await everything(rest.database) == before
+
+
+async def test_ids_of_another_store_in_a_body_are_unknown(settings: Settings) -> None:
+    async with serving(settings, **GUARDED) as (_, rest):
+        ours, theirs = await stocked(rest, STORE), await stocked(rest, "another")
+        headers = bearing(token())
+        here = f"/hierarchies/{ours['h']}/nodes"
+        for id in (theirs["m"], UNKNOWN):
+            for method, path, data in (
+                ("POST", here, node("a", id)),
+                ("PUT", f"{here}/{ours['n']}/relationships/parent", reference(id)),
+                ("POST", f"{here}/{ours['n']}/relationships/children", [reference(id)]),
+            ):
+                (error,) = errors_of(await rest.send(method, path, data, headers=headers), 404)
+                assert error == {**NOTHING[0], "meta": {"missing_ids": [id]}}
+        for id in (theirs["p"], UNKNOWN):
+            path, data = f"{here}/{ours['n']}/relationships/products", [reference(id, "product")]
+            for method in ("POST", "DELETE"):
+                (error,) = errors_of(await rest.send(method, path, data, headers=headers), 404)
+                assert error["meta"] == {"missing_ids": [id]}
+
+
+async def test_a_store_reads_what_is_the_organizations_and_does_not_write_it(
+    settings: Settings,
+) -> None:
+    async with serving(settings, **GUARDED) as (_, rest):
+        theirs = await stocked(rest, ORGANIZATION)
+        ours = await stocked(rest, STORE)
+        headers = bearing(token())
+        for asked, (status, _, scopes) in ENDPOINTS.items():
+            if "{h}" not in asked[1]:
+                continue
+            method, path, data = filled(asked, theirs)
+            if scopes == [WRITE_H]:
+                error = await rest.refused(403, method, path, data, headers=headers)
+                assert error == {
+                    "status": "403",
+                    "title": "Forbidden",
+                    "detail": "entity owned by organization",
+                }, asked
+            else:
+                answer = await rest.ask(method, path, data, status=status, headers=headers)
+                if method == "GET" and path.endswith((theirs["h"], theirs["n"])):
+                    assert answer["data"]["meta"]["owner"] == "organization"
+        # Its jobs are its own all the same, and it does as it likes with what it has.
+        errors_of(await rest.send("GET", f"/jobs/{theirs['j']}", headers=headers), 404)
+        its = bearing(token(store=None))
+        for asked, (status, _, _) in ENDPOINTS.items():
+            await rest.ask(*filled(asked, theirs), status=status, headers=its)
+        errors_of(await rest.send("GET", f"/hierarchies/{ours['h']}", headers=its), 404)
+
+
+# Limits.
+
+
+async def test_who_asks_too_often_is_told_when_to_come_again(settings: Settings) -> None:
+    async with serving(settings, max_requests_per_second=0.001) as (_, rest):
+        assert (await rest.send("GET", "/jobs")).status_code == 200
+        for asked in ENDPOINTS:
+            response = await rest.send(*filled(asked, {}))
+            (error,) = errors_of(response, 429)
+            assert "0.001 a second" in error["detail"]
+            assert int(response.headers["retry-after"]) >= 1
+
+
+async def test_both_doors_count_together(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "BURST_SECONDS", 2000)
+    async with serving(settings, max_requests_per_second=0.001) as (_, rest):
+        assert (await rest.http.post("/graphql", json={"query": "{ __typename }"})).is_success
+        assert (await rest.send("GET", "/jobs")).is_success
+        errors_of(await rest.send("GET", "/jobs"), 429)
+        response = await rest.http.post("/graphql", json={"query": "{ __typename }"})
+        assert response.status_code == 429
+
+
+JSON = {"content-type": "application/json"}
+
+
+async def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(
+    rest: RestClient,
+) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b" " * (LARGEST // 2)
+
+    for method, path in (("POST", "/hierarchies"), ("POST", f"/jobs/{UNKNOWN}/cancel")):
+        for content in (b" " * (LARGEST + 1), pieces()):
+            response = await rest.send(method, path, content=content, headers=JSON)
+            (error,) = errors_of(response, 413)
+            assert f"{LARGEST:,}" in error["detail"]
+    body = json.dumps({"data": hierarchy("a")}).encode().ljust(LARGEST)
+    assert (await rest.send("POST", "/hierarchies", content=body, headers=JSON)).is_success
+    lines = ["POST /pcm/hierarchies HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
+    head = "\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""])
+    sent = head.encode() + in_chunks(body + b" ")
+    answer = await exchanged(str(rest.http.base_url), sent)
+    assert answer.status == 413
+    assert json.loads(answer.body)["errors"][0]["status"] == "413"
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    rest: RestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "BODY_SECONDS", 0.2)
+    never = asyncio.Event()
+
+    async def begun() -> AsyncIterator[bytes]:
+        yield b"{"
+        await never.wait()
+
+    answering = asyncio.create_task(
+        rest.send("POST", "/hierarchies", content=begun(), headers=JSON)
+    )
+    # The answer ends once the rest of the request was dropped: let it end.
+    async with asyncio.timeout(20):
+        while not answering.done():
+            await asyncio.wait([answering], timeout=1)
+            never.set()
+    errors_of(answering.result(), 408)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "json"),
+        *("application/xml", "text/json", "application/graphql", "", "/", "application/jsonp"),
+    ],
+)
+async def test_a_body_of_another_kind_is_refused(kind: str, rest: RestClient) -> None:
+    body = json.dumps({"data": hierarchy("a")}).encode()
+    before = await everything(rest.database)
+    response = await rest.send("POST", "/hierarchies", content=body, headers={"content-type": kind})
+    errors_of(response, 415)
+    assert await everything(rest.database) == before
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/vnd.api+json", "APPLICATION/JSON", "application/json; charset=utf-8"],
+)
+async def test_json_may_have_other_names(kind: str, rest: RestClient) -> None:
+    body = json.dumps({"data": hierarchy("a")}).encode()
+    headers = {"content-type": kind}
+    await rest.ask("POST", "/hierarchies", content=body, headers=headers, status=201)
+
+
+NAMED = '{"data": {"type": "hierarchy", "attributes": {"name": %s}}}'
+BAD_JSON = {
+    "nothing open": b"{",
+    "words": b"hello",
+    "NaN": NAMED.replace("%s", "NaN").encode(),
+    "Infinity": NAMED.replace("%s", "-Infinity").encode(),
+    "a lone surrogate": NAMED.replace("%s", r'"\ud800"').encode(),
+    "a lone surrogate as bytes": NAMED.encode().replace(b"%s", b'"\xed\xa0\x80"'),
+    "no UTF-8": NAMED.encode().replace(b"%s", b'"\xff"'),
+    "UTF-16": NAMED.replace("%s", '"a"').encode("utf-16"),
+    "a byte order mark": b"\xef\xbb\xbf" + NAMED.replace("%s", '"a"').encode(),
+    "a comma too many": b'{"data": {},}',
+    "two of them": b"{} {}",
+    "single quotes": b"{'data': {}}",
+    "a raw NUL": b'{"data": "\0"}',
+    "very deep": b"[" * 50_000 + b"]" * 50_000,
+    "very deep objects": b'{"data":' * 10_000 + b"1" + b"}" * 10_000,
+}
+
+
+@pytest.mark.parametrize("what", BAD_JSON)
+async def test_what_is_no_json_is_refused(
+    what: str, rest: RestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = await stocked(rest, factories.STORE)
+    before = await everything(rest.database)
+    for path in ("/hierarchies", f"/hierarchies/{ids['h']}/duplicate_job"):
+        response = await rest.send("POST", path, content=BAD_JSON[what], headers=JSON)
+        (error,) = errors_of(response, 400)
+        assert error["detail"].startswith("The body is not JSON: ")
+    assert await everything(rest.database) == before
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "name", [r'"a\u0000"', "1e999", "1" * 400, "[" * 900 + "]" * 900, "{}", "true", r'"\u0000"']
+)
+async def test_json_that_is_no_name_is_refused(name: str, rest: RestClient) -> None:
+    body = NAMED.replace("%s", name).encode()
+    response = await rest.send("POST", "/hierarchies", content=body, headers=JSON)
+    assert response.status_code in (400, 422), response.text
+    errors_of(response, response.status_code)
+    assert (await rest.list("/hierarchies"))["data"] == []
+
+
+async def test_an_emoji_as_a_pair_of_escapes_is_one_character(rest: RestClient) -> None:
+    body = NAMED.replace("%s", r'"\ud83c\udf31"').encode()
+    data = await rest.data("POST", "/hierarchies", content=body, headers=JSON, status=201)
+    assert data["attributes"]["name"] == "🌱"
+
+
+# Routes.
+
+
+async def test_another_method_is_told_which_there_are(rest: RestClient) -> None:
+    allowed: dict[str, set[str]] = {}
+    for method, path in ENDPOINTS:
+        allowed.setdefault(path, set()).add(method)
+    for path, methods in allowed.items():
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"} - methods:
+            response = await rest.send(method, path.replace("{", "").replace("}", ""))
+            errors_of(response, 405)
+            assert {*response.headers["allow"].split(", ")} == methods, (method, path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/", "/x", "/jobs/", "//jobs", "/hierarchies/", "/Jobs", "/jobs/a/b", "/docs", "/redoc"),
+        *(f"/jobs/{UNKNOWN}/Cancel", f"/hierarchies/{UNKNOWN}/x", "/jobs%2f", "/jobs/a%2fb"),
+        *("/%2e%2e/graphql", "/jobs/../../graphql/x", "/openapi.json/", "/jobs%00"),
+    ],
+)
+async def test_an_unknown_route_is_not_found(path: str, rest: RestClient) -> None:
+    response = await rest.http.request("GET", httpx.URL(f"{rest.http.base_url}/pcm{path}"))
+    if response.url.path.startswith("/pcm"):
+        assert errors_of(response, 404) == NOTHING
+
+
+async def test_a_line_break_in_a_path_is_not_found_either(rest: RestClient) -> None:
+    for path in ("/jobs/a%0Ab", "/jobs/%0A", "/a%0Ab", "/jobs/a%0A/cancel"):
+        assert errors_of(await rest.send("GET", path), 404) == NOTHING
+
+
+# Pages of other origins.
+
+
+async def test_pages_of_other_sites_may_read_nothing_and_change_nothing(
+    settings: Settings,
+) -> None:
+    async with serving(settings) as (gateway, rest):
+        ids = await stocked(rest, factories.STORE)
+        before = await everything(rest.database)
+        for asked in ENDPOINTS:
+            for origin in (EVIL, "null", gateway.url + ".evil.example"):
+                response = await rest.send(*filled(asked, ids), headers={"origin": origin})
+                if asked[0] != "GET":
+                    errors_of(response, 403)
+                assert "access-control-allow-origin" not in response.headers
+        assert await everything(rest.database) == before
+        own = {"origin": gateway.url}
+        await rest.ask("POST", "/hierarchies", hierarchy("a"), status=201, headers=own)
+
+
+async def test_pages_of_allowed_sites_may_do_all(settings: Settings) -> None:
+    async with serving(settings, origins=frozenset({SHOP})) as (_, rest):
+        ids = await stocked(rest, factories.STORE)
+        for asked, (status, _, _) in ENDPOINTS.items():
+            if "{p}" in json.dumps(ENDPOINTS[asked][1]):
+                continue
+            response = await rest.send(*filled(asked, ids), headers={"origin": SHOP})
+            assert response.status_code == status, (asked, response.text)
+            assert response.headers["access-control-allow-origin"] == SHOP
+            assert "X-Request-Id" in response.headers["access-control-expose-headers"]
+        errors_of(
+            await rest.send("POST", "/hierarchies", hierarchy("a"), headers={"origin": EVIL}), 403
+        )
+        preflight = await rest.send(
+            "OPTIONS",
+            f"/hierarchies/{ids['h']}",
+            headers={
+                "origin": SHOP,
+                "access-control-request-method": "DELETE",
+                "access-control-request-headers": "authorization,content-type,idempotency-key",
+            },
+        )
+        assert preflight.status_code == 200
+
+
+# What breaks.
+
+
+@pytest.mark.parametrize("asked", ENDPOINTS, ids=" ".join)
+async def test_a_bug_tells_nothing_but_its_request(
+    asked: tuple[str, str], rest: RestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = await stocked(rest, factories.STORE)
+    await lose(rest.database, "job" if "job" in asked[1] else "hierarchy")
+    response = await rest.send(*filled(asked, ids), headers={"x-request-id": "mine"})
+    assert errors_of(response, 500) == [
+        {
+            "status": "500",
+            "title": "Internal Server Error",
+            "detail": "There was an internal server error, you can report with your request id.",
+            "request_id": "mine",
+        }
+    ]
+    check_tells_nothing(response.text)
+    (logged,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert "mine" in logged.getMessage()
+
+
+async def test_a_request_that_takes_too_long_is_ended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(settings, max_execution_seconds=0.5) as (gateway, rest):
+
+        async def never(*_: object) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        with monkeypatch.context() as patched:
+            for work in ("read", "scan", "write"):
+                patched.setattr(gateway.database, work, never)
+            for method, path, data in (
+                ("GET", "/jobs", None),
+                ("GET", f"/jobs/{UNKNOWN}", None),
+                ("POST", "/hierarchies", hierarchy("a")),
+            ):
+                (error,) = errors_of(await rest.send(method, path, data), 503)
+                assert "0.5 seconds" in error["detail"]
+        assert (await rest.list("/jobs"))["data"] == []
+
+
+async def test_a_database_that_is_away_is_told_as_such(settings: Settings) -> None:
+    with postgres.cluster() as cluster:
+        url = postgres.new_database(cluster.server_url)
+        migrate(Settings(database_url=url), check=False)
+        async with serving(settings, database_url=url) as (_, rest):
+            ids = await stocked(rest, factories.STORE)
+            await asyncio.to_thread(cluster.stop, "immediate")
+            for asked in (
+                *(("GET", "/jobs"), ("GET", "/hierarchies/{h}"), ("POST", "/jobs/{j}/cancel")),
+                *(("POST", "/hierarchies"), ("POST", "/hierarchies/{h}/duplicate_job")),
+            ):
+                response = await rest.send(*filled(asked, ids))
+                (error,) = errors_of(response, 503)
+                assert error["detail"].endswith("Try again later.")
+                check_tells_nothing(response.text)
+            await asyncio.to_thread(cluster.start)
+            job = await rest.get(f"/jobs/{ids['j']}")
+            assert job["attributes"]["status"] == "pending"

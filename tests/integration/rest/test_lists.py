@@ -1,0 +1,541 @@
+"""Lists over REST: pages and the links between them, totals, orders, filters against a model."""
+
+import operator
+import random
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
+
+import pytest
+from sqlmodel import Session, col, select
+
+from app.domain.hierarchies import Owner, node_id
+from app.domain.jobs import JobStatus, JobType
+from app.domain.stores import ORGANIZATION
+from app.main import Gateway
+from app.storage.tables import Hierarchy, Job, Node
+from tests import factories as given
+from tests.support.rest_client import UNKNOWN, RestClient, errors_of, ids_of, in_brackets, rest_of
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+BAD_FILTER = "Could not parse the supplied filter"
+
+
+@pytest.fixture
+async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
+    """A client of a gateway whose queue nobody runs."""
+    async with rest_of(idle_gateway) as client:
+        yield client
+
+
+async def set_times(rest: RestClient) -> None:
+    """Give all hierarchies, nodes and jobs times that are known, some of them the same ones."""
+
+    def edit(session: Session) -> None:
+        listed: Sequence[Any] = (
+            session.exec(select(Hierarchy).order_by(col(Hierarchy.pk))).all(),
+            session.exec(select(Node).order_by(col(Node.hierarchy_pk), col(Node.node_no))).all(),
+            session.exec(select(Job).order_by(col(Job.pk))).all(),
+        )
+        for rows in listed:
+            for no, row in enumerate(rows):
+                row.created_at = START + timedelta(minutes=no // 2)
+                row.updated_at = START + timedelta(hours=no * 7 % 5, milliseconds=no % 2)
+
+    await rest.database.write(edit)
+
+
+NAMES = ("Garden", "garden", "Gardening", "50% off", "a_b", "a\\b", "a*b", "ab", "Äpfel", "x, (y)")
+
+
+async def hierarchies(rest: RestClient) -> str:
+    """Some hierarchies of the store and of the organization, which is where they are listed."""
+    for no, name in enumerate(NAMES):
+        for store in (given.STORE, *([ORGANIZATION] if no % 2 else [])):
+            await given.hierarchy(
+                rest.database,
+                {},
+                name=name,
+                store=store,
+                slug=None if no % 3 == 0 else f"s{no}",
+                description=None if no % 4 == 0 else name[::-1],
+            )
+    await given.hierarchy(rest.database, {}, name="Garden", store="another")
+    await set_times(rest)
+    return "/hierarchies"
+
+
+TREE: given.Tree = {
+    "Garden": {"Trees": {"Oaks": {}, "a*b": {}}, "a_b": {}},
+    "gardens": {"x, (y)": {"a\\b": {}}},
+    "50% off": {},
+}
+
+
+async def nodes(rest: RestClient) -> str:
+    """All nodes of a hierarchy."""
+    id = await given.hierarchy(rest.database, TREE)
+    await set_times(rest)
+    return f"/hierarchies/{id}/nodes"
+
+
+async def organizations_nodes(rest: RestClient) -> str:
+    """All nodes of a hierarchy that is the organization's."""
+    id = await given.hierarchy(rest.database, TREE, store=ORGANIZATION)
+    await set_times(rest)
+    return f"/hierarchies/{id}/nodes"
+
+
+async def root_children(rest: RestClient) -> str:
+    """The nodes right below a root."""
+    return (await nodes(rest)).removesuffix("nodes") + "children"
+
+
+async def node_children(rest: RestClient) -> str:
+    """The nodes right below a node."""
+    path = await nodes(rest)
+    hierarchy_id = UUID(path.split("/")[2])
+    return f"{path}/{node_id(hierarchy_id, 1)}/children"
+
+
+async def jobs(rest: RestClient) -> str:
+    """Jobs of every type and status."""
+    source = await given.hierarchy(rest.database, {"a": {}})
+    lost = await given.hierarchy(rest.database, {})
+    await given.pending_duplication(rest.database, source)
+    await given.ran_job(rest.database)
+    await given.pending_duplication(rest.database, lost)
+    await given.deleted(rest.database, lost)
+    await given.ran_job(rest.database)
+    await given.pending_duplication(rest.database, source)
+    await given.claimed_job(rest.database)
+    for type in JobType:
+        job = await given.pending_job(rest.database, type)
+    await rest.ask("POST", f"/jobs/{job.id}/cancel")
+    await given.pending_job(rest.database, JobType.PRICE_IMPORT, store="another")
+    await set_times(rest)
+    return "/jobs"
+
+
+async def job_errors(rest: RestClient) -> str:
+    """The errors of a job that failed."""
+    lost = await given.hierarchy(rest.database, {})
+    job = await given.pending_duplication(rest.database, lost)
+    await given.deleted(rest.database, lost)
+    await given.ran_job(rest.database)
+    return f"/jobs/{job.id}/errors"
+
+
+async def products(rest: RestClient) -> str:
+    """The products of a node, some of them curated."""
+    skus = [f"s{no}" for no in range(9)]
+    id = await given.hierarchy(
+        rest.database, {"a": {}}, products={"a": skus}, curated={"a": ["s7", "s2"]}
+    )
+    return f"/hierarchies/{id}/nodes/{node_id(id, 1)}/products"
+
+
+Made = Callable[[RestClient], Any]
+FILTERED: Mapping[str, Made] = {
+    "hierarchies": hierarchies,
+    "nodes": nodes,
+    "nodes of the organization": organizations_nodes,
+    "children of a root": root_children,
+    "children of a node": node_children,
+    "jobs": jobs,
+}
+LISTS: Mapping[str, Made] = {**FILTERED, "errors": job_errors, "products": products}
+of_every_list = pytest.mark.parametrize("made", LISTS.values(), ids=LISTS)
+of_every_filter = pytest.mark.parametrize("made", FILTERED.values(), ids=FILTERED)
+
+
+# Pages.
+
+
+def place(link: str | None) -> tuple[int, int] | None:
+    """The offset and limit that a link leads to."""
+    if link is None:
+        return None
+    query = parse_qs(urlsplit(link).query, strict_parsing=True)
+    return int(query["page[offset]"][0]), int(query["page[limit]"][0])
+
+
+async def check_pages(rest: RestClient, path: str, seed: int, **asked: Any) -> None:
+    """From anywhere, links lead to every row once, in one order, and keep what was asked."""
+    chance = random.Random(seed)
+    whole = await rest.list(path, limit=100, **asked)
+    rows, total = whole["data"], whole["meta"]["results"]["total"]
+    assert total == len(rows) == len({row["id"] for row in rows})
+    for offset, limit in [
+        *((0, 1), (0, 100), (1, 2), (total, 3), (total + 1, 2), (10**9, 7), (2**31 - 101, 100)),
+        *((chance.randrange(total + 3), chance.randrange(1, total + 3)) for _ in range(3)),
+    ]:
+        page = await rest.list(path, offset=offset, limit=limit, **asked)
+        assert page.keys() == {"data", "links", "meta"}
+        assert page["data"] == rows[offset : offset + limit]
+        assert page["meta"] == {"results": {"total": total}}
+        links = page["links"]
+        assert links.keys() == {"first", "last", "next", "prev"}
+        assert place(links["first"]) == (0, limit)
+        last = max(0, total - 1) // limit * limit
+        assert place(links["last"]) == (last, limit)
+        if offset + limit < total:
+            assert place(links["next"]) == (offset + limit, limit)
+        else:
+            assert links["next"] is None
+        if offset == 0:
+            assert links["prev"] is None
+        else:
+            assert place(links["prev"]) == (max(0, min(offset - limit, last)), limit)
+        for link in filter(None, links.values()):
+            assert link.startswith(f"/pcm{path}?")
+            query = parse_qs(urlsplit(link).query)
+            assert {name: query[name] for name in asked} == {n: [v] for n, v in asked.items()}
+
+        met = await followed(rest, links["first"], "next")
+        assert met == rows
+        there = await followed(rest, links["last"], "prev")
+        assert sorted(row["id"] for row in there) == sorted(row["id"] for row in rows)
+
+
+async def followed(rest: RestClient, link: str | None, way: str) -> list[Any]:
+    """The rows of all pages on the way from a link."""
+    rows = []
+    while link is not None:
+        response = await rest.http.get(link)
+        assert response.status_code == 200
+        page = response.json()
+        rows += page["data"]
+        link = page["links"][way]
+    return rows
+
+
+@of_every_list
+async def test_links_lead_from_anywhere_to_every_row_once(
+    made: Made, rest: RestClient, seed: int
+) -> None:
+    await check_pages(rest, await made(rest), seed)
+
+
+ASKED: Sequence[Mapping[str, str]] = (
+    {"sort": "name", "filter": 'in(name,Garden,gardens,garden,"x, (y)","a\\\\b")'},
+    {"sort": "-updated_at", "filter": "like(name,*A*):ge(created_at,2026-11-01T00:00:00+00:00)"},
+)
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=["names", "times"])
+@pytest.mark.parametrize("made", [hierarchies, nodes], ids=["hierarchies", "nodes"])
+async def test_links_keep_the_filter_and_the_order(
+    made: Made, asked: Mapping[str, str], rest: RestClient, seed: int
+) -> None:
+    path = await made(rest)
+    assert (await rest.list(path, **asked))["data"]
+    await check_pages(rest, path, seed, **asked)
+
+
+async def test_links_of_jobs_keep_the_filter_and_the_order(rest: RestClient, seed: int) -> None:
+    asked = {"sort": "updated_at", "filter": "in(status,pending,failed,success)"}
+    await check_pages(rest, await jobs(rest), seed, **asked)
+
+
+@of_every_list
+async def test_a_page_has_25_rows_where_nothing_else_is_said(made: Made, rest: RestClient) -> None:
+    path = await made(rest)
+    links = (await rest.list(path))["links"]
+    assert place(links["first"]) == (0, 25)
+
+
+async def test_an_empty_list_has_pages_too(rest: RestClient) -> None:
+    for path in ("/hierarchies", "/jobs"):
+        page = await rest.list(path, limit=3)
+        assert page["data"] == []
+        assert page["meta"]["results"]["total"] == 0
+        assert place(page["links"]["first"]) == place(page["links"]["last"]) == (0, 3)
+        assert page["links"]["next"] is page["links"]["prev"] is None
+
+
+BAD_PAGES = (
+    *(f"page[limit]={limit}" for limit in ("0", "101", "-1", "x", "", "1.5", "1e1", "9" * 30)),
+    *(f"page[offset]={offset}" for offset in ("-1", "x", "", "0.5", 2**31 - 100, "9" * 30)),
+    *("page[limit]=1&page[limit]=1", "page[offset]=1&page[limit]=1&page[offset]=2"),
+    *("page[size]=3", "page[number]=1", "page=1", "page[]=1", "page[Limit]=1", "pages=1"),
+    *("filter[name]=a", "filters=a", "sort[name]=asc", "sorted=name", "sort_by=name"),
+)
+
+
+@of_every_list
+async def test_a_page_that_cannot_be_is_refused(made: Made, rest: RestClient) -> None:
+    path = await made(rest)
+    for query in BAD_PAGES:
+        (error,) = errors_of(await rest.send("GET", f"{path}?{query}"), 400)
+        assert query.split("=")[0] in error["detail"]
+
+
+async def test_lists_without_an_order_or_filter_say_so(rest: RestClient) -> None:
+    for path in (await job_errors(rest), await products(rest)):
+        for query in ("sort=created_at", "filter=eq(id,a)", "sort=", "filter="):
+            await rest.refused(400, "GET", f"{path}?{query}")
+
+
+async def test_other_parameters_are_passed_over_and_kept(rest: RestClient) -> None:
+    await hierarchies(rest)
+    page = await rest.list("/hierarchies", limit=1, include="x y", utm="é&=")
+    assert parse_qs(urlsplit(page["links"]["next"]).query) == {
+        "include": ["x y"],
+        "utm": ["é&="],
+        "page[offset]": ["1"],
+        "page[limit]": ["1"],
+    }
+
+
+# Orders.
+
+
+@of_every_filter
+async def test_an_order_that_there_is_not_is_refused(made: Made, rest: RestClient) -> None:
+    path = await made(rest)
+    for sort in ("x", "", "-", "--name", "+name", "id", "name,created_at", "NAME"):
+        (error,) = errors_of(await rest.send("GET", path, params={"sort": sort}), 400)
+        assert error["detail"].startswith("Could not parse the supplied sort"), sort
+    twice = [("sort", "created_at"), ("sort", "created_at")]
+    errors_of(await rest.send("GET", path, params=twice), 400)
+
+
+@of_every_filter
+async def test_rows_are_sorted_as_asked(made: Made, rest: RestClient) -> None:
+    path = await made(rest)
+    whole = await rest.list(path, limit=100)
+    for by in ("created_at", "updated_at", *([] if path == "/jobs" else ["name"])):
+        up, down = [
+            [values_of(row)[by] for row in (await rest.list(path, limit=100, sort=sort))["data"]]
+            for sort in (by, f"-{by}")
+        ]
+        assert len(up) == len(whole["data"]) > 1
+        assert down == up[::-1]
+        # Which letter comes first is the database's to say.
+        if by != "name":
+            assert up == sorted(up)
+
+
+async def test_rows_are_in_the_order_of_the_documents_where_none_is_asked(
+    rest: RestClient,
+) -> None:
+    created = [values_of(row)["created_at"] for row in (await rest.list("/hierarchies"))["data"]]
+    assert created == sorted(created, reverse=True)
+    created = [values_of(row)["created_at"] for row in (await rest.list(await jobs(rest)))["data"]]
+    assert created == sorted(created, reverse=True)
+    assert await rest.names(await nodes(rest)) == [
+        *("Garden", "gardens", "50% off", "Trees", "a_b", "x, (y)", "Oaks", "a*b", "a\\b")
+    ]
+
+
+async def test_what_is_the_organizations_stands_among_the_stores_own(rest: RestClient) -> None:
+    path = await hierarchies(rest)
+    for sort in ("created_at", "-created_at", "updated_at", "-updated_at", "name", "-name"):
+        page = await rest.list(path, sort=sort, limit=100)
+        rows = [(one["meta"]["owner"], values_of(one)) for one in page["data"]]
+        assert {owner for owner, _ in rows} == set(Owner)
+        by = sort.removeprefix("-")
+        for owner in Owner:
+            alone = await rest.list(path, sort=sort, limit=100, filter=f"eq(owner,{owner})")
+            assert [values_of(one) for one in alone["data"]] == [
+                values for whose, values in rows if whose == owner
+            ]
+        # Neither comes before the other as a whole.
+        owners = [owner for owner, _ in rows]
+        assert owners not in (sorted(owners), sorted(owners, reverse=True)), by
+
+
+# Filters.
+
+
+def values_of(row: Any) -> dict[str, Any]:
+    """What a row of a list says of the attributes that filters are about."""
+    said = {**row["attributes"], **row["meta"], "id": row["id"]}
+    if row["type"] == "node":
+        parent = row["relationships"].get("parent")
+        said["parent_id"] = parent["data"]["id"] if parent else root_of(row["id"])
+    return said
+
+
+def root_of(id: str) -> str:
+    return id[:-8] + "0" * 8
+
+
+def like(value: str, pattern: str) -> bool:
+    """Whether the text is like the pattern, where only the asterisk means anything."""
+    parts = map(re.escape, pattern.split("*"))
+    return bool(re.fullmatch(".*".join(parts), value, re.IGNORECASE | re.DOTALL))
+
+
+SAME: Mapping[str, Callable[[Any, Any], bool]] = {
+    "eq": lambda value, given: value == given,
+    "in": lambda value, given: value in given,
+}
+ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
+    **SAME,
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+}
+TEXT: Mapping[str, Callable[[Any, Any], bool]] = {**SAME, "like": like}
+TRUTH = {"eq": SAME["eq"]}
+OPERATORS = [*ORDERED, "like"]
+
+OF_ALL = {"id": SAME, "created_at": ORDERED, "updated_at": ORDERED}
+OF_HIERARCHIES = {**OF_ALL, "name": TEXT, "slug": TEXT, "description": TEXT, "owner": SAME}
+OF_NODES = {**OF_HIERARCHIES, "parent_id": SAME, "has_children": TRUTH}
+OF_JOBS = {**OF_ALL, "type": SAME, "status": SAME}
+MODEL: Mapping[str, Mapping[str, Mapping[str, Callable[[Any, Any], bool]]]] = {
+    "hierarchies": OF_HIERARCHIES,
+    "jobs": OF_JOBS,
+    **dict.fromkeys(
+        ("nodes", "nodes of the organization", "children of a root", "children of a node"), OF_NODES
+    ),
+}
+"""What can be asked of each list (domain.md, "REST endpoints"), and when it is true."""
+
+TEXTS = ("nothing", "Garde", "gARDEN", "*", "%", "_", "50%", "a_b", "a*b", "a\\b", "'", '"', "\\")
+TIMES = ("2026-11-01T00:00:30.000Z", "2024-01-01T00:00:00.000Z")
+OTHERS: Mapping[str, Sequence[str]] = {
+    "id": [UNKNOWN],
+    "parent_id": [UNKNOWN],
+    "name": TEXTS,
+    "slug": TEXTS,
+    "description": TEXTS,
+    "created_at": TIMES,
+    "updated_at": TIMES,
+    "owner": [*Owner],
+    "type": [*JobType],
+    "status": [*JobStatus],
+    "has_children": ["true", "false"],
+}
+"""Values that not every list has, to ask for all the same."""
+
+PATTERNS = (
+    *("*", "garden*", "*GARD*", "*n", "*%*", "*_*", "*\\*", "a_b", "A*B", "*, (*", "", "**a**"),
+    *("ÄPF*", "*ä*"),
+)
+
+
+def written(*values: str) -> str:
+    escaped = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
+    return ",".join(f'"{value}"' for value in escaped)
+
+
+async def with_children(rest: RestClient, path: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """What the rows say, and of nodes whether something hangs below them."""
+    said = [values_of(row) for row in rows]
+    if "parent_id" in said[0]:
+        whole = await rest.list("/".join(path.split("/")[:3]) + "/nodes", limit=100)
+        parents = {values_of(row)["parent_id"] for row in whole["data"]}
+        for one in said:
+            one["has_children"] = str(one["id"] in parents).lower()
+    return said
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("of", FILTERED)
+async def test_every_operator_of_every_attribute_finds_what_it_says(
+    of: str, rest: RestClient, tabled: Callable[[str], None]
+) -> None:
+    path = await FILTERED[of](rest)
+    rows = (await rest.list(path, limit=100))["data"]
+    said = await with_children(rest, path, rows)
+    asked = found = 0
+    for attribute, operators in MODEL[of].items():
+        known = sorted({one[attribute] for one in said if one[attribute] is not None})
+        values = list(dict.fromkeys([*known[:6], *OTHERS[attribute]]))
+        for name, holds in operators.items():
+            several = [values[:1], values[:3], values[1::2]]
+            for value in several if name == "in" else PATTERNS if name == "like" else values:
+                texts = value if isinstance(value, list) else [value]
+                filter = f"{name}({attribute},{written(*texts)})"
+                page = await rest.list(path, limit=100, filter=filter)
+                assert ids_of(page) == [
+                    one["id"]
+                    for one in said
+                    if one[attribute] is not None and holds(one[attribute], value)
+                ], filter
+                assert page["meta"]["results"]["total"] == len(page["data"])
+                asked, found = asked + 1, found + bool(page["data"])
+    tabled(f"{asked} filters, {found} of which found something")
+    assert found > asked / 4
+
+
+@pytest.mark.parametrize("of", FILTERED)
+async def test_all_conditions_have_to_hold(of: str, rest: RestClient) -> None:
+    path = await FILTERED[of](rest)
+    first, second, *_ = ids_of(await rest.list(path))
+    assert ids_of(await rest.list(path, filter=f"in(id,{first},{second}):eq(id,{second})")) == [
+        second
+    ]
+    assert ids_of(await rest.list(path, filter=f"eq(id,{first}):eq(id,{second})")) == []
+    most = ":".join([f"eq(id,{first})"] * 10)
+    assert ids_of(await rest.list(path, filter=most)) == [first]
+
+
+@pytest.mark.parametrize("of", FILTERED)
+async def test_what_cannot_be_asked_is_refused_and_never_passed_over(
+    of: str, rest: RestClient
+) -> None:
+    path = await FILTERED[of](rest)
+    whole = await rest.list(path)
+    assert len(whole["data"]) > 1
+    unknown = ["store", "pk", "x", "locales", "data.id", "Id", "meta.owner", "updated-at"]
+    refused = [
+        *(f"eq({attribute},a)" for attribute in unknown),
+        *(
+            f"{name}({attribute},{written(OTHERS[attribute][0])})"
+            for attribute in OTHERS
+            for name in OPERATORS
+            if name not in MODEL[of].get(attribute, ())
+        ),
+        *(f"{name}(id,{UNKNOWN})" for name in ("ne", "is", "EQ", "is_null", "between", "not")),
+        *("", " ", ":", "garbage", "eq(id", "eq(id,)", "id=a", f"eq(id,{UNKNOWN}):", "eq(id,x)"),
+        *(f"eq(id,{UNKNOWN}) ", f"eq(id,{UNKNOWN}):eq(x,a)", f"eq(id,{UNKNOWN}):garbage"),
+        *("gt(created_at,yesterday)", "gt(created_at,2026-13-01)", "gt(created_at,)"),
+        ":".join([f"eq(id,{UNKNOWN})"] * 11),
+        f"in(id,{','.join([UNKNOWN] * 101)})",
+    ]
+    for filter in refused:
+        for asked in ({"filter": filter}, {"filter": filter, "offset": "50", "limit": "1"}):
+            response = await rest.send("GET", path, params=in_brackets(asked))
+            (error,) = errors_of(response, 400)
+            assert error["detail"].startswith(BAD_FILTER), filter
+    twice = [("filter", f"eq(id,{UNKNOWN})")] * 2
+    await rest.refused(400, "GET", path, params=twice)
+
+
+@pytest.mark.parametrize("path", ["/hierarchies"])
+async def test_a_filter_has_at_most_8_kb(path: str, rest: RestClient) -> None:
+    room = 8192 - len("eq(name,)")
+    assert (await rest.list(path, filter=f"eq(name,{'a' * room})"))["data"] == []
+    error = await rest.refused(400, "GET", path, params={"filter": f"eq(name,{'a' * (room + 1)})"})
+    assert error["detail"] == f"{BAD_FILTER}: it has more than 8,192 bytes."
+
+
+async def test_a_surrogate_or_bad_escape_in_a_filter_finds_nothing_or_is_refused(
+    rest: RestClient,
+) -> None:
+    await hierarchies(rest)
+    for sent in ("%00", "%ff", "%ed%a0%80", "%F0%9F%8C%B1", "%"):
+        response = await rest.http.get(f"/pcm/hierarchies?filter=eq(name,{sent})")
+        assert response.status_code in (200, 400), sent
+        if response.status_code == 200:
+            assert response.json()["data"] == []
+    (error,) = errors_of(await rest.http.get("/pcm/hierarchies?filter=eq(name,%00)"), 400)
+    assert error["detail"].startswith(BAD_FILTER)
+
+
+async def test_filters_are_about_the_store_that_asks(rest: RestClient) -> None:
+    await given.hierarchy(rest.database, {}, name="Mine")
+    await given.hierarchy(rest.database, {}, name="Mine", store="another")
+    for filter in ("eq(name,Mine)", "eq(owner,store)", "like(name,*)", "in(owner,store)"):
+        page = await rest.list("/hierarchies", filter=filter)
+        assert page["meta"]["results"]["total"] == len(page["data"]) == 1
+    assert (await rest.list("/hierarchies", filter="eq(owner,organization)"))["data"] == []

@@ -1,0 +1,130 @@
+"""What a deleted branch leaves behind: associations that are there for nobody, and soon gone."""
+
+import asyncio
+
+import pytest
+from sqlmodel import Session, SQLModel, func, select
+
+from app.domain.hierarchies import node_id
+from app.queue.sweeper import Sweeper
+from app.services import hierarchies as authoring
+from app.services import nodes as services
+from app.services import products as attaching
+from app.storage import hierarchies, nodes, products, subtrees
+from app.storage.engine.database import Database
+from app.storage.sql.keyset import KeysetWindow
+from app.storage.tables import DeletedNode, Hierarchy, Node, NodeProduct, ProductNode
+from tests import factories
+from tests.factories import STORE
+
+TREE: factories.Tree = {"Trees": {"Oaks": {"Red": {}, "White": {}}, "Firs": {}}, "Shrubs": {}}
+SKUS = [f"sku-{no:02}" for no in range(30)]
+EVERYWHERE = dict.fromkeys(("Trees", "Oaks", "Red", "White", "Firs", "Shrubs"), SKUS)
+ALL = KeysetWindow(100)
+
+
+async def garden(database: Database) -> Hierarchy:
+    """A hierarchy of six nodes with thirty products each."""
+    id = await factories.hierarchy(database, TREE, products=EVERYWHERE, curated={"Oaks": SKUS[:3]})
+    return (await database.read(hierarchies.by_ids, STORE, [id]))[id]
+
+
+async def cut_oaks(database: Database, garden: Hierarchy) -> None:
+    await database.write(services.delete, STORE, node_id(garden.id, 2))
+
+
+async def rows_of(database: Database, table: type[SQLModel]) -> int:
+    return await database.read(
+        lambda session: session.exec(select(func.count()).select_from(table)).one()
+    )
+
+
+async def test_what_was_held_by_a_deleted_branch_is_there_for_nobody(database: Database) -> None:
+    of = await garden(database)
+    await cut_oaks(database, of)
+    assert await rows_of(database, NodeProduct) == 180
+    (product,) = [
+        product
+        for _, product in (await database.read(products.listing, STORE, [], KeysetWindow(1))).rows
+    ]
+    assert product.pk is not None
+    held = await database.read(nodes.of_products, STORE, [product.pk], ALL)
+    assert [row.node.name for _, row in held[product.pk].rows] == ["Trees", "Firs", "Shrubs"]
+    assert await database.read(nodes.counts_of_products, STORE, [product.pk]) == {product.pk: 3}
+    left = await database.read(hierarchies.by_id, STORE, of.id)
+    assert left is not None
+    assert (left.node_count, left.association_count) == (3, 90)
+
+
+async def test_a_copy_made_meanwhile_holds_only_what_is_there(database: Database) -> None:
+    of = await garden(database)
+    await cut_oaks(database, of)
+    await factories.pending_duplication(database, of.id, include_products=True)
+    await factories.ran_job(database)
+
+    def copied(session: Session) -> tuple[int, int, int, int]:
+        copy = session.exec(select(Hierarchy).where(Hierarchy.copied_from == of.id)).one()
+        assert copy.pk is not None
+        rows = [
+            session.exec(select(func.count()).where(table.hierarchy_pk == copy.pk)).one()
+            for table in (Node, NodeProduct, ProductNode)
+        ]
+        return copy.association_count, *rows  # type: ignore[return-value]
+
+    assert await database.read(copied) == (90, 3, 90, 90)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 30, 31, 1_000])
+async def test_the_sweep_deletes_it_in_chunks_and_nothing_else(
+    database: Database, rows: int
+) -> None:
+    of = await garden(database)
+    await cut_oaks(database, of)
+    chunks = 0
+    left = await rows_of(database, NodeProduct)
+    while await database.write_freeing(subtrees.purge_deleted, rows):
+        chunks += 1
+        now_left = await rows_of(database, NodeProduct)
+        assert left - now_left <= rows
+        left = now_left
+    assert chunks >= 90 // rows
+    assert await rows_of(database, NodeProduct) == 90
+    assert await rows_of(database, ProductNode) == 90
+    assert await rows_of(database, DeletedNode) == 0
+
+
+async def test_a_node_that_held_nothing_leaves_nothing_to_sweep(database: Database) -> None:
+    id = await factories.hierarchy(database, TREE)
+    await database.write(services.delete, STORE, node_id(id, 1))
+    assert await rows_of(database, DeletedNode) == 0
+    assert await rows_of(database, Node) == 1
+
+
+async def test_two_sweepers_at_once_and_an_author_meet_no_trouble(database: Database) -> None:
+    of = await garden(database)
+    sku = "sku-00"
+
+    async def author() -> None:
+        for no in range(20):
+            made = await database.write(services.create, STORE, of.id, {"name": f"new {no}"})
+            found = await database.read(products.listing, STORE, [], KeysetWindow(1))
+            ids = [str(product.id) for _, product in found.rows if product.sku == sku]
+            await database.write(attaching.attach, STORE, made.id, ids)
+            await database.write(services.delete, STORE, made.id)
+
+    sweepers = [Sweeper(database), Sweeper(database)]
+    await cut_oaks(database, of)
+    await asyncio.gather(author(), *(sweeper.sweep() for sweeper in sweepers for _ in range(5)))
+    await sweepers[0].sweep()
+    assert await rows_of(database, NodeProduct) == 90
+    assert await rows_of(database, ProductNode) == 90
+    assert await rows_of(database, DeletedNode) == 0
+
+
+async def test_a_hierarchy_deleted_behind_its_branch_is_swept_whole(database: Database) -> None:
+    of = await garden(database)
+    await cut_oaks(database, of)
+    await database.write(authoring.delete, STORE, of.id)
+    await Sweeper(database).sweep()
+    for table in (Hierarchy, Node, NodeProduct, ProductNode, DeletedNode):
+        assert await rows_of(database, table) == 0

@@ -1,0 +1,453 @@
+"""On PostgreSQL what a read reads is that of what it returns, however large the tables are and
+whatever the server knows of them: nothing yet, what they were before an import, or all. It is
+counted by the server itself, also for statements that it has prepared and may plan once for all.
+
+On SQLite, which plans without knowing anything, hierarchies are found by the index of their store.
+"""
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from sqlmodel import Session, SQLModel
+
+from app.domain.filters import Condition, Operator
+from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id, node_id
+from app.domain.jobs import JobStatus, JobType
+from app.domain.stores import ORGANIZATION, owner_of
+from app.services import nodes as authoring
+from app.settings import Settings
+from app.storage import copies, hierarchies, job_stats, jobs, lanes, nodes, products
+from app.storage.engine.database import Database
+from app.storage.jobs import JobFilter
+from app.storage.sql.keyset import Key, KeysetWindow
+from app.storage.sql.offset import OffsetPage, OffsetWindow
+from app.storage.tables import Hierarchy, Job, Lane
+from app.wiring import open_database
+from tests import factories
+from tests.bench.data import large_hierarchy
+from tests.support.databases import NewDatabase
+
+NODES = 30_000
+PRODUCTS = 10_000
+PRODUCTS_PER_NODE = 3
+JOBS = 40_000
+PENDING = 100
+RECENT = 300
+"""Jobs of the last hours; all others are a year old."""
+SMALL = 30
+"""Hierarchies of a few nodes beside the large one, and those of the organization."""
+
+HIERARCHIES = 20_000
+"""Hierarchies of another store that has many."""
+
+ROWS, BLOCKS = 1_000, 700
+"""What no read here needs; those that read a whole table or index read several times as much."""
+
+EXECUTIONS = 12
+"""psycopg prepares what it has sent five times, and PostgreSQL may plan once for all what it has
+planned five times."""
+
+STORE = factories.STORE
+MALL = "mall"
+START = datetime(2026, 11, 22, tzinfo=UTC)
+PAGE = KeysetWindow(20)
+SPAN = OffsetWindow(0, 20)
+FEW = range(20)
+
+Measured = sa.text(
+    "SELECT sum(pg_stat_get_xact_tuples_returned(oid)), sum(pg_stat_get_xact_blocks_fetched(oid))"
+    " FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')"
+)
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A database with one hierarchy that is far larger than what is read of it."""
+
+    database: Database
+    id: UUID
+    pk: int
+    empty_pk: int
+    """A hierarchy without nodes."""
+
+
+@pytest.fixture(params=["none", "outdated", "fresh"], scope="module")
+async def shop(request: pytest.FixtureRequest, new_database: NewDatabase) -> AsyncIterator[Shop]:
+    database = open_database(Settings(database_url=new_database("postgresql")))
+    try:
+        yield await _filled(database, request.param)
+    finally:
+        database.close()
+
+
+async def _filled(database: Database, known: str) -> Shop:
+    for table in SQLModel.metadata.sorted_tables:
+        await _execute(database, f"ALTER TABLE {table.name} SET (autovacuum_enabled = off)")
+    await database.write(_fill_mall)
+    for number in range(SMALL):
+        await factories.hierarchy(
+            database,
+            {f"{number}": {"below": {}}},
+            name=f"Small {number}",
+            products={"below": [f"{number}-{place}" for place in range(3)]},
+        )
+    if known == "outdated":
+        await _execute(database, "ANALYZE")
+    id = await large_hierarchy(database, NODES, PRODUCTS_PER_NODE, PRODUCTS)
+    empty_id = await factories.hierarchy(database, {}, name="Empty")
+    await database.write(_fill_queue)
+    if known == "fresh":
+        await _execute(database, "ANALYZE")
+    found = await database.read(hierarchies.by_ids, STORE, [id, empty_id])
+    pk, empty_pk = found[id].pk, found[empty_id].pk
+    assert pk is not None
+    assert empty_pk is not None
+    return Shop(database, id, pk, empty_pk)
+
+
+MIDDLE = NODES // 2
+IN_THE_MIDDLE = (START + timedelta(seconds=HIERARCHIES // 2), UUID(int=0))
+READS: Mapping[str, Callable[[Session, Shop], Any]] = {
+    "nodes by ids": lambda s, of: nodes.by_ids(
+        s, STORE, [node_id(of.id, MIDDLE + no) for no in FEW]
+    ),
+    "nodes by keys": lambda s, of: nodes.items_by_keys(
+        s, STORE, [(of.pk, MIDDLE + no) for no in FEW]
+    ),
+    "children of the root": lambda s, of: nodes.children(s, STORE, [(of.pk, 0)], PAGE),
+    "children of nodes": lambda s, of: nodes.children(
+        s, STORE, [(of.pk, no + 1) for no in FEW], PAGE
+    ),
+    "numbers of children": lambda s, of: nodes.children_counts(
+        s, STORE, [(of.pk, no + 1) for no in FEW]
+    ),
+    "first nodes": lambda s, of: nodes.of_hierarchies(s, STORE, [of.pk], PAGE),
+    "nodes in the middle": lambda s, of: nodes.of_hierarchies(
+        s, STORE, [of.pk], KeysetWindow(20, after=(8, MIDDLE))
+    ),
+    "last nodes": lambda s, of: nodes.of_hierarchies(
+        s, STORE, [of.pk], KeysetWindow(20, backward=True)
+    ),
+    "nodes of products": lambda s, of: nodes.of_products(
+        s, STORE, [SMALL * 3 + no for no in range(1, 4)], PAGE
+    ),
+    "numbers of nodes of products": lambda s, of: nodes.counts_of_products(
+        s, STORE, [SMALL * 3 + no for no in range(1, 4)]
+    ),
+    "ways up": lambda s, of: nodes.ancestors(s, STORE, [(of.pk, MIDDLE + no) for no in FEW]),
+    "leaves": lambda s, of: nodes.leaves(s, of.pk, MIDDLE, 20),
+    "first hierarchies": lambda s, of: hierarchies.listing(s, STORE, [], PAGE),
+    "first hierarchies of many": lambda s, of: hierarchies.listing(s, MALL, [], PAGE),
+    "hierarchies in the middle": lambda s, of: hierarchies.listing(
+        s, MALL, [], KeysetWindow(20, after=IN_THE_MIDDLE)
+    ),
+    "last hierarchies": lambda s, of: hierarchies.listing(
+        s, MALL, [], KeysetWindow(20, before=IN_THE_MIDDLE, backward=True)
+    ),
+    "hierarchies of the organization": lambda s, of: hierarchies.listing(
+        s, MALL, [owned_by(Owner.ORGANIZATION)], PAGE
+    ),
+    "the number of hierarchies": lambda s, of: hierarchies.count(s, STORE, []),
+    "hierarchies by ids": lambda s, of: hierarchies.by_ids(s, STORE, [of.id]),
+    "names of nodes": lambda s, of: nodes.names(s, [(of.pk, MIDDLE + no) for no in FEW]),
+    "curated products": lambda s, of: products.curated_of(s, [(of.pk, MIDDLE + no) for no in FEW]),
+    "a span of the products of a node": lambda s, of: products.span_of_node(
+        s, STORE, (of.pk, MIDDLE), SPAN
+    ),
+    "first products": lambda s, of: products.listing(s, STORE, [], PAGE),
+    "products in the middle": lambda s, of: products.listing(
+        s, STORE, [], KeysetWindow(20, after=("SKU-5", UUID(int=0)))
+    ),
+    "products by skus": lambda s, of: products.listing(
+        s, STORE, [Condition("sku", Operator.IN, ["0-0", "1-1", "unknown"])], PAGE
+    ),
+    "products of nodes": lambda s, of: products.of_nodes(
+        s, STORE, [(of.pk, MIDDLE + no) for no in FEW], PAGE
+    ),
+    "numbers of products of nodes": lambda s, of: products.counts_of_nodes(
+        s, STORE, [(of.pk, MIDDLE + no) for no in FEW]
+    ),
+    "first jobs": lambda s, of: jobs.listing(s, STORE, JobFilter(), False, PAGE),
+    "jobs in the middle": lambda s, of: jobs.listing(
+        s, STORE, JobFilter(), False, KeysetWindow(20, after=(JOBS // 2,))
+    ),
+    "the next job": lambda s, of: jobs.first_pending(s, STORE),
+    "the job that waits longest": lambda s, of: jobs.oldest_pending_at(s, STORE),
+    "first jobs that wait": lambda s, of: jobs.queued(s, STORE, PAGE),
+    "last jobs that wait": lambda s, of: jobs.queued(s, STORE, KeysetWindow(20, backward=True)),
+    "jobs that wait, in the middle": lambda s, of: jobs.queued(
+        s, STORE, KeysetWindow(20, after=(JOBS - PENDING // 2,))
+    ),
+    "places in the queue": lambda s, of: lanes.queue_positions(s, STORE, _waiting(s)),
+    "stores with work": lambda s, of: lanes.claimable(s),
+    "retries": lambda s, of: jobs.newest_retries(s, STORE, [UUID(int=seq) for seq in FEW]),
+    "the latest hours": lambda s, of: job_stats.by_hour(s, STORE, 24),
+}
+
+
+COUNTED: Mapping[str, Callable[[Session, Shop], OffsetPage[Any]]] = {
+    "hierarchies": lambda s, of: hierarchies.offset_page(
+        s, STORE, [], hierarchies.NEWEST_FIRST, SPAN
+    ),
+    "many hierarchies": lambda s, of: hierarchies.offset_page(
+        s, MALL, [], hierarchies.NEWEST_FIRST, SPAN
+    ),
+    "nodes": lambda s, of: nodes.offset_page(s, _hierarchy(s, of), [], nodes.PARENTS_FIRST, SPAN),
+    "children of the root": lambda s, of: nodes.offset_page(
+        s, _hierarchy(s, of), [], nodes.SIBLINGS, SPAN, 0
+    ),
+    "children of a node": lambda s, of: nodes.offset_page(
+        s, _hierarchy(s, of), [], nodes.SIBLINGS, SPAN, 1
+    ),
+    "jobs": lambda s, of: jobs.offset_page(s, STORE, [], jobs.NEWEST_FIRST, SPAN),
+}
+"""Spans, which tell how many there are in all."""
+
+
+COUNTED_BY_ALL = {"many hierarchies": 2 * (HIERARCHIES + SMALL) + 2}
+"""Half of a table is counted well by reading it all."""
+
+
+def _hierarchy(session: Session, shop: Shop) -> Hierarchy:
+    return session.get_one(Hierarchy, shop.pk)
+
+
+EDITS: Mapping[str, Callable[[Session, Shop], Any]] = {
+    "the lock": lambda s, of: hierarchies.lock(s, STORE, of.id),
+    "a node": lambda s, of: nodes.in_hierarchy(s, of.pk, MIDDLE),
+    "siblings without that name": lambda s, of: nodes.sibling_with(s, of.pk, 1, "?", None, 2),
+    "siblings without that name and slug": lambda s, of: nodes.sibling_with(
+        s, of.pk, 1, "?", "?", 2
+    ),
+    "no siblings": lambda s, of: nodes.sibling_with(s, of.pk, NODES, "?", "?", 2),
+    "products of a node": lambda s, of: products.attached(s, (of.pk, MIDDLE), range(1, 101)),
+    "the last number": lambda s, of: nodes.last_no(s, of.pk),
+}
+"""What is read of a hierarchy while it is locked."""
+
+numbers = count(1)
+CHANGES: Mapping[str, Callable[[Session, Shop], Any]] = {
+    "create": lambda s, of: authoring.create(
+        s, STORE, node_id(of.id, MIDDLE), {"name": f"New {next(numbers)}", "slug": None}
+    ),
+    "update": lambda s, of: authoring.update(
+        s, STORE, node_id(of.id, MIDDLE), {"name": f"Changed {next(numbers)}"}
+    ),
+    "move": lambda s, of: authoring.move(
+        s, STORE, node_id(of.id, NODES), node_id(of.id, 2 + next(numbers) % 2), {}
+    ),
+    "delete": lambda s, of: authoring.delete(s, STORE, node_id(of.id, NODES - next(numbers))),
+}
+"""What services do in one transaction."""
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_a_read_reads_no_more_than_what_it_returns(shop: Shop, read: str) -> None:
+    def read_often(session: Session) -> list[tuple[int, int]]:
+        return [_measured(session, lambda: READS[read](session, shop)) for _ in range(EXECUTIONS)]
+
+    for rows, blocks in await shop.database.read(read_often):
+        assert (rows <= ROWS, blocks <= BLOCKS) == (True, True), (rows, blocks)
+
+
+@pytest.mark.parametrize("span", COUNTED)
+async def test_a_span_reads_no_more_than_what_it_shows_and_counts(shop: Shop, span: str) -> None:
+    def read_often(session: Session) -> list[tuple[int, int]]:
+        total = COUNTED[span](session, shop).total
+        return [
+            (_measured(session, lambda: COUNTED[span](session, shop))[0], total)
+            for _ in range(EXECUTIONS)
+        ]
+
+    for rows, total in await shop.database.read(read_often):
+        assert rows <= COUNTED_BY_ALL.get(span, total) + ROWS
+
+
+@pytest.mark.parametrize("read", EDITS)
+async def test_an_edit_reads_no_more_than_what_it_is_about(shop: Shop, read: str) -> None:
+    def read_often(session: Session) -> list[tuple[int, int]]:
+        return [_measured(session, lambda: EDITS[read](session, shop)) for _ in range(EXECUTIONS)]
+
+    for rows, blocks in await shop.database.write(read_often):
+        assert (rows <= ROWS, blocks <= BLOCKS) == (True, True), (rows, blocks)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_of_a_node_reads_no_more_than_what_it_is_about(
+    shop: Shop, change: str
+) -> None:
+    def change_often(session: Session) -> list[tuple[int, int]]:
+        def changed() -> None:
+            CHANGES[change](session, shop)
+            session.flush()
+            # The next one is as a transaction finds it.
+            session.expunge_all()
+
+        found = [_measured(session, changed) for _ in range(EXECUTIONS)]
+        session.rollback()
+        return found
+
+    for rows, blocks in await shop.database.write(change_often):
+        assert (rows <= ROWS, blocks <= BLOCKS) == (True, True), (rows, blocks)
+
+
+COPIES: Mapping[str, Callable[[Session, int, int, Key | None], tuple[int, Key | None]]] = {
+    "nodes": lambda s, source, copy, after: copies.copy_nodes(s, source, copy, after, 50, START),
+    "associations": lambda s, source, copy, after: copies.copy_associations(
+        s, source, copy, after, 5, any_cut=False
+    ),
+    "the other way round": lambda s, source, copy, after: copies.copy_reverse_associations(
+        s, source, copy, after, 5, any_cut=False
+    ),
+}
+
+
+@pytest.mark.parametrize("copy", COPIES)
+async def test_a_chunk_of_a_copy_reads_no_more_rows_than_it_writes(shop: Shop, copy: str) -> None:
+    def chunks(session: Session) -> list[int]:
+        after: Key | None = None
+        written: list[int] = []
+
+        def chunk() -> None:
+            nonlocal after
+            rows, after = COPIES[copy](session, shop.pk, shop.empty_pk, after)
+            written.append(rows)
+
+        read = [_measured(session, chunk)[0] for _ in range(EXECUTIONS)]
+        session.rollback()
+        assert min(written) >= 50
+        return read
+
+    assert max(await shop.database.write(chunks)) <= ROWS
+
+
+def _measured(session: Session, run: Callable[[], object]) -> tuple[int, int]:
+    rows, blocks = session.execute(Measured).one()
+    run()
+    rows_then, blocks_then = session.execute(Measured).one()
+    return rows_then - rows, blocks_then - blocks
+
+
+BY_STORE = re.compile(r"SEARCH hierarchy USING (COVERING )?INDEX ix_hierarchy_store_\w+ \(store=\?")
+OF_HIERARCHIES: Mapping[str, Callable[[Session], Any]] = {
+    "first hierarchies": lambda s: hierarchies.listing(s, MALL, [], PAGE),
+    "last hierarchies": lambda s: hierarchies.listing(
+        s, MALL, [], KeysetWindow(20, before=IN_THE_MIDDLE, backward=True)
+    ),
+    "the number of hierarchies": lambda s: hierarchies.count(s, MALL, []),
+    "numbers of nodes of products": lambda s: nodes.counts_of_products(s, MALL, [1, 2]),
+}
+
+
+@pytest.fixture(scope="module")
+async def mall(new_database: NewDatabase) -> AsyncIterator[Database]:
+    """A SQLite file with a store of many hierarchies, of which it was told nothing, as ever."""
+    database = open_database(Settings(database_url=new_database("sqlite")))
+    await database.write(_fill_mall)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("read", OF_HIERARCHIES)
+async def test_on_sqlite_hierarchies_are_read_by_their_store_in_the_order_they_have_there(
+    mall: Database, read: str
+) -> None:
+    steps = await mall.read(_steps, OF_HIERARCHIES[read])
+    of_hierarchies = [step for step in steps if " hierarchy " in step]
+    assert of_hierarchies
+    assert all(map(BY_STORE.match, of_hierarchies)), of_hierarchies
+    assert not [step for step in steps if "ORDER BY" in step]
+
+
+async def test_on_sqlite_a_span_of_hierarchies_is_sought_in_the_index_of_their_store(
+    mall: Database,
+) -> None:
+    steps = await mall.read(
+        _steps, lambda s: hierarchies.offset_page(s, MALL, [], hierarchies.NEWEST_FIRST, SPAN)
+    )
+    of_hierarchies = [step for step in steps if " hierarchy " in step]
+    by_store = list(filter(BY_STORE.match, of_hierarchies))
+    # Its own, the organization's and their number; then the rows of those that are shown.
+    assert len(by_store) == 3
+    (rows,) = (step for step in of_hierarchies if step not in by_store)
+    assert rows == "SEARCH hierarchy USING INTEGER PRIMARY KEY (rowid=?)"
+
+
+def _steps(session: Session, run: Callable[[Session], object]) -> list[str]:
+    """How SQLite goes about what `run` asks it."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, values: Any, *_: object) -> None:
+        asked.append((statement, values))
+
+    connection = session.connection()
+    sa.event.listen(connection, "before_cursor_execute", note)
+    run(session)
+    sa.event.remove(connection, "before_cursor_execute", note)
+    return [
+        step.detail
+        for statement, values in asked
+        for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+    ]
+
+
+def _fill_mall(session: Session) -> None:
+    """Hierarchies of two stores that have many, and among them a few of the organization's."""
+    rows = [
+        {
+            "id": new_hierarchy_id(),
+            "store": store,
+            "owner": owner_of(store),
+            "state": HierarchyState.READY,
+            "name": f"{store} {number}",
+            "created_at": START + timedelta(seconds=number * HIERARCHIES // many),
+            "updated_at": START,
+        }
+        for store, many in ((MALL, HIERARCHIES), ("other", HIERARCHIES), (ORGANIZATION, SMALL))
+        for number in range(many)
+    ]
+    session.execute(sa.insert(Hierarchy), rows)
+
+
+def _fill_queue(session: Session) -> None:
+    at = datetime.now(UTC)
+    rows = [
+        {
+            "id": uuid4(),
+            "store": STORE,
+            "job_seq": seq,
+            "turn": seq,
+            "type": JobType.HIERARCHY_DUPLICATE,
+            "status": JobStatus.SUCCESS if seq <= JOBS - PENDING else JobStatus.PENDING,
+            "created_at": at - timedelta(days=365 * (seq <= JOBS - RECENT), seconds=JOBS - seq),
+            "updated_at": at,
+            "request_id": "given",
+            "retry_of": UUID(int=seq // 2) if seq < 1000 else None,
+        }
+        for seq in range(1, JOBS + 1)
+    ]
+    session.execute(sa.insert(Job), rows)
+    session.add(Lane(store=STORE, job_seq=JOBS, pending=PENDING))
+
+
+def _waiting(session: Session) -> list[int]:
+    """The keys of the last jobs that wait."""
+    last = jobs.queued(session, STORE, KeysetWindow(20, backward=True)).rows
+    return [job.pk for _, job in last if job.pk]
+
+
+async def _execute(database: Database, statement: str) -> None:
+    await database.write(lambda session: session.execute(sa.text(statement)))
+
+
+def owned_by(owner: Owner) -> Condition:
+    return Condition("owner", Operator.EQ, [owner])

@@ -1,0 +1,43 @@
+"""A GraphQL client over HTTP."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from app.main import Gateway
+
+
+class GraphQLClient:
+    """Posts operations to a gateway over a real socket."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+
+    async def answer(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The whole answer, errors included."""
+        response = await self.http.post("/graphql", json={"query": query, "variables": variables})
+        answer: dict[str, Any] = response.json()
+        return answer
+
+    async def data(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The data of an answer without errors."""
+        answer = await self.answer(query, **variables)
+        assert "errors" not in answer, answer["errors"]
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    async def refusal(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The one error of an answer."""
+        answer = await self.answer(query, **variables)
+        (error,) = answer["errors"]
+        refused: dict[str, Any] = error
+        return refused
+
+
+@asynccontextmanager
+async def client_of(gateway: Gateway) -> AsyncIterator[GraphQLClient]:
+    """A client of that gateway."""
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as http:
+        yield GraphQLClient(http)
