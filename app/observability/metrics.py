@@ -6,6 +6,7 @@ hundred are told apart. The figures are the process's; app.api.metrics shows the
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
 from typing import TypeVar
@@ -24,7 +25,6 @@ from prometheus_client.utils import floatToGoString
 
 from app import __version__
 from app.domain.jobs import JobStatus, JobType
-from app.storage.tables import Job
 
 PREFIX = "jobs_gateway"
 
@@ -187,9 +187,11 @@ def operation_label(name: str | None) -> str:
     return name
 
 
-def job_ended(job: Job) -> None:
-    """Count a job that came to its end, and how long it took if it ever ran."""
-    JOBS.labels(job.type, job.status).inc()
-    if job.started_at and job.completed_at:
-        spent = (job.completed_at - job.started_at).total_seconds()
-        JOB_SECONDS_SPENT.labels(job.type, job.status).observe(spent)
+def job_ended(
+    type: JobType, outcome: JobStatus, started_at: datetime | None, completed_at: datetime | None
+) -> None:
+    """Count an ended job, and observe its duration if it was started."""
+    JOBS.labels(type, outcome).inc()
+    if started_at and completed_at:
+        seconds = (completed_at - started_at).total_seconds()
+        JOB_SECONDS_SPENT.labels(type, outcome).observe(seconds)
