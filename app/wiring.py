@@ -1,44 +1,51 @@
-"""From settings to parts: database, authentication, documents, dispatchers."""
+"""Turns settings into parts: database, GraphQL service, application, dispatchers, listener."""
 
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import (
-    contextmanager,
-)
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
 from opentelemetry.trace import Tracer
+from starlette.types import ASGIApp
 
+from app import queue, webhooks
+from app.api.app import Lifespan, create_app
+from app.api.auth.access import Access
 from app.api.auth.identity import Authentication, BearerTokens, OpenAccess
 from app.api.auth.jwks import JwksKeys, SharedSecret, TokenKeys
+from app.api.auth.throttle import Throttle
 from app.api.graphql.admission.documents import Documents
 from app.api.graphql.admission.trusted import UnusableDocuments, trusted_documents
+from app.api.graphql.executor import Executor
 from app.api.graphql.schema import graphql_schema
+from app.api.graphql.service import GraphQLService
 from app.api.http.origins import is_loopback
+from app.api.http.readiness import UnhealthyReason
 from app.domain.jobs import JobType
 from app.domain.webhooks import checked_network, signing_keys
 from app.observability.tracing import start_tracing
-from app.queue.dispatcher import Dispatcher
 from app.queue.handlers import Handler, find_handlers
+from app.services.feed import Feed
 from app.settings import Mistake, Settings, WrongSettings
 from app.storage.engine.connect import checked_url, connect
 from app.storage.engine.database import Database, UnusableDatabase
 from app.storage.migrations import newest_revision, revision_of, upgrade
-from app.webhooks import dispatcher as webhooks
-from app.webhooks.sender import Sender
 
 T = TypeVar("T")
 
+LOOPBACK_NAMES = "127.0.0.1", "localhost", "[::1]"
+"""Host names accepted on loopback. Any other name that resolves to it is DNS rebinding."""
+
 
 class StartError(Exception):
-    """The server can't be started as it was told to: one sentence on what to change."""
+    """The process cannot start with these settings: one sentence on what to change."""
 
 
 def open_database(settings: Settings) -> Database:
-    """The database, made and migrated to the newest revision where it is the embedded one.
+    """Connect to the database; create or migrate it first if it is embedded (SQLite).
 
-    Raises UnusableDatabase, also for one that somebody has yet to migrate.
+    Raises UnusableDatabase, also for a PostgreSQL database at another revision.
     """
     database = connect(settings.database_url)
     try:
@@ -56,8 +63,10 @@ def open_database(settings: Settings) -> Database:
 
 
 def migrate(settings: Settings, *, check: bool) -> tuple[str | None, str]:
-    """Bring the database to the newest revision; the one it was at, and the newest. With `check`
-    nothing is changed. Raises UnusableDatabase."""
+    """Bring the database to the newest revision. Return the previous and the newest revision.
+
+    `check` changes nothing. Raises UnusableDatabase.
+    """
     database = connect(settings.database_url)
     try:
         before = revision_of(database)
@@ -70,7 +79,7 @@ def migrate(settings: Settings, *, check: bool) -> tuple[str | None, str]:
 
 @contextmanager
 def tracing(database: Database) -> Iterator[Tracer | None]:
-    """What makes spans, of the database's statements too, if they go anywhere."""
+    """Start OpenTelemetry, with spans of database statements. Yield None without an exporter."""
     tracing = start_tracing()
     if tracing is None:
         yield None
@@ -82,13 +91,64 @@ def tracing(database: Database) -> Iterator[Tracer | None]:
         tracing.stop()
 
 
+def graphql_service(
+    settings: Settings,
+    authentication: Authentication,
+    documents: Documents,
+    database: Database,
+    feed: Feed,
+    tracer: Tracer | None,
+) -> GraphQLService:
+    """`authentication` and `documents` come from `check`."""
+    return GraphQLService(
+        Access(authentication, Throttle(settings), settings),
+        documents,
+        Executor(database, feed, settings, tracer, plans=settings.plans),
+    )
+
+
+def gateway_app(
+    settings: Settings,
+    database: Database,
+    service: GraphQLService,
+    lifespan: Lifespan,
+    *,
+    hosts: Sequence[str],
+    runner: UnhealthyReason | None,
+    tracer: Tracer | None,
+) -> ASGIApp:
+    """The gateway's ASGI application. `runner` reports on the queue if it runs in this process."""
+    return create_app(
+        database,
+        service,
+        lifespan,
+        hosts=hosts,
+        origins=sorted(settings.origins),
+        playground=settings.shows_playground,
+        console=settings.shows_console,
+        described=settings.introspection,
+        metrics=settings.shows_metrics,
+        runner=runner,
+        tracer=tracer,
+    )
+
+
+def allowed_hosts(settings: Settings, listener: socket.socket) -> list[str]:
+    """The Host headers that the gateway accepts."""
+    if is_loopback(settings.host) and not settings.authenticated:
+        return [*LOOPBACK_NAMES, listener.getsockname()[0]]
+    # With authentication a rebound page has no token; without it, --insecure accepts every client.
+    return ["*"]
+
+
 def job_dispatcher(
     settings: Settings,
     database: Database,
     tracer: Tracer | None,
     handlers: Mapping[JobType, Handler] | None = None,
-) -> Dispatcher:
-    return Dispatcher(
+) -> queue.Dispatcher:
+    """The dispatcher of jobs, with the handlers of this package unless others are passed."""
+    return queue.Dispatcher(
         database,
         find_handlers() if handlers is None else handlers,
         stores=settings.stores or None,
@@ -101,31 +161,34 @@ def job_dispatcher(
 
 
 def webhook_dispatcher(settings: Settings, database: Database) -> webhooks.Dispatcher:
+    """The dispatcher of webhooks. `settings.webhook_secret` must be set."""
     assert settings.webhook_secret
     return webhooks.Dispatcher(
         database,
         settings.webhooks,
         signing_keys(settings.webhook_secret.get_secret_value()),
-        Sender([checked_network(network) for network in settings.webhook_networks]),
+        webhooks.Sender([checked_network(network) for network in settings.webhook_networks]),
         stores=settings.stores or None,
     )
 
 
 def check(settings: Settings) -> tuple[Authentication, Documents]:
-    """Who may ask and what is run. Raises WrongSettings with every mistake in the settings that
-    shows only as they are put to use."""
+    """Build the parts that can reveal mistakes in settings, before anything is opened.
+
+    Raises WrongSettings with all mistakes.
+    """
     mistakes: list[Mistake] = []
 
-    def tried(make: Callable[[Settings], T]) -> T | None:
+    def collect(build: Callable[[Settings], T]) -> T | None:
         try:
-            return make(settings)
+            return build(settings)
         except WrongSettings as error:
             mistakes.extend(error.mistakes)
             return None
 
-    authentication, documents = tried(_authentication), tried(_documents)
-    tried(_reached)
-    tried(_kept)
+    authentication, documents = collect(_authentication), collect(_documents)
+    collect(_check_exposure)
+    collect(_check_database_url)
     if authentication is None or documents is None or mistakes:
         raise WrongSettings(mistakes)
     return authentication, documents
@@ -154,8 +217,8 @@ def _authentication(settings: Settings) -> Authentication:
 
 
 def _documents(settings: Settings) -> Documents:
-    place = settings.trusted_documents
-    if settings.only_trusted and place is None:
+    path = settings.trusted_documents
+    if settings.only_trusted and path is None:
         raise WrongSettings(
             [Mistake(("only_trusted",), "Without trusted documents nothing could be run.")]
         )
@@ -165,21 +228,22 @@ def _documents(settings: Settings) -> Documents:
             settings,
             introspection=settings.introspection,
             suggestions=settings.suggestions,
-            trusted=trusted_documents(place) if place else None,
+            trusted=trusted_documents(path) if path else None,
             only_trusted=settings.only_trusted,
         )
     except UnusableDocuments as error:
         raise WrongSettings([Mistake(("trusted_documents",), str(error))]) from None
 
 
-def _reached(settings: Settings) -> None:
+def _check_exposure(settings: Settings) -> None:
+    """Refuse to listen beyond this machine without authentication, unless `insecure` is set."""
     if not (is_loopback(settings.host) or settings.authenticated or settings.insecure):
         raise WrongSettings(
             [
                 Mistake(
                     ("host",),
                     f"{settings.host} can be reached from other machines, and no authentication is "
-                    "set up: anybody there could read and change everything. Set "
+                    "set up: anyone there could read and change everything. Set "
                     "JOBS_GATEWAY_JWT_SECRET or JOBS_GATEWAY_JWKS, or listen on 127.0.0.1, or take "
                     "the risk with --insecure.",
                     depends_on=("insecure", "jwt_secret", "jwks"),
@@ -188,7 +252,7 @@ def _reached(settings: Settings) -> None:
         )
 
 
-def _kept(settings: Settings) -> None:
+def _check_database_url(settings: Settings) -> None:
     try:
         checked_url(settings.database_url)
     except UnusableDatabase as error:
@@ -196,6 +260,7 @@ def _kept(settings: Settings) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket; port 0 picks a free one. Raises StartError."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)

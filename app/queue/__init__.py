@@ -1,1 +1,5 @@
-"""Runs the jobs: a dispatcher claims, a worker runs one, an attempt is what its handler sees."""
+"""The queue: a dispatcher claims jobs, a worker runs one, its handler works through an attempt."""
+
+from app.queue.dispatcher import Dispatcher
+
+__all__ = ["Dispatcher"]

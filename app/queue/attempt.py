@@ -6,8 +6,8 @@ from typing import Concatenate, ParamSpec
 
 from sqlmodel import Session
 
-from app.services import jobs
-from app.services.jobs import Result, Step
+from app.services import attempts
+from app.services.attempts import JobResult, Step
 from app.storage.engine.database import Database
 from app.storage.tables import Job
 
@@ -45,7 +45,7 @@ class Attempt:
 
         def transaction(session: Session) -> Job:
             step = lambda: work(session, self.job, *args, **kwargs)  # noqa: E731
-            return jobs.advance(session, self.job, step)
+            return attempts.advance(session, self.job, step)
 
         self.job = await self._database.write_bulk(transaction)
         self._on_step()
@@ -56,10 +56,10 @@ class Attempt:
         if self._stopping.is_set():
             raise Interrupted
 
-    async def succeed(self, finish: Callable[[Session, Job], Result]) -> None:
+    async def succeed(self, finish: Callable[[Session, Job], JobResult]) -> None:
         """End the job with SUCCESS, in one transaction with `finish`."""
 
         def transaction(session: Session) -> Job:
-            return jobs.succeed(session, self.job, lambda: finish(session, self.job))
+            return attempts.succeed(session, self.job, lambda: finish(session, self.job))
 
         self.job = await self._database.write(transaction)

@@ -14,13 +14,13 @@ from app.domain.jobs import JobType
 from app.queue.handlers import Handler
 from app.queue.sweeper import Sweeper
 from app.queue.worker import Outcome, Worker
-from app.services import jobs
+from app.services import attempts
 from app.storage import lanes
 from app.storage.engine.database import Database, DatabaseUnavailable, StorageFull
 
 log = logging.getLogger(__name__)
 
-LATE_SECONDS = 10
+POLL_GRACE_SECONDS = 10
 """How much later than it wants to a dispatcher may look for work."""
 
 
@@ -76,7 +76,7 @@ class Dispatcher:
         if self._stopping.is_set():
             return "It is stopping."
         silence = self._clock() - self._looked_at
-        if silence > self._poll + LATE_SECONDS:
+        if silence > self._poll + POLL_GRACE_SECONDS:
             return f"It has not looked for work for {silence:.0f} s."
         silence = self._worker.silence()
         if silence > self._lease.total_seconds():
@@ -116,14 +116,14 @@ class Dispatcher:
         """Claim and run until nothing is left to claim."""
         try:
             while not self._stopping.is_set():
-                job = await self._database.write(jobs.claim, store, self._holder, self._lease)
+                job = await self._database.write(attempts.claim, store, self._holder, self._lease)
                 if job is None:
                     break
                 outcome = await self._worker.run(job)
                 if outcome is Outcome.FAILED:
                     # The next job may need the room.
                     self._sweeper.wake()
-                if outcome is Outcome.HANDED_BACK:
+                if outcome is Outcome.RELEASED:
                     # Not woken: what broke gets until the next poll to mend.
                     return
                 if outcome is Outcome.LOST or len(self._lanes) >= self._concurrency:

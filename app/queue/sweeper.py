@@ -11,13 +11,13 @@ from app.storage.engine.database import Database, DatabaseUnavailable, StorageFu
 
 log = logging.getLogger(__name__)
 
-ROWS = 5_000
+CHUNK_ROWS = 5_000
 """Rows a chunk, for the same reason as a copy's."""
 
-ASSOCIATIONS = 1_000
+CHUNK_ASSOCIATIONS = 1_000
 """Associations of deleted nodes a chunk: each is sought by its key, in both directions."""
 
-EVENTS = 500
+CHUNK_EVENTS = 500
 """Events a chunk: each may take a job with it, and the store's lane is locked meanwhile."""
 
 
@@ -54,11 +54,11 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Delete all that is to be deleted by now."""
-        await self._database.write_freeing(imports.discard_abandoned)
-        while await self._database.write_freeing(hierarchies.sweep, ROWS):
+        await self._database.write_freeing(imports.abandon_idle)
+        while await self._database.write_freeing(hierarchies.purge_discarded, CHUNK_ROWS):
             pass
-        while await self._database.write_freeing(subtrees.sweep, ASSOCIATIONS):
+        while await self._database.write_freeing(subtrees.purge_deleted, CHUNK_ASSOCIATIONS):
             pass
         if self._keep is not None:
-            while await self._database.write_freeing(retention.prune, self._keep, EVENTS):
+            while await self._database.write_freeing(retention.prune, self._keep, CHUNK_EVENTS):
                 pass

@@ -21,7 +21,7 @@ from app.observability import metrics
 from app.queue.attempt import Attempt, Interrupted
 from app.queue.handlers import Handler
 from app.queue.tracing import attempt_span
-from app.services import jobs
+from app.services import attempts
 from app.storage.engine.database import Database, DatabaseUnavailable, StorageFull
 from app.storage.tables import Job
 
@@ -31,7 +31,7 @@ P = ParamSpec("P")
 
 HEARTBEATS_PER_LEASE = 3
 
-INSIST_EVERY_SECONDS = 1.0
+OUTCOME_RETRY_SECONDS = 1.0
 
 
 class Outcome(Enum):
@@ -39,7 +39,7 @@ class Outcome(Enum):
 
     SUCCEEDED = "success"
     FAILED = "failed"
-    HANDED_BACK = "handed_back"
+    RELEASED = "handed_back"
     """Still started; another attempt goes on from the last step."""
     LOST = "lost"
     """Another worker has it."""
@@ -142,16 +142,16 @@ class Worker:
             return await self._fail(attempt.job, handler, "STORAGE_FULL", str(error))
         except (Interrupted, DatabaseUnavailable) as error:
             log.info("attempt %s at job %s was interrupted: %s", job.attempts, job.id, error)
-            await self._insist(jobs.release, attempt.job)
-            return Outcome.HANDED_BACK
+            await self._insist(attempts.release, attempt.job)
+            return Outcome.RELEASED
         except Exception:
             if limit.expired():
                 seconds = self._time_limit.total_seconds()
                 message = f"{seconds:g} seconds went by without a finished step."
                 return await self._fail(attempt.job, handler, "TIME_LIMIT", message)
             log.exception("attempt %s at job %s broke", job.attempts, job.id)
-        await self._insist(jobs.snooze, attempt.job, pause_after(attempt.job.attempts))
-        return Outcome.HANDED_BACK
+        await self._insist(attempts.snooze, attempt.job, pause_after(attempt.job.attempts))
+        return Outcome.RELEASED
 
     async def _fail(self, job: Job, handler: Handler | None, code: str, message: str) -> Outcome:
         def transaction(session: Session) -> None:
@@ -159,7 +159,7 @@ class Worker:
                 if handler:
                     handler.abandon(session, job)
 
-            jobs.fail(session, job, code, message, abandon)
+            attempts.fail(session, job, code, message, abandon)
 
         await self._insist(transaction)
         return Outcome.FAILED
@@ -171,7 +171,7 @@ class Worker:
         kept, and with it the store's order. The lease ends what is never written."""
         persist = AsyncRetrying(
             retry=retry_if_exception_type((DatabaseUnavailable, StorageFull)),
-            wait=wait_fixed(INSIST_EVERY_SECONDS),
+            wait=wait_fixed(OUTCOME_RETRY_SECONDS),
             stop=lambda _: self._stopping.is_set(),
             reraise=True,
         )
@@ -181,7 +181,7 @@ class Worker:
         while True:
             await asyncio.sleep(self._lease.total_seconds() / HEARTBEATS_PER_LEASE)
             try:
-                await self._database.write(jobs.heartbeat, job, self._lease)
+                await self._database.write(attempts.heartbeat, job, self._lease)
                 self._beats[job.id, job.epoch] = self._clock()
             except FenceLost:
                 return

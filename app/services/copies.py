@@ -15,14 +15,14 @@ from sqlmodel import Session
 
 from app.domain.errors import DomainError, NotFound
 from app.domain.hierarchies import HierarchyState
-from app.services.jobs import Result
+from app.services.attempts import JobResult
 from app.storage import copies, hierarchies, nodes, subtrees
 from app.storage.engine.database import now
 from app.storage.sql.dialects import use_snapshot
 from app.storage.sql.keyset import Key
 from app.storage.tables import Hierarchy, Job
 
-RESTARTS = 3
+MAX_RESTARTS = 3
 """How often edits of the source may make a copy start over before it is done in one transaction."""
 
 
@@ -37,7 +37,7 @@ class SourceEdited(DomainError):
         return f"The hierarchy {self.id} was edited while it was copied."
 
 
-class Phase(StrEnum):
+class CopyPhase(StrEnum):
     """What a copy is writing. Each phase goes through one table in the order of its key."""
 
     NODES = "nodes"
@@ -53,7 +53,7 @@ class Copy:
     copy_pk: int
     source_pk: int
     revision: int
-    phase: Phase = Phase.NODES
+    phase: CopyPhase = CopyPhase.NODES
     after: Key | None = None
     nodes: int = 0
     associations: int = 0
@@ -81,7 +81,7 @@ class Copy:
         return cls(
             **{
                 **checkpoint,
-                "phase": Phase(checkpoint["phase"]),
+                "phase": CopyPhase(checkpoint["phase"]),
                 "after": None if after is None else tuple(after),
             }
         )
@@ -130,7 +130,7 @@ def advance(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
     return _next_chunk(session, job, copy, rows)
 
 
-def publish(session: Session, job: Job, copy: Copy) -> Result:
+def publish(session: Session, job: Job, copy: Copy) -> JobResult:
     """Make the finished copy visible.
 
     Raises SourceEdited when it is no longer a picture of the source, NotFound when that is gone.
@@ -144,10 +144,10 @@ def publish(session: Session, job: Job, copy: Copy) -> Result:
     hierarchy.copied_node_no = hierarchy.last_node_no
     hierarchy.association_count = copy.associations
     hierarchy.created_at = hierarchy.updated_at = now(session)
-    return Result(copy.completed, hierarchy.id)
+    return JobResult(copy.completed, hierarchy.id)
 
 
-def copy_at_once(
+def copy_in_one_transaction(
     session: Session, job: Job, copy: Copy, rows: int, between: Callable[[], None]
 ) -> Copy:
     """In place of `copy`, which was begun too often, write a whole one in this one transaction, of
@@ -157,7 +157,7 @@ def copy_at_once(
     use_snapshot(session)
     hierarchies.discard(session, copy.copy_pk)
     copy = begin(session, job, copy.restarts)
-    while copy.phase is not Phase.DONE:
+    while copy.phase is not CopyPhase.DONE:
         between()
         copy = _next_chunk(session, job, copy, rows)
     return replace(copy, at_once=True)
@@ -180,19 +180,19 @@ def _revision(session: Session, job: Job) -> int:
 def _next_chunk(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
     keys = copy.source_pk, copy.copy_pk, copy.after, rows
     match copy.phase:
-        case Phase.NODES:
-            written, last = copies.nodes(session, *keys, now(session))
+        case CopyPhase.NODES:
+            written, last = copies.copy_nodes(session, *keys, now(session))
             done = replace(copy, nodes=copy.nodes + written)
-            following = Phase.ASSOCIATIONS if job.include_products else Phase.DONE
-        case Phase.ASSOCIATIONS:
-            written, last = copies.associations(session, *keys, copy.any_cut)
+            following = CopyPhase.ASSOCIATIONS if job.include_products else CopyPhase.DONE
+        case CopyPhase.ASSOCIATIONS:
+            written, last = copies.copy_associations(session, *keys, copy.any_cut)
             done = replace(copy, associations=copy.associations + written)
-            following = Phase.REVERSE
-        case Phase.REVERSE:
-            written, last = copies.reverse_associations(session, *keys, copy.any_cut)
+            following = CopyPhase.REVERSE
+        case CopyPhase.REVERSE:
+            written, last = copies.copy_reverse_associations(session, *keys, copy.any_cut)
             done = replace(copy, reverse=copy.reverse + written)
-            following = Phase.DONE
-        case Phase.DONE:
+            following = CopyPhase.DONE
+        case CopyPhase.DONE:
             return copy
         case _:
             assert_never(copy.phase)

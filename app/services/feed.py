@@ -103,13 +103,13 @@ class Feed:
         The stream ends behind the job's last event. Raises NotFound, CursorAhead,
         CursorExpired, at once; the last also later, to one who is slower than the log is pruned.
         """
-        job, head = await self._database.read(_job_and_head, store, job_id, after)
+        job, head = await self._database.read(_read_job_and_head, store, job_id, after)
         return self._updates(job, head, after)
 
     async def job_events(self, store: str, filter: JobFilter, after: int | None) -> FeedEvents:
         """Every job of the store that meets `filter` as of the event: all events past `after`,
         else from now on. The stream never ends. Raises as `job_updates` does."""
-        head = await self._database.read(_head, store, after)
+        head = await self._database.read(_read_head, store, after)
         return self._follow(store, head if after is None else after, filter=filter)
 
     async def _updates(self, job: Job, head: int, after: int | None) -> FeedEvents:
@@ -139,11 +139,11 @@ class Feed:
             for event in stretch.events:
                 if event.seq > until:
                     return
-                yield _happening(event)
+                yield _feed_event(event)
                 # Sending waits for nothing until a buffer is full: a long replay would hold the
                 # loop.
                 await asyncio.sleep(0)
-            seq = stretch.reaches
+            seq = stretch.covered_seq
 
     async def _follow(
         self,
@@ -162,7 +162,7 @@ class Feed:
         all_concern = job is None and filter in (None, JobFilter())
 
         def concerns(job: Job) -> bool:
-            return job_pk in (None, job.pk) and (filter is None or filter.admits(job))
+            return job_pk in (None, job.pk) and (filter is None or filter.matches(job))
 
         tail = await self._watch(store)
         reason = "resumed"
@@ -193,7 +193,7 @@ class Feed:
                 if (
                     progress
                     and progress.seq == seq == tail.head
-                    and _is_news(progress.job, told)
+                    and _is_newer(progress.job, told)
                     and job_pk in (None, progress.job.pk)
                 ):
                     told = progress.job
@@ -237,8 +237,8 @@ class Feed:
         while True:
             tail.woken.clear()
             try:
-                stretch, started = await self._database.read(_news, store, tail.head)
-                happenings = [_happening(event) for event in stretch.events]
+                stretch, started = await self._database.read(_read_new, store, tail.head)
+                happenings = [_feed_event(event) for event in stretch.events]
             except DatabaseUnavailable as error:
                 log.warning("no news of store %s: %s It is tried again.", store, error)
                 await asyncio.sleep(self._poll)
@@ -247,15 +247,15 @@ class Feed:
                 log.exception("reading the events of store %s broke; it is tried again", store)
                 await asyncio.sleep(self._poll)
                 continue
-            if tail.head + len(happenings) != stretch.reaches:
+            if tail.head + len(happenings) != stretch.covered_seq:
                 # Some were pruned unread. Whoever was to hear of them is told so by the log.
                 tail.recent.clear()
             tail.recent.extend(happenings)
-            tail.head = stretch.reaches
+            tail.head = stretch.covered_seq
             news = bool(happenings)
             due = clock() >= told_at + self._progress_every
             told = tail.progress.job if tail.progress else None
-            if due and started and started.total_items is not None and _is_news(started, told):
+            if due and started and started.total_items is not None and _is_newer(started, told):
                 told_at = clock()
                 tail.progress = FeedEvent(
                     tail.head, JobEventType.PROGRESS, started.updated_at, started
@@ -270,12 +270,12 @@ class Feed:
                         await tail.woken.wait()
 
 
-def _is_news(job: Job, told: Job | None) -> bool:
+def _is_newer(job: Job, told: Job | None) -> bool:
     """Whether this state of a job comes behind the one that was told."""
     return told is None or told.pk != job.pk or told.version < job.version
 
 
-def _happening(event: JobEvent) -> FeedEvent:
+def _feed_event(event: JobEvent) -> FeedEvent:
     return FeedEvent(
         event.seq,
         event.type,
@@ -287,14 +287,16 @@ def _happening(event: JobEvent) -> FeedEvent:
     )
 
 
-def _job_and_head(session: Session, store: str, job_id: UUID, after: int | None) -> tuple[Job, int]:
+def _read_job_and_head(
+    session: Session, store: str, job_id: UUID, after: int | None
+) -> tuple[Job, int]:
     job = jobs.by_id(session, store, job_id)
     if job is None:
         raise NotFound("job", str(job_id), ("id",))
-    return job, _head(session, store, after)
+    return job, _read_head(session, store, after)
 
 
-def _head(session: Session, store: str, after: int | None) -> int:
+def _read_head(session: Session, store: str, after: int | None) -> int:
     bounds = lanes.log_bounds(session, store)
     if after is not None and after > bounds.head:
         raise CursorAhead
@@ -303,7 +305,7 @@ def _head(session: Session, store: str, after: int | None) -> int:
     return bounds.head
 
 
-def _news(session: Session, store: str, seq: int) -> tuple[events.EventRange, Job | None]:
+def _read_new(session: Session, store: str, seq: int) -> tuple[events.EventRange, Job | None]:
     """What was logged past `seq`, and the started job if nothing more is past it."""
     seq = max(seq, lanes.log_bounds(session, store).pruned)
     stretch = events.after(session, store, seq, READ_EVENTS)

@@ -22,7 +22,7 @@ def create(session: Session, store: str, attributes: Attributes) -> Hierarchy:
 
 def update(session: Session, store: str, id: UUID, changes: Attributes) -> Hierarchy:
     """The hierarchy with these changes. Raises NotFound, Forbidden, InvalidInput."""
-    hierarchy = edit(session, store, id, _missing(id))
+    hierarchy = begin_edit(session, store, id, _missing(id))
     for name, value in checked_attributes(changes).items():
         setattr(hierarchy, name, value)
     if changes:
@@ -35,17 +35,17 @@ def delete(session: Session, store: str, id: UUID) -> UUID:
 
     Raises NotFound, Forbidden.
     """
-    edit(session, store, id, _missing(id)).state = HierarchyState.DISCARDED
+    begin_edit(session, store, id, _missing(id)).state = HierarchyState.DISCARDED
     return id
 
 
-def edit(session: Session, store: str, id: UUID, missing: NotFound) -> Hierarchy:
+def begin_edit(session: Session, store: str, id: UUID, missing: NotFound) -> Hierarchy:
     """The hierarchy, at its next revision, for the store to change: nobody else does until the
     transaction ends.
 
     Raises `missing` where there is none, OwnedByOrganization where the store can only read it.
     """
-    hierarchy = hierarchies.locked(session, store, id)
+    hierarchy = hierarchies.lock(session, store, id)
     if hierarchy is None:
         raise missing
     if hierarchy.store != store:
@@ -54,14 +54,14 @@ def edit(session: Session, store: str, id: UUID, missing: NotFound) -> Hierarchy
     return hierarchy
 
 
-def edit_node(session: Session, store: str, id: UUID) -> TreeNode:
+def begin_node_edit(session: Session, store: str, id: UUID) -> TreeNode:
     """The node, in its hierarchy at its next revision, for the store to change.
 
     Raises NotFound, also for the id of a hierarchy, and OwnedByOrganization.
     """
     place = node_ref(id)
     missing = NotFound("node", str(id), ("nodeId",))
-    hierarchy = edit(session, store, place.hierarchy_id, missing)
+    hierarchy = begin_edit(session, store, place.hierarchy_id, missing)
     assert hierarchy.pk is not None
     node = nodes.in_hierarchy(session, hierarchy.pk, place.node_no)
     if node is None:

@@ -202,12 +202,12 @@ def publish(session: Session, hierarchy_pk: int) -> UUID:
     return hierarchy.id
 
 
-def discard(session: Session, hierarchy_pk: int) -> None:
+def abandon(session: Session, hierarchy_pk: int) -> None:
     """Give all the import has written to the sweep."""
     hierarchies.abandon_import(session, hierarchy_pk)
 
 
-def discard_abandoned(session: Session) -> None:
+def abandon_idle(session: Session) -> None:
     """Give what dead imports have written to the sweep."""
     hierarchies.abandon_idle_imports(session, now(session) - ABANDONED_AFTER)
 

@@ -5,9 +5,8 @@ of in one order. A worker's writes are fenced by the epoch it was given: once an
 given a later one, the earlier one's writes find no row and are undone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -17,11 +16,9 @@ import orjson
 from sqlmodel import Session
 
 from app.domain.errors import NotFound
-from app.domain.forecast import Pace
 from app.domain.jobs import (
     IDEMPOTENCY_WINDOW,
     Duplication,
-    FenceLost,
     IdempotencyConflict,
     JobNotCancellable,
     JobNotRetryable,
@@ -30,8 +27,8 @@ from app.domain.jobs import (
     checked_idempotency_key,
 )
 from app.observability import metrics
-from app.storage import events, hierarchies, idempotency, job_errors, jobs, lanes
-from app.storage.engine.database import after_commit, announce, now
+from app.storage import events, hierarchies, idempotency, jobs, lanes
+from app.storage.engine.database import after_commit, now
 from app.storage.jobs import JobFilter
 from app.storage.lanes import LockedLane, QueuePosition
 from app.storage.sql.keyset import KeysetWindow
@@ -78,10 +75,6 @@ class Cancellations:
     outcomes: Sequence[Cancellation]
     remaining: int
     """Pending ones that matched too, and were not looked at."""
-
-
-
-
 
 
 def request_duplication(
@@ -233,20 +226,6 @@ def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
     return Requested(job, replayed=False)
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def _cancel(session: Session, lane: LockedLane, job: Job) -> Job:
     if job.status is not JobStatus.PENDING:
         raise JobNotCancellable(job.id, job.status, ("jobId",))
@@ -255,7 +234,16 @@ def _cancel(session: Session, lane: LockedLane, job: Job) -> Job:
     lane.pending -= 1
     lane.pending_items -= cancelled.items
     events.append(session, lane, cancelled, JobStatus.PENDING, at)
-    after_commit(session, partial(metrics.job_ended, cancelled))
+    after_commit(
+        session,
+        partial(
+            metrics.job_ended,
+            cancelled.type,
+            cancelled.status,
+            cancelled.started_at,
+            cancelled.completed_at,
+        ),
+    )
     return cancelled
 
 
@@ -265,10 +253,6 @@ def _items(session: Session, store: str, source_id: UUID, include_products: bool
     if source is None:
         raise NotFound("hierarchy", str(source_id), (path,))
     return source.node_count + (source.association_count if include_products else 0)
-
-
-
-
 
 
 def change_in_lane(session: Session, job: Job, **values: Any) -> Job:

@@ -14,7 +14,7 @@ from app.domain.errors import InvalidInput, NotFound
 from app.domain.hierarchies import LAST_NODE_NO, ROOT_NO, NodeRef, node_ref
 from app.domain.nodes import NodeAttributes, checked_sort_order
 from app.services import products
-from app.services.hierarchies import edit, edit_node
+from app.services.hierarchies import begin_edit, begin_node_edit
 from app.storage import hierarchies, nodes, subtrees
 from app.storage.engine.database import now
 from app.storage.nodes import TreeNode
@@ -29,7 +29,7 @@ def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttrib
     attributes = {"name": None, **attributes}
     place = node_ref(parent_id)
     missing = NotFound("hierarchy or node", str(parent_id), ("parentId",))
-    hierarchy = edit(session, store, place.hierarchy_id, missing)
+    hierarchy = begin_edit(session, store, place.hierarchy_id, missing)
     depth = _depth(session, hierarchy, place, missing) + 1
     if hierarchy.last_node_no >= LAST_NODE_NO:
         raise InvalidInput("The hierarchy has had as many nodes as it can have.", ("parentId",))
@@ -58,7 +58,7 @@ def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttrib
 
 def update(session: Session, store: str, id: UUID, changes: NodeAttributes) -> TreeNode:
     """The node with these changes. Raises NotFound, Forbidden, InvalidInput."""
-    found = edit_node(session, store, id)
+    found = begin_node_edit(session, store, id)
     node = found.node
     values: dict[str, Any] = {**checked_attributes(changes), **_order(changes)}
     if "name" in values or "slug" in values:
@@ -79,7 +79,7 @@ def move(
 
     Raises NotFound, Forbidden, InvalidInput.
     """
-    found = edit_node(session, store, id)
+    found = begin_node_edit(session, store, id)
     node, hierarchy = found.node, found.hierarchy
     place = node_ref(parent_id)
     missing = NotFound("hierarchy or node", str(parent_id), ("parentId",))
@@ -102,7 +102,7 @@ def delete(session: Session, store: str, id: UUID) -> UUID:
 
     Raises NotFound, Forbidden.
     """
-    found = edit_node(session, store, id)
+    found = begin_node_edit(session, store, id)
     cut = subtrees.delete(session, *found.key)
     found.hierarchy.node_count -= cut.nodes
     found.hierarchy.association_count -= cut.associations

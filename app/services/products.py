@@ -9,7 +9,7 @@ from app.domain.errors import InvalidInput, SomeNotFound
 from app.domain.ids import canonical, uuid_of
 from app.domain.nodes import checked_curation, checked_products
 from app.domain.products import NewProduct, checked_new
-from app.services.hierarchies import edit_node
+from app.services.hierarchies import begin_node_edit
 from app.storage import products
 from app.storage.nodes import TreeNode
 from app.storage.tables import Product
@@ -76,7 +76,7 @@ def _node_and_products(
     session: Session, store: str, node_id: UUID, product_ids: Sequence[str]
 ) -> tuple[TreeNode, list[int]]:
     ids = checked_products([canonical(id) for id in product_ids], "productIds")
-    found = edit_node(session, store, node_id)
+    found = begin_node_edit(session, store, node_id)
     pks = _pks(session, store, ids)
     if missing := [id for id in ids if id not in pks]:
         raise SomeNotFound("product", missing, ("productIds",))

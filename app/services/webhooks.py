@@ -18,7 +18,7 @@ from app.storage.engine.database import now
 from app.storage.sql.offset import OffsetWindow
 from app.storage.tables import Job, JobEvent, WebhookDelivery
 
-ERRORS = 10
+MAX_ERRORS = 10
 """At most so many of a job's errors are told."""
 
 
@@ -34,10 +34,10 @@ class DeliveryAttempt:
 def register(session: Session, urls: Collection[str]) -> dict[int, str]:
     """The endpoints by their keys. One that is new is told of what happens from now on; one that
     comes back, of what it has missed."""
-    known = webhooks.endpoints(session, urls)
+    known = webhooks.known_endpoints(session, urls)
     for url in sorted(set(urls) - set(known.values())):
         webhooks.add_endpoint(session, url)
-    return webhooks.endpoints(session, urls)
+    return webhooks.known_endpoints(session, urls)
 
 
 def record(session: Session, store: str, endpoints: Collection[int], limit: int) -> int:
@@ -51,9 +51,9 @@ def record(session: Session, store: str, endpoints: Collection[int], limit: int)
     missed = 0
     for endpoint in sorted(endpoints):
         seq = webhooks.position(session, endpoint, store)
-        found = webhooks.last_events(session, store, seq, bounds.head, limit)
+        found = webhooks.final_events(session, store, seq, bounds.head, limit)
         reached = found[-1] if len(found) == limit else bounds.head
-        if reached > seq and webhooks.move_position(session, endpoint, store, seq, reached):
+        if reached > seq and webhooks.advance_position(session, endpoint, store, seq, reached):
             webhooks.add_deliveries(session, endpoint, store, found)
             missed = max(missed, bounds.pruned - seq)
     return missed
@@ -126,7 +126,7 @@ def _message(session: Session, event: JobEvent, job: Job) -> bytes:
         },
     }
     if job.status is JobStatus.FAILED:
-        errors = job_errors.offset_page(session, job, OffsetWindow(0, ERRORS)).rows
+        errors = job_errors.offset_page(session, job, OffsetWindow(0, MAX_ERRORS)).rows
         data["errors"] = [{"code": error.code, "message": error.message} for error in errors]
     told = {"type": f"job.{event.type}", "timestamp": instant_text(event.at), "data": data}
     return orjson.dumps(told)

@@ -17,7 +17,7 @@ from app.webhooks.sender import Sender
 
 log = logging.getLogger(__name__)
 
-EVENTS = 100
+MAX_EVENTS = 100
 """Events recorded a transaction, for each endpoint."""
 
 LEASE = timedelta(seconds=30)
@@ -110,9 +110,9 @@ class Dispatcher:
 
     async def _record(self, stores: Collection[str] | None) -> None:
         endpoints = self._endpoints.keys()
-        behind = await self._database.scan(stored.behind, endpoints, stores)
+        behind = await self._database.scan(stored.stores_to_record, endpoints, stores)
         for store in behind:
-            missed = await self._database.write_bulk(webhooks.record, store, endpoints, EVENTS)
+            missed = await self._database.write_bulk(webhooks.record, store, endpoints, MAX_EVENTS)
             if missed:
                 log.warning(
                     "up to %s events of store %s were pruned before webhooks could tell of them; "
@@ -130,7 +130,7 @@ class Dispatcher:
             for endpoint in self._endpoints
         }
         due = await self._database.scan(
-            stored.with_due, [endpoint for endpoint in free if free[endpoint]], self._stores
+            stored.endpoints_due, [endpoint for endpoint in free if free[endpoint]], self._stores
         )
         for endpoint in due:
             begun = await self._database.write_bulk(

@@ -15,14 +15,14 @@ import httpcore
 from app import __version__
 from app.domain.webhooks import Address, AddressNotAllowed, DeliveryResponse, Network, check_address
 
-SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 """How long an attempt may take in all, from the name's resolution to the status."""
 
 REASON_LIMIT = 200
-BUSY = (429, 503)
+BUSY_STATUSES = (429, 503)
 """Statuses whose Retry-After counts."""
 
-PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
 
@@ -50,7 +50,7 @@ class Sender:
         *,
         resolve: Resolver = resolve,
         trusted: ssl.SSLContext | None = None,
-        seconds: float = SECONDS,
+        seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self._networks = networks
         self._resolve = resolve
@@ -88,7 +88,7 @@ class Sender:
     async def _post(self, url: str, headers: dict[str, str], body: bytes) -> DeliveryResponse:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        port = parts.port or PORTS[parts.scheme]
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
         addresses = await self._resolve(host, port)
         for address in addresses:
             check_address(address, parts.scheme, self._networks)
@@ -117,18 +117,18 @@ class Sender:
                         "timeout": {"connect": self._seconds / len(addresses)},
                     },
                 ) as response:
-                    return _answer(response)
+                    return _response(response)
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 if address == addresses[-1]:
                     raise
         raise OSError("the name has no address")
 
 
-def _answer(response: httpcore.Response) -> DeliveryResponse:
+def _response(response: httpcore.Response) -> DeliveryResponse:
     reason: bytes = response.extensions.get("reason_phrase", b"")
     said = reason.decode("ascii", "replace")[:REASON_LIMIT]
     wait = None
-    if response.status in BUSY:
+    if response.status in BUSY_STATUSES:
         for name, value in response.headers:
             # The date that may stand here instead is passed over.
             if name.lower() == b"retry-after" and value.isdigit() and len(value) < 9:

@@ -8,8 +8,8 @@ from sqlmodel import Session
 from app.domain.jobs import JobType
 from app.queue.attempt import Attempt
 from app.services import copies
-from app.services.copies import RESTARTS, Copy, Phase, SourceEdited
-from app.services.jobs import Result, Step
+from app.services.attempts import JobResult, Step
+from app.services.copies import MAX_RESTARTS, Copy, CopyPhase, SourceEdited
 from app.storage.tables import Job
 
 CHUNK_ROWS = 3_000
@@ -27,7 +27,7 @@ class HierarchyDuplicate:
         """A resumed attempt goes on behind the last chunk. Raises NotFound when the source is
         gone."""
         while True:
-            if attempt.job.checkpoint and _copy_of(attempt.job).phase is Phase.DONE:
+            if attempt.job.checkpoint and _copy_of(attempt.job).phase is CopyPhase.DONE:
                 # An edit behind the last chunk: the next step starts over.
                 with suppress(SourceEdited):
                     return await attempt.succeed(_publish)
@@ -42,14 +42,14 @@ class HierarchyDuplicate:
 def _next_step(session: Session, job: Job, between: Callable[[], None]) -> Step:
     if not job.checkpoint:
         copy = copies.begin(session, job)
-    elif (begun := _copy_of(job)).restarts < RESTARTS:
+    elif (begun := _copy_of(job)).restarts < MAX_RESTARTS:
         copy = copies.advance(session, job, begun, CHUNK_ROWS)
     else:
-        copy = copies.copy_at_once(session, job, begun, CHUNK_ROWS, between)
+        copy = copies.copy_in_one_transaction(session, job, begun, CHUNK_ROWS, between)
     return Step(copy.as_checkpoint(), copy.completed, copy.total)
 
 
-def _publish(session: Session, job: Job) -> Result:
+def _publish(session: Session, job: Job) -> JobResult:
     return copies.publish(session, job, _copy_of(job))
 
 
