@@ -1,4 +1,4 @@
-"""The event log of each store: numbered without gaps, in commit order."""
+"""The event log of each store: gapless numbers in commit order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,19 +24,18 @@ def append(
     job: Job,
     previous: JobStatus | None,
     at: datetime,
-    standing: QueuePosition | None = None,
+    position: QueuePosition | None = None,
     type: JobEventType | None = None,
 ) -> None:
-    """Log that `job` has come to its status, or else what `type` says, in the transaction that
-    brought it there.
+    """Log a change of `job`, in the transaction that makes it.
 
-    The lane is locked by the caller, so numbers are taken in the order of commits. The snapshot
-    is the whole job, with its standing while it was pending.
+    `type` defaults to the event of the job's status. The caller holds the lane's lock, so numbers
+    follow commit order. The snapshot has the whole job, and its `position` while it is pending.
     """
     lane.event_seq += 1
     snapshot = {name: getattr(job, name) for name in _SNAPSHOT}
-    if standing:
-        snapshot["standing"] = [standing.position, standing.start_at]
+    if position:
+        snapshot["standing"] = [position.position, position.start_at]
     event = {
         "store": job.store,
         "seq": lane.event_seq,
@@ -60,44 +59,45 @@ _APPEND = CompiledStatement(
 
 @dataclass(frozen=True, slots=True)
 class EventRange:
-    """Events in order, and the number up to which there are no others of the kind asked for."""
+    """Consecutive events of a store, or of one of its jobs."""
 
     events: Sequence[JobEvent]
-    reaches: int
+    covered_seq: int
+    """The number up to which `events` is complete; the next range starts after it."""
 
 
 def after(
     session: Session, store: str, seq: int, limit: int, job_pk: int | None = None
 ) -> EventRange:
-    """The next `limit` events past `seq`, of one job where it is given.
+    """The next `limit` events after `seq`, of one job if `job_pk` is set.
 
-    Raises CursorExpired when some of those past it are no longer there.
+    Raises CursorExpired if events after `seq` have been pruned.
     """
     bounds = lanes.log_bounds(session, store)
     if seq < bounds.pruned:
         raise CursorExpired
-    wanted = select(JobEvent).where(JobEvent.store == store, JobEvent.seq > seq)
+    query = select(JobEvent).where(JobEvent.store == store, JobEvent.seq > seq)
     if job_pk is not None:
-        wanted = wanted.where(JobEvent.job_pk == job_pk)
-    found = session.exec(wanted.order_by(col(JobEvent.seq)).limit(limit)).all()
-    reaches = found[-1].seq if len(found) == limit else bounds.head
-    return EventRange(found, max(reaches, seq))
+        query = query.where(JobEvent.job_pk == job_pk)
+    events = session.exec(query.order_by(col(JobEvent.seq)).limit(limit)).all()
+    covered_seq = events[-1].seq if len(events) == limit else bounds.head
+    return EventRange(events, max(covered_seq, seq))
 
 
 def oldest(session: Session, store: str, before: datetime, limit: int) -> Sequence[JobEvent]:
-    """The first `limit` events of the log, up to the first one that is not older than `before`."""
+    """The oldest events in the log, at most `limit`, all earlier than `before`."""
     pruned = lanes.log_bounds(session, store).pruned
-    found = session.exec(
+    events = session.exec(
         select(JobEvent)
         .where(JobEvent.store == store, JobEvent.seq > pruned)
         .order_by(col(JobEvent.seq))
         .limit(limit)
     )
-    return list(takewhile(lambda event: event.at < before, found))
+    return list(takewhile(lambda event: event.at < before, events))
 
 
 def stores_with_older(session: Session, before: datetime) -> Sequence[str]:
-    """The stores whose log begins before that."""
+    """The stores whose oldest event is earlier than `before`."""
     return session.exec(
         select(Lane.store).where(
             JobEvent.store == Lane.store,
@@ -108,7 +108,7 @@ def stores_with_older(session: Session, before: datetime) -> Sequence[str]:
 
 
 def prune(session: Session, lane: LockedLane, seq: int) -> None:
-    """Let the log of the lane, which is locked, begin behind `seq`."""
+    """Delete the events up to `seq` of a store whose lane is locked."""
     session.exec(
         sa.delete(JobEvent).where(col(JobEvent.store) == lane.store, col(JobEvent.seq) <= seq)
     )
@@ -116,12 +116,12 @@ def prune(session: Session, lane: LockedLane, seq: int) -> None:
 
 
 def job_of(event: JobEvent) -> Job:
-    """The job as it was at the event."""
+    """The job as of the event."""
     return Job.model_validate({**event.snapshot, "checkpoint": None})
 
 
 def queue_position_of(event: JobEvent) -> QueuePosition | None:
-    """Where the job stood in the queue at the event, while it was pending."""
+    """The job's queue position as of the event; None if it was not pending."""
     if "standing" not in event.snapshot:
         return None
     position, start_at = event.snapshot["standing"]

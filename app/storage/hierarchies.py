@@ -1,4 +1,4 @@
-"""Hierarchies: finding them, listing them, and the rows of one on its way in or out."""
+"""Hierarchies: lookups, lists, inserts, and purging of discarded ones."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -21,7 +21,7 @@ from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowQuery
 from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import DeletedNode, Hierarchy, Node, NodeProduct, Product, ProductNode
 
-FILTERED: Mapping[str, Any] = {
+FILTER_COLUMNS: Mapping[str, Any] = {
     "id": col(Hierarchy.id),
     "name": col(Hierarchy.name),
     "slug": col(Hierarchy.slug),
@@ -30,82 +30,83 @@ FILTERED: Mapping[str, Any] = {
     "created_at": col(Hierarchy.created_at),
     "updated_at": col(Hierarchy.updated_at),
 }
-"""What conditions on hierarchies may be about."""
+"""The column of each attribute that clients can filter by."""
 
 NEWEST_FIRST = (OrderBy(col(Hierarchy.created_at), True), OrderBy(col(Hierarchy.id), True))
 
 
 def readable(owned: Any, store: Any) -> sa.ColumnElement[bool]:
-    """Whether a row, a hierarchy or a product, is the store's or the organization's."""
-    of_either: sa.ColumnElement[bool] = owned.store.in_((store, ORGANIZATION))
-    return of_either
+    """Condition that a hierarchy or product belongs to the store or the organization."""
+    condition: sa.ColumnElement[bool] = owned.store.in_((store, ORGANIZATION))
+    return condition
 
 
-def readable_beside(owned: Any) -> sa.ColumnElement[bool]:
-    """The same for the parameter `store`, of rows that are sought by their keys."""
-    of_either: sa.ColumnElement[bool] = no_index(owned.store).in_(
+def readable_by_key(owned: Any) -> sa.ColumnElement[bool]:
+    """`readable` for the parameter `store`, in lookups by key."""
+    condition: sa.ColumnElement[bool] = no_index(owned.store).in_(
         (sa.bindparam("store", type_=sa.Text), ORGANIZATION)
     )
-    return of_either
+    return condition
 
 
 def visible(store: Any, hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
-    """Whether a store may see a hierarchy at all: its own or the organization's, and whole."""
-    return sa.and_(readable(hierarchy, store), _whole(hierarchy))
+    """Condition that a store sees a hierarchy: it is readable and READY."""
+    return sa.and_(readable(hierarchy, store), _is_ready(hierarchy))
 
 
-def _whole(hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
-    # As a case: nearly all are, and a database that does not know it would seek the hierarchies of
-    # all stores by it, or take those of one store for so few that it reads and sorts them all.
+def _is_ready(hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
+    # CASE hides the condition from planners. Nearly all hierarchies are READY: without statistics
+    # a database would use the index on state for all stores, or expect so few rows of one store
+    # that it reads and sorts all of them.
     return sa.case((hierarchy.state == HierarchyState.READY, sa.true()), else_=sa.false())
 
 
 def by_ids(
-    session: Session, store: str, ids: Collection[UUID], wanted: Projection = ALL_COLUMNS
+    session: Session, store: str, ids: Collection[UUID], projection: Projection = ALL_COLUMNS
 ) -> dict[UUID, Hierarchy]:
-    """The visible ones among these, by id."""
+    """The visible hierarchies among `ids`, by id."""
     values = {"store": store, **keys_for(dialect_of(session), ids)}
-    found = _BY_IDS.rows(session, values, wanted.together(ID_COLUMN))
-    return {hierarchy.id: hierarchy for hierarchy in found}
+    hierarchies = _BY_IDS.rows(session, values, projection.together(ID_COLUMN))
+    return {hierarchy.id: hierarchy for hierarchy in hierarchies}
 
 
-_SEEN = sa.and_(readable_beside(Hierarchy), _whole())
+_VISIBLE_BY_KEY = sa.and_(readable_by_key(Hierarchy), _is_ready())
 _BY_IDS = RowQuery(
     Hierarchy,
-    lambda dialect: sa.and_(_SEEN, one_of(dialect, col(Hierarchy.id))),
+    lambda dialect: sa.and_(_VISIBLE_BY_KEY, one_of(dialect, col(Hierarchy.id))),
 )
 
 
 def by_pks(
-    session: Session, store: str, pks: Collection[int], wanted: Projection = ALL_COLUMNS
+    session: Session, store: str, pks: Collection[int], projection: Projection = ALL_COLUMNS
 ) -> dict[int, Hierarchy]:
-    """The visible ones among these, by pk."""
+    """The visible hierarchies among `pks`, by pk."""
     values = {"store": store, **keys_for(dialect_of(session), pks)}
-    found = _BY_PKS.rows(session, values, wanted.together(PK))
-    return {hierarchy.pk: hierarchy for hierarchy in found}
+    hierarchies = _BY_PKS.rows(session, values, projection.together(PK_COLUMN))
+    return {hierarchy.pk: hierarchy for hierarchy in hierarchies}
 
 
 _BY_PKS = RowQuery(
     Hierarchy,
-    lambda dialect: sa.and_(_SEEN, one_of(dialect, col(Hierarchy.pk))),
+    lambda dialect: sa.and_(_VISIBLE_BY_KEY, one_of(dialect, col(Hierarchy.pk))),
 )
-PK = Projection(frozenset({"pk"}), keys=False)
+PK_COLUMN = Projection(frozenset({"pk"}), keys=False)
 
 
 def by_id(session: Session, store: str, id: UUID) -> Hierarchy | None:
-    """The visible hierarchy of that id."""
+    """The hierarchy, if it is visible."""
     return by_ids(session, store, [id]).get(id)
 
 
-def locked(session: Session, store: str, id: UUID) -> Hierarchy | None:
-    """The visible hierarchy of that id, which nobody else edits until the transaction ends."""
+def lock(session: Session, store: str, id: UUID) -> Hierarchy | None:
+    """The hierarchy, if it is visible, locked until the transaction ends."""
     return session.exec(
         select(Hierarchy).where(visible(store), Hierarchy.id == id).with_for_update()
     ).first()
 
 
-def add(session: Session, store: str, state: HierarchyState, **said: Any) -> Hierarchy:
-    """A new hierarchy of the store's, made now; `said` are columns of it."""
+def add(session: Session, store: str, state: HierarchyState, **values: Any) -> Hierarchy:
+    """Insert a hierarchy of the store; `values` are its other columns."""
     at = now(session)
     hierarchy = Hierarchy(
         id=new_hierarchy_id(),
@@ -114,7 +115,7 @@ def add(session: Session, store: str, state: HierarchyState, **said: Any) -> Hie
         state=state,
         created_at=at,
         updated_at=at,
-        **said,
+        **values,
     )
     session.add(hierarchy)
     session.flush()
@@ -122,7 +123,7 @@ def add(session: Session, store: str, state: HierarchyState, **said: Any) -> Hie
 
 
 def revision(session: Session, store: str, id: UUID) -> int | None:
-    """The revision of the visible hierarchy of that id."""
+    """The hierarchy's revision, if it is visible."""
     return session.exec(
         select(Hierarchy.revision).where(visible(store), Hierarchy.id == id)
     ).first()
@@ -133,68 +134,72 @@ def listing(
     store: str,
     filter: Conditions,
     window: KeysetWindow,
-    wanted: Projection = ALL_COLUMNS,
+    projection: Projection = ALL_COLUMNS,
 ) -> KeysetPage[Hierarchy]:
-    """A page of the hierarchies a store sees, newest first."""
-    # A list a store: of all together a database makes one list only by sorting them.
-    lists = [{"of": one, **bind_values(filter)} for one in _stores(store, filter)]
-    return page(session, _listing(filter_shape(filter)), window, wanted, lists)
+    """A page of the matching hierarchies a store sees, newest first."""
+    # One list per owning store: for a single list a database would sort the rows of both.
+    lists = [
+        {"owning_store": owner, **bind_values(filter)} for owner in _owning_stores(store, filter)
+    ]
+    return page(session, _list_query(filter_shape(filter)), window, projection, lists)
 
 
 @lru_cache(maxsize=128)
-def _listing(filter: FilterShape) -> KeysetQuery:
-    of_one = col(Hierarchy.store) == sa.bindparam("of", type_=sa.Text)
+def _list_query(filter: FilterShape) -> KeysetQuery:
+    owned = col(Hierarchy.store) == sa.bindparam("owning_store", type_=sa.Text)
     return KeysetQuery(
-        (Hierarchy,), (of_one, _whole(), *conditions_for(filter, FILTERED)), NEWEST_FIRST
+        (Hierarchy,),
+        (owned, _is_ready(), *conditions_for(filter, FILTER_COLUMNS)),
+        NEWEST_FIRST,
     )
 
 
-def span(
-    session: Session, store: str, filter: Conditions, order: Order, span: OffsetWindow
+def offset_page(
+    session: Session, store: str, filter: Conditions, order: Order, window: OffsetWindow
 ) -> OffsetPage[Hierarchy]:
-    """A span of the hierarchies a store sees, in that order."""
-    keys = page_keys(session, _listings(store, filter, order), span)
+    """A page of the matching hierarchies a store sees, in `order`."""
+    keys = page_keys(session, _offset_queries(store, filter, order), window)
     pks = [pk for (pk,) in keys]
-    found = session.exec(select(Hierarchy).where(col(Hierarchy.pk).in_(pks)))
-    by_pk = {hierarchy.pk: hierarchy for hierarchy in found}
+    hierarchies = session.exec(select(Hierarchy).where(col(Hierarchy.pk).in_(pks)))
+    by_pk = {hierarchy.pk: hierarchy for hierarchy in hierarchies}
     return OffsetPage([by_pk[pk] for pk in pks], count(session, store, filter))
 
 
 def count(session: Session, store: str, filter: Conditions) -> int:
-    """How many of the hierarchies a store sees match."""
-    stores = _stores(store, filter)
-    values = {f"of_{place}": one for place, one in enumerate(stores)}
-    [(count,)] = _counting(filter_shape(filter), len(stores)).rows(
+    """Count the matching hierarchies a store sees."""
+    owners = _owning_stores(store, filter)
+    values = {f"owning_store_{index}": owner for index, owner in enumerate(owners)}
+    [(count,)] = _count_statement(filter_shape(filter), len(owners)).rows(
         session, values | bind_values(filter)
     )
     return int(count)
 
 
 @lru_cache(maxsize=128)
-def _counting(filter: FilterShape, stores: int) -> CompiledStatement:
-    of = [sa.bindparam(f"of_{place}", type_=sa.Text) for place in range(stores)]
-    where = (col(Hierarchy.store).in_(of), _whole(), *conditions_for(filter, FILTERED))
+def _count_statement(filter: FilterShape, owner_count: int) -> CompiledStatement:
+    owners = [sa.bindparam(f"owning_store_{index}", type_=sa.Text) for index in range(owner_count)]
+    where = (col(Hierarchy.store).in_(owners), _is_ready(), *conditions_for(filter, FILTER_COLUMNS))
     return CompiledStatement(
         lambda _: sa.select(sa.func.count()).select_from(Hierarchy).where(*where)
     )
 
 
 def node_counts(session: Session, store: str, pks: Collection[int]) -> dict[int, int]:
-    """How many nodes each of these visible hierarchies has below its root."""
-    found = by_pks(session, store, pks, COUNTED)
-    return {pk: hierarchy.node_count for pk, hierarchy in found.items()}
+    """The nodes below the root of each visible hierarchy, by pk."""
+    hierarchies = by_pks(session, store, pks, NODE_COUNT)
+    return {pk: hierarchy.node_count for pk, hierarchy in hierarchies.items()}
 
 
-COUNTED = Projection(frozenset({"node_count"}))
+NODE_COUNT = Projection(frozenset({"node_count"}))
 
 
 def visible_pks(session: Session, store: str, pks: Collection[int]) -> set[int]:
-    """The visible ones among these hierarchies."""
+    """The visible hierarchies among `pks`."""
     return set(node_counts(session, store, pks))
 
 
 def discard(session: Session, pk: int) -> None:
-    """Give a hierarchy that never became visible to the sweep."""
+    """Leave a hierarchy that never became visible to the sweeper."""
     session.exec(
         sa.update(Hierarchy)
         .where(col(Hierarchy.pk) == pk, col(Hierarchy.state) != HierarchyState.READY)
@@ -203,31 +208,31 @@ def discard(session: Session, pk: int) -> None:
 
 
 def abandon_import(session: Session, pk: int) -> None:
-    """Give an import that never became visible to the sweep."""
+    """Leave an import that never became visible to the sweeper."""
     _abandon_imports(session, col(Hierarchy.pk) == pk)
 
 
 def abandon_idle_imports(session: Session, idle_since: datetime) -> None:
-    """Give imports that nobody has added to since then to the sweep."""
+    """Leave imports without an addition since `idle_since` to the sweeper."""
     _abandon_imports(session, col(Hierarchy.updated_at) < idle_since)
 
 
-def _abandon_imports(session: Session, which: sa.ColumnElement[bool]) -> None:
+def _abandon_imports(session: Session, condition: sa.ColumnElement[bool]) -> None:
     session.exec(
         sa.update(Hierarchy)
-        .where(col(Hierarchy.state) == HierarchyState.IMPORTING, which)
+        .where(col(Hierarchy.state) == HierarchyState.IMPORTING, condition)
         .values(state=HierarchyState.ABANDONED)
     )
 
 
-def sweep(session: Session, rows: int) -> bool:
-    """Delete up to `rows` rows of one discarded hierarchy; whether any were left to delete."""
+def purge_discarded(session: Session, rows: int) -> bool:
+    """Delete up to `rows` rows of one discarded hierarchy. Return False if none remains."""
     discarded = (HierarchyState.DISCARDED, HierarchyState.ABANDONED)
     hierarchy = session.exec(
         select(Hierarchy)
         .where(col(Hierarchy.state).in_(discarded))
         .limit(1)
-        # Another process sweeps it.
+        # A locked one is being purged by another process.
         .with_for_update(skip_locked=True)
     ).first()
     if hierarchy is None:
@@ -241,17 +246,21 @@ def sweep(session: Session, rows: int) -> bool:
         chunk = [] if last is None else [sa.tuple_(*key) <= sa.tuple_(*last)]
         if session.exec(sa.delete(table).where(owner == pk, *chunk)).rowcount:
             return True
-    if hierarchy.state is HierarchyState.ABANDONED and _delete_generated(session, hierarchy, rows):
+    if hierarchy.state is HierarchyState.ABANDONED and _delete_generated_products(
+        session, hierarchy, rows
+    ):
         return True
     session.exec(sa.delete(Hierarchy).where(col(Hierarchy.pk) == pk))
     return True
 
 
-def _delete_generated(session: Session, hierarchy: Hierarchy, rows: int) -> int:
-    """Delete products that were made for the leaves of an import: their skus begin with the id of
-    their node."""
+def _delete_generated_products(session: Session, hierarchy: Hierarchy, rows: int) -> int:
+    """Delete up to `rows` products generated for the leaves of an import; return how many.
+
+    Their skus begin with the id of their node.
+    """
     first, last = (str(node_id(hierarchy.id, no)) for no in (0, LAST_NODE_NO))
-    made = (
+    generated = (
         select(Product.pk)
         .where(
             Product.store == hierarchy.store,
@@ -260,26 +269,29 @@ def _delete_generated(session: Session, hierarchy: Hierarchy, rows: int) -> int:
         )
         .limit(rows)
     )
-    return session.exec(sa.delete(Product).where(col(Product.pk).in_(made))).rowcount
+    return session.exec(sa.delete(Product).where(col(Product.pk).in_(generated))).rowcount
 
 
-def _listings(store: str, filter: Conditions, order: Order) -> list[KeysetQuery]:
-    """The list of each store whose hierarchies are seen: of all together a database makes one only
-    by sorting them."""
-    wanted = _whole(), *matching(filter, FILTERED)
+def _offset_queries(store: str, filter: Conditions, order: Order) -> list[KeysetQuery]:
+    """One list per owning store: for a single list a database would sort the rows of both."""
+    conditions = _is_ready(), *matching(filter, FILTER_COLUMNS)
     return [
-        KeysetQuery((Hierarchy,), (col(Hierarchy.store) == one, *wanted), order, spine=Hierarchy)
-        for one in _stores(store, filter)
+        KeysetQuery(
+            (Hierarchy,), (col(Hierarchy.store) == owner, *conditions), order, spine=Hierarchy
+        )
+        for owner in _owning_stores(store, filter)
     ]
 
 
-def _stores(store: str, filter: Conditions) -> list[str]:
-    """Where the hierarchies are that a store sees and that have an owner asked for; the store
-    itself in any case."""
-    owners = [condition.values for condition in filter if condition.attribute == "owner"]
-    seen = [
-        one
-        for one in readable_by(store)
-        if all(owner_of(one) in bind_values for bind_values in owners)
+def _owning_stores(store: str, filter: Conditions) -> list[str]:
+    """The stores that own matching hierarchies: readable by `store`, with an owner `filter` admits.
+
+    At least `store` itself, so that a statement has a list to read.
+    """
+    conditions = [condition for condition in filter if condition.attribute == "owner"]
+    owning = [
+        readable_store
+        for readable_store in readable_by(store)
+        if all(owner_of(readable_store) in condition.values for condition in conditions)
     ]
-    return seen or [store]
+    return owning or [store]

@@ -1,4 +1,4 @@
-"""Errors of jobs."""
+"""Job errors: the reasons why a job failed."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from app.domain.errors import InvalidInput
-from app.storage.jobs import _OF_STORE
+from app.storage import jobs
 from app.storage.sql.dialects import dialect_of, keys_for, one_of, opaque_limit
 from app.storage.sql.keyset import Key, KeysetPage, KeysetQuery, KeysetWindow, OrderBy, pages
 from app.storage.sql.offset import OffsetPage, OffsetWindow
@@ -19,21 +19,21 @@ from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import Job, JobError
 
 
-def offset_page(session: Session, job: Job, span: OffsetWindow) -> OffsetPage[JobError]:
-    """A span of the job's errors, the first one first."""
-    of_job = JobError.job_pk == job.pk
-    found = session.exec(
+def offset_page(session: Session, job: Job, window: OffsetWindow) -> OffsetPage[JobError]:
+    """A page of the job's errors, oldest first."""
+    is_of_job = JobError.job_pk == job.pk
+    rows = session.exec(
         select(JobError)
-        .where(of_job)
+        .where(is_of_job)
         .order_by(col(JobError.pk))
-        .offset(span.offset)
-        .limit(opaque_limit(span.limit))
+        .offset(window.offset)
+        .limit(opaque_limit(window.limit))
     ).all()
-    return OffsetPage(found, session.exec(select(sa.func.count()).where(of_job)).one())
+    return OffsetPage(rows, session.exec(select(sa.func.count()).where(is_of_job)).one())
 
 
 def add(session: Session, job: Job, code: str, message: str, at: datetime) -> None:
-    """Note why the job failed, as of the version it is in."""
+    """Add an error to the job, as of its present version."""
     assert job.pk is not None
     session.add(
         JobError(job_pk=job.pk, job_version=job.version, code=code, message=message, created_at=at)
@@ -41,16 +41,16 @@ def add(session: Session, job: Job, code: str, message: str, at: datetime) -> No
 
 
 def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, JobError]:
-    """The errors of the store's jobs among these ids."""
-    found = _BY_IDS.rows(session, {"store": store, **keys_for(dialect_of(session), ids)})
-    return {error.id: error for error in found}
+    """The errors of the store's jobs among `ids`, by id."""
+    errors = _BY_IDS.rows(session, {"store": store, **keys_for(dialect_of(session), ids)})
+    return {error.id: error for error in errors}
 
 
 _BY_IDS = RowQuery(
     JobError,
     lambda dialect: sa.and_(
         col(JobError.job_pk) == col(Job.pk),
-        _OF_STORE,
+        jobs.IN_STORE,
         one_of(dialect, col(JobError.id)),
     ),
 )
@@ -61,11 +61,11 @@ JobVersion = tuple[int, int]
 
 
 def of_jobs(
-    session: Session, store: str, jobs: Sequence[JobVersion], window: KeysetWindow
+    session: Session, store: str, versions: Sequence[JobVersion], window: KeysetWindow
 ) -> dict[JobVersion, KeysetPage[JobError]]:
-    """A page of the errors each job had at that version, the first one first, each by its id.
+    """A page of each job's errors at that version, oldest first.
 
-    Raises InvalidInput for a place at an error that is no longer seen.
+    Keys are the errors' public ids. Raises InvalidInput for the cursor of a deleted error.
     """
 
     def key_of(id: UUID, argument: str) -> Key:
@@ -74,36 +74,36 @@ def of_jobs(
             raise InvalidInput("The error of this cursor is gone: begin again.", (argument,))
         return (error.pk,)
 
-    found = pages(session, _of_job, jobs, window.placed(key_of), store=store)
-    return {job: page.by_id() for job, page in found.items()}
+    pages_by_job = pages(session, _job_query, versions, window.placed(key_of), store=store)
+    return {version: page.by_id() for version, page in pages_by_job.items()}
 
 
 def counts_of_jobs(
-    session: Session, store: str, jobs: Sequence[JobVersion]
+    session: Session, store: str, versions: Sequence[JobVersion]
 ) -> dict[JobVersion, int]:
-    """How many errors each job had at that version."""
-    versions: dict[int, list[int]] = {}
-    pks = {pk for pk, _ in jobs}
+    """Count the errors each job had at that version."""
+    error_versions: dict[int, list[int]] = {}
+    pks = {pk for pk, _ in versions}
     for pk, version in _ERROR_VERSIONS.rows(
         session, {"store": store, **keys_for(dialect_of(session), pks)}
     ):
-        versions.setdefault(pk, []).append(version)
+        error_versions.setdefault(pk, []).append(version)
     return {
-        (pk, version): sum(since <= version for since in versions.get(pk, ()))
-        for pk, version in jobs
+        (pk, version): sum(since <= version for since in error_versions.get(pk, ()))
+        for pk, version in versions
     }
 
 
 _ERROR_VERSIONS = CompiledStatement(
     lambda dialect: sa.select(col(JobError.job_pk), col(JobError.job_version)).where(
         col(JobError.job_pk) == col(Job.pk),
-        _OF_STORE,
+        jobs.IN_STORE,
         one_of(dialect, col(JobError.job_pk)),
     )
 )
 
 
-def _of_job() -> KeysetQuery:
+def _job_query() -> KeysetQuery:
     error: Any = aliased(JobError)
     job: Any = aliased(Job)
     return KeysetQuery(

@@ -1,4 +1,4 @@
-"""Statistics of a store's jobs by hour."""
+"""Job statistics per hour."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,56 +18,60 @@ HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class JobHour:
-    """The jobs of a store that were asked for in one hour: how many have each status now, and the
-    seconds that those took which ran to an end."""
+    """Statistics of the jobs created in one clock hour."""
 
     begins: datetime
     counts: Mapping[JobStatus, int]
+    """Jobs by their present status."""
     average_seconds: float | None
+    """Run time of the jobs that ran to an end, as below."""
     longest_seconds: float | None
 
 
-def by_hour(session: Session, store: str, number: int) -> list[JobHour]:
-    """That many hours up to the one that has just begun, the first one first, those without jobs
-    too."""
+def by_hour(session: Session, store: str, hours: int) -> list[JobHour]:
+    """Statistics of the store's last `hours` clock hours, oldest first.
+
+    Hours are in UTC, the present one is the last, and hours without jobs are included.
+    """
     this_hour = now(session).replace(minute=0, second=0, microsecond=0)
-    since = this_hour - (number - 1) * HOUR
+    since = this_hour - (hours - 1) * HOUR
     hour = hour_of(col(Job.created_at))
-    took = timestamp_of(col(Job.completed_at)) - timestamp_of(col(Job.started_at))
-    # The numbers of jobs are in the order of their creation: only younger ones are looked at.
-    older = (
+    seconds = timestamp_of(col(Job.completed_at)) - timestamp_of(col(Job.started_at))
+    # job_seq follows creation order: the scan of its index starts at the first job of these hours.
+    last_older_seq = (
         select(Job.job_seq)
         .where(Job.store == store, col(Job.created_at) < since)
         .order_by(col(Job.job_seq).desc())
         .limit(opaque_limit(1))
         .scalar_subquery()
     )
-    found = session.execute(
+    rows = session.execute(
         sa.select(
             hour,
             col(Job.status),
             sa.func.count(),
-            sa.func.count(took),
-            sa.func.sum(took),
-            sa.func.max(took),
+            sa.func.count(seconds),
+            sa.func.sum(seconds),
+            sa.func.max(seconds),
         )
         .where(
             col(Job.store) == store,
-            col(Job.job_seq) > sa.func.coalesce(older, 0),
-            col(Job.created_at) < since + number * HOUR,
+            col(Job.job_seq) > sa.func.coalesce(last_older_seq, 0),
+            col(Job.created_at) < since + hours * HOUR,
         )
         .group_by(hour, col(Job.status))
     ).all()
-    hours = [since + place * HOUR for place in range(number)]
-    of_hour: dict[str, list[Any]] = {begins.strftime(HOUR_FORMAT): [] for begins in hours}
-    for name, *counted in found:
-        of_hour[name].append(counted)
-    return [_hour(*of) for of in zip(hours, of_hour.values(), strict=True)]
+    beginnings = [since + index * HOUR for index in range(hours)]
+    groups: dict[str, list[Any]] = {begins.strftime(HOUR_FORMAT): [] for begins in beginnings}
+    for name, *group in rows:
+        groups[name].append(group)
+    return list(map(_job_hour, beginnings, groups.values()))
 
 
-def _hour(begins: datetime, counted: Sequence[Any]) -> JobHour:
-    counts = {status: number for status, number, *_ in counted}
-    ran = sum(number for _, _, number, *_ in counted)
-    took = sum(float(seconds or 0) for *_, seconds, _ in counted)
-    longest = [float(seconds) for *_, seconds in counted if seconds is not None]
-    return JobHour(begins, counts, took / ran if ran else None, max(longest, default=None))
+def _job_hour(begins: datetime, groups: Sequence[Any]) -> JobHour:
+    """Combine the groups of one hour: status, jobs, ended jobs, their total and longest seconds."""
+    counts = {status: jobs for status, jobs, *_ in groups}
+    ended = sum(jobs for _, _, jobs, *_ in groups)
+    total = sum(float(seconds or 0) for *_, seconds, _ in groups)
+    longest = [float(seconds) for *_, seconds in groups if seconds is not None]
+    return JobHour(begins, counts, total / ended if ended else None, max(longest, default=None))

@@ -1,4 +1,4 @@
-"""Jobs: finding and listing them, and the conditional updates that move them on."""
+"""Jobs: lookups, lists, and the conditional updates that advance them."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from app.storage.tables import IdempotencyKey, Job, JobError
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Conditions that all have to hold; None asks for nothing."""
+    """Conditions on jobs, all of which must hold. None sets no condition."""
 
     status: Collection[JobStatus] | None = None
     type: Collection[JobType] | None = None
@@ -42,8 +42,8 @@ class JobFilter:
     created_before: datetime | None = None
 
     def conditions(self) -> Conditions:
-        """Those on attributes of a job, one by one."""
-        said: Sequence[tuple[str, Operator, Any]] = (
+        """The conditions on single columns, so all but `hierarchy_id`."""
+        candidates: Sequence[tuple[str, Operator, Any]] = (
             ("status", Operator.IN, self.status),
             ("type", Operator.IN, self.type),
             ("created_at", Operator.GT, (self.created_after,)),
@@ -51,12 +51,12 @@ class JobFilter:
         )
         return [
             Condition(attribute, operator, list(values))
-            for attribute, operator, values in said
+            for attribute, operator, values in candidates
             if values not in (None, (None,))
         ]
 
-    def admits(self, job: Job) -> bool:
-        """Whether a job in hand meets the conditions, as `listing` would judge it."""
+    def matches(self, job: Job) -> bool:
+        """Return True if `listing` would include the job."""
         return (
             (self.status is None or job.status in self.status)
             and (self.type is None or job.type in self.type)
@@ -66,40 +66,40 @@ class JobFilter:
         )
 
 
-FILTERED: Mapping[str, Any] = {
+FILTER_COLUMNS: Mapping[str, Any] = {
     "id": col(Job.id),
     "type": col(Job.type),
     "status": col(Job.status),
     "created_at": col(Job.created_at),
     "updated_at": col(Job.updated_at),
 }
-"""What conditions on jobs may be about."""
+"""The column of each attribute that clients can filter by."""
 
+NEWEST_FIRST = (OrderBy(col(Job.job_seq), True),)
 
-LATEST_FIRST = (OrderBy(col(Job.job_seq), True),)
-
-_NAMES = columns_of(Job, ALL_COLUMNS)
-_COLUMNS: Sequence[Any] = [getattr(Job, name) for name in _NAMES]
+COLUMN_NAMES = columns_of(Job, ALL_COLUMNS)
+COLUMNS: Sequence[Any] = [getattr(Job, name) for name in COLUMN_NAMES]
 
 
 def by_ids(
-    session: Session, store: str, ids: Collection[UUID], wanted: Projection = ALL_COLUMNS
+    session: Session, store: str, ids: Collection[UUID], projection: Projection = ALL_COLUMNS
 ) -> dict[UUID, Job]:
-    """The store's jobs among these ids."""
+    """The store's jobs among `ids`, by id."""
     values = {"store": store, **keys_for(dialect_of(session), ids)}
-    found = _BY_IDS.rows(session, values, wanted.together(ID_COLUMN))
-    return {job.id: job for job in found}
+    jobs = _BY_IDS.rows(session, values, projection.together(ID_COLUMN))
+    return {job.id: job for job in jobs}
 
 
-_OF_STORE = no_index(col(Job.store)) == sa.bindparam("store", type_=sa.Text)
+IN_STORE = no_index(col(Job.store)) == sa.bindparam("store", type_=sa.Text)
+"""Condition on the parameter `store`, for jobs that are looked up by another index."""
+
 _BY_IDS = RowQuery(
     Job,
-    lambda dialect: sa.and_(_OF_STORE, one_of(dialect, col(Job.id))),
+    lambda dialect: sa.and_(IN_STORE, one_of(dialect, col(Job.id))),
 )
 
 
 def by_id(session: Session, store: str, id: UUID) -> Job | None:
-    """The store's job of that id."""
     return by_ids(session, store, [id]).get(id)
 
 
@@ -109,48 +109,53 @@ def listing(
     filter: JobFilter,
     ascending: bool,
     window: KeysetWindow,
-    wanted: Projection = ALL_COLUMNS,
+    projection: Projection = ALL_COLUMNS,
 ) -> KeysetPage[Job]:
-    """A page of a store's jobs in the order of their creation, or against it."""
+    """A page of a store's matching jobs in creation order, or newest first."""
     values = {"store": store, "about": filter.hierarchy_id, **bind_values(filter.conditions())}
-    return page(session, _listing(_shape_of(filter), ascending), window, wanted, [values])
+    return page(session, _list_query(_filter_key(filter), ascending), window, projection, [values])
 
 
 def count(session: Session, store: str, filter: JobFilter) -> int:
-    """How many jobs of a store match."""
+    """Count a store's matching jobs."""
     values = {"store": store, "about": filter.hierarchy_id, **bind_values(filter.conditions())}
-    [(count,)] = _counting(_shape_of(filter)).rows(session, values)
+    [(count,)] = _count_statement(_filter_key(filter)).rows(session, values)
     return int(count)
 
 
-_Shape = tuple[FilterShape, bool]
-"""The conditions on attributes, and whether there is one on the hierarchy."""
+_FilterKey = tuple[FilterShape, bool]
+"""The conditions on columns without their values, and whether `hierarchy_id` is set."""
 
 
-def _shape_of(filter: JobFilter) -> _Shape:
+def _filter_key(filter: JobFilter) -> _FilterKey:
     return filter_shape(filter.conditions()), filter.hierarchy_id is not None
 
 
 @lru_cache(maxsize=128)
-def _listing(filter: _Shape, ascending: bool) -> KeysetQuery:
-    shape, about_one = filter
-    about = [_about(Job, sa.bindparam("about", type_=sa.Uuid))] if about_one else []
-    where = (col(Job.store) == sa.bindparam("store"), *about, *conditions_for(shape, FILTERED))
+def _list_query(filter: _FilterKey, ascending: bool) -> KeysetQuery:
+    shape, has_hierarchy = filter
+    about = [_is_about(Job, sa.bindparam("about", type_=sa.Uuid))] if has_hierarchy else []
+    where = (
+        col(Job.store) == sa.bindparam("store"),
+        *about,
+        *conditions_for(shape, FILTER_COLUMNS),
+    )
     return KeysetQuery((Job,), where, (OrderBy(col(Job.job_seq), not ascending),))
 
 
 @lru_cache(maxsize=128)
-def _counting(filter: _Shape) -> CompiledStatement:
-    where = _listing(filter, ascending=True).where
+def _count_statement(filter: _FilterKey) -> CompiledStatement:
+    where = _list_query(filter, ascending=True).where
     return CompiledStatement(lambda _: sa.select(sa.func.count(col(Job.pk))).where(*where))
 
 
 def offset_page(
-    session: Session, store: str, filter: Conditions, order: Order, span: OffsetWindow
+    session: Session, store: str, filter: Conditions, order: Order, window: OffsetWindow
 ) -> OffsetPage[Job]:
-    """A span of a store's jobs, in that order."""
-    where = (col(Job.store) == store, *matching(filter, FILTERED))
-    pks = [pk for (pk,) in page_keys(session, [KeysetQuery((Job,), where, order, spine=Job)], span)]
+    """A page of a store's matching jobs in `order`."""
+    where = (col(Job.store) == store, *matching(filter, FILTER_COLUMNS))
+    query = KeysetQuery((Job,), where, order, spine=Job)
+    pks = [pk for (pk,) in page_keys(session, [query], window)]
     by_pk = {job.pk: job for job in session.exec(select(Job).where(col(Job.pk).in_(pks)))}
     total = session.exec(select(sa.func.count(col(Job.pk))).where(*where)).one()
     return OffsetPage([by_pk[pk] for pk in pks], total)
@@ -161,57 +166,61 @@ def of_hierarchies(
     store: str,
     hierarchies: Sequence[UUID],
     window: KeysetWindow,
-    wanted: Projection = ALL_COLUMNS,
+    projection: Projection = ALL_COLUMNS,
 ) -> dict[UUID, KeysetPage[Job]]:
     """A page of the duplications from or into each hierarchy, newest first."""
-    return pages(session, _of_hierarchy, hierarchies, window, wanted, store=store)
+    return pages(session, _hierarchy_query, hierarchies, window, projection, store=store)
 
 
 def counts_of_hierarchies(
     session: Session, store: str, hierarchies: Sequence[UUID]
 ) -> dict[UUID, int]:
-    """How many duplications there are from or into each hierarchy."""
+    """Count the duplications from or into each hierarchy."""
     counts = dict.fromkeys(hierarchies, 0)
     values = {"store": store, **keys_for(dialect_of(session), hierarchies)}
-    for side in _COUNTS_OF_SIDES:
-        made, _ = side.processors(session)
-        for id, number in side.rows(session, values):
-            counts[made(id) if made else id] += number
+    for statement in _HIERARCHY_COUNTS:
+        decode, _ = statement.processors(session)
+        for id, number in statement.rows(session, values):
+            counts[decode(id) if decode else id] += number
     return counts
 
 
-def _counts_of_side(side: Any) -> CompiledStatement:
+def _hierarchy_counts(side: Any) -> CompiledStatement:
+    """Count jobs per hierarchy in the column `side`: the source's or the copy's."""
     return CompiledStatement(
         lambda dialect: (
-            sa.select(side, sa.func.count()).where(_OF_STORE, one_of(dialect, side)).group_by(side)
+            sa.select(side, sa.func.count()).where(IN_STORE, one_of(dialect, side)).group_by(side)
         )
     )
 
 
-_COUNTS_OF_SIDES = [_counts_of_side(col(Job.source_id)), _counts_of_side(col(Job.result_id))]
+_HIERARCHY_COUNTS = [_hierarchy_counts(col(Job.source_id)), _hierarchy_counts(col(Job.result_id))]
 
 
-def pending(store: Any, job: Any = Job) -> tuple[sa.ColumnElement[bool], ...]:
-    """The conditions on a store's jobs that wait."""
-    # Written out, so that the index on those that wait is known to have all of them.
+def is_pending(store: Any, job: Any = Job) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions that `job` is a pending job of the store."""
+    # A literal status, so that the database can use the partial index on pending jobs.
     return job.store == store, job.status == literal(JobStatus.PENDING)
 
 
 def first_pending(session: Session, store: str) -> Job | None:
-    """The pending job whose turn is next."""
-    found = _jobs(session, _FIRST_PENDING, {"store": store})
-    return found[0] if found else None
+    """The pending job that starts next."""
+    jobs = _read(session, _FIRST_PENDING, {"store": store})
+    return jobs[0] if jobs else None
 
 
 _FIRST_PENDING = CompiledStatement(
     lambda _: (
-        sa.select(*_COLUMNS).where(*pending(sa.bindparam("store"))).order_by(col(Job.turn)).limit(1)
+        sa.select(*COLUMNS)
+        .where(*is_pending(sa.bindparam("store")))
+        .order_by(col(Job.turn))
+        .limit(1)
     )
 )
 
 
 def oldest_pending_at(session: Session, store: str) -> datetime | None:
-    """When the pending job that has waited longest was asked for."""
+    """The creation time of the oldest pending job."""
     return session.exec(
         select(Job.created_at)
         .where(Job.store == store, Job.status == JobStatus.PENDING)
@@ -221,24 +230,24 @@ def oldest_pending_at(session: Session, store: str) -> datetime | None:
 
 
 def queued(
-    session: Session, store: str, window: KeysetWindow, wanted: Projection = ALL_COLUMNS
+    session: Session, store: str, window: KeysetWindow, projection: Projection = ALL_COLUMNS
 ) -> KeysetPage[Job]:
-    """A page of a store's pending jobs, in the order in which they will run."""
-    return page(session, _QUEUED, window, wanted, [{"store": store}])
+    """A page of a store's pending jobs, in the order in which they start."""
+    return page(session, _QUEUED, window, projection, [{"store": store}])
 
 
-_QUEUED = KeysetQuery((Job,), pending(sa.bindparam("store")), (OrderBy(col(Job.turn)),))
+_QUEUED = KeysetQuery((Job,), is_pending(sa.bindparam("store")), (OrderBy(col(Job.turn)),))
 
 
-def retries(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
-    """The newest job that tries each of these jobs again."""
-    found = _RETRIES.rows(session, keys_for(dialect_of(session), ids))
-    # The store is looked at in the end: asked for it too, PostgreSQL was seen to read all its jobs.
-    return {job.retry_of: job for job in found if job.store == store}
+def newest_retries(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
+    """The newest retry of each job, by the id of the retried job."""
+    jobs = _RETRIES.rows(session, keys_for(dialect_of(session), ids))
+    # The store is checked here: with a condition on it, PostgreSQL can read all the store's jobs.
+    return {job.retry_of: job for job in jobs if job.store == store}
 
 
-def _newest_retries(dialect: str) -> sa.ColumnElement[bool]:
-    # Of one that fails again and again there may be many.
+def _is_newest_retry(dialect: str) -> sa.ColumnElement[bool]:
+    # A job that keeps failing can have many retries.
     newest = (
         sa.select(sa.func.max(col(Job.pk)))
         .where(one_of(dialect, col(Job.retry_of)))
@@ -247,18 +256,18 @@ def _newest_retries(dialect: str) -> sa.ColumnElement[bool]:
     return any_of_array(col(Job.pk), newest)
 
 
-_RETRIES = RowQuery(Job, _newest_retries)
+_RETRIES = RowQuery(Job, _is_newest_retry)
 
 
 def started(session: Session, store: str) -> Job | None:
-    """The job that runs, or ran when its process died."""
-    found: list[Job] = _STARTED.rows(session, {"store": store})
-    return found[0] if found else None
+    """The store's started job; its process may have died."""
+    jobs: list[Job] = _STARTED.rows(session, {"store": store})
+    return jobs[0] if jobs else None
 
 
 _STARTED = RowQuery(
     Job,
-    # Written out, so that the index on the one that runs is known to have it.
+    # A literal status, so that the database can use the partial index on started jobs.
     lambda _: sa.and_(
         col(Job.store) == sa.bindparam("store"), col(Job.status) == literal(JobStatus.STARTED)
     ),
@@ -266,37 +275,37 @@ _STARTED = RowQuery(
 
 
 def add(session: Session, **values: Any) -> Job:
-    """A new job. `values` are columns of it; the others are as the table's entity has them."""
-    [job] = _jobs(session, _ADD, {**_DEFAULTS, "id": uuid4(), **values})
+    """Insert a job. Columns that are not in `values` get the defaults of the Job entity."""
+    [job] = _read(session, _INSERT, {**_DEFAULTS, "id": uuid4(), **values})
     return job
 
 
 _DEFAULTS = {
     name: field.default for name, field in Job.model_fields.items() if not field.is_required()
 }
-_ADD = CompiledStatement(
-    lambda _: sa.insert(Job).values(dict.fromkeys(set(_NAMES) - {"pk"})).returning(*_COLUMNS)
+_INSERT = CompiledStatement(
+    lambda _: sa.insert(Job).values(dict.fromkeys(set(COLUMN_NAMES) - {"pk"})).returning(*COLUMNS)
 )
 
 
-def _jobs(session: Session, statement: CompiledStatement, values: BindValues) -> list[Job]:
-    """The jobs that a statement finds or has written, which gives all of their columns."""
-    return list(map(row_of(session, Job, _NAMES), statement.rows(session, values)))
+def _read(session: Session, statement: CompiledStatement, values: BindValues) -> list[Job]:
+    """Run a statement that selects or returns COLUMNS."""
+    return list(map(row_of(session, Job, COLUMN_NAMES), statement.rows(session, values)))
 
 
-def change(session: Session, job: Job, **values: Any) -> Job | None:
-    """Write `values`, and a version more, if the job still has the status and epoch `job` has.
+def update(session: Session, job: Job, **values: Any) -> Job | None:
+    """Write `values` and increment the version, if status and epoch are still those of `job`.
 
-    Returns the job as it then is, or None when it no longer had them: of two who try, one does.
+    Returns the updated job, or None if they changed: of two concurrent updates one succeeds.
     """
-    had = {"had_pk": job.pk, "had_status": job.status, "had_epoch": job.epoch}
-    changed = _jobs(session, _changing(tuple(values)), {**had, **values})
-    return changed[0] if changed else None
+    expected = {"had_pk": job.pk, "had_status": job.status, "had_epoch": job.epoch}
+    updated = _read(session, _update_statement(tuple(values)), {**expected, **values})
+    return updated[0] if updated else None
 
 
-# As many as there are ways to change a job.
+# Unbounded: one entry per set of columns that callers update, a fixed few.
 @cache
-def _changing(names: tuple[str, ...]) -> CompiledStatement:
+def _update_statement(names: tuple[str, ...]) -> CompiledStatement:
     return CompiledStatement(
         lambda _: (
             sa.update(Job)
@@ -306,28 +315,29 @@ def _changing(names: tuple[str, ...]) -> CompiledStatement:
                 col(Job.epoch) == sa.bindparam("had_epoch"),
             )
             .values(version=Job.version + 1, **dict.fromkeys(names))
-            .returning(*_COLUMNS)
+            .returning(*COLUMNS)
         )
     )
 
 
 def delete(session: Session, pks: Collection[int]) -> None:
-    """Delete jobs with their errors and the keys that stand for them."""
+    """Delete jobs with their errors and idempotency keys."""
     session.exec(sa.delete(JobError).where(col(JobError.job_pk).in_(pks)))
     session.exec(sa.delete(IdempotencyKey).where(col(IdempotencyKey.job_pk).in_(pks)))
     session.exec(sa.delete(Job).where(col(Job.pk).in_(pks)))
 
 
-def _about(job: Any, hierarchy_id: Any) -> sa.ColumnElement[bool]:
+def _is_about(job: Any, hierarchy_id: Any) -> sa.ColumnElement[bool]:
+    """Condition that the job copies from or into the hierarchy."""
     return sa.or_(job.source_id == hierarchy_id, job.result_id == hierarchy_id)
 
 
-def _of_hierarchy() -> KeysetQuery:
+def _hierarchy_query() -> KeysetQuery:
     job: Any = aliased(Job)
     return KeysetQuery(
         entities=(job,),
         where=(job.store == sa.bindparam("store"),),
         spine=job,
-        belongs=lambda id: _about(job, id),
+        belongs=lambda id: _is_about(job, id),
         order=(OrderBy(job.job_seq, True),),
     )

@@ -1,4 +1,4 @@
-"""Webhooks: how far each endpoint has been told of each store's log, and what is to be sent."""
+"""Webhook endpoints, their positions in each event log, and deliveries."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -14,27 +14,29 @@ from app.storage.engine.database import now
 from app.storage.sql.dialects import insert_ignore
 from app.storage.tables import JobEvent, Lane, WebhookDelivery, WebhookEndpoint, WebhookPosition
 
-LAST = [type for type in JobEventType if type.is_last]
+FINAL_TYPES = [type for type in JobEventType if type.is_last]
 
-UNTOLD_EVENTS = 500
-"""After so many events of which none is a job's last, a position moves on all the same: they are
-passed over at each look."""
+MAX_SKIPPED_EVENTS = 500
+"""Advance a position after this many non-final events, so that they are not rescanned."""
 
-BEHIND_STORES = 100
+MAX_STORES = 100
+"""Stores that `stores_to_record` returns at most."""
 
-Logged = tuple[WebhookDelivery, str, JobEvent]
-"""A delivery, the URL it goes to, and the event it tells of."""
+DeliveryRecord = tuple[WebhookDelivery, str, JobEvent]
+"""A delivery, the URL of its endpoint, and its event."""
 
 
-def endpoints(session: Session, urls: Collection[str]) -> dict[int, str]:
-    """The URLs of those endpoints among these that are known, by their keys."""
-    found = session.exec(select(WebhookEndpoint).where(col(WebhookEndpoint.url).in_(urls)))
-    return {endpoint.pk: endpoint.url for endpoint in found if endpoint.pk is not None}
+def known_endpoints(session: Session, urls: Collection[str]) -> dict[int, str]:
+    """The URLs that have an endpoint, by the endpoint's pk."""
+    endpoints = session.exec(select(WebhookEndpoint).where(col(WebhookEndpoint.url).in_(urls)))
+    return {endpoint.pk: endpoint.url for endpoint in endpoints if endpoint.pk is not None}
 
 
 def add_endpoint(session: Session, url: str) -> None:
-    """Let the endpoint be known from now on, and begin behind all that has been logged so far.
-    Nothing happens if somebody does so at the same moment."""
+    """Add an endpoint whose positions start at the present end of each log.
+
+    Does nothing if another process adds the same one at this moment.
+    """
     endpoint = WebhookEndpoint(url=url, created_at=now(session))
     try:
         with session.begin_nested():
@@ -45,18 +47,20 @@ def add_endpoint(session: Session, url: str) -> None:
     session.exec(sa.insert(WebhookPosition).from_select(["endpoint_pk", "store", "seq"], heads))
 
 
-def behind(
+def stores_to_record(
     session: Session, endpoints: Collection[int], stores: Collection[str] | None
 ) -> Sequence[str]:
-    """Some of the stores, of those given if any are, where one of the endpoints is to be told of
-    jobs that have ended."""
-    told = sa.func.coalesce(col(WebhookPosition.seq), 0)
-    one_ended = sa.exists().where(
+    """Stores with final events after the position of one of the endpoints, at most MAX_STORES.
+
+    None for `stores` means all stores.
+    """
+    position = sa.func.coalesce(col(WebhookPosition.seq), 0)
+    has_final_event = sa.exists().where(
         col(JobEvent.store) == col(Lane.store),
-        col(JobEvent.seq) > told,
-        col(JobEvent.type).in_(LAST),
+        col(JobEvent.seq) > position,
+        col(JobEvent.type).in_(FINAL_TYPES),
     )
-    found = (
+    query = (
         select(Lane.store)
         .distinct()
         .join(WebhookEndpoint, sa.true())
@@ -67,27 +71,30 @@ def behind(
                 col(WebhookPosition.store) == col(Lane.store),
             ),
         )
-        .where(col(WebhookEndpoint.pk).in_(endpoints), col(Lane.event_seq) > told)
-        .where(sa.or_(col(Lane.event_seq) > told + UNTOLD_EVENTS, one_ended))
-        .limit(BEHIND_STORES)
+        .where(col(WebhookEndpoint.pk).in_(endpoints), col(Lane.event_seq) > position)
+        .where(sa.or_(col(Lane.event_seq) > position + MAX_SKIPPED_EVENTS, has_final_event))
+        .limit(MAX_STORES)
     )
     if stores is not None:
-        found = found.where(col(Lane.store).in_(stores))
-    return session.exec(found).all()
+        query = query.where(col(Lane.store).in_(stores))
+    return session.exec(query).all()
 
 
 def position(session: Session, endpoint: int, store: str) -> int:
-    """The last event of the store's log that the endpoint has been told of, or need not be."""
+    """The last event of the store's log that was recorded or skipped for the endpoint."""
     insert_ignore(session, WebhookPosition, [{"endpoint_pk": endpoint, "store": store, "seq": 0}])
-    wanted = select(WebhookPosition.seq).where(
+    query = select(WebhookPosition.seq).where(
         WebhookPosition.endpoint_pk == endpoint, WebhookPosition.store == store
     )
-    return session.exec(wanted).one()
+    return session.exec(query).one()
 
 
-def move_position(session: Session, endpoint: int, store: str, seq: int, to: int) -> bool:
-    """Move the position on from `seq`, and whether it still was there: of two who try, one does."""
-    moved = session.exec(
+def advance_position(session: Session, endpoint: int, store: str, seq: int, to: int) -> bool:
+    """Advance the position from `seq` to `to`. Return False if it was no longer at `seq`.
+
+    Of two concurrent calls one succeeds.
+    """
+    result = session.exec(
         sa.update(WebhookPosition)
         .where(
             col(WebhookPosition.endpoint_pk) == endpoint,
@@ -96,22 +103,22 @@ def move_position(session: Session, endpoint: int, store: str, seq: int, to: int
         )
         .values(seq=to)
     )
-    return moved.rowcount == 1
+    return result.rowcount == 1
 
 
-def last_events(session: Session, store: str, after: int, to: int, limit: int) -> Sequence[int]:
-    """The numbers of the first `limit` events past `after`, up to `to`, that are a job's last."""
+def final_events(session: Session, store: str, after: int, to: int, limit: int) -> Sequence[int]:
+    """The numbers of the first `limit` final events after `after`, up to `to`."""
     return session.exec(
         select(JobEvent.seq)
         .where(JobEvent.store == store, JobEvent.seq > after, JobEvent.seq <= to)
-        .where(col(JobEvent.type).in_(LAST))
+        .where(col(JobEvent.type).in_(FINAL_TYPES))
         .order_by(col(JobEvent.seq))
         .limit(limit)
     ).all()
 
 
 def add_deliveries(session: Session, endpoint: int, store: str, seqs: Iterable[int]) -> None:
-    """Let these events be sent to the endpoint, from now on."""
+    """Add deliveries of these events to the endpoint, due now."""
     at = now(session)
     session.add_all(
         WebhookDelivery(endpoint_pk=endpoint, store=store, seq=seq, created_at=at, due_at=at)
@@ -119,14 +126,13 @@ def add_deliveries(session: Session, endpoint: int, store: str, seqs: Iterable[i
     )
 
 
-def with_due(
+def endpoints_due(
     session: Session, endpoints: Collection[int], stores: Collection[str] | None
 ) -> Sequence[int]:
-    """The endpoints among these that something is to be sent to now, of the stores given if any
-    are."""
-    any_due = sa.exists().where(*_due(session, col(WebhookEndpoint.pk), stores))
-    wanted = sa.select(col(WebhookEndpoint.pk)).where(col(WebhookEndpoint.pk).in_(endpoints))
-    return session.execute(wanted.where(any_due)).scalars().all()
+    """The endpoints among `endpoints` with due deliveries; None for `stores` means all stores."""
+    any_due = sa.exists().where(*_is_due(session, col(WebhookEndpoint.pk), stores))
+    query = sa.select(col(WebhookEndpoint.pk)).where(col(WebhookEndpoint.pk).in_(endpoints))
+    return session.execute(query.where(any_due)).scalars().all()
 
 
 def claim(
@@ -136,46 +142,50 @@ def claim(
     lease: timedelta,
     limit: int,
 ) -> list[tuple[WebhookDelivery, JobEvent]]:
-    """Begin an attempt at up to `limit` of the deliveries that are due, the longest due first, each
-    with its event. Nobody else takes them up before the lease runs out."""
+    """Begin an attempt at up to `limit` due deliveries, longest due first.
+
+    No other process claims them before `lease` expires. None for `stores` means all stores.
+    """
     at = now(session)
     due = session.exec(
         select(col(WebhookDelivery.pk), WebhookDelivery.attempts)
-        .where(*_due(session, endpoint, stores))
+        .where(*_is_due(session, endpoint, stores))
         .order_by(col(WebhookDelivery.due_at), col(WebhookDelivery.pk))
         .limit(limit)
     ).all()
-    begun = []
+    claimed = []
     for pk, attempts in due:
         values = {"attempts": attempts + 1, "attempted_at": at, "due_at": at + lease}
-        if _change(session, pk, attempts, values):
-            begun.append(pk)
-    found = session.exec(
+        if _update(session, pk, attempts, values):
+            claimed.append(pk)
+    rows = session.exec(
         select(WebhookDelivery, JobEvent)
-        .where(col(WebhookDelivery.pk).in_(begun))
+        .where(col(WebhookDelivery.pk).in_(claimed))
         .where(JobEvent.store == WebhookDelivery.store, JobEvent.seq == WebhookDelivery.seq)
     )
-    return list(found)
+    return list(rows)
 
 
 def conclude(session: Session, claimed: WebhookDelivery, values: Mapping[str, Any]) -> bool:
-    """Write what came of the attempt, unless another one was begun since; whether so."""
-    return _change(session, claimed.pk, claimed.attempts, values)
+    """Record the outcome of an attempt. Return False if a later attempt has begun."""
+    return _update(session, claimed.pk, claimed.attempts, values)
 
 
 def redeliver(session: Session, id: UUID) -> bool:
-    """Let it be sent anew, now and with all its attempts before it; whether there is one."""
-    anew = session.exec(
+    """Make a delivery due now with all its attempts. Return False if it does not exist."""
+    result = session.exec(
         sa.update(WebhookDelivery)
         .where(col(WebhookDelivery.id) == id)
         .values(status=DeliveryStatus.PENDING, attempts=0, due_at=now(session))
     )
-    return anew.rowcount == 1
+    return result.rowcount == 1
 
 
-def log(session: Session, statuses: Collection[DeliveryStatus], limit: int) -> Sequence[Logged]:
-    """The newest deliveries of these statuses, of all if none is named."""
-    wanted = (
+def latest_deliveries(
+    session: Session, statuses: Collection[DeliveryStatus], limit: int
+) -> Sequence[DeliveryRecord]:
+    """The newest deliveries with these statuses; an empty collection means any."""
+    query = (
         select(WebhookDelivery, WebhookEndpoint.url, JobEvent)
         .where(WebhookEndpoint.pk == WebhookDelivery.endpoint_pk)
         .where(JobEvent.store == WebhookDelivery.store, JobEvent.seq == WebhookDelivery.seq)
@@ -183,12 +193,12 @@ def log(session: Session, statuses: Collection[DeliveryStatus], limit: int) -> S
         .limit(limit)
     )
     if statuses:
-        wanted = wanted.where(col(WebhookDelivery.status).in_(statuses))
-    return session.exec(wanted).all()
+        query = query.where(col(WebhookDelivery.status).in_(statuses))
+    return session.exec(query).all()
 
 
 def prune(session: Session, store: str, seq: int) -> None:
-    """Delete the deliveries of the store's events up to that one."""
+    """Delete the deliveries of the store's events up to `seq`."""
     session.exec(
         sa.delete(WebhookDelivery).where(
             col(WebhookDelivery.store) == store, col(WebhookDelivery.seq) <= seq
@@ -196,22 +206,23 @@ def prune(session: Session, store: str, seq: int) -> None:
     )
 
 
-def _due(
+def _is_due(
     session: Session, endpoint: Any, stores: Collection[str] | None
 ) -> list[sa.ColumnElement[bool]]:
-    of_stores = [] if stores is None else [col(WebhookDelivery.store).in_(stores)]
+    in_stores = [] if stores is None else [col(WebhookDelivery.store).in_(stores)]
     return [
         col(WebhookDelivery.endpoint_pk) == endpoint,
         col(WebhookDelivery.due_at) <= now(session),
-        *of_stores,
+        *in_stores,
     ]
 
 
-def _change(session: Session, pk: int | None, attempts: int, values: Mapping[str, Any]) -> bool:
-    changed = session.exec(
+def _update(session: Session, pk: int | None, attempts: int, values: Mapping[str, Any]) -> bool:
+    """Update a pending delivery, unless its attempts are no longer `attempts`."""
+    result = session.exec(
         sa.update(WebhookDelivery)
         .where(col(WebhookDelivery.pk) == pk, col(WebhookDelivery.attempts) == attempts)
         .where(col(WebhookDelivery.status) == DeliveryStatus.PENDING)
         .values(**values)
     )
-    return changed.rowcount == 1
+    return result.rowcount == 1

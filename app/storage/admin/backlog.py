@@ -1,30 +1,53 @@
-"""What waits in all lanes together, for who watches the deployment as a whole."""
+"""Backlogs of a whole deployment: pending jobs, rows to purge, due deliveries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
+from app.domain.hierarchies import HierarchyState
 from app.domain.jobs import JobStatus
+from app.domain.webhooks import DeliveryStatus
+from app.storage import events
 from app.storage.engine.database import now
-from app.storage.tables import Job, Lane
+from app.storage.tables import DeletedNode, Hierarchy, Job, Lane, WebhookDelivery
+
+MAX_COUNTED = 10_000
+"""Counts of a sweep backlog stop here: a larger number calls for no other action."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueBacklog:
-    """How much waits, and for how long."""
+    """Pending jobs of all stores and their waiting times."""
 
     pending: int
     lanes: int
     """Lanes with pending jobs."""
     ages: Mapping[int, float]
-    """Seconds that the oldest pending job of a lane has waited, by percentile over those lanes:
-    at 90, nine of ten lanes have waited no longer. Empty where nothing waits."""
+    """Waiting time of a lane's oldest pending job, in seconds, by percentile over those lanes.
+
+    At 90, nine of ten lanes have waited no longer. Empty if no job is pending.
+    """
 
 
-def backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
-    """The backlog of all stores: one statement, which looks at each lane once."""
+@dataclass(frozen=True, slots=True)
+class SweepBacklog:
+    """Rows that the sweeper or the webhook dispatcher has yet to process.
+
+    Each count is at most MAX_COUNTED.
+    """
+
+    hierarchies: int
+    deleted_nodes: int
+    stores_with_old_events: int
+    deliveries: int
+
+
+def queue_backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
+    """The queue backlog of all stores, in one statement that reads each lane once."""
     since = (
         sa.select(col(Job.created_at))
         .where(col(Job.store) == col(Lane.store), col(Job.status) == JobStatus.PENDING)
@@ -37,18 +60,18 @@ def backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
     )
     ranked = sa.select(
         waiting,
-        # The latest first, whose age is the least.
+        # In ascending order of age.
         sa.func.row_number().over(order_by=waiting.c.since.desc()).label("place"),
         sa.func.count().over().label("lanes"),
     ).subquery()
-    found = session.execute(
+    row = session.execute(
         sa.select(
             sa.func.coalesce(sa.func.sum(ranked.c.pending), 0),
             sa.func.count(),
             *(
                 sa.func.max(
                     sa.case(
-                        # The nearest rank: the first place behind which no more than the rest lie.
+                        # The nearest rank: ceil(lanes * percent / 100).
                         (ranked.c.place == (ranked.c.lanes * percent + 99) // 100, ranked.c.since)
                     )
                 )
@@ -56,7 +79,7 @@ def backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
             ),
         )
     ).one()
-    pending, lanes, *instants = found
+    pending, lanes, *instants = row
     at = now(session)
     return QueueBacklog(
         int(pending),
@@ -66,4 +89,27 @@ def backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
             for percent, instant in zip(percentiles, instants, strict=True)
             if instant is not None
         },
+    )
+
+
+def sweep_backlog(session: Session, keep: timedelta | None) -> SweepBacklog:
+    """Count rows to purge, stores with events older than `keep` (None: forever), due deliveries."""
+
+    def counted(statement: Any) -> int:
+        return int(
+            session.execute(
+                sa.select(sa.func.count()).select_from(statement.limit(MAX_COUNTED).subquery())
+            ).scalar_one()
+        )
+
+    discarded = (HierarchyState.DISCARDED, HierarchyState.ABANDONED)
+    due = (
+        col(WebhookDelivery.status) == DeliveryStatus.PENDING,
+        col(WebhookDelivery.due_at) <= now(session),
+    )
+    return SweepBacklog(
+        counted(select(Hierarchy.pk).where(col(Hierarchy.state).in_(discarded))),
+        counted(select(DeletedNode.node_no)),
+        0 if keep is None else len(events.stores_with_older(session, now(session) - keep)),
+        counted(select(WebhookDelivery.pk).where(*due)),
     )

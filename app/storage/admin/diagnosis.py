@@ -1,4 +1,4 @@
-"""What is the matter with a database, seen by somebody who changes nothing in it."""
+"""Read-only health checks of a database, for `doctor`."""
 
 import os
 import sqlite3
@@ -14,47 +14,42 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlmodel import Session, col, create_engine, select
 
-from app.domain.hierarchies import HierarchyState
 from app.domain.jobs import JobStatus
-from app.domain.webhooks import DeliveryStatus
-from app.storage import events
 from app.storage.engine.connect import checked_url
 from app.storage.engine.database import JSON, Clock, UnusableDatabase, now
 from app.storage.engine.postgresql import CONNECTION, server_clock
 from app.storage.engine.sqlite import machine_clock
-from app.storage.tables import DeletedNode, Hierarchy, Job, Lane, WebhookDelivery
+from app.storage.tables import Job, Lane
 
 STATEMENT_SECONDS = 10
-"""How long PostgreSQL may look for one answer."""
-
-COUNTED = 10_000
-"""So far things are counted: whether there are more makes no difference."""
+"""Limit of one statement on PostgreSQL."""
 
 
 class NoDatabase(UnusableDatabase):
-    """There is no file yet."""
+    """The SQLite file does not exist yet."""
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A store whose pending jobs could be run and are not."""
+class WaitingStore:
+    """A store whose pending jobs could run, but no worker runs them."""
 
     store: str
     pending: int
     since: datetime
+    """Creation time of the oldest one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
-    """A store whose started job nobody runs."""
+class LostJob:
+    """A started job that no worker runs."""
 
     store: str
     since: datetime
-    """When its lease ran out."""
+    """Expiry of its lease."""
 
 
 @dataclass(frozen=True, slots=True)
-class Paused:
+class PausedQueue:
     """A store whose queue is paused."""
 
     store: str
@@ -63,41 +58,31 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
-class Queues:
-    """The queues of all stores."""
+class QueueHealth:
+    """The state of all queues."""
 
     at: datetime
     """Now, by the database's clock."""
     last_created_at: datetime | None
-    """When the latest job was asked for, by that clock as it was then."""
+    """Creation time of the newest job, by that clock at the time."""
     running: int
-    """Stores whose job somebody runs."""
+    """Stores with a running job."""
     pending: int
     oldest_pending_at: datetime | None
-    lost: Sequence[Lost]
-    waiting: Sequence[Waiting]
-    paused: Sequence[Paused]
-
-
-@dataclass(frozen=True, slots=True)
-class SweepBacklog:
-    """What is to be deleted or delivered, as far as it is counted."""
-
-    hierarchies: int
-    cut_nodes: int
-    stores_with_old_events: int
-    deliveries: int
+    lost: Sequence[LostJob]
+    waiting: Sequence[WaitingStore]
+    paused: Sequence[PausedQueue]
 
 
 @contextmanager
-def looking(url: str) -> Iterator[Session]:
-    """A session that can read and nothing else. It makes no file, and no log of writes beside one.
+def read_only_session(url: str) -> Iterator[Session]:
+    """A session that can only read. It creates neither the SQLite file nor its WAL.
 
     Raises UnusableDatabase, NoDatabase.
     """
     parsed = checked_url(url)
     try:
-        engine, clock = _opened(parsed)
+        engine, clock = _open(parsed)
         try:
             with Session(engine, info={"clock": clock}) as session:
                 session.connection()
@@ -107,23 +92,23 @@ def looking(url: str) -> Iterator[Session]:
     except (sa.exc.DBAPIError, OSError) as error:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error.strerror
         name = parsed.render_as_string(hide_password=True)
-        said = " ".join(str(cause).split())
-        raise UnusableDatabase(f"Cannot use the database {name}: {said}") from error
+        reason = " ".join(str(cause).split())
+        raise UnusableDatabase(f"Cannot use the database {name}: {reason}") from error
 
 
-def _opened(url: sa.URL) -> tuple[sa.Engine, Clock]:
+def _open(url: sa.URL) -> tuple[sa.Engine, Clock]:
     if url.get_backend_name() != "sqlite":
-        return _server(url), server_clock
+        return _postgresql_engine(url), server_clock
     path = Path(str(url.database))
     if not path.exists():
         raise NoDatabase(f"There is no file {path.resolve()}.")
-    return _file(path), machine_clock
+    return _sqlite_engine(path), machine_clock
 
 
-def _file(path: Path) -> sa.Engine:
-    # Without a log of writes nobody writes now, and nothing has to be made to read it.
-    quiet = "" if Path(f"{path}-wal").exists() else "&immutable=1"
-    uri = f"file:{quote(str(path.resolve()))}?mode=ro{quiet}"
+def _sqlite_engine(path: Path) -> sa.Engine:
+    # Without a WAL file no process is writing; immutable keeps SQLite from creating one to read.
+    immutable = "" if Path(f"{path}-wal").exists() else "&immutable=1"
+    uri = f"file:{quote(str(path.resolve()))}?mode=ro{immutable}"
     return create_engine(
         "sqlite://",
         creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False),
@@ -132,7 +117,7 @@ def _file(path: Path) -> sa.Engine:
     )
 
 
-def _server(url: sa.URL) -> sa.Engine:
+def _postgresql_engine(url: sa.URL) -> sa.Engine:
     options = (
         f"{CONNECTION['options']} -c default_transaction_read_only=on"
         f" -c statement_timeout={STATEMENT_SECONDS}s"
@@ -145,12 +130,14 @@ def _server(url: sa.URL) -> sa.Engine:
     )
 
 
-def skew(session: Session) -> timedelta:
-    """By how much the database's clock is ahead of this machine's, as far as the way there and back
-    lets it be known."""
+def clock_skew(session: Session) -> timedelta:
+    """Time by which the database's clock is ahead of this machine's.
+
+    Accurate to half a round trip.
+    """
     before = datetime.now(UTC)
-    there = now(session)
-    return there - (before + (datetime.now(UTC) - before) / 2)
+    database_time = now(session)
+    return database_time - (before + (datetime.now(UTC) - before) / 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +145,16 @@ class FileInfo:
     """A SQLite file."""
 
     version: tuple[int, ...]
-    """Of the SQLite that reads it here."""
+    """Version of the SQLite library in this process."""
     path: Path
     bytes: int
     free_bytes: int
-    """Left of its disk."""
-    has_log: bool
-    """Whether writes go to a log beside it (WAL), as ours do."""
+    """Free space of its disk."""
+    uses_wal: bool
+    """True in WAL mode, which the gateway sets."""
 
 
 def file_info(session: Session) -> FileInfo:
-    """The file that is read."""
     path = Path(session.execute(sa.text("PRAGMA database_list")).all()[0][2])
     disk = os.statvfs(path)
     with path.open("rb") as file:
@@ -178,13 +164,13 @@ def file_info(session: Session) -> FileInfo:
         path,
         path.stat().st_size,
         disk.f_bavail * disk.f_frsize,
-        # Version 2 of the format for writing and reading.
+        # The write and read versions of the file format: 2 is WAL.
         header[18:20] == b"\x02\x02",
     )
 
 
-def faults_in_file(session: Session, seconds: float) -> Sequence[str] | None:
-    """What is wrong in the file itself; None where it could not all be read in so many seconds."""
+def file_faults(session: Session, seconds: float) -> Sequence[str] | None:
+    """Check the file's integrity. Return None if that takes more than `seconds`."""
     connection: Any = session.connection().connection.driver_connection
     deadline = monotonic() + seconds
     connection.set_progress_handler(lambda: monotonic() > deadline, 10_000)
@@ -202,7 +188,7 @@ def faults_in_file(session: Session, seconds: float) -> Sequence[str] | None:
         connection.set_progress_handler(None, 0)
     faults = [fault for fault in faults if fault != "ok"]
     if dangling:
-        faults.append(f"a row of {dangling[0]} belongs to one of {dangling[2]} that is not there")
+        faults.append(f"a row of {dangling[0]} refers to a missing row of {dangling[2]}")
     return faults
 
 
@@ -211,19 +197,18 @@ class ServerInfo:
     """A PostgreSQL server."""
 
     version: int
-    """Its major version."""
+    """Major version."""
     is_standby: bool
     idle_limit: bool
-    """Whether it ends connections that are idle inside a transaction, as ours ask it to."""
+    """True if the server ends connections idle in a transaction, as the gateway's options set."""
     connections: int
     max_connections: int
     longest_idle_seconds: float
-    """How long a connection to the database has been idle inside a transaction, at most."""
+    """Longest time that a connection to this database has been idle in a transaction."""
     bytes: int
 
 
 def server_info(session: Session) -> ServerInfo:
-    """The server that is asked."""
     row = session.execute(
         sa.text(
             "SELECT current_setting('server_version_num')::int / 10000, pg_is_in_recovery(),"
@@ -242,8 +227,11 @@ def server_info(session: Session) -> ServerInfo:
     )
 
 
-def queues(session: Session, lost_for: timedelta, listed: int) -> Queues:
-    """The queues as they stand; of what is listed, so many and the longest first."""
+def queue_health(session: Session, lost_for: timedelta, max_stores: int) -> QueueHealth:
+    """The state of all queues; each list has at most `max_stores` stores, longest first.
+
+    A started job is lost once its lease expired more than `lost_for` ago.
+    """
     at = now(session)
     started = sa.exists().where(
         col(Job.store) == col(Lane.store), col(Job.status) == JobStatus.STARTED
@@ -262,19 +250,19 @@ def queues(session: Session, lost_for: timedelta, listed: int) -> Queues:
         sa.select(col(Lane.store), col(Lane.lease_until))
         .where(started, col(Lane.lease_until) < at - lost_for)
         .order_by(col(Lane.lease_until))
-        .limit(listed)
+        .limit(max_stores)
     ).all()
     waiting = session.execute(
         sa.select(col(Lane.store), col(Lane.pending), since)
         .where(col(Lane.pending) > 0, col(Lane.paused_at).is_(None), free, ~started)
         .order_by(since)
-        .limit(listed)
+        .limit(max_stores)
     ).all()
     paused = session.execute(
         sa.select(col(Lane.store), col(Lane.paused_at), col(Lane.pending))
         .where(col(Lane.paused_at).is_not(None))
         .order_by(col(Lane.paused_at))
-        .limit(listed)
+        .limit(max_stores)
     ).all()
     running, pending, last, oldest = session.execute(
         sa.select(
@@ -284,36 +272,13 @@ def queues(session: Session, lost_for: timedelta, listed: int) -> Queues:
             sa.func.min(since),
         )
     ).one()
-    return Queues(
+    return QueueHealth(
         at,
         last,
         int(running),
         int(pending),
         oldest,
-        [Lost(*row) for row in lost],
-        [Waiting(*row) for row in waiting],
-        [Paused(*row) for row in paused],
-    )
-
-
-def backlog(session: Session, keep: timedelta | None) -> SweepBacklog:
-    """What waits to be swept, where events are kept for so long (None: for ever), or sent."""
-
-    def counted(statement: Any) -> int:
-        return int(
-            session.execute(
-                sa.select(sa.func.count()).select_from(statement.limit(COUNTED).subquery())
-            ).scalar_one()
-        )
-
-    discarded = (HierarchyState.DISCARDED, HierarchyState.ABANDONED)
-    due = (
-        col(WebhookDelivery.status) == DeliveryStatus.PENDING,
-        col(WebhookDelivery.due_at) <= now(session),
-    )
-    return SweepBacklog(
-        counted(select(Hierarchy.pk).where(col(Hierarchy.state).in_(discarded))),
-        counted(select(DeletedNode.node_no)),
-        0 if keep is None else len(events.stores_with_older(session, now(session) - keep)),
-        counted(select(WebhookDelivery.pk).where(*due)),
+        [LostJob(*row) for row in lost],
+        [WaitingStore(*row) for row in waiting],
+        [PausedQueue(*row) for row in paused],
     )
