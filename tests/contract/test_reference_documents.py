@@ -1,10 +1,7 @@
-"""The two reference documents, read from their files: every payload that they show is compared with
-a live answer, and every status that they list is provoked."""
+"""The two reference documents: every example equals a live answer, and every status is provoked."""
 
-import json
 import re
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,7 +15,7 @@ from app.services.jobs import Requester
 from app.storage import lanes
 from app.storage.engine.database import Database
 from tests import factories
-from tests.support.paths import SHARED
+from tests.support.reference_documents import CANCEL, DUPLICATE, ReferenceDocument, load
 from tests.support.rest_client import (
     INSTANT_FORMAT,
     UNKNOWN,
@@ -31,8 +28,6 @@ from tests.support.rest_client import (
 )
 from tests.support.unexpected_errors import check_tells_nothing, lose
 
-FOLDER = SHARED / "reference"
-CANCEL, DUPLICATE = "cancel-a-job", "duplicate-a-hierarchy"
 NAMELESS = re.compile(r"\w+ can not be empty")
 """What stands for `<XYZ> can not be empty`."""
 
@@ -40,68 +35,20 @@ NEVER_YET = {"file_locations", "filter"}
 """Told of jobs that nobody runs yet."""
 
 
-@dataclass(frozen=True)
-class Payloads:
-    """What a document shows of one status: the shape of all that is possible, and one example."""
-
-    possible: Any
-    example: Any
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A document, as far as it can be compared."""
-
-    text: str
-    by_status: dict[int, Payloads]
-
-    @classmethod
-    def of(cls, name: str) -> "Reference":
-        """The document of that name, taken apart."""
-        text = (FOLDER / f"{name}.txt").read_text()
-        head, *sections = re.split(r"^- application/json\n- Schema\n", text, flags=re.MULTILINE)
-        statuses = [int(status) for status in re.findall(r"^- (\d{3})$", head, re.MULTILINE)]
-        shown = [list(embedded(section)) for section in sections]
-        # Nothing is left out.
-        assert [one for some in shown for one in some] == list(embedded(text))
-        return cls(
-            text,
-            {status: Payloads(*payloads) for status, payloads in zip(statuses, shown, strict=True)},
-        )
-
-    def values_with(self, one: str) -> set[str]:
-        """The possible values among which is this one."""
-        listed = re.findall(r"Possible values: \[([^\]]*)\]", self.text)
-        found = [set(re.findall(r"[\w-]+", values)) for values in listed]
-        (values,) = [values for values in found if one in values]
-        return values
-
-
-def embedded(text: str) -> Iterator[Any]:
-    """The JSON documents in a text, each of which begins on a line of its own."""
-    end = 0
-    for begin in re.finditer(r"^{$", text, re.MULTILINE):
-        if begin.start() >= end:
-            found, end = json.JSONDecoder().raw_decode(text, begin.start())
-            yield found
-
-
 @pytest.fixture(scope="module")
-def references_by_name() -> dict[str, Reference]:
+def references_by_name() -> dict[str, ReferenceDocument]:
     """Both documents."""
-    if not FOLDER.exists():
-        pytest.skip(f"needs the reference documents: {FOLDER} is not there")
-    return {name: Reference.of(name) for name in (CANCEL, DUPLICATE)}
+    return {name: load(name) for name in (CANCEL, DUPLICATE)}
 
 
 @pytest.fixture
-def cancel(references_by_name: dict[str, Reference]) -> Reference:
+def cancel(references_by_name: dict[str, ReferenceDocument]) -> ReferenceDocument:
     """The document about the cancellation of a job."""
     return references_by_name[CANCEL]
 
 
 @pytest.fixture
-def duplicate(references_by_name: dict[str, Reference]) -> Reference:
+def duplicate(references_by_name: dict[str, ReferenceDocument]) -> ReferenceDocument:
     """The document about the duplication of a hierarchy."""
     return references_by_name[DUPLICATE]
 
@@ -166,7 +113,9 @@ async def imported(database: Database) -> UUID:
     return await database.write(queued)
 
 
-async def refusal(client: RestClient, reference: Reference, status: int, *asked: Any) -> Any:
+async def refusal(
+    client: RestClient, reference: ReferenceDocument, status: int, *asked: Any
+) -> Any:
     """The answer to a request that is refused with that status, which is the document's example."""
     response = await client.send(*asked)
     errors_of(response, status)
@@ -176,14 +125,14 @@ async def refusal(client: RestClient, reference: Reference, status: int, *asked:
 
 
 def test_each_document_shows_two_payloads_of_each_status_that_it_lists(
-    references_by_name: dict[str, Reference],
+    references_by_name: dict[str, ReferenceDocument],
 ) -> None:
     statuses = {name: [*one.by_status] for name, one in references_by_name.items()}
     assert statuses == {CANCEL: [200, 400, 404, 422, 500], DUPLICATE: [201, 404, 422, 500]}
 
 
 def test_types_and_statuses_are_those_of_the_documents(
-    references_by_name: dict[str, Reference],
+    references_by_name: dict[str, ReferenceDocument],
 ) -> None:
     for reference in references_by_name.values():
         assert reference.values_with("hierarchy-duplicate") == set(JobType)
@@ -191,7 +140,7 @@ def test_types_and_statuses_are_those_of_the_documents(
         assert reference.values_with("pim-job") == {"pim-job"}
 
 
-async def test_200_a_cancelled_job(cancel: Reference, rest: RestClient) -> None:
+async def test_200_a_cancelled_job(cancel: ReferenceDocument, rest: RestClient) -> None:
     id = await imported(rest.database)
     shown = cancel.by_status[200]
     answer = await rest.ask("POST", f"/jobs/{id}/cancel")
@@ -201,7 +150,9 @@ async def test_200_a_cancelled_job(cancel: Reference, rest: RestClient) -> None:
     assert await rest.ask("GET", f"/jobs/{id}") == answer
 
 
-async def test_201_a_duplication_that_is_queued(duplicate: Reference, rest: RestClient) -> None:
+async def test_201_a_duplication_that_is_queued(
+    duplicate: ReferenceDocument, rest: RestClient
+) -> None:
     source = await factories.hierarchy(rest.database, {"a": {}})
     shown = duplicate.by_status[201]
     path = f"/hierarchies/{source}/duplicate_job"
@@ -214,7 +165,9 @@ async def test_201_a_duplication_that_is_queued(duplicate: Reference, rest: Rest
         assert response.json()["data"]["meta"]["x_request_id"] == response.headers["x-request-id"]
 
 
-async def test_400_a_filter_that_cannot_be_read(cancel: Reference, rest: RestClient) -> None:
+async def test_400_a_filter_that_cannot_be_read(
+    cancel: ReferenceDocument, rest: RestClient
+) -> None:
     id = await imported(rest.database)
     for asked in (("GET", "/jobs?filter=garbage"), ("POST", f"/jobs/{id}/cancel?filter=garbage")):
         await refusal(rest, cancel, 400, *asked)
@@ -223,7 +176,7 @@ async def test_400_a_filter_that_cannot_be_read(cancel: Reference, rest: RestCli
 
 
 async def test_404_an_unknown_job_or_hierarchy(
-    cancel: Reference, duplicate: Reference, rest: RestClient
+    cancel: ReferenceDocument, duplicate: ReferenceDocument, rest: RestClient
 ) -> None:
     for id in (UNKNOWN, "no-uuid"):
         await refusal(rest, cancel, 404, "POST", f"/jobs/{id}/cancel")
@@ -231,7 +184,7 @@ async def test_404_an_unknown_job_or_hierarchy(
 
 
 async def test_422_something_that_is_empty(
-    cancel: Reference, duplicate: Reference, rest: RestClient
+    cancel: ReferenceDocument, duplicate: ReferenceDocument, rest: RestClient
 ) -> None:
     source = await factories.hierarchy(rest.database, {})
     path = f"/hierarchies/{source}/duplicate_job"
@@ -244,7 +197,9 @@ async def test_422_something_that_is_empty(
         await refusal(rest, duplicate, 422, "POST", path, data)
 
 
-async def test_422_a_job_that_is_no_longer_pending(cancel: Reference, rest: RestClient) -> None:
+async def test_422_a_job_that_is_no_longer_pending(
+    cancel: ReferenceDocument, rest: RestClient
+) -> None:
     id = await imported(rest.database)
     await rest.ask("POST", f"/jobs/{id}/cancel")
     response = await rest.send("POST", f"/jobs/{id}/cancel")
@@ -256,7 +211,7 @@ async def test_422_a_job_that_is_no_longer_pending(cancel: Reference, rest: Rest
 
 @pytest.mark.parametrize("name", [CANCEL, DUPLICATE])
 async def test_500_a_bug(
-    name: str, references_by_name: dict[str, Reference], rest: RestClient
+    name: str, references_by_name: dict[str, ReferenceDocument], rest: RestClient
 ) -> None:
     source = await factories.hierarchy(rest.database, {})
     id = await imported(rest.database)
@@ -269,7 +224,7 @@ async def test_500_a_bug(
 
 
 async def test_missing_ids_are_told_as_the_documents_tell_them(
-    cancel: Reference, rest: RestClient
+    cancel: ReferenceDocument, rest: RestClient
 ) -> None:
     source = await factories.hierarchy(rest.database, {})
     made = await rest.data("POST", f"/hierarchies/{source}/nodes", node("a"), status=201)
@@ -282,7 +237,7 @@ async def test_missing_ids_are_told_as_the_documents_tell_them(
 
 
 async def test_jobs_of_every_type_and_status_say_nothing_that_the_documents_do_not(
-    cancel: Reference, duplicate: Reference, rest: RestClient
+    cancel: ReferenceDocument, duplicate: ReferenceDocument, rest: RestClient
 ) -> None:
     source = await factories.hierarchy(rest.database, {"a": {}}, products={"a": ["b"]})
     done = await factories.pending_duplication(rest.database, source, include_products=True)
@@ -317,7 +272,7 @@ async def test_jobs_of_every_type_and_status_say_nothing_that_the_documents_do_n
 
 
 async def test_every_error_says_nothing_that_the_documents_do_not(
-    cancel: Reference, rest: RestClient
+    cancel: ReferenceDocument, rest: RestClient
 ) -> None:
     possible = cancel.by_status[500].possible
     for asked, status in (
