@@ -1,1 +1,1 @@
-"""Translation between clients and the services: GraphQL, health, and the pages around them."""
+"""HTTP API: GraphQL, REST, console, playground and probes."""

@@ -1,4 +1,4 @@
-"""The whole HTTP and WebSocket surface: GraphQL, the playground, the console, REST, health."""
+"""The ASGI application of a gateway: GraphQL, REST, console, playground and probes."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -23,7 +23,7 @@ from app.api.http.middleware.request_id import RequestIdMiddleware
 from app.api.http.middleware.security_headers import SecurityHeadersMiddleware
 from app.api.http.probes import probe_routes
 from app.api.http.readiness import UnhealthyReason
-from app.api.http.refusals import bug
+from app.api.http.refusals import report_bug
 from app.api.http.tracing import TracingMiddleware
 from app.api.rest.app import PATH, rest_app
 from app.api.rest.context import RestState
@@ -44,22 +44,25 @@ def create_app(
     origins: Sequence[str],
     playground: bool,
     console: bool,
-    described: bool,
+    openapi: bool,
     metrics: bool,
     runner: UnhealthyReason | None,
     tracer: Tracer | None,
 ) -> ASGIApp:
-    """The surface behind this gate, for requests to these host names only. Pages of these origins
-    may ask it too, not only its own."""
+    """Assemble the application of a gateway.
 
+    `hosts`: accepted host names, `*` for any. `origins`: other origins whose pages may send
+    requests. `openapi`: serve the OpenAPI document of REST. `runner`: the unhealthy reason of the
+    queue, if it runs in this process.
+    """
     access = service.access
 
-    async def refused(request: Request, error: Exception) -> Response:
+    async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if request.scope["path"].startswith(f"{PATH}/"):
-            # No mount takes a path with a line break in it.
+            # No route matches a path with a line break.
             return refused_by_rest(error.status_code, headers=error.headers)
-        # No `errors`: what is not GraphQL's answer must not look like one.
+        # No `errors`: a response of another route must not look like a GraphQL response.
         return JSONResponse({"message": error.detail}, error.status_code, error.headers)
 
     def too_large(path: str, error: BodyTooLarge) -> Response:
@@ -68,22 +71,22 @@ def create_app(
         extensions = {
             "code": "BODY_TOO_LARGE",
             "limit": access.limits.max_body_bytes,
-            "found": error.found,
+            "found": error.received,
         }
         return JSONResponse({"errors": [{"message": str(error), "extensions": extensions}]}, 413)
 
-    async def broke(request: Request, error: Exception) -> Response:
-        return JSONResponse({"errors": [bug(error, request.state.request_id)]}, 500)
+    async def unexpected_error(request: Request, error: Exception) -> Response:
+        return JSONResponse({"errors": [report_bug(error, request.state.request_id)]}, 500)
 
-    looking = console_page(playground=playground)
+    console_html = console_page(playground=playground)
 
-    async def front(_request: Request) -> Response:
-        return looking.answer() if console else RedirectResponse("/graphql")
+    async def root(_request: Request) -> Response:
+        return console_html.response() if console else RedirectResponse("/graphql")
 
     rest = rest_app(
         RestState(database, access, frozenset(origins)),
         authenticated=access.authenticated,
-        described=described,
+        openapi=openapi,
     )
     cors = Middleware(
         CORSMiddleware,
@@ -91,7 +94,7 @@ def create_app(
         allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=[
             *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id"),
-            # What the REST documents' own client sends with everything.
+            # Sent by the SDK of the REST documents with every request.
             *("X-Moltin-Application", "X-Moltin-Sdk-Language", "X-Moltin-Sdk-Version"),
         ],
         expose_headers=[
@@ -100,11 +103,11 @@ def create_app(
     )
     app = Starlette(
         routes=[
-            Route("/", front),
+            Route("/", root),
             Route("/graphql", GraphQLEndpoint(service, playground=playground)),
             WebSocketRoute("/graphql", SocketEndpoint(service, origins)),
-            *([PLAYGROUND.files()] if playground else []),
-            *([looking.files()] if console else []),
+            *([PLAYGROUND.mount()] if playground else []),
+            *([console_html.mount()] if console else []),
             Mount(PATH, rest),
             *probe_routes(database, metrics=metrics, runner=runner),
         ],
@@ -113,9 +116,9 @@ def create_app(
             Middleware(BodyLimitMiddleware, limit=access.limits.max_body_bytes, refusal=too_large),
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         ],
-        exception_handlers={HTTPException: refused, Exception: broke},
+        exception_handlers={HTTPException: http_error, Exception: unexpected_error},
         lifespan=lifespan,
     )
-    # Around all of it: also what Starlette answers to a bug has an id, is noted and is safe.
-    noted: ASGIApp = AccessLogMiddleware(SecurityHeadersMiddleware(app))
-    return RequestIdMiddleware(TracingMiddleware(noted, tracer) if tracer else noted)
+    # Outside of Starlette: its responses to unexpected errors are logged and have an id, too.
+    logged: ASGIApp = AccessLogMiddleware(SecurityHeadersMiddleware(app))
+    return RequestIdMiddleware(TracingMiddleware(logged, tracer) if tracer else logged)

@@ -1,1 +1,1 @@
-"""Who may send requests: identity, keys, limits, throttle."""
+"""Authentication, limits and throttling of clients."""

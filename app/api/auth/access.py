@@ -1,4 +1,4 @@
-"""Who may send requests, and how many: shared by the GraphQL and the REST surface."""
+"""Authentication and throttling for the GraphQL and the REST surface."""
 
 from dataclasses import dataclass
 

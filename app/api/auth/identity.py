@@ -1,4 +1,4 @@
-"""Who sends a request: what a bearer token says, once it can be believed."""
+"""Authentication of callers by bearer tokens (JWT)."""
 
 import re
 import time
@@ -15,27 +15,27 @@ from app.domain.callers import EVERY_SCOPE, Caller, Scope, granted
 from app.domain.errors import InvalidInput
 from app.domain.stores import ORGANIZATION, checked_store
 
-TOKEN_BYTES = 8 * 1024
-"""A longer token is refused unread: those of real issuers take a kilobyte or two."""
+MAX_TOKEN_BYTES = 8 * 1024
+"""A longer token is refused without decoding it; real issuers' tokens have 1 to 2 KiB."""
 
 LEEWAY = timedelta(seconds=10)
-"""How far the issuer's clock may be from ours: machines that keep their time are within one."""
+"""Accepted clock difference to the issuer. Clocks kept by NTP differ by less than 1 s."""
 
-SUBJECT_LIMIT = 255
+MAX_SUBJECT_LENGTH = 255
 
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE | re.ASCII)
 
 
 class Authentication(ABC):
-    """Tells who sends a request."""
+    """A way to find a request's caller."""
 
     @abstractmethod
     async def caller(self, token: str | None) -> Caller:
-        """Whom a request with this token comes from. Raises Unauthenticated."""
+        """Return the caller that a token identifies. Raises Unauthenticated."""
 
 
 class OpenAccess(Authentication):
-    """Takes everybody for the same caller, who may do everything in one store."""
+    """No authentication: every request has the same caller, with all scopes in one store."""
 
     def __init__(self, store: str) -> None:
         self._caller = Caller(store)
@@ -45,7 +45,7 @@ class OpenAccess(Authentication):
 
 
 class BearerTokens(Authentication):
-    """Believes the JWTs that one issuer made for us and signed with one of these keys."""
+    """Authentication by JWTs of one issuer for one audience, signed with one of `keys`."""
 
     def __init__(self, keys: TokenKeys, *, issuer: str, audience: str) -> None:
         self._keys = keys
@@ -54,10 +54,10 @@ class BearerTokens(Authentication):
 
     async def caller(self, token: str | None) -> Caller:
         if token is None:
-            raise Unauthenticated("Say who you are: send a bearer token.", given=False)
-        if len(token) > TOKEN_BYTES:
-            raise Unauthenticated(f"The token is longer than {TOKEN_BYTES:,} bytes.")
-        return _caller_of(await self._claims(token))
+            raise Unauthenticated("Authentication required: send a bearer token.", token_sent=False)
+        if len(token) > MAX_TOKEN_BYTES:
+            raise Unauthenticated(f"The token is longer than {MAX_TOKEN_BYTES:,} bytes.")
+        return _caller_from_claims(await self._claims(token))
 
     async def _claims(self, token: str) -> dict[str, Any]:
         try:
@@ -88,12 +88,12 @@ class BearerTokens(Authentication):
 
 
 def bearer(header: str | None) -> str | None:
-    """The token in the value of an Authorization header. Raises Unauthenticated."""
+    """Return the token of an Authorization header. Raises Unauthenticated."""
     if header is None:
         return None
-    if found := _BEARER.fullmatch(header.strip(" \t")):
-        return found[1]
-    raise Unauthenticated("The Authorization header must be the word Bearer and one token.")
+    if match := _BEARER.fullmatch(header.strip(" \t")):
+        return match[1]
+    raise Unauthenticated("The Authorization header must be 'Bearer' and one token.")
 
 
 def mint(
@@ -107,7 +107,7 @@ def mint(
     scopes: Iterable[Scope] = EVERY_SCOPE,
     lifetime: timedelta,
 ) -> str:
-    """A token for a store or the organization. Raises ValueError for one that says nonsense."""
+    """Sign a token for a store or the organization. Raises ValueError for invalid claims."""
     key = SharedSecret(secret).key
     now = int(time.time())
     claims = {
@@ -121,23 +121,23 @@ def mint(
         **({} if store is None else {"store": store}),
     }
     try:
-        _caller_of(claims)
+        _caller_from_claims(claims)
     except Unauthenticated as error:
         raise ValueError(str(error)) from None
     return jwt.encode(claims, key)
 
 
-def _caller_of(claims: Mapping[str, Any]) -> Caller:
-    """Whom these claims are about. Raises Unauthenticated for what they cannot mean."""
+def _caller_from_claims(claims: Mapping[str, Any]) -> Caller:
+    """Raises Unauthenticated for invalid claims."""
     return Caller(
-        store=_store_in(claims),
-        subject=_subject_in(claims),
-        scopes=_scopes_in(claims),
-        expires_at=_expiry_in(claims),
+        store=_store_claim(claims),
+        subject=_subject_claim(claims),
+        scopes=_scope_claim(claims),
+        expires_at=_expiry_claim(claims),
     )
 
 
-def _store_in(claims: Mapping[str, Any]) -> str:
+def _store_claim(claims: Mapping[str, Any]) -> str:
     match claims.get("store"), claims.get("organization"):
         case None, True:
             return ORGANIZATION
@@ -149,31 +149,35 @@ def _store_in(claims: Mapping[str, Any]) -> str:
     raise Unauthenticated("The token must have a store, or organization: true, and not both.")
 
 
-def _subject_in(claims: Mapping[str, Any]) -> str:
+def _subject_claim(claims: Mapping[str, Any]) -> str:
     subject = claims["sub"]
-    if isinstance(subject, str) and 1 <= len(subject) <= SUBJECT_LIMIT and subject.isprintable():
+    if (
+        isinstance(subject, str)
+        and 1 <= len(subject) <= MAX_SUBJECT_LENGTH
+        and subject.isprintable()
+    ):
         return subject
     raise Unauthenticated(
-        f"The token's subject (sub) must be 1 to {SUBJECT_LIMIT} printable characters."
+        f"The token's subject (sub) must be 1 to {MAX_SUBJECT_LENGTH} printable characters."
     )
 
 
-def _scopes_in(claims: Mapping[str, Any]) -> frozenset[Scope]:
-    """Those that are ours: an issuer may know more."""
-    named = claims.get("scope", claims.get("scopes", []))
-    if isinstance(named, str):
-        named = named.split()
-    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise Unauthenticated("The token's scope must be names with blanks between, or a list.")
-    return granted(scope for scope in Scope if scope in named)
+def _scope_claim(claims: Mapping[str, Any]) -> frozenset[Scope]:
+    """Unknown scopes are ignored: an issuer may serve other applications."""
+    names = claims.get("scope", claims.get("scopes", []))
+    if isinstance(names, str):
+        names = names.split()
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise Unauthenticated("The token's scope must be a list of names or one string of them.")
+    return granted(scope for scope in Scope if scope in names)
 
 
-def _expiry_in(claims: Mapping[str, Any]) -> datetime:
-    """Until when the token is taken."""
+def _expiry_claim(claims: Mapping[str, Any]) -> datetime:
+    """Return the time from which the token is refused: its expiry plus LEEWAY."""
     exp = claims["exp"]
     if isinstance(exp, int | float):
         try:
             return datetime.fromtimestamp(exp, UTC) + LEEWAY
         except (OverflowError, ValueError, OSError):
             pass
-    raise Unauthenticated("The token's expiry (exp) must be a date of this calendar, in seconds.")
+    raise Unauthenticated("The token's expiry (exp) must be a date in Unix seconds.")

@@ -1,4 +1,4 @@
-"""How often and how many at once: a bucket of tokens for each client, and its open streams."""
+"""Rate limits: a token bucket per client, and a count of its open streams."""
 
 import time
 from collections import Counter, OrderedDict
@@ -10,33 +10,33 @@ from app.api.auth.limits import Limits
 from app.api.http.refusals import BadRequest
 
 MAX_CLIENTS = 10_000
-"""Buckets held in memory. One that is dropped for another's sake is full again when it is asked
-for next."""
+"""Max buckets in memory. The least recently used bucket is dropped; its client starts with a full
+one again."""
 
 BURST_SECONDS = 2
-"""A client that was quiet this long may ask for all of it at once."""
+"""Capacity of a bucket, in seconds of its rate."""
 
 
 class Throttle:
-    """What each client has left. A client is whatever string names it."""
+    """Token buckets and open streams by client key (see `Access.client`)."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = limits.max_requests_per_second
-        self._most_streams = limits.max_streams_per_client
+        self._max_streams = limits.max_streams_per_client
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        """Tokens left, and when that was."""
+        """Tokens left, and the time of that count."""
         self._streams: Counter[str] = Counter()
 
     def take(self, client: str, operations: int = 1) -> None:
-        """Take a token for each operation. Raises BadRequest with 429 where there are too few."""
+        """Take a token per operation. Raises BadRequest (429) without enough tokens."""
         if not self._rate:
             return
         burst = max(1.0, self._rate * BURST_SECONDS)
         now = self._clock()
         left, at = self._buckets.pop(client, (burst, now))
         left = min(burst, left + (now - at) * self._rate)
-        # A batch that is more than a full bucket takes all of it: else it could never be taken.
+        # A batch larger than a full bucket takes the whole bucket, or it could never run.
         taken = min(operations, burst)
         allowed = left >= taken
         self._buckets[client] = left - taken if allowed else left, now
@@ -45,27 +45,27 @@ class Throttle:
         if not allowed:
             wait = max(1, ceil((taken - left) / self._rate))
             raise BadRequest(
-                f"Too many operations: at most {self._rate:g} a second are allowed, "
+                f"Too many operations: at most {self._rate:g} per second are allowed, "
                 f"{burst:g} at once. Try again in {wait} s.",
-                "RATE_LIMITED",
-                429,
-                {"Retry-After": str(wait)},
+                code="RATE_LIMITED",
+                status=429,
+                headers={"Retry-After": str(wait)},
                 extensions={"limit": self._rate, "found": operations, "retryAfter": wait},
             )
 
     @contextmanager
     def stream(self, client: str) -> Iterator[None]:
-        """Count a stream as open. Raises BadRequest with 429 where there are too many."""
-        found = self._streams[client] + 1
-        if found > self._most_streams:
+        """Count a stream as open. Raises BadRequest (429) if too many are open."""
+        open_streams = self._streams[client] + 1
+        if open_streams > self._max_streams:
             raise BadRequest(
-                f"Too many streams: at most {self._most_streams} may be open.",
-                "STREAM_LIMIT_EXCEEDED",
-                429,
-                {"Retry-After": "1"},
-                extensions={"limit": self._most_streams, "found": found},
+                f"Too many streams: at most {self._max_streams} may be open.",
+                code="STREAM_LIMIT_EXCEEDED",
+                status=429,
+                headers={"Retry-After": "1"},
+                extensions={"limit": self._max_streams, "found": open_streams},
             )
-        self._streams[client] = found
+        self._streams[client] = open_streams
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Pages for a browser, each with its files under a strict policy."""
+"""HTML pages with their assets and a strict Content-Security-Policy."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 
 class HtmlPage:
-    """One page and the folders of files it loads."""
+    """A page and the folders of assets it loads."""
 
     def __init__(
         self,
@@ -22,19 +22,18 @@ class HtmlPage:
         folders: Mapping[str, Path],
         **values: str,
     ) -> None:
-        """The template names each folder by its name, and the other values."""
+        """`template` refers to the folders and to `values` by $name."""
         self.name = name
         self.folders = folders
-        # In every path, so that a file may be kept for ever and a new release is never half an
-        # old one.
+        # Part of every asset path: assets can be cached forever, and a page never mixes the assets
+        # of two releases.
         self.release = _digest(folders.values())
         self._policy = "; ".join(policy)
-        # Relative, so that the page also works behind a proxy that adds a prefix.
+        # Relative, so that the page also works with a proxy that adds a path prefix.
         paths = {folder: f"{name}/{self.release}/{folder}" for folder in folders}
         self._html = Template(template).substitute(paths, **values)
 
-    def answer(self) -> Response:
-        """The page itself."""
+    def response(self) -> Response:
         return HTMLResponse(
             self._html,
             headers={
@@ -42,13 +41,13 @@ class HtmlPage:
                 "X-Content-Type-Options": "nosniff",
                 "Referrer-Policy": "no-referrer",
                 "Cache-Control": "no-cache",
-                # The same address may answer a program with JSON.
+                # The same URL may return JSON to other clients.
                 "Vary": "Accept",
             },
         )
 
-    def files(self) -> Mount:
-        """What the page loads, and nothing else of the disk."""
+    def mount(self) -> Mount:
+        """Return a route for the assets, and no other files."""
         return Mount(
             f"/{self.name}",
             routes=[

@@ -1,4 +1,4 @@
-"""The other end of a connection: where it is, and whose page it speaks for."""
+"""Client addresses and browser origins."""
 
 import ipaddress
 from collections.abc import Collection
@@ -7,13 +7,15 @@ from starlette.requests import HTTPConnection
 
 
 def address_of(connection: HTTPConnection) -> str:
-    """The network address at the other end."""
+    """Return the client's network address; `-` if unknown."""
     return connection.client.host if connection.client else "-"
 
 
 def is_same_origin(connection: HTTPConnection, origins: Collection[str]) -> bool:
-    """Whether it speaks for a page of this host or of one of these origins, or for no page at all:
-    a browser always says which one, a program names none."""
+    """Return True for pages of this host or of `origins`, and without an Origin header.
+
+    Browsers always send Origin for WebSockets and for methods other than GET and HEAD.
+    """
     origin = connection.headers.get("origin")
     if origin is None or origin in origins:
         return True
@@ -22,7 +24,7 @@ def is_same_origin(connection: HTTPConnection, origins: Collection[str]) -> bool
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
+    """Return True if only this machine can reach the host."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

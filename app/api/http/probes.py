@@ -1,4 +1,4 @@
-"""What an operator's machines ask: is the process there, can it work, and what are its figures."""
+"""Routes for monitoring: /healthz, /readyz and /metrics."""
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,8 +17,10 @@ from app.storage.engine.database import Database
 def probe_routes(
     database: Database, *, metrics: bool, runner: UnhealthyReason | None
 ) -> list[Route]:
-    """/healthz, /readyz, and /metrics where figures are shown. What ails the runner is told where
-    it runs."""
+    """Return /healthz, /readyz, and /metrics if enabled.
+
+    `runner` returns the unhealthy reason of the queue that runs in this process, if one does.
+    """
 
     async def healthy(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -31,7 +33,7 @@ def probe_routes(
 
 
 def probe_app(database: Database, *, metrics: bool, runner: UnhealthyReason | None) -> ASGIApp:
-    """The surface of a process that takes no other requests."""
+    """Return the app of a worker process, which serves no other routes."""
     routes = probe_routes(database, metrics=metrics, runner=runner)
     return RequestIdMiddleware(
         AccessLogMiddleware(SecurityHeadersMiddleware(Starlette(routes=routes)))

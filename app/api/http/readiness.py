@@ -1,4 +1,4 @@
-"""Whether the process can work: what a load balancer asks every few seconds."""
+"""GET /readyz: readiness of the process, for load balancers."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,63 +10,61 @@ from app.storage.engine.database import Database
 from app.storage.migrations import newest_revision, revision_in
 
 PATIENCE_SECONDS = 2
-"""How long the database may take to say that it is there."""
+"""Max time of the database's response."""
 
-UNKNOWN = "Not known while the database is not there."
+UNKNOWN = "Not known without the database."
 
 UnhealthyReason = Callable[[], str | None]
-"""What keeps a part from its work: a sentence, None while nothing does."""
+"""Returns why a part cannot work, as a sentence; None if it can."""
 
 
 class Readiness:
-    """Looks after the database, its migrations and the runner, each time it is asked.
+    """Checks the database, its migrations and the runner, per request.
 
-    All who ask at once share one look, and a database that hangs is not asked again meanwhile:
-    however often it is asked, it takes no more than one connection.
+    Concurrent requests share one check, and a check that hangs is not repeated, so that checks use
+    one connection at most.
     """
 
     def __init__(self, database: Database, runner: UnhealthyReason | None) -> None:
         self._database = database
         self._runner = runner
-        """None where the queue does not run in this process."""
+        """None if the queue does not run in this process."""
         self._newest = newest_revision()
-        self._looking: asyncio.Task[tuple[str | None, str | None]] | None = None
+        self._checking: asyncio.Task[tuple[str | None, str | None]] | None = None
 
     async def show(self, _request: Request) -> Response:
-        """What is well and what is not, and 503 if something is not."""
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
+        """Return the state of each part; 503 if one cannot work."""
+        if self._checking is None:
+            self._checking = asyncio.create_task(self._check())
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                database, migrations = await asyncio.shield(self._looking)
+                database, migrations = await asyncio.shield(self._checking)
         except TimeoutError:
-            database = f"It did not answer within {PATIENCE_SECONDS} s."
+            database = f"It did not respond within {PATIENCE_SECONDS} s."
             migrations = UNKNOWN
         parts = {"database": database, "migrations": migrations}
         if self._runner:
             parts["runner"] = self._runner()
         ready = not any(parts.values())
-        told: dict[str, object] = {
+        states: dict[str, object] = {
             name: {"status": "unavailable", "reason": reason} if reason else {"status": "ok"}
             for name, reason in parts.items()
         }
-        told.setdefault("runner", {"status": "not here"})
+        states.setdefault("runner", {"status": "not here"})
         return JSONResponse(
-            {"status": "ok" if ready else "unavailable", **told}, 200 if ready else 503
+            {"status": "ok" if ready else "unavailable", **states}, 200 if ready else 503
         )
 
-    async def _look(self) -> tuple[str | None, str | None]:
-        """What ails the database and its migrations."""
+    async def _check(self) -> tuple[str | None, str | None]:
+        """Return the unhealthy reasons of the database and of its migrations."""
         try:
             if self._database.was_replaced():
-                return "Its file is no longer there.", UNKNOWN
+                return "Its file was removed or replaced.", UNKNOWN
             revision = await self._database.read(revision_in)
-        except Exception:  # whatever it is, there is no working with it
-            return "It does not answer.", UNKNOWN
+        except Exception:  # any failure means that the database cannot be used
+            return "It does not respond.", UNKNOWN
         finally:
-            self._looking = None
+            self._checking = None
         if revision == self._newest:
             return None, None
-        return None, (
-            f"It is at revision {revision or 'none'}, and this version works with {self._newest}."
-        )
+        return None, (f"It is at revision {revision or 'none'}; this version needs {self._newest}.")

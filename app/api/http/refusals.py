@@ -1,4 +1,4 @@
-"""What is not run at all, and why: the errors of a response that has no data, and its status."""
+"""Refusals: operations that do not run, with their errors, HTTP status and headers."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
-    """An operation that is not run at all."""
+    """An operation that does not run."""
 
     status = 400
     """The HTTP status."""
     well_formed = True
-    """Whether only the document is at fault: application/json then tells it with 200, as ever."""
+    """True if only the document is at fault: `application/json` then has the status 200."""
 
     def __init__(
         self, message: str, code: str, *, extensions: Mapping[str, Any] | None = None
@@ -28,7 +28,7 @@ class Refused(Exception):
 
 
 class NotStarted(Refused):
-    """A subscription that could not start, with its errors as clients see them."""
+    """A subscription that could not start, with its errors in client format."""
 
     def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(errors[0]["message"], "")
@@ -36,13 +36,14 @@ class NotStarted(Refused):
 
 
 class BadRequest(Refused):
-    """A request that is none, before any GraphQL of it is looked at."""
+    """A request refused before its document is parsed."""
 
     well_formed = False
 
     def __init__(
         self,
         message: str,
+        *,
         code: str = "BAD_REQUEST",
         status: int = 400,
         headers: Mapping[str, str] | None = None,
@@ -54,16 +55,18 @@ class BadRequest(Refused):
 
 
 class Unauthenticated(BadRequest):
-    """A request that does not say who sends it, or not so that it can be believed."""
+    """A request without a token, or with an invalid one."""
 
-    def __init__(self, message: str, *, given: bool = True) -> None:
-        # RFC 6750, 3: an error is named only where there was a token.
-        challenge = 'Bearer error="invalid_token"' if given else "Bearer"
-        super().__init__(message, "UNAUTHENTICATED", 401, {"WWW-Authenticate": challenge})
+    def __init__(self, message: str, *, token_sent: bool = True) -> None:
+        # RFC 6750, 3: the challenge names an error only if the request has a token.
+        challenge = 'Bearer error="invalid_token"' if token_sent else "Bearer"
+        super().__init__(
+            message, code="UNAUTHENTICATED", status=401, headers={"WWW-Authenticate": challenge}
+        )
 
 
 class NotPermitted(Refused):
-    """An operation that needs more than its caller's token allows."""
+    """An operation that needs scopes its caller does not have."""
 
     status = 403
     well_formed = False
@@ -73,32 +76,32 @@ class NotPermitted(Refused):
 
 
 class TimedOut(Refused):
-    """An operation that took longer than it may."""
+    """An operation that ran longer than `limit` seconds."""
 
     status = 503
 
-    def __init__(self, limit: float, found: float) -> None:
+    def __init__(self, limit: float, elapsed: float) -> None:
         super().__init__(
-            f"The operation took longer than {limit:g} seconds. If it was a change it may have "
-            "been made: repeat it with its idempotencyKey.",
+            f"The operation took longer than {limit:g} seconds. A mutation may have been "
+            "committed: repeat it with its idempotencyKey.",
             "EXECUTION_TIME_LIMIT_EXCEEDED",
-            extensions={"limit": limit, "found": round(found, 3)},
+            extensions={"limit": limit, "found": round(elapsed, 3)},
         )
 
 
 class LimitExceeded(Refused):
-    """More than is allowed was asked for."""
+    """An operation that exceeds a limit. `what` names the limit, with {} for `actual`."""
 
-    def __init__(self, code: str, what: str, limit: float, found: float) -> None:
-        message = f"The operation has {what.format(f'{found:,}')}; the limit is {limit:,}."
-        super().__init__(message, code, extensions={"limit": limit, "found": found})
+    def __init__(self, code: str, what: str, limit: float, actual: float) -> None:
+        message = f"The operation has {what.format(f'{actual:,}')}; the limit is {limit:,}."
+        super().__init__(message, code, extensions={"limit": limit, "found": actual})
 
 
-def bug(
+def report_bug(
     cause: Exception, request_id: str, path: Sequence[str | int] | None = None
 ) -> dict[str, Any]:
-    """What a client sees of something that nobody foresaw; the log has the rest."""
-    log.error("request %s broke at %s", request_id, path, exc_info=cause)
+    """Log an unexpected exception. Return the error for the client, which hides its cause."""
+    log.error("request %s failed at %s", request_id, path, exc_info=cause)
     return {
         "message": "Internal Server Error",
         "extensions": {"code": "INTERNAL_SERVER_ERROR", "requestId": request_id},

@@ -1,6 +1,6 @@
-"""What is noted of requests while they are answered: figures, and a line of the log at their end.
+"""Metrics and one log line per request or operation.
 
-Neither holds what clients have sent: no variables, no headers, no paths.
+Neither contains client data: no variables, headers or paths.
 """
 
 import asyncio
@@ -24,88 +24,88 @@ REFUSED = "REFUSED"
 UNEXPECTED = "INTERNAL_SERVER_ERROR"
 CANCELLED = "CANCELLED"
 
-OPERATIONS_LOGGED = 10
-"""Operations of a batch that are named in its line."""
+MAX_OPERATIONS_LOGGED = 10
+"""Max operations of a batch named in its log line."""
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request, or one operation of a socket, and what came of it."""
+    """Outcome of one HTTP request, socket, or operation of a socket."""
 
     transport: str
     caller: Caller | None = None
     operations: list[str] = field(default_factory=list)
     code: str = OK
-    """Of the first error."""
+    """Code of the first error."""
     results: int | None = None
-    """What a subscription has told."""
+    """Results sent by a subscription."""
     began: float = field(default_factory=perf_counter)
     refusal: Refused | None = None
-    """The last one that was noted."""
+    """The last recorded refusal."""
 
-    def refused(self, refusal: Refused) -> None:
-        """Note that an operation was not run, unless it was noted where it was to run."""
+    def record_refusal(self, refusal: Refused) -> None:
+        """Count a refused operation, unless its OperationRecord has recorded it."""
         if refusal is not self.refusal:
             self.refusal = refusal
-            metrics.OPERATIONS.labels("refused", self.note(_code(refusal.errors[0]))).inc()
+            metrics.OPERATIONS.labels("refused", self.record_code(_code(refusal.errors[0]))).inc()
 
-    def tell(self, level: int = logging.INFO, **facts: object) -> None:
-        """Log its one line."""
+    def log(self, level: int = logging.INFO, **fields: object) -> None:
+        """Log the request's line, with these fields too."""
         if not log.isEnabledFor(level):
             return
         if self.operations:
-            facts["operation"] = " ".join(self.operations)
+            fields["operation"] = " ".join(self.operations)
         if self.operations or self.refusal:
-            facts["code"] = self.code
+            fields["code"] = self.code
         if self.results is not None:
-            facts["results"] = self.results
+            fields["results"] = self.results
         if self.caller:
-            facts["store"] = self.caller.store
+            fields["store"] = self.caller.store
             if self.caller.subject:
-                facts["subject"] = self.caller.subject
-        facts.update(transport=self.transport, ms=round((perf_counter() - self.began) * 1000, 3))
-        log.log(level, "request", extra=facts)
+                fields["subject"] = self.caller.subject
+        fields.update(transport=self.transport, ms=round((perf_counter() - self.began) * 1000, 3))
+        log.log(level, "request", extra=fields)
 
-    def note(self, code: str) -> str:
-        """Keep the first code of an error; the code itself."""
+    def record_code(self, code: str) -> str:
+        """Keep `code` if it is the first error's. Return it."""
         if self.code == OK:
             self.code = code
         return code
 
 
-current_record: ContextVar[RequestRecord] = ContextVar("exchange")
+current_record: ContextVar[RequestRecord] = ContextVar("request_record")
 
 
 def request_record() -> RequestRecord:
-    """The one under way here."""
+    """Return the current request's record; outside of requests, a new one."""
     return current_record.get(None) or RequestRecord("none")
 
 
 class OperationRecord:
-    """Notes, as a context, one operation that is run."""
+    """Context that records one running operation in metrics and in its request's record."""
 
     def __init__(self, name: str | None, type: str) -> None:
         self._name = name or "anonymous"
         self._label = metrics.operation_label(name)
         self._type = type
-        self._exchange = request_record()
+        self._request = request_record()
         self._code = OK
         self._began = perf_counter()
 
-    def told(self, answer: Mapping[str, Any]) -> None:
-        """Note one result."""
-        if errors := answer.get("errors"):
-            self._resolvers_failed(errors)
-        elif self._type == "mutation" and any(map(_refuses, answer["data"].values())):
-            self._note(REFUSED)
+    def record_result(self, result: Mapping[str, Any]) -> None:
+        """Record one GraphQL result."""
+        if errors := result.get("errors"):
+            self._record_resolver_errors(errors)
+        elif self._type == "mutation" and any(map(_has_errors, result["data"].values())):
+            self._record_code(REFUSED)
         if self._type == "subscription":
-            self._exchange.results = (self._exchange.results or 0) + 1
+            self._request.results = (self._request.results or 0) + 1
 
     def __enter__(self) -> Self:
-        if len(self._exchange.operations) < OPERATIONS_LOGGED:
-            self._exchange.operations.append(self._name[: metrics.NAME_CHARACTERS])
+        if len(self._request.operations) < MAX_OPERATIONS_LOGGED:
+            self._request.operations.append(self._name[: metrics.NAME_CHARACTERS])
         if self._type == "subscription":
-            self._exchange.results = 0
+            self._request.results = 0
         return self
 
     def __exit__(
@@ -116,33 +116,33 @@ class OperationRecord:
     ) -> None:
         match error:
             case NotStarted():
-                self._exchange.refusal = error
-                self._resolvers_failed(error.errors)
+                self._request.refusal = error
+                self._record_resolver_errors(error.errors)
             case Refused():
-                self._exchange.refusal = error
-                self._note(_code(error.errors[0]))
+                self._request.refusal = error
+                self._record_code(_code(error.errors[0]))
             case Exception():
-                self._note(UNEXPECTED)
+                self._record_code(UNEXPECTED)
             case asyncio.CancelledError() if self._type != "subscription":
-                self._note(CANCELLED)
+                self._record_code(CANCELLED)
         metrics.OPERATIONS.labels(self._label, self._code).inc()
-        metrics.TRANSPORTS.labels(self._exchange.transport, self._type).inc()
+        metrics.TRANSPORTS.labels(self._request.transport, self._type).inc()
         if self._type != "subscription":
             metrics.OPERATION_SECONDS.labels(self._label).observe(perf_counter() - self._began)
 
-    def _resolvers_failed(self, errors: Sequence[Mapping[str, Any]]) -> None:
+    def _record_resolver_errors(self, errors: Sequence[Mapping[str, Any]]) -> None:
         for error in errors:
             metrics.RESOLVER_ERRORS.labels(_code(error)).inc()
-        self._note(_code(errors[0]))
+        self._record_code(_code(errors[0]))
 
-    def _note(self, code: str) -> None:
+    def _record_code(self, code: str) -> None:
         if self._code == OK:
-            self._code = self._exchange.note(code)
+            self._code = self._request.record_code(code)
 
 
 def _code(error: Mapping[str, Any]) -> str:
     return str(error.get("extensions", {}).get("code", "GRAPHQL_ERROR"))
 
 
-def _refuses(payload: object) -> bool:
+def _has_errors(payload: object) -> bool:
     return isinstance(payload, dict) and bool(payload.get("errors"))

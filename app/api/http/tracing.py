@@ -1,4 +1,4 @@
-"""Spans of requests and operations (OpenTelemetry): neither paths, documents nor variables."""
+"""OpenTelemetry spans of requests and operations, without paths, documents and variables."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -13,9 +13,9 @@ W3C = TraceContextTextMapPropagator()
 
 
 class TracingMiddleware:
-    """Makes each request a span, in the trace that the request says it belongs to.
+    """Records a span per HTTP request, in the trace that its traceparent header names.
 
-    A socket is none: it may last for hours. Its operations are.
+    Sockets get no span, since they may last for hours; their operations do.
     """
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
@@ -23,7 +23,6 @@ class TracingMiddleware:
         self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on inside its span."""
         if scope["type"] != "http" or scope["path"] in PROBE_ROUTES:
             await self._app(scope, receive, send)
             return
@@ -39,7 +38,7 @@ class TracingMiddleware:
                 "network.protocol.version": scope["http_version"],
                 "jobs_gateway.request_id": scope["state"]["request_id"],
             },
-            # What an exception says may be a secret.
+            # Messages of exceptions may contain secrets.
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
@@ -64,14 +63,16 @@ class TracingMiddleware:
 def operation_span(
     tracer: Tracer | None, type: str, name: str | None, request_id: str
 ) -> AbstractContextManager[Span | None]:
-    """The span of an operation while it runs; of a socket's, the first of its trace. None where
-    nothing is traced."""
+    """Return an operation's span as a context; without a tracer, a context of None.
+
+    An operation of a socket begins a new trace.
+    """
     if tracer is None:
         return nullcontext()
-    inside = get_current_span().get_span_context().is_valid
+    is_child = get_current_span().get_span_context().is_valid
     return tracer.start_as_current_span(
         type,
-        kind=SpanKind.INTERNAL if inside else SpanKind.SERVER,
+        kind=SpanKind.INTERNAL if is_child else SpanKind.SERVER,
         attributes={
             "graphql.operation.type": type,
             "jobs_gateway.request_id": request_id,
@@ -83,7 +84,7 @@ def operation_span(
 
 
 def traceparent() -> str | None:
-    """The span under way here, as W3C Trace Context writes it."""
+    """Return the current span in the W3C Trace Context format; None without one."""
     carrier: dict[str, str] = {}
     W3C.inject(carrier)
     return carrier.get("traceparent")

@@ -1,4 +1,7 @@
-"""uvicorn's protocols, where strangers can neither fill memory or the log, nor stay for ever."""
+"""uvicorn's HTTP and WebSocket protocols, with bounded memory, time and log output per connection.
+
+The one module that overrides uvicorn's internals; tests/contract/test_seams.py names each of them.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,112 +19,108 @@ from websockets.protocol import State
 
 from app.observability.metrics import DROPPED
 
-HEAD_BYTES = 64 * 1024
-"""How large a request line and headers may be, together."""
+MAX_HEAD_BYTES = 64 * 1024
+"""Max size of a request head: request line and headers."""
 
-HEAD_SECONDS = 30
-"""How long they may take, from the connection on or from their first byte."""
+MAX_HEAD_SECONDS = 30
+"""Max time to receive a head, from the connection or from the head's first byte."""
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """HTTP. A connection whose request line and headers have no end in sight is ended: the parser
-    would keep them all in memory, and wait for ever."""
+    """HTTP with bounded request heads: the parser alone stores any number of bytes, forever."""
 
     _head_bytes: int | None = 0
-    """What came of a head that is not complete; None while a body comes."""
-    _too_late: asyncio.TimerHandle | None = None
+    """Bytes received of an incomplete head; None while a body is received."""
+    _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first head."""
         super().connection_made(transport)
-        self._too_late = self.loop.call_later(HEAD_SECONDS, transport.close)
+        self._head_timer = self.loop.call_later(MAX_HEAD_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
-        self._stop_waiting()
+        self._cancel_head_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came."""
         if self._head_bytes is not None:
             self._head_bytes += len(data)
         super().data_received(data)
         if not self._head_bytes or self.transport.is_closing():
             return
-        if self._head_bytes > HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES:
             self.send_400_response("The head of the request is too large.")
-        elif self._too_late is None:
-            self._too_late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(MAX_HEAD_SECONDS, self.transport.close)
 
     def on_headers_complete(self) -> None:
-        """The head is complete."""
         self._head_bytes = None
-        self._stop_waiting()
+        self._cancel_head_timer()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """What comes next is another head."""
+        # The next byte begins another head.
         self._head_bytes = 0
         super().on_message_complete()
 
-    def _stop_waiting(self) -> None:
-        if self._too_late is not None:
-            self._too_late.cancel()
-            self._too_late = None
+    def _cancel_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
 
 FRAME_WRITER_EXTENSION = "jobs_gateway.write"
-"""The extension of a socket's scope (ASGI) that is `SocketWire.write`."""
+"""ASGI scope extension of sockets, which holds `BoundedWebSocketProtocol.write`."""
 
-# RFC 6455, 5.2: the end of a text message, not masked, and its length.
+# RFC 6455, 5.2: the head of a final, unmasked text frame, and its length.
 _TEXT_AND_7_BITS = Struct("!BB").pack
 _TEXT_AND_16_BITS = Struct("!BBH").pack
 _TEXT_AND_64_BITS = Struct("!BBQ").pack
 
 
 def frame_writer(scope: Scope) -> Callable[[bytes], Awaitable[None]]:
-    """Sends a text message on an accepted socket. Raises WebSocketDisconnect where nobody is there
-    any more."""
+    """Return the function that sends a text message on an accepted socket.
+
+    It raises WebSocketDisconnect once the connection is closed.
+    """
     write: Callable[[bytes], Awaitable[None]] = scope["extensions"][FRAME_WRITER_EXTENSION]
     return write
 
 
 class _Inbox:
-    """What came on a socket and was not taken yet. A queue of the standard library's takes 3 KiB of
-    each of thousands of sockets, which wait most of the time."""
+    """Received messages of a socket, with the methods of asyncio.Queue that uvicorn calls.
+
+    An asyncio.Queue takes 3 KiB per socket, of thousands that are idle most of the time.
+    """
 
     def __init__(self) -> None:
         self._messages: list[ASGIReceiveEvent] = []
-        self._waiting: asyncio.Future[None] | None = None
-        """Its one reader, while nothing is there."""
+        self._waiter: asyncio.Future[None] | None = None
+        """The one reader, while there are no messages."""
 
     def put_nowait(self, message: ASGIReceiveEvent) -> None:
-        """Add a message."""
         self._messages.append(message)
-        if self._waiting and not self._waiting.done():
-            self._waiting.set_result(None)
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def get(self) -> ASGIReceiveEvent:
-        """Take the next message, once there is one."""
         while not self._messages:
-            self._waiting = asyncio.get_running_loop().create_future()
-            await self._waiting
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
         return self._messages.pop(0)
 
     def empty(self) -> bool:
-        """Whether all were taken."""
         return not self._messages
 
 
 class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
-    """WebSocket."""
+    """WebSocket with bounded memory, and with `write` to send without overhead."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.queue = _Inbox()  # type: ignore[assignment]
 
     def send_receive_event_to_app(self) -> None:
-        """Refuse text that is no UTF-8, with a reason and without a traceback in the log."""
+        """Refuse text that is not UTF-8, with a reason and without a traceback in the log."""
         if self.curr_msg_data_type == "text" and not self.close_sent:
             try:
                 b"".join(self.frames).decode()
@@ -132,45 +131,43 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     def handle_cont(self, event: Frame) -> None:
-        """Take a piece of a message. Empty ones count towards no limit, so they are dropped."""
+        """Drop empty fragments: they count towards no limit."""
         if event.data or event.fin:
             super().handle_cont(event)
 
     def handle_ping(self) -> None:
-        """Answer, and hear no more of a peer that does not read the answers, until it does."""
+        """Send a pong. Stop reading from a peer that does not read them, until it does."""
         super().handle_ping()
         if not (self.writable.is_set() or self.read_paused):
             self.read_paused = True
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Go on, and hear the peer again."""
+        """Read from the peer again."""
         super().resume_writing()
         if self.read_paused and self.queue.empty() and not self.transport.is_closing():
             self.read_paused = False
             self.transport.resume_reading()
 
     def keepalive_timeout(self) -> None:
-        """Drop a peer that is not there, also where it has left much unread: closing alone would
-        wait for ever until it reads it."""
+        """Drop an unresponsive peer. A close would wait forever until it reads unsent data."""
         DROPPED.inc()
-        stuck = self.transport.get_write_buffer_size() > 0
+        has_unsent_data = self.transport.get_write_buffer_size() > 0
         super().keepalive_timeout()
-        if stuck:
+        if has_unsent_data:
             self.transport.abort()
 
     def handle_connect(self, event: Request) -> None:
-        """Begin to serve a socket, which may be written to in a shorter way, too."""
+        """Add the frame writer to the scope of an accepted handshake."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
             extensions: dict[str, Any] = self.scope["extensions"]
             extensions[FRAME_WRITER_EXTENSION] = self.write
 
     async def write(self, text: bytes) -> None:
-        """Send a text message, as `send` would.
+        """Send a text message like `send`, without middleware and objects per frame.
 
-        For thousands of sockets that are told the same at once: a message goes neither through all
-        that is around the application nor through objects made for it alone.
+        For subscriptions, where thousands of sockets get the same event at once.
         """
         if not self.writable.is_set():
             await self.writable.wait()
@@ -186,10 +183,10 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.write(head + text)
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send. A handshake that is refused with an answer is over, too."""
+        """Send an ASGI message. A handshake refused with a response is complete, too."""
         await super().send(message)
         if message["type"] == "websocket.accept":
-            # Nobody asks for them again, and they take 3 KiB.
+            # Not used after the handshake, and they take 3 KiB.
             del self.request, self.response
         elif message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True

@@ -30,9 +30,9 @@ def get() -> Get:
     page = console(playground=True)
 
     async def front(_: Request) -> Response:
-        return page.answer()
+        return page.response()
 
-    app = Starlette(routes=[Route("/", front), page.files()])
+    app = Starlette(routes=[Route("/", front), page.mount()])
 
     async def answer(path: str) -> httpx.Response:
         transport = httpx.ASGITransport(app)
@@ -89,8 +89,8 @@ def test_every_file_the_page_names_is_served_and_may_be_kept_for_ever(get: Get) 
 
 
 def test_without_a_playground_nothing_leads_there() -> None:
-    assert b'href="graphql"' in bytes(console(playground=True).answer().body)
-    assert b'href="graphql"' not in bytes(console(playground=False).answer().body)
+    assert b'href="graphql"' in bytes(console(playground=True).response().body)
+    assert b'href="graphql"' not in bytes(console(playground=False).response().body)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.stem)

@@ -605,7 +605,7 @@ async def test_without_a_kid_the_only_key_is_meant(tmp_path: Path) -> None:
 async def test_without_a_kid_none_of_several_keys_is_meant(tmp_path: Path) -> None:
     path = saved(tmp_path, public(RSA, kid="one"), public(EC, kid="two"))
     authentication = trusting(JwksKeys(path))
-    assert "does not name a key" in await refusal(authentication, signed_by(RSA))
+    assert "does not name a known key" in await refusal(authentication, signed_by(RSA))
 
 
 @pytest.mark.parametrize(
@@ -701,17 +701,17 @@ def test_a_folder_is_no_key_set(tmp_path: Path) -> None:
 async def test_a_file_is_read_again_for_an_unknown_kid(tmp_path: Path, clock: Clock) -> None:
     authentication = trusting(JwksKeys(saved(tmp_path, public(RSA, kid="old")), clock=clock))
     saved(tmp_path, public(EC, kid="new"))
-    assert "is unknown" in await refusal(authentication, signed_by(EC, "new"))
+    assert "a known key" in await refusal(authentication, signed_by(EC, "new"))
     clock.now += MIN_LOAD_INTERVAL_SECONDS
     assert (await authentication.caller(signed_by(EC, "new"))).subject == "ada"
-    assert "is unknown" in await refusal(authentication, signed_by(RSA, "old"))
+    assert "a known key" in await refusal(authentication, signed_by(RSA, "old"))
 
 
 async def test_a_key_taken_out_of_a_file_ends(tmp_path: Path, clock: Clock) -> None:
     authentication = trusting(JwksKeys(saved(tmp_path, public(RSA, kid="old")), clock=clock))
     saved(tmp_path, public(EC, kid="new"))
     clock.now += MAX_AGE_SECONDS
-    assert "is unknown" in await refusal(authentication, signed_by(RSA, "old"))
+    assert "a known key" in await refusal(authentication, signed_by(RSA, "old"))
 
 
 async def test_a_broken_file_leaves_the_known_keys(
@@ -848,7 +848,7 @@ async def test_while_the_url_fails_the_known_keys_serve_on(
     clock.now += MAX_AGE_SECONDS
     for _ in range(3):
         assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
-    assert "is unknown" in await refusal(authentication, signed_by(EC, "new"))
+    assert "a known key" in await refusal(authentication, signed_by(EC, "new"))
     assert issuer.asked == 2
     (record,) = caplog.records
     assert reason in record.getMessage()
@@ -866,7 +866,7 @@ async def test_without_any_keys_nobody_is_believed_until_there_are_some(
     authentication = trusting(JwksKeys(issuer.url, clock=clock))
     for _ in range(3):
         sentence = await refusal(authentication, signed_by(RSA, "one"))
-        assert sentence == "The token's key id (kid) is unknown."
+        assert sentence == "The token does not name a known key (kid)."
     assert issuer.asked == len(caplog.records) == 1
     issuer.status = 200
     issuer.publish(public(RSA, kid="one"))

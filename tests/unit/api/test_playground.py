@@ -24,9 +24,9 @@ Get = Callable[[str], httpx.Response]
 @pytest.fixture
 def get() -> Get:
     async def graphql(_: Request) -> Response:
-        return PLAYGROUND.answer()
+        return PLAYGROUND.response()
 
-    app = Starlette(routes=[Route("/graphql", graphql), PLAYGROUND.files()])
+    app = Starlette(routes=[Route("/graphql", graphql), PLAYGROUND.mount()])
 
     async def answer(path: str) -> httpx.Response:
         transport = httpx.ASGITransport(app)

@@ -1,4 +1,4 @@
-"""The body limit: larger bodies are refused before they are held in memory."""
+"""The body limit: refuse larger bodies before they are in memory."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,29 +8,27 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY_SECONDS = 30
-"""How long a body may take to come."""
+"""Max time to receive a body."""
 
-
-DRAINED_BYTES = 64 * 1024**2
-
-
-DRAIN_SECONDS = 10
-"""How much of a body that is refused, and for how long, is read and dropped: whoever still sends
-would find the connection reset before the answer."""
+MAX_DRAINED_BYTES = 64 * 1024**2
+MAX_DRAIN_SECONDS = 10
+"""The rest of a refused body is read and dropped up to these limits: a client that still sends
+would see a connection reset before the response."""
 
 
 class BodyTooLarge(Exception):
-    """A body with more bytes than are taken."""
+    """A body that exceeds the limit. `received` counts the bytes so far or Content-Length."""
 
-    def __init__(self, found: int, limit: int) -> None:
-        super().__init__(f"The body has {found:,} bytes or more; at most {limit:,} are allowed.")
-        self.found = found
+    def __init__(self, received: int, limit: int) -> None:
+        super().__init__(f"The body has {received:,} bytes or more; at most {limit:,} are allowed.")
+        self.received = received
 
 
 class BodyLimitMiddleware:
-    """Refuses bodies that are too large with 413, before they are held in memory.
+    """Refuses bodies larger than `limit` bytes with 413.
 
-    An answer that comes before its request was read ends once the rest of that is dropped.
+    `refusal` makes the response for a path. A response sent before its request was fully read ends
+    once the rest of the body is dropped.
     """
 
     def __init__(
@@ -39,21 +37,19 @@ class BodyLimitMiddleware:
         self._app = app
         self._limit = limit
         self._refusal = refusal
-        """What to answer at a path."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on while its body is small enough."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         received = 0
-        # Who asks whether to go on has sent nothing yet.
+        # A client that expects 100 Continue has not sent its body yet.
         unread = headers.get("expect", "").lower() != "100-continue" and (
             "content-length" in headers or "transfer-encoding" in headers
         )
 
-        async def receive_some() -> Message:
+        async def receive_limited() -> Message:
             nonlocal received, unread
             message = await receive()
             unread = bool(message.get("more_body"))
@@ -62,7 +58,7 @@ class BodyLimitMiddleware:
                 raise BodyTooLarge(received, self._limit)
             return message
 
-        async def send_all(message: Message) -> None:
+        async def send_after_drain(message: Message) -> None:
             ends = message["type"] == "http.response.body" and not message.get("more_body")
             if ends and unread:
                 await send({**message, "more_body": True})
@@ -71,18 +67,18 @@ class BodyLimitMiddleware:
             await send(message)
 
         try:
-            if (said := int(headers.get("content-length", 0))) > self._limit:
-                raise BodyTooLarge(said, self._limit)
-            await self._app(scope, receive_some, send_all)
+            if (length := int(headers.get("content-length", 0))) > self._limit:
+                raise BodyTooLarge(length, self._limit)
+            await self._app(scope, receive_limited, send_after_drain)
         except BodyTooLarge as too_large:
             response = self._refusal(scope["path"], too_large)
-            await response(scope, receive, send_all)
+            await response(scope, receive, send_after_drain)
 
 
 async def _drain(receive: Receive) -> None:
-    left = DRAINED_BYTES
+    left = MAX_DRAINED_BYTES
     try:
-        async with asyncio.timeout(DRAIN_SECONDS):
+        async with asyncio.timeout(MAX_DRAIN_SECONDS):
             while left > 0:
                 message = await receive()
                 left -= len(message.get("body", b""))

@@ -1,4 +1,4 @@
-"""The request id: taken from X-Request-Id or made."""
+"""The request id, from X-Request-Id or new."""
 
 import re
 from uuid import uuid4
@@ -11,19 +11,20 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class RequestIdMiddleware:
-    """Gives each request and socket an id: the X-Request-Id it came with, or a new UUID. The
-    answer carries it."""
+    """Gives each request and socket an id: its X-Request-Id if valid, else a new UUID.
+
+    The response has it in the same header, and every log line of the request as `request_id`.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its id."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        asked = Headers(scope=scope).get("x-request-id", "")
-        request_id = asked if _REQUEST_ID.fullmatch(asked) else str(uuid4())
+        sent_id = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else str(uuid4())
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Security headers: defaults for every response."""
+"""Security headers for every response."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -10,26 +10,24 @@ SECURITY_HEADERS = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
     (b"cache-control", b"no-store"),
 )
-"""The headers of an answer that does not say otherwise."""
+"""Defaults; a response's own headers win."""
 
 
 class SecurityHeadersMiddleware:
-    """Adds to every answer the headers that keep browsers from doing anything clever with it."""
+    """Adds SECURITY_HEADERS to HTTP responses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and its answer back with the headers."""
-
-        async def send_safely(message: Message) -> None:
+        async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"]
-                said = {name for name, _ in headers}
+                names = {name for name, _ in headers}
                 message["headers"] = [
                     *headers,
-                    *(one for one in SECURITY_HEADERS if one[0] not in said),
+                    *(header for header in SECURITY_HEADERS if header[0] not in names),
                 ]
             await send(message)
 
-        await self._app(scope, receive, send_safely if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_secured if scope["type"] == "http" else send)
