@@ -1,7 +1,8 @@
-"""What differs between a hierarchy and a copy of it, by the numbers that their nodes share."""
+"""Differences between a hierarchy and its copy, matched by shared node numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 from uuid import UUID
 
@@ -12,97 +13,103 @@ from sqlmodel import Session, col
 from app.domain.differences import DifferenceAspect, DifferenceKind
 from app.domain.hierarchies import ROOT_NO
 from app.domain.jobs import JobStatus
-from app.storage import hierarchies, jobs, nodes
-from app.storage.nodes import ParentKey, TreeNode
+from app.storage import ancestors, hierarchies, jobs, nodes
+from app.storage.nodes import NodeKey, TreeNode
 from app.storage.sql.dialects import any_order, opaque_limit, prefer_hash_join, use_snapshot
 from app.storage.tables import Hierarchy, Job, Node, NodeProduct
 
-SAID = {
+ATTRIBUTE_COLUMNS = {
     DifferenceAspect.NAME: "name",
     DifferenceAspect.SLUG: "slug",
     DifferenceAspect.DESCRIPTION: "description",
     DifferenceAspect.LOCALIZATIONS: "locales",
 }
-"""The columns of what roots and nodes alike say."""
+"""The columns of the attributes that roots and nodes share."""
 
-TRUE = sa.true()
-
-PLACED = {DifferenceAspect.SORT_ORDER: "sort_order", DifferenceAspect.PARENT: "parent_no"}
+POSITION_COLUMNS = {DifferenceAspect.SORT_ORDER: "sort_order", DifferenceAspect.PARENT: "parent_no"}
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An item, in the source where it is there, else in the copy, the names from the root down to
-    it, and what of it differs."""
+    """An item that differs between the two trees."""
 
     kind: DifferenceKind
     item: TreeNode | Hierarchy
+    """The source's, if it has the item."""
     path: Sequence[str]
+    """The names from the root to the item, both included."""
     aspects: Sequence[DifferenceAspect]
 
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """How many items differ, and the first of them: the root, then nodes by their numbers."""
+    """The differences between two trees."""
 
     source: Hierarchy
     copy: Hierarchy
     counts: Mapping[DifferenceKind, int]
     first: Sequence[Difference]
+    """The root, then nodes by their numbers, up to a limit."""
 
 
 def of_duplication(session: Session, store: str, job_id: UUID, limit: int) -> Differences | None:
-    """What differs now between the source and the copy of a job; None unless it is a duplication
-    of the store that succeeded, and both are still there.
+    """Compare the source and the copy of a job as they are now.
 
-    Reads both trees as wholes, in one picture, of which this is the first act.
+    Returns None unless the job is a successful duplication of the store and both trees still exist.
+    Reads both trees completely, in one snapshot, so the transaction must begin here.
     """
     use_snapshot(session)
     job = jobs.by_id(session, store, job_id)
     if job is None or job.status is not JobStatus.SUCCESS or not job.source_id or not job.result_id:
         return None
-    known = hierarchies.by_ids(session, store, [job.source_id, job.result_id])
-    source, copy = known.get(job.source_id), known.get(job.result_id)
+    by_id = hierarchies.by_ids(session, store, [job.source_id, job.result_id])
+    source, copy = by_id.get(job.source_id), by_id.get(job.result_id)
     if source is None or copy is None:
         return None
     assert source.pk is not None
     assert copy.pk is not None
 
     counts: dict[DifferenceKind, int] = {}
-    first: list[tuple[DifferenceKind, ParentKey, Sequence[DifferenceAspect]]] = []
-    said = [aspect for aspect, name in SAID.items() if getattr(source, name) != getattr(copy, name)]
-    if said:
+    first: list[tuple[DifferenceKind, NodeKey, Sequence[DifferenceAspect]]] = []
+    root_aspects = [
+        aspect
+        for aspect, name in ATTRIBUTE_COLUMNS.items()
+        if getattr(source, name) != getattr(copy, name)
+    ]
+    if root_aspects:
         counts[DifferenceKind.CHANGED] = 1
-        first.append((DifferenceKind.CHANGED, (source.pk, ROOT_NO), said))
+        first.append((DifferenceKind.CHANGED, (source.pk, ROOT_NO), root_aspects))
     with prefer_hash_join(session):
-        found = session.execute(_counted(_items(job, source, copy), limit - len(first))).all()
-    for node_no, value, number, *differs in found:
+        query = _counts_then_first(_items(job, source, copy), limit - len(first))
+        rows = session.execute(query).all()
+    for node_no, value, count, *flags in rows:
         kind = DifferenceKind(value)
         if node_no is None:
-            counts[kind] = counts.get(kind, 0) + number
+            counts[kind] = counts.get(kind, 0) + count
         else:
             owner = copy if kind is DifferenceKind.ONLY_IN_COPY else source
             assert owner.pk is not None
-            aspects = [one for one, is_so in zip(DifferenceAspect, differs, strict=True) if is_so]
+            aspects = list(compress(DifferenceAspect, flags))
             first.append((kind, (owner.pk, node_no), aspects))
     keys = [key for _, key, _ in first]
     items = nodes.items_by_keys(session, store, keys)
-    ways = nodes.ancestors(session, store, keys)
+    paths = ancestors.of_nodes(session, store, keys)
     differences = [
-        Difference(kind, items[key], [ancestor.name for ancestor in ways[key]], aspects)
+        Difference(kind, items[key], [ancestor.name for ancestor in paths[key]], aspects)
         for kind, key, aspects in first
     ]
     return Differences(source, copy, counts, differences)
 
 
-def _counted(items: sa.Select[Any], limit: int) -> sa.Select[Any]:
-    """How many items there are of each kind, in rows without a number, then the first of them: in
-    one statement, so that they are found once."""
+def _counts_then_first(items: sa.Select[Any], limit: int) -> sa.Select[Any]:
+    """Select the number of items per kind, with a null node_no, then the first `limit` items.
+
+    One statement, so that the items are computed once.
+    """
     found = items.cte("found")
     aspects = [found.c[aspect.name] for aspect in DifferenceAspect]
-    none = sa.null()
     counts = sa.select(
-        sa.cast(none, sa.BigInteger).label("node_no"),
+        sa.cast(sa.null(), sa.BigInteger).label("node_no"),
         found.c.kind,
         sa.func.count().label("number"),
         *(sa.literal(0).label(aspect.name) for aspect in aspects),
@@ -114,91 +121,100 @@ def _counted(items: sa.Select[Any], limit: int) -> sa.Select[Any]:
         .subquery()
     )
     both = sa.union_all(counts, sa.select(first)).subquery()
-    # Without a number first, on every database.
+    # `IS NOT NULL` first: the databases sort nulls differently.
     return sa.select(both).order_by(both.c.node_no.is_not(None), both.c.node_no, both.c.kind)
 
 
 def _items(job: Job, source: Hierarchy, copy: Hierarchy) -> sa.Select[Any]:
-    """A row for each node that differs: kind, number, and of each aspect whether it does."""
-    there: Any = aliased(Node)
-    here: Any = aliased(Node)
-    both = _shared(there, here, source, copy)
+    """Select a row per differing node: kind, node number, and a 0 or 1 per aspect."""
+    in_source: Any = aliased(Node)
+    in_copy: Any = aliased(Node)
+    same_node = _same_node(in_source, in_copy, source, copy)
     differs = {
-        aspect: _differs(getattr(there, name), getattr(here, name))
-        for aspect, name in {**SAID, **PLACED}.items()
+        aspect: _differs(getattr(in_source, name), getattr(in_copy, name))
+        for aspect, name in {**ATTRIBUTE_COLUMNS, **POSITION_COLUMNS}.items()
     }
-    # Nodes that were made since share numbers, and nothing else.
-    made_since = there.parent_no > copy.copied_node_no
-    differs[DifferenceAspect.PARENT] = sa.or_(differs[DifferenceAspect.PARENT], made_since)
-    found = [
-        sa.select(*_row(DifferenceKind.CHANGED, there.node_no, differs))
-        .join_from(there, here, both)
-        .where(there.hierarchy_pk == source.pk, sa.or_(*differs.values())),
+    # Parents created after the copy differ even if their numbers are equal.
+    has_new_parent = in_source.parent_no > copy.copied_node_no
+    differs[DifferenceAspect.PARENT] = sa.or_(differs[DifferenceAspect.PARENT], has_new_parent)
+    queries = [
+        sa.select(*_row(DifferenceKind.CHANGED, in_source.node_no, differs))
+        .join_from(in_source, in_copy, same_node)
+        .where(in_source.hierarchy_pk == source.pk, sa.or_(*differs.values())),
         *(
-            sa.select(*_row(kind, one.node_no, {}))
-            .join_from(one, other, both, isouter=True)
-            .where(one.hierarchy_pk == owner.pk, other.node_no.is_(None))
-            for kind, one, other, owner in (
-                (DifferenceKind.ONLY_IN_SOURCE, there, here, source),
-                (DifferenceKind.ONLY_IN_COPY, here, there, copy),
+            sa.select(*_row(kind, node.node_no, {}))
+            .join_from(node, counterpart, same_node, isouter=True)
+            .where(node.hierarchy_pk == hierarchy.pk, counterpart.node_no.is_(None))
+            for kind, node, counterpart, hierarchy in (
+                (DifferenceKind.ONLY_IN_SOURCE, in_source, in_copy, source),
+                (DifferenceKind.ONLY_IN_COPY, in_copy, in_source, copy),
             )
         ),
     ]
     if job.include_products:
-        found += _associations(source, copy)
-    rows = sa.union_all(*found).subquery()
+        queries += _association_queries(source, copy)
+    rows = sa.union_all(*queries).subquery()
     aspects = [sa.func.max(rows.c[aspect.name]).label(aspect.name) for aspect in DifferenceAspect]
     return sa.select(rows.c.kind, rows.c.node_no, *aspects).group_by(rows.c.kind, rows.c.node_no)
 
 
-def _associations(source: Hierarchy, copy: Hierarchy) -> list[sa.Select[Any]]:
-    """A row for each product that a node of both has in one of them only, or otherwise curated."""
-    there: Any = aliased(NodeProduct)
-    here: Any = aliased(NodeProduct)
-    same = sa.and_(_shared(there, here, source, copy), there.product_pk == here.product_pk)
-    found = [
-        sa.select(*_row(DifferenceKind.CHANGED, one.node_no, {DifferenceAspect.PRODUCTS: TRUE}))
-        .join_from(one, other, same, isouter=True)
-        .where(one.hierarchy_pk == owner.pk, other.product_pk.is_(None))
-        for one, other, owner in ((there, here, source), (here, there, copy))
-    ]
-    for one, other in ((source, copy), (copy, source)):
-        only = sa.except_(_curated(one), _curated(other)).subquery().c
-        found.append(
-            sa.select(
-                *_row(DifferenceKind.CHANGED, only.node_no, {DifferenceAspect.CURATION: TRUE})
-            )
-        )
-    # Nodes that only one of them has, and the deleted ones that are still to be swept, are told of
-    # elsewhere, or not at all.
-    tree: Any = aliased(Node)
-    twin: Any = aliased(Node)
-    both = (
-        sa.select(tree.node_no)
-        .join_from(tree, twin, _shared(tree, twin, source, copy))
-        .where(tree.hierarchy_pk == source.pk)
+def _association_queries(source: Hierarchy, copy: Hierarchy) -> list[sa.Select[Any]]:
+    """Select the nodes of both trees whose products or curation differ: a row per product."""
+    in_source: Any = aliased(NodeProduct)
+    in_copy: Any = aliased(NodeProduct)
+    same_association = sa.and_(
+        _same_node(in_source, in_copy, source, copy), in_source.product_pk == in_copy.product_pk
     )
-    return [select.where(select.selected_columns.node_no.in_(both)) for select in found]
+    products_differ = {DifferenceAspect.PRODUCTS: sa.true()}
+    curation_differs = {DifferenceAspect.CURATION: sa.true()}
+    queries = [
+        sa.select(*_row(DifferenceKind.CHANGED, association.node_no, products_differ))
+        .join_from(association, counterpart, same_association, isouter=True)
+        .where(association.hierarchy_pk == hierarchy.pk, counterpart.product_pk.is_(None))
+        for association, counterpart, hierarchy in (
+            (in_source, in_copy, source),
+            (in_copy, in_source, copy),
+        )
+    ]
+    for hierarchy, counterpart in ((source, copy), (copy, source)):
+        only = sa.except_(_curated(hierarchy), _curated(counterpart)).subquery().c
+        queries.append(sa.select(*_row(DifferenceKind.CHANGED, only.node_no, curation_differs)))
+    # Nodes that only one tree has are ONLY_IN_..., and deleted nodes waiting for the sweeper are
+    # not compared.
+    source_node: Any = aliased(Node)
+    copy_node: Any = aliased(Node)
+    in_both = (
+        sa.select(source_node.node_no)
+        .join_from(source_node, copy_node, _same_node(source_node, copy_node, source, copy))
+        .where(source_node.hierarchy_pk == source.pk)
+    )
+    return [query.where(query.selected_columns.node_no.in_(in_both)) for query in queries]
 
 
 def _curated(hierarchy: Hierarchy) -> sa.Select[Any]:
-    """The curated products of each node and the place of each among them. Their positions have gaps
-    where products were detached."""
+    """Select the curated products of each node with their ranks.
+
+    Ranks are compared because positions have gaps where products were detached.
+    """
     position = col(NodeProduct.curated_position)
-    place = sa.func.row_number().over(partition_by=col(NodeProduct.node_no), order_by=position)
+    rank = sa.func.row_number().over(partition_by=col(NodeProduct.node_no), order_by=position)
     return sa.select(
-        col(NodeProduct.node_no), col(NodeProduct.product_pk), place.label("place")
+        col(NodeProduct.node_no), col(NodeProduct.product_pk), rank.label("place")
     ).where(col(NodeProduct.hierarchy_pk) == hierarchy.pk, position.is_not(None))
 
 
-def _shared(there: Any, here: Any, source: Hierarchy, copy: Hierarchy) -> sa.ColumnElement[bool]:
-    """Whether rows of the two trees are of nodes with one number, which the copy has from the
-    source."""
+def _same_node(
+    in_source: Any, in_copy: Any, source: Hierarchy, copy: Hierarchy
+) -> sa.ColumnElement[bool]:
+    """Condition that rows of the two trees belong to a node and its copy.
+
+    Numbers above `copied_node_no` were assigned after the copy, independently in each tree.
+    """
     return sa.and_(
-        there.hierarchy_pk == source.pk,
-        here.hierarchy_pk == copy.pk,
-        there.node_no == here.node_no,
-        there.node_no <= copy.copied_node_no,
+        in_source.hierarchy_pk == source.pk,
+        in_copy.hierarchy_pk == copy.pk,
+        in_source.node_no == in_copy.node_no,
+        in_source.node_no <= copy.copied_node_no,
     )
 
 
@@ -217,11 +233,11 @@ def _row(
     ]
 
 
-def _differs(there: Any, here: Any) -> sa.ColumnElement[bool]:
+def _differs(in_source: Any, in_copy: Any) -> sa.ColumnElement[bool]:
     differs: sa.ColumnElement[bool]
-    if isinstance(there.type, sa.JSON):
-        # Most are written alike, which is cheaper to see.
-        written = sa.cast(there, sa.Text) != sa.cast(here, sa.Text)
-        return sa.and_(written, any_order(there).is_distinct_from(any_order(here)))
-    differs = there.is_distinct_from(here)
+    if isinstance(in_source.type, sa.JSON):
+        # Most documents have the same text, and comparing text is cheaper.
+        text_differs = sa.cast(in_source, sa.Text) != sa.cast(in_copy, sa.Text)
+        return sa.and_(text_differs, any_order(in_source).is_distinct_from(any_order(in_copy)))
+    differs = in_source.is_distinct_from(in_copy)
     return differs

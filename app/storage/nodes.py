@@ -1,4 +1,4 @@
-"""Nodes of hierarchies, each with the hierarchy it hangs in."""
+"""Nodes of hierarchies: lookups, lists, and edits of single nodes."""
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -9,91 +9,58 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from app.domain.errors import InvalidInput
 from app.domain.filters import Condition, Conditions
 from app.domain.hierarchies import ROOT_NO, node_id, node_ref
 from app.storage import hierarchies
 from app.storage.hierarchies import visible
 from app.storage.sql.dialects import (
-    any_of_array,
     dialect_of,
     key_table,
     key_values,
-    keys_for,
-    one_of,
     opaque_limit,
 )
 from app.storage.sql.filters import matching
-from app.storage.sql.keyset import Key, KeysetPage, KeysetQuery, KeysetWindow, Order, OrderBy, pages
+from app.storage.sql.keyset import KeysetPage, KeysetQuery, KeysetWindow, Order, OrderBy, pages
 from app.storage.sql.offset import OffsetPage, OffsetWindow, page_keys
-from app.storage.sql.rows import ALL_COLUMNS, ColumnEncoder, Projection, columns_of, row_of
+from app.storage.sql.rows import ALL_COLUMNS, Projection, columns_of, row_of
 from app.storage.sql.statements import CompiledStatement
-from app.storage.tables import DeletedNode, Hierarchy, Node, ProductNode
+from app.storage.tables import Hierarchy, Node
+
+NodeKey = tuple[int, int]
+"""A hierarchy's pk and a node number in it, 0 for the root."""
 
 
 class TreeNode(NamedTuple):
-    """A node and its hierarchy: together they know the node's public id."""
+    """A node with its hierarchy, which its public id depends on."""
 
     node: Node
     hierarchy: Hierarchy
 
     @property
     def id(self) -> UUID:
-        """The node's public id."""
         return node_id(self.hierarchy.id, self.node.node_no)
 
     @property
-    def key(self) -> tuple[int, int]:
-        """What other tables know the node by."""
+    def key(self) -> NodeKey:
         return self.node.hierarchy_pk, self.node.node_no
-
-    @property
-    def told(self) -> Mapping[str, ColumnEncoder]:
-        """What tells clients of attributes, without the way over their values."""
-        return _TOLD
-
-
-def _told_ids(nodes: Sequence[TreeNode]) -> list[str]:
-    told = []
-    hierarchy, begins = None, ""
-    for node, of in nodes:
-        if of is not hierarchy:
-            # A node's id is its hierarchy's, with its number for the last 32 bits.
-            hierarchy, begins = of, str(of.id)[:-8]
-        told.append(f"{begins}{node.node_no:08x}")
-    return told
-
-
-_TOLD: Mapping[str, ColumnEncoder] = {"id": _told_ids}
-
-
-class Ancestor(NamedTuple):
-    """A step on the way from a root to a node, the node itself included."""
-
-    id: UUID
-    name: str
-    slug: str | None
 
 
 class Leaf(NamedTuple):
-    """A node with nothing below it."""
+    """A node without children."""
 
     node_no: int
     name: str
 
 
-KeyT = TypeVar("KeyT", bound=Hashable)
+ParentT = TypeVar("ParentT", bound=Hashable)
 
 EMPTY_PAGE: KeysetPage[Any] = KeysetPage()
 
-ParentKey = tuple[int, int]
-"""A hierarchy's pk and the number of a node in it, 0 for the root."""
-
-NOWHERE = -1
+NO_NODE = -1
 """A number that no node has."""
 
 _Child: Any = aliased(Node)
-FILTERED: Mapping[str, Any] = {
+FILTER_COLUMNS: Mapping[str, Any] = {
     "id": col(Node.node_no),
     "parent_id": col(Node.parent_no),
     "name": col(Node.name),
@@ -105,88 +72,89 @@ FILTERED: Mapping[str, Any] = {
         _Child.hierarchy_pk == col(Node.hierarchy_pk), _Child.parent_no == col(Node.node_no)
     ),
 }
-"""What conditions on nodes may be about, besides their owner."""
+"""The column of each attribute that clients can filter by, except owner."""
 
-SIBLINGS = (
+SIBLING_ORDER = (
     OrderBy(col(Node.sort_order), True),
     OrderBy(col(Node.touched), True),
     OrderBy(col(Node.node_no), True),
 )
-"""By sort_order descending, unset last, then the latest edited first (domain.md, "Hierarchy")."""
+"""By sort_order descending, unset last, then last edited first (domain.md, "Hierarchy")."""
 
 PARENTS_FIRST = (OrderBy(col(Node.depth)), OrderBy(col(Node.node_no)))
 
 
 def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, TreeNode]:
-    """The visible nodes among these ids. The id of a root is none."""
-    places = [node_ref(id) for id in ids]
-    known = hierarchies.by_ids(session, store, {place.hierarchy_id for place in places})
-    by_pk = {hierarchy.pk: hierarchy for hierarchy in known.values() if hierarchy.pk is not None}
+    """The visible nodes among `ids`, by id. Roots are not nodes."""
+    refs = [node_ref(id) for id in ids]
+    by_id = hierarchies.by_ids(session, store, {ref.hierarchy_id for ref in refs})
+    by_pk = {hierarchy.pk: hierarchy for hierarchy in by_id.values() if hierarchy.pk is not None}
     pks = {hierarchy.id: pk for pk, hierarchy in by_pk.items()}
-    keys = [
-        (pks[place.hierarchy_id], place.node_no) for place in places if place.hierarchy_id in pks
-    ]
+    keys = [(pks[ref.hierarchy_id], ref.node_no) for ref in refs if ref.hierarchy_id in pks]
     nodes = (TreeNode(node, by_pk[node.hierarchy_pk]) for node in _by_keys(session, keys))
     return {node.id: node for node in nodes}
 
 
 def items_by_keys(
-    session: Session, store: str, keys: Collection[ParentKey]
-) -> dict[ParentKey, TreeNode | Hierarchy]:
-    """The visible hierarchies and nodes of these keys; the number 0 asks for the hierarchy."""
-    known = _visible(session, store, keys)
-    found: dict[ParentKey, TreeNode | Hierarchy] = {
-        (pk, no): known[pk] for pk, no in keys if no == ROOT_NO and pk in known
+    session: Session, store: str, keys: Collection[NodeKey]
+) -> dict[NodeKey, TreeNode | Hierarchy]:
+    """The visible hierarchies (node number 0) and nodes with these keys."""
+    by_pk = visible_hierarchies(session, store, keys)
+    items: dict[NodeKey, TreeNode | Hierarchy] = {
+        (pk, no): by_pk[pk] for pk, no in keys if no == ROOT_NO and pk in by_pk
     }
-    for node in _by_keys(session, [(pk, no) for pk, no in keys if pk in known]):
-        found[node.hierarchy_pk, node.node_no] = TreeNode(node, known[node.hierarchy_pk])
-    return found
+    for node in _by_keys(session, [(pk, no) for pk, no in keys if pk in by_pk]):
+        items[node.hierarchy_pk, node.node_no] = TreeNode(node, by_pk[node.hierarchy_pk])
+    return items
 
 
 def children(
     session: Session,
     store: str,
-    parents: Sequence[ParentKey],
+    parents: Sequence[NodeKey],
     window: KeysetWindow,
-    wanted: Projection = ALL_COLUMNS,
-) -> dict[ParentKey, KeysetPage[TreeNode]]:
-    """A page of each parent's children, in the order of SIBLINGS."""
-    known = _visible(session, store, parents)
-    seen = [key for key in parents if key[0] in known]
-    return _tree_nodes(
-        parents, pages(session, _children, seen, window, wanted.together(_KNOWN)), known
-    )
+    projection: Projection = ALL_COLUMNS,
+) -> dict[NodeKey, KeysetPage[TreeNode]]:
+    """A page of each parent's children, in SIBLING_ORDER."""
+    by_pk = visible_hierarchies(session, store, parents)
+    visible_parents = [key for key in parents if key[0] in by_pk]
+    projection = projection.together(_KEY_COLUMNS)
+    node_pages = pages(session, _children_query, visible_parents, window, projection)
+    return with_hierarchies(parents, node_pages, by_pk)
 
 
-def children_counts(
-    session: Session, store: str, parents: Sequence[ParentKey]
-) -> dict[ParentKey, int]:
-    """How many children each parent has."""
+def children_counts(session: Session, store: str, parents: Sequence[NodeKey]) -> dict[NodeKey, int]:
+    """Count each parent's children."""
     dialect = dialect_of(session)
     values = {"store": store, **key_values(dialect, parents)}
-    counted = _COUNTS.rows(session, values)
-    return dict.fromkeys(parents, 0) | {parents[int(number)]: count for number, count in counted}
+    rows = _CHILDREN_COUNTS.rows(session, values)
+    return dict.fromkeys(parents, 0) | {parents[int(number)]: count for number, count in rows}
 
 
-def counting(belongs: Callable[[Any, Any], sa.ColumnElement[bool]]) -> CompiledStatement:
-    """Counts the rows that belong to each root or node of a visible hierarchy, given its key."""
+def count_statement(belongs: Callable[[Any, Any], sa.ColumnElement[bool]]) -> CompiledStatement:
+    """Count the rows of each root or node, in visible hierarchies.
+
+    `belongs` is the condition that a row belongs to a hierarchy pk and node number.
+    """
 
     def write(dialect: str) -> sa.Select[Any]:
-        asked = key_table(dialect, (int, int))
-        hierarchy_pk, node_no = asked.parts
-        of_each = (
+        keys = key_table(dialect, (int, int))
+        hierarchy_pk, node_no = keys.parts
+        count = (
             sa.select(sa.func.count())
             .where(belongs(hierarchy_pk, node_no))
-            .correlate(asked.rows)
+            .correlate(keys.rows)
             .scalar_subquery()
         )
-        seen = sa.and_(col(Hierarchy.pk) == hierarchy_pk, visible(sa.bindparam("store")))
-        return sa.select(asked.number, of_each).join_from(asked.rows, Hierarchy, seen)
+        is_visible = sa.and_(col(Hierarchy.pk) == hierarchy_pk, visible(sa.bindparam("store")))
+        return sa.select(keys.number, count).join_from(keys.rows, Hierarchy, is_visible)
 
     return CompiledStatement(write)
 
 
-_COUNTS = counting(lambda pk, no: sa.and_(col(Node.hierarchy_pk) == pk, col(Node.parent_no) == no))
+_CHILDREN_COUNTS = count_statement(
+    lambda pk, no: sa.and_(col(Node.hierarchy_pk) == pk, col(Node.parent_no) == no)
+)
 
 
 def of_hierarchies(
@@ -194,79 +162,33 @@ def of_hierarchies(
     store: str,
     hierarchy_pks: Sequence[int],
     window: KeysetWindow,
-    wanted: Projection = ALL_COLUMNS,
+    projection: Projection = ALL_COLUMNS,
 ) -> dict[int, KeysetPage[TreeNode]]:
-    """A page of all nodes of each hierarchy, parents before children."""
-    known = hierarchies.by_pks(session, store, hierarchy_pks)
-    seen = [pk for pk in hierarchy_pks if pk in known]
-    found = pages(session, _of_hierarchy, seen, window, wanted.together(_KNOWN))
-    return _tree_nodes(hierarchy_pks, found, known)
+    """A page of each hierarchy's nodes, parents before children."""
+    by_pk = hierarchies.by_pks(session, store, hierarchy_pks)
+    visible_pks = [pk for pk in hierarchy_pks if pk in by_pk]
+    projection = projection.together(_KEY_COLUMNS)
+    node_pages = pages(session, _hierarchy_query, visible_pks, window, projection)
+    return with_hierarchies(hierarchy_pks, node_pages, by_pk)
 
 
-_KNOWN = Projection(frozenset({"hierarchy_pk", "node_no"}), keys=False)
-"""What nodes are known by."""
+_KEY_COLUMNS = Projection(frozenset({"hierarchy_pk", "node_no"}), keys=False)
 
 
-def of_products(
-    session: Session, store: str, product_pks: Sequence[int], window: KeysetWindow
-) -> dict[int, KeysetPage[TreeNode]]:
-    """A page of the nodes each product is associated with, in all hierarchies the store sees, each
-    by its public id, whether that node is still there.
-
-    Raises InvalidInput for a place in a hierarchy that is no longer seen.
-    """
-
-    def key_of(id: UUID, argument: str) -> Key:
-        place = node_ref(id)
-        hierarchy = hierarchies.by_id(session, store, place.hierarchy_id)
-        if hierarchy is None:
-            raise InvalidInput("The hierarchy of this cursor is gone: begin again.", (argument,))
-        return hierarchy.pk, place.node_no
-
-    found = pages(session, _of_product, product_pks, window.placed(key_of), store=store)
-    keys = {(node.hierarchy_pk, node.node_no) for page in found.values() for _, node in page.rows}
-    of_products = _tree_nodes(product_pks, found, _visible(session, store, keys))
-    return {product: page.by_id() for product, page in of_products.items()}
-
-
-def counts_of_products(session: Session, store: str, product_pks: Sequence[int]) -> dict[int, int]:
-    """How many nodes each product is associated with."""
-    counted = _COUNTS_OF_PRODUCTS.rows(
-        session, {"store": store, **keys_for(dialect_of(session), product_pks)}
-    )
-    return dict.fromkeys(product_pks, 0) | dict(counted)
-
-
-_COUNTS_OF_PRODUCTS = CompiledStatement(
-    lambda dialect: (
-        sa.select(col(ProductNode.product_pk), sa.func.count())
-        .where(
-            any_of_array(
-                col(ProductNode.hierarchy_pk),
-                sa.select(col(Hierarchy.pk)).where(visible(sa.bindparam("store"))),
-            ),
-            one_of(dialect, col(ProductNode.product_pk)),
-            ~cut(ProductNode),
-        )
-        .group_by(col(ProductNode.product_pk))
-    )
-)
-
-
-def in_hierarchy(session: Session, hierarchy_pk: int, node_no: int) -> Node | None:
-    """The node of that number in a hierarchy, as it is by now: a branch may have been moved."""
+def by_no(session: Session, hierarchy_pk: int, node_no: int) -> Node | None:
+    """The node with this number, refreshed: an edit of its subtree may have changed it."""
     dialect = dialect_of(session)
-    node = _of_keys(dialect, Node).execution_options(populate_existing=True)
-    found = session.execute(node, key_values(dialect, [(hierarchy_pk, node_no)]))
-    return found.scalars().first()
+    query = _select_by_keys(dialect, Node).execution_options(populate_existing=True)
+    nodes = session.execute(query, key_values(dialect, [(hierarchy_pk, node_no)]))
+    return nodes.scalars().first()
 
 
-def change(session: Session, node: Node, **values: Any) -> None:
-    """Write `values`, and let the node be as it then is."""
+def update(session: Session, node: Node, **values: Any) -> None:
+    """Write `values` and refresh `node`."""
     session.execute(
         sa.update(Node)
         .where(
-            # Knowing which hierarchy it is, PostgreSQL took another index, and read all its nodes.
+            # With a known hierarchy PostgreSQL may take another index, and read all its nodes.
             col(Node.hierarchy_pk) == opaque_limit(node.hierarchy_pk),
             col(Node.node_no) == node.node_no,
         )
@@ -277,7 +199,7 @@ def change(session: Session, node: Node, **values: Any) -> None:
 
 
 def last_no(session: Session, hierarchy_pk: int) -> int:
-    """The greatest number that a node of the hierarchy has, 0 where there is none."""
+    """The greatest node number in the hierarchy; 0 if it has no nodes."""
     numbers = select(Node.node_no).where(Node.hierarchy_pk == hierarchy_pk)
     return session.exec(numbers.order_by(col(Node.node_no).desc()).limit(1)).first() or 0
 
@@ -290,57 +212,49 @@ def sibling_with(
     slug: str | None,
     except_no: int | None = None,
 ) -> Node | None:
-    """A node below that parent, other than `except_no`, which has this name or this slug."""
-    same = col(Node.name) == name
-    found = session.exec(
+    """A child of the parent, except `except_no`, with this name or slug."""
+    has_name = col(Node.name) == name
+    siblings = session.exec(
         select(Node)
         .where(
             Node.hierarchy_pk == hierarchy_pk,
             Node.parent_no == parent_no,
             Node.node_no != except_no,
-            same if slug is None else sa.or_(same, col(Node.slug) == slug),
+            has_name if slug is None else sa.or_(has_name, col(Node.slug) == slug),
         )
-        # In the order of the index on parents, so that PostgreSQL takes no other one.
+        # In the order of the index on parents, so that PostgreSQL uses that one.
         .order_by(col(Node.sort_order), col(Node.touched))
         .limit(opaque_limit(1))
     )
-    return found.first()
-
-
-def cut(association: Any) -> sa.ColumnElement[bool]:
-    """Whether the node of an association was deleted."""
-    return sa.exists().where(
-        col(DeletedNode.hierarchy_pk) == association.hierarchy_pk,
-        col(DeletedNode.node_no) == association.node_no,
-    )
+    return siblings.first()
 
 
 def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Write nodes as rows by column."""
+    """Insert nodes, as mappings of columns to values."""
     session.execute(sa.insert(Node), rows)
 
 
 def leaves(session: Session, hierarchy_pk: int, after_no: int, limit: int) -> list[Leaf]:
-    """The next nodes past `after_no` that have nothing below them, visible or not."""
+    """The next `limit` nodes after `after_no` without children, of any hierarchy."""
     child: Any = aliased(Node)
-    below = (
-        # Only the key is selected, so that SQLite sees that its index on parents will do.
+    first_child = (
+        # Selects only a key column, so that SQLite answers it from the index on parents alone.
         sa.select(child.node_no)
         .where(child.hierarchy_pk == hierarchy_pk, child.parent_no == col(Node.node_no))
-        # In the order of that index, so that PostgreSQL takes no other one.
+        # In the order of that index, so that PostgreSQL uses it.
         .order_by(child.sort_order, child.touched)
         .limit(1)
         .scalar_subquery()
     )
-    # As a case, so that PostgreSQL does not take leaves for so rare that it looks at all nodes.
-    is_leaf = sa.case((below.is_(None), sa.true()), else_=sa.false())
-    found = session.exec(
+    # CASE keeps PostgreSQL from expecting few leaves, for which it would scan all nodes.
+    is_leaf = sa.case((first_child.is_(None), sa.true()), else_=sa.false())
+    rows = session.exec(
         select(Node.node_no, Node.name)
         .where(Node.hierarchy_pk == hierarchy_pk, Node.node_no > after_no, is_leaf)
         .order_by(col(Node.node_no))
         .limit(opaque_limit(limit))
     )
-    return [Leaf(*row) for row in found]
+    return [Leaf(*row) for row in rows]
 
 
 def offset_page(
@@ -348,22 +262,21 @@ def offset_page(
     hierarchy: Hierarchy,
     filter: Conditions,
     order: Order,
-    span: OffsetWindow,
+    window: OffsetWindow,
     parent_no: int | None = None,
 ) -> OffsetPage[TreeNode]:
-    """A span of the nodes of a visible hierarchy, all of them or those right below a parent."""
+    """A page of the matching nodes of a visible hierarchy, or of one parent's children."""
     assert hierarchy.pk is not None
-    numbered = [_numbered(condition, hierarchy) for condition in filter]
+    conditions = [_with_node_numbers(condition, hierarchy) for condition in filter]
     where = [
         col(Node.hierarchy_pk) == hierarchy.pk,
         *([] if parent_no is None else [col(Node.parent_no) == parent_no]),
-        *matching(numbered, {**FILTERED, "owner": _owner(hierarchy)}),
+        *matching(conditions, {**FILTER_COLUMNS, "owner": _owner_value(hierarchy)}),
     ]
-    keys: list[Any] = page_keys(
-        session, [KeysetQuery((Node,), tuple(where), order, spine=Node)], span
-    )
+    query = KeysetQuery((Node,), tuple(where), order, spine=Node)
+    keys: list[Any] = page_keys(session, [query], window)
     by_key = {(node.hierarchy_pk, node.node_no): node for node in _by_keys(session, keys)}
-    # Below a parent in the order of their index, so that PostgreSQL takes no other one.
+    # Children in the order of the index on parents, so that PostgreSQL uses that one.
     counted = select(col(Node.node_no)).where(*where)
     if parent_no is not None:
         counted = counted.order_by(col(Node.sort_order), col(Node.touched)).offset(0)
@@ -371,126 +284,86 @@ def offset_page(
     return OffsetPage([TreeNode(by_key[key], hierarchy) for key in keys], total)
 
 
-def _owner(hierarchy: Hierarchy) -> sa.ColumnElement[Any]:
+def _owner_value(hierarchy: Hierarchy) -> sa.ColumnElement[Any]:
     return sa.literal(hierarchy.owner, sa.inspect(Hierarchy).columns.owner.type)
 
 
-def _numbered(condition: Condition, hierarchy: Hierarchy) -> Condition:
-    """The condition with the numbers of nodes where it has public ids."""
+def _with_node_numbers(condition: Condition, hierarchy: Hierarchy) -> Condition:
+    """The condition with public ids replaced by node numbers."""
     if condition.attribute not in ("id", "parent_id"):
         return condition
-    places = map(node_ref, condition.values)
-    numbers = [place.node_no if place.hierarchy_id == hierarchy.id else NOWHERE for place in places]
+    refs = map(node_ref, condition.values)
+    numbers = [ref.node_no if ref.hierarchy_id == hierarchy.id else NO_NODE for ref in refs]
     return replace(condition, values=numbers)
 
 
-def ancestors(
-    session: Session, store: str, keys: Sequence[ParentKey]
-) -> dict[ParentKey, list[Ancestor]]:
-    """The way from the root to each node, both included."""
-    known = _visible(session, store, keys)
-    seen = [key for key in keys if key[0] in known]
-    found: dict[ParentKey, list[Ancestor]] = {key: [] for key in keys}
-    for pk, no in seen:
-        root = known[pk]
-        found[pk, no].append(Ancestor(root.id, root.name, root.slug))
-    if seen:
-        dialect = dialect_of(session)
-        for number, node_no, name, slug in _WAYS_UP.rows(session, key_values(dialect, seen)):
-            key = seen[int(number)]
-            found[key].append(Ancestor(node_id(known[key[0]].id, node_no), name, slug))
-    return found
+def visible_hierarchies(
+    session: Session, store: str, keys: Collection[NodeKey]
+) -> dict[int, Hierarchy]:
+    """The visible hierarchies of these keys, by pk.
 
-
-def _ways_up(dialect: str) -> sa.Select[Any]:
-    """All above each node but the root, and the node itself. Each row has all that is wanted of
-    it: joined to them in the end, PostgreSQL may well read all the nodes there are."""
-    asked = key_table(dialect, (int, int))
-    hierarchy_pk, node_no = asked.parts
-    node: Any = aliased(Node)
-    columns = (node.hierarchy_pk, node.node_no, node.parent_no, node.depth, node.name, node.slug)
-    up = (
-        sa.select(asked.number.label("number"), *columns)
-        .join_from(
-            asked.rows,
-            sa.inspect(node).selectable,
-            sa.and_(node.hierarchy_pk == hierarchy_pk, node.node_no == node_no),
-        )
-        .cte("up", recursive=True)
-    )
-    up = up.union_all(
-        sa.select(up.c.number, *columns).where(
-            node.hierarchy_pk == up.c.hierarchy_pk, node.node_no == up.c.parent_no
-        )
-    )
-    return sa.select(up.c.number, up.c.node_no, up.c.name, up.c.slug).order_by(
-        up.c.number, up.c.depth
-    )
-
-
-_WAYS_UP = CompiledStatement(_ways_up)
-
-
-def _visible(session: Session, store: str, keys: Collection[ParentKey]) -> dict[int, Hierarchy]:
-    """The visible ones among the hierarchies of these keys. Read by themselves: beside every node
-    they made a tree of 200 nodes a third slower, and PostgreSQL, where it knew too little of the
-    tables, looked for them again with each node."""
+    Read by a statement of their own: joined to each node they make a tree of 200 nodes a third
+    slower, and without table statistics PostgreSQL looks them up again per node.
+    """
     return hierarchies.by_pks(session, store, {pk for pk, _ in keys})
 
 
-def names(session: Session, keys: Collection[ParentKey]) -> dict[ParentKey, str]:
-    """The names of the nodes of these keys."""
+def names(session: Session, keys: Collection[NodeKey]) -> dict[NodeKey, str]:
+    """The names of the nodes with these keys."""
     return {
         (node.hierarchy_pk, node.node_no): node.name for node in _by_keys(session, list({*keys}))
     }
 
 
-def _by_keys(session: Session, keys: Sequence[ParentKey]) -> Sequence[Node]:
+def _by_keys(session: Session, keys: Sequence[NodeKey]) -> Sequence[Node]:
     if not keys:
         return ()
-    found = _OF_KEYS.rows(session, key_values(dialect_of(session), keys))
-    return list(map(row_of(session, Node, _NODE_COLUMNS), found))
+    rows = _BY_KEYS.rows(session, key_values(dialect_of(session), keys))
+    return list(map(row_of(session, Node, _COLUMN_NAMES), rows))
 
 
-_NODE_COLUMNS = columns_of(Node, ALL_COLUMNS)
-_OF_KEYS = CompiledStatement(
-    lambda dialect: _of_keys(dialect, *(getattr(Node, name) for name in _NODE_COLUMNS))
+_COLUMN_NAMES = columns_of(Node, ALL_COLUMNS)
+_BY_KEYS = CompiledStatement(
+    lambda dialect: _select_by_keys(dialect, *(getattr(Node, name) for name in _COLUMN_NAMES))
 )
 
 
-def _of_keys(dialect: str, *read: Any) -> sa.Select[Any]:
-    asked = key_table(dialect, (int, int))
-    hierarchy_pk, node_no = asked.parts
-    return sa.select(*read).join_from(
-        asked.rows,
+def _select_by_keys(dialect: str, *columns: Any) -> sa.Select[Any]:
+    keys = key_table(dialect, (int, int))
+    hierarchy_pk, node_no = keys.parts
+    return sa.select(*columns).join_from(
+        keys.rows,
         Node,
         sa.and_(col(Node.hierarchy_pk) == hierarchy_pk, col(Node.node_no) == node_no),
     )
 
 
-def _tree_nodes(
-    parents: Sequence[KeyT], found: dict[KeyT, KeysetPage[Node]], known: dict[int, Hierarchy]
-) -> dict[KeyT, KeysetPage[TreeNode]]:
+def with_hierarchies(
+    parents: Sequence[ParentT],
+    node_pages: dict[ParentT, KeysetPage[Node]],
+    by_pk: dict[int, Hierarchy],
+) -> dict[ParentT, KeysetPage[TreeNode]]:
+    """Add its hierarchy to each node. A parent without a page gets an empty one."""
     return {
-        parent: found.get(parent, EMPTY_PAGE).map(
-            lambda node: TreeNode(node, known[node.hierarchy_pk])
+        parent: node_pages.get(parent, EMPTY_PAGE).map(
+            lambda node: TreeNode(node, by_pk[node.hierarchy_pk])
         )
         for parent in parents
     }
 
 
-def _children() -> KeysetQuery:
+def _children_query() -> KeysetQuery:
     node: Any = aliased(Node)
     return KeysetQuery(
         entities=(node,),
         where=(),
         spine=node,
         belongs=lambda pk, no: sa.and_(node.hierarchy_pk == pk, node.parent_no == no),
-        order=tuple(OrderBy(getattr(node, column.key), down) for column, down in SIBLINGS),
+        order=tuple(OrderBy(getattr(node, column.key), down) for column, down in SIBLING_ORDER),
     )
 
 
-def _of_hierarchy() -> KeysetQuery:
+def _hierarchy_query() -> KeysetQuery:
     node: Any = aliased(Node)
     return KeysetQuery(
         entities=(node,),
@@ -498,23 +371,4 @@ def _of_hierarchy() -> KeysetQuery:
         spine=node,
         belongs=lambda pk: node.hierarchy_pk == pk,
         order=tuple(OrderBy(getattr(node, column.key), down) for column, down in PARENTS_FIRST),
-    )
-
-
-def _of_product() -> KeysetQuery:
-    node: Any = aliased(Node)
-    hierarchy: Any = aliased(Hierarchy)
-    association: Any = aliased(ProductNode)
-    seen = sa.select(hierarchy.pk).where(visible(sa.bindparam("store"), hierarchy))
-    return KeysetQuery(
-        entities=(node,),
-        where=(
-            any_of_array(association.hierarchy_pk, seen),
-            node.hierarchy_pk == association.hierarchy_pk,
-            node.node_no == association.node_no,
-        ),
-        spine=association,
-        belongs=lambda pk: association.product_pk == pk,
-        order=(OrderBy(association.hierarchy_pk), OrderBy(association.node_no)),
-        side_by_side=False,  # The product is between them.
     )

@@ -1,7 +1,7 @@
-"""Branches: a node and all that is below it, changed as one, in as many statements for a million
-nodes as for one.
+"""Subtrees: a node with all its descendants, edited or deleted as a whole.
 
-Whoever changes one has locked its hierarchy.
+An edit takes the same number of statements for one node as for a million. The caller holds the lock
+of the hierarchy. Nodes with associations leave a tombstone (DeletedNode) for the sweeper.
 """
 
 from collections.abc import Mapping
@@ -13,68 +13,79 @@ from sqlmodel import Session, SQLModel, col, select
 from app.storage.sql.dialects import dialect_of
 from app.storage.tables import DeletedNode, NodeProduct, ProductNode
 
-CUT_AT_A_TIME = 500
-"""Deleted nodes that the sweep looks at together."""
+MAX_DELETED_NODES = 500
+"""Deleted nodes that one call of `purge_deleted` reads at most."""
 
 
 class DeletedSubtree(NamedTuple):
-    """What went with a branch."""
+    """The numbers of deleted rows, those left to the sweeper included."""
 
     nodes: int
     associations: int
 
 
 def delete(session: Session, hierarchy_pk: int, node_no: int) -> DeletedSubtree:
-    """Delete the branch. The associations of its nodes are no longer there for anybody, and their
-    rows for the sweep: a million of them took ten times as long as the nodes that had them."""
+    """Delete the subtree of a node.
+
+    The associations of its nodes become invisible at once; the sweeper deletes their rows, since a
+    million of them take ten times as long as their nodes.
+    """
     associations = _run(session, "count", hierarchy_pk, node_no).scalar_one()
     if associations:
-        _run(session, "cut", hierarchy_pk, node_no)
+        _run(session, "mark", hierarchy_pk, node_no)
     return DeletedSubtree(
         _run(session, "delete", hierarchy_pk, node_no).rowcount, int(associations)
     )
 
 
-def shift(session: Session, hierarchy_pk: int, node_no: int, levels: int) -> None:
-    """Note that the branch hangs so many levels deeper than before."""
+def shift_depth(session: Session, hierarchy_pk: int, node_no: int, levels: int) -> None:
+    """Add `levels` to the depth of the subtree's nodes."""
     _run(session, "shift", hierarchy_pk, node_no, levels=levels)
 
 
-def holds(session: Session, hierarchy_pk: int, node_no: int, other_no: int) -> bool:
-    """Whether the other node is in the branch."""
+def contains(session: Session, hierarchy_pk: int, node_no: int, other_no: int) -> bool:
+    """Return True if the node `other_no` is in the subtree of `node_no`."""
     keys = {"tree": hierarchy_pk, "top": other_no, "sought": node_no}
-    return session.connection().execute(_ON_THE_WAY_UP, keys).first() is not None
+    return session.connection().execute(_FIND_ANCESTOR, keys).first() is not None
 
 
-def any_cut(session: Session, hierarchy_pk: int) -> bool:
-    """Whether associations of deleted nodes are still to be swept."""
-    cut = select(DeletedNode.node_no).where(DeletedNode.hierarchy_pk == hierarchy_pk).limit(1)
-    return session.exec(cut).first() is not None
+def has_deleted_nodes(session: Session, hierarchy_pk: int) -> bool:
+    """Return True if the hierarchy has deleted nodes with associations left to purge."""
+    deleted = select(DeletedNode.node_no).where(DeletedNode.hierarchy_pk == hierarchy_pk).limit(1)
+    return session.exec(deleted).first() is not None
 
 
-def sweep(session: Session, rows: int) -> bool:
-    """Delete up to `rows` associations of deleted nodes; whether any were left to delete."""
-    cut = session.exec(
+def is_deleted(association: Any) -> sa.ColumnElement[bool]:
+    """Condition that the node of an association was deleted."""
+    return sa.exists().where(
+        col(DeletedNode.hierarchy_pk) == association.hierarchy_pk,
+        col(DeletedNode.node_no) == association.node_no,
+    )
+
+
+def purge_deleted(session: Session, rows: int) -> bool:
+    """Delete up to `rows` associations of deleted nodes. Return False if none remain."""
+    deleted = session.exec(
         select(DeletedNode)
         .order_by(col(DeletedNode.hierarchy_pk), col(DeletedNode.node_no))
-        .limit(CUT_AT_A_TIME)
-        # Another process sweeps the others.
+        .limit(MAX_DELETED_NODES)
+        # Locked ones are being purged by another process.
         .with_for_update(skip_locked=True)
     ).all()
-    if not cut:
+    if not deleted:
         return False
-    pk = cut[0].hierarchy_pk
-    numbers = [one.node_no for one in cut if one.hierarchy_pk == pk]
-    of_cut = col(NodeProduct.hierarchy_pk) == pk, col(NodeProduct.node_no).in_(numbers)
+    pk = deleted[0].hierarchy_pk
+    numbers = [node.node_no for node in deleted if node.hierarchy_pk == pk]
+    of_deleted = col(NodeProduct.hierarchy_pk) == pk, col(NodeProduct.node_no).in_(numbers)
     key = col(NodeProduct.node_no), col(NodeProduct.product_pk)
-    found = session.execute(sa.select(*key).where(*of_cut).order_by(*key).limit(rows)).all()
-    if found:
-        reverse = [{"tree": pk, "no": no, "product": product} for no, product in found]
+    keys = session.execute(sa.select(*key).where(*of_deleted).order_by(*key).limit(rows)).all()
+    if keys:
+        reverse = [{"tree": pk, "no": no, "product": product} for no, product in keys]
         session.connection().execute(_DELETE_REVERSE, reverse)
-        up_to = sa.tuple_(*key) <= sa.tuple_(*found[-1])
-        session.exec(sa.delete(NodeProduct).where(*of_cut, up_to))
-        # The last of them may have more.
-        numbers = [no for no in numbers if no < found[-1][0]]
+        up_to = sa.tuple_(*key) <= sa.tuple_(*keys[-1])
+        session.exec(sa.delete(NodeProduct).where(*of_deleted, up_to))
+        # The node of the last key may have more associations.
+        numbers = [no for no in numbers if no < keys[-1][0]]
     session.exec(
         sa.delete(DeletedNode).where(
             col(DeletedNode.hierarchy_pk) == pk, col(DeletedNode.node_no).in_(numbers)
@@ -90,13 +101,13 @@ _DELETE_REVERSE = sa.delete(SQLModel.metadata.tables["product_node"]).where(
 )
 
 
-def _run(session: Session, what: str, hierarchy_pk: int, node_no: int, **values: int) -> Any:
-    statement = _STATEMENTS[dialect_of(session)][what]
+def _run(session: Session, name: str, hierarchy_pk: int, node_no: int, **values: int) -> Any:
+    statement = _STATEMENTS[dialect_of(session)][name]
     keys = {"tree": hierarchy_pk, "top": node_no}
     return session.connection().execute(statement, {**keys, **values})
 
 
-_ON_THE_WAY_UP = sa.text("""
+_FIND_ANCESTOR = sa.text("""
     WITH RECURSIVE up(hierarchy_pk, node_no) AS (
         SELECT CAST(:tree AS bigint), CAST(:top AS bigint)
         UNION ALL
@@ -106,7 +117,7 @@ _ON_THE_WAY_UP = sa.text("""
     SELECT node_no FROM up WHERE node_no = :sought
 """)
 
-_BRANCH_ON_SQLITE = """
+_SUBTREE_ON_SQLITE = """
     WITH RECURSIVE branch(hierarchy_pk, node_no) AS (
         SELECT :tree, :top
         UNION ALL
@@ -115,10 +126,10 @@ _BRANCH_ON_SQLITE = """
     )
 """
 
-# PostgreSQL is led to every row by the index that has it, and back to it by its place on disk, and
-# is not told beforehand which hierarchy it is: where it knew too little of the tables it read a
-# whole tree for each node.
-_BRANCH_ON_POSTGRESQL = """
+# LATERAL and OFFSET 0 make PostgreSQL look up each row by its index, and `ctid` update it by its
+# physical location. `branch` carries the hierarchy's pk instead of a constant: without table
+# statistics PostgreSQL would read the whole tree for each node.
+_SUBTREE_ON_POSTGRESQL = """
     WITH RECURSIVE branch(hierarchy_pk, node_no) AS (
         SELECT CAST(:tree AS bigint), CAST(:top AS bigint)
         UNION ALL
@@ -130,13 +141,13 @@ _BRANCH_ON_POSTGRESQL = """
     )
 """
 
-_IN_BRANCH = {
+_IN_SUBTREE = {
     "sqlite": f"""
-        hierarchy_pk = :tree AND node_no IN ({_BRANCH_ON_SQLITE} SELECT node_no FROM branch)
+        hierarchy_pk = :tree AND node_no IN ({_SUBTREE_ON_SQLITE} SELECT node_no FROM branch)
     """,
     "postgresql": f"""
         ctid = ANY (ARRAY(
-            {_BRANCH_ON_POSTGRESQL} SELECT found.place FROM branch CROSS JOIN LATERAL (
+            {_SUBTREE_ON_POSTGRESQL} SELECT found.place FROM branch CROSS JOIN LATERAL (
                 SELECT ctid AS place FROM node
                 WHERE hierarchy_pk = branch.hierarchy_pk AND node_no = branch.node_no OFFSET 0
             ) found
@@ -144,7 +155,7 @@ _IN_BRANCH = {
     """,
 }
 
-_OF_NODE = """
+_NODE_ASSOCIATIONS = """
     FROM node_product
     WHERE hierarchy_pk = branch.hierarchy_pk AND node_no = branch.node_no
 """
@@ -152,15 +163,15 @@ _OF_NODE = """
 _STATEMENTS: Mapping[str, Mapping[str, sa.TextClause]] = {
     dialect: {
         "count": sa.text(
-            f"{branch} SELECT coalesce(sum((SELECT count(*) {_OF_NODE})), 0) FROM branch"
+            f"{branch} SELECT coalesce(sum((SELECT count(*) {_NODE_ASSOCIATIONS})), 0) FROM branch"
         ),
-        "cut": sa.text(
+        "mark": sa.text(
             f"INSERT INTO cut_node {branch} SELECT hierarchy_pk, node_no FROM branch "
-            f"WHERE (SELECT product_pk {_OF_NODE} LIMIT 1) IS NOT NULL"
+            f"WHERE (SELECT product_pk {_NODE_ASSOCIATIONS} LIMIT 1) IS NOT NULL"
         ),
-        # SQLite's driver counts rows only where the statement begins with its verb.
-        "delete": sa.text(f"DELETE FROM node WHERE {_IN_BRANCH[dialect]}"),
-        "shift": sa.text(f"UPDATE node SET depth = depth + :levels WHERE {_IN_BRANCH[dialect]}"),
+        # The sqlite3 module has no rowcount for statements that begin with WITH.
+        "delete": sa.text(f"DELETE FROM node WHERE {_IN_SUBTREE[dialect]}"),
+        "shift": sa.text(f"UPDATE node SET depth = depth + :levels WHERE {_IN_SUBTREE[dialect]}"),
     }
-    for dialect, branch in (("sqlite", _BRANCH_ON_SQLITE), ("postgresql", _BRANCH_ON_POSTGRESQL))
+    for dialect, branch in (("sqlite", _SUBTREE_ON_SQLITE), ("postgresql", _SUBTREE_ON_POSTGRESQL))
 }

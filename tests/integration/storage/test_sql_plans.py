@@ -23,7 +23,17 @@ from app.domain.jobs import JobStatus, JobType
 from app.domain.stores import ORGANIZATION, owner_of
 from app.services import nodes as authoring
 from app.settings import Settings
-from app.storage import copies, hierarchies, job_stats, jobs, lanes, nodes, products
+from app.storage import (
+    ancestors,
+    associations,
+    copies,
+    hierarchies,
+    job_stats,
+    jobs,
+    lanes,
+    nodes,
+    products,
+)
 from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
 from app.storage.sql.keyset import Key, KeysetWindow
@@ -135,13 +145,13 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     "last nodes": lambda s, of: nodes.of_hierarchies(
         s, STORE, [of.pk], KeysetWindow(20, backward=True)
     ),
-    "nodes of products": lambda s, of: nodes.of_products(
+    "nodes of products": lambda s, of: associations.nodes_of_products(
         s, STORE, [SMALL * 3 + no for no in range(1, 4)], PAGE
     ),
-    "numbers of nodes of products": lambda s, of: nodes.counts_of_products(
+    "numbers of nodes of products": lambda s, of: associations.counts_of_products(
         s, STORE, [SMALL * 3 + no for no in range(1, 4)]
     ),
-    "ways up": lambda s, of: nodes.ancestors(s, STORE, [(of.pk, MIDDLE + no) for no in FEW]),
+    "ways up": lambda s, of: ancestors.of_nodes(s, STORE, [(of.pk, MIDDLE + no) for no in FEW]),
     "leaves": lambda s, of: nodes.leaves(s, of.pk, MIDDLE, 20),
     "first hierarchies": lambda s, of: hierarchies.listing(s, STORE, [], PAGE),
     "first hierarchies of many": lambda s, of: hierarchies.listing(s, MALL, [], PAGE),
@@ -157,8 +167,10 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     "the number of hierarchies": lambda s, of: hierarchies.count(s, STORE, []),
     "hierarchies by ids": lambda s, of: hierarchies.by_ids(s, STORE, [of.id]),
     "names of nodes": lambda s, of: nodes.names(s, [(of.pk, MIDDLE + no) for no in FEW]),
-    "curated products": lambda s, of: products.curated_of(s, [(of.pk, MIDDLE + no) for no in FEW]),
-    "a span of the products of a node": lambda s, of: products.span_of_node(
+    "curated products": lambda s, of: associations.curated_ids(
+        s, [(of.pk, MIDDLE + no) for no in FEW]
+    ),
+    "a span of the products of a node": lambda s, of: associations.offset_page(
         s, STORE, (of.pk, MIDDLE), SPAN
     ),
     "first products": lambda s, of: products.listing(s, STORE, [], PAGE),
@@ -168,10 +180,10 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
     "products by skus": lambda s, of: products.listing(
         s, STORE, [Condition("sku", Operator.IN, ["0-0", "1-1", "unknown"])], PAGE
     ),
-    "products of nodes": lambda s, of: products.of_nodes(
+    "products of nodes": lambda s, of: associations.of_nodes(
         s, STORE, [(of.pk, MIDDLE + no) for no in FEW], PAGE
     ),
-    "numbers of products of nodes": lambda s, of: products.counts_of_nodes(
+    "numbers of products of nodes": lambda s, of: associations.counts_of_nodes(
         s, STORE, [(of.pk, MIDDLE + no) for no in FEW]
     ),
     "first jobs": lambda s, of: jobs.listing(s, STORE, JobFilter(), False, PAGE),
@@ -201,10 +213,10 @@ COUNTED: Mapping[str, Callable[[Session, Shop], OffsetPage[Any]]] = {
     ),
     "nodes": lambda s, of: nodes.offset_page(s, _hierarchy(s, of), [], nodes.PARENTS_FIRST, SPAN),
     "children of the root": lambda s, of: nodes.offset_page(
-        s, _hierarchy(s, of), [], nodes.SIBLINGS, SPAN, 0
+        s, _hierarchy(s, of), [], nodes.SIBLING_ORDER, SPAN, 0
     ),
     "children of a node": lambda s, of: nodes.offset_page(
-        s, _hierarchy(s, of), [], nodes.SIBLINGS, SPAN, 1
+        s, _hierarchy(s, of), [], nodes.SIBLING_ORDER, SPAN, 1
     ),
     "jobs": lambda s, of: jobs.offset_page(s, STORE, [], jobs.NEWEST_FIRST, SPAN),
 }
@@ -221,13 +233,13 @@ def _hierarchy(session: Session, shop: Shop) -> Hierarchy:
 
 EDITS: Mapping[str, Callable[[Session, Shop], Any]] = {
     "the lock": lambda s, of: hierarchies.lock(s, STORE, of.id),
-    "a node": lambda s, of: nodes.in_hierarchy(s, of.pk, MIDDLE),
+    "a node": lambda s, of: nodes.by_no(s, of.pk, MIDDLE),
     "siblings without that name": lambda s, of: nodes.sibling_with(s, of.pk, 1, "?", None, 2),
     "siblings without that name and slug": lambda s, of: nodes.sibling_with(
         s, of.pk, 1, "?", "?", 2
     ),
     "no siblings": lambda s, of: nodes.sibling_with(s, of.pk, NODES, "?", "?", 2),
-    "products of a node": lambda s, of: products.attached(s, (of.pk, MIDDLE), range(1, 101)),
+    "products of a node": lambda s, of: associations.attached(s, (of.pk, MIDDLE), range(1, 101)),
     "the last number": lambda s, of: nodes.last_no(s, of.pk),
 }
 """What is read of a hierarchy while it is locked."""
@@ -301,10 +313,10 @@ async def test_a_change_of_a_node_reads_no_more_than_what_it_is_about(
 COPIES: Mapping[str, Callable[[Session, int, int, Key | None], tuple[int, Key | None]]] = {
     "nodes": lambda s, source, copy, after: copies.copy_nodes(s, source, copy, after, 50, START),
     "associations": lambda s, source, copy, after: copies.copy_associations(
-        s, source, copy, after, 5, any_cut=False
+        s, source, copy, after, 5, skip_deleted=False
     ),
     "the other way round": lambda s, source, copy, after: copies.copy_reverse_associations(
-        s, source, copy, after, 5, any_cut=False
+        s, source, copy, after, 5, skip_deleted=False
     ),
 }
 
@@ -342,7 +354,7 @@ OF_HIERARCHIES: Mapping[str, Callable[[Session], Any]] = {
         s, MALL, [], KeysetWindow(20, before=IN_THE_MIDDLE, backward=True)
     ),
     "the number of hierarchies": lambda s: hierarchies.count(s, MALL, []),
-    "numbers of nodes of products": lambda s: nodes.counts_of_products(s, MALL, [1, 2]),
+    "numbers of nodes of products": lambda s: associations.counts_of_products(s, MALL, [1, 2]),
 }
 
 

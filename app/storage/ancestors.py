@@ -1,0 +1,73 @@
+"""Ancestors of nodes, for breadcrumbs."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+from sqlmodel import Session
+
+from app.domain.hierarchies import node_id
+from app.storage.nodes import NodeKey, visible_hierarchies
+from app.storage.sql.dialects import dialect_of, key_table, key_values
+from app.storage.sql.statements import CompiledStatement
+from app.storage.tables import Node
+
+
+class Ancestor(NamedTuple):
+    """A root or node on the path from the root to a node, which is included."""
+
+    id: UUID
+    name: str
+    slug: str | None
+
+
+def of_nodes(
+    session: Session, store: str, nodes: Sequence[NodeKey]
+) -> dict[NodeKey, list[Ancestor]]:
+    """The path from the root to each node, both included; empty if the node is not visible."""
+    hierarchies = visible_hierarchies(session, store, nodes)
+    visible_nodes = [node for node in nodes if node[0] in hierarchies]
+    paths: dict[NodeKey, list[Ancestor]] = {node: [] for node in nodes}
+    for pk, no in visible_nodes:
+        root = hierarchies[pk]
+        paths[pk, no].append(Ancestor(root.id, root.name, root.slug))
+    if visible_nodes:
+        keys = key_values(dialect_of(session), visible_nodes)
+        for number, node_no, name, slug in _PATHS.rows(session, keys):
+            node = visible_nodes[int(number)]
+            paths[node].append(Ancestor(node_id(hierarchies[node[0]].id, node_no), name, slug))
+    return paths
+
+
+def _paths(dialect: str) -> sa.Select[Any]:
+    """The path to each node without the root, from the top down.
+
+    The recursive part reads every selected column: PostgreSQL may read all nodes if they are
+    joined at the end.
+    """
+    keys = key_table(dialect, (int, int))
+    hierarchy_pk, node_no = keys.parts
+    node: Any = aliased(Node)
+    columns = (node.hierarchy_pk, node.node_no, node.parent_no, node.depth, node.name, node.slug)
+    up = (
+        sa.select(keys.number.label("number"), *columns)
+        .join_from(
+            keys.rows,
+            sa.inspect(node).selectable,
+            sa.and_(node.hierarchy_pk == hierarchy_pk, node.node_no == node_no),
+        )
+        .cte("up", recursive=True)
+    )
+    up = up.union_all(
+        sa.select(up.c.number, *columns).where(
+            node.hierarchy_pk == up.c.hierarchy_pk, node.node_no == up.c.parent_no
+        )
+    )
+    return sa.select(up.c.number, up.c.node_no, up.c.name, up.c.slug).order_by(
+        up.c.number, up.c.depth
+    )
+
+
+_PATHS = CompiledStatement(_paths)
