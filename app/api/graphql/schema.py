@@ -1,4 +1,4 @@
-"""The schema: the types put together, and what happens around every operation."""
+"""The GraphQL schema, and the extension that runs around every operation."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -11,6 +11,7 @@ from strawberry.types import ExecutionContext
 
 from app.api.graphql.errors import to_graphql
 from app.api.graphql.fields.loaders import Loaders, current_loaders
+from app.api.graphql.mutations.duplications import DuplicationMutations
 from app.api.graphql.mutations.hierarchies import HierarchyMutations
 from app.api.graphql.mutations.jobs import JobMutations
 from app.api.graphql.mutations.nodes import NodeMutations
@@ -18,28 +19,27 @@ from app.api.graphql.mutations.products import ProductMutations
 from app.api.graphql.mutations.queue import QueueMutations
 from app.api.graphql.queries import Query
 from app.api.graphql.scalars import DATE_TIME
+from app.api.graphql.strawberry_seam import core_schema, skip_validation
 from app.api.graphql.subscriptions import Subscription
 from app.api.graphql.types.hierarchies import Hierarchy
-from app.api.graphql.types.jobs import JobError
+from app.api.graphql.types.job_errors import JobError
 from app.api.graphql.types.nodes import HierarchyNode
 from app.api.graphql.types.products import Product
 
 
-class Admitted(SchemaExtension):
-    """Gives every operation its document as it was admitted, and reads of its own."""
+class AdmittedDocuments(SchemaExtension):
+    """Executes the admitted document, with loaders of its own."""
 
     async def on_operation(self) -> AsyncIterator[None]:
-        execution = self.execution_context
-        context = execution.context
-        execution.graphql_document = context.document
-        execution.validation_rules = ()
-        # Never reset: an operation has its task to itself, and may be closed from another one.
+        context = self.execution_context.context
+        skip_validation(self.execution_context, context.document)
+        # Never reset: an operation has a task of its own, and may be closed from another one.
         current_loaders.set(Loaders(context.database, context.caller))
         yield
 
 
 class GatewaySchema(strawberry.Schema):
-    """The schema, showing clients no more of an error than they may see."""
+    """Strawberry's schema, with errors in the form that clients may see."""
 
     def process_errors(
         self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
@@ -49,8 +49,15 @@ class GatewaySchema(strawberry.Schema):
             to_graphql(error, request_id)
 
 
-@strawberry.type(description="Everything that can be done.")
-class Mutation(JobMutations, QueueMutations, HierarchyMutations, NodeMutations, ProductMutations):
+@strawberry.type(description="All changes.")
+class Mutation(
+    DuplicationMutations,
+    JobMutations,
+    QueueMutations,
+    HierarchyMutations,
+    NodeMutations,
+    ProductMutations,
+):
     pass
 
 
@@ -60,12 +67,12 @@ schema = GatewaySchema(
     subscription=Subscription,
     types=[Hierarchy, HierarchyNode, Product, JobError],
     config=StrawberryConfig(scalar_map={datetime: DATE_TIME}),
-    extensions=[Admitted],
+    extensions=[AdmittedDocuments],
 )
-graphql_schema = schema._schema
-"""The same, as graphql-core knows it."""
+graphql_schema = core_schema(schema)
+"""The same schema in graphql-core's representation."""
 
 
-def printed() -> str:
-    """The schema as schema.graphql holds it."""
+def schema_text() -> str:
+    """Return the text of schema.graphql."""
     return schema.as_str() + "\n"

@@ -1,4 +1,4 @@
-"""Everything that can be followed."""
+"""The subscription root: event streams of jobs."""
 
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
@@ -13,35 +13,35 @@ from app.api.graphql.types.events import EVENTS, JobEvent
 from app.api.graphql.types.jobs import JobFilter
 from app.domain.errors import NotFound
 from app.domain.ids import uuid_of
-from app.storage.jobs import JobFilter as StoredFilter
+from app.storage import jobs
 
-FOLLOWED = ReferenceField("An event is told once for all who follow it with one operation.")
+_SHARED = ReferenceField("One execution per event serves all subscribers with the same operation.")
 
 Resume = Annotated[
     str | None,
     strawberry.argument(
-        description="The cursor of the last event that was received: everything behind it follows, "
-        "nothing is lost or repeated. Refused with the code CURSOR_EXPIRED once the events behind "
-        "it are no longer kept (30 days by default)."
+        description="Cursor of the last received event: all later events follow, none lost or "
+        "repeated. Refused with the code CURSOR_EXPIRED once later events have been deleted, by "
+        "default after 30 days."
     ),
 ]
 
 
-def _position(context: Context, after: str | None) -> int | None:
+def _resume_seq(context: Context, after: str | None) -> int | None:
     cursor = context.resume_from or given(after)
     return None if cursor is None else EVENTS.decode(cursor, "after")[0]
 
 
 async def _job_updates(
     info: Info,
-    id: Annotated[strawberry.ID, strawberry.argument(description="The job to follow.")],
+    id: Annotated[strawberry.ID, strawberry.argument(description="ID of the job to follow.")],
     after: Resume = UNSET,
 ) -> Any:
     job_id = uuid_of(id)
     if job_id is None:
         raise NotFound("job", id, ("id",))
     context = info.context
-    seq = _position(context, after)
+    seq = _resume_seq(context, after)
     return await context.feed.job_updates(context.store, job_id, seq)
 
 
@@ -50,27 +50,28 @@ async def _job_events(
     filter: Annotated[
         JobFilter | None,
         strawberry.argument(
-            description="Which events, by the job as of the event; all by default."
+            description="Conditions on the job as of the event. Default: all jobs."
         ),
     ] = UNSET,
     after: Resume = UNSET,
 ) -> Any:
     context = info.context
-    seq = _position(context, after)
-    wanted = filter.stored() if filter else StoredFilter()
-    return await context.feed.job_events(context.store, wanted, seq)
+    seq = _resume_seq(context, after)
+    job_filter = filter.to_storage() if filter else jobs.JobFilter()
+    return await context.feed.job_events(context.store, job_filter, seq)
 
 
-@strawberry.type(description="Everything that can be followed.")
+@strawberry.type(description="Event streams.")
 class Subscription:
     job_updates: AsyncGenerator[JobEvent, None] = strawberry.subscription(
         resolver=_job_updates,
-        description="One job: a SNAPSHOT first (or all events past `after`), then its changes; "
-        "completes behind the last one.",
-        metadata={FIELD_SOURCE: FOLLOWED},
+        description="Follow one job: first a SNAPSHOT, or all events after `after`, then every "
+        "change. Completes after the final event.",
+        metadata={FIELD_SOURCE: _SHARED},
     )
     job_events: AsyncGenerator[JobEvent, None] = strawberry.subscription(
         resolver=_job_events,
-        description="Every matching job of the store: all events past `after`, else from now on.",
-        metadata={FIELD_SOURCE: FOLLOWED},
+        description="Follow all matching jobs of the store: all events after `after`, or new "
+        "events only.",
+        metadata={FIELD_SOURCE: _SHARED},
     )

@@ -1,4 +1,4 @@
-"""Making, changing and deleting hierarchies."""
+"""Mutations of hierarchies."""
 
 from typing import Annotated, Any
 
@@ -7,83 +7,78 @@ from strawberry import UNSET
 
 from app.api.graphql.context import Info
 from app.api.graphql.fields.declarations import mutation
-from app.api.graphql.mutations.payloads import (
-    ERRORS,
-    AuthoringError,
-    DeletePayload,
-    LocalizationInput,
-    attributes_of,
-    run_mutation,
-)
+from app.api.graphql.mutations.attributes import LocalizationInput, attributes_of
+from app.api.graphql.mutations.payloads import ERRORS, AuthoringError, DeletePayload, run_mutation
 from app.api.graphql.types.hierarchies import Hierarchy
 from app.domain.ids import known_uuid
 from app.services import hierarchies
 
 
-@strawberry.input(description="The hierarchy to make.")
+@strawberry.input(description="Attributes of a new hierarchy.")
 class CreateHierarchyInput:
-    name: str = strawberry.field(description="1 to 1000 characters, not blank.")
+    name: str = strawberry.field(description="Name: 1 to 1000 characters, not blank.")
     description: str | None = strawberry.field(
-        default=UNSET, description="None by default; an empty one is none."
+        default=UNSET, description="Description. Default: null; an empty one counts as null."
     )
     slug: str | None = strawberry.field(
-        default=UNSET, description="1 to 1000 characters, not blank; none by default."
+        default=UNSET, description="Slug: 1 to 1000 characters, not blank. Default: null."
     )
     localizations: list[LocalizationInput] | None = strawberry.field(
-        default=UNSET, description="At most 100, each locale once; none by default."
+        default=UNSET, description="Translations: at most 100, one per locale. Default: none."
     )
 
 
 @strawberry.input(
-    description="What to change of a hierarchy. Omitted keeps; null clears what may be null."
+    description="Attributes of a hierarchy to change. Omitted ones stay; null clears nullable ones."
 )
 class UpdateHierarchyInput:
-    hierarchy_id: strawberry.ID = strawberry.field(description="The hierarchy to change.")
+    hierarchy_id: strawberry.ID = strawberry.field(description="ID of the hierarchy to change.")
     name: str | None = strawberry.field(
-        default=UNSET, description="1 to 1000 characters, not blank, not null."
+        default=UNSET, description="Name: 1 to 1000 characters, not blank, not null."
     )
     description: str | None = strawberry.field(
-        default=UNSET, description="Null or an empty one clears it."
+        default=UNSET, description="Description; null or an empty one clears it."
     )
     slug: str | None = strawberry.field(
-        default=UNSET, description="1 to 1000 characters, not blank; null clears it."
+        default=UNSET, description="Slug: 1 to 1000 characters, not blank; null clears it."
     )
     localizations: list[LocalizationInput] | None = strawberry.field(
         default=UNSET,
-        description="All translations from now on: at most 100, each locale once. Null clears "
-        "them.",
+        description="Replaces all translations: at most 100, one per locale. Null clears them.",
     )
 
 
-@strawberry.input(description="Which hierarchy to delete.")
+@strawberry.input(description="Hierarchy to delete.")
 class DeleteHierarchyInput:
     hierarchy_id: strawberry.ID = strawberry.field(
-        description="The hierarchy to delete, with all its nodes."
+        description="ID of the hierarchy to delete with all its nodes."
     )
 
 
-@strawberry.type(description="What became of the request.")
+@strawberry.type(description="Result of creating or changing a hierarchy.")
 class HierarchyPayload:
     hierarchy: Hierarchy | None = strawberry.field(
-        description="The hierarchy as it now is; null when refused."
+        description="The hierarchy after the change; null if refused."
     )
     errors: list[AuthoringError] = strawberry.field(description=ERRORS)
 
 
 async def _create(
     info: Info,
-    input: Annotated[CreateHierarchyInput, strawberry.argument(description="What to make.")],
+    input: Annotated[
+        CreateHierarchyInput, strawberry.argument(description="Attributes of the hierarchy.")
+    ],
 ) -> Any:
-    made: Any
-    made, errors = await run_mutation(
+    created: Any
+    created, errors = await run_mutation(
         info, input, lambda session, store: hierarchies.create(session, store, attributes_of(input))
     )
-    return HierarchyPayload(hierarchy=made, errors=errors)
+    return HierarchyPayload(hierarchy=created, errors=errors)
 
 
 async def _update(
     info: Info,
-    input: Annotated[UpdateHierarchyInput, strawberry.argument(description="What to change.")],
+    input: Annotated[UpdateHierarchyInput, strawberry.argument(description="The changes.")],
 ) -> Any:
     updated: Any
     updated, errors = await run_mutation(
@@ -101,7 +96,9 @@ async def _update(
 
 async def _delete(
     info: Info,
-    input: Annotated[DeleteHierarchyInput, strawberry.argument(description="Which to delete.")],
+    input: Annotated[
+        DeleteHierarchyInput, strawberry.argument(description="The hierarchy to delete.")
+    ],
 ) -> Any:
     deleted, errors = await run_mutation(
         info,
@@ -116,13 +113,11 @@ async def _delete(
 @strawberry.type
 class HierarchyMutations:
     create_hierarchy: HierarchyPayload = mutation(
-        _create, "Makes a hierarchy with nothing below its root."
+        _create, "Create a hierarchy without nodes below its root."
     )
-    update_hierarchy: HierarchyPayload = mutation(
-        _update, "Changes what a hierarchy says of itself."
-    )
+    update_hierarchy: HierarchyPayload = mutation(_update, "Change attributes of a hierarchy.")
     delete_hierarchy: DeletePayload = mutation(
         _delete,
-        "Deletes a hierarchy with all its nodes. Duplicates of it stay; a duplication "
-        "of it that is not done fails.",
+        "Delete a hierarchy with all its nodes. Its copies stay; an unfinished duplication of it "
+        "fails.",
     )

@@ -1,4 +1,4 @@
-"""Making, changing, moving and deleting nodes."""
+"""Mutations of nodes."""
 
 from typing import Annotated, Any
 
@@ -7,112 +7,107 @@ from strawberry import UNSET
 
 from app.api.graphql.context import Info
 from app.api.graphql.fields.declarations import mutation
-from app.api.graphql.mutations.payloads import (
-    ERRORS,
-    AuthoringError,
-    DeletePayload,
-    LocalizationInput,
-    attributes_of,
-    run_mutation,
-)
+from app.api.graphql.mutations.attributes import LocalizationInput, attributes_of
+from app.api.graphql.mutations.payloads import ERRORS, AuthoringError, DeletePayload, run_mutation
 from app.api.graphql.types.nodes import HierarchyNode
 from app.domain.ids import known_uuid
 from app.domain.nodes import MAX_CURATED, NodeAttributes
 from app.services import nodes
 
 
-@strawberry.input(description="The node to make.")
+@strawberry.input(description="Parent and attributes of a new node.")
 class CreateNodeInput:
     parent_id: strawberry.ID = strawberry.field(
-        description="Where to hang it: a hierarchy or a node of it."
+        description="ID of the parent: a hierarchy or a node."
     )
     name: str = strawberry.field(
-        description="1 to 1000 characters, not blank, unlike its siblings'."
+        description="Name: 1 to 1000 characters, not blank, unique among siblings."
     )
     description: str | None = strawberry.field(
-        default=UNSET, description="None by default; an empty one is none."
+        default=UNSET, description="Description. Default: null; an empty one counts as null."
     )
     slug: str | None = strawberry.field(
         default=UNSET,
-        description="1 to 1000 characters, not blank, unlike its siblings'; none by default.",
+        description="Slug: 1 to 1000 characters, not blank, unique among siblings. Default: null.",
     )
     sort_order: int | None = strawberry.field(
-        default=UNSET, description="Siblings with a higher one come first; unset by default."
+        default=UNSET, description="Siblings with a higher value come first. Default: unset, last."
     )
     localizations: list[LocalizationInput] | None = strawberry.field(
-        default=UNSET, description="At most 100, each locale once; none by default."
+        default=UNSET, description="Translations: at most 100, one per locale. Default: none."
     )
 
 
 @strawberry.input(
-    description="What to change of a node. Omitted keeps; null clears what may be null."
+    description="Attributes of a node to change. Omitted ones stay; null clears nullable ones."
 )
 class UpdateNodeInput:
-    node_id: strawberry.ID = strawberry.field(description="The node to change.")
+    node_id: strawberry.ID = strawberry.field(description="ID of the node to change.")
     name: str | None = strawberry.field(
         default=UNSET,
-        description="1 to 1000 characters, not blank, unlike its siblings', not null.",
+        description="Name: 1 to 1000 characters, not blank, unique among siblings, not null.",
     )
     description: str | None = strawberry.field(
-        default=UNSET, description="Null or an empty one clears it."
+        default=UNSET, description="Description; null or an empty one clears it."
     )
     slug: str | None = strawberry.field(
         default=UNSET,
-        description="1 to 1000 characters, not blank, unlike its siblings'; null clears it.",
+        description="Slug: 1 to 1000 characters, not blank, unique among siblings; null clears it.",
     )
     sort_order: int | None = strawberry.field(
-        default=UNSET, description="Siblings with a higher one come first; null unsets it."
+        default=UNSET, description="Siblings with a higher value come first; null unsets it."
     )
     localizations: list[LocalizationInput] | None = strawberry.field(
         default=UNSET,
-        description="All translations from now on: at most 100, each locale once. Null clears "
-        "them.",
+        description="Replaces all translations: at most 100, one per locale. Null clears them.",
     )
     curated_product_ids: list[strawberry.ID] | None = strawberry.field(
         default=UNSET,
-        description="The products that lead the node's list from now on, in this order: at most "
-        f"{MAX_CURATED}, each once, each attached to the node. Null clears them.",
+        description="Replaces the curated products, which lead the node's list in this order: at "
+        f"most {MAX_CURATED}, each once, each attached to the node. Null clears them.",
     )
 
 
 @strawberry.input(
-    description="Where to move a node. The new parent must lie in the same hierarchy and not "
-    "below the node."
+    description="New position of a node. The new parent must be in the same hierarchy, and "
+    "neither the node itself nor below it."
 )
 class MoveNodeInput:
     node_id: strawberry.ID = strawberry.field(
-        description="The node to move, with all that is below it."
+        description="ID of the node to move with everything below it."
     )
     parent_id: strawberry.ID = strawberry.field(
-        description="Where to hang it: its hierarchy or a node of that."
+        description="ID of the new parent: the node's hierarchy or another node of it."
     )
     sort_order: int | None = strawberry.field(
         default=UNSET,
-        description="Siblings with a higher one come first; omitted keeps it, null unsets it.",
+        description="Siblings with a higher value come first; omitted keeps it, null unsets it.",
     )
 
 
-@strawberry.input(description="Which node to delete.")
+@strawberry.input(description="Node to delete.")
 class DeleteNodeInput:
     node_id: strawberry.ID = strawberry.field(
-        description="The node to delete, with all that is below it."
+        description="ID of the node to delete with everything below it."
     )
 
 
-@strawberry.type(description="What became of the request.")
+@strawberry.type(description="Result of creating, changing or moving a node, or its products.")
 class NodePayload:
     node: HierarchyNode | None = strawberry.field(
-        description="The node as it now is; null when refused."
+        description="The node after the change; null if refused."
     )
     errors: list[AuthoringError] = strawberry.field(description=ERRORS)
 
 
 async def _create(
     info: Info,
-    input: Annotated[CreateNodeInput, strawberry.argument(description="What to make.")],
+    input: Annotated[
+        CreateNodeInput, strawberry.argument(description="Parent and attributes of the node.")
+    ],
 ) -> Any:
-    made: Any
-    made, errors = await run_mutation(
+    created: Any
+    created, errors = await run_mutation(
         info,
         input,
         lambda session, store: nodes.create(
@@ -122,12 +117,12 @@ async def _create(
             _node_attributes(input),
         ),
     )
-    return NodePayload(node=made, errors=errors)
+    return NodePayload(node=created, errors=errors)
 
 
 async def _update(
     info: Info,
-    input: Annotated[UpdateNodeInput, strawberry.argument(description="What to change.")],
+    input: Annotated[UpdateNodeInput, strawberry.argument(description="The changes.")],
 ) -> Any:
     updated: Any
     updated, errors = await run_mutation(
@@ -141,7 +136,8 @@ async def _update(
 
 
 async def _move(
-    info: Info, input: Annotated[MoveNodeInput, strawberry.argument(description="What to move.")]
+    info: Info,
+    input: Annotated[MoveNodeInput, strawberry.argument(description="The node's new position.")],
 ) -> Any:
     moved: Any
     moved, errors = await run_mutation(
@@ -152,7 +148,7 @@ async def _move(
             store,
             known_uuid("node", input.node_id, "nodeId"),
             known_uuid("hierarchy or node", input.parent_id, "parentId"),
-            _order(input),
+            _sort_order(input),
         ),
     )
     return NodePayload(node=moved, errors=errors)
@@ -160,7 +156,7 @@ async def _move(
 
 async def _delete(
     info: Info,
-    input: Annotated[DeleteNodeInput, strawberry.argument(description="Which to delete.")],
+    input: Annotated[DeleteNodeInput, strawberry.argument(description="The node to delete.")],
 ) -> Any:
     deleted, errors = await run_mutation(
         info,
@@ -173,25 +169,24 @@ async def _delete(
 
 
 def _node_attributes(input: CreateNodeInput | UpdateNodeInput) -> NodeAttributes:
-    wanted = NodeAttributes(**attributes_of(input), **_order(input))
+    attributes = NodeAttributes(**attributes_of(input), **_sort_order(input))
     if isinstance(input, UpdateNodeInput) and input.curated_product_ids is not UNSET:
-        wanted["curated_product_ids"] = input.curated_product_ids
-    return wanted
+        attributes["curated_product_ids"] = input.curated_product_ids
+    return attributes
 
 
-def _order(input: CreateNodeInput | UpdateNodeInput | MoveNodeInput) -> NodeAttributes:
-    unset = input.sort_order is UNSET
-    return NodeAttributes() if unset else NodeAttributes(sort_order=input.sort_order)
+def _sort_order(input: CreateNodeInput | UpdateNodeInput | MoveNodeInput) -> NodeAttributes:
+    omitted = input.sort_order is UNSET
+    return NodeAttributes() if omitted else NodeAttributes(sort_order=input.sort_order)
 
 
 @strawberry.type
 class NodeMutations:
     create_node: NodePayload = mutation(
-        _create, "Makes a node below a hierarchy's root or one of its nodes."
+        _create, "Create a node below the root of a hierarchy or below a node."
     )
-    update_node: NodePayload = mutation(_update, "Changes what a node says of itself.")
+    update_node: NodePayload = mutation(_update, "Change attributes of a node.")
     move_node: NodePayload = mutation(
-        _move,
-        "Moves a node, with all that is below it, to another place in its hierarchy.",
+        _move, "Move a node, with everything below it, within its hierarchy."
     )
-    delete_node: DeletePayload = mutation(_delete, "Deletes a node with all that is below it.")
+    delete_node: DeletePayload = mutation(_delete, "Delete a node with everything below it.")

@@ -1,4 +1,4 @@
-"""Making products, attaching them to nodes and detaching them."""
+"""Mutations of products and of the products of a node."""
 
 from typing import Annotated, Any
 
@@ -15,61 +15,65 @@ from app.domain.products import MAX_NEW_PRODUCTS, SKU_LIMIT, NewProduct
 from app.services import products
 
 
-@strawberry.input(description="A product to make.")
+@strawberry.input(description="Attributes of a new product.")
 class NewProductInput:
     sku: str = strawberry.field(
-        description=f"The shop's own number: 1 to {SKU_LIMIT} characters, not blank, unique in "
-        "its store."
+        description="Stock keeping unit, the shop's own number: 1 to "
+        f"{SKU_LIMIT} characters, not blank, unique in its store."
     )
-    name: str = strawberry.field(description="1 to 1000 characters, not blank.")
+    name: str = strawberry.field(description="Name: 1 to 1000 characters, not blank.")
 
 
-@strawberry.input(description="The products to make: all of them are made, or none.")
+@strawberry.input(description="Products to create, all or none.")
 class CreateProductsInput:
     products: list[NewProductInput] = strawberry.field(
         description=f"1 to {MAX_NEW_PRODUCTS} products."
     )
 
 
-@strawberry.input(description="What to attach, and where.")
+@strawberry.input(description="Products to attach to a node.")
 class AttachProductsInput:
-    node_id: strawberry.ID = strawberry.field(description="The node to attach them to.")
+    node_id: strawberry.ID = strawberry.field(description="ID of the node.")
     product_ids: list[strawberry.ID] = strawberry.field(
-        description=f"1 to {MAX_PRODUCTS} products. Those that are attached already stay so."
+        description=f"IDs of 1 to {MAX_PRODUCTS} products. Products already attached stay attached."
     )
 
 
-@strawberry.input(description="What to detach, and where.")
+@strawberry.input(description="Products to detach from a node.")
 class DetachProductsInput:
-    node_id: strawberry.ID = strawberry.field(description="The node to detach them from.")
+    node_id: strawberry.ID = strawberry.field(description="ID of the node.")
     product_ids: list[strawberry.ID] = strawberry.field(
-        description=f"1 to {MAX_PRODUCTS} products. Those that are not attached stay so."
+        description=f"IDs of 1 to {MAX_PRODUCTS} products. Products not attached are ignored."
     )
 
 
-@strawberry.type(description="What became of the request.")
+@strawberry.type(description="Result of createProducts.")
 class ProductsPayload:
     products: list[Product] = strawberry.field(
-        description="The new products, in the order given; empty when refused."
+        description="The new products, in the order of the input; empty if refused."
     )
     errors: list[AuthoringError] = strawberry.field(description=ERRORS)
 
 
 async def _create(
     info: Info,
-    input: Annotated[CreateProductsInput, strawberry.argument(description="What to make.")],
+    input: Annotated[
+        CreateProductsInput, strawberry.argument(description="The products to create.")
+    ],
 ) -> Any:
     new = [NewProduct(product.sku, product.name) for product in input.products]
-    made: Any
-    made, errors = await run_mutation(
+    created: Any
+    created, errors = await run_mutation(
         info, input, lambda session, store: products.create(session, store, new)
     )
-    return ProductsPayload(products=made or [], errors=errors)
+    return ProductsPayload(products=created or [], errors=errors)
 
 
 async def _attach(
     info: Info,
-    input: Annotated[AttachProductsInput, strawberry.argument(description="What to attach.")],
+    input: Annotated[
+        AttachProductsInput, strawberry.argument(description="The node and its new products.")
+    ],
 ) -> Any:
     node: Any
     node, errors = await run_mutation(
@@ -84,7 +88,9 @@ async def _attach(
 
 async def _detach(
     info: Info,
-    input: Annotated[DetachProductsInput, strawberry.argument(description="What to detach.")],
+    input: Annotated[
+        DetachProductsInput, strawberry.argument(description="The node and the products to remove.")
+    ],
 ) -> Any:
     node: Any
     node, errors = await run_mutation(
@@ -99,14 +105,11 @@ async def _detach(
 
 @strawberry.type
 class ProductMutations:
-    create_products: ProductsPayload = mutation(
-        _create, "Makes products, all of those given or none."
-    )
+    create_products: ProductsPayload = mutation(_create, "Create products, all or none.")
     attach_products: NodePayload = mutation(
         _attach,
-        "Associates products with a node. Unknown ones are all named, and none is attached then.",
+        "Associate products with a node, all or none. The error names every unknown product.",
     )
     detach_products: NodePayload = mutation(
-        _detach,
-        "Ends the association of products with a node, and their curation.",
+        _detach, "End the association of products with a node, and their curation."
     )

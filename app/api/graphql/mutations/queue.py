@@ -1,5 +1,4 @@
-"""What else can be done with a store's queue: retried, cancelled by the dozen, put into another
-order, paused. Expected refusals come as typed errors in the payload."""
+"""Mutations of a store's queue: move, pause, resume."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Concatenate, ParamSpec
@@ -19,84 +18,82 @@ from app.api.graphql.errors import (
 )
 from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.fields.loaders import reset_loaders
-from app.api.graphql.mutations.jobs import changed
-from app.api.graphql.mutations.payloads import QueueError
+from app.api.graphql.mutations.jobs import change_job
+from app.api.graphql.mutations.payloads import ERRORS, QueueError
 from app.api.graphql.types.jobs import Job
 from app.api.graphql.types.queue import JobQueue, job_queue
-from app.domain import errors
 from app.domain.callers import Scope
+from app.domain.errors import DomainError
 from app.domain.jobs import REASON_LIMIT, JobStatus
-from app.services import queue as lane_service
+from app.services import queue as service
 
 P = ParamSpec("P")
 
 
 @strawberry.type(description="Only a PENDING job can be moved.")
 class JobNotMovable(UserError):
-    status: JobStatus = strawberry.field(description="The status the job is in.")
+    status: JobStatus = strawberry.field(description="Current status of the job.")
 
 
 MoveJobError = Annotated[
     NotFound | Forbidden | InvalidInput | JobNotMovable,
-    strawberry.union("MoveJobError", description="Why a job is not moved."),
+    strawberry.union("MoveJobError", description="Reason why a job was not moved."),
 ]
 
 
-@strawberry.input(description="Which job to move to the front.")
+@strawberry.input(description="Job to move to the front of the queue.")
 class MoveJobInput:
-    job_id: strawberry.ID = strawberry.field(description="The PENDING job.")
+    job_id: strawberry.ID = strawberry.field(description="ID of the PENDING job.")
 
 
-@strawberry.type(description="What became of the request.")
+@strawberry.type(description="Result of moveJob.")
 class MoveJobPayload:
-    job: Job | None = strawberry.field(description="The job as it now stands, even when refused.")
-    errors: list[MoveJobError] = strawberry.field(
-        description="Why it was refused; empty when it was not."
+    job: Job | None = strawberry.field(
+        description="The job in its current state, also if it cannot be moved."
     )
+    errors: list[MoveJobError] = strawberry.field(description=ERRORS)
 
 
-@strawberry.input(description="Why to pause the queue.")
+@strawberry.input(description="Reason of a pause.")
 class PauseQueueInput:
     reason: str | None = strawberry.field(
         default=UNSET,
-        description=f"1 to {REASON_LIMIT} characters, not blank; none by default. "
-        "Of a queue that is paused already it is the new reason.",
+        description=f"1 to {REASON_LIMIT} characters, not blank. Default: null. Replaces the "
+        "reason of a queue that is already paused.",
     )
 
 
-@strawberry.type(description="What became of the request.")
+@strawberry.type(description="Result of pauseQueue or resumeQueue.")
 class QueuePayload:
     queue: JobQueue | None = strawberry.field(
-        description="The queue as it now stands; null when refused."
+        description="The queue after the change; null if refused."
     )
-    errors: list[QueueError] = strawberry.field(
-        description="Why it was refused; empty when it was not."
-    )
+    errors: list[QueueError] = strawberry.field(description=ERRORS)
 
 
 async def _move_job(
     info: Info,
-    input: Annotated[MoveJobInput, strawberry.argument(description="What to move.")],
+    input: Annotated[MoveJobInput, strawberry.argument(description="The job to move.")],
 ) -> Any:
-    job, errors = await changed(info, input.job_id, lane_service.move_to_front, JobNotMovable)
+    job, errors = await change_job(info, input.job_id, service.move_to_front, JobNotMovable)
     return MoveJobPayload(job=job, errors=errors)
 
 
 async def _pause_queue(
     info: Info,
     input: Annotated[
-        PauseQueueInput | None, strawberry.argument(description="Why; none by default.")
+        PauseQueueInput | None, strawberry.argument(description="The reason. Default: null.")
     ] = UNSET,
 ) -> Any:
     reason = given(input.reason) if input else None
-    return await _steer(info, lane_service.pause, info.context.requester, reason)
+    return await _change_queue(info, service.pause, info.context.requester, reason)
 
 
 async def _resume_queue(info: Info) -> Any:
-    return await _steer(info, lane_service.resume, info.context.store)
+    return await _change_queue(info, service.resume, info.context.store)
 
 
-async def _steer(
+async def _change_queue(
     info: Info,
     change: Callable[Concatenate[Session, P], None],
     *args: P.args,
@@ -106,7 +103,7 @@ async def _steer(
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
         await info.context.database.write(change, *args, **kwargs)
-    except errors.DomainError as error:
+    except DomainError as error:
         return QueuePayload(queue=None, errors=[refusal_of(error)])
     return QueuePayload(queue=await loaders.read(job_queue, loaders.caller), errors=[])
 
@@ -115,11 +112,10 @@ async def _steer(
 class QueueMutations:
     move_job: MoveJobPayload = mutation(
         _move_job,
-        "Lets a PENDING job be the next of its store to start. Its createdAt stays.",
+        "Move a PENDING job to the front of its store's queue. Its createdAt does not change.",
     )
     pause_queue: QueuePayload = mutation(
         _pause_queue,
-        "Starts no more jobs of the store; the one that runs goes on, and jobs can "
-        "still be asked for.",
+        "Stop starting jobs of the store. The running job continues, and new jobs are accepted.",
     )
-    resume_queue: QueuePayload = mutation(_resume_queue, "Starts the store's jobs again.")
+    resume_queue: QueuePayload = mutation(_resume_queue, "Start jobs of the store again.")

@@ -1,4 +1,4 @@
-"""What differs between the source of a duplication and its copy."""
+"""Differences between the source of a duplication and its copy."""
 
 from typing import Annotated, Any
 
@@ -6,96 +6,95 @@ import strawberry
 
 from app.api.graphql.context import Info
 from app.api.graphql.fields.declarations import expression
-from app.api.graphql.scalars import describe
+from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.hierarchies import Hierarchy
-from app.api.graphql.types.nodes import TreeItem
+from app.api.graphql.types.tree_items import TreeItem
 from app.domain.differences import DifferenceAspect, DifferenceKind
 from app.domain.ids import uuid_of
 from app.storage import differences
 from app.storage.differences import Differences
 
 MAX_DIFFERENCES = 100
-"""Differences that are told of one by one."""
+"""Maximum number of differences in one response; the counts cover all of them."""
 
-describe(
+describe_enum(
     DifferenceKind,
-    "How an item differs between a source and its copy.",
+    "Kind of a difference between a source and its copy.",
     {
-        DifferenceKind.ONLY_IN_SOURCE: "The copy no longer has it, or never had: it was added to "
-        "the source.",
-        DifferenceKind.ONLY_IN_COPY: "The source no longer has it, or never had: it was added to "
-        "the copy.",
-        DifferenceKind.CHANGED: "Both have it; aspects tell what of it differs.",
+        DifferenceKind.ONLY_IN_SOURCE: "Only the source has the item: it was added to the source "
+        "or deleted from the copy.",
+        DifferenceKind.ONLY_IN_COPY: "Only the copy has the item: it was added to the copy or "
+        "deleted from the source.",
+        DifferenceKind.CHANGED: "Both have the item; `aspects` lists its differences.",
     },
 )
-describe(
+describe_enum(
     DifferenceAspect,
-    "What of an item can differ.",
+    "Aspect in which an item differs.",
     {
-        DifferenceAspect.NAME: "Its default name.",
-        DifferenceAspect.SLUG: "Its slug.",
-        DifferenceAspect.DESCRIPTION: "Its default description.",
-        DifferenceAspect.LOCALIZATIONS: "Its translations.",
-        DifferenceAspect.SORT_ORDER: "Its sortOrder.",
-        DifferenceAspect.PARENT: "What it hangs below.",
-        DifferenceAspect.PRODUCTS: "Which products it has; compared where products were copied.",
-        DifferenceAspect.CURATION: "Which of its products are curated, and in which order; "
-        "likewise.",
+        DifferenceAspect.NAME: "Default name.",
+        DifferenceAspect.SLUG: "Slug.",
+        DifferenceAspect.DESCRIPTION: "Default description.",
+        DifferenceAspect.LOCALIZATIONS: "Translations.",
+        DifferenceAspect.SORT_ORDER: "sortOrder.",
+        DifferenceAspect.PARENT: "Parent.",
+        DifferenceAspect.PRODUCTS: "Associated products; compared only if products were copied.",
+        DifferenceAspect.CURATION: "Curated products and their order; compared only if products "
+        "were copied.",
     },
 )
 
 
 @strawberry.type(description="An item of a tree that differs between a source and its copy.")
 class DuplicationDifference:
-    kind: DifferenceKind = strawberry.field(description="How it differs.")
+    kind: DifferenceKind = strawberry.field(description="Kind of the difference.")
     aspects: list[DifferenceAspect] = strawberry.field(
-        description="What of it differs; empty unless it is CHANGED."
+        description="Aspects that differ; empty unless the kind is CHANGED."
     )
     path: list[str] = strawberry.field(
-        description="The default names from the root down to it, both included; in the source, "
-        "where it is there."
+        description="Default names from the root to the item, both included; in the source, if it "
+        "has the item."
     )
-    item: TreeItem = strawberry.field(
-        description="The item itself; the source's, where it is there."
-    )
+    item: TreeItem = strawberry.field(description="The item; the source's, if it has the item.")
 
 
 def _count(kind: DifferenceKind, description: str) -> Any:
-    return expression(lambda found: found.counts.get(kind, 0), description)
+    return expression(lambda differences: differences.counts.get(kind, 0), description)
 
 
 @strawberry.type(
-    description="What differs now between the source of a duplication and its copy, by the edits "
-    "of either since."
+    description="Current differences between the source of a duplication and its copy: edits "
+    "made since, and attributes that the request changed."
 )
 class DuplicationDiff:
     source: Hierarchy = strawberry.field(description="The hierarchy that was copied.")
     copy: Hierarchy = strawberry.field(description="The copy.")
     only_in_source: int = _count(
-        DifferenceKind.ONLY_IN_SOURCE, "How many nodes only the source has."
+        DifferenceKind.ONLY_IN_SOURCE, "Number of nodes that only the source has."
     )
-    only_in_copy: int = _count(DifferenceKind.ONLY_IN_COPY, "How many nodes only the copy has.")
+    only_in_copy: int = _count(
+        DifferenceKind.ONLY_IN_COPY, "Number of nodes that only the copy has."
+    )
     changed: int = _count(
         DifferenceKind.CHANGED,
-        "How many items, the root among them, both have and differ in. A duplication under "
-        "another name has a root that differs.",
+        "Number of items, root included, that both have and that differ. The root differs if the "
+        "copy was requested with another name.",
     )
     differences: list[DuplicationDifference] = expression(
-        lambda found: found.first,
-        f"The first {MAX_DIFFERENCES} of all these: the root, then nodes by age.",
+        lambda differences: differences.first,
+        f"The first {MAX_DIFFERENCES} differences: the root, then nodes, oldest first.",
     )
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
-        """Whether a row is one of these."""
         return isinstance(row, Differences)
 
 
 async def duplication_diff(
     info: Info,
-    job_id: Annotated[strawberry.ID, strawberry.argument(description="The job that copied.")],
+    job_id: Annotated[strawberry.ID, strawberry.argument(description="ID of the duplication job.")],
 ) -> Any:
-    """Resolves Query.duplicationDiff. Both trees are read as wholes, so it is a scan."""
+    """Resolve Query.duplicationDiff as a scan, because it reads both trees completely."""
     uuid = uuid_of(job_id)
     if uuid is None:
         return None

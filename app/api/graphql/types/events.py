@@ -1,4 +1,4 @@
-"""Events of jobs, as subscriptions deliver them."""
+"""Job events, as subscriptions deliver them."""
 
 from datetime import datetime
 from typing import Any
@@ -6,52 +6,47 @@ from typing import Any
 import strawberry
 
 from app.api.graphql.cursors import Cursors, whole
-from app.api.graphql.fields.declarations import (
-    expression,
-)
-from app.api.graphql.scalars import describe
+from app.api.graphql.fields.declarations import expression
+from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.jobs import Job
 from app.domain.events import JobEventType
 from app.domain.jobs import JobStatus
 from app.services.feed import FeedEvent
 
-describe(
+describe_enum(
     JobEventType,
-    "What an event says of its job.",
+    "Type of a job event.",
     {
-        JobEventType.SNAPSHOT: "How the job stood when the subscription began.",
-        JobEventType.CREATED: "It was asked for.",
-        JobEventType.MOVED: "It came to the front of those that wait.",
-        JobEventType.STARTED: "It began to run.",
-        JobEventType.PROGRESS: "It came further: the latest state, at most 4 a "
-        "second, not kept in the log.",
-        JobEventType.SUCCEEDED: "It is done.",
-        JobEventType.FAILED: "It failed.",
-        JobEventType.CANCELLED: "It was cancelled.",
+        JobEventType.SNAPSHOT: "State of the job when the subscription began.",
+        JobEventType.CREATED: "The job was created.",
+        JobEventType.MOVED: "The job moved to the front of the queue.",
+        JobEventType.STARTED: "The job started.",
+        JobEventType.PROGRESS: "The job made progress: its latest state, at most 4 per second, "
+        "not kept in the event log.",
+        JobEventType.SUCCEEDED: "The job succeeded.",
+        JobEventType.FAILED: "The job failed.",
+        JobEventType.CANCELLED: "The job was cancelled.",
     },
 )
-
 
 EVENTS = Cursors("events", whole)
 
 
 @strawberry.type(
-    description="One change of one job. Changes of status arrive in commit order, none lost, "
-    "none twice."
+    description="A change of one job. Status changes arrive in commit order, each exactly once."
 )
 class JobEvent:
     cursor: str = expression(
-        lambda happening: EVENTS.encode((happening.seq,)),
-        "Pass as `after` to resume behind this event.",
+        lambda event: EVENTS.encode((event.seq,)),
+        "Pass it as `after` to resume after this event.",
     )
-    type: JobEventType = strawberry.field(description="What happened.")
-    at: datetime = strawberry.field(description="When it happened.")
+    type: JobEventType = strawberry.field(description="Type of the event.")
+    at: datetime = strawberry.field(description="Time of the change.")
     previous_status: JobStatus | None = strawberry.field(
-        description="The status before; null for CREATED, MOVED, SNAPSHOT and PROGRESS."
+        description="Status before the change; null for CREATED, MOVED, SNAPSHOT and PROGRESS."
     )
-    job: Job = strawberry.field(description="The job as of this event, not as of now.")
+    job: Job = strawberry.field(description="The job as of this event, not its current state.")
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
-        """Whether a row is one of these."""
         return isinstance(row, FeedEvent)

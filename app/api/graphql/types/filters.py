@@ -1,4 +1,4 @@
-"""Conditions on texts, as inputs of lists."""
+"""Filter inputs for texts."""
 
 import strawberry
 from strawberry import UNSET
@@ -9,41 +9,39 @@ from app.domain.errors import InvalidInput
 from app.domain.filters import Condition, Operator
 
 MAX_VALUES = 100
-"""Values an `in` may have."""
+"""Maximum number of values of `in`."""
 
 
-@strawberry.input(one_of=True, description="A condition on a text: exactly one of these.")
+@strawberry.input(one_of=True, description="Condition on a text; set exactly one field.")
 class StringFilter:
-    eq: str | None = strawberry.field(default=UNSET, description="Exactly this.")
+    eq: str | None = strawberry.field(default=UNSET, description="Equals this value.")
     in_: list[str] | None = strawberry.field(
-        default=UNSET, name="in", description="Exactly one of these, at most 100."
+        default=UNSET, name="in", description=f"Equals one of these values, at most {MAX_VALUES}."
     )
     like: str | None = strawberry.field(
         default=UNSET,
-        description="* stands for anything; case does not count. At most 1000 characters.",
+        description="Matches this pattern: `*` stands for any characters, and case is ignored. "
+        f"At most {NAME_LIMIT} characters.",
     )
 
-    def on(self, attribute: str) -> list[Condition]:
-        """The condition on that attribute as storage takes it. Raises InvalidInput."""
+    def conditions_on(self, attribute: str) -> list[Condition]:
+        """Build the conditions on `attribute`. Raises InvalidInput."""
         path = ("filter", attribute)
-        among = given(self.in_)
-        if among is not None and len(among) > MAX_VALUES:
+        eq, values, like = given(self.eq), given(self.in_), given(self.like)
+        if values is not None and len(values) > MAX_VALUES:
             raise InvalidInput(
-                f"in has {len(among)} values; at most {MAX_VALUES} are allowed.", (*path, "in")
+                f"in has {len(values)} values; at most {MAX_VALUES} are allowed.", (*path, "in")
             )
-        like = given(self.like)
         if like is not None and len(like) > NAME_LIMIT:
             raise InvalidInput(
                 f"like has {len(like)} characters; at most {NAME_LIMIT} are allowed.",
                 (*path, "like"),
             )
-        eq = given(self.eq)
-        for text in (eq, like, *(among or ())):
+        for text in (eq, like, *(values or ())):
             checked_text(text or "", *path)
-        said = {Operator.EQ: eq, Operator.LIKE: like}
         conditions = [
             Condition(attribute, operator, [value])
-            for operator, value in said.items()
+            for operator, value in ((Operator.EQ, eq), (Operator.LIKE, like))
             if value is not None
         ]
-        return conditions if among is None else [Condition(attribute, Operator.IN, among)]
+        return conditions if values is None else [Condition(attribute, Operator.IN, values)]

@@ -1,4 +1,4 @@
-"""Hierarchies and their nodes."""
+"""Hierarchies."""
 
 from typing import Annotated, Any
 
@@ -6,14 +6,11 @@ import strawberry
 from strawberry import UNSET
 
 from app.api.graphql.cursors import Cursors, given, instant, uuid, whole
-from app.api.graphql.fields.declarations import (
-    connection,
-    relation,
-)
+from app.api.graphql.fields.declarations import connection, relation
 from app.api.graphql.types.filters import StringFilter
-from app.api.graphql.types.nodes import HierarchyNode, TreeItem
-from app.api.graphql.types.products import PK
-from app.api.graphql.types.relay import Connection, Node, lazy_connection
+from app.api.graphql.types.nodes import HierarchyNode
+from app.api.graphql.types.relay import PRIMARY_KEY, Connection, Node, lazy_connection
+from app.api.graphql.types.tree_items import TreeItem
 from app.domain.filters import Condition, Operator
 from app.domain.hierarchies import Owner
 from app.storage import hierarchies, jobs, nodes, tables
@@ -25,7 +22,7 @@ _JOBS = Cursors("hierarchy-jobs", whole)
 
 
 @strawberry.type(
-    description="A category tree. Its id is the id of its root; the root holds no products."
+    description="A category tree. Its ID is the ID of its root, which holds no products."
 )
 class Hierarchy(TreeItem, Node):
     nodes: Connection[HierarchyNode] = connection(
@@ -33,15 +30,15 @@ class Hierarchy(TreeItem, Node):
         nodes.of_hierarchies,
         hierarchies.node_counts,
         lambda hierarchy: hierarchy.pk,
-        "Every node at any depth, parents before children.",
-        PK,
+        "Nodes at any depth, parents before children.",
+        PRIMARY_KEY,
     )
-    node_count: int = strawberry.field(description="How many nodes there are below the root.")
+    node_count: int = strawberry.field(description="Number of nodes below the root.")
     copied_from: Annotated["Hierarchy", strawberry.lazy(__name__)] | None = relation(
         hierarchies.by_ids,
         lambda hierarchy: hierarchy.copied_from,
-        "The source, when this is a duplicate and the source still exists.",
-        needs=frozenset({"copied_from"}),
+        "The source if this is a copy; null if it is not, or once the source is deleted.",
+        requires=frozenset({"copied_from"}),
     )
     jobs: Any = connection(
         _JOBS,
@@ -55,21 +52,26 @@ class Hierarchy(TreeItem, Node):
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
-        """Whether a row is one of these."""
         return is_row_of(row, tables.Hierarchy)
 
 
-@strawberry.input(description="Conditions that all have to hold; what is left out asks nothing.")
+@strawberry.input(description="Conditions that must all hold; omitted ones match every hierarchy.")
 class HierarchyFilter:
-    name: StringFilter | None = strawberry.field(default=UNSET, description="On the default name.")
-    slug: StringFilter | None = strawberry.field(default=UNSET, description="On the root's slug.")
-    owner: Owner | None = strawberry.field(default=UNSET, description="Whose the hierarchy is.")
+    name: StringFilter | None = strawberry.field(
+        default=UNSET, description="Condition on the default name."
+    )
+    slug: StringFilter | None = strawberry.field(
+        default=UNSET, description="Condition on the root's slug."
+    )
+    owner: Owner | None = strawberry.field(
+        default=UNSET, description="Hierarchies with this owner."
+    )
 
-    def stored(self) -> list[Condition]:
-        """The conditions as storage takes them. Raises InvalidInput."""
+    def conditions(self) -> list[Condition]:
+        """Build the conditions for storage. Raises InvalidInput."""
         name, slug, owner = given(self.name), given(self.slug), given(self.owner)
         return [
-            *(name.on("name") if name else ()),
-            *(slug.on("slug") if slug else ()),
+            *(name.conditions_on("name") if name else ()),
+            *(slug.conditions_on("slug") if slug else ()),
             *([Condition("owner", Operator.EQ, [owner])] if owner else ()),
         ]

@@ -1,4 +1,4 @@
-"""Products as trees see them."""
+"""Products and the products of a node."""
 
 from typing import Any
 
@@ -14,43 +14,46 @@ from app.api.graphql.fields.declarations import (
     page_field,
 )
 from app.api.graphql.types.filters import StringFilter
-from app.api.graphql.types.relay import ROW_KEY_ONLY, Node, PageInfo, lazy_connection
+from app.api.graphql.types.relay import PRIMARY_KEY, ROW_KEY_ONLY, Node, PageInfo, lazy_connection
 from app.domain.filters import Condition
-from app.storage import nodes, tables
+from app.storage import associations, tables
 from app.storage.sql.rows import is_row_of
 
-PK = frozenset({"pk"})
+PRODUCTS = Cursors("products", text, uuid)
+PRODUCTS_OF_NODE = Cursors("node-products", whole, text, uuid)
+_NODES_OF_PRODUCT = Cursors("product-nodes", uuid)
 
 
-@strawberry.type(description="A product as the tree sees it.")
+@strawberry.type(description="A product, as far as hierarchies need it.")
 class Product(Node):
-    sku: str | None = strawberry.field(description="The shop's own number; unique in its store.")
-    name: str | None = strawberry.field(description="What the product is called.")
+    sku: str | None = strawberry.field(
+        description="Stock keeping unit, the shop's own number; unique in its store."
+    )
+    name: str | None = strawberry.field(description="Name of the product.")
     nodes: Any = connection(
-        Cursors("product-nodes", uuid),
-        nodes.of_products,
-        nodes.counts_of_products,
+        _NODES_OF_PRODUCT,
+        associations.nodes_of_products,
+        associations.counts_of_products,
         lambda product: product.pk,
-        "The nodes this product is associated with, in any hierarchy.",
-        PK,
+        "Nodes of any hierarchy that have this product.",
+        PRIMARY_KEY,
         type=lazy_connection("HierarchyNode", "app.api.graphql.types.nodes"),
     )
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
-        """Whether a row is one of these."""
         return is_row_of(row, tables.Product)
 
 
-@strawberry.type(description="One product of a node.")
+@strawberry.type(description="A product of a node with its cursor.")
 class NodeProductEdge:
     cursor: str = expression(
-        lambda placed: placed.cursor, "Opaque: pass it as after or before.", ROW_KEY_ONLY
+        lambda row: row.cursor, "Opaque cursor of this row, for `after` or `before`.", ROW_KEY_ONLY
     )
-    node: Product = expression(lambda placed: placed.row.product, "The product.", NO_COLUMNS)
+    node: Product = expression(lambda row: row.row.product, "The product.", NO_COLUMNS)
     curated: bool = expression(
-        lambda placed: placed.row.curated,
-        "Whether the product is one of the at most 20 that lead the node's list.",
+        lambda row: row.row.curated,
+        "True if the product is one of the at most 20 curated ones that lead the node's list.",
         NO_COLUMNS,
     )
 
@@ -58,26 +61,27 @@ class NodeProductEdge:
 @strawberry.type(description="A page of a node's products.")
 class NodeProductConnection:
     edges: list[NodeProductEdge] = page_field(
-        lambda placed: placed.edges, "The products of the page with their cursors."
+        lambda page: page.edges, "Products of this page with their cursors."
     )
     nodes: list[Product] = page_field(
-        lambda placed: [association.product for association in placed.nodes],
-        "The products of the page.",
+        lambda page: [association.product for association in page.nodes],
+        "Products of this page.",
     )
-    page_info: PageInfo = page_field(lambda placed: placed, "Where the page lies in the list.")
-    total_count: int = count_field("How many products the node has; counted only when asked for.")
+    page_info: PageInfo = page_field(lambda page: page, "Position of this page in the list.")
+    total_count: int = count_field("Number of products of the node; counted only if selected.")
 
 
-@strawberry.input(description="Conditions that all have to hold; what is left out asks nothing.")
+@strawberry.input(description="Conditions that must all hold; omitted ones match every product.")
 class ProductFilter:
-    sku: StringFilter | None = strawberry.field(default=UNSET, description="On the sku.")
-    name: StringFilter | None = strawberry.field(default=UNSET, description="On the name.")
+    sku: StringFilter | None = strawberry.field(default=UNSET, description="Condition on the SKU.")
+    name: StringFilter | None = strawberry.field(
+        default=UNSET, description="Condition on the name."
+    )
 
-    def stored(self) -> list[Condition]:
-        """The conditions as storage takes them. Raises InvalidInput."""
+    def conditions(self) -> list[Condition]:
+        """Build the conditions for storage. Raises InvalidInput."""
         sku, name = given(self.sku), given(self.name)
-        return [*(sku.on("sku") if sku else ()), *(name.on("name") if name else ())]
-
-
-PRODUCTS = Cursors("products", text, uuid)
-PRODUCTS_OF_NODE = Cursors("node-products", whole, text, uuid)
+        return [
+            *(sku.conditions_on("sku") if sku else ()),
+            *(name.conditions_on("name") if name else ()),
+        ]

@@ -1,6 +1,5 @@
-"""A store's queue: pause, hours, the running job."""
+"""A store's queue: counts, running job, pause, and statistics per hour."""
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -15,40 +14,40 @@ from app.domain.callers import Caller
 from app.domain.errors import InvalidInput
 from app.domain.jobs import JobStatus
 from app.storage import job_stats, lanes
-from app.storage.job_stats import JobHour
 
 MAX_HOURS = 7 * 24
-"""Hours of a queue that are told of at once."""
+"""Maximum number of hours per request."""
 
 
-def _counted(status: JobStatus) -> Callable[[JobHour], int]:
-    return lambda hour: hour.counts.get(status, 0)
-
-
-@strawberry.type(description="Since when a queue starts no job, and why.")
-class QueuePause:
-    at: datetime = strawberry.field(description="When it was paused.")
-    reason: str | None = strawberry.field(description="What was said to be the reason.")
-    by: str | None = strawberry.field(
-        description="Who paused it, where requests are authenticated."
+def _count(status: JobStatus) -> Any:
+    return expression(
+        lambda hour: hour.counts.get(status, 0), f"Number of these jobs that are {status.name}."
     )
 
 
-@strawberry.type(
-    description="The jobs that were asked for in one hour, by the status they have now."
-)
+@strawberry.type(description="Pause of a queue: no job starts.")
+class QueuePause:
+    at: datetime = strawberry.field(description="Time of the pause.")
+    reason: str | None = strawberry.field(description="Reason from the request; null if omitted.")
+    by: str | None = strawberry.field(
+        description="Subject of the token that paused the queue; null without authentication."
+    )
+
+
+@strawberry.type(description="Jobs created within one hour, counted by their current status.")
 class QueueHour:
-    begins: datetime = strawberry.field(description="When the hour begins; each is a whole one.")
-    pending: int = expression(_counted(JobStatus.PENDING), "How many of them wait.")
-    started: int = expression(_counted(JobStatus.STARTED), "How many of them run.")
-    success: int = expression(_counted(JobStatus.SUCCESS), "How many of them are done.")
-    failed: int = expression(_counted(JobStatus.FAILED), "How many of them failed.")
-    cancelled: int = expression(_counted(JobStatus.CANCELLED), "How many of them were cancelled.")
+    begins: datetime = strawberry.field(description="Start of the hour, on the hour.")
+    pending: int = _count(JobStatus.PENDING)
+    started: int = _count(JobStatus.STARTED)
+    success: int = _count(JobStatus.SUCCESS)
+    failed: int = _count(JobStatus.FAILED)
+    cancelled: int = _count(JobStatus.CANCELLED)
     average_seconds: float | None = strawberry.field(
-        description="How long those took that ran to an end, done or failed; null without any."
+        description="Average run time in seconds of those that ended, SUCCESS or FAILED; null if "
+        "none has."
     )
     longest_seconds: float | None = strawberry.field(
-        description="How long the longest of them took; null without any."
+        description="Longest run time in seconds of those that ended; null if none has."
     )
 
 
@@ -57,41 +56,42 @@ async def _hours(
     hours: Annotated[
         int,
         strawberry.argument(
-            description=f"How many, 1 to {MAX_HOURS}; 24 by default. The last one has only begun."
+            description=f"Number of hours, 1 to {MAX_HOURS}. Default: 24. The last one is the "
+            "current, incomplete hour."
         ),
     ] = 24,
 ) -> Any:
     if not 1 <= hours <= MAX_HOURS:
         raise InvalidInput(f"hours is {hours}; 1 to {MAX_HOURS} are allowed.", ("hours",))
-    # Every job of these hours is looked at.
+    # Reads every job of these hours, so it runs on a scan thread.
     return await info.context.database.scan(job_stats.by_hour, info.context.store, hours)
 
 
-@strawberry.type(description="The store's queue as it stands.")
+@strawberry.type(description="Current state of the store's queue.")
 class JobQueue:
-    pending: int = strawberry.field(description="How many jobs wait.")
-    running: Job | None = strawberry.field(description="The one that runs.")
+    pending: int = strawberry.field(description="Number of PENDING jobs.")
+    running: Job | None = strawberry.field(description="The STARTED job; null if none.")
     oldest_pending_at: datetime | None = strawberry.field(
-        description="When the one that has waited longest was asked for."
+        description="Creation time of the oldest PENDING job; null if none."
     )
     cursor: str = strawberry.field(
-        description="The end of the event log in the same picture: pass it to jobEvents as "
-        "`after` to hear all that follows. Asked for ahead of lists in one query, it is no newer "
-        "than they are."
+        description="End of the event log in the same snapshot: pass it to jobEvents as `after` to "
+        "receive all later events. If selected before lists in one query, it is not newer than "
+        "they are."
     )
     pause: QueuePause | None = strawberry.field(
-        description="Set while no job is started; the one that runs goes on. No event tells of it."
+        description="Set while no job starts; the running one continues. No event reports pauses."
     )
     hours: list[QueueHour] = reference_field(
         _hours,
-        "The last hours of the queue, the first one first.",
-        "Every job of these hours is looked at, on a thread for such reads.",
+        "Statistics of the latest hours, oldest first.",
+        "Every job of these hours is read, on a scan thread.",
     )
 
 
 def job_queue(session: Session, caller: Caller) -> JobQueue:
-    """The queue of the caller's store, and the end of its log at the same moment."""
-    queue, head = lanes.queue(session, caller.store), lanes.event_head(session, caller.store)
+    """Read the queue of the caller's store and the end of its event log in one snapshot."""
+    queue, head = lanes.queue_state(session, caller.store), lanes.event_head(session, caller.store)
     return JobQueue(
         pending=queue.pending,
         running=queue.running,  # type: ignore[arg-type]  # resolved from the row

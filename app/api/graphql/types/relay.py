@@ -1,8 +1,11 @@
-"""Relay connections, as types."""
+"""Relay types: object identification, connections and pages."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import strawberry
+from sqlmodel import Session
 
 from app.api.graphql.fields.declarations import (
     NO_COLUMNS,
@@ -13,59 +16,84 @@ from app.api.graphql.fields.declarations import (
     page_field,
 )
 from app.api.graphql.strawberry_seam import lazy_type
+from app.domain.callers import Caller, Scope
+from app.storage import hierarchies, job_errors, jobs, nodes, products
 
 NodeT = TypeVar("NodeT")
+
+PRIMARY_KEY = frozenset({"pk"})
 ROW_KEY_ONLY = frozenset({ROW_KEY})
 
 
-@strawberry.type(description="Where a page lies in its list.")
+@strawberry.type(description="Position of a page in its list.")
 class PageInfo:
     has_next_page: bool = expression(
-        lambda placed: placed.page.has_next, "Whether more follows the page.", NO_COLUMNS
+        lambda page: page.page.has_next, "True if more rows follow this page.", NO_COLUMNS
     )
     has_previous_page: bool = expression(
-        lambda placed: placed.page.has_previous,
-        "Whether more comes before the page; when paging forward: whether it began "
-        "behind a cursor.",
+        lambda page: page.page.has_previous,
+        "True if rows precede this page. When paging forward: true if the page began after a "
+        "cursor.",
         NO_COLUMNS,
     )
     start_cursor: str | None = expression(
-        lambda placed: placed.start_cursor, "The first row's cursor.", ROW_KEY_ONLY
+        lambda page: page.start_cursor,
+        "Cursor of the first row; null if the page is empty.",
+        ROW_KEY_ONLY,
     )
     end_cursor: str | None = expression(
-        lambda placed: placed.end_cursor, "The last row's cursor.", ROW_KEY_ONLY
+        lambda page: page.end_cursor,
+        "Cursor of the last row; null if the page is empty.",
+        ROW_KEY_ONLY,
     )
 
 
-@strawberry.type(description="One row of a page and its cursor.")
+@strawberry.type(description="A row of a page with its cursor.")
 class Edge(Generic[NodeT]):
     cursor: str = expression(
-        lambda placed: placed.cursor, "Opaque: pass it as after or before.", ROW_KEY_ONLY
+        lambda row: row.cursor, "Opaque cursor of this row, for `after` or `before`.", ROW_KEY_ONLY
     )
-    node: NodeT = attribute("row", "The row itself.")
+    node: NodeT = attribute("row", "The row.")
 
 
 @strawberry.type(description="A page of a list.")
 class Connection(Generic[NodeT]):
     edges: list[Edge[NodeT]] = page_field(
-        lambda placed: placed.edges, "The rows of the page with their cursors."
+        lambda page: page.edges, "Rows of this page with their cursors."
     )
-    nodes: list[NodeT] = page_field(lambda placed: placed.nodes, "The rows of the page.")
-    page_info: PageInfo = page_field(lambda placed: placed, "Where the page lies in the list.")
-    total_count: int = count_field(
-        "How many rows the whole list has, on all pages; counted only when asked for."
-    )
-
-
-@strawberry.interface(
-    description="Relay object identification. Ids are UUID strings, the same that the REST "
-    "surface shows."
-)
-class Node:
-    id: strawberry.ID = attribute("id", "A UUID. Opaque: nothing can be read from it.", made=str)
+    nodes: list[NodeT] = page_field(lambda page: page.nodes, "Rows of this page.")
+    page_info: PageInfo = page_field(lambda page: page, "Position of this page in the list.")
+    total_count: int = count_field("Number of rows on all pages; counted only if selected.")
 
 
 def lazy_connection(name: str, module: str) -> Any:
-    """A connection of a type that is imported when the schema is built."""
+    """Connection of a type that is imported when the schema is built, to avoid a cycle."""
     generic: Any = Connection
     return generic[lazy_type(name, module)]
+
+
+@strawberry.interface(
+    description="Relay object identification. IDs are UUID strings, the same as in the REST API."
+)
+class Node:
+    id: strawberry.ID = attribute("id", "Opaque UUID.", convert=str)
+
+
+_READERS: tuple[tuple[Scope, Callable[[Session, str, Sequence[UUID]], Mapping[UUID, Any]]], ...] = (
+    (Scope.HIERARCHIES_READ, hierarchies.by_ids),
+    (Scope.HIERARCHIES_READ, nodes.by_ids),
+    (Scope.JOBS_READ, jobs.by_ids),
+    (Scope.HIERARCHIES_READ, products.by_ids),
+    (Scope.JOBS_READ, job_errors.by_ids),
+)
+"""One reader per Node type, with the scope it needs."""
+
+
+def rows_by_ids(session: Session, caller: Caller, ids: Sequence[UUID]) -> dict[UUID, Any]:
+    """Read the rows of any type that the caller may see, with one statement per type."""
+    rows: dict[UUID, Any] = {}
+    for scope, by_ids in _READERS:
+        missing = [id for id in ids if id not in rows]
+        if missing and scope in caller.scopes:
+            rows |= by_ids(session, caller.store, missing)
+    return rows

@@ -1,0 +1,56 @@
+"""Attributes of hierarchies and nodes, as inputs give them."""
+
+from typing import Any, cast
+
+import strawberry
+from strawberry import UNSET
+
+from app.api.graphql.cursors import given
+from app.domain.attributes import Attributes, Translation
+from app.domain.errors import DomainError, InvalidInput
+
+
+@strawberry.input(description="Translation: a name, a description, or both, in one locale.")
+class LocalizationInput:
+    locale: str = strawberry.field(description="Language tag, such as fr-FR.")
+    name: str | None = strawberry.field(
+        default=UNSET, description="Name in this locale: 1 to 1000 characters, not blank."
+    )
+    description: str | None = strawberry.field(
+        default=UNSET, description="Description in this locale."
+    )
+
+
+def attributes_of(input: Any) -> Attributes:
+    """Convert the attributes that an input sets. Raises InvalidInput for a repeated locale."""
+    attributes: Any = {name: getattr(input, name) for name in ("name", "description", "slug")}
+    attributes["locales"] = input.localizations and _translations(input.localizations)
+    return cast(
+        Attributes, {name: value for name, value in attributes.items() if value is not UNSET}
+    )
+
+
+def _translations(localizations: list[LocalizationInput]) -> dict[str, Translation]:
+    translations: dict[str, Translation] = {}
+    for index, localization in enumerate(localizations):
+        if localization.locale in translations:
+            reason = f"The locale {localization.locale} is there more than once."
+            raise InvalidInput(reason, ("localizations", str(index), "locale"))
+        texts = {
+            "name": given(localization.name),
+            "description": given(localization.description),
+        }
+        translations[localization.locale] = {
+            name: text for name, text in texts.items() if text is not None
+        }
+    return translations
+
+
+def with_input_path(error: DomainError, input: object) -> DomainError:
+    """Name a translation by its index in the input, where the domain's path has its locale."""
+    match error.path:
+        case "localizations", locale, *rest:
+            for index, localization in enumerate(getattr(input, "localizations", None) or ()):
+                if localization.locale == locale:
+                    error.path = ("localizations", str(index), *rest)
+    return error

@@ -1,0 +1,85 @@
+"""Duplications of hierarchies: arguments, result and preview."""
+
+from typing import Annotated, Any
+
+import strawberry
+from sqlmodel import Session
+
+from app.api.graphql.fields.declarations import attribute, relation
+from app.api.graphql.types.hierarchies import Hierarchy
+from app.domain.callers import Caller
+from app.domain.ids import uuid_of
+from app.storage import hierarchies, lanes
+
+
+@strawberry.type(description="Arguments and result of a HIERARCHY_DUPLICATE job.")
+class Duplication:
+    source_id: strawberry.ID = attribute("source_id", "ID of the hierarchy to copy.", convert=str)
+    source: Hierarchy | None = relation(
+        hierarchies.by_ids,
+        lambda job: job.source_id,
+        "The hierarchy to copy, in its current state; null once deleted.",
+        requires=frozenset({"source_id"}),
+    )
+    name: str | None = strawberry.field(
+        description="Requested name of the copy; null keeps the source's."
+    )
+    description: str | None = strawberry.field(
+        description="Requested description of the copy; null keeps the source's, an empty one "
+        "clears it."
+    )
+    include_products: bool = strawberry.field(
+        description="True if product associations and their curation are copied too."
+    )
+    result: Hierarchy | None = relation(
+        hierarchies.by_ids,
+        lambda job: job.result_id,
+        "The copy; null until SUCCESS, and once deleted.",
+        requires=frozenset({"result_id"}),
+    )
+
+
+@strawberry.type(description="Forecast of a duplication.")
+class DuplicationPreview:
+    node_count: int = strawberry.field(
+        description="Number of nodes it would copy, without the root."
+    )
+    product_association_count: int = strawberry.field(
+        description="Number of product associations it would copy; 0 unless includeProducts."
+    )
+    queue_position: int = strawberry.field(
+        description="Queue position its job would get now; 1 = next to start."
+    )
+    estimated_seconds: float | None = strawberry.field(
+        description="Estimated run time in seconds, from the pace of the store's latest jobs; "
+        "null until the pace is known."
+    )
+
+
+def duplication_preview(
+    root: Any,
+    hierarchy_id: Annotated[
+        strawberry.ID, strawberry.argument(description="ID of the hierarchy to copy.")
+    ],
+    include_products: Annotated[
+        bool,
+        strawberry.argument(description="True to copy products too. Default: false."),
+    ] = False,
+) -> Any:
+    """Return the reader of Query.duplicationPreview."""
+
+    def read(session: Session, caller: Caller) -> DuplicationPreview | None:
+        id = uuid_of(hierarchy_id)
+        source = hierarchies.by_id(session, caller.store, id) if id else None
+        if source is None:
+            return None
+        queue = lanes.queue_state(session, caller.store)
+        associations = source.association_count if include_products else 0
+        return DuplicationPreview(
+            node_count=source.node_count,
+            product_association_count=associations,
+            queue_position=queue.pending + 1,
+            estimated_seconds=queue.pace.seconds_for(source.node_count + associations),
+        )
+
+    return read

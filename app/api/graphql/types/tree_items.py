@@ -1,0 +1,126 @@
+"""Fields that hierarchies and nodes share."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import strawberry
+from strawberry import UNSET
+
+from app.api.graphql.cursors import Cursors, given, maybe_whole, whole
+from app.api.graphql.fields.declarations import (
+    AttributeField,
+    attribute,
+    connection,
+    expression,
+    relation,
+)
+from app.api.graphql.scalars import describe_enum
+from app.api.graphql.types.relay import PRIMARY_KEY, Node, lazy_connection
+from app.api.graphql.types.translations import (
+    Locale,
+    Localization,
+    TranslationRow,
+    translation_rows,
+)
+from app.domain.attributes import translation
+from app.domain.hierarchies import ROOT_NO, Owner
+from app.storage import ancestors, nodes
+from app.storage.nodes import NodeKey, TreeNode
+
+describe_enum(
+    Owner,
+    "Owner of a hierarchy.",
+    {
+        Owner.STORE: "A single store.",
+        Owner.ORGANIZATION: "The organization above all stores; a store cannot change it.",
+    },
+)
+
+_CHILDREN = Cursors("children", maybe_whole, whole, whole)
+
+
+@strawberry.type(description="One ancestor of an item, or the item itself: root first, item last.")
+class Breadcrumb:
+    id: strawberry.ID = attribute("id", "ID of the hierarchy or node.", convert=str)
+    name: str = strawberry.field(description="Default name.")
+    slug: str | None = strawberry.field(description="Slug.")
+
+
+def attributes_row(row: Any) -> Any:
+    """Return the table row with the shared attributes: of a node, or of the hierarchy itself."""
+    return row.node if isinstance(row, TreeNode) else row
+
+
+def parent_key(row: Any) -> NodeKey:
+    """Return the key under which the children of a node or root are stored."""
+    return row.key if isinstance(row, TreeNode) else (row.pk, ROOT_NO)
+
+
+def _localizations(row: Any) -> list[TranslationRow]:
+    return translation_rows(attributes_row(row).locales)
+
+
+def _name(root: Any, locale: Locale = UNSET) -> Any:
+    return _translated(root, "name", locale)
+
+
+def _description(root: Any, locale: Locale = UNSET) -> Any:
+    return _translated(root, "description", locale)
+
+
+def _translated(row: Any, attribute: Literal["name", "description"], locale: str | None) -> Any:
+    attributes = attributes_row(row)
+    translated = translation(attributes.locales, locale) if given(locale) else None
+    if translated and attribute in translated:
+        return translated[attribute]
+    return getattr(attributes, attribute)
+
+
+@strawberry.interface(
+    description="Fields shared by a hierarchy, which is the root of its tree, and its nodes."
+)
+class TreeItem(Node):
+    name: str = expression(
+        _name,
+        "Name in `locale` if translated, else the default name. At most 1000 characters.",
+        frozenset({"name", "locales"}),
+        without_arguments=AttributeField("name", attributes_row),
+    )
+    description: str | None = expression(
+        _description,
+        "Description in `locale` if translated, else the default description.",
+        frozenset({"description", "locales"}),
+        without_arguments=AttributeField("description", attributes_row),
+    )
+    slug: str | None = attribute(
+        "slug",
+        "Unique among siblings, not across hierarchies: a copy keeps its source's slug.",
+        owner=attributes_row,
+    )
+    localizations: list[Localization] = expression(
+        _localizations, "All translations, sorted by locale.", frozenset({"locales"})
+    )
+    owner: Owner = attribute(
+        "owner",
+        "Owner of the hierarchy.",
+        owner=lambda row: row.hierarchy if isinstance(row, TreeNode) else row,
+    )
+    breadcrumbs: list[Breadcrumb] = relation(
+        ancestors.of_nodes,
+        parent_key,
+        "Path from the root to this item, both included.",
+        requires=PRIMARY_KEY,
+    )
+    children: Any = connection(
+        _CHILDREN,
+        nodes.children,
+        nodes.children_counts,
+        parent_key,
+        "Direct children: sortOrder descending, unset last, then updatedAt descending.",
+        PRIMARY_KEY,
+        type=lazy_connection("HierarchyNode", "app.api.graphql.types.nodes"),
+    )
+    created_at: datetime = attribute(
+        "created_at", "Time of creation; for a copy, the time of copying.", owner=attributes_row
+    )
+    updated_at: datetime = attribute("updated_at", "Time of the last change.", owner=attributes_row)
