@@ -16,7 +16,7 @@ from app.storage.tables import Node
 
 
 class Ancestor(NamedTuple):
-    """A root or node on the path from the root to a node, which is included."""
+    """A root or node on the path to a node, itself included."""
 
     id: UUID
     name: str
@@ -26,7 +26,10 @@ class Ancestor(NamedTuple):
 def of_nodes(
     session: Session, store: str, nodes: Sequence[NodeKey]
 ) -> dict[NodeKey, list[Ancestor]]:
-    """The path from the root to each node, both included; empty if the node is not visible."""
+    """The path from the root to each node, both included.
+
+    Empty for nodes of hierarchies that are not visible.
+    """
     hierarchies = visible_hierarchies(session, store, nodes)
     visible_nodes = [node for node in nodes if node[0] in hierarchies]
     paths: dict[NodeKey, list[Ancestor]] = {node: [] for node in nodes}

@@ -60,7 +60,7 @@ def of_nodes(
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
 ) -> dict[NodeKey, KeysetPage[Association]]:
-    """A page of each node's products: curated ones in their order, then by sku."""
+    """A page of each node's products, curated ones first, then by sku."""
     visible_pks = hierarchies.visible_pks(session, store, {pk for pk, _ in nodes})
     visible_nodes = [node for node in nodes if node[0] in visible_pks]
     pages_by_node = pages(session, _node_query, visible_nodes, window, projection, store=store)
@@ -108,7 +108,7 @@ def offset_page(
 def nodes_of_products(
     session: Session, store: str, product_pks: Sequence[int], window: KeysetWindow
 ) -> dict[int, KeysetPage[TreeNode]]:
-    """A page of each product's nodes, in all hierarchies that the store sees.
+    """A page of each product's nodes, in all visible hierarchies.
 
     Keys are the nodes' public ids; the node of a cursor may have been deleted. Raises InvalidInput
     for a cursor in a hierarchy that is no longer visible.
@@ -155,7 +155,7 @@ _COUNTS_OF_PRODUCTS = CompiledStatement(
 
 
 def curated_ids(session: Session, nodes: Collection[NodeKey]) -> dict[NodeKey, list[UUID]]:
-    """The ids of each node's curated products, at most 20, in their order."""
+    """The ids of each node's curated products (up to 20) in order."""
     dialect = dialect_of(session)
     ids: dict[NodeKey, list[UUID]] = {node: [] for node in nodes}
     if nodes:
@@ -273,7 +273,7 @@ def _node_query() -> KeysetQuery:
 
 
 _AFTER_CURATED = 32767
-"""The position of products that are not curated: the largest of a SMALLINT."""
+"""Position of products that are not curated, the largest SMALLINT."""
 
 
 def _product_query() -> KeysetQuery:

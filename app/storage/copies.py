@@ -13,7 +13,7 @@ from app.storage.subtrees import is_deleted
 from app.storage.tables import Node, NodeProduct, ProductNode
 
 ASSOCIATION_CHUNK_FACTOR = {"sqlite": 6, "postgresql": 12}
-"""Associations in a chunk, as a multiple of the nodes in a chunk.
+"""Associations per chunk, as a multiple of nodes per chunk.
 
 Writing six associations takes as long as writing one node with its indexes. On SQLite urgent writes
 wait for a chunk, so chunks of equal duration give the fewest transactions for a given longest wait:
@@ -26,9 +26,10 @@ a copy take 1.1 times as long as plain SQL instead of 1.3 times.
 def copy_nodes(
     session: Session, source_pk: int, copy_pk: int, after: Key | None, rows: int, at: datetime
 ) -> tuple[int, Key | None]:
-    """Copy up to `rows` nodes after the key `after`, with `at` as their creation time.
+    """Copy up to `rows` nodes after the key `after`.
 
-    Returns the number of copied nodes and the key of the last one, None if there are no more.
+    `at` becomes their creation time. Returns the number of copied nodes and the key of the last
+    one, None if there are no more.
     """
     return _copy_chunk(session, Node, source_pk, copy_pk, after, rows, created_at=at, updated_at=at)
 

@@ -53,7 +53,7 @@ class Differences:
 
 
 def of_duplication(session: Session, store: str, job_id: UUID, limit: int) -> Differences | None:
-    """Compare the source and the copy of a job as they are now.
+    """Compare the present source and copy of a job.
 
     Returns None unless the job is a successful duplication of the store and both trees still exist.
     Reads both trees completely, in one snapshot, so the transaction must begin here.
@@ -102,9 +102,9 @@ def of_duplication(session: Session, store: str, job_id: UUID, limit: int) -> Di
 
 
 def _counts_then_first(items: sa.Select[Any], limit: int) -> sa.Select[Any]:
-    """Select the number of items per kind, with a null node_no, then the first `limit` items.
+    """Select the number of items per kind, then the first `limit` items.
 
-    One statement, so that the items are computed once.
+    Rows of counts have a null node_no. One statement, so that the items are computed once.
     """
     found = items.cte("found")
     aspects = [found.c[aspect.name] for aspect in DifferenceAspect]
@@ -126,7 +126,7 @@ def _counts_then_first(items: sa.Select[Any], limit: int) -> sa.Select[Any]:
 
 
 def _items(job: Job, source: Hierarchy, copy: Hierarchy) -> sa.Select[Any]:
-    """Select a row per differing node: kind, node number, and a 0 or 1 per aspect."""
+    """Select differing nodes: kind, node number, 0 or 1 per aspect."""
     in_source: Any = aliased(Node)
     in_copy: Any = aliased(Node)
     same_node = _same_node(in_source, in_copy, source, copy)
@@ -159,7 +159,7 @@ def _items(job: Job, source: Hierarchy, copy: Hierarchy) -> sa.Select[Any]:
 
 
 def _association_queries(source: Hierarchy, copy: Hierarchy) -> list[sa.Select[Any]]:
-    """Select the nodes of both trees whose products or curation differ: a row per product."""
+    """Select nodes whose products or curation differ, a row per product."""
     in_source: Any = aliased(NodeProduct)
     in_copy: Any = aliased(NodeProduct)
     same_association = sa.and_(
@@ -206,7 +206,7 @@ def _curated(hierarchy: Hierarchy) -> sa.Select[Any]:
 def _same_node(
     in_source: Any, in_copy: Any, source: Hierarchy, copy: Hierarchy
 ) -> sa.ColumnElement[bool]:
-    """Condition that rows of the two trees belong to a node and its copy.
+    """Condition that two rows belong to a node and its copy.
 
     Numbers above `copied_node_no` were assigned after the copy, independently in each tree.
     """

@@ -63,13 +63,13 @@ class EventRange:
 
     events: Sequence[JobEvent]
     covered_seq: int
-    """The number up to which `events` is complete; the next range starts after it."""
+    """The number up to which `events` is complete."""
 
 
 def after(
     session: Session, store: str, seq: int, limit: int, job_pk: int | None = None
 ) -> EventRange:
-    """The next `limit` events after `seq`, of one job if `job_pk` is set.
+    """The next `limit` events after `seq`, of all jobs or one.
 
     Raises CursorExpired if events after `seq` have been pruned.
     """
@@ -85,7 +85,7 @@ def after(
 
 
 def oldest(session: Session, store: str, before: datetime, limit: int) -> Sequence[JobEvent]:
-    """The oldest events in the log, at most `limit`, all earlier than `before`."""
+    """The oldest `limit` events of the log that are earlier than `before`."""
     pruned = lanes.log_bounds(session, store).pruned
     events = session.exec(
         select(JobEvent)
@@ -108,7 +108,7 @@ def stores_with_older(session: Session, before: datetime) -> Sequence[str]:
 
 
 def prune(session: Session, lane: LockedLane, seq: int) -> None:
-    """Delete the events up to `seq` of a store whose lane is locked."""
+    """Delete the events up to `seq` of the lane's store."""
     session.exec(
         sa.delete(JobEvent).where(col(JobEvent.store) == lane.store, col(JobEvent.seq) <= seq)
     )
@@ -121,7 +121,7 @@ def job_of(event: JobEvent) -> Job:
 
 
 def queue_position_of(event: JobEvent) -> QueuePosition | None:
-    """The job's queue position as of the event; None if it was not pending."""
+    """The job's queue position as of the event, if it was pending."""
     if "standing" not in event.snapshot:
         return None
     position, start_at = event.snapshot["standing"]

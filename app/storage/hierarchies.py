@@ -36,7 +36,7 @@ NEWEST_FIRST = (OrderBy(col(Hierarchy.created_at), True), OrderBy(col(Hierarchy.
 
 
 def readable(owned: Any, store: Any) -> sa.ColumnElement[bool]:
-    """Condition that a hierarchy or product belongs to the store or the organization."""
+    """Condition that a hierarchy or product is the store's or the organization's."""
     condition: sa.ColumnElement[bool] = owned.store.in_((store, ORGANIZATION))
     return condition
 
@@ -255,9 +255,9 @@ def purge_discarded(session: Session, rows: int) -> bool:
 
 
 def _delete_generated_products(session: Session, hierarchy: Hierarchy, rows: int) -> int:
-    """Delete up to `rows` products generated for the leaves of an import; return how many.
+    """Delete products that an import generated for its leaves.
 
-    Their skus begin with the id of their node.
+    Their skus begin with the id of their node. Deletes up to `rows` of them and returns how many.
     """
     first, last = (str(node_id(hierarchy.id, no)) for no in (0, LAST_NODE_NO))
     generated = (
@@ -273,7 +273,10 @@ def _delete_generated_products(session: Session, hierarchy: Hierarchy, rows: int
 
 
 def _offset_queries(store: str, filter: Conditions, order: Order) -> list[KeysetQuery]:
-    """One list per owning store: for a single list a database would sort the rows of both."""
+    """One list per owning store.
+
+    For a single list a database would sort the rows of both stores.
+    """
     conditions = _is_ready(), *matching(filter, FILTER_COLUMNS)
     return [
         KeysetQuery(
@@ -284,7 +287,7 @@ def _offset_queries(store: str, filter: Conditions, order: Order) -> list[Keyset
 
 
 def _owning_stores(store: str, filter: Conditions) -> list[str]:
-    """The stores that own matching hierarchies: readable by `store`, with an owner `filter` admits.
+    """The stores that `store` can read and whose owner matches `filter`.
 
     At least `store` itself, so that a statement has a list to read.
     """

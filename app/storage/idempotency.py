@@ -13,7 +13,7 @@ from app.storage.tables import IdempotencyKey, Job
 
 
 def find(session: Session, store: str, key: str, since: datetime) -> tuple[Job, str] | None:
-    """The key's job and input digest, if the key was saved after `since`."""
+    """The key's job and input digest, if saved after `since`."""
     rows = _FIND.rows(session, {"store": store, "key": key, "since": since})
     if not rows:
         return None

@@ -69,7 +69,10 @@ def by_hour(session: Session, store: str, hours: int) -> list[JobHour]:
 
 
 def _job_hour(begins: datetime, groups: Sequence[Any]) -> JobHour:
-    """Combine the groups of one hour: status, jobs, ended jobs, their total and longest seconds."""
+    """Combine the groups of one hour.
+
+    A group is a status, its jobs, how many of them ran to an end, their total and longest seconds.
+    """
     counts = {status: jobs for status, jobs, *_ in groups}
     ended = sum(jobs for _, _, jobs, *_ in groups)
     total = sum(float(seconds or 0) for *_, seconds, _ in groups)

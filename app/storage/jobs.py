@@ -91,7 +91,7 @@ def by_ids(
 
 
 IN_STORE = no_index(col(Job.store)) == sa.bindparam("store", type_=sa.Text)
-"""Condition on the parameter `store`, for jobs that are looked up by another index."""
+"""Condition on the parameter `store`, for lookups by another index."""
 
 _BY_IDS = RowQuery(
     Job,
@@ -111,7 +111,7 @@ def listing(
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
 ) -> KeysetPage[Job]:
-    """A page of a store's matching jobs in creation order, or newest first."""
+    """A page of a store's matching jobs by creation, `ascending` or descending."""
     values = {"store": store, "about": filter.hierarchy_id, **bind_values(filter.conditions())}
     return page(session, _list_query(_filter_key(filter), ascending), window, projection, [values])
 
@@ -186,7 +186,7 @@ def counts_of_hierarchies(
 
 
 def _hierarchy_counts(side: Any) -> CompiledStatement:
-    """Count jobs per hierarchy in the column `side`: the source's or the copy's."""
+    """Count jobs per hierarchy in the column `side` (source or copy)."""
     return CompiledStatement(
         lambda dialect: (
             sa.select(side, sa.func.count()).where(IN_STORE, one_of(dialect, side)).group_by(side)
@@ -232,7 +232,7 @@ def oldest_pending_at(session: Session, store: str) -> datetime | None:
 def queued(
     session: Session, store: str, window: KeysetWindow, projection: Projection = ALL_COLUMNS
 ) -> KeysetPage[Job]:
-    """A page of a store's pending jobs, in the order in which they start."""
+    """A page of a store's pending jobs, in starting order."""
     return page(session, _QUEUED, window, projection, [{"store": store}])
 
 
@@ -240,7 +240,7 @@ _QUEUED = KeysetQuery((Job,), is_pending(sa.bindparam("store")), (OrderBy(col(Jo
 
 
 def newest_retries(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
-    """The newest retry of each job, by the id of the retried job."""
+    """The newest retry of each job, by the retried id."""
     jobs = _RETRIES.rows(session, keys_for(dialect_of(session), ids))
     # The store is checked here: with a condition on it, PostgreSQL can read all the store's jobs.
     return {job.retry_of: job for job in jobs if job.store == store}
@@ -294,9 +294,10 @@ def _read(session: Session, statement: CompiledStatement, values: BindValues) ->
 
 
 def update(session: Session, job: Job, **values: Any) -> Job | None:
-    """Write `values` and increment the version, if status and epoch are still those of `job`.
+    """Write `values` and increment the version, unless the job has changed.
 
-    Returns the updated job, or None if they changed: of two concurrent updates one succeeds.
+    The condition is that status and epoch are still those of `job`: of two concurrent updates one
+    succeeds. Returns the updated job, or None.
     """
     expected = {"had_pk": job.pk, "had_status": job.status, "had_epoch": job.epoch}
     updated = _read(session, _update_statement(tuple(values)), {**expected, **values})

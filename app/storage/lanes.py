@@ -1,4 +1,4 @@
-"""Lanes: a store's queue as a whole, locked, measured and looked ahead in."""
+"""Lanes: each store's queue as one lockable row, its leases and forecast."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
@@ -24,7 +24,7 @@ from app.storage.tables import Job, Lane
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """A store's queue as it stands."""
+    """The present state of a store's queue."""
 
     pending: int
     oldest_pending_at: datetime | None
@@ -35,16 +35,17 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class PauseState:
-    """Since when a queue starts no job, why, and who said so."""
+    """The pause of a queue, which starts no jobs meanwhile."""
 
     at: datetime
     reason: str | None
     by: str | None
+    """Subject of the caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueuePosition:
-    """Where a pending job stands (1 = next) and when it should start."""
+    """Position of a pending job (1 is next) and its estimated start."""
 
     position: int
     start_at: datetime | None
@@ -52,7 +53,7 @@ class QueuePosition:
 
 @dataclass(frozen=True, slots=True)
 class LogBounds:
-    """The part of a store's event log that is there: everything past `pruned` up to `head`."""
+    """The events a store's log has: those after `pruned`, up to `head`."""
 
     pruned: int
     head: int
@@ -60,8 +61,10 @@ class LogBounds:
 
 @dataclass(slots=True)
 class LockedLane:
-    """A store's lane, as the table has it, which nobody else changes until the transaction ends.
-    What is changed of it is written right before that."""
+    """A store's lane, locked until the transaction ends.
+
+    Changes of its fields are written right before the commit.
+    """
 
     store: str
     epoch: int
@@ -82,25 +85,25 @@ class LockedLane:
 
 
 def lock(session: Session, store: str) -> LockedLane:
-    """The store's lane, made if there was none, locked until the transaction ends."""
+    """Lock the store's lane until the transaction ends; insert it if missing."""
     locked: dict[str, LockedLane] = session.info.setdefault("lanes", {})
     if store not in locked:
-        found = _LOCK.rows(session, {"store": store})
-        if not found:
+        rows = _LOCK.rows(session, {"store": store})
+        if not rows:
             insert_ignore(session, Lane, [Lane(store=store).model_dump()])
-            found = _LOCK.rows(session, {"store": store})
-        decoders = zip(_LOCK.processors(session), found[0], strict=True)
+            rows = _LOCK.rows(session, {"store": store})
+        decoders = zip(_LOCK.processors(session), rows[0], strict=True)
         lane = LockedLane(*(decode(value) if decode else value for decode, value in decoders))
         locked[store] = lane
         before_commit(session, partial(_write, session, lane, replace(lane)))
     return locked[store]
 
 
-def _write(session: Session, lane: LockedLane, found: LockedLane) -> None:
-    if lane != found:
+def _write(session: Session, lane: LockedLane, stored: LockedLane) -> None:
+    if lane != stored:
         values = {name: getattr(lane, name) for name in _COLUMNS}
-        literal = _WRITE.changed(session, {"of": lane.store, **values})
-        assert literal == 1, "the lane is locked"
+        changed = _WRITE.changed(session, {"of": lane.store, **values})
+        assert changed == 1, "the lane is locked"
 
 
 _COLUMNS = [field.name for field in fields(LockedLane)]
@@ -120,19 +123,19 @@ _WRITE = CompiledStatement(
 )
 
 
-def _lane(session: Session, store: str) -> Lane | None:
-    """The store's lane as it is, for whoever changes nothing."""
-    found: list[Lane] = _LANE.rows(session, {"store": store})
-    return found[0] if found else None
+def _read(session: Session, store: str) -> Lane | None:
+    """Read the store's lane without a lock."""
+    rows: list[Lane] = _READ.rows(session, {"store": store})
+    return rows[0] if rows else None
 
 
-_LANE = RowQuery(Lane, lambda _: col(Lane.store) == sa.bindparam("store"))
+_READ = RowQuery(Lane, lambda _: col(Lane.store) == sa.bindparam("store"))
 
 
 def log_bounds(session: Session, store: str) -> LogBounds:
-    """Where the store's log begins and ends now."""
-    found = _LOG_BOUNDS.rows(session, {"store": store})
-    return LogBounds(*found[0]) if found else LogBounds(0, 0)
+    """The present bounds of the store's event log."""
+    rows = _LOG_BOUNDS.rows(session, {"store": store})
+    return LogBounds(*rows[0]) if rows else LogBounds(0, 0)
 
 
 _LOG_BOUNDS = CompiledStatement(
@@ -147,41 +150,44 @@ def event_head(session: Session, store: str) -> int:
     return log_bounds(session, store).head
 
 
-def claimable(session: Session, stores: Collection[str] | None = None) -> list[str]:
-    """Stores, among those given if any are, where something waits to be run, the longest wait
-    first: a pending job, no pause and nobody running, or a started job whose lease ran out."""
+def claimable_stores(session: Session, stores: Collection[str] | None = None) -> list[str]:
+    """The stores with a job to run, longest wait first.
+
+    That is a pending job in a queue without pause or running job, or a started job whose lease
+    expired. `stores` restricts the search; None means all stores.
+    """
     if stores is None:
         return [store for (store,) in _CLAIMABLE.rows(session, {"now": now(session)})]
-    among = _claimable().where(col(Lane.store).in_(stores))
-    return list(session.execute(among, {"now": now(session)}).scalars())
+    query = _claimable_query().where(col(Lane.store).in_(stores))
+    return list(session.execute(query, {"now": now(session)}).scalars())
 
 
-def _claimable() -> sa.Select[Any]:
+def _claimable_query() -> sa.Select[Any]:
     def any_job(status: JobStatus) -> sa.ColumnElement[bool]:
         return sa.exists().where(col(Job.store) == col(Lane.store), col(Job.status) == status)
 
-    free = sa.or_(
+    is_free = sa.or_(
         col(Lane.lease_until).is_(None), col(Lane.lease_until) <= sa.bindparam("now", type_=Instant)
     )
-    waiting = sa.or_(
+    has_work = sa.or_(
         any_job(JobStatus.STARTED),
         sa.and_(col(Lane.paused_at).is_(None), any_job(JobStatus.PENDING)),
     )
-    waits_since = (
+    waiting_since = (
         sa.select(col(Job.created_at))
         .where(col(Job.store) == col(Lane.store), col(Job.status) == JobStatus.PENDING)
         .order_by(col(Job.job_seq))
         .limit(1)
         .scalar_subquery()
     )
-    return sa.select(col(Lane.store)).where(free, waiting).order_by(waits_since.nulls_first())
+    return sa.select(col(Lane.store)).where(is_free, has_work).order_by(waiting_since.nulls_first())
 
 
-_CLAIMABLE = CompiledStatement(lambda _: _claimable())
+_CLAIMABLE = CompiledStatement(lambda _: _claimable_query())
 
 
 def extend_lease(session: Session, store: str, epoch: int, until: datetime) -> bool:
-    """Keep the lane while somebody holds it in this epoch; whether so."""
+    """Extend the lane's lease to `until`. Return False if `epoch` no longer holds it."""
     extended = session.exec(
         sa.update(Lane)
         .where(col(Lane.store) == store, col(Lane.epoch) == epoch, col(Lane.holder).is_not(None))
@@ -191,8 +197,10 @@ def extend_lease(session: Session, store: str, epoch: int, until: datetime) -> b
 
 
 def release(session: Session, store: str, epoch: int, pause: timedelta) -> bool:
-    """Let go of the lane if this epoch still holds it, and whether so. Its started job is for
-    whoever comes next once the pause is over."""
+    """Release the lane. Return False if `epoch` no longer holds it.
+
+    Its started job can be claimed by any worker after `pause`.
+    """
     released = session.exec(
         sa.update(Lane)
         .where(col(Lane.store) == store, col(Lane.epoch) == epoch, col(Lane.holder).is_not(None))
@@ -202,13 +210,13 @@ def release(session: Session, store: str, epoch: int, pause: timedelta) -> bool:
 
 
 def end_all_leases(session: Session) -> None:
-    """Make every started job claimable: for the one process that knows no other is alive."""
+    """Make all started jobs claimable, for a process that runs alone."""
     session.exec(
         sa.update(Lane).where(col(Lane.lease_until).is_not(None)).values(lease_until=now(session))
     )
 
 
-def queue_forecast(session: Session, lane: Lane | LockedLane) -> QueueForecast:
+def forecast(session: Session, lane: Lane | LockedLane) -> QueueForecast:
     """Read the inputs for start-time estimates of the lane's store."""
     job = jobs.started(session, lane.store)
     running = (
@@ -223,9 +231,9 @@ def _pace(lane: Lane | LockedLane) -> Pace:
     return Pace(lane.pace_seconds, lane.pace_items)
 
 
-def queue(session: Session, store: str) -> QueueState:
-    """The store's queue as it stands."""
-    lane = _lane(session, store)
+def queue_state(session: Session, store: str) -> QueueState:
+    """Read the present state of the store's queue."""
+    lane = _read(session, store)
     if lane is None:
         return QueueState(0, None, None, Pace())
     pause = (
@@ -238,21 +246,21 @@ def queue(session: Session, store: str) -> QueueState:
 def queue_positions(
     session: Session, store: str, job_pks: Collection[int]
 ) -> dict[int, QueuePosition]:
-    """Where each of these jobs stands in the store's queue; those not pending are left out."""
-    # Counted for one; for several a window over all of them is not slower.
-    counting = _POSITION if len(job_pks) == 1 else _POSITIONS
-    found = counting.rows(session, {"store": store, **keys_for(dialect_of(session), job_pks)})
-    lane = _lane(session, store)
+    """The queue position of each pending job among `job_pks`."""
+    # Counting is faster for one job; for several, a window over the queue is not slower.
+    statement = _POSITION if len(job_pks) == 1 else _POSITIONS
+    rows = statement.rows(session, {"store": store, **keys_for(dialect_of(session), job_pks)})
+    lane = _read(session, store)
     if lane is None:
         return {}
-    known, at = queue_forecast(session, lane), now(session)
+    queue, at = forecast(session, lane), now(session)
     return {
-        pk: QueuePosition(position, known.start_time(at, position - 1, int(to_here) - items))
-        for pk, position, to_here, items in found
+        pk: QueuePosition(position, queue.start_time(at, position - 1, int(items_to_here) - items))
+        for pk, position, items_to_here, items in rows
     }
 
 
-def _positions(dialect: str) -> sa.Select[Any]:
+def _positions_query(dialect: str) -> sa.Select[Any]:
     last = sa.select(sa.func.max(col(Job.turn))).where(one_of(dialect, col(Job.pk)))
     pending = (
         sa.select(
@@ -267,17 +275,15 @@ def _positions(dialect: str) -> sa.Select[Any]:
     return sa.select(pending).where(one_of(dialect, pending.c.pk))
 
 
-_POSITIONS = CompiledStatement(_positions)
+_POSITIONS = CompiledStatement(_positions_query)
 
 
-def _position(dialect: str) -> sa.Select[Any]:
+def _position_query(dialect: str) -> sa.Select[Any]:
     ahead: Any = aliased(Job)
-    goes_first = sa.and_(
-        *jobs.is_pending(sa.bindparam("store"), ahead), ahead.turn <= col(Job.turn)
-    )
+    is_ahead = sa.and_(*jobs.is_pending(sa.bindparam("store"), ahead), ahead.turn <= col(Job.turn))
     return (
         sa.select(col(Job.pk), sa.func.count(), sa.func.sum(ahead.items), col(Job.items))
-        .join_from(Job, ahead, goes_first)
+        .join_from(Job, ahead, is_ahead)
         .where(
             one_of(dialect, col(Job.pk)),
             no_index(col(Job.store)) == sa.bindparam("store"),
@@ -287,4 +293,4 @@ def _position(dialect: str) -> sa.Select[Any]:
     )
 
 
-_POSITION = CompiledStatement(_position)
+_POSITION = CompiledStatement(_position_query)

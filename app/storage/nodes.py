@@ -27,7 +27,7 @@ from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import Hierarchy, Node
 
 NodeKey = tuple[int, int]
-"""A hierarchy's pk and a node number in it, 0 for the root."""
+"""A hierarchy's pk and a node number, 0 for the root."""
 
 
 class TreeNode(NamedTuple):
@@ -176,7 +176,10 @@ _KEY_COLUMNS = Projection(frozenset({"hierarchy_pk", "node_no"}), keys=False)
 
 
 def by_no(session: Session, hierarchy_pk: int, node_no: int) -> Node | None:
-    """The node with this number, refreshed: an edit of its subtree may have changed it."""
+    """The node with this number, refreshed from the database.
+
+    An edit of a subtree changes nodes without their entities.
+    """
     dialect = dialect_of(session)
     query = _select_by_keys(dialect, Node).execution_options(populate_existing=True)
     nodes = session.execute(query, key_values(dialect, [(hierarchy_pk, node_no)]))
@@ -199,7 +202,7 @@ def update(session: Session, node: Node, **values: Any) -> None:
 
 
 def last_no(session: Session, hierarchy_pk: int) -> int:
-    """The greatest node number in the hierarchy; 0 if it has no nodes."""
+    """The greatest node number in the hierarchy, 0 without nodes."""
     numbers = select(Node.node_no).where(Node.hierarchy_pk == hierarchy_pk)
     return session.exec(numbers.order_by(col(Node.node_no).desc()).limit(1)).first() or 0
 
@@ -265,7 +268,10 @@ def offset_page(
     window: OffsetWindow,
     parent_no: int | None = None,
 ) -> OffsetPage[TreeNode]:
-    """A page of the matching nodes of a visible hierarchy, or of one parent's children."""
+    """A page of a visible hierarchy's matching nodes, in `order`.
+
+    `parent_no` restricts it to the children of that node, 0 for the root.
+    """
     assert hierarchy.pk is not None
     conditions = [_with_node_numbers(condition, hierarchy) for condition in filter]
     where = [

@@ -1,4 +1,4 @@
-"""Subtrees: a node with all its descendants, edited or deleted as a whole.
+"""Subtrees: edits and deletion of a node with all its descendants.
 
 An edit takes the same number of statements for one node as for a million. The caller holds the lock
 of the hierarchy. Nodes with associations leave a tombstone (DeletedNode) for the sweeper.
@@ -50,7 +50,7 @@ def contains(session: Session, hierarchy_pk: int, node_no: int, other_no: int) -
 
 
 def has_deleted_nodes(session: Session, hierarchy_pk: int) -> bool:
-    """Return True if the hierarchy has deleted nodes with associations left to purge."""
+    """Return True if associations of deleted nodes are left to purge."""
     deleted = select(DeletedNode.node_no).where(DeletedNode.hierarchy_pk == hierarchy_pk).limit(1)
     return session.exec(deleted).first() is not None
 

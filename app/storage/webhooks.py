@@ -17,7 +17,7 @@ from app.storage.tables import JobEvent, Lane, WebhookDelivery, WebhookEndpoint,
 FINAL_TYPES = [type for type in JobEventType if type.is_last]
 
 MAX_SKIPPED_EVENTS = 500
-"""Advance a position after this many non-final events, so that they are not rescanned."""
+"""Advance a position after this many non-final events, so they are not rescanned."""
 
 MAX_STORES = 100
 """Stores that `stores_to_record` returns at most."""
@@ -33,7 +33,7 @@ def known_endpoints(session: Session, urls: Collection[str]) -> dict[int, str]:
 
 
 def add_endpoint(session: Session, url: str) -> None:
-    """Add an endpoint whose positions start at the present end of each log.
+    """Add an endpoint that starts at the present end of each log.
 
     Does nothing if another process adds the same one at this moment.
     """
@@ -50,9 +50,10 @@ def add_endpoint(session: Session, url: str) -> None:
 def stores_to_record(
     session: Session, endpoints: Collection[int], stores: Collection[str] | None
 ) -> Sequence[str]:
-    """Stores with final events after the position of one of the endpoints, at most MAX_STORES.
+    """The stores with final events after an endpoint's position.
 
-    None for `stores` means all stores.
+    Also those with more than MAX_SKIPPED_EVENTS other events after it. At most MAX_STORES; None for
+    `stores` searches all stores.
     """
     position = sa.func.coalesce(col(WebhookPosition.seq), 0)
     has_final_event = sa.exists().where(
@@ -81,7 +82,7 @@ def stores_to_record(
 
 
 def position(session: Session, endpoint: int, store: str) -> int:
-    """The last event of the store's log that was recorded or skipped for the endpoint."""
+    """The number of the last event recorded or skipped for the endpoint."""
     insert_ignore(session, WebhookPosition, [{"endpoint_pk": endpoint, "store": store, "seq": 0}])
     query = select(WebhookPosition.seq).where(
         WebhookPosition.endpoint_pk == endpoint, WebhookPosition.store == store
@@ -107,7 +108,7 @@ def advance_position(session: Session, endpoint: int, store: str, seq: int, to: 
 
 
 def final_events(session: Session, store: str, after: int, to: int, limit: int) -> Sequence[int]:
-    """The numbers of the first `limit` final events after `after`, up to `to`."""
+    """The first `limit` final events after `after`, up to `to`."""
     return session.exec(
         select(JobEvent.seq)
         .where(JobEvent.store == store, JobEvent.seq > after, JobEvent.seq <= to)
@@ -129,7 +130,10 @@ def add_deliveries(session: Session, endpoint: int, store: str, seqs: Iterable[i
 def endpoints_due(
     session: Session, endpoints: Collection[int], stores: Collection[str] | None
 ) -> Sequence[int]:
-    """The endpoints among `endpoints` with due deliveries; None for `stores` means all stores."""
+    """The endpoints among `endpoints` with due deliveries.
+
+    None for `stores` means all stores.
+    """
     any_due = sa.exists().where(*_is_due(session, col(WebhookEndpoint.pk), stores))
     query = sa.select(col(WebhookEndpoint.pk)).where(col(WebhookEndpoint.pk).in_(endpoints))
     return session.execute(query.where(any_due)).scalars().all()

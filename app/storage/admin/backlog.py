@@ -16,7 +16,7 @@ from app.storage.engine.database import now
 from app.storage.tables import DeletedNode, Hierarchy, Job, Lane, WebhookDelivery
 
 MAX_COUNTED = 10_000
-"""Counts of a sweep backlog stop here: a larger number calls for no other action."""
+"""Limit of each count: larger numbers call for no other action."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class QueueBacklog:
     lanes: int
     """Lanes with pending jobs."""
     ages: Mapping[int, float]
-    """Waiting time of a lane's oldest pending job, in seconds, by percentile over those lanes.
+    """Waiting seconds of the oldest pending job, by percentile over those lanes.
 
     At 90, nine of ten lanes have waited no longer. Empty if no job is pending.
     """
@@ -47,7 +47,10 @@ class SweepBacklog:
 
 
 def queue_backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
-    """The queue backlog of all stores, in one statement that reads each lane once."""
+    """The queue backlog of all stores.
+
+    One statement, which reads each lane once.
+    """
     since = (
         sa.select(col(Job.created_at))
         .where(col(Job.store) == col(Lane.store), col(Job.status) == JobStatus.PENDING)
@@ -93,7 +96,10 @@ def queue_backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
 
 
 def sweep_backlog(session: Session, keep: timedelta | None) -> SweepBacklog:
-    """Count rows to purge, stores with events older than `keep` (None: forever), due deliveries."""
+    """Count rows to purge, stores with old events, and due deliveries.
+
+    Events older than `keep` are old; with None no event is.
+    """
 
     def counted(statement: Any) -> int:
         return int(

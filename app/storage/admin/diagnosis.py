@@ -200,11 +200,11 @@ class ServerInfo:
     """Major version."""
     is_standby: bool
     idle_limit: bool
-    """True if the server ends connections idle in a transaction, as the gateway's options set."""
+    """True if the server ends connections idle in a transaction; the gateway sets this."""
     connections: int
     max_connections: int
     longest_idle_seconds: float
-    """Longest time that a connection to this database has been idle in a transaction."""
+    """Longest time a connection to this database is idle in a transaction."""
     bytes: int
 
 
@@ -228,9 +228,10 @@ def server_info(session: Session) -> ServerInfo:
 
 
 def queue_health(session: Session, lost_for: timedelta, max_stores: int) -> QueueHealth:
-    """The state of all queues; each list has at most `max_stores` stores, longest first.
+    """Read the state of all queues.
 
-    A started job is lost once its lease expired more than `lost_for` ago.
+    Each list has at most `max_stores` stores, longest first. A started job is lost if its lease
+    expired more than `lost_for` ago.
     """
     at = now(session)
     started = sa.exists().where(

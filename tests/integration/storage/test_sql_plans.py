@@ -198,7 +198,7 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
         s, STORE, KeysetWindow(20, after=(JOBS - PENDING // 2,))
     ),
     "places in the queue": lambda s, of: lanes.queue_positions(s, STORE, _waiting(s)),
-    "stores with work": lambda s, of: lanes.claimable(s),
+    "stores with work": lambda s, of: lanes.claimable_stores(s),
     "retries": lambda s, of: jobs.newest_retries(s, STORE, [UUID(int=seq) for seq in FEW]),
     "the latest hours": lambda s, of: job_stats.by_hour(s, STORE, 24),
 }
