@@ -1,23 +1,18 @@
 """Rows of tables as the driver gives them: read by attribute like the tables' own entities, each
 value decoded when it is read, and only the columns that are wanted."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, ClassVar, NamedTuple
-from uuid import UUID
 
 import sqlalchemy as sa
 from orjson import loads
 from sqlmodel import Session, SQLModel
 
-from app.domain.instants import instant_text
-from app.storage.sql.column_types import UNSET, Instant, UnsetLast
+from app.storage.sql.column_types import Instant, UnsetLast
 from app.storage.sql.statements import BindValues, CompiledStatement, result_of
-
-ColumnEncoder = Callable[[Sequence[Any]], list[Any]]
-"""Says of each of some rows what a client is told of it: an attribute, as JSON has it."""
 
 
 class Projection(NamedTuple):
@@ -43,14 +38,40 @@ ALL_COLUMNS = Projection()
 ID_COLUMN = Projection(frozenset({"id"}), keys=False)
 
 
+class RawForm(Enum):
+    """The representation of a column's values by the driver."""
+
+    PLAIN = auto()
+    """The value itself."""
+    INSTANT_TEXT = auto()
+    """`2026-01-31 12:00:00.000000`, in UTC."""
+    INSTANT = auto()
+    UUID_TEXT = auto()
+    """32 hexadecimal digits."""
+    UUID = auto()
+    ENUM = auto()
+    """The value of a member."""
+    UNSET_LAST = auto()
+    """A number, or UNSET for None."""
+    OTHER = auto()
+    """Has to be decoded."""
+
+
+class RawColumn(NamedTuple):
+    """A column of a row class as the driver returns it."""
+
+    position: int
+    form: RawForm
+    names: Mapping[str | None, str | None] = {}
+    """Names of an enum's members by their values, None for None."""
+
+
 class TableRow(tuple[Any, ...]):
-    """A row of a table. What was not wanted of it, it does not have."""
+    """A row of a table. It has the attributes of its projection only."""
 
     __slots__ = ()
     table: ClassVar[type[SQLModel]]
-    told: ClassVar[Mapping[str, ColumnEncoder]]
-    """What tells of each attribute, without the way over its value: of an instant or an id, that
-    takes ten times as long."""
+    raw_columns: ClassVar[Mapping[str, RawColumn]]
 
 
 def is_row_of(row: object, table: type[SQLModel]) -> bool:
@@ -118,12 +139,12 @@ def _row_class(of: _Dialect, table: type[SQLModel], names: tuple[str, ...]) -> t
     decoded = {
         name: _decoded(place, type_, of) for place, (name, type_) in enumerate(columns.items())
     }
-    told = {
-        name: _told(place, type_, of.dialect.name, decoded[name])
-        for place, (name, type_) in enumerate(columns.items())
+    raw_columns = {
+        name: _raw_column(position, type_, of.dialect.name)
+        for position, (name, type_) in enumerate(columns.items())
     }
     attributes = {name: property(read) for name, read in decoded.items()}
-    namespace = {"__slots__": (), "table": table, "told": told, **attributes}
+    namespace = {"__slots__": (), "table": table, "raw_columns": raw_columns, **attributes}
     return type(f"{table.__name__}Row", (TableRow,), namespace)
 
 
@@ -136,50 +157,23 @@ def _decoded(place: int, type_: Any, of: _Dialect) -> Callable[[Any], Any]:
     return lambda row: process(row[place])
 
 
-def _told(place: int, type_: Any, dialect: str, decoded: Callable[[Any], Any]) -> ColumnEncoder:
-    stored = dialect == "sqlite"
-    texts: Callable[[Iterable[Any]], list[Any]]
+def _raw_column(position: int, type_: Any, dialect: str) -> RawColumn:
+    as_text = dialect == "sqlite"
     match type_:
         case Instant():
-            texts = _instants_stored if stored else _instants_read
+            return RawColumn(position, RawForm.INSTANT_TEXT if as_text else RawForm.INSTANT)
         case sa.Uuid():
-            texts = _ids_stored if stored else _ids_read
+            return RawColumn(position, RawForm.UUID_TEXT if as_text else RawForm.UUID)
         case sa.Enum():
-            names = _names_by_value(type_)
-            texts = lambda values: [names[value] for value in values]  # noqa: E731, one of six
+            members = type_.enum_class.__members__ if type_.enum_class else {}
+            names = {member.value: name for name, member in members.items()}
+            return RawColumn(position, RawForm.ENUM, {None: None, **names})
         case UnsetLast():
-            texts = _numbers_stored
+            return RawColumn(position, RawForm.UNSET_LAST)
         case sa.Text() | sa.String() | sa.Integer():
-            texts = list
+            return RawColumn(position, RawForm.PLAIN)
         case _:
-            return lambda rows: [decoded(row) for row in rows]
-    value = itemgetter(place)
-    return lambda rows: texts(map(value, rows))
-
-
-def _names_by_value(type_: sa.Enum) -> Mapping[str | None, str | None]:
-    members = type_.enum_class.__members__ if type_.enum_class else {}
-    return {None: None, **{member.value: name for name, member in members.items()}}
-
-
-def _instants_stored(texts: Iterable[str | None]) -> list[Any]:
-    return [None if text is None else f"{text[:10]}T{text[11:23]}Z" for text in texts]
-
-
-def _instants_read(instants: Iterable[datetime | None]) -> list[Any]:
-    return [None if instant is None else instant_text(instant) for instant in instants]
-
-
-def _ids_stored(ids: Iterable[str | None]) -> list[Any]:
-    return [id and f"{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}" for id in ids]
-
-
-def _ids_read(ids: Iterable[UUID | None]) -> list[Any]:
-    return [None if id is None else str(id) for id in ids]
-
-
-def _numbers_stored(numbers: Iterable[int]) -> list[Any]:
-    return [None if number == UNSET else number for number in numbers]
+            return RawColumn(position, RawForm.OTHER)
 
 
 def _document(text: str | None) -> Any:

@@ -1,11 +1,11 @@
-"""How each kind of read gives a column: the values of one field for all rows of a level."""
+"""Columns: the values of one field for all rows of a level, by the field's source."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from graphql.execution.values import VariableValues
+from graphql import VariableValues
 
 from app.api.graphql.fields.declarations import (
     AttributeField,
@@ -21,6 +21,7 @@ from app.api.graphql.fields.declarations import (
     RelationField,
 )
 from app.api.graphql.fields.lazy_pages import PositionedPage
+from app.api.graphql.plans.encoders import encoders_of
 from app.api.graphql.plans.plan import (
     Column,
     ColumnValues,
@@ -32,25 +33,25 @@ from app.api.graphql.plans.plan import (
 from app.storage.sql.keyset import KeysetPage
 
 Arguments = Callable[[VariableValues], Mapping[str, Any]]
-"""A field's arguments as its declaration takes them."""
-
-NOTHING_TOLD: Mapping[str, Any] = {}
+"""Converts variables to a field's keyword arguments."""
 
 
 @dataclass(frozen=True, slots=True)
-class Connected:
-    """What a connection tells of: as much of it as was asked for."""
+class ConnectionResult:
+    """Page and length of a connection's list. What is not selected is empty or 0."""
 
     page: PositionedPage
     count: int
 
 
-def column_of(read: FieldSource, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
-    """The column of a field that is read so; of a connection, whether its page and its count are
-    asked for. Raises Unplanned where there is none."""
-    match read:
+def column_of(source: FieldSource, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
+    """Return the column of a field. Raises Unplanned if its source has none.
+
+    `paged` and `counted`: whether a connection's page and count are selected.
+    """
+    match source:
         case AttributeField():
-            return _attribute(read)
+            return _attribute(source)
         case ExpressionField(value=value):
             return _expression(value, arguments)
         case PageField(value=of_page):
@@ -58,102 +59,112 @@ def column_of(read: FieldSource, arguments: Arguments, *, paged: bool, counted: 
         case CountField():
             return lambda _, rows: [row.count for row in rows]
         case RelationField():
-            return _relation(read, arguments)
+            return _relation(source, arguments)
         case ConnectionField():
-            return _pages(read, arguments, paged=paged, counted=counted)
+            return _connection(source, arguments, paged=paged, counted=counted)
         case ListingField():
-            return _listed(read, arguments, paged=paged, counted=counted)
+            return _listing(source, arguments, paged=paged, counted=counted)
         case QueryField():
-            return _reading(read, arguments)
+            return _query(source, arguments)
         case MutationField() | ReferenceField():
             raise Unplanned
 
 
-def _attribute(read: AttributeField) -> Column:
-    name, of, made = read.name, read.of, read.made
-    value = attrgetter(name)
+def _attribute(source: AttributeField) -> Column:
+    name, owner, convert = source.name, source.owner, source.convert
+    value, encoders = attrgetter(name), encoders_of(name)
 
     def column(run: ReadContext, rows: Rows) -> ColumnValues:
-        if of is not None:
-            rows = run.within(rows, of)
+        if owner is not None:
+            rows = run.owners(rows, owner)
         if len({*map(type, rows)}) == 1:
-            tell = getattr(rows[0], "told", NOTHING_TOLD).get(name)
-            if tell is not None:
-                return EncodedColumn(tell(rows))
-        return [made(value(row)) for row in rows] if made else [*map(value, rows)]
+            encode = encoders[type(rows[0])]
+            if encode is not None:
+                return EncodedColumn(encode(rows))
+        return [convert(value(row)) for row in rows] if convert else [*map(value, rows)]
 
     return column
 
 
 def _expression(value: Callable[..., Any], arguments: Arguments) -> Column:
     def column(run: ReadContext, rows: Rows) -> ColumnValues:
-        given = arguments(run.variables)
-        return [value(row, **given) for row in rows] if given else [*map(value, rows)]
+        values = arguments(run.variables)
+        return [value(row, **values) for row in rows] if values else [*map(value, rows)]
 
     return column
 
 
-def _relation(read: RelationField, arguments: Arguments) -> Column:
-    load, key, value = (read.batch, ()), read.key, read.value
+def _relation(source: RelationField, arguments: Arguments) -> Column:
+    load, key, value = (source.batch, ()), source.key, source.value
 
     def column(run: ReadContext, rows: Rows) -> Callable[[], ColumnValues]:
-        given = arguments(run.variables)
-        keys = [key(row, **given) for row in rows]
-        run.ask(load, keys)
-        return lambda: [None if found is None else value(found) for found in run.found(load, keys)]
+        values = arguments(run.variables)
+        keys = [key(row, **values) for row in rows]
+        run.request(load, keys)
+        return lambda: [
+            None if related is None else value(related) for related in run.loaded(load, keys)
+        ]
 
     return column
 
 
-def _pages(read: ConnectionField, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
-    cursors, key = read.cursors, read.key
-    counts = read.counts, ()
+def _connection(
+    source: ConnectionField, arguments: Arguments, *, paged: bool, counted: bool
+) -> Column:
+    cursors, key = source.cursors, source.key
+    count_load = source.counts, ()
 
     def column(run: ReadContext, rows: Rows) -> Callable[[], ColumnValues]:
         keys: list[Hashable] = [key(row) for row in rows]
-        pages = read.pages, (_window(read, arguments(run.variables)),)
+        page_load = source.pages, (_window(source, arguments(run.variables)),)
         if paged:
-            run.ask(pages, keys)
+            run.request(page_load, keys)
         if counted:
-            run.ask(counts, keys)
+            run.request(count_load, keys)
 
-        def connected() -> ColumnValues:
-            nothing = [None] * len(keys)
+        def results() -> ColumnValues:
+            unselected = [None] * len(keys)
             return [
-                Connected(PositionedPage(cursors, page or KeysetPage()), count or 0)
+                ConnectionResult(PositionedPage(cursors, page or KeysetPage()), count or 0)
                 for page, count in zip(
-                    run.found(pages, keys) if paged else nothing,
-                    run.found(counts, keys) if counted else nothing,
+                    run.loaded(page_load, keys) if paged else unselected,
+                    run.loaded(count_load, keys) if counted else unselected,
                     strict=True,
                 )
             ]
 
-        return connected
+        return results
 
     return column
 
 
-def _window(read: ConnectionField, given: Mapping[str, Any]) -> Any:
-    return read.cursors.window(*map(given.get, ("first", "after", "last", "before")))
+def _window(source: ConnectionField, arguments: Mapping[str, Any]) -> Any:
+    return source.cursors.window(*map(arguments.get, ("first", "after", "last", "before")))
 
 
-def _listed(read: ListingField, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
+def _listing(source: ListingField, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
     def column(run: ReadContext, rows: Rows) -> ColumnValues:
-        asked = read.asked(None, **arguments(run.variables))
+        query = source.query(None, **arguments(run.variables))
         store = run.caller.store
         page: KeysetPage[Any] = KeysetPage()
         if paged:
-            wanted = run.wanted[read.page]
-            page = read.page(run.session, store, *asked.filter, *asked.order, asked.window, wanted)
-        count = read.count(run.session, store, *asked.filter) if counted else 0
-        return [Connected(PositionedPage(read.cursors, page), count)] * len(rows)
+            page = source.page(
+                run.session,
+                store,
+                *query.filter,
+                *query.order,
+                query.window,
+                run.projections[source.page],
+            )
+        count = source.count(run.session, store, *query.filter) if counted else 0
+        return [ConnectionResult(PositionedPage(source.cursors, page), count)] * len(rows)
 
     return column
 
 
-def _reading(read: QueryField, arguments: Arguments) -> Column:
+def _query(source: QueryField, arguments: Arguments) -> Column:
     def column(run: ReadContext, rows: Rows) -> ColumnValues:
-        reads = read.reads(None, **arguments(run.variables))
-        return [reads(run.session, run.caller)] * len(rows)
+        read = source.read_for(None, **arguments(run.variables))
+        return [read(run.session, run.caller)] * len(rows)
 
     return column
