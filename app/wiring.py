@@ -126,7 +126,7 @@ def gateway_app(
         origins=sorted(settings.origins),
         playground=settings.shows_playground,
         console=settings.shows_console,
-        described=settings.introspection,
+        openapi=settings.introspection,
         metrics=settings.shows_metrics,
         runner=runner,
         tracer=tracer,
@@ -154,7 +154,7 @@ def job_dispatcher(
         stores=settings.stores or None,
         lease=timedelta(seconds=settings.lease_seconds),
         time_limit=timedelta(seconds=settings.time_limit_seconds),
-        keep=timedelta(days=settings.retention_days) if settings.retention_days else None,
+        retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
         concurrency=settings.concurrency,
         tracer=tracer,
     )

@@ -1,4 +1,4 @@
-"""One try at a job, as its handler sees it."""
+"""An attempt at a job, as its handler sees it."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,14 +15,14 @@ P = ParamSpec("P")
 
 
 class Interrupted(Exception):
-    """The process is stopping. The job goes on from its last step, here or elsewhere."""
+    """The process is stopping. Another attempt resumes the job from its last step."""
 
 
 class Attempt:
-    """A claimed job and the two ways to move it: one more step, or success.
+    """A claimed job and its two transitions: another step, or success.
 
-    Each is one transaction that counts only while the claim holds (else FenceLost). A step is
-    bulk work: it waits for whatever is urgent, and should take no longer than urgent work may wait.
+    Each is one transaction that applies only while the claim holds; otherwise it raises FenceLost.
+    A step is bulk work: it waits for urgent writes, and must not take longer than these may wait.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Attempt:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        """Do `work` and note how far it came. Raises Interrupted when the process is stopping."""
+        """Run `work` and record its progress. Raises Interrupted if the process is stopping."""
         self.check()
 
         def transaction(session: Session) -> Job:
@@ -51,13 +51,12 @@ class Attempt:
         self._on_step()
 
     def check(self) -> None:
-        """Raises Interrupted when the process is stopping: for a step that takes longer than a
-        process may take to stop."""
+        """Raise Interrupted if the process is stopping: for steps that outlast a shutdown."""
         if self._stopping.is_set():
             raise Interrupted
 
     async def succeed(self, finish: Callable[[Session, Job], JobResult]) -> None:
-        """End the job with SUCCESS, in one transaction with `finish`."""
+        """Run `finish` and end the job with SUCCESS, in one transaction."""
 
         def transaction(session: Session) -> Job:
             return attempts.succeed(session, self.job, lambda: finish(session, self.job))

@@ -1,4 +1,4 @@
-"""Finds stores with work, and keeps one lane running in each of them."""
+"""The dispatcher: finds stores with jobs to run and runs one lane per store."""
 
 import asyncio
 import logging
@@ -21,16 +21,15 @@ from app.storage.engine.database import Database, DatabaseUnavailable, StorageFu
 log = logging.getLogger(__name__)
 
 POLL_GRACE_SECONDS = 10
-"""How much later than it wants to a dispatcher may look for work."""
+"""Grace before an overdue poll counts as unhealthy."""
 
 
 class Dispatcher:
-    """Claims and runs the jobs of all stores, or of those given, in this process until it is
-    stopped.
+    """Claims and runs the jobs of `stores`, or of all stores if None, until stopped.
 
-    Within a store one job runs at a time, the one whose turn is next; stores run side by side, at
-    most `concurrency` of them, and take turns when there are more. Wake-ups are hints: every
-    `poll` seconds it looks by itself.
+    Within a store one job runs at a time, in queue order. Up to `concurrency` stores run in
+    parallel, and take turns if there are more. Wake-ups are hints: it also polls every `poll`
+    seconds.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class Dispatcher:
         stores: Collection[str] | None = None,
         lease: timedelta = timedelta(seconds=30),
         time_limit: timedelta = timedelta(hours=1),
-        keep: timedelta | None = None,
+        retention: timedelta | None = None,
         poll: float = 1.0,
         concurrency: int = 8,
         clock: Callable[[], float] = time.monotonic,
@@ -56,31 +55,31 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
         self._worker = Worker(database, handlers, lease, self._stopping, time_limit, clock, tracer)
-        self._sweeper = Sweeper(database, keep)
+        self._sweeper = Sweeper(database, retention)
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._clock = clock
-        self._looked_at = clock()
+        self._polled_at = clock()
 
     def wake(self, stores: Collection[str]) -> None:
-        """There may be work in these stores. A lane that runs will look by itself."""
+        """Poll soon: these stores may have jobs (a hint). Running lanes need none."""
         if not self._lanes.keys() >= set(stores):
             self._woken.set()
 
     def stop(self) -> None:
-        """Claim nothing more; each running job ends its step and is handed back."""
+        """Claim no more jobs. Each running job ends its step and is released."""
         self._stopping.set()
         self._woken.set()
 
     def unhealthy_reason(self) -> str | None:
-        """What keeps jobs from being run here: a sentence, None while nothing does."""
+        """Return one sentence on why jobs do not run here, or None."""
         if self._stopping.is_set():
-            return "It is stopping."
-        silence = self._clock() - self._looked_at
-        if silence > self._poll + POLL_GRACE_SECONDS:
-            return f"It has not looked for work for {silence:.0f} s."
-        silence = self._worker.silence()
-        if silence > self._lease.total_seconds():
-            return f"A job that runs here has not been heard of for {silence:.0f} s."
+            return "The dispatcher is stopping."
+        seconds = self._clock() - self._polled_at
+        if seconds > self._poll + POLL_GRACE_SECONDS:
+            return f"The dispatcher has not polled for jobs for {seconds:.0f} s."
+        seconds = self._worker.seconds_since_heartbeat()
+        if seconds > self._lease.total_seconds():
+            return f"A job running here has had no heartbeat for {seconds:.0f} s."
         return None
 
     async def run(self) -> None:
@@ -100,20 +99,20 @@ class Dispatcher:
 
     async def _start_lanes(self) -> None:
         try:
-            stores = await self._database.read(lanes.claimable, self._stores)
+            stores = await self._database.read(lanes.claimable_stores, self._stores)
         except DatabaseUnavailable as error:
-            log.warning("not looking for work: %s It is tried again in %s s.", error, self._poll)
+            log.warning("polling for jobs failed: %s Retrying in %s s.", error, self._poll)
             return
         except Exception:
-            log.exception("looking for work broke; it is tried again in %s s", self._poll)
+            log.exception("polling for jobs failed; retrying in %s s", self._poll)
             return
-        self._looked_at = self._clock()
+        self._polled_at = self._clock()
         for store in stores:
             if store not in self._lanes and len(self._lanes) < self._concurrency:
                 self._lanes[store] = asyncio.create_task(self._run_lane(store))
 
     async def _run_lane(self, store: str) -> None:
-        """Claim and run until nothing is left to claim."""
+        """Claim and run the jobs of a store until its queue is empty."""
         try:
             while not self._stopping.is_set():
                 job = await self._database.write(attempts.claim, store, self._holder, self._lease)
@@ -121,20 +120,20 @@ class Dispatcher:
                     break
                 outcome = await self._worker.run(job)
                 if outcome is Outcome.FAILED:
-                    # The next job may need the room.
+                    # The next job may need the disk space.
                     self._sweeper.wake()
                 if outcome is Outcome.RELEASED:
-                    # Not woken: what broke gets until the next poll to mend.
+                    # No wake-up: the cause has until the next poll to go away.
                     return
                 if outcome is Outcome.LOST or len(self._lanes) >= self._concurrency:
-                    # Another store may have waited longer for a place.
+                    # Another store may have waited longer for a free lane.
                     break
         except (DatabaseUnavailable, StorageFull) as error:
             log.warning("the lane of store %s waits: %s", store, error)
         except Exception:
-            log.exception("the lane of store %s broke; it is tried again", store)
+            log.exception("the lane of store %s failed; retrying", store)
         else:
-            # What was asked for between the last claim and here found this lane still running.
+            # A job enqueued since the last claim sent no wake-up: this lane was still running.
             self._woken.set()
         finally:
             del self._lanes[store]

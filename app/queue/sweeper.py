@@ -1,4 +1,8 @@
-"""Deletes what nobody is to see any more, a chunk at a time."""
+"""Background deletion of rows that are no longer visible, in chunks.
+
+The sweeper decides when to delete. Storage decides which rows of deleted hierarchies and nodes go
+(`purge_discarded`, `purge_deleted`), services which imports are dead and which events have expired.
+"""
 
 import asyncio
 import logging
@@ -12,30 +16,32 @@ from app.storage.engine.database import Database, DatabaseUnavailable, StorageFu
 log = logging.getLogger(__name__)
 
 CHUNK_ROWS = 5_000
-"""Rows a chunk, for the same reason as a copy's."""
+"""Rows per chunk, for the same reason as in a copy: a chunk delays urgent writes."""
 
 CHUNK_ASSOCIATIONS = 1_000
-"""Associations of deleted nodes a chunk: each is sought by its key, in both directions."""
+"""Associations of deleted nodes per chunk: each is looked up by key, in both directions."""
 
 CHUNK_EVENTS = 500
-"""Events a chunk: each may take a job with it, and the store's lane is locked meanwhile."""
+"""Events per chunk: each may delete a job too, and the store's lane is locked meanwhile."""
 
 
 class Sweeper:
-    """Deletes the rows of what was deleted, what failed copies and dead imports have left, and what
-    is over for longer than it is kept (None: for ever), whenever it is woken, and once every
-    `every` seconds."""
+    """Deletes invisible and expired rows when woken, and every `every` seconds.
+
+    These are the rows of deleted hierarchies and nodes, of failed copies and of dead imports, and
+    jobs and events older than `retention` (None: keep forever).
+    """
 
     def __init__(
-        self, database: Database, keep: timedelta | None = None, every: float = 60
+        self, database: Database, retention: timedelta | None = None, every: float = 60
     ) -> None:
         self._database = database
-        self._keep = keep
+        self._retention = retention
         self._every = every
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """There may be something to sweep."""
+        """Sweep soon (a hint)."""
         self._woken.set()
 
     async def run(self) -> None:
@@ -45,20 +51,22 @@ class Sweeper:
             try:
                 await self.sweep()
             except (DatabaseUnavailable, StorageFull) as error:
-                log.warning("not swept: %s It is tried again in %s s.", error, self._every)
+                log.warning("sweeping failed: %s Retrying in %s s.", error, self._every)
             except Exception:
-                log.exception("the sweep broke; it is tried again in %s s", self._every)
+                log.exception("sweeping failed; retrying in %s s", self._every)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._every):
                     await self._woken.wait()
 
     async def sweep(self) -> None:
-        """Delete all that is to be deleted by now."""
+        """Delete everything that can be deleted now."""
         await self._database.write_freeing(imports.abandon_idle)
         while await self._database.write_freeing(hierarchies.purge_discarded, CHUNK_ROWS):
             pass
         while await self._database.write_freeing(subtrees.purge_deleted, CHUNK_ASSOCIATIONS):
             pass
-        if self._keep is not None:
-            while await self._database.write_freeing(retention.prune, self._keep, CHUNK_EVENTS):
+        if self._retention is not None:
+            while await self._database.write_freeing(
+                retention.prune, self._retention, CHUNK_EVENTS
+            ):
                 pass

@@ -1,4 +1,4 @@
-"""Spans of attempts at jobs (OpenTelemetry), linked to the requests that asked for them."""
+"""OpenTelemetry spans of attempts, linked to the requests that created their jobs."""
 
 from contextlib import AbstractContextManager
 
@@ -10,10 +10,12 @@ from app.storage.tables import Job
 
 
 def attempt_span(tracer: Tracer, job: Job) -> AbstractContextManager[Span]:
-    """The span of one attempt at a job: the first of its own trace, which may begin long after the
-    request's has ended, in another process."""
+    """Start the span of an attempt, as the root of its own trace.
+
+    The attempt may begin long after the request's trace has ended, in another process.
+    """
     carrier = {"traceparent": job.traceparent} if job.traceparent else {}
-    asked = get_current_span(TraceContextTextMapPropagator().extract(carrier, Context()))
+    request = get_current_span(TraceContextTextMapPropagator().extract(carrier, Context()))
     return tracer.start_as_current_span(
         f"job {job.type}",
         Context(),
@@ -25,7 +27,7 @@ def attempt_span(tracer: Tracer, job: Job) -> AbstractContextManager[Span]:
             "jobs_gateway.request_id": job.request_id,
             "jobs_gateway.store": job.store,
         },
-        [Link(asked.get_span_context())] if asked.get_span_context().is_valid else [],
+        [Link(request.get_span_context())] if request.get_span_context().is_valid else [],
         record_exception=False,
         set_status_on_exception=False,
     )

@@ -1,4 +1,4 @@
-"""Runs one claimed job to an outcome."""
+"""The worker: runs claimed jobs, each to the outcome of one attempt."""
 
 import asyncio
 import logging
@@ -35,20 +35,20 @@ OUTCOME_RETRY_SECONDS = 1.0
 
 
 class Outcome(Enum):
-    """How a worker's time with a job ended."""
+    """The outcome of an attempt; values are those of the log."""
 
     SUCCEEDED = "success"
     FAILED = "failed"
     RELEASED = "handed_back"
-    """Still started; another attempt goes on from the last step."""
+    """The job is still started; another attempt resumes from its last step."""
     LOST = "lost"
-    """Another worker has it."""
+    """Another worker has taken the job over."""
 
 
 class Worker:
-    """Runs claimed jobs with the handlers it is given.
+    """Runs claimed jobs with `handlers`.
 
-    A job may take any time as a whole, but no longer than `time_limit` to its next finished step.
+    A job may take any time in all, but each step must finish within `time_limit`.
     """
 
     def __init__(
@@ -68,17 +68,16 @@ class Worker:
         self._time_limit = time_limit
         self._clock = clock
         self._tracer = tracer or NoOpTracer()
-        self._beats: dict[tuple[UUID, int], float] = {}
-        """When each attempt that runs was last heard of."""
+        self._heartbeats: dict[tuple[UUID, int], float] = {}
+        """Time of the last heartbeat of each running attempt, by job and epoch."""
 
-    def silence(self) -> float:
-        """For how many seconds the job that runs here has not been heard of that was heard of
-        longest ago."""
+    def seconds_since_heartbeat(self) -> float:
+        """Seconds since the oldest heartbeat among attempts running here; 0 if none."""
         now = self._clock()
-        return now - min(self._beats.values(), default=now)
+        return now - min(self._heartbeats.values(), default=now)
 
     async def run(self, job: Job) -> Outcome:
-        """Run a claimed job as far as it goes."""
+        """Run one attempt at a claimed job."""
         seconds = self._time_limit.total_seconds()
         clock = asyncio.get_running_loop().time
         limit = asyncio.timeout(seconds)
@@ -90,19 +89,19 @@ class Worker:
             attempt_span(self._tracer, job) as span,
         ):
             began = perf_counter()
-            self._beats[job.id, job.epoch] = self._clock()
-            heart = asyncio.create_task(self._beat(job))
+            self._heartbeats[job.id, job.epoch] = self._clock()
+            heartbeats = asyncio.create_task(self._send_heartbeats(job))
             try:
-                outcome = await self._try(job, attempt, limit)
+                outcome = await self._attempt(job, attempt, limit)
             except FenceLost:
                 log.warning("job %s was taken over", job.id)
                 metrics.FENCE_REFUSALS.inc()
                 outcome = Outcome.LOST
             finally:
-                heart.cancel()
-                del self._beats[job.id, job.epoch]
+                heartbeats.cancel()
+                del self._heartbeats[job.id, job.epoch]
                 with suppress(asyncio.CancelledError):
-                    await heart
+                    await heartbeats
             span.set_attribute("jobs_gateway.job.outcome", outcome.value)
             if outcome is Outcome.FAILED:
                 span.set_status(StatusCode.ERROR)
@@ -119,10 +118,12 @@ class Worker:
             )
         return outcome
 
-    async def _try(self, job: Job, attempt: Attempt, limit: asyncio.Timeout) -> Outcome:
+    async def _attempt(self, job: Job, attempt: Attempt, limit: asyncio.Timeout) -> Outcome:
         handler = self._handlers.get(job.type)
         if handler is None:
-            return await self._fail(job, None, "NO_HANDLER", f"Nothing here runs {job.type}.")
+            return await self._fail(
+                job, None, "NO_HANDLER", f"This process has no handler for {job.type}."
+            )
         if job.attempts > ATTEMPTS_WITHOUT_PROGRESS:
             return await self._fail(
                 job,
@@ -142,15 +143,15 @@ class Worker:
             return await self._fail(attempt.job, handler, "STORAGE_FULL", str(error))
         except (Interrupted, DatabaseUnavailable) as error:
             log.info("attempt %s at job %s was interrupted: %s", job.attempts, job.id, error)
-            await self._insist(attempts.release, attempt.job)
+            await self._write_outcome(attempts.release, attempt.job)
             return Outcome.RELEASED
         except Exception:
             if limit.expired():
                 seconds = self._time_limit.total_seconds()
-                message = f"{seconds:g} seconds went by without a finished step."
+                message = f"No step finished within {seconds:g} seconds."
                 return await self._fail(attempt.job, handler, "TIME_LIMIT", message)
-            log.exception("attempt %s at job %s broke", job.attempts, job.id)
-        await self._insist(attempts.snooze, attempt.job, pause_after(attempt.job.attempts))
+            log.exception("attempt %s at job %s failed", job.attempts, job.id)
+        await self._write_outcome(attempts.snooze, attempt.job, pause_after(attempt.job.attempts))
         return Outcome.RELEASED
 
     async def _fail(self, job: Job, handler: Handler | None, code: str, message: str) -> Outcome:
@@ -161,31 +162,34 @@ class Worker:
 
             attempts.fail(session, job, code, message, abandon)
 
-        await self._insist(transaction)
+        await self._write_outcome(transaction)
         return Outcome.FAILED
 
-    async def _insist(
+    async def _write_outcome(
         self, fn: Callable[Concatenate[Session, P], object], *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Write how the attempt ended, as soon as the database takes it: until then the claim is
-        kept, and with it the store's order. The lease ends what is never written."""
-        persist = AsyncRetrying(
+        """Write the outcome of the attempt, retrying until the database accepts it.
+
+        Until then the claim is kept, and with it the store's order. If the outcome is never
+        written, the lease expires.
+        """
+        retrying = AsyncRetrying(
             retry=retry_if_exception_type((DatabaseUnavailable, StorageFull)),
             wait=wait_fixed(OUTCOME_RETRY_SECONDS),
             stop=lambda _: self._stopping.is_set(),
             reraise=True,
         )
-        await persist(self._database.write, fn, *args, **kwargs)
+        await retrying(self._database.write, fn, *args, **kwargs)
 
-    async def _beat(self, job: Job) -> None:
+    async def _send_heartbeats(self, job: Job) -> None:
         while True:
             await asyncio.sleep(self._lease.total_seconds() / HEARTBEATS_PER_LEASE)
             try:
                 await self._database.write(attempts.heartbeat, job, self._lease)
-                self._beats[job.id, job.epoch] = self._clock()
+                self._heartbeats[job.id, job.epoch] = self._clock()
             except FenceLost:
                 return
             except (DatabaseUnavailable, StorageFull) as error:
-                log.warning("no heartbeat of job %s: %s", job.id, error)
+                log.warning("a heartbeat of job %s failed: %s", job.id, error)
             except Exception:
-                log.exception("a heartbeat of job %s was not written; the next one may be", job.id)
+                log.exception("a heartbeat of job %s failed", job.id)

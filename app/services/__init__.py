@@ -1,1 +1,1 @@
-"""Every write of the product, once, and the feed that tells of them."""
+"""Every write of the product, each in one function, and the event feed."""

@@ -1,21 +1,21 @@
-"""Attempts at jobs: claimed, advanced, ended, released."""
+"""Attempts at jobs, as a worker writes them. Each function is one transaction.
+
+A worker's writes are fenced by the epoch of its claim: after a takeover the job has a later epoch,
+and the earlier worker's writes match no row and are rolled back.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlmodel import Session
 
 from app.domain.forecast import Pace
-from app.domain.jobs import (
-    FenceLost,
-    JobStatus,
-)
+from app.domain.jobs import FenceLost, JobStatus
 from app.observability import metrics
-from app.services.jobs import change_in_lane
+from app.services.jobs import change_in_lane, count_ended
 from app.storage import events, job_errors, jobs, lanes
 from app.storage.engine.database import after_commit, announce, now
 from app.storage.tables import Job
@@ -23,7 +23,7 @@ from app.storage.tables import Job
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How far a step has brought a job: where to go on from, and items done of items to do."""
+    """The outcome of a step: a checkpoint to resume from, and progress in items."""
 
     checkpoint: dict[str, object]
     completed: int
@@ -32,18 +32,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a finished job did: items in all, and the hierarchy that came of it, if one did."""
+    """The result of a successful job: items processed and the hierarchy it created, if any."""
 
     items: int
     hierarchy_id: UUID | None = None
 
 
 def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job | None:
-    """Take over the store's started job if its lease ran out, else start the pending one whose turn
-    is next.
+    """Take over the store's started job if its lease expired, or start its next pending job.
 
-    None when there is neither, when another worker still runs the started one, and when the queue
-    is paused and none was started. The job as returned is the worker's claim: its writes count
+    Return None if there is neither, if another worker runs the started job, or if the queue is
+    paused and no job was started. The returned job is the worker's claim: its writes apply only
     while the job has this epoch.
     """
     lane = lanes.lock(session, store)
@@ -55,7 +54,7 @@ def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job |
     if job is None or (started is None and lane.paused_at is not None):
         return None
     if lane.holder is not None:
-        # Whoever held the lane has neither ended its job nor handed it back.
+        # The holder has neither ended nor released its job.
         after_commit(session, metrics.TAKEOVERS.inc)
     lane.epoch += 1
     lane.holder = holder
@@ -77,32 +76,32 @@ def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job |
 
 
 def heartbeat(session: Session, claimed: Job, lease: timedelta) -> None:
-    """Keep the claim for another `lease` from now. Raises FenceLost when it is gone."""
+    """Extend the claim to `lease` from now. Raises FenceLost."""
     if not lanes.extend_lease(session, claimed.store, claimed.epoch, now(session) + lease):
         raise FenceLost(claimed.id)
 
 
 def advance(session: Session, claimed: Job, step: Callable[[], Step]) -> Job:
-    """Do a step of the job's work and note how far it came, in one transaction.
+    """Run a step of the job and record its progress, in one transaction.
 
-    Raises FenceLost when the claim is gone, and what the step has written is undone.
+    Raises FenceLost if the claim is lost; the step's writes are rolled back.
     """
-    done = step()
-    return _changed_by_worker(
+    outcome = step()
+    return _change_claimed(
         session,
         claimed,
-        checkpoint=done.checkpoint,
-        completed_items=done.completed,
-        total_items=done.total,
+        checkpoint=outcome.checkpoint,
+        completed_items=outcome.completed,
+        total_items=outcome.total,
         attempts=0,
         updated_at=now(session),
     )
 
 
 def succeed(session: Session, claimed: Job, finish: Callable[[], JobResult]) -> Job:
-    """Do the last step of the job's work and end it with SUCCESS, in one transaction.
+    """Run the last step of the job and end it with SUCCESS, in one transaction.
 
-    Raises FenceLost when the claim is gone.
+    Raises FenceLost if the claim is lost.
     """
 
     def last_step() -> dict[str, object]:
@@ -119,9 +118,9 @@ def succeed(session: Session, claimed: Job, finish: Callable[[], JobResult]) -> 
 def fail(
     session: Session, claimed: Job, code: str, message: str, abandon: Callable[[], None]
 ) -> Job:
-    """End the job with FAILED and say why. `abandon` gives up what its steps have written.
+    """End the job with FAILED and one error. `abandon` discards the rows its steps have written.
 
-    Raises FenceLost when the claim is gone.
+    Raises FenceLost if the claim is lost.
     """
 
     def last_step() -> dict[str, object]:
@@ -134,18 +133,20 @@ def fail(
 
 
 def release(session: Session, claimed: Job) -> None:
-    """Let go of the claim, if it still holds, so that another worker can resume the job at once.
+    """Release the claim, if it still holds, so that any worker can resume the job at once.
 
-    The attempt was interrupted through no fault of the job's, and does not count.
+    The attempt does not count: the job did not cause the interruption.
     """
     if lanes.release(session, claimed.store, claimed.epoch, timedelta(0)):
-        _changed_by_worker(session, claimed, attempts=max(0, claimed.attempts - 1))
+        _change_claimed(session, claimed, attempts=max(0, claimed.attempts - 1))
         announce(session, claimed.store)
 
 
 def snooze(session: Session, claimed: Job, pause: timedelta) -> None:
-    """Let go of the claim, if it still holds, after an attempt that broke: nobody resumes the job,
-    or starts another one of the store, before the pause is over."""
+    """Release the claim of a broken attempt, if it still holds, for the time after `pause`.
+
+    Until then no worker resumes the job or starts another one of the store.
+    """
     lanes.release(session, claimed.store, claimed.epoch, pause)
 
 
@@ -160,9 +161,7 @@ def _end(
         raise FenceLost(claimed.id)
     values = last_step()
     at = now(session)
-    job = _changed_by_worker(
-        session, claimed, status=status, completed_at=at, updated_at=at, **values
-    )
+    job = _change_claimed(session, claimed, status=status, completed_at=at, updated_at=at, **values)
     lane.holder = None
     lane.lease_until = None
     if status is JobStatus.SUCCESS and job.started_at and job.items:
@@ -170,13 +169,11 @@ def _end(
         pace = pace.with_job((at - job.started_at).total_seconds(), job.items)
         lane.pace_seconds, lane.pace_items = pace.seconds, pace.items
     events.append(session, lane, job, JobStatus.STARTED, at)
-    after_commit(
-        session, partial(metrics.job_ended, job.type, job.status, job.started_at, job.completed_at)
-    )
+    count_ended(session, job)
     return job
 
 
-def _changed_by_worker(session: Session, claimed: Job, **values: Any) -> Job:
+def _change_claimed(session: Session, claimed: Job, **values: Any) -> Job:
     changed = jobs.update(session, claimed, **values)
     if changed is None:
         raise FenceLost(claimed.id)

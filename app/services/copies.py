@@ -1,9 +1,9 @@
-"""The duplicate of a hierarchy, made chunk by chunk and hidden until it is whole.
+"""Copies of hierarchies, written chunk by chunk and hidden until complete.
 
-A copy is one consistent picture of its source without holding the source: every chunk checks that
-the source's revision is the one the copy began with. An edit in between makes the copy start over;
-after RESTARTS of them it is written in one transaction that sees the source as of its own
-beginning, and is such a picture whatever comes after.
+A copy is a consistent snapshot of its source, without a lock on the source: every chunk checks that
+the source still has the revision the copy began with. An edit in between makes the copy start over.
+After MAX_RESTARTS restarts it is written in one transaction that reads the source as of its start,
+so later edits do not matter.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ from app.storage.sql.keyset import Key
 from app.storage.tables import Hierarchy, Job
 
 MAX_RESTARTS = 3
-"""How often edits of the source may make a copy start over before it is done in one transaction."""
+"""Max restarts after edits of the source before a copy is written in one transaction."""
 
 
 @dataclass(eq=False)
 class SourceEdited(DomainError):
-    """The source changed behind the last chunk; `advance` starts the copy over."""
+    """The source changed after the last chunk; `advance` starts the copy over."""
 
     code: ClassVar[str] = "SOURCE_EDITED"
     id: str
@@ -38,7 +38,7 @@ class SourceEdited(DomainError):
 
 
 class CopyPhase(StrEnum):
-    """What a copy is writing. Each phase goes through one table in the order of its key."""
+    """The table a copy is writing, in the order of its key."""
 
     NODES = "nodes"
     ASSOCIATIONS = "associations"
@@ -48,7 +48,7 @@ class CopyPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """How far a copy has got: all that a worker needs to go on with it, and so its checkpoint."""
+    """The state of a copy, stored as its job's checkpoint: all a worker needs to resume it."""
 
     copy_pk: int
     source_pk: int
@@ -61,22 +61,21 @@ class Copy:
     total: int = 0
     restarts: int = 0
     any_cut: bool = False
-    """Whether associations of deleted nodes of the source may still be there."""
+    """Associations of deleted nodes may still be in the source's tables."""
     at_once: bool = False
-    """Whether it was written in one transaction, and no edit can have come between."""
+    """The copy was written in one transaction: no edit can have come between."""
 
     @property
     def completed(self) -> int:
-        """Items written. An association is written in both directions and counts when both are."""
+        """Items written. An association is written in two directions and counts once both are."""
         return self.nodes + (self.associations + self.reverse) // 2
 
     def as_checkpoint(self) -> dict[str, object]:
-        """The copy as plain values; `Copy.at` reads them back."""
+        """Encode as plain values for `from_checkpoint`."""
         return asdict(self)
 
     @classmethod
-    def at(cls, checkpoint: dict[str, Any]) -> "Copy":
-        """The copy that a checkpoint describes."""
+    def from_checkpoint(cls, checkpoint: dict[str, Any]) -> "Copy":
         after = checkpoint["after"]
         return cls(
             **{
@@ -88,7 +87,7 @@ class Copy:
 
 
 def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
-    """Make the hidden hierarchy that the copy fills. Raises NotFound when the source is gone."""
+    """Create the hidden hierarchy that the copy fills. Raises NotFound if the source is gone."""
     assert job.source_id is not None
     source = hierarchies.by_id(session, job.store, job.source_id)
     if source is None:
@@ -103,7 +102,7 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
         description=source.description if job.description is None else job.description or None,
         locales=source.locales,
         copied_from=source.id,
-        # Its nodes keep the source's revisions as their order: its own edits come behind those.
+        # Its nodes keep the source's revisions as their order; its own edits must sort after them.
         revision=source.revision,
     )
     assert copy.pk is not None
@@ -115,14 +114,14 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
         source.revision,
         total=total,
         restarts=restarts,
-        any_cut=subtrees.any_cut(session, source.pk),
+        any_cut=subtrees.has_deleted_nodes(session, source.pk),
     )
 
 
 def advance(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
-    """Write the next chunk of at most `rows` rows, or start over when the source was edited.
+    """Write the next chunk of at most `rows` rows, or start over if the source was edited.
 
-    Raises NotFound when the source is gone.
+    Raises NotFound if the source is gone.
     """
     if _revision(session, job) != copy.revision:
         hierarchies.discard(session, copy.copy_pk)
@@ -133,7 +132,7 @@ def advance(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
 def publish(session: Session, job: Job, copy: Copy) -> JobResult:
     """Make the finished copy visible.
 
-    Raises SourceEdited when it is no longer a picture of the source, NotFound when that is gone.
+    Raises SourceEdited if the source has changed since, NotFound if it is gone.
     """
     if not copy.at_once and _revision(session, job) != copy.revision:
         raise SourceEdited(str(job.source_id))
@@ -148,28 +147,29 @@ def publish(session: Session, job: Job, copy: Copy) -> JobResult:
 
 
 def copy_in_one_transaction(
-    session: Session, job: Job, copy: Copy, rows: int, between: Callable[[], None]
+    session: Session, job: Job, copy: Copy, rows: int, before_chunk: Callable[[], None]
 ) -> Copy:
-    """In place of `copy`, which was begun too often, write a whole one in this one transaction, of
-    which it is the first act. Raises NotFound when the source is gone, and whatever `between` does,
-    which is called between two chunks.
+    """Copy the source in one snapshot transaction, in place of `copy`, after too many restarts.
+
+    Must be the first statement of its transaction. `before_chunk` is called before each chunk of
+    `rows` rows, and its exceptions propagate. Raises NotFound if the source is gone.
     """
     use_snapshot(session)
     hierarchies.discard(session, copy.copy_pk)
     copy = begin(session, job, copy.restarts)
     while copy.phase is not CopyPhase.DONE:
-        between()
+        before_chunk()
         copy = _next_chunk(session, job, copy, rows)
     return replace(copy, at_once=True)
 
 
 def abandon(session: Session, copy: Copy) -> None:
-    """Give what the copy has written to the sweep."""
+    """Discard the rows of the copy; the sweeper deletes them."""
     hierarchies.discard(session, copy.copy_pk)
 
 
 def _revision(session: Session, job: Job) -> int:
-    """The revision the source has now: all of it that a chunk needs."""
+    """Read the source's current revision. Raises NotFound."""
     assert job.source_id is not None
     revision = hierarchies.revision(session, job.store, job.source_id)
     if revision is None:

@@ -1,9 +1,9 @@
-"""Follows the event log of each store somebody watches, and hands its events to all who do.
+"""Follows the event log of each watched store and delivers its events to all subscribers.
 
-The log is the truth; wake-ups are hints. One reader a store keeps the newest events at hand in a
-short tail. A subscriber is no more than its cursor: near the end of the log it takes events from
-the tail, further back it reads the log itself. So nothing is queued for anyone, and a slow
-subscriber costs no memory, delays nobody and misses nothing.
+The log is the truth; wake-ups are hints. One reader per store keeps the newest events in memory, in
+a short tail. A subscriber is only a cursor: near the end of the log it takes events from the tail,
+further back it reads the log itself. So there is no queue per subscriber, and a slow subscriber
+costs no memory, delays no other one and misses nothing.
 """
 
 import asyncio
@@ -32,48 +32,53 @@ from app.storage.tables import Job, JobEvent
 log = logging.getLogger(__name__)
 
 TAIL_EVENTS = 256
+"""Events kept in memory per watched store."""
+
 READ_EVENTS = 100
+"""Max events per read of the log."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeedEvent:
-    """What a subscriber hears: an event of the log, or how things stand at a place in it. Whoever
-    takes it from the tail is handed the same object."""
+    """A logged event, or a snapshot of a job (SNAPSHOT, PROGRESS).
+
+    All subscribers that read it from the tail receive the same object.
+    """
 
     seq: int
-    """The last logged event that this one includes: where to resume from."""
+    """The number of the last logged event that this one includes: the cursor to resume from."""
     type: JobEventType
     at: datetime
     job: Job
     previous_status: JobStatus | None = None
-    standing: QueuePosition | None = None
-    """Where the job stood in the queue, if the event is of the past and the job was pending."""
-    happened: float = 0
-    """`at` as the system's clock counts seconds."""
+    queue_position: QueuePosition | None = None
+    """The job's position at the event, if the event is logged and the job was pending."""
+    unix_time: float = 0
+    """`at` in Unix seconds, for the metric of event lag."""
 
 
 FeedEvents = AsyncGenerator[FeedEvent, None]
 
 
 class _Tail:
-    """The end of one store's log, kept at hand while somebody watches the store."""
+    """The newest events of one store, in memory while the store has subscribers."""
 
     def __init__(self, head: int) -> None:
         self.head = head
         self.recent: deque[FeedEvent] = deque(maxlen=TAIL_EVENTS)
         self.progress: FeedEvent | None = None
         self.waiting: set[asyncio.Future[None]] = set()
-        """Those who have heard all of it."""
+        """Subscribers that have received all events."""
         self.woken = asyncio.Event()
         self.watchers = 0
         self.reader: asyncio.Task[None] | None = None
 
-    def holds_all_past(self, seq: int) -> bool:
-        """Whether the events at hand are all there are behind `seq`."""
+    def holds_all_after(self, seq: int) -> bool:
+        """Return True if the tail has every event after `seq`."""
         return seq >= self.head - len(self.recent)
 
-    def tell(self) -> None:
-        """Wake whoever waits now."""
+    def notify(self) -> None:
+        """Wake the waiting subscribers."""
         waiting, self.waiting = self.waiting, set()
         for waiter in waiting:
             if not waiter.done():
@@ -92,23 +97,25 @@ class Feed:
         self._tails: dict[str, _Tail] = {}
 
     def wake(self, stores: Collection[str]) -> None:
-        """Something may have happened in these stores."""
+        """Look for new events in these stores (a hint)."""
         for store in stores:
             if store in self._tails:
                 self._tails[store].woken.set()
 
     async def job_updates(self, store: str, job_id: UUID, after: int | None) -> FeedEvents:
-        """One job: how it stands, or all its events past `after`; then each change as it comes.
+        """Follow one job: a snapshot, or all its events after `after`; then each change.
 
-        The stream ends behind the job's last event. Raises NotFound, CursorAhead,
-        CursorExpired, at once; the last also later, to one who is slower than the log is pruned.
+        The stream ends after the job's last event. Raises NotFound, CursorAhead or CursorExpired
+        at once; CursorExpired also later, if the subscriber is slower than the log is pruned.
         """
         job, head = await self._database.read(_read_job_and_head, store, job_id, after)
         return self._updates(job, head, after)
 
     async def job_events(self, store: str, filter: JobFilter, after: int | None) -> FeedEvents:
-        """Every job of the store that meets `filter` as of the event: all events past `after`,
-        else from now on. The stream never ends. Raises as `job_updates` does."""
+        """Follow the jobs of the store that match `filter` at the event.
+
+        All events after `after`, or from now on. The stream never ends. Raises like `job_updates`.
+        """
         head = await self._database.read(_read_head, store, after)
         return self._follow(store, head if after is None else after, filter=filter)
 
@@ -117,33 +124,33 @@ class Feed:
             yield FeedEvent(head, JobEventType.SNAPSHOT, job.updated_at, job)
             after = head
         if job.status.is_final:
-            # Whether its last event lies past the cursor or not, the log up to here has it all.
-            async for happening in self._logged(job.store, after, head, job.pk):
-                yield happening
+            # The log up to `head` has all its events.
+            async for event in self._logged(job.store, after, head, job.pk):
+                yield event
             return
-        async with aclosing(self._follow(job.store, after, job=job)) as happenings:
-            async for happening in happenings:
-                yield happening
-                if happening.job.status.is_final:
+        async with aclosing(self._follow(job.store, after, job=job)) as updates:
+            async for event in updates:
+                yield event
+                if event.job.status.is_final:
                     return
 
     async def _logged(self, store: str, seq: int, until: int, job_pk: int | None) -> FeedEvents:
-        """The events past `seq` up to `until` and not beyond, of one job where it is given."""
+        """Yield the logged events after `seq` up to `until`, of one job with `job_pk`."""
         while seq < until:
             try:
-                stretch = await self._database.read(events.after, store, seq, READ_EVENTS, job_pk)
+                logged = await self._database.read(events.after, store, seq, READ_EVENTS, job_pk)
             except DatabaseUnavailable:
-                # The subscriber has lost nothing by waiting.
+                # The subscriber loses nothing by waiting.
                 await asyncio.sleep(self._poll)
                 continue
-            for event in stretch.events:
+            for event in logged.events:
                 if event.seq > until:
                     return
                 yield _feed_event(event)
-                # Sending waits for nothing until a buffer is full: a long replay would hold the
+                # Sending does not wait until a buffer is full: a long replay would block the event
                 # loop.
                 await asyncio.sleep(0)
-            seq = stretch.covered_seq
+            seq = logged.covered_seq
 
     async def _follow(
         self,
@@ -153,15 +160,15 @@ class Feed:
         job: Job | None = None,
         filter: JobFilter | None = None,
     ) -> FeedEvents:
-        """What concerns one job or meets a filter, past `seq` and without end.
+        """Yield the events after `seq` of one job, or of jobs that match a filter, without end.
 
-        One generator and no more: for thousands of subscribers each step of each event counts.
+        A single generator: with thousands of subscribers each step per event counts.
         """
         job_pk = job.pk if job else None
-        told = job
-        all_concern = job is None and filter in (None, JobFilter())
+        latest = job
+        matches_all = job is None and filter in (None, JobFilter())
 
-        def concerns(job: Job) -> bool:
+        def matches(job: Job) -> bool:
             return job_pk in (None, job.pk) and (filter is None or filter.matches(job))
 
         tail = await self._watch(store)
@@ -169,38 +176,38 @@ class Feed:
         new_waiter = asyncio.get_running_loop().create_future
         try:
             while True:
-                if not tail.holds_all_past(seq):
+                if not tail.holds_all_after(seq):
                     metrics.REREADS.labels(reason).inc()
                     until = tail.head
-                    async for happening in self._logged(store, seq, until, job_pk):
-                        if concerns(happening.job):
-                            yield happening
+                    async for event in self._logged(store, seq, until, job_pk):
+                        if matches(event.job):
+                            yield event
                     seq = until
                     continue
                 reason = "fell_behind"
                 if seq < tail.head:
                     # The log has no gaps.
-                    happening = tail.recent[seq - tail.head]
-                    seq = happening.seq
-                    if all_concern or concerns(happening.job):
-                        metrics.EVENT_LAG.observe(time() - happening.happened)
-                        yield happening
+                    event = tail.recent[seq - tail.head]
+                    seq = event.seq
+                    if matches_all or matches(event.job):
+                        metrics.EVENT_LAG.observe(time() - event.unix_time)
+                        yield event
                     if seq < tail.head:
-                        # Nothing else might be waited for: others have their turn in between.
+                        # There may be no other await in this loop: let other tasks run.
                         await asyncio.sleep(0)
                     continue
                 progress = tail.progress
                 if (
                     progress
                     and progress.seq == seq == tail.head
-                    and _is_newer(progress.job, told)
+                    and _is_newer(progress.job, latest)
                     and job_pk in (None, progress.job.pk)
                 ):
-                    told = progress.job
-                    if concerns(told):
+                    latest = progress.job
+                    if matches(latest):
                         yield progress
                     continue
-                # The subscriber's cursor may be newer than what the tail has read by now.
+                # A cursor may also be ahead of the tail, which then has yet to read that far.
                 waiter = new_waiter()
                 tail.waiting.add(waiter)
                 try:
@@ -217,7 +224,7 @@ class Feed:
             head = await self._database.read(lanes.event_head, store)
             tail = self._tails.setdefault(store, _Tail(head))
             if tail.reader is None:
-                # In a context of its own: it reads for all, not for the request that came first.
+                # Its own context: it reads for all subscribers, not for the first request.
                 tail.reader = asyncio.create_task(self._read(store, tail), context=Context())
         tail.watchers += 1
         metrics.SUBSCRIBERS.inc()
@@ -233,46 +240,47 @@ class Feed:
 
     async def _read(self, store: str, tail: _Tail) -> None:
         clock = asyncio.get_running_loop().time
-        told_at = clock() - self._progress_every
+        progress_at = clock() - self._progress_every
         while True:
             tail.woken.clear()
             try:
-                stretch, started = await self._database.read(_read_new, store, tail.head)
-                happenings = [_feed_event(event) for event in stretch.events]
+                logged, started = await self._database.read(_read_new, store, tail.head)
+                new = [_feed_event(event) for event in logged.events]
             except DatabaseUnavailable as error:
-                log.warning("no news of store %s: %s It is tried again.", store, error)
+                log.warning("reading the events of store %s failed: %s Retrying.", store, error)
                 await asyncio.sleep(self._poll)
                 continue
             except Exception:
-                log.exception("reading the events of store %s broke; it is tried again", store)
+                log.exception("reading the events of store %s failed; retrying", store)
                 await asyncio.sleep(self._poll)
                 continue
-            if tail.head + len(happenings) != stretch.covered_seq:
-                # Some were pruned unread. Whoever was to hear of them is told so by the log.
+            if tail.head + len(new) != logged.covered_seq:
+                # Some were pruned unread. Subscribers that need them get CursorExpired from the
+                # log.
                 tail.recent.clear()
-            tail.recent.extend(happenings)
-            tail.head = stretch.covered_seq
-            news = bool(happenings)
-            due = clock() >= told_at + self._progress_every
-            told = tail.progress.job if tail.progress else None
-            if due and started and started.total_items is not None and _is_newer(started, told):
-                told_at = clock()
+            tail.recent.extend(new)
+            tail.head = logged.covered_seq
+            changed = bool(new)
+            due = clock() >= progress_at + self._progress_every
+            latest = tail.progress.job if tail.progress else None
+            if due and started and started.total_items is not None and _is_newer(started, latest):
+                progress_at = clock()
                 tail.progress = FeedEvent(
                     tail.head, JobEventType.PROGRESS, started.updated_at, started
                 )
-                news = True
-            if news:
-                tail.tell()
-            if len(stretch.events) < READ_EVENTS:
-                # Steps wake nobody: they come too often. A job that runs is looked at instead.
+                changed = True
+            if changed:
+                tail.notify()
+            if len(logged.events) < READ_EVENTS:
+                # Steps are too frequent to wake readers: a running job is polled instead.
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._progress_every if started else self._poll):
                         await tail.woken.wait()
 
 
-def _is_newer(job: Job, told: Job | None) -> bool:
-    """Whether this state of a job comes behind the one that was told."""
-    return told is None or told.pk != job.pk or told.version < job.version
+def _is_newer(job: Job, latest: Job | None) -> bool:
+    """Return True if `job` is another job than `latest`, or a later version of it."""
+    return latest is None or latest.pk != job.pk or latest.version < job.version
 
 
 def _feed_event(event: JobEvent) -> FeedEvent:
@@ -306,7 +314,7 @@ def _read_head(session: Session, store: str, after: int | None) -> int:
 
 
 def _read_new(session: Session, store: str, seq: int) -> tuple[events.EventRange, Job | None]:
-    """What was logged past `seq`, and the started job if nothing more is past it."""
+    """Read the events after `seq`, and the started job if these are all of them."""
     seq = max(seq, lanes.log_bounds(session, store).pruned)
-    stretch = events.after(session, store, seq, READ_EVENTS)
-    return stretch, jobs.started(session, store) if len(stretch.events) < READ_EVENTS else None
+    logged = events.after(session, store, seq, READ_EVENTS)
+    return logged, jobs.started(session, store) if len(logged.events) < READ_EVENTS else None

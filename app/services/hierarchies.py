@@ -1,4 +1,4 @@
-"""Hierarchies as wholes: made, changed and deleted. Each function is one transaction's work."""
+"""Hierarchies: create, update, delete, lock. Each function runs in one transaction."""
 
 from uuid import UUID
 
@@ -15,13 +15,13 @@ from app.storage.tables import Hierarchy
 
 
 def create(session: Session, store: str, attributes: Attributes) -> Hierarchy:
-    """A new hierarchy with nothing below its root. Raises InvalidInput."""
-    said = checked_attributes({"name": None, **attributes})
-    return hierarchies.add(session, store, HierarchyState.READY, **said)
+    """Create an empty hierarchy. Raises InvalidInput."""
+    values = checked_attributes({"name": None, **attributes})
+    return hierarchies.add(session, store, HierarchyState.READY, **values)
 
 
 def update(session: Session, store: str, id: UUID, changes: Attributes) -> Hierarchy:
-    """The hierarchy with these changes. Raises NotFound, Forbidden, InvalidInput."""
+    """Apply the changes. Raises NotFound, OwnedByOrganization, InvalidInput."""
     hierarchy = begin_edit(session, store, id, _missing(id))
     for name, value in checked_attributes(changes).items():
         setattr(hierarchy, name, value)
@@ -31,19 +31,18 @@ def update(session: Session, store: str, id: UUID, changes: Attributes) -> Hiera
 
 
 def delete(session: Session, store: str, id: UUID) -> UUID:
-    """Take the hierarchy of that id from everybody's sight; the sweep deletes its rows.
+    """Hide the hierarchy; the sweeper deletes its rows. Return its id.
 
-    Raises NotFound, Forbidden.
+    Raises NotFound, OwnedByOrganization.
     """
     begin_edit(session, store, id, _missing(id)).state = HierarchyState.DISCARDED
     return id
 
 
 def begin_edit(session: Session, store: str, id: UUID, missing: NotFound) -> Hierarchy:
-    """The hierarchy, at its next revision, for the store to change: nobody else does until the
-    transaction ends.
+    """Lock the hierarchy until the transaction ends and increment its revision.
 
-    Raises `missing` where there is none, OwnedByOrganization where the store can only read it.
+    Raises `missing` if it does not exist, OwnedByOrganization if the store can only read it.
     """
     hierarchy = hierarchies.lock(session, store, id)
     if hierarchy is None:
@@ -55,15 +54,15 @@ def begin_edit(session: Session, store: str, id: UUID, missing: NotFound) -> Hie
 
 
 def begin_node_edit(session: Session, store: str, id: UUID) -> TreeNode:
-    """The node, in its hierarchy at its next revision, for the store to change.
+    """Lock the node's hierarchy, increment its revision, and return both.
 
-    Raises NotFound, also for the id of a hierarchy, and OwnedByOrganization.
+    Raises NotFound, also for the id of a hierarchy, or OwnedByOrganization.
     """
-    place = node_ref(id)
+    ref = node_ref(id)
     missing = NotFound("node", str(id), ("nodeId",))
-    hierarchy = begin_edit(session, store, place.hierarchy_id, missing)
+    hierarchy = begin_edit(session, store, ref.hierarchy_id, missing)
     assert hierarchy.pk is not None
-    node = nodes.in_hierarchy(session, hierarchy.pk, place.node_no)
+    node = nodes.by_no(session, hierarchy.pk, ref.node_no)
     if node is None:
         raise missing
     return TreeNode(node, hierarchy)

@@ -1,8 +1,7 @@
-"""The life of a job: asked for, claimed, advanced, ended. Each function is one transaction's work.
+"""Requests, cancellations and retries of jobs. Each function is one transaction.
 
-Whatever changes a job locks its store's lane first, so that jobs are numbered, started and told
-of in one order. A worker's writes are fenced by the epoch it was given: once another worker was
-given a later one, the earlier one's writes find no row and are undone.
+Every change of a job locks its store's lane first, so that jobs are numbered, started and logged in
+one order.
 """
 
 from collections.abc import Sequence
@@ -37,23 +36,23 @@ from app.storage.tables import Job
 UNFINISHED = frozenset(status for status in JobStatus if not status.is_final)
 
 MAX_CANCELLED = 100
-"""Jobs that are cancelled at once: each writes an event while the lane is locked."""
+"""Max jobs per `cancel_matching`: each writes an event while the lane is locked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """On whose behalf a job is made, and in which request."""
+    """The subject that requests a job, its store, and the request."""
 
     store: str
     request_id: str
     subject: str | None = None
     traceparent: str | None = None
-    """The span of the request (W3C Trace Context), where requests are traced."""
+    """The span of the request (W3C Trace Context), if it is traced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """A job, and whether an earlier request had made it already."""
+    """A requested job. `replayed`: an earlier request created it."""
 
     job: Job
     replayed: bool
@@ -61,20 +60,19 @@ class Requested:
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """What became of one job that was to be cancelled."""
+    """The outcome for one job: cancelled, or refused."""
 
     job: Job
-    """As it now stands."""
     refusal: JobNotCancellable | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Cancellations:
-    """What became of jobs that were to be cancelled."""
+    """The outcomes of a bulk cancellation."""
 
     outcomes: Sequence[Cancellation]
     remaining: int
-    """Pending ones that matched too, and were not looked at."""
+    """Pending jobs that match, beyond the limit."""
 
 
 def request_duplication(
@@ -83,22 +81,22 @@ def request_duplication(
     duplication: Duplication,
     idempotency_key: str | None = None,
 ) -> Requested:
-    """Queue the duplication of a hierarchy the requester's store can see.
+    """Queue the duplication of a hierarchy that the requester's store can read.
 
-    The same key with the same input gives the same job for 24 hours. Raises NotFound, InvalidInput
-    for a key that is none, IdempotencyConflict for one used with another input.
+    The same key with the same input returns the same job for 24 hours. Raises NotFound,
+    InvalidInput for an invalid key, IdempotencyConflict for a key used with another input.
     """
     if idempotency_key is not None:
         checked_idempotency_key(idempotency_key, "idempotencyKey")
     lane = lanes.lock(session, requester.store)
     if idempotency_key is not None:
         digest = sha256(orjson.dumps(duplication)).hexdigest()
-        known = idempotency.find(
+        earlier = idempotency.find(
             session, requester.store, idempotency_key, now(session) - IDEMPOTENCY_WINDOW
         )
-        if known:
-            job, known_digest = known
-            if known_digest != digest:
+        if earlier:
+            job, earlier_digest = earlier
+            if earlier_digest != digest:
                 raise IdempotencyConflict(job.id, ("idempotencyKey",))
             return Requested(job, replayed=True)
 
@@ -108,7 +106,7 @@ def request_duplication(
         lane,
         requester,
         JobType.HIERARCHY_DUPLICATE,
-        items=_items(session, requester.store, source_id, include_products, "hierarchyId"),
+        items=_count_items(session, requester.store, source_id, include_products, "hierarchyId"),
         source_id=duplication.source_id,
         name=duplication.name,
         description=duplication.description,
@@ -125,14 +123,14 @@ def enqueue(
     requester: Requester,
     type: JobType,
     items: int,
-    **facts: Any,
+    **columns: Any,
 ) -> Job:
-    """Put a pending job of any type behind all others of its store, whose lane is locked.
+    """Append a pending job of any type to the queue of its store, whose lane is locked.
 
-    `items` is how much work it looks like; `facts` are columns of the job.
+    `items` estimates its work; `columns` are columns of the job that depend on its type.
     """
     at = now(session)
-    # A clock set back must not let a later job look earlier than the one before it.
+    # created_at must not decrease within a store, even if the clock is set back.
     at = max(at, lane.last_created_at or at)
     lane.last_created_at = at
     lane.job_seq += 1
@@ -148,9 +146,9 @@ def enqueue(
         requested_by=requester.subject,
         traceparent=requester.traceparent,
         items=items,
-        **facts,
+        **columns,
     )
-    start_at = lanes.queue_forecast(session, lane).start_time(at, lane.pending, lane.pending_items)
+    start_at = lanes.forecast(session, lane).start_time(at, lane.pending, lane.pending_items)
     lane.pending += 1
     lane.pending_items += items
     events.append(session, lane, job, None, at, QueuePosition(lane.pending, start_at))
@@ -159,31 +157,30 @@ def enqueue(
 
 def cancel(session: Session, store: str, job_id: UUID) -> Job:
     """Cancel a pending job. Raises NotFound, or JobNotCancellable with the job's status."""
-    lane = lanes.lock(session, store)
-    job = jobs.by_id(session, store, job_id)
-    if job is None:
-        raise NotFound("job", str(job_id), ("jobId",))
+    lane, job = lock_job(session, store, job_id)
     return _cancel(session, lane, job)
 
 
 def cancel_matching(session: Session, store: str, filter: JobFilter) -> Cancellations:
-    """Cancel the first 100 of the pending jobs that match, in the order of their creation. Of them,
-    and of others that match where there is room, tell what became of each. A filter that names no
-    status means jobs that have not ended."""
+    """Cancel up to 100 matching pending jobs, oldest first; report an outcome per examined job.
+
+    If fewer than 100 are pending, matching jobs in other statuses are examined, and refused, up to
+    100 in all. A filter without statuses matches jobs that have not ended.
+    """
     lane = lanes.lock(session, store)
-    asked = UNFINISHED if filter.status is None else frozenset(filter.status)
-    found: list[Job] = []
+    matching = UNFINISHED if filter.status is None else frozenset(filter.status)
+    examined: list[Job] = []
     remaining = 0
-    for statuses in (asked & {JobStatus.PENDING}, asked - {JobStatus.PENDING}):
-        wanted = replace(filter, status=statuses)
-        window = KeysetWindow(MAX_CANCELLED - len(found))
+    for statuses in (matching & {JobStatus.PENDING}, matching - {JobStatus.PENDING}):
+        narrowed = replace(filter, status=statuses)
+        window = KeysetWindow(MAX_CANCELLED - len(examined))
         if statuses and window.limit:
-            page = jobs.listing(session, store, wanted, True, window)
-            found += [job for _, job in page.rows]
+            page = jobs.listing(session, store, narrowed, True, window)
+            examined += [job for _, job in page.rows]
             if page.has_next and statuses == {JobStatus.PENDING}:
-                remaining = jobs.count(session, store, wanted) - len(found)
+                remaining = jobs.count(session, store, narrowed) - len(examined)
     outcomes = []
-    for job in found:
+    for job in examined:
         try:
             outcomes.append(Cancellation(_cancel(session, lane, job)))
         except JobNotCancellable as refusal:
@@ -192,15 +189,12 @@ def cancel_matching(session: Session, store: str, filter: JobFilter) -> Cancella
 
 
 def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
-    """Queue a failed job once more, as a job of its own behind all others.
+    """Queue a failed job again, as a new job at the end of the queue.
 
-    While a retry of it, or a retry of that, waits, runs or has succeeded, that one is given. Raises
-    NotFound, also where the hierarchy to copy is gone, and JobNotRetryable with the job's status.
+    If a retry of it, or a retry of that one, is pending, started or successful, return that one.
+    Raises NotFound, also if the source hierarchy is gone, or JobNotRetryable with the job's status.
     """
-    lane = lanes.lock(session, requester.store)
-    failed = jobs.by_id(session, requester.store, job_id)
-    if failed is None:
-        raise NotFound("job", str(job_id), ("jobId",))
+    lane, failed = lock_job(session, requester.store, job_id)
     if failed.status is not JobStatus.FAILED:
         raise JobNotRetryable(failed.id, failed.status, ("jobId",))
     latest = failed
@@ -210,7 +204,9 @@ def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
         return Requested(latest, replayed=True)
     items = failed.items
     if failed.source_id is not None:
-        items = _items(session, requester.store, failed.source_id, failed.include_products, "jobId")
+        items = _count_items(
+            session, requester.store, failed.source_id, failed.include_products, "jobId"
+        )
     job = enqueue(
         session,
         lane,
@@ -234,28 +230,37 @@ def _cancel(session: Session, lane: LockedLane, job: Job) -> Job:
     lane.pending -= 1
     lane.pending_items -= cancelled.items
     events.append(session, lane, cancelled, JobStatus.PENDING, at)
-    after_commit(
-        session,
-        partial(
-            metrics.job_ended,
-            cancelled.type,
-            cancelled.status,
-            cancelled.started_at,
-            cancelled.completed_at,
-        ),
-    )
+    count_ended(session, cancelled)
     return cancelled
 
 
-def _items(session: Session, store: str, source_id: UUID, include_products: bool, path: str) -> int:
-    """How much work copying a hierarchy looks like now. Raises NotFound."""
+def _count_items(
+    session: Session, store: str, source_id: UUID, include_products: bool, path: str
+) -> int:
+    """Count the items of a copy of the hierarchy as it is now. Raises NotFound(path)."""
     source = hierarchies.by_id(session, store, source_id)
     if source is None:
         raise NotFound("hierarchy", str(source_id), (path,))
     return source.node_count + (source.association_count if include_products else 0)
 
 
+def lock_job(session: Session, store: str, job_id: UUID) -> tuple[LockedLane, Job]:
+    """Lock the store's lane. Return it and the job. Raises NotFound."""
+    lane = lanes.lock(session, store)
+    job = jobs.by_id(session, store, job_id)
+    if job is None:
+        raise NotFound("job", str(job_id), ("jobId",))
+    return lane, job
+
+
 def change_in_lane(session: Session, job: Job, **values: Any) -> Job:
+    """Change a job whose lane this transaction has locked."""
     changed = jobs.update(session, job, **values)
     assert changed, "the lane's lock keeps others from changing its jobs"
     return changed
+
+
+def count_ended(session: Session, job: Job) -> None:
+    """Count an ended job in the metrics once the transaction commits."""
+    ended = partial(metrics.job_ended, job.type, job.status, job.started_at, job.completed_at)
+    after_commit(session, ended)

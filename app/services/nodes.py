@@ -1,7 +1,7 @@
-"""Nodes: made, changed, moved and deleted. Each function is one transaction's work.
+"""Nodes: create, update, move, delete. Each function runs in one transaction.
 
-Whatever changes a tree locks its hierarchy first and lets its revision grow: edits of one tree come
-one after the other, and a copy sees that there was one.
+Every edit of a tree locks its hierarchy first and increments its revision: edits of a tree are
+serialized, and a copy detects them.
 """
 
 from typing import Any
@@ -22,15 +22,15 @@ from app.storage.tables import Hierarchy, Node
 
 
 def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttributes) -> TreeNode:
-    """A new node below a hierarchy's root or one of its nodes.
+    """Create a node below a hierarchy's root or one of its nodes.
 
-    Raises NotFound, Forbidden, InvalidInput.
+    Raises NotFound, OwnedByOrganization, InvalidInput.
     """
     attributes = {"name": None, **attributes}
-    place = node_ref(parent_id)
+    parent = node_ref(parent_id)
     missing = NotFound("hierarchy or node", str(parent_id), ("parentId",))
-    hierarchy = begin_edit(session, store, place.hierarchy_id, missing)
-    depth = _depth(session, hierarchy, place, missing) + 1
+    hierarchy = begin_edit(session, store, parent.hierarchy_id, missing)
+    depth = _depth(session, hierarchy, parent, missing) + 1
     if hierarchy.last_node_no >= LAST_NODE_NO:
         raise InvalidInput("The hierarchy has had as many nodes as it can have.", ("parentId",))
     hierarchy.last_node_no += 1
@@ -40,7 +40,7 @@ def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttrib
     node = Node(
         hierarchy_pk=hierarchy.pk,
         node_no=hierarchy.last_node_no,
-        parent_no=place.node_no,
+        parent_no=parent.node_no,
         depth=depth,
         sort_order=checked_sort_order(attributes.get("sort_order"), "sortOrder"),
         touched=hierarchy.revision,
@@ -57,84 +57,87 @@ def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttrib
 
 
 def update(session: Session, store: str, id: UUID, changes: NodeAttributes) -> TreeNode:
-    """The node with these changes. Raises NotFound, Forbidden, InvalidInput."""
-    found = begin_node_edit(session, store, id)
-    node = found.node
+    """Apply the changes. Raises NotFound, OwnedByOrganization, InvalidInput."""
+    tree_node = begin_node_edit(session, store, id)
+    node = tree_node.node
     values: dict[str, Any] = {**checked_attributes(changes), **_order(changes)}
     if "name" in values or "slug" in values:
         name, slug = values.get("name", node.name), values.get("slug", node.slug)
         _check_siblings(session, node, node.parent_no, name, slug)
     if "curated_product_ids" in changes:
-        products.curate(session, found, changes["curated_product_ids"] or ())
+        products.curate(session, tree_node, changes["curated_product_ids"] or ())
     if changes:
-        _edit(session, found, values)
-    return found
+        _write(session, tree_node, values)
+    return tree_node
 
 
 def move(
     session: Session, store: str, id: UUID, parent_id: UUID, changes: NodeAttributes
 ) -> TreeNode:
-    """The node, with all below it, below another parent in its hierarchy, the root or a node; of
-    the changes only the sort order counts.
+    """Move the node, with its subtree, below the root or another node of its hierarchy.
 
-    Raises NotFound, Forbidden, InvalidInput.
+    Of `changes` only the sort order is applied. Raises NotFound, OwnedByOrganization, InvalidInput.
     """
-    found = begin_node_edit(session, store, id)
-    node, hierarchy = found.node, found.hierarchy
-    place = node_ref(parent_id)
+    tree_node = begin_node_edit(session, store, id)
+    node, hierarchy = tree_node.node, tree_node.hierarchy
+    parent = node_ref(parent_id)
     missing = NotFound("hierarchy or node", str(parent_id), ("parentId",))
-    if place.hierarchy_id != hierarchy.id:
-        if not _is_there(session, store, parent_id):
+    if parent.hierarchy_id != hierarchy.id:
+        if not _exists(session, store, parent_id):
             raise missing
-        raise InvalidInput("A node can not move to another hierarchy.", ("parentId",))
-    depth = _depth(session, hierarchy, place, missing) + 1
-    if subtrees.holds(session, *found.key, place.node_no):
-        raise InvalidInput("A node can not move below itself.", ("parentId",))
-    _check_siblings(session, node, place.node_no, node.name, node.slug, "parentId")
+        raise InvalidInput("A node cannot move to another hierarchy.", ("parentId",))
+    depth = _depth(session, hierarchy, parent, missing) + 1
+    if subtrees.contains(session, *tree_node.key, parent.node_no):
+        raise InvalidInput("A node cannot move below itself.", ("parentId",))
+    _check_siblings(session, node, parent.node_no, node.name, node.slug, "parentId")
     if levels := depth - node.depth:
-        subtrees.shift(session, *found.key, levels)
-    _edit(session, found, {"parent_no": place.node_no, **_order(changes)})
-    return found
+        subtrees.shift_depth(session, *tree_node.key, levels)
+    _write(session, tree_node, {"parent_no": parent.node_no, **_order(changes)})
+    return tree_node
 
 
 def delete(session: Session, store: str, id: UUID) -> UUID:
-    """Delete the node of that id with all below it, and their associations with products.
+    """Delete the node with its subtree and their product associations. Return its id.
 
-    Raises NotFound, Forbidden.
+    Raises NotFound, OwnedByOrganization.
     """
-    found = begin_node_edit(session, store, id)
-    cut = subtrees.delete(session, *found.key)
-    found.hierarchy.node_count -= cut.nodes
-    found.hierarchy.association_count -= cut.associations
+    tree_node = begin_node_edit(session, store, id)
+    deleted = subtrees.delete(session, *tree_node.key)
+    tree_node.hierarchy.node_count -= deleted.nodes
+    tree_node.hierarchy.association_count -= deleted.associations
     return id
 
 
-def _depth(session: Session, hierarchy: Hierarchy, place: NodeRef, missing: NotFound) -> int:
-    """How deep the root, or the node, of that place hangs. Raises `missing` where there is none."""
-    if place.node_no == ROOT_NO:
+def _depth(session: Session, hierarchy: Hierarchy, ref: NodeRef, missing: NotFound) -> int:
+    """Return the depth of a node, 0 for the root. Raises `missing` if it does not exist."""
+    if ref.node_no == ROOT_NO:
         return 0
     assert hierarchy.pk is not None
-    node = nodes.in_hierarchy(session, hierarchy.pk, place.node_no)
+    node = nodes.by_no(session, hierarchy.pk, ref.node_no)
     if node is None:
         raise missing
     return node.depth
 
 
-def _is_there(session: Session, store: str, id: UUID) -> bool:
+def _exists(session: Session, store: str, id: UUID) -> bool:
     return bool(hierarchies.by_id(session, store, id) or nodes.by_ids(session, store, [id]))
 
 
 def _check_siblings(
     session: Session, node: Node, parent_no: int, name: str, slug: str | None, *path: str
 ) -> None:
-    """Raises InvalidInput when another node below that parent has this name or this slug: naming
-    `path`, or else the one of them."""
-    other = nodes.sibling_with(
+    """Raise InvalidInput if another node below the parent has this name or slug.
+
+    The error's path is `path`, or else the attribute.
+    """
+    sibling = nodes.sibling_with(
         session, node.hierarchy_pk, parent_no, name, slug, except_no=node.node_no
     )
-    if other:
-        what, said = ("name", name) if other.name == name else ("slug", slug)
-        raise InvalidInput(f"A sibling has the {what} {said!r} already.", path or (what,))
+    if sibling:
+        attribute, value = ("name", name) if sibling.name == name else ("slug", slug)
+        raise InvalidInput(
+            f"A sibling has the {attribute} {value!r} already.", path or (attribute,)
+        )
 
 
 def _order(changes: NodeAttributes) -> dict[str, int | None]:
@@ -143,7 +146,7 @@ def _order(changes: NodeAttributes) -> dict[str, int | None]:
     return {"sort_order": checked_sort_order(changes["sort_order"], "sortOrder")}
 
 
-def _edit(session: Session, found: TreeNode, values: dict[str, Any]) -> None:
-    """Write the values: it comes first among the siblings of its sort order from now on."""
-    touched = found.hierarchy.revision
-    nodes.change(session, found.node, **values, touched=touched, updated_at=now(session))
+def _write(session: Session, tree_node: TreeNode, values: dict[str, Any]) -> None:
+    """Write the values. The node moves to the front of the siblings with its sort order."""
+    touched = tree_node.hierarchy.revision
+    nodes.update(session, tree_node.node, **values, touched=touched, updated_at=now(session))

@@ -1,14 +1,12 @@
-"""A store's queue, steered: paused, resumed, and put into another order. Each function is one
-transaction's work."""
+"""Control of a store's queue: pause, resume, move to front. Each function is one transaction."""
 
 from uuid import UUID
 
 from sqlmodel import Session
 
-from app.domain.errors import NotFound
 from app.domain.events import JobEventType
 from app.domain.jobs import JobNotMovable, JobStatus, checked_reason
-from app.services.jobs import Requester
+from app.services.jobs import Requester, change_in_lane, lock_job
 from app.storage import events, jobs, lanes
 from app.storage.engine.database import announce, now
 from app.storage.lanes import QueuePosition
@@ -16,14 +14,11 @@ from app.storage.tables import Job
 
 
 def move_to_front(session: Session, store: str, job_id: UUID) -> Job:
-    """Let a pending job be the next to start. When it was asked for stays as it is.
+    """Make a pending job the next to start. Its created_at does not change.
 
     Raises NotFound, or JobNotMovable with the job's status.
     """
-    lane = lanes.lock(session, store)
-    job = jobs.by_id(session, store, job_id)
-    if job is None:
-        raise NotFound("job", str(job_id), ("jobId",))
+    lane, job = lock_job(session, store, job_id)
     if job.status is not JobStatus.PENDING:
         raise JobNotMovable(job.id, job.status, ("jobId",))
     first = jobs.first_pending(session, store)
@@ -31,17 +26,17 @@ def move_to_front(session: Session, store: str, job_id: UUID) -> Job:
         return job
     lane.front_turn -= 1
     at = now(session)
-    moved = jobs.update(session, job, turn=lane.front_turn, updated_at=at)
-    assert moved, "the lane's lock keeps others from changing its jobs"
-    standing = QueuePosition(1, lanes.queue_forecast(session, lane).start_time(at, 0, 0))
-    events.append(session, lane, moved, None, at, standing, JobEventType.MOVED)
+    moved = change_in_lane(session, job, turn=lane.front_turn, updated_at=at)
+    position = QueuePosition(1, lanes.forecast(session, lane).start_time(at, 0, 0))
+    events.append(session, lane, moved, None, at, position, JobEventType.MOVED)
     return moved
 
 
 def pause(session: Session, requester: Requester, reason: str | None) -> None:
-    """Start no more of the store's jobs; the one that runs goes on.
+    """Start no more jobs of the store; its running job continues.
 
-    A queue that is paused stays so, for the new reason. Raises InvalidInput for a blank reason.
+    Pausing a paused queue replaces the reason and keeps the time. Raises InvalidInput for a blank
+    reason.
     """
     if reason is not None:
         checked_reason(reason, "reason")

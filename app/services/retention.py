@@ -1,4 +1,4 @@
-"""How long what is over is kept: ended jobs, and the log of what happened to all of them."""
+"""Retention: deletion of ended jobs and logged events after the retention period."""
 
 from datetime import timedelta
 
@@ -8,14 +8,13 @@ from app.storage import events, jobs, lanes, webhooks
 from app.storage.engine.database import now
 
 
-def prune(session: Session, keep: timedelta, limit: int) -> bool:
-    """Delete up to `limit` of the oldest events of a store that are older than `keep`, and the
-    jobs that ended with them; whether there may be more to delete.
+def prune(session: Session, retention: timedelta, limit: int) -> bool:
+    """Delete up to `limit` events of one store older than `retention`, oldest first.
 
-    A job goes with its last event, so whatever the log still tells of is still there; so do the
-    deliveries that tell of it.
+    A job and its webhook deliveries are deleted together with its final event, so every logged
+    event still has its job. Return True if there may be more to delete.
     """
-    before = now(session) - keep
+    before = now(session) - retention
     stores = events.stores_with_older(session, before)
     if not stores:
         return False

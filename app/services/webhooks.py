@@ -1,5 +1,4 @@
-"""Webhooks: who is told of a job's end, in which words, and what came of it. Each function is one
-transaction's work."""
+"""Webhook endpoints, payloads and delivery state. Each function runs in one transaction."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ from app.storage.sql.offset import OffsetWindow
 from app.storage.tables import Job, JobEvent, WebhookDelivery
 
 MAX_ERRORS = 10
-"""At most so many of a job's errors are told."""
+"""Max errors of a job in a payload."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """A message to be sent once, and the claim to do so."""
+    """A claimed delivery and the body to send once."""
 
     delivery: WebhookDelivery
     job: Job
@@ -32,29 +31,30 @@ class DeliveryAttempt:
 
 
 def register(session: Session, urls: Collection[str]) -> dict[int, str]:
-    """The endpoints by their keys. One that is new is told of what happens from now on; one that
-    comes back, of what it has missed."""
+    """Return the endpoints' URLs by key, adding unknown ones.
+
+    A new endpoint receives events from now on; a known one also those it has missed.
+    """
     known = webhooks.known_endpoints(session, urls)
     for url in sorted(set(urls) - set(known.values())):
         webhooks.add_endpoint(session, url)
     return webhooks.known_endpoints(session, urls)
 
 
-def record(session: Session, store: str, endpoints: Collection[int], limit: int) -> int:
-    """Turn the events that an endpoint has not been told of and that are a job's last, the first
-    `limit` of them, into deliveries; so for each endpoint. How many events, at most, were pruned
-    untold.
+def create_deliveries(session: Session, store: str, endpoints: Collection[int], limit: int) -> int:
+    """Create deliveries for up to `limit` final events after each endpoint's position.
 
-    An event becomes one delivery to an endpoint, however many record it at once.
+    An event becomes one delivery per endpoint, even if several processes do this concurrently.
+    Return how many events, at most, were pruned before they could be delivered.
     """
     bounds = lanes.log_bounds(session, store)
     missed = 0
     for endpoint in sorted(endpoints):
         seq = webhooks.position(session, endpoint, store)
-        found = webhooks.final_events(session, store, seq, bounds.head, limit)
-        reached = found[-1] if len(found) == limit else bounds.head
+        final = webhooks.final_events(session, store, seq, bounds.head, limit)
+        reached = final[-1] if len(final) == limit else bounds.head
         if reached > seq and webhooks.advance_position(session, endpoint, store, seq, reached):
-            webhooks.add_deliveries(session, endpoint, store, found)
+            webhooks.add_deliveries(session, endpoint, store, final)
             missed = max(missed, bounds.pruned - seq)
     return missed
 
@@ -66,43 +66,47 @@ def claim(
     lease: timedelta,
     limit: int,
 ) -> list[DeliveryAttempt]:
-    """Begin up to `limit` attempts that are due at the endpoint, of the stores given if any are.
-    One that has no result when its lease runs out is begun anew."""
-    begun = []
+    """Claim up to `limit` due deliveries of an endpoint, of `stores` or of all if None.
+
+    An attempt without an outcome when its lease expires is repeated.
+    """
+    attempts = []
     for delivery, event in webhooks.claim(session, endpoint, stores, lease, limit):
         job = events.job_of(event)
-        begun.append(DeliveryAttempt(delivery, job, _message(session, event, job)))
-    return begun
+        attempts.append(DeliveryAttempt(delivery, job, _message(session, event, job)))
+    return attempts
 
 
 def conclude(
-    session: Session, delivery: WebhookDelivery, answer: DeliveryResponse, chance: float
+    session: Session, delivery: WebhookDelivery, response: DeliveryResponse, jitter: float
 ) -> timedelta | None:
-    """Write down what came of an attempt; how long until the next one, None when there is none.
-    `chance` is that of `pause_after`."""
-    pause = pause_after(answer, delivery.attempts, chance)
-    if answer.delivered:
+    """Record the outcome of an attempt. Return the pause before the next one, or None.
+
+    `jitter` (0 to 1) varies the pause, see `pause_after`.
+    """
+    pause = pause_after(response, delivery.attempts, jitter)
+    if response.delivered:
         status = DeliveryStatus.DELIVERED
     else:
         status = DeliveryStatus.FAILED if pause is None else DeliveryStatus.PENDING
     values = {
         "status": status,
         "due_at": None if pause is None else now(session) + pause,
-        "answer": answer.status,
-        "reason": answer.reason,
+        "answer": response.status,
+        "reason": response.reason,
     }
     webhooks.conclude(session, delivery, values)
     return pause
 
 
 def redeliver(session: Session, id: UUID) -> None:
-    """Send it anew, however it went. Raises NotFound."""
+    """Send a delivery again, with all its attempts, in any status. Raises NotFound."""
     if not webhooks.redeliver(session, id):
         raise NotFound("delivery", str(id))
 
 
 def _message(session: Session, event: JobEvent, job: Job) -> bytes:
-    """What the endpoint is told: the job as a REST document has it, as it was when it ended."""
+    """Build the payload: the job at its end, shaped like a REST document."""
     meta = {"x_request_id": job.request_id}
     if job.type is JobType.HIERARCHY_DUPLICATE and job.started_at:
         meta["copied_from"] = str(job.source_id)
@@ -128,8 +132,8 @@ def _message(session: Session, event: JobEvent, job: Job) -> bytes:
     if job.status is JobStatus.FAILED:
         errors = job_errors.offset_page(session, job, OffsetWindow(0, MAX_ERRORS)).rows
         data["errors"] = [{"code": error.code, "message": error.message} for error in errors]
-    told = {"type": f"job.{event.type}", "timestamp": instant_text(event.at), "data": data}
-    return orjson.dumps(told)
+    payload = {"type": f"job.{event.type}", "timestamp": instant_text(event.at), "data": data}
+    return orjson.dumps(payload)
 
 
 def _instant(instant: datetime | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Tells the endpoints of webhooks of jobs that have ended, until each was told or tried enough."""
+"""The webhook dispatcher: delivers ended jobs to each endpoint, with retries."""
 
 import asyncio
 import logging
@@ -18,25 +18,25 @@ from app.webhooks.sender import Sender
 log = logging.getLogger(__name__)
 
 MAX_EVENTS = 100
-"""Events recorded a transaction, for each endpoint."""
+"""Max events turned into deliveries per transaction and endpoint."""
 
 LEASE = timedelta(seconds=30)
-"""After it an attempt without a result is taken for dead and begun anew: three times as long as one
-may take."""
+"""Time after which an attempt without an outcome counts as dead and is repeated: three times the
+timeout of an attempt."""
 
 STOP_SECONDS = 1.0
-"""How long attempts may take to end once the courier stops. What does not is made again by whoever
-comes next."""
+"""Max seconds for running attempts to end after `stop`. Others are cancelled, and repeated by the
+next process."""
 
 
 class Dispatcher:
-    """Sends what happens in all stores, or in those given, to each of the URLs, until stopped.
+    """Delivers the ended jobs of `stores`, or of all stores if None, to each URL, until stopped.
 
-    The event log is the truth: in one transaction the events that end jobs become deliveries and
-    the endpoint's position moves on, so none is lost and none is there twice. A delivery is sent
-    until it is answered with success, that is at least once; several processes share the work, and
-    repeat that of one that died. Endpoints do not wait for each other: each has at most
-    `at_once` attempts under way. Wake-ups are hints: every `poll` seconds it looks by itself.
+    The event log is the truth: one transaction turns final events into deliveries and advances the
+    endpoint's position, so no delivery is lost or duplicated. A delivery is sent until the endpoint
+    responds with success, that is at least once. Several processes share the work, and repeat the
+    attempts of one that died. Endpoints do not wait for each other: each has at most `concurrency`
+    running attempts. Wake-ups are hints: it also polls every `poll` seconds.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Dispatcher:
         *,
         stores: Collection[str] | None = None,
         poll: float = 2.0,
-        at_once: int = 4,
+        concurrency: int = 4,
     ) -> None:
         self._database = database
         self._urls = urls
@@ -56,106 +56,108 @@ class Dispatcher:
         self._sender = sender
         self._stores = stores
         self._poll = poll
-        self._at_once = at_once
+        self._concurrency = concurrency
         self._endpoints: dict[int, str] = {}
         self._sending: dict[int, set[asyncio.Task[None]]] = {}
-        self._told: set[str] = set()
+        self._woken_stores: set[str] = set()
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
 
     def wake(self, stores: Collection[str]) -> None:
-        """Something may have happened in these stores."""
-        self._told.update(
+        """Look for ended jobs in these stores (a hint)."""
+        self._woken_stores.update(
             stores if self._stores is None else set(stores).intersection(self._stores)
         )
         self._woken.set()
 
     def stop(self) -> None:
-        """Begin no attempt more."""
+        """Start no more attempts."""
         self._stopping.set()
         self._woken.set()
 
     async def run(self) -> None:
         """Send until `stop`."""
         clock = asyncio.get_running_loop().time
-        look_everywhere_at = clock()
+        poll_at = clock()
         async with self._sender:
             try:
                 while not self._stopping.is_set():
                     self._woken.clear()
-                    told, self._told = self._told, set()
-                    if clock() < look_everywhere_at:
-                        await self._look(told)
+                    woken, self._woken_stores = self._woken_stores, set()
+                    if clock() < poll_at:
+                        await self._deliver(woken)
                     else:
-                        look_everywhere_at = clock() + self._poll
-                        await self._look(self._stores)
+                        poll_at = clock() + self._poll
+                        await self._deliver(self._stores)
                     with suppress(TimeoutError):
-                        async with asyncio.timeout_at(look_everywhere_at):
+                        async with asyncio.timeout_at(poll_at):
                             await self._woken.wait()
             finally:
                 await self._end_attempts()
 
-    async def _look(self, stores: Collection[str] | None) -> None:
-        """Record what has happened in these stores, all of them if None, and begin what is due."""
+    async def _deliver(self, stores: Collection[str] | None) -> None:
+        """Create deliveries for these stores, all if None, and start the attempts that are due."""
         try:
             if not self._endpoints:
                 self._endpoints = await self._database.write(webhooks.register, self._urls)
             if stores is None or stores:
-                await self._record(stores)
-            await self._begin()
+                await self._create_deliveries(stores)
+            await self._start_attempts()
         except (DatabaseUnavailable, StorageFull) as error:
-            log.warning("webhooks wait: %s It is tried again in %s s.", error, self._poll)
+            log.warning("sending webhooks failed: %s Retrying in %s s.", error, self._poll)
         except Exception:
-            log.exception("looking for webhooks to send broke; it is tried again")
+            log.exception("sending webhooks failed; retrying in %s s", self._poll)
 
-    async def _record(self, stores: Collection[str] | None) -> None:
+    async def _create_deliveries(self, stores: Collection[str] | None) -> None:
         endpoints = self._endpoints.keys()
-        behind = await self._database.scan(stored.stores_to_record, endpoints, stores)
-        for store in behind:
-            missed = await self._database.write_bulk(webhooks.record, store, endpoints, MAX_EVENTS)
+        unrecorded = await self._database.scan(stored.stores_to_record, endpoints, stores)
+        for store in unrecorded:
+            missed = await self._database.write_bulk(
+                webhooks.create_deliveries, store, endpoints, MAX_EVENTS
+            )
             if missed:
                 log.warning(
-                    "up to %s events of store %s were pruned before webhooks could tell of them; "
-                    "jobs that ended with them are not told of",
+                    "up to %s events of store %s were pruned before webhooks could deliver them; "
+                    "the jobs that ended with them are not delivered",
                     missed,
                     store,
                 )
-        if behind:
-            # There may be more, in these stores or in others.
-            self.wake(behind)
+        if unrecorded:
+            # There may be more events, in these stores or in others.
+            self.wake(unrecorded)
 
-    async def _begin(self) -> None:
+    async def _start_attempts(self) -> None:
         free = {
-            endpoint: self._at_once - len(self._sending.get(endpoint, ()))
+            endpoint: self._concurrency - len(self._sending.get(endpoint, ()))
             for endpoint in self._endpoints
         }
         due = await self._database.scan(
             stored.endpoints_due, [endpoint for endpoint in free if free[endpoint]], self._stores
         )
         for endpoint in due:
-            begun = await self._database.write_bulk(
+            attempts = await self._database.write_bulk(
                 webhooks.claim, endpoint, self._stores, LEASE, free[endpoint]
             )
-            for attempt in begun:
+            for attempt in attempts:
                 task = asyncio.create_task(self._send(self._endpoints[endpoint], attempt))
                 self._sending.setdefault(endpoint, set()).add(task)
-                task.add_done_callback(partial(self._ended, endpoint))
+                task.add_done_callback(partial(self._attempt_ended, endpoint))
 
     async def _send(self, url: str, attempt: DeliveryAttempt) -> None:
         delivery = attempt.delivery
         assert delivery.attempted_at is not None
         headers = signed_headers(self._keys, delivery.id, delivery.attempted_at, attempt.body)
         try:
-            answer = await self._sender.post(url, headers, attempt.body)
+            response = await self._sender.post(url, headers, attempt.body)
         except Exception:
-            log.exception("sending webhook %s broke", delivery.id)
-            answer = DeliveryResponse(None, "Internal error")
+            log.exception("sending webhook %s failed", delivery.id)
+            response = DeliveryResponse(None, "Internal error")
         try:
-            pause = await self._database.write(webhooks.conclude, delivery, answer, random())
+            pause = await self._database.write(webhooks.conclude, delivery, response, random())
         except (DatabaseUnavailable, StorageFull) as error:
-            log.warning("webhook %s is sent again, however it went: %s", delivery.id, error)
+            log.warning("webhook %s will be sent again: recording failed: %s", delivery.id, error)
             return
-        outcome = "delivered" if answer.delivered else "failed" if pause is None else "again"
+        outcome = "delivered" if response.delivered else "failed" if pause is None else "again"
         log.log(
             logging.WARNING if outcome == "failed" else logging.INFO,
             "webhook",
@@ -165,18 +167,18 @@ class Dispatcher:
                 "webhook_id": str(delivery.id),
                 "to": origin_of(url),
                 "attempt": delivery.attempts,
-                "status": answer.status,
-                "reason": answer.reason,
+                "status": response.status,
+                "reason": response.reason,
                 "outcome": outcome,
                 "pause": pause and round(pause.total_seconds(), 3),
             },
         )
 
-    def _ended(self, endpoint: int, task: "asyncio.Task[None]") -> None:
+    def _attempt_ended(self, endpoint: int, task: "asyncio.Task[None]") -> None:
         self._sending[endpoint].discard(task)
         self._woken.set()
         if not task.cancelled() and (error := task.exception()):
-            log.error("a webhook is sent again, however it went", exc_info=error)
+            log.error("a webhook will be sent again: recording failed", exc_info=error)
 
     async def _end_attempts(self) -> None:
         running = [task for tasks in self._sending.values() for task in tasks]

@@ -1,4 +1,4 @@
-"""Sends one webhook once, to nowhere but where it may go."""
+"""The webhook sender: one HTTP request to an allowed address."""
 
 import asyncio
 import ssl
@@ -16,11 +16,11 @@ from app import __version__
 from app.domain.webhooks import Address, AddressNotAllowed, DeliveryResponse, Network, check_address
 
 TIMEOUT_SECONDS = 10.0
-"""How long an attempt may take in all, from the name's resolution to the status."""
+"""Timeout of an attempt, from name resolution to the response's status."""
 
-REASON_LIMIT = 200
+MAX_REASON_LENGTH = 200
 BUSY_STATUSES = (429, 503)
-"""Statuses whose Retry-After counts."""
+"""Statuses whose Retry-After is honoured."""
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -28,20 +28,20 @@ Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
 
 
 async def resolve(host: str, port: int) -> Sequence[Address]:
-    """The addresses of a name, as this machine resolves it. Raises OSError."""
+    """Resolve a host name with this machine's resolver. Raises OSError."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
+        infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
     except UnicodeError as error:
         raise OSError(str(error)) from None
-    return list(dict.fromkeys(ip_address(place[0]) for *_, place in found))
+    return list(dict.fromkeys(ip_address(address[0]) for *_, address in infos))
 
 
 class Sender:
-    """Posts to receivers, each time by a connection of its own.
+    """Posts to receivers, each time with a new connection.
 
-    A name is resolved here, every address it has is checked, and the connection goes to one that
-    was checked: a name that changes its mind in between leads nowhere else. Redirects are not
-    followed, proxies of the environment not used, and of the answer only the head is read.
+    The sender resolves the host name, checks all its addresses, and connects to a checked one: DNS
+    rebinding has no effect. It follows no redirects, uses no proxies of the environment, and reads
+    only the head of the response.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Sender:
         self._networks = networks
         self._resolve = resolve
         self._seconds = seconds
-        # A connection is known by its address, which several names may have: none is kept.
+        # Connections are not reused: httpcore pools them by address, which several names may share.
         self._connections = httpcore.AsyncConnectionPool(
             ssl_context=trusted, max_connections=None, max_keepalive_connections=0
         )
@@ -73,7 +73,7 @@ class Sender:
         await self._connections.__aexit__(type, error, traceback)
 
     async def post(self, url: str, headers: dict[str, str], body: bytes) -> DeliveryResponse:
-        """What the receiver answers, or why there is no answer."""
+        """Send a request. Return the receiver's response, or the reason for its absence."""
         try:
             async with asyncio.timeout(self._seconds):
                 return await self._post(url, headers, body)
@@ -82,8 +82,8 @@ class Sender:
         except AddressNotAllowed as error:
             return DeliveryResponse(None, str(error))
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
-            said = str(error) or type(error).__name__
-            return DeliveryResponse(None, said[:REASON_LIMIT])
+            reason = str(error) or type(error).__name__
+            return DeliveryResponse(None, reason[:MAX_REASON_LENGTH])
 
     async def _post(self, url: str, headers: dict[str, str], body: bytes) -> DeliveryResponse:
         parts = urlsplit(url)
@@ -111,9 +111,9 @@ class Sender:
                     ],
                     content=body,
                     extensions={
-                        # What the certificate must be for.
+                        # The name that the certificate must have.
                         "sni_hostname": host,
-                        # One that swallows everything leaves time for the others.
+                        # An address that drops packets leaves time for the others.
                         "timeout": {"connect": self._seconds / len(addresses)},
                     },
                 ) as response:
@@ -125,12 +125,12 @@ class Sender:
 
 
 def _response(response: httpcore.Response) -> DeliveryResponse:
-    reason: bytes = response.extensions.get("reason_phrase", b"")
-    said = reason.decode("ascii", "replace")[:REASON_LIMIT]
+    phrase: bytes = response.extensions.get("reason_phrase", b"")
+    reason = phrase.decode("ascii", "replace")[:MAX_REASON_LENGTH]
     wait = None
     if response.status in BUSY_STATUSES:
         for name, value in response.headers:
-            # The date that may stand here instead is passed over.
+            # Retry-After with a date is ignored.
             if name.lower() == b"retry-after" and value.isdigit() and len(value) < 9:
                 wait = timedelta(seconds=int(value))
-    return DeliveryResponse(response.status, said, wait)
+    return DeliveryResponse(response.status, reason, wait)

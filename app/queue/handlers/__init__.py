@@ -1,4 +1,17 @@
-"""What jobs do: one file a type. A module here whose `handler` is a Handler is found by itself."""
+"""Handlers of jobs, one module per job type.
+
+To add a job type:
+
+1. Arguments: a frozen dataclass in `domain/jobs.py` next to its JobType, and columns of Job for
+   them (`storage/tables.py` and a migration).
+2. Request: a function in `services/jobs.py` that validates the arguments and calls `enqueue`;
+   `retry` there copies the columns.
+3. Work: a service with the steps of the job, like `services/copies.py`, and a module here that runs
+   them: a class that implements Handler, and `handler`, an instance. `find_handlers` finds it.
+4. Surfaces: a mutation (`api/graphql/mutations/jobs.py`), an endpoint (`api/rest/`) and a command
+   (`cli/jobs.py`). Arguments and results appear in `api/graphql/types/jobs.py`, in the REST
+   document (`api/rest/jobs.py`) and in the webhook payload (`services/webhooks.py`).
+"""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -13,27 +26,27 @@ from app.storage.tables import Job
 
 
 class Handler(Protocol):
-    """What a job type does. It is shared by all jobs of the type and keeps nothing of its own."""
+    """The work of a job type. One instance runs all jobs of the type and keeps no state."""
 
     type: JobType
 
     async def run(self, attempt: Attempt) -> None:
-        """Bring the job from its checkpoint to `attempt.succeed`.
+        """Run the job from its checkpoint to `attempt.succeed`, in steps of about 12 ms.
 
-        A DomainError fails the job and tells its sentence; any other exception means another
-        attempt, from the last step.
+        A DomainError fails the job with its code and message. Any other exception ends the attempt;
+        the next one resumes from the last step.
         """
 
     def abandon(self, session: Session, job: Job) -> None:
-        """Give up all that the job has written, in the transaction that fails it."""
+        """Discard what the job has written, in the transaction that fails it."""
 
 
 def find_handlers() -> Mapping[JobType, Handler]:
-    """Every handler of this package by the type it runs."""
-    found: dict[JobType, Handler] = {}
+    """Import every module of this package. Return its handler by job type."""
+    handlers: dict[JobType, Handler] = {}
     for module in iter_modules(__path__):
         handler: Handler = import_module(f"{__name__}.{module.name}").handler
-        if handler.type in found:
+        if handler.type in handlers:
             raise TypeError(f"two handlers for {handler.type}")
-        found[handler.type] = handler
-    return found
+        handlers[handler.type] = handler
+    return handlers

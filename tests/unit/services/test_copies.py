@@ -22,7 +22,7 @@ copies = st.builds(
 
 @given(copies)
 def test_a_copy_goes_on_from_its_checkpoint_as_it_was(copy: Copy) -> None:
-    assert Copy.at(orjson.loads(orjson.dumps(copy.as_checkpoint()))) == copy
+    assert Copy.from_checkpoint(orjson.loads(orjson.dumps(copy.as_checkpoint()))) == copy
 
 
 def test_an_association_counts_once_it_is_there_in_both_directions() -> None:

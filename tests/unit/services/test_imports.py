@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.services.imports import BadLine, Line, Placement
+from app.services.placement import BadLine, Line, Placement
 from app.storage.import_scratch import ImportScratch
 
 
