@@ -329,9 +329,8 @@ def is_secret(name: str) -> bool:
 
 def group_of(name: str) -> str:
     """What a setting is about."""
-    return next(
-        group.__name__ for group in Settings.__mro__ if name in inspect.get_annotations(group)
-    )
+    group = next(group for group in Settings.__mro__ if name in inspect.get_annotations(group))
+    return group.__name__.removesuffix("Settings")
 
 
 def unknown_variables(environment: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,8 @@ def tables() -> str:
     """A heading, what it is about and a table for each group of settings."""
     told = []
     for group, names in groupby(Settings.model_fields, group_of):
-        about = getattr(settings, group).__doc__.splitlines()[0]
+        model = getattr(settings, f"{group}Settings", None) or getattr(settings, group)
+        about = model.__doc__.splitlines()[0]
         told += [f"### {group}", "", about, "", "| variable | flag | default | what |"]
         told.append("|---|---|---|---|")
         for name in names:

@@ -4,6 +4,8 @@ from pydantic import BaseModel, Field
 
 
 class Limits(BaseModel):
+    """Limits per client, per request and per operation."""
+
     max_tokens: int = Field(2_000, ge=100, description="Max tokens of a document.")
     max_depth: int = Field(20, ge=1, description="Max depth of nested fields in a document.")
     max_aliases: int = Field(30, ge=0, description="Max aliases and repeated fields in a document.")
