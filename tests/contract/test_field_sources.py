@@ -12,8 +12,8 @@ from app.api.graphql.fields.declarations import (
     ReferenceField,
     source_of,
 )
-from app.api.graphql.plans.compiler import DEFINITION
 from app.api.graphql.schema import graphql_schema
+from app.api.graphql.strawberry_seam import declaration_of
 
 ORDINARY = {
     "JobQueue.hours",
@@ -26,7 +26,7 @@ ORDINARY = {
 def reads() -> Mapping[str, FieldSource]:
     """How each field is read, by its type and its name."""
     return {
-        f"{type_.name}.{name}": source_of(field.extensions[DEFINITION])
+        f"{type_.name}.{name}": source_of(declaration_of(field))
         for type_ in graphql_schema.type_map.values()
         if (is_object_type(type_) or is_interface_type(type_)) and not type_.name.startswith("__")
         for name, field in type_.fields.items()

@@ -1,1 +1,1 @@
-"""The GraphQL surface: schema, admission, plans, executor, transports."""
+"""The GraphQL API: schema, admission, plans, executor, transports."""

@@ -1,4 +1,4 @@
-"""What every resolver knows: the services, on whose behalf it runs, and in which operation."""
+"""Context of resolvers: services, caller and operation."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,28 +15,26 @@ from app.storage.engine.database import Database
 
 @dataclass(slots=True)
 class Context:
-    """One operation: its services, its caller, and how far its subscriber has come."""
+    """Services, caller and resume position of one operation."""
 
     database: Database
     feed: Feed
     caller: Caller
     request_id: str
     document: DocumentNode
-    """What is executed, parsed and validated."""
+    """The parsed and validated document that is executed."""
     resume_from: str | None = None
-    """The cursor that the way the request came carries, which wins over `after`."""
-    done: dict[str, Any] = field(default_factory=dict)
-    """What came of mutations that were made already, by their names in the answer: their payloads,
-    or exceptions."""
+    """Resume cursor from the transport (Last-Event-ID); overrides the argument `after`."""
+    mutation_results: dict[str, Any] = field(default_factory=dict)
+    """Payloads or exceptions of mutations that a plan has already run, by response key."""
 
     @property
     def store(self) -> str:
-        """The store whose things the caller sees."""
         return self.caller.store
 
     @property
     def requester(self) -> Requester:
-        """Whom a job that is asked for is made for."""
+        """The requester of jobs that this operation creates."""
         return Requester(self.caller.store, self.request_id, self.caller.subject, traceparent())
 
 

@@ -1,4 +1,4 @@
-"""Cursors of lists, opaque to clients, and the windows that arguments ask for."""
+"""Opaque cursors of lists, and the arguments first, after, last and before."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
@@ -22,75 +22,79 @@ ValueT = TypeVar("ValueT")
 First = Annotated[
     int | None,
     strawberry.argument(
-        description=f"How many from the start, 1 to {MAX_ROWS}; {DEFAULT_ROWS} when neither "
-        "first nor last is given. Not together with last."
+        description=f"Number of rows from the start, 1 to {MAX_ROWS}; {DEFAULT_ROWS} without "
+        "first and last. Not together with last."
     ),
 ]
 After = Annotated[
-    str | None, strawberry.argument(description="Only what follows this cursor of the same list.")
+    str | None,
+    strawberry.argument(description="Only rows after this cursor of the same list."),
 ]
 Last = Annotated[
     int | None,
     strawberry.argument(
-        description=f"How many from the end, 1 to {MAX_ROWS}. Not together with first."
+        description=f"Number of rows from the end, 1 to {MAX_ROWS}. Not together with first."
     ),
 ]
 Before = Annotated[
     str | None,
-    strawberry.argument(description="Only what comes before this cursor of the same list."),
+    strawberry.argument(description="Only rows before this cursor of the same list."),
 ]
 
 
 def whole(value: Any) -> int:
-    """A part of a cursor that is a 64-bit number."""
+    """Validate a part of a cursor: a 64-bit integer. Raises ValueError."""
     if type(value) is not int or not -(2**63) <= value < 2**63:
         raise ValueError
     return value
 
 
 def maybe_whole(value: Any) -> int | None:
-    """A part of a cursor that is a number or unset."""
+    """Validate a part of a cursor: a 64-bit integer or null. Raises ValueError."""
     return None if value is None else whole(value)
 
 
 def text(value: Any) -> str:
-    """A part of a cursor that is a text."""
+    """Validate a part of a cursor: a string without NUL. Raises ValueError."""
     if not isinstance(value, str) or "\0" in value:
         raise ValueError
     return value
 
 
 def instant(value: Any) -> datetime:
-    """A part of a cursor that is an instant."""
-    read = datetime.fromisoformat(text(value))
-    if read.tzinfo != UTC:
+    """Parse a part of a cursor: an instant in UTC. Raises ValueError."""
+    parsed = datetime.fromisoformat(text(value))
+    if parsed.tzinfo != UTC:
         raise ValueError
-    return read
+    return parsed
 
 
 def uuid(value: Any) -> UUID:
-    """A part of a cursor that is a UUID."""
+    """Parse a part of a cursor: a UUID. Raises ValueError."""
     return UUID(text(value))
 
 
 def given(value: ValueT | None) -> ValueT | None:
-    """The value of an optional argument, None where it was left out."""
+    """Return the value of an optional argument, None if it was omitted."""
     return None if value is UNSET else value
 
 
 class Cursors:
-    """The cursors of one kind of list: opaque to clients, and of no use to another kind."""
+    """Cursors of one kind of list. Other kinds refuse them.
+
+    `parts` validate or parse the parts of a row's key.
+    """
 
     def __init__(self, kind: str, *parts: Callable[[Any], Any]) -> None:
         self._kind = kind
         self._parts = parts
 
     def encode(self, key: Key) -> str:
-        """The cursor of the row with this key."""
+        """Return the cursor of the row with this key."""
         return urlsafe_b64encode(orjson.dumps([self._kind, *key])).decode().rstrip("=")
 
     def decode(self, cursor: str, argument: str) -> Key:
-        """The key a cursor stands for. Raises InvalidInput naming the argument."""
+        """Return the key of a cursor. Raises InvalidInput naming `argument`."""
         try:
             kind, *key = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
             if kind != self._kind:
@@ -102,7 +106,7 @@ class Cursors:
     def window(
         self, first: int | None, after: str | None, last: int | None, before: str | None
     ) -> KeysetWindow:
-        """What the four arguments ask for. Raises InvalidInput naming the one at fault."""
+        """Build the window of a page. Raises InvalidInput naming the invalid argument."""
         first, after = given(first), given(after)
         last, before = given(last), given(before)
         if first is not None and last is not None:

@@ -1,8 +1,9 @@
-"""Refusals and bugs, as clients see them.
+"""Errors of running operations, in the form that clients see.
 
-An expected refusal of a mutation is a typed error in its payload; of a query or a subscription, a
-GraphQL error with a code, as is a database that is away or full. Anything else is a bug: logged
-with the request id, and shown as nothing but that id. What is not run at all is in refusals.
+A mutation reports an expected refusal as a typed error in its payload; a query or a subscription as
+a GraphQL error with a code. So is a database that is unavailable or full. Anything else is a bug:
+logged with the request id, and reported to the client by that id only. For operations that are not
+run at all see `app.api.http.refusals`.
 """
 
 import logging
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 import strawberry
 from graphql import GraphQLError
 
-from app.api.http.refusals import Refused, bug
+from app.api.http.refusals import Refused, report_bug
 from app.domain import errors
 from app.domain.errors import DomainError
 from app.storage.engine.database import DatabaseUnavailable, StorageFull
@@ -20,7 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def to_graphql(error: GraphQLError, request_id: str) -> None:
-    """Give an error the form a client may see. Errors in the document itself have it already."""
+    """Change an error, in place, to the form that clients see.
+
+    Errors that graphql-core itself raises have no cause and keep their message.
+    """
     cause = error.original_error
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
@@ -35,12 +39,12 @@ def to_graphql(error: GraphQLError, request_id: str) -> None:
         code = "STORAGE_FULL" if isinstance(cause, StorageFull) else "DATABASE_UNAVAILABLE"
         error.extensions = {"code": code, "requestId": request_id}
     else:
-        shown = bug(cause, request_id, error.path)
+        shown = report_bug(cause, request_id, error.path)
         error.message, error.extensions = shown["message"], shown["extensions"]
 
 
 class InvalidDocument(Refused):
-    """A document, or variables, that the GraphQL specification does not allow."""
+    """A document or variables that violate the GraphQL specification."""
 
     def __init__(self, code: str, errors: Sequence[GraphQLError]) -> None:
         super().__init__(errors[0].message, code)
@@ -57,17 +61,17 @@ class InvalidDocument(Refused):
 class UserError:
     message: str = strawberry.field(description="One sentence for a person.")
     path: list[str] = strawberry.field(
-        description="The way to the input at fault, from the mutation's argument down; "
-        "empty when no single input is."
+        description="Path to the input at fault, starting with the mutation's argument; empty if "
+        "no single input is at fault."
     )
 
 
-@strawberry.type(description="Nothing by that id that the caller may see.")
+@strawberry.type(description="There is nothing with this id that the caller may see.")
 class NotFound(UserError):
     pass
 
 
-@strawberry.type(description="The caller may see it, but not do this with it.")
+@strawberry.type(description="The caller may see the object, but not change it in this way.")
 class Forbidden(UserError):
     pass
 
@@ -78,12 +82,12 @@ class InvalidInput(UserError):
 
 
 def input_path(error: DomainError) -> list[str]:
-    """Where the fault lies, from the mutation's argument down."""
+    """Return the path to the input at fault, starting with the mutation's argument."""
     return ["input", *error.path] if error.path else []
 
 
 def refusal_of(error: DomainError) -> NotFound | Forbidden | InvalidInput:
-    """The payload error of a refusal that all mutations share; any other is raised again."""
+    """Return the payload error of a refusal that all mutations share. Raises any other error."""
     match error:
         case errors.NotFound():
             return NotFound(message=str(error), path=input_path(error))

@@ -1,4 +1,4 @@
-"""Runs operations that were admitted. What comes out is what clients see, whichever way it goes."""
+"""Execution of admitted operations, by a plan or by the reference executor."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -6,7 +6,7 @@ from typing import Any
 
 from graphql import OperationType
 from opentelemetry.trace import Tracer
-from strawberry.types.execution import ExecutionResult
+from strawberry.types import ExecutionResult
 
 from app.api.auth.limits import Limits
 from app.api.graphql.admission.documents import Operation
@@ -22,11 +22,11 @@ from app.services.feed import Feed
 from app.storage.engine.database import Database
 
 GraphQLResponse = dict[str, Any]
-"""A response as GraphQL defines it: data, errors, extensions."""
+"""GraphQL response: data, errors, extensions."""
 
 
 class Executor:
-    """Runs queries and mutations to their answer, and subscriptions for as long as they last."""
+    """Executes queries and mutations to a response, and subscriptions to a stream of results."""
 
     def __init__(
         self,
@@ -42,22 +42,22 @@ class Executor:
         self._feed = feed
         self._limits = limits
         self._tracer = tracer
-        self._audiences = SharedSubscriptions()
+        self._shared_subscriptions = SharedSubscriptions()
 
-    async def answer(
+    async def execute(
         self, operation: Operation, caller: Caller, request_id: str
     ) -> GraphQLResponse:
-        """The answer to a query or a mutation. Raises TimedOut."""
+        """Execute a query or a mutation. Raises TimedOut."""
         name, kind = operation.name, operation.kind.value
         with (
             operation_span(self._tracer, kind, name, request_id),
-            OperationRecord(name, kind) as run,
+            OperationRecord(name, kind) as record,
         ):
-            answer = await self._execute(operation, caller, request_id)
-            run.told(answer)
+            response = await self._execute(operation, caller, request_id)
+            record.record_result(response)
         cost = {"requested": operation.cost, "limit": self._limits.max_cost}
-        answer["extensions"] = {**answer.get("extensions", {}), "cost": cost}
-        return answer
+        response["extensions"] = {**response.get("extensions", {}), "cost": cost}
+        return response
 
     async def _execute(
         self, operation: Operation, caller: Caller, request_id: str
@@ -65,7 +65,7 @@ class Executor:
         context = self._context(operation, caller, request_id)
         limit = self._limits.max_execution_seconds
         clock = asyncio.get_running_loop().time
-        began = clock()
+        start = clock()
         try:
             async with asyncio.timeout(limit):
                 if self._planner:
@@ -78,28 +78,30 @@ class Executor:
                     context_value=context,
                     operation_name=operation.name,
                 )
-                return _answer(result)
+                return _response(result)
         except TimeoutError:
-            raise TimedOut(limit, clock() - began) from None
+            raise TimedOut(limit, clock() - start) from None
 
-    def results(
+    def stream(
         self,
         operation: Operation,
         caller: Caller,
         request_id: str,
         resume_from: str | None = None,
     ) -> AsyncGenerator[StreamResult, None]:
-        """The results of any operation: one answer, or those of a subscription, each made when the
-        one before was taken. Raises TimedOut, NotStarted."""
-        if operation.kind is not OperationType.SUBSCRIPTION:
-            return self._only(operation, caller, request_id)
-        context = self._context(operation, caller, request_id, resume_from)
-        return self._audiences.results(operation, context)
+        """Stream the results of a subscription, or the one response of another operation.
 
-    async def _only(
+        A result is produced only after the previous one was taken. Raises TimedOut, NotStarted.
+        """
+        if operation.kind is not OperationType.SUBSCRIPTION:
+            return self._single(operation, caller, request_id)
+        context = self._context(operation, caller, request_id, resume_from)
+        return self._shared_subscriptions.results(operation, context)
+
+    async def _single(
         self, operation: Operation, caller: Caller, request_id: str
     ) -> AsyncGenerator[StreamResult, None]:
-        yield StreamResult.of(await self.answer(operation, caller, request_id))
+        yield StreamResult.of(await self.execute(operation, caller, request_id))
 
     def _context(
         self,
@@ -113,10 +115,10 @@ class Executor:
         )
 
 
-def _answer(result: ExecutionResult) -> GraphQLResponse:
-    answer: GraphQLResponse = {"data": result.data}
+def _response(result: ExecutionResult) -> GraphQLResponse:
+    response: GraphQLResponse = {"data": result.data}
     if result.errors:
-        answer["errors"] = [error.formatted for error in result.errors]
+        response["errors"] = [error.formatted for error in result.errors]
     if result.extensions:
-        answer["extensions"] = result.extensions
-    return answer
+        response["extensions"] = result.extensions
+    return response

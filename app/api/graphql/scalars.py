@@ -1,4 +1,4 @@
-"""Scalars, and enums of the domain with their descriptions."""
+"""The DateTime scalar, and domain enums as GraphQL enums."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,6 +8,7 @@ from typing import TypeVar
 import strawberry
 from graphql import GraphQLError
 
+from app.api.graphql.strawberry_seam import describe_values
 from app.domain.instants import instant_of, instant_text
 
 EnumT = TypeVar("EnumT", bound=Enum)
@@ -30,8 +31,6 @@ DATE_TIME = strawberry.scalar(
 )
 
 
-def describe(enum: type[EnumT], description: str, values: Mapping[EnumT, str]) -> None:
-    """Make a domain enum a GraphQL enum that explains itself and each of its values."""
-    described = strawberry.enum(enum, description=description)
-    for value in described.__strawberry_definition__.values:  # type: ignore[attr-defined]
-        value.description = values[enum[value.name]]
+def describe_enum(enum: type[EnumT], description: str, values: Mapping[EnumT, str]) -> None:
+    """Declare a domain enum as a GraphQL enum with a description of it and of each value."""
+    describe_values(strawberry.enum(enum, description=description), values)

@@ -1,4 +1,4 @@
-"""The GraphQL service: what all transports share."""
+"""The GraphQL service, shared by all transports."""
 
 import asyncio
 from dataclasses import dataclass, field

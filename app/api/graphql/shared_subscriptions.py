@@ -1,15 +1,16 @@
-"""Subscribers who are told the same: each event is executed once for all of them.
+"""Shared subscriptions: identical operations share one execution per event.
 
     its cursor -> the feed -> an event \\                               / its socket's envelope
     its cursor -> the feed -> an event  > one execution -> JSON, once <  its socket's envelope
     its cursor -> the feed -> an event /                               \\ its stream's envelope
 
-An audience is all who ask the same operation of the same document with the same variables and the
-same authority, which is a store and scopes. Where somebody resumes from is his own, and so is all
-that happens before his first event. The execution is not shown for whom it is, by what name or
-until when: no answer can depend on that.
+A group is all subscribers with the same operation of the same document, the same variables and the
+same authority, which is a store and scopes. The resume cursor stays per subscriber, and so do all
+errors before its first event. The shared execution sees no subject, request id or expiry: no result
+can depend on them.
 
-An answer shows some things as they are now. So nobody is told one that was begun before he came.
+A result shows some values as of its execution. So a subscriber never receives a result whose
+execution began before it joined the group.
 """
 
 import asyncio
@@ -29,12 +30,8 @@ from graphql import (
     VariableNode,
     Visitor,
     VisitorAction,
-    create_source_event_stream,
-    execute_subscription_event,
     visit,
 )
-from graphql import Executor as AnyExecution
-from strawberry.execution import optimized_is_awaitable
 
 from app.api.graphql.admission.documents import DOCUMENT_CACHE_SIZE, Operation
 from app.api.graphql.admission.parsed_document import ParsedDocument
@@ -42,6 +39,12 @@ from app.api.graphql.context import Context
 from app.api.graphql.errors import to_graphql
 from app.api.graphql.fields.loaders import Loaders, current_loaders
 from app.api.graphql.schema import graphql_schema
+from app.api.graphql.strawberry_seam import (
+    PreparedExecution,
+    execute_event,
+    prepare_execution,
+    source_events,
+)
 from app.api.graphql.types.events import EVENTS
 from app.api.http.refusals import NotStarted
 from app.api.http.request_log import OperationRecord
@@ -50,242 +53,235 @@ from app.observability import metrics
 from app.services.feed import FeedEvent, FeedEvents
 from app.storage import lanes
 
-Execution = AnyExecution[Any]
-"""An operation that is ready to be executed."""
-
 RESULT_CACHE_BYTES = 8 * 1024**2
-"""Answers kept for those of an audience who come for them a little later than others, all together.
-For whoever is later than that his events are executed again."""
+"""Memory budget of all groups together for results cached for slower subscribers.
+
+For subscribers slower than that, their events are executed again.
+"""
 
 EVENT_BYTES = 4096
-"""What an answer counts for beside its own bytes: it keeps its event."""
+"""Counted per cached result in addition to its payload: it holds its event."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamResult:
-    """One result of a stream as it is sent, and the cursor that resumes behind it, if any."""
+    """One encoded result of a stream, and the cursor that resumes after it, if any."""
 
     payload: bytes
-    """A response as GraphQL defines it, as JSON."""
+    """GraphQL response as JSON."""
     cursor: str | None = None
     failed: Mapping[str, Any] = field(default_factory=dict)
-    """The errors it tells of, as it does; nothing if there are none."""
+    """The response's `errors`, else empty: the part that the request log records."""
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any], cursor: str | None = None) -> Self:
-        """That response, told."""
-        failed = {"errors": answer["errors"]} if "errors" in answer else {}
-        return cls(orjson.dumps(answer), cursor, failed)
+    def of(cls, response: Mapping[str, Any], cursor: str | None = None) -> Self:
+        """Encode a response."""
+        failed = {"errors": response["errors"]} if "errors" in response else {}
+        return cls(orjson.dumps(response), cursor, failed)
 
 
 class _SharedResult:
-    """What an audience is told of an event, once that is known."""
+    """Result of one execution of a group; `ready` is set once it is known."""
 
     def __init__(self, number: int) -> None:
         self.number = number
-        """Which of its audience's executions it is."""
-        self.told: StreamResult | None = None
-        self.known = asyncio.Event()
+        """Number of the execution within its group, from 1."""
+        self.result: StreamResult | None = None
+        self.ready = asyncio.Event()
 
 
 class SubscriptionGroup:
-    """Subscribers who are told the same, and what they were told lately."""
+    """Subscribers that receive the same results, and their most recent results."""
 
-    def __init__(self, key: Hashable, execution: Execution) -> None:
+    def __init__(self, key: Hashable, execution: PreparedExecution) -> None:
         self.key = key
         self.execution = execution
         self.members = 0
         self.executions = 0
         self.running: set[asyncio.Task[None]] = set()
-        self.newest = 0
-        """How far in the log the foremost of them is."""
-        self.answers: dict[FeedEvent, _SharedResult] = {}
+        self.newest_seq = 0
+        """The highest `seq` executed so far: the position of the fastest member."""
+        self.results: dict[FeedEvent, _SharedResult] = {}
 
 
 class SharedSubscriptions:
-    """All audiences of this process."""
+    """All subscription groups of this process."""
 
     def __init__(self) -> None:
-        self._audiences: dict[Hashable, SubscriptionGroup] = {}
-        self._kept: dict[tuple[SubscriptionGroup, FeedEvent], int] = {}
-        """Answers that are known, the oldest first, and what each counts for."""
-        self._kept_bytes = 0
+        self._groups: dict[Hashable, SubscriptionGroup] = {}
+        self._cached: dict[tuple[SubscriptionGroup, FeedEvent], int] = {}
+        """Bytes of each cached result that is ready, oldest first."""
+        self._cached_bytes = 0
 
     async def results(
         self, operation: Operation, context: Context
     ) -> AsyncGenerator[StreamResult, None]:
-        """What one subscriber is told; each result is made when the one before was taken.
+        """Stream one subscriber's results. A result is produced after the previous one was taken.
 
-        An event whose execution breaks is told with its errors, and the next one follows. Raises
-        NotStarted.
+        If the execution of an event raises, its result holds the error and the stream goes on.
+        Raises NotStarted.
         """
         request_id = context.request_id
         cursor = None
-        with OperationRecord(operation.name, operation.kind.value) as run:
-            own = _execution(operation, context)
-            happenings = await _source(own, request_id)
-            key = _key(operation, context.caller, own.variable_values.coerced)
-            audience = self._audiences.get(key)
-            if audience is None:
-                shared = _execution(operation, _shared(context))
-                audience = self._audiences[key] = SubscriptionGroup(key, shared)
-            # Somebody who waits for an hour has no need of these.
+        with OperationRecord(operation.name, operation.kind.value) as record:
+            own = _prepare(operation, context)
+            events = await _source(own, request_id)
+            key = _group_key(operation, context.caller, own.variable_values.coerced)
+            group = self._groups.get(key)
+            if group is None:
+                shared = _prepare(operation, _shared_context(context))
+                group = self._groups[key] = SubscriptionGroup(key, shared)
+            # A subscriber may wait for hours: release what it no longer needs.
             del own, key, context, operation
-            audience.members += 1
-            came = audience.executions
+            group.members += 1
+            executions_before = group.executions
             try:
-                async for happening in happenings:
-                    answer = audience.answers.get(happening)
-                    if answer is None or answer.number <= came:
-                        answer = self._begin(audience, happening, request_id)
-                    if answer.told is None:
-                        await answer.known.wait()
-                    told = answer.told
-                    assert told
-                    cursor = told.cursor
+                async for event in events:
+                    shared_result = group.results.get(event)
+                    if shared_result is None or shared_result.number <= executions_before:
+                        shared_result = self._start(group, event, request_id)
+                    if shared_result.result is None:
+                        await shared_result.ready.wait()
+                    result = shared_result.result
+                    assert result
+                    cursor = result.cursor
                     metrics.DELIVERED.value += 1
-                    run.told(told.failed)
-                    yield told
+                    record.record_result(result.failed)
+                    yield result
             except Exception as error:
-                told = _encoded(_broken(error), cursor, request_id)
-                run.told(told.failed)
-                yield told
+                result = _encode(_failure(error), cursor, request_id)
+                record.record_result(result.failed)
+                yield result
             finally:
-                audience.members -= 1
-                if not audience.members:
-                    del self._audiences[audience.key]
-                    self._end(audience)
-                await happenings.aclose()
+                group.members -= 1
+                if not group.members:
+                    del self._groups[group.key]
+                    self._close(group)
+                await events.aclose()
 
-    def _begin(
-        self, audience: SubscriptionGroup, happening: FeedEvent, request_id: str
-    ) -> _SharedResult:
-        """Begin to execute an event. If nothing has to be waited for, the answer is known at once.
+    def _start(self, group: SubscriptionGroup, event: FeedEvent, request_id: str) -> _SharedResult:
+        """Start the execution of an event. Without anything to await its result is ready at once.
 
-        It belongs to the subscriber who came for it first: his request is shown if it breaks.
+        `request_id` is that of the first subscriber to reach the event: an error reports it.
         """
-        audience.executions += 1
+        group.executions += 1
         metrics.EXECUTIONS.inc()
-        answer = _SharedResult(audience.executions)
-        # Nobody else comes for what one alone, or the last of them, is told.
-        shared = audience.members > 1 and happening.seq >= audience.newest
+        shared_result = _SharedResult(group.executions)
+        # A single subscriber, or the slowest one, is the only reader of its result.
+        shared = group.members > 1 and event.seq >= group.newest_seq
         if shared:
-            self._drop(audience, happening)
-            audience.newest = happening.seq
-            audience.answers[happening] = answer
+            self._drop(group, event)
+            group.newest_seq = event.seq
+            group.results[event] = shared_result
 
-        def know(result: ExecutionResult) -> None:
-            answer.told = _encoded(result, EVENTS.encode((happening.seq,)), request_id)
-            answer.known.set()
-            if audience.answers.get(happening) is answer:
-                self._keep(audience, happening, len(answer.told.payload) + EVENT_BYTES)
+        def publish(result: ExecutionResult) -> None:
+            shared_result.result = _encode(result, EVENTS.encode((event.seq,)), request_id)
+            shared_result.ready.set()
+            if group.results.get(event) is shared_result:
+                self._cache(group, event, len(shared_result.result.payload) + EVENT_BYTES)
 
-        async def find_out(coming: Awaitable[ExecutionResult]) -> None:
+        async def finish(pending: Awaitable[ExecutionResult]) -> None:
             try:
-                result = await coming
+                result = await pending
             except Exception as error:
-                result = _broken(error)
-            know(result)
+                result = _failure(error)
+            publish(result)
 
-        place = copy_context()
+        task_context = copy_context()
         try:
-            found = place.run(_executed, audience.execution, happening)
+            outcome = task_context.run(_execute, group.execution, event)
         except Exception as error:
-            found = _broken(error)
-        if isinstance(found, ExecutionResult):
-            know(found)
+            outcome = _failure(error)
+        if isinstance(outcome, ExecutionResult):
+            publish(outcome)
         else:
-            # Beside all who wait for it, so that it goes on if one of them leaves.
-            running = asyncio.create_task(find_out(found), context=place)
-            audience.running.add(running)
-            running.add_done_callback(audience.running.discard)
-        return answer
+            # A task of its own, so that it continues if one of its subscribers leaves.
+            task = asyncio.create_task(finish(outcome), context=task_context)
+            group.running.add(task)
+            task.add_done_callback(group.running.discard)
+        return shared_result
 
-    def _keep(self, audience: SubscriptionGroup, happening: FeedEvent, size: int) -> None:
-        self._kept[audience, happening] = size
-        self._kept_bytes += size
-        while self._kept_bytes > RESULT_CACHE_BYTES:
-            self._drop(*next(iter(self._kept)))
+    def _cache(self, group: SubscriptionGroup, event: FeedEvent, size: int) -> None:
+        self._cached[group, event] = size
+        self._cached_bytes += size
+        while self._cached_bytes > RESULT_CACHE_BYTES:
+            self._drop(*next(iter(self._cached)))
 
-    def _drop(self, audience: SubscriptionGroup, happening: FeedEvent) -> None:
-        audience.answers.pop(happening, None)
-        self._kept_bytes -= self._kept.pop((audience, happening), 0)
+    def _drop(self, group: SubscriptionGroup, event: FeedEvent) -> None:
+        group.results.pop(event, None)
+        self._cached_bytes -= self._cached.pop((group, event), 0)
 
-    def _end(self, audience: SubscriptionGroup) -> None:
-        for happening in list(audience.answers):
-            self._drop(audience, happening)
-        for running in audience.running:
-            running.cancel()
+    def _close(self, group: SubscriptionGroup) -> None:
+        for event in list(group.results):
+            self._drop(group, event)
+        for task in group.running:
+            task.cancel()
 
 
-def _shared(context: Context) -> Context:
-    """The same without what is one subscriber's own."""
+def _shared_context(context: Context) -> Context:
+    """Return a copy without what belongs to one subscriber."""
     caller = Caller(context.caller.store, scopes=context.caller.scopes)
     return replace(context, caller=caller, request_id="", resume_from=None)
 
 
-def _execution(operation: Operation, context: Context) -> Execution:
-    found = Execution.build(
+def _prepare(operation: Operation, context: Context) -> PreparedExecution:
+    execution = prepare_execution(
         graphql_schema,
         operation.document.tree,
-        context_value=context,
-        raw_variable_values=operation.variables,
-        operation_name=operation.name,
-        # Only told to be no type guard.
-        is_awaitable=optimized_is_awaitable,  # type: ignore[arg-type]
+        context,
+        operation.variables,
+        operation.name,
     )
-    if isinstance(found, list):
-        raise NotStarted([error.formatted for error in found])
-    return found
+    if isinstance(execution, list):
+        raise NotStarted([error.formatted for error in execution])
+    return execution
 
 
-async def _source(execution: Execution, request_id: str) -> FeedEvents:
-    """The subscription's own events. Raises NotStarted."""
-    found: Any = create_source_event_stream(execution)
-    if execution.is_awaitable(found):
-        found = await found
-    if isinstance(found, ExecutionResult):
-        errors = found.errors or []
+async def _source(execution: PreparedExecution, request_id: str) -> FeedEvents:
+    """Return the events of one subscriber's feed. Raises NotStarted."""
+    events = await source_events(execution)
+    if isinstance(events, ExecutionResult):
+        errors = events.errors or []
         for error in errors:
             to_graphql(error, request_id)
         raise NotStarted([error.formatted for error in errors])
-    happenings: FeedEvents = found
-    return happenings
+    return events
 
 
-def _executed(
-    execution: Execution, happening: FeedEvent
+def _execute(
+    execution: PreparedExecution, event: FeedEvent
 ) -> ExecutionResult | Awaitable[ExecutionResult]:
-    """What a happening selects, with reads of its own and the queue as it was at the time."""
+    """Execute an event with loaders of its own, and with the queue position as of the event."""
     context: Context = execution.context_value
     loaders = Loaders(context.database, context.caller)
-    if happening.standing and happening.job.pk:
-        loaders.prime(lanes.queue_positions, happening.job.pk, happening.standing)
+    if event.queue_position and event.job.pk:
+        loaders.prime(lanes.queue_positions, event.job.pk, event.queue_position)
     current_loaders.set(loaders)
-    return execute_subscription_event(execution.build_per_event_executor(happening))
+    return execute_event(execution, event)
 
 
-def _encoded(result: ExecutionResult, cursor: str | None, request_id: str) -> StreamResult:
-    answer: dict[str, Any] = {"data": result.data}
+def _encode(result: ExecutionResult, cursor: str | None, request_id: str) -> StreamResult:
+    response: dict[str, Any] = {"data": result.data}
     if result.errors:
         for error in result.errors:
             to_graphql(error, request_id)
-        answer["errors"] = [error.formatted for error in result.errors]
-    return StreamResult.of(answer, cursor)
+        response["errors"] = [error.formatted for error in result.errors]
+    return StreamResult.of(response, cursor)
 
 
-def _broken(error: Exception) -> ExecutionResult:
+def _failure(error: Exception) -> ExecutionResult:
     return ExecutionResult(None, [GraphQLError(str(error), original_error=error)])
 
 
-def _key(operation: Operation, caller: Caller, variables: Mapping[str, Any]) -> Hashable:
-    """What all of an audience have in common."""
-    own = _resumed_by(operation.document, operation.name)
-    shared = {name: value for name, value in variables.items() if name != own}
+def _group_key(operation: Operation, caller: Caller, variables: Mapping[str, Any]) -> Hashable:
+    """Return what all members of a group have in common."""
+    resume_variable = _resume_variable(operation.document, operation.name)
+    shared = {name: value for name, value in variables.items() if name != resume_variable}
     return (
         operation.document.text,
         operation.name,
-        # As JSON, 1 is not True. A variable has one type, so no two values of it are the same.
+        # As JSON, because 1 == True in Python. Unencodable values go in by `repr`: a variable has
+        # one type, so equal texts are equal values.
         orjson.dumps(shared, option=orjson.OPT_SORT_KEYS, default=repr),
         caller.store,
         caller.scopes,
@@ -293,21 +289,21 @@ def _key(operation: Operation, caller: Caller, variables: Mapping[str, Any]) -> 
 
 
 @lru_cache(DOCUMENT_CACHE_SIZE)
-def _resumed_by(document: ParsedDocument, name: str | None) -> str | None:
-    """The variable that only says where a subscriber resumes from, if there is one."""
+def _resume_variable(document: ParsedDocument, name: str | None) -> str | None:
+    """Return the variable that is used as the resume cursor and for nothing else, if any."""
     root = document.operation(name).selection_set.selections[0]
     if isinstance(root, FieldNode):
         for argument in root.arguments or ():
             if argument.name.value == "after" and isinstance(argument.value, VariableNode):
                 variable = argument.value.name.value
-                uses = _Uses()
+                uses = _VariableUses()
                 visit(document.tree, uses)
                 return variable if uses.counts[variable] == 1 else None
     return None
 
 
-class _Uses(Visitor):
-    """Counts the places of a document that use each variable."""
+class _VariableUses(Visitor):
+    """Counts the uses of each variable in a document, without its definition."""
 
     def __init__(self) -> None:
         super().__init__()

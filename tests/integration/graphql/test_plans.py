@@ -133,7 +133,7 @@ class Court:
         async def both() -> list[Any]:
             # An operation has its task to itself.
             return [
-                await asyncio.create_task(executor.answer(operation, caller, REQUEST))
+                await asyncio.create_task(executor.execute(operation, caller, REQUEST))
                 for executor in self._executors
             ]
 
@@ -323,7 +323,7 @@ DEEP = """{
 def test_a_plan_reads_no_more_keys_at_once_than_a_statement_takes(
     furnished: Furnished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_run, "GATHERED_AT_MOST", 3)
+    monkeypatch.setattr(plan_run, "MAX_BATCH_KEYS", 3)
     with furnished.opened() as database, running() as runner:
         court = Court(runner, database, database)
         oracle, planned = court.answers(*once(DEEP))
@@ -604,7 +604,7 @@ async def _cursors(
                 of_type = f"... on {type_.name} {{ {inside} }}"
                 inside = f"nodes(ids: {literal(ids)}) {{ {of_type} }}"
             request = GraphQLRequest(f"{{ {inside} }}", None, None, {})
-            answer = await executor.answer(documents.admit(request, caller), caller, REQUEST)
+            answer = await executor.execute(documents.admit(request, caller), caller, REQUEST)
             text = orjson.dumps(response_of(answer)).decode()
             found[type_.name, name] = list(dict.fromkeys(re.findall(r'"cursor":"([^"]+)"', text)))
     return found

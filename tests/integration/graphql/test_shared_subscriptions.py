@@ -352,16 +352,16 @@ async def test_when_all_have_left_nothing_is_kept_and_nothing_goes_on(
         for _ in range(5):
             await factories.pending_duplication(idle_gateway.database, source)
         assert len({str(await one.take(5)) for one in followers}) == 1
-        assert len(found._kept) == 5
+        assert len(found._cached) == 5
         held = Held(monkeypatch)
         await factories.pending_duplication(idle_gateway.database, source)
         await held.begun.wait()
-        (audience,) = found._audiences.values()
+        (audience,) = found._groups.values()
         (running,) = audience.running
         for one in followers:
             await one.stop()
         await followed(idle_gateway, 0)
-    assert (found._audiences, found._kept, found._kept_bytes) == ({}, {}, 0)
+    assert (found._groups, found._cached, found._cached_bytes) == ({}, {}, 0)
     await asyncio.wait([running], timeout=PATIENCE)
     assert running.cancelled()
 
@@ -374,7 +374,7 @@ async def test_who_is_alone_has_nothing_kept_for_him(
         alone = await connected.subscribe(READING, after=BEGINNING)
         await factories.pending_duplication(idle_gateway.database, source)
         await anext(alone)
-        assert (len(found._audiences), found._kept) == (1, {})
+        assert (len(found._groups), found._cached) == (1, {})
 
 
 async def test_only_so_much_is_kept_and_who_reads_late_misses_nothing(
@@ -385,7 +385,7 @@ async def test_only_so_much_is_kept_and_who_reads_late_misses_nothing(
 ) -> None:
     events, kept = 40, 3
     monkeypatch.setattr(
-        shared_subscriptions, "KEPT_BYTES", kept * (shared_subscriptions.EVENT_BYTES + 300)
+        shared_subscriptions, "RESULT_CACHE_BYTES", kept * (shared_subscriptions.EVENT_BYTES + 300)
     )
     (found,) = made
     query = READING.replace("name }", "name } description")
@@ -404,8 +404,8 @@ async def test_only_so_much_is_kept_and_who_reads_late_misses_nothing(
             assert first == second
             heard.append(first)
             # What is larger than all that may be kept is not.
-            assert 0 <= found._kept_bytes <= shared_subscriptions.RESULT_CACHE_BYTES
-        assert len(found._kept) == kept
+            assert 0 <= found._cached_bytes <= shared_subscriptions.RESULT_CACHE_BYTES
+        assert len(found._cached) == kept
         assert await followers[2].take(events) == heard
 
 

@@ -338,7 +338,7 @@ async def test_a_silent_stream_shows_that_it_is_alive(
     source: UUID,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sse_multipart, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(sse_multipart, "KEEPALIVE_SECONDS", 0.05)
     job = await factories.pending_duplication(idle_gateway.database, source)
     async with event_source(client, JOB_EVENTS) as stream:
         async with answered(client, JOB_EVENTS, accept=APOLLO) as multipart:
@@ -398,7 +398,7 @@ async def test_a_part_is_told_with_the_delimiter_that_ends_it(
 ) -> None:
     # Apollo Client takes a part for whole once the next one begins, and a beat must not be needed
     # for that.
-    monkeypatch.setattr(sse_multipart, "BEAT_SECONDS", 3600)
+    monkeypatch.setattr(sse_multipart, "KEEPALIVE_SECONDS", 3600)
     job = await factories.pending_duplication(idle_gateway.database, source)
     async with answered(client, JOB_UPDATES, accept=APOLLO, id=str(job.id)) as response:
         heard, pieces = b"", response.aiter_bytes()

@@ -1,1 +1,1 @@
-"""Admission: which operations are run, and at which cost."""
+"""Admission: validation, cost, scopes and limits of an operation before it runs."""

@@ -1,4 +1,4 @@
-"""What an operation costs and which scopes it needs, told from its document and its variables."""
+"""Cost and required scopes of an operation, computed from its document and variables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,28 +27,27 @@ from app.api.graphql.admission.scopes import SCOPE_OF_TYPE
 from app.api.graphql.cursors import DEFAULT_ROWS, MAX_ROWS
 from app.domain.callers import Scope
 
-OTHER_ROWS = 10
-"""What a list is taken to hold that is no page and has no length of its own: translations, say."""
+ASSUMED_ROWS = 10
+"""Assumed length of a list that is no page and that no argument sizes, such as translations."""
 
-_INTROSPECTED_ROWS = 3
-"""What a list of the schema's description is taken to hold, the list of all types aside."""
+_ASSUMED_INTROSPECTION_ROWS = 3
+"""Assumed length of an introspection list; the list of all types is counted exactly."""
 
 MAX_COST = 2**53 - 1
-"""What costs more is not told exactly: fragments in fragments come to numbers that JSON has no room
-for."""
+"""Ceiling of reported costs: nested fragments multiply beyond the integers JSON represents."""
 
 COST_CACHE_SIZE = 16
-"""Bills of one operation that are kept, each for what else its variables say of sizes."""
+"""Cached costs per operation, keyed by the size-determining variables."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperationCost:
-    """What an operation comes to: the fields of its answer, at most."""
+    """Upper bound of the fields in an operation's response, and its required scopes."""
 
     cost: int
-    """Of what the store has. Every field counts one, times the sizes of the lists it is in."""
+    """Fields of the store's data: each counts 1, multiplied by the sizes of its enclosing lists."""
     introspection: int
-    """Of what the schema says of itself, likewise."""
+    """Fields of the schema's introspection, counted in the same way."""
     scopes: frozenset[Scope]
 
 
@@ -58,16 +57,16 @@ def operation_cost(
     operation: OperationDefinitionNode,
     variables: Mapping[str, Any],
 ) -> OperationCost:
-    """The bill of a valid operation with its coerced variables.
+    """Compute the cost of a valid operation with its coerced variables.
 
-    Both sides of a union and whatever @skip would leave out are counted.
+    All members of a union count, and so do fields that @skip or @include would leave out.
     """
-    return _CostVisitor(schema, fragments, variables).bill(operation)
+    return _CostVisitor(schema, fragments, variables).cost_of_operation(operation)
 
 
 class CostCache:
-    """The bills of one valid operation. Of its variables they depend on page sizes and on how many
-    ids there are, and on nothing else: an operation is seldom measured twice."""
+    """Costs of one valid operation. Of its variables they depend on page sizes and the number of
+    ids only, so an operation is seldom measured twice."""
 
     def __init__(
         self,
@@ -75,21 +74,21 @@ class CostCache:
         fragments: Mapping[str, FragmentDefinitionNode],
         operation: OperationDefinitionNode,
     ) -> None:
-        self._bill = partial(operation_cost, schema, fragments, operation)
-        meter = _CostVisitor(schema, fragments, {})
-        meter.bill(operation)
-        self._sized_by = tuple(meter.sized_by)
-        self._kept: dict[tuple[int | None, ...], OperationCost] = {}
+        self._compute = partial(operation_cost, schema, fragments, operation)
+        visitor = _CostVisitor(schema, fragments, {})
+        visitor.cost_of_operation(operation)
+        self._size_variables = tuple(visitor.size_variables)
+        self._costs: dict[tuple[int | None, ...], OperationCost] = {}
 
-    def of(self, variables: Mapping[str, Any]) -> OperationCost:
-        """The one that `bill` would make for these."""
-        sizes = tuple(_size(variables.get(name)) for name in self._sized_by)
-        found = self._kept.get(sizes)
-        if found is None:
-            if len(self._kept) == COST_CACHE_SIZE:
-                self._kept.pop(next(iter(self._kept)))
-            found = self._kept[sizes] = self._bill(variables)
-        return found
+    def cost(self, variables: Mapping[str, Any]) -> OperationCost:
+        """Return `operation_cost` for these coerced variables."""
+        sizes = tuple(_size(variables.get(name)) for name in self._size_variables)
+        cost = self._costs.get(sizes)
+        if cost is None:
+            if len(self._costs) == COST_CACHE_SIZE:
+                self._costs.pop(next(iter(self._costs)))
+            cost = self._costs[sizes] = self._compute(variables)
+        return cost
 
 
 def _size(value: object) -> int | None:
@@ -111,28 +110,31 @@ class _CostVisitor:
         self._schema = schema
         self._fragments = fragments
         self._variables = variables
-        self._known: dict[tuple[str, int | None], int] = {}
+        self._fragment_costs: dict[tuple[str, int | None], int] = {}
+        """By the fragment's name and the page size of the connection it is spread on."""
         self.introspection = 0
         self.scopes: set[Scope] = set()
-        self.sized_by: set[str] = set()
-        """The variables that say how large something is: all of them, whatever they say."""
+        self.size_variables: set[str] = set()
+        """All variables that determine sizes, independent of their values."""
 
-    def bill(self, operation: OperationDefinitionNode) -> OperationCost:
-        """What this comes to."""
+    def cost_of_operation(self, operation: OperationDefinitionNode) -> OperationCost:
         root = self._schema.get_root_type(operation.operation)
         assert root is not None
-        cost = self.cost_of(operation.selection_set, root, None)
+        cost = self._selections(operation.selection_set, root, None)
         return OperationCost(
             min(cost, MAX_COST), min(self.introspection, MAX_COST), frozenset(self.scopes)
         )
 
-    def cost_of(
+    def _selections(
         self, selected: SelectionSetNode, parent: GraphQLNamedType, page_size: int | None
     ) -> int:
-        """The cost of a selection; `page_size` is that of the connection it is made on."""
+        """Return the cost of a selection set.
+
+        `page_size` is the number of rows if `parent` is a connection, else None.
+        """
         if scope := SCOPE_OF_TYPE.get(parent.name):
             self.scopes.add(scope)
-        return sum(self._selection(one, parent, page_size) for one in selected.selections)
+        return sum(self._selection(node, parent, page_size) for node in selected.selections)
 
     def _selection(self, node: Node, parent: GraphQLNamedType, page_size: int | None) -> int:
         match node:
@@ -144,20 +146,20 @@ class _CostVisitor:
             case InlineFragmentNode(type_condition=condition):
                 narrowed = self._schema.get_type(condition.name.value) if condition else parent
                 assert narrowed is not None
-                return self.cost_of(node.selection_set, narrowed, page_size)
+                return self._selections(node.selection_set, narrowed, page_size)
             case FragmentSpreadNode(name=name):
                 return self._fragment(name.value, page_size)
         raise TypeError(node)
 
     def _fragment(self, name: str, page_size: int | None) -> int:
-        known = self._known.get((name, page_size))
-        if known is None:
+        cost = self._fragment_costs.get((name, page_size))
+        if cost is None:
             fragment = self._fragments[name]
             parent = self._schema.get_type(fragment.type_condition.name.value)
             assert parent is not None
-            known = self.cost_of(fragment.selection_set, parent, page_size)
-            self._known[name, page_size] = known
-        return known
+            cost = self._selections(fragment.selection_set, parent, page_size)
+            self._fragment_costs[name, page_size] = cost
+        return cost
 
     def _field(self, node: FieldNode, parent: GraphQLNamedType, page_size: int | None) -> int:
         field = self._schema.get_field(parent, node.name.value)  # type: ignore[arg-type]
@@ -165,24 +167,28 @@ class _CostVisitor:
             return 1
         kind = get_named_type(field.type)
         if kind.name.endswith("Connection"):
-            return 1 + self.cost_of(node.selection_set, kind, self._page_size(node))
-        inside = self.cost_of(node.selection_set, kind, None)
+            return 1 + self._selections(node.selection_set, kind, self._page_size(node))
+        cost = self._selections(node.selection_set, kind, None)
         if not is_list_type(get_nullable_type(field.type)):
-            return 1 + inside
-        return 1 + inside * self._rows(node, parent, page_size)
+            return 1 + cost
+        return 1 + cost * self._rows(node, parent, page_size)
 
     def _rows(self, node: FieldNode, parent: GraphQLNamedType, page_size: int | None) -> int:
         if page_size is not None:
             return page_size
         if parent.name.startswith("__"):
-            return len(self._schema.type_map) if node.name.value == "types" else _INTROSPECTED_ROWS
+            return (
+                len(self._schema.type_map)
+                if node.name.value == "types"
+                else _ASSUMED_INTROSPECTION_ROWS
+            )
         ids = self._argument(node, "ids")
-        return len(ids) if isinstance(ids, list | tuple) else OTHER_ROWS
+        return len(ids) if isinstance(ids, list | tuple) else ASSUMED_ROWS
 
     def _page_size(self, node: FieldNode) -> int:
         for rows in (self._argument(node, "first"), self._argument(node, "last")):
             if isinstance(rows, int):
-                # One that is out of range is refused when it is read.
+                # A size out of range is refused by the resolver.
                 return min(max(rows, 1), MAX_ROWS)
         return DEFAULT_ROWS
 
@@ -195,6 +201,6 @@ class _CostVisitor:
                     case ListValueNode(values=values):
                         return values
                     case VariableNode(name=variable):
-                        self.sized_by.add(variable.value)
+                        self.size_variables.add(variable.value)
                         return self._variables.get(variable.value)
         return None

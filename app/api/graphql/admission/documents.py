@@ -1,4 +1,4 @@
-"""Documents on their way to be run: found, parsed, measured, validated and kept."""
+"""Admission of operations: lookup, parsing, limits, validation and a cache of documents."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +12,14 @@ from graphql import (
     OperationDefinitionNode,
     OperationType,
     Source,
+    VariableValues,
     get_introspection_query,
+    get_variable_values,
     parse,
+    recommended_rules,
     specified_rules,
     validate,
 )
-from graphql.execution.values import VariableValues, get_variable_values
-from graphql.validation import recommended_rules
-from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
-from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
 
 from app.api.auth.limits import Limits
 from app.api.graphql.admission.complexity import DocumentComplexity
@@ -29,19 +28,20 @@ from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.admission.request import GraphQLRequest
 from app.api.graphql.admission.trusted import UnusableDocuments, hash_of
 from app.api.graphql.errors import InvalidDocument
+from app.api.graphql.strawberry_seam import STRAWBERRY_RULES
 from app.api.http.refusals import BadRequest, LimitExceeded, NotPermitted, Refused
 from app.domain.callers import Caller, ScopesMissing
 
 DOCUMENT_CACHE_SIZE = 128
-"""Documents kept ready in memory: without, small queries take eight times as long."""
+"""Parsed and validated documents in memory: without them, small queries take 8 times as long."""
 
-MAX_ERRORS = 10
-"""Mistakes in a document that are told. Each may quote much of it: a hundred took half a second."""
+MAX_VALIDATION_ERRORS = 10
+"""Validation errors reported per document. Each may quote much of it: 100 take half a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operation that may be run, with its variables, by the caller it was admitted for."""
+    """An admitted operation: valid, within the limits, and permitted to its caller."""
 
     document: ParsedDocument
     definition: OperationDefinitionNode
@@ -51,17 +51,15 @@ class Operation:
 
     @property
     def name(self) -> str | None:
-        """Its name in the document."""
         return self.definition.name.value if self.definition.name else None
 
     @property
     def kind(self) -> OperationType:
-        """Whether it is a query, a mutation or a subscription."""
         return self.definition.operation
 
 
 class Documents:
-    """All documents that clients send, and those that are trusted."""
+    """Cache of the documents that clients send, and the trusted documents."""
 
     def __init__(
         self,
@@ -78,16 +76,11 @@ class Documents:
         self._suggestions = suggestions
         self._trusted = trusted or {}
         self._only_trusted = only_trusted
-        self._rules = [
-            *specified_rules,
-            *recommended_rules,
-            MaybeNullValidationRule,
-            OneOfInputValidationRule,
-        ]
+        self._rules = [*specified_rules, *recommended_rules, *STRAWBERRY_RULES]
         if not introspection:
             self._rules.append(NoSchemaIntrospectionCustomRule)
-        # Bounded, and shared by all clients; a document that is refused is not kept.
-        self._document = lru_cache(DOCUMENT_CACHE_SIZE)(self._made)
+        # Bounded, and shared by all clients; a refused document is not cached.
+        self._document = lru_cache(DOCUMENT_CACHE_SIZE)(self._parse)
         for hash, text in self._trusted.items():
             try:
                 self._document(text)
@@ -95,9 +88,9 @@ class Documents:
                 raise UnusableDocuments(f"The trusted document {hash}: {refused}") from None
 
     def admit(self, request: GraphQLRequest, caller: Caller, spent: int = 0) -> Operation:
-        """The operation a request asks for. `spent` is what others of the same batch cost.
+        """Admit the requested operation for `caller`.
 
-        Raises Refused.
+        `spent` is the cost of earlier operations of the same batch. Raises Refused.
         """
         document = self._document(self._text(request))
         definition = document.operation(request.operation_name)
@@ -109,37 +102,39 @@ class Documents:
         )
         if isinstance(variables, list):
             raise InvalidDocument("BAD_USER_INPUT", variables)
-        found = self._bills(document, definition).of(variables.coerced)
+        cost = self._cost_cache(document, definition).cost(variables.coerced)
         try:
-            caller.check(*found.scopes)
+            caller.check(*cost.scopes)
         except ScopesMissing as error:
             raise NotPermitted(error) from None
-        cost, limit = spent + found.cost, self._limits.max_cost
-        if cost > limit:
-            raise LimitExceeded("COST_LIMIT_EXCEEDED", "a cost of {}", limit, cost)
-        if found.introspection > self._introspection_limit:
+        total, limit = spent + cost.cost, self._limits.max_cost
+        if total > limit:
+            raise LimitExceeded("COST_LIMIT_EXCEEDED", "a cost of {}", limit, total)
+        if cost.introspection > self._introspection_limit:
             raise LimitExceeded(
                 "INTROSPECTION_LIMIT_EXCEEDED",
                 "an introspection cost of {}",
                 self._introspection_limit,
-                found.introspection,
+                cost.introspection,
             )
-        return Operation(document, definition, request.variables, variables, found.cost)
+        return Operation(document, definition, request.variables, variables, cost.cost)
 
-    def _bills(self, document: ParsedDocument, definition: OperationDefinitionNode) -> CostCache:
+    def _cost_cache(
+        self, document: ParsedDocument, definition: OperationDefinitionNode
+    ) -> CostCache:
         name = definition.name.value if definition.name else None
-        found = document.bills.get(name)
-        if found is None:
-            found = CostCache(self._schema, document.fragments, definition)
-            document.bills[name] = found
-        return found
+        cache = document.costs.get(name)
+        if cache is None:
+            cache = CostCache(self._schema, document.fragments, definition)
+            document.costs[name] = cache
+        return cache
 
     @cached_property
     def _introspection_limit(self) -> int:
-        """Twice what the tools of the field ask for when they ask for everything."""
+        """Twice the cost of the complete introspection query that GraphQL tools send."""
         document = ParsedDocument("", parse(get_introspection_query(input_value_deprecation=True)))
-        whole = operation_cost(self._schema, document.fragments, document.operation(None), {})
-        return 2 * whole.introspection
+        full = operation_cost(self._schema, document.fragments, document.operation(None), {})
+        return 2 * full.introspection
 
     def _text(self, request: GraphQLRequest) -> str:
         hash = request.document_id
@@ -150,17 +145,18 @@ class Documents:
             return self._trusted[hash]
         if hash is None and not self._only_trusted:
             return request.query
-        found = hash_of(request.query)
-        if hash not in (None, found):
+        query_hash = hash_of(request.query)
+        if hash not in (None, query_hash):
             raise BadRequest("The document id is not the SHA-256 of the query.")
-        if self._only_trusted and found not in self._trusted:
+        if self._only_trusted and query_hash not in self._trusted:
             raise Refused(
-                "Only documents that the operator trusts are run, and this is none of them.",
+                "Only documents that the operator trusts are run, and this one is not trusted.",
                 "DOCUMENT_NOT_TRUSTED",
             )
         return request.query
 
-    def _made(self, text: str) -> ParsedDocument:
+    def _parse(self, text: str) -> ParsedDocument:
+        """Parse, measure and validate. Raises Refused."""
         try:
             tree = parse(Source(text), max_tokens=self._limits.max_tokens)
         except GraphQLSyntaxError as error:
@@ -171,13 +167,13 @@ class Documents:
                 ) from None
             raise InvalidDocument("GRAPHQL_PARSE_FAILED", [error]) from None
         document = ParsedDocument(text, tree)
-        # Measured before it is validated: what is out of all measure takes long to validate.
+        # Before validation, which takes long on documents beyond these limits.
         DocumentComplexity(document).check(self._limits)
         errors = validate(
             self._schema,
             tree,
             self._rules,
-            max_errors=MAX_ERRORS,
+            max_errors=MAX_VALIDATION_ERRORS,
             hide_suggestions=not self._suggestions,
         )
         if errors:

@@ -1,6 +1,4 @@
-"""A document, taken apart."""
-
-from typing import Any
+"""Parsed documents: operations and fragments by name."""
 
 from graphql import DocumentNode, FragmentDefinitionNode, OperationDefinitionNode
 
@@ -9,17 +7,15 @@ from app.api.http.refusals import Refused
 
 
 class ParsedDocument:
-    """A document that was parsed: its operations and fragments by name, the last of equal names."""
+    """A parsed document. Of definitions with the same name, the last one counts."""
 
     def __init__(self, text: str, tree: DocumentNode) -> None:
         self.text = text
         self.tree = tree
         self.fragments: dict[str, FragmentDefinitionNode] = {}
         self.operations: dict[str | None, OperationDefinitionNode] = {}
-        self.bills: dict[str | None, CostCache] = {}
-        """Of its operations that were asked for."""
-        self.kept: dict[str | None, Any] = {}
-        """What whoever runs its operations has made of each: kept as long as the document."""
+        self.costs: dict[str | None, CostCache] = {}
+        """By operation name, for the operations requested so far."""
         for definition in tree.definitions:
             match definition:
                 case FragmentDefinitionNode(name=name):
@@ -28,16 +24,16 @@ class ParsedDocument:
                     self.operations[name.value if name else None] = definition
 
     def operation(self, name: str | None) -> OperationDefinitionNode:
-        """The operation of that name, or the only one. Raises Refused."""
+        """Return the operation of this name, or the only one if None. Raises Refused."""
         if name is None and len(self.operations) == 1:
             return next(iter(self.operations.values()))
-        found = self.operations.get(name) if name else None
-        if found is None:
-            names = ", ".join(sorted(one for one in self.operations if one))
+        operation = self.operations.get(name) if name else None
+        if operation is None:
+            names = ", ".join(sorted(filter(None, self.operations)))
             raise Refused(
                 f"The document has no operation {name!r}."
                 if name
-                else f"The document has several operations: say which by operationName ({names}).",
+                else f"The document has several operations: set operationName to one of {names}.",
                 "OPERATION_RESOLUTION_FAILURE",
             )
-        return found
+        return operation

@@ -1,4 +1,4 @@
-"""What a client asks for, by whatever way it came: the parameters of GraphQL over HTTP, typed."""
+"""Typed request parameters of GraphQL over HTTP, the same for all transports."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _DOCUMENT_ID = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 @dataclass(frozen=True, slots=True)
 class GraphQLRequest:
-    """The parameters of one operation. There is a query or a document id, or both."""
+    """Parameters of one operation, with a query, a document id, or both."""
 
     query: str | None
     document_id: str | None
@@ -22,7 +22,7 @@ class GraphQLRequest:
 
     @classmethod
     def of(cls, parameters: object) -> Self:
-        """The request that these parameters make. Raises BadRequest naming the one at fault.
+        """Validate the parameters. Raises BadRequest naming the invalid one.
 
         The document id is `documentId` of the persisted documents of GraphQL over HTTP, or
         `extensions.persistedQuery.sha256Hash` as Apollo's clients send it.
@@ -35,7 +35,7 @@ class GraphQLRequest:
         if query is None and document_id is None:
             raise BadRequest("The request has no query.")
         return cls(
-            # An empty one beside an id asks for the document of that id.
+            # With a document id, an empty query counts as absent.
             query=query if query or document_id is None else None,
             document_id=document_id,
             operation_name=_optional(parameters, "operationName", str, "a string") or None,
@@ -43,10 +43,10 @@ class GraphQLRequest:
         )
 
 
-def _optional(parameters: Mapping[str, Any], name: str, kind: type, called: str) -> Any:
+def _optional(parameters: Mapping[str, Any], name: str, kind: type, expected: str) -> Any:
     value = parameters.get(name)
     if value is not None and not isinstance(value, kind):
-        raise BadRequest(f"{name} must be {called}.")
+        raise BadRequest(f"{name} must be {expected}.")
     return value
 
 
@@ -57,8 +57,8 @@ def _document_id(parameters: Mapping[str, Any], extensions: Mapping[str, Any]) -
         _optional(persisted, "sha256Hash", str, "a string"),
     ):
         if id is not None:
-            found = _DOCUMENT_ID.fullmatch(id)
-            if found is None:
+            match = _DOCUMENT_ID.fullmatch(id)
+            if match is None:
                 raise BadRequest("A document id must be a SHA-256 of 64 hexadecimal digits.")
-            return found[1]
+            return match[1]
     return None

@@ -1,4 +1,4 @@
-"""Which scope each type of the schema needs: whoever selects a field of it has to have that."""
+"""Scopes by GraphQL type: selecting a field of a type requires its scope."""
 
 from app.domain.callers import Scope
 
@@ -46,10 +46,10 @@ SCOPE_OF_TYPE = {
 
 FREE = frozenset(
     {
-        # What lies below them is asked for by its own type. Whom a Node may be depends on the
-        # scopes too: see `node.find`.
+        # The types of their fields require scopes of their own. The rows that `node` returns depend
+        # on the scopes too: see `queries.find`.
         *("Query", "Mutation", "Subscription", "Node", "PageInfo"),
-        # A mutation needs a scope of its own, and its payload tells when it is missing.
+        # A mutation checks its scope itself and reports a missing one in its payload.
         *("DuplicateHierarchyPayload", "CancelJobPayload", "UserError", "NotFound", "Forbidden"),
         *("HierarchyPayload", "NodePayload", "ProductsPayload", "DeletePayload"),
         *("RetryJobPayload", "CancelJobsPayload", "CancelJobOutcome", "MoveJobPayload"),
@@ -58,4 +58,4 @@ FREE = frozenset(
         *("JobNotRetryable", "JobNotMovable"),
     }
 )
-"""The types that need none."""
+"""Types that require no scope."""

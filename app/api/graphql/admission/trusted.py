@@ -1,4 +1,4 @@
-"""Trusted documents: the operations that an operator knows, each by the SHA-256 of its text."""
+"""Trusted documents: the operations an operator allows, by the SHA-256 of their text."""
 
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -8,30 +8,33 @@ import orjson
 
 
 class UnusableDocuments(Exception):
-    """What was named as trusted documents can't be used."""
+    """The configured trusted documents cannot be read or are invalid."""
 
 
-def trusted_documents(place: Path) -> Mapping[str, str]:
-    """The texts by their SHA-256: of a folder, all its files that end in .graphql; of a JSON file
-    such as code generators write, the texts by hash. Raises UnusableDocuments."""
+def trusted_documents(path: Path) -> Mapping[str, str]:
+    """Read documents, by their SHA-256.
+
+    `path` is a folder, of which all *.graphql files are read, or a JSON object of texts by hash as
+    code generators write it. Raises UnusableDocuments.
+    """
     try:
-        documents = dict(_of_folder(place) if place.is_dir() else _of_file(place))
+        documents = dict(_read_folder(path) if path.is_dir() else _read_json(path))
     except OSError as error:
-        raise UnusableDocuments(f"{error.filename} can not be read: {error.strerror}.") from None
+        raise UnusableDocuments(f"{error.filename} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
-        raise UnusableDocuments(f"{place} has a document that is not UTF-8.") from None
+        raise UnusableDocuments(f"{path} has a document that is not UTF-8.") from None
     if not documents:
-        raise UnusableDocuments(f"{place} has no documents.")
+        raise UnusableDocuments(f"{path} has no documents.")
     return documents
 
 
-def _of_folder(folder: Path) -> Iterator[tuple[str, str]]:
+def _read_folder(folder: Path) -> Iterator[tuple[str, str]]:
     for file in sorted(folder.rglob("*.graphql")):
         text = file.read_text("utf-8")
         yield hash_of(text), text
 
 
-def _of_file(file: Path) -> Iterator[tuple[str, str]]:
+def _read_json(file: Path) -> Iterator[tuple[str, str]]:
     try:
         documents = orjson.loads(file.read_bytes())
         entries = list(documents.items())
@@ -44,5 +47,5 @@ def _of_file(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def hash_of(text: str) -> str:
-    """The SHA-256 of a document, in hexadecimal."""
+    """Return the SHA-256 of a text, in hexadecimal."""
     return sha256(text.encode()).hexdigest()

@@ -1,1 +1,1 @@
-"""How fields are read: declarations, loaders, lazy pages."""
+"""Sources of field values: declarations, loaders, lazy pages."""

@@ -1,10 +1,10 @@
-"""How fields are read, declared beside the types that have them.
+"""Field declarations: the source of each field's value.
 
-A field is an attribute of its row, an expression over it, a relation (one value for a key of the
-row, read for all rows at once), a connection (a page for a key of the row, likewise, or of a list
-of the store's), or whatever else a function of a session reads. The declaration stays with the
-field, in its metadata under READ: the resolvers that are made here follow it, and so do compiled
-plans (app.api.graphql.plans), which take no resolver.
+A field is an attribute of its row, an expression over it, a relation (one value per key of the row,
+read for all rows at once), a connection (a page per key of the row, read in the same way), a
+listing (a page of one of the store's lists), or the result of a query or a mutation. The
+declaration is in the field's metadata under FIELD_SOURCE. The resolvers built here follow it, and
+so do compiled plans (app.api.graphql.plans), which call no resolver.
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,61 +25,64 @@ from app.api.graphql.fields.loaders import BatchRead, current_loaders
 from app.domain.callers import Caller
 from app.storage.sql.keyset import KeysetPage, KeysetWindow
 
-FIELD_SOURCE = "read"
+FIELD_SOURCE = "field_source"
+"""Key of a field's declaration in its metadata."""
 
 RequiredColumns = frozenset[str] | None
-"""Attributes of a row that something is computed from; None where that may be any."""
+"""Attributes of a row that a value is computed from; None if it may be any."""
 
 NO_COLUMNS: frozenset[str] = frozenset()
 
-ROW_KEY = "its key"
-"""Among Needs: where the row stands in its list."""
+ROW_KEY = "row key"
+"""Pseudo-attribute in RequiredColumns: the row's key in its list."""
 
 
 @dataclass(frozen=True)
 class AttributeField:
-    """A value that the row has, or what `of` finds in it, as `made` makes it."""
+    """An attribute of the row, or of the object that `owner` returns for it."""
 
     name: str
-    of: Callable[[Any], Any] | None = None
-    made: Callable[[Any], Any] | None = None
+    owner: Callable[[Any], Any] | None = None
+    convert: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
 class ExpressionField:
-    """A value computed from the row, and the field's arguments if it has any."""
+    """A value computed from the row, and from the field's arguments if it has any."""
 
     value: Callable[..., Any]
-    needs: RequiredColumns
-    bare: AttributeField | None = None
-    """What it is where no arguments are given."""
+    requires: RequiredColumns
+    without_arguments: AttributeField | None = None
+    """The same value as an attribute, used if the arguments are omitted."""
 
 
 @dataclass(frozen=True)
 class RelationField:
-    """A value found by a key of the row, or of the arguments; null without a key, or where nothing
-    is found."""
+    """A value looked up by a key of the row, or of the arguments.
+
+    Null without a key, or if the key is unknown.
+    """
 
     batch: BatchRead[Any, Any]
     key: Callable[..., Any]
     value: Callable[[Any], Any]
-    needs: RequiredColumns
+    requires: RequiredColumns
 
 
 @dataclass(frozen=True)
 class ConnectionField:
-    """A page of the list that a key of the row has, and that list's length. No key, no list."""
+    """A page, and the length, of the list of a key of the row. Empty without a key."""
 
     cursors: Cursors
     pages: BatchRead[Any, KeysetPage[Any]]
     counts: BatchRead[Any, int]
     key: Callable[[Any], Any]
-    needs: RequiredColumns
+    requires: RequiredColumns
 
 
 @dataclass(frozen=True)
 class ListQuery:
-    """The part of a store's list that is asked for: by which conditions, in which order."""
+    """Window, filter and order of one of a store's lists, as `ListingField.page` takes them."""
 
     window: KeysetWindow
     filter: tuple[Any, ...] = ()
@@ -88,43 +91,43 @@ class ListQuery:
 
 @dataclass(frozen=True)
 class ListingField:
-    """A page of one of the store's lists, and that list's length."""
+    """A page, and the length, of one of the store's lists. `query` parses the arguments."""
 
     cursors: Cursors
     page: Callable[..., KeysetPage[Any]]
     count: Callable[..., int]
-    asked: Callable[..., ListQuery]
+    query: Callable[..., ListQuery]
 
 
 @dataclass(frozen=True)
 class PageField:
-    """What a connection tells of its page."""
+    """A field of a connection computed from its page."""
 
     value: Callable[[PositionedPage], Any]
 
 
 @dataclass(frozen=True)
 class CountField:
-    """How many rows a connection's whole list has."""
+    """The length of a connection's list."""
 
 
 @dataclass(frozen=True)
 class QueryField:
-    """What a function of a session finds for a caller: one that the arguments ask for."""
+    """The result of a read. `read_for` returns the read for the arguments."""
 
-    reads: Callable[..., Callable[[Session, Caller], Any]]
+    read_for: Callable[..., Callable[[Session, Caller], Any]]
 
 
 @dataclass(frozen=True)
 class MutationField:
-    """What a mutation does; its payload is then read like anything else."""
+    """The payload of a mutation."""
 
-    makes: Callable[..., Awaitable[Any]]
+    run: Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True)
 class ReferenceField:
-    """What compiled plans leave to the ordinary executor, and why."""
+    """A field that only the reference executor resolves, and the reason."""
 
     reason: str
 
@@ -144,12 +147,12 @@ FieldSource = (
 
 
 def source_of(field: StrawberryField) -> FieldSource:
-    """How a field is read: where it does not say, it is the attribute of its name."""
+    """Return a field's declaration; without one it is the attribute of its name."""
     declared: FieldSource | None = field.metadata.get(FIELD_SOURCE)
     if declared is not None:
         return declared
     if field.base_resolver is not None:
-        raise TypeError(f"{field.name} has a resolver of its own and does not say how it is read")
+        raise TypeError(f"{field.name} has a resolver but does not declare its source")
     return AttributeField(field.python_name)
 
 
@@ -157,54 +160,61 @@ def attribute(
     name: str,
     description: str,
     *,
-    of: Callable[[Any], Any] | None = None,
-    made: Callable[[Any], Any] | None = None,
+    owner: Callable[[Any], Any] | None = None,
+    convert: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """A field that its row, or what `of` finds in it, has as an attribute; `made` makes of its
-    value what GraphQL takes."""
+    """Declare a field that is an attribute of its row, or of the row's `owner`.
+
+    `convert` makes a value that GraphQL serializes.
+    """
 
     def resolve(root: Any) -> Any:
-        value = getattr(of(root) if of else root, name)
-        return made(value) if made else value
+        value = getattr(owner(root) if owner else root, name)
+        return convert(value) if convert else value
 
-    return _field(resolve, description, AttributeField(name, of, made))
+    return _field(resolve, description, AttributeField(name, owner, convert))
 
 
 def expression(
     value: Callable[..., Any],
     description: str,
-    needs: RequiredColumns = None,
-    bare: AttributeField | None = None,
+    requires: RequiredColumns = None,
+    without_arguments: AttributeField | None = None,
 ) -> Any:
-    """A field computed from its row, and from its arguments where `value` has any; without them it
-    is `bare`, if there is such an attribute."""
+    """Declare a field computed from its row, and from its arguments if `value` has any.
+
+    `without_arguments` is the attribute with the same value if the arguments are omitted.
+    """
 
     def resolve(root: Any) -> Any:
         return value(root)
 
     resolver = value if len(signature(value).parameters) > 1 else resolve
-    return _field(resolver, description, ExpressionField(value, needs, bare))
+    return _field(resolver, description, ExpressionField(value, requires, without_arguments))
 
 
 def relation(
     batch: BatchRead[Any, Any],
     key: Callable[..., Any],
     description: str,
-    value: Callable[[Any], Any] = lambda found: found,
-    needs: RequiredColumns = None,
+    value: Callable[[Any], Any] = lambda related: related,
+    requires: RequiredColumns = None,
 ) -> Any:
-    """A field read by a key of its row, or of its arguments: `value` of what is found."""
+    """Declare a field looked up by a key of its row, or of its arguments.
+
+    `value` computes the field from the related row.
+    """
 
     async def resolve(root: Any, **arguments: Any) -> Any:
-        by = key(root, **arguments)
-        found = None if by is None else await current_loaders.get().load(batch, by)
-        return None if found is None else value(found)
+        row_key = key(root, **arguments)
+        related = None if row_key is None else await current_loaders.get().load(batch, row_key)
+        return None if related is None else value(related)
 
     async def resolve_row(root: Any) -> Any:
         return await resolve(root)
 
     resolver = wraps(key)(resolve) if len(signature(key).parameters) > 1 else resolve_row
-    return _field(resolver, description, RelationField(batch, key, value, needs))
+    return _field(resolver, description, RelationField(batch, key, value, requires))
 
 
 def connection(
@@ -213,10 +223,10 @@ def connection(
     counts: BatchRead[Any, int],
     key: Callable[[Any], Any],
     description: str,
-    needs: RequiredColumns = None,
+    requires: RequiredColumns = None,
     type: Any = None,
 ) -> Any:
-    """A field that is a page of the list its row has; without a key, of an empty one."""
+    """Declare a field that is a page of its row's list. A row without a key has an empty list."""
 
     def resolve(
         root: Any,
@@ -225,45 +235,46 @@ def connection(
         last: Last = UNSET,
         before: Before = UNSET,
     ) -> Any:
-        by = key(root)
+        row_key = key(root)
         window = cursors.window(first, after, last, before)
         loaders = current_loaders.get()
 
         async def read_page() -> KeysetPage[Any]:
-            return (by and await loaders.load(pages, by, window)) or KeysetPage()
+            return (row_key and await loaders.load(pages, row_key, window)) or KeysetPage()
 
         async def read_count() -> int:
-            return (by and await loaders.load(counts, by)) or 0
+            return (row_key and await loaders.load(counts, row_key)) or 0
 
         return LazyPage(cursors, read_page, read_count)
 
-    return _field(resolve, description, ConnectionField(cursors, pages, counts, key, needs), type)
+    source = ConnectionField(cursors, pages, counts, key, requires)
+    return _field(resolve, description, source, type)
 
 
 def listing(
     cursors: Cursors,
     page: Callable[..., KeysetPage[Any]],
     count: Callable[..., int],
-    asked: Callable[..., ListQuery],
+    query: Callable[..., ListQuery],
     description: str,
 ) -> Any:
-    """A field that is a page of one of the store's lists."""
+    """Declare a field that is a page of one of the store's lists."""
 
-    @wraps(asked)
+    @wraps(query)
     def resolve(root: Any, **arguments: Any) -> Any:
-        wanted, loaders = asked(root, **arguments), current_loaders.get()
+        listed, loaders = query(root, **arguments), current_loaders.get()
         store = loaders.caller.store
         return LazyPage(
             cursors,
-            lambda: loaders.read(page, store, *wanted.filter, *wanted.order, wanted.window),
-            lambda: loaders.read(count, store, *wanted.filter),
+            lambda: loaders.read(page, store, *listed.filter, *listed.order, listed.window),
+            lambda: loaders.read(count, store, *listed.filter),
         )
 
-    return _field(resolve, description, ListingField(cursors, page, count, asked))
+    return _field(resolve, description, ListingField(cursors, page, count, query))
 
 
 def page_field(value: Callable[[PositionedPage], Any], description: str) -> Any:
-    """A field of a connection, told by its page."""
+    """Declare a field of a connection that is computed from its page."""
 
     async def resolve(root: LazyPage) -> Any:
         return value(await root.page())
@@ -272,7 +283,7 @@ def page_field(value: Callable[[PositionedPage], Any], description: str) -> Any:
 
 
 def count_field(description: str) -> Any:
-    """The field of a connection that counts its list."""
+    """Declare the field of a connection that is its list's length."""
 
     async def resolve(root: LazyPage) -> Any:
         return await root.count()
@@ -280,36 +291,39 @@ def count_field(description: str) -> Any:
     return _field(resolve, description, CountField())
 
 
-def query(reads: Callable[..., Callable[[Session, Caller], Any]], description: str) -> Any:
-    """A field that a function of a session reads, which `reads` gives for the arguments."""
+def query(read_for: Callable[..., Callable[[Session, Caller], Any]], description: str) -> Any:
+    """Declare a field that is the result of a read, which `read_for` returns for the arguments."""
 
-    @wraps(reads)
+    @wraps(read_for)
     async def resolve(root: Any, **arguments: Any) -> Any:
         loaders = current_loaders.get()
-        return await loaders.read(reads(root, **arguments), loaders.caller)
+        return await loaders.read(read_for(root, **arguments), loaders.caller)
 
-    return _field(resolve, description, QueryField(reads))
+    return _field(resolve, description, QueryField(read_for))
 
 
-def mutation(makes: Callable[..., Awaitable[Any]], description: str) -> Any:
-    """A field that changes something. Where a plan has done so and gave up on telling of it, the
-    ordinary executor tells of that."""
+def mutation(run: Callable[..., Awaitable[Any]], description: str) -> Any:
+    """Declare a mutation.
 
-    @wraps(makes)
+    If a plan ran the mutation but could not complete its payload, the resolver reuses the recorded
+    result.
+    """
+
+    @wraps(run)
     async def resolve(info: Info, **arguments: Any) -> Any:
-        done, name = info.context.done, str(info.path.key)
-        if name not in done:
-            return await makes(info=info, **arguments)
-        made = done.pop(name)
-        if isinstance(made, Exception):
-            raise made
-        return made
+        results, response_key = info.context.mutation_results, str(info.path.key)
+        if response_key not in results:
+            return await run(info=info, **arguments)
+        result = results.pop(response_key)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    return _field(resolve, description, MutationField(makes))
+    return _field(resolve, description, MutationField(run))
 
 
 def reference_field(resolver: Callable[..., Any], description: str, reason: str) -> Any:
-    """A field that is resolved by the ordinary executor alone."""
+    """Declare a field that only the reference executor resolves, for `reason`."""
     return _field(resolver, description, ReferenceField(reason))
 
 

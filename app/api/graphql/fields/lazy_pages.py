@@ -1,4 +1,4 @@
-"""What connections resolve to: pages that are read when asked for, and rows in their places."""
+"""Values of connections: pages that are read on first use, and rows with their cursors."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,8 +9,7 @@ from app.storage.sql.keyset import Key, KeysetPage
 
 
 class PositionedRow(NamedTuple):
-    """A row of a page, where it stands in the list, and whose cursors tell that: what an edge
-    resolves from."""
+    """A row of a page with its key in the list; an edge resolves from it."""
 
     cursors: Cursors
     key: Key
@@ -18,39 +17,36 @@ class PositionedRow(NamedTuple):
 
     @property
     def cursor(self) -> str:
-        """Where it stands, for clients."""
         return self.cursors.encode(self.key)
 
 
 class PositionedPage(NamedTuple):
-    """A page of rows that were read, and whose cursors tell where it lies."""
+    """A page of rows with the cursors of its list."""
 
     cursors: Cursors
     page: KeysetPage[Any]
 
     @property
     def edges(self) -> list[PositionedRow]:
-        """Its rows with where they stand."""
         return [PositionedRow(self.cursors, key, row) for key, row in self.page.rows]
 
     @property
     def nodes(self) -> list[Any]:
-        """Its rows."""
         return [row for _, row in self.page.rows]
 
     @property
     def start_cursor(self) -> str | None:
-        """Where its first row stands."""
+        """The first row's cursor, None for an empty page."""
         return self.cursors.encode(self.page.rows[0][0]) if self.page.rows else None
 
     @property
     def end_cursor(self) -> str | None:
-        """Where its last row stands."""
+        """The last row's cursor, None for an empty page."""
         return self.cursors.encode(self.page.rows[-1][0]) if self.page.rows else None
 
 
 class LazyPage:
-    """A page and a count, each read when first asked for."""
+    """A page and a count, each read on first use."""
 
     def __init__(
         self,
@@ -64,7 +60,7 @@ class LazyPage:
         self._page: asyncio.Future[KeysetPage[Any]] | None = None
 
     async def page(self) -> PositionedPage:
-        """The page, read once however often it is asked for."""
+        """Return the page, read once for all fields of the connection."""
         if self._page is None:
             self._page = asyncio.ensure_future(self._read_page())
         return PositionedPage(self._cursors, await self._page)

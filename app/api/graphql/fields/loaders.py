@@ -1,4 +1,4 @@
-"""Reads of one operation, gathered: each kind of read is asked once for all who want it."""
+"""Loaders of one operation: each kind of read runs once for all keys requested together."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping
@@ -16,39 +16,41 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
 
 BatchRead = Callable[Concatenate[Session, str, Any, ...], Mapping[KeyT, ValueT]]
-"""A read for many keys in one go: a store's values by key, unknown keys left out."""
+"""A read of many keys of a store at once. Returns values by key, without unknown keys."""
 
 MAX_BATCH_KEYS = 1_000
-"""Keys asked for in one statement: databases limit how many values one may carry."""
+"""Keys per statement: databases limit the number of bind values."""
 
 
 class Loaders:
-    """The reads of one operation, or of one event of a subscription. What was read is kept, so
-    one answer shows one picture; hence never shared between operations."""
+    """Reads of one operation, or of one event of a subscription.
+
+    Results are cached, so that one response is consistent; hence never shared between operations.
+    """
 
     def __init__(self, database: Database, caller: Caller) -> None:
         self.caller = caller
         self._database = database
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
 
     async def read(
         self, fn: Callable[Concatenate[Session, P], ValueT], *args: P.args, **kwargs: P.kwargs
     ) -> ValueT:
-        """What `fn` finds. Reads take turns: none shows an earlier state than one asked before."""
-        async with self._turn:
+        """Run a read. Reads run one at a time: none shows an older state than an earlier one."""
+        async with self._lock:
             return await self._database.read(fn, *args, **kwargs)
 
     def load(
         self, batch: BatchRead[KeyT, ValueT], key: KeyT, *arguments: Hashable
     ) -> Awaitable[ValueT | None]:
-        """What `batch` finds for `key`, read together with all other keys wanted by then."""
+        """Load the value of `key`, in one read with all other keys requested until it runs."""
         return self._loader(batch, arguments).load(key)
 
     def prime(
         self, batch: BatchRead[KeyT, ValueT], key: KeyT, value: ValueT, *arguments: Hashable
     ) -> None:
-        """Answer `key` with `value` instead of reading it."""
+        """Cache `value` for `key`, so that it is not read."""
         self._loader(batch, arguments).prime(key, value)
 
     def _loader(
@@ -58,22 +60,25 @@ class Loaders:
         if loader is None:
 
             async def load_all(keys: list[KeyT]) -> list[ValueT | None]:
-                found = await self.read(batch, self.caller.store, keys, *arguments)
-                return [found.get(key) for key in keys]
+                values = await self.read(batch, self.caller.store, keys, *arguments)
+                return [values.get(key) for key in keys]
 
             loader = DataLoader(load_fn=load_all, max_batch_size=MAX_BATCH_KEYS)
             self._loaders[batch, arguments] = loader
         return loader
 
 
-current_loaders: ContextVar[Loaders] = ContextVar("loaders")
-"""The loaders of the operation that this task executes. One WebSocket has one context for all its
-operations and events, so they can't be there."""
+current_loaders: ContextVar[Loaders] = ContextVar("current_loaders")
+"""Loaders of the operation that this task executes. Not in the context object: all events of a
+group of subscribers share one."""
 
 
 def reset_loaders(database: Database, caller: Caller) -> Loaders:
-    """Forget what was read. The mutations of one request run one after the other: each shows things
-    as it left them."""
+    """Replace the current loaders by empty ones.
+
+    The mutations of one request run one after another, and the payload of each shows its own
+    changes.
+    """
     loaders = Loaders(database, caller)
     current_loaders.set(loaders)
     return loaders

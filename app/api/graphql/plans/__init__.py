@@ -1,21 +1,22 @@
-"""Compiled plans: queries as fast as routes written by hand, with the ordinary executor's answers.
+"""Compiled plans: the reference executor's responses, as fast as handwritten routes.
 
     document ── compiler ──► Plan ── run, in one read ──► statements ──► rows ──► dicts ──► bytes
-      once a document,        a tree of Selections          one a level,           orjson,
-      operation and           of Fields, as the types       for all rows           as of any
-      @skip/@include          declare them (app.api.reads)  of the level at once   other answer
+      once per document,      a tree of Selections          one per level         orjson,
+      operation and           of PlanFields, by the         and read, for all     as any other
+      @skip/@include          declarations (fields)         rows of the level     response
 
-The ordinary executor calls a resolver for each field of each row. A plan goes the other way: level
-by level, and on each level field by field for all rows. A Field makes a column of values of a list
-of rows; what has to be read first is gathered over the whole level and read in one statement for
-each kind of read, with no more columns than the plan tells of; what comes of that are the rows of
-the next level.
+The reference executor, graphql-core's, calls a resolver per field and row. A plan works level by
+level, and within a level field by field for all rows: a column computes a field's values for a list
+of rows. Keys to load are collected over the whole level and loaded with one statement per kind of
+read, projected to the columns that the plan requires. The loaded rows are the next level's.
 
-The declarations are the resolvers' own. Nothing is decided here that is decided there, and a plan
-knows no errors: where anything at all goes wrong (a cursor of another list, a null that must not
-be, a bug) it gives up, and the ordinary executor, which has to be right anyway, answers from the
-start. The same goes for operations with a field that is declared as ordinary.
+Resolvers and plans follow the same declarations (app.api.graphql.fields), so no rule is written
+twice. A plan does not report errors: if anything goes wrong (a cursor of another list, a null in a
+non-null field, a bug) it gives up, and the reference executor, whose response is authoritative,
+runs the operation from the start. The same holds for operations with a field that is declared as a
+ReferenceField.
 
-`compiler` makes plans, `plan` is what they consist of, `values` completes what fields give, `run`
-executes them.
+`compiler` builds plans, `plan` has their parts, `columns` computes values by the field's source,
+`encoders` encodes stored values, `completion` completes values by the field's type, `run` executes
+plans, `planner` caches them.
 """

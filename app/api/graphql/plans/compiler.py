@@ -1,4 +1,4 @@
-"""Makes plans of documents that were admitted."""
+"""Compilation of admitted operations to plans."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from inspect import signature
@@ -8,6 +8,7 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLField,
     GraphQLIncludeDirective,
     GraphQLObjectType,
     GraphQLOutputType,
@@ -16,6 +17,7 @@ from graphql import (
     InlineFragmentNode,
     SelectionSetNode,
     VariableNode,
+    VariableValues,
     get_argument_values,
     get_directive_values,
     get_named_type,
@@ -24,10 +26,7 @@ from graphql import (
     is_object_type,
     print_ast,
 )
-from graphql.execution.values import VariableValues
 from strawberry import Schema
-from strawberry.types.arguments import convert_arguments
-from strawberry.types.field import StrawberryField
 
 from app.api.graphql.admission.documents import Operation
 from app.api.graphql.fields.declarations import (
@@ -46,184 +45,214 @@ from app.api.graphql.fields.declarations import (
     source_of,
 )
 from app.api.graphql.plans.columns import Arguments, column_of
-from app.api.graphql.plans.plan import Column, Complete, Field, Plan, PlanStep, Selection, Unplanned
-from app.api.graphql.plans.values import completed, leaves, objects, objects_of
+from app.api.graphql.plans.completion import (
+    complete_abstract,
+    complete_leaf,
+    complete_object,
+    complete_wrapped,
+)
+from app.api.graphql.plans.plan import (
+    Column,
+    Complete,
+    Plan,
+    PlanField,
+    PlanStep,
+    Selection,
+    Unplanned,
+)
+from app.api.graphql.strawberry_seam import argument_converter, core_schema, declaration_of
 from app.storage.sql.rows import Projection
-
-DEFINITION = "strawberry-definition"
-"""Under which a field's extensions have its declaration."""
 
 SWITCHES = (GraphQLSkipDirective, GraphQLIncludeDirective)
 
 FieldNodes = Sequence[FieldNode]
+"""All nodes of one response key: the fields selected below them are merged."""
 
 
-def planned(schema: Schema, operation: Operation) -> Plan:
-    """The plan of a query. Raises Unplanned where it is the ordinary executor's."""
+def compile_query(schema: Schema, operation: Operation) -> Plan:
+    """Compile a query. Raises Unplanned if the reference executor has to run it."""
     compiler = _Compiler(schema, operation)
-    query = schema._schema.query_type
+    query = core_schema(schema).query_type
     assert query is not None
     root, _ = compiler.selection(query, [operation.definition.selection_set])
-    return Plan(root, compiler.wanted)
+    return Plan(root, compiler.projections)
 
 
-def steps_of(schema: Schema, operation: Operation) -> list[PlanStep]:
-    """The plan of a mutation: its fields, one after the other. Raises Unplanned as `planned`."""
+def compile_mutation(schema: Schema, operation: Operation) -> list[PlanStep]:
+    """Compile a mutation to one step per field, in their order. Raises Unplanned."""
     compiler = _Compiler(schema, operation)
-    mutation = schema._schema.mutation_type
+    mutation = core_schema(schema).mutation_type
     assert mutation is not None
     return list(compiler.steps(mutation, operation.definition.selection_set))
 
 
-def switches_of(operation: Operation) -> frozenset[str]:
-    """The variables that decide which fields are left out."""
-    found: set[str] = set()
-    seen: set[str] = set()
+def switch_variables(operation: Operation) -> frozenset[str]:
+    """Return the variables of an operation's @skip and @include."""
+    variables: set[str] = set()
+    visited_fragments: set[str] = set()
 
-    def look(selected: SelectionSetNode | None) -> None:
+    def collect(selected: SelectionSetNode | None) -> None:
         for node in selected.selections if selected else ():
             for directive in node.directives or ():
                 for argument in directive.arguments or ():
                     if isinstance(argument.value, VariableNode):
-                        found.add(argument.value.name.value)
+                        variables.add(argument.value.name.value)
             match node:
-                case FieldNode(selection_set=inside) | InlineFragmentNode(selection_set=inside):
-                    look(inside)
-                case FragmentSpreadNode(name=name) if name.value not in seen:
-                    seen.add(name.value)
-                    look(operation.document.fragments[name.value].selection_set)
+                case FieldNode(selection_set=inner) | InlineFragmentNode(selection_set=inner):
+                    collect(inner)
+                case FragmentSpreadNode(name=name) if name.value not in visited_fragments:
+                    visited_fragments.add(name.value)
+                    collect(operation.document.fragments[name.value].selection_set)
 
-    look(operation.definition.selection_set)
-    return frozenset(found)
+    collect(operation.definition.selection_set)
+    return frozenset(variables)
 
 
 class _Compiler:
     def __init__(self, schema: Schema, operation: Operation) -> None:
-        self._converter = schema.schema_converter
-        self._schema = schema._schema
+        self._convert_arguments = argument_converter(schema)
+        self._schema = core_schema(schema)
         self._fragments: Mapping[str, FragmentDefinitionNode] = operation.document.fragments
         self._variables = operation.coerced
         self._selections: dict[Any, tuple[Selection, RequiredColumns]] = {}
-        self.wanted: dict[Callable[..., Any], Projection] = {}
+        self.projections: dict[Callable[..., Any], Projection] = {}
 
     def selection(
         self, type_: GraphQLObjectType, sets: Sequence[SelectionSetNode]
     ) -> tuple[Selection, RequiredColumns]:
-        """What is selected of a type, and what of its rows that is told of."""
-        # An interface within itself is one selection, not twice as many on each level.
-        known = type_.name, tuple(map(id, sets))
-        if known not in self._selections:
+        """Compile selection sets of a type. Return them with the columns they require."""
+        # Memoized: an interface nested in itself would double the work at each level.
+        cache_key = type_.name, tuple(map(id, sets))
+        if cache_key not in self._selections:
             nodes: dict[str, list[FieldNode]] = {}
             self._collect(type_, sets, nodes, set())
             fields = []
-            needs: RequiredColumns = NO_COLUMNS
-            for key, same in nodes.items():
-                field, needed = self._field(type_, key, same)
+            required: RequiredColumns = NO_COLUMNS
+            for response_key, field_nodes in nodes.items():
+                field, required_by_field = self._field(type_, response_key, field_nodes)
                 fields.append(field)
-                needs = _both(needs, needed)
-            self._selections[known] = Selection(fields), needs
-        return self._selections[known]
+                required = _union(required, required_by_field)
+            self._selections[cache_key] = Selection(fields), required
+        return self._selections[cache_key]
 
     def steps(self, type_: GraphQLObjectType, selected: SelectionSetNode) -> Iterator[PlanStep]:
-        """What a mutation does."""
+        """Compile the fields of a mutation."""
         nodes: dict[str, list[FieldNode]] = {}
         self._collect(type_, [selected], nodes, set())
-        for key, same in nodes.items():
-            definition = type_.fields.get(same[0].name.value)
-            read = source_of(definition.extensions[DEFINITION]) if definition else None
-            if definition is None or not isinstance(read, MutationField):
+        for response_key, field_nodes in nodes.items():
+            field = type_.fields.get(field_nodes[0].name.value)
+            source = source_of(declaration_of(field)) if field else None
+            if field is None or not isinstance(source, MutationField):
                 raise Unplanned
-            complete, _ = self._complete(definition.type, same)
-            payload = Selection([Field(key, lambda _, rows: rows, complete)])
-            arguments = self._arguments(definition, definition.extensions[DEFINITION], same[0])
-            yield PlanStep(key, read.makes, arguments, Plan(payload, self.wanted))
+            complete, _ = self._complete(field.type, field_nodes)
+            payload = Selection([PlanField(response_key, lambda _, rows: rows, complete)])
+            arguments = self._arguments(field, field_nodes[0])
+            yield PlanStep(response_key, source.run, arguments, Plan(payload, self.projections))
 
     def _collect(
         self,
         type_: GraphQLObjectType,
         sets: Sequence[SelectionSetNode],
         nodes: dict[str, list[FieldNode]],
-        spread: set[str],
+        visited_fragments: set[str],
     ) -> None:
-        """The fields that are selected of a type, by their names in the answer, in its order."""
-        for node in (node for one in sets for node in one.selections):
-            if self._left_out(node):
+        """Collect the field nodes that apply to a type by response key, in their order."""
+        for node in (node for selected in sets for node in selected.selections):
+            if self._is_skipped(node):
                 continue
             match node:
                 case FieldNode():
-                    key = (node.alias or node.name).value
-                    nodes.setdefault(key, []).append(node)
+                    response_key = (node.alias or node.name).value
+                    nodes.setdefault(response_key, []).append(node)
                 case InlineFragmentNode(type_condition=condition):
                     if condition is None or self._is(type_, condition.name.value):
-                        self._collect(type_, [node.selection_set], nodes, spread)
-                case FragmentSpreadNode(name=name) if name.value not in spread:
-                    spread.add(name.value)
+                        self._collect(type_, [node.selection_set], nodes, visited_fragments)
+                case FragmentSpreadNode(name=name) if name.value not in visited_fragments:
+                    visited_fragments.add(name.value)
                     fragment = self._fragments[name.value]
                     if self._is(type_, fragment.type_condition.name.value):
-                        self._collect(type_, [fragment.selection_set], nodes, spread)
+                        self._collect(type_, [fragment.selection_set], nodes, visited_fragments)
 
-    def _left_out(self, node: Any) -> bool:
+    def _is_skipped(self, node: Any) -> bool:
         if not node.directives:
             return False
-        skip, include = (get_directive_values(one, node, self._variables) for one in SWITCHES)
+        skip, include = (
+            get_directive_values(directive, node, self._variables) for directive in SWITCHES
+        )
         return bool((skip and skip["if"]) or (include and not include["if"]))
 
     def _is(self, type_: GraphQLObjectType, name: str) -> bool:
+        """Return True if the type is, or implements, or is a member of the named type."""
         condition = self._schema.get_type(name)
         return condition is type_ or (
             is_abstract_type(condition) and self._schema.is_sub_type(condition, type_)
         )
 
     def _field(
-        self, parent: GraphQLObjectType, key: str, nodes: FieldNodes
-    ) -> tuple[Field, RequiredColumns]:
+        self, parent: GraphQLObjectType, response_key: str, nodes: FieldNodes
+    ) -> tuple[PlanField, RequiredColumns]:
         name = nodes[0].name.value
         if name == "__typename":
-            return Field(key, _always(parent.name), leaves(GraphQLString)), NO_COLUMNS
-        definition = parent.fields.get(name)
-        if definition is None:
-            # What the schema says of itself.
+            typename = PlanField(response_key, _constant(parent.name), complete_leaf(GraphQLString))
+            return typename, NO_COLUMNS
+        field = parent.fields.get(name)
+        if field is None:
+            # Introspection: __schema or __type.
             raise Unplanned
-        declared: StrawberryField = definition.extensions[DEFINITION]
-        read = source_of(declared)
-        if isinstance(read, ExpressionField) and read.bare and not nodes[0].arguments:
-            read = read.bare
-        complete, below = self._complete(definition.type, nodes)
-        arguments = self._arguments(definition, declared, nodes[0])
-        asked = self._asked_of(definition.type, nodes)
-        column = column_of(read, arguments, paged=PageField in asked, counted=CountField in asked)
-        return Field(key, column, complete), self._needs(read, below)
+        source = source_of(declaration_of(field))
+        if (
+            isinstance(source, ExpressionField)
+            and source.without_arguments
+            and not nodes[0].arguments
+        ):
+            source = source.without_arguments
+        complete, required_below = self._complete(field.type, nodes)
+        arguments = self._arguments(field, nodes[0])
+        sources = self._sources_below(field.type, nodes)
+        column = column_of(
+            source, arguments, paged=PageField in sources, counted=CountField in sources
+        )
+        return (
+            PlanField(response_key, column, complete),
+            self._required_columns(source, required_below),
+        )
 
-    def _asked_of(self, type_: GraphQLOutputType, nodes: FieldNodes) -> set[type]:
-        """In which ways the fields that are selected of an object are read."""
+    def _sources_below(self, type_: GraphQLOutputType, nodes: FieldNodes) -> set[type]:
+        """Return the kinds of sources of the fields selected of an object."""
         named = get_named_type(type_)
         if not is_object_type(named):
             return set()
         selected: dict[str, list[FieldNode]] = {}
-        self._collect(named, _sets(nodes), selected, set())
-        names = {same[0].name.value for same in selected.values()}
+        self._collect(named, _selection_sets(nodes), selected, set())
+        names = {field_nodes[0].name.value for field_nodes in selected.values()}
         return {
-            type(source_of(named.fields[name].extensions[DEFINITION]))
+            type(source_of(declaration_of(named.fields[name])))
             for name in names & named.fields.keys()
         }
 
-    def _needs(self, read: FieldSource, below: RequiredColumns) -> RequiredColumns:
-        """What a field is told of, given what is selected below it: of the same row, where nothing
-        is read in between; else of the rows that are read."""
-        match read:
+    def _required_columns(
+        self, source: FieldSource, required_below: RequiredColumns
+    ) -> RequiredColumns:
+        """Return the columns that a field requires of its row.
+
+        `required_below` are those of the fields selected below it: of the same row, or, if the
+        field reads rows, of the rows it reads.
+        """
+        match source:
             case AttributeField(name=name):
-                return _both(frozenset({name}), below)
-            case ExpressionField(needs=needs):
-                return _both(needs, below)
+                return _union(frozenset({name}), required_below)
+            case ExpressionField(requires=requires):
+                return _union(requires, required_below)
             case PageField():
-                return below
+                return required_below
             case (
-                RelationField(batch=batch, needs=needs) | ConnectionField(pages=batch, needs=needs)
+                RelationField(batch=batch, requires=requires)
+                | ConnectionField(pages=batch, requires=requires)
             ):
-                self._want(batch, below)
-                return needs
+                self._project(batch, required_below)
+                return requires
             case ListingField(page=page):
-                self._want(page, below)
+                self._project(page, required_below)
         return NO_COLUMNS
 
     def _complete(
@@ -231,50 +260,49 @@ class _Compiler:
     ) -> tuple[Complete, RequiredColumns]:
         named = get_named_type(type_)
         if is_leaf_type(named):
-            return completed(type_, leaves(named)), NO_COLUMNS
-        sets = _sets(nodes)
+            return complete_wrapped(type_, complete_leaf(named)), NO_COLUMNS
+        sets = _selection_sets(nodes)
         if is_object_type(named):
-            selection, below = self.selection(named, sets)
-            return completed(type_, objects(selection)), below
+            selection, required = self.selection(named, sets)
+            return complete_wrapped(type_, complete_object(selection)), required
         assert is_abstract_type(named)
         types = self._schema.get_possible_types(named)
-        needs: RequiredColumns = NO_COLUMNS
-        for possible in types:
-            needs = _both(needs, self.selection(possible, sets)[1])
-        of = objects_of(types, lambda possible: self.selection(possible, sets)[0])
-        return completed(type_, of), needs
+        required = NO_COLUMNS
+        for possible_type in types:
+            required = _union(required, self.selection(possible_type, sets)[1])
+        complete = complete_abstract(types, lambda type_: self.selection(type_, sets)[0])
+        return complete_wrapped(type_, complete), required
 
-    def _arguments(self, definition: Any, declared: StrawberryField, node: FieldNode) -> Arguments:
-        def given(variables: VariableValues) -> Mapping[str, Any]:
-            return convert_arguments(
-                get_argument_values(definition, node, variables),
-                declared.arguments,
-                scalar_registry=self._converter.scalar_registry,
-                config=self._converter.config,
-            )
+    def _arguments(self, field: GraphQLField, node: FieldNode) -> Arguments:
+        convert, declared = self._convert_arguments, declaration_of(field).arguments
+
+        def arguments(variables: VariableValues) -> Mapping[str, Any]:
+            return convert(get_argument_values(field, node, variables), declared)
 
         if "$" in "".join(map(print_ast, node.arguments or ())):
-            return given
-        always = given(self._variables)
-        return lambda _: always
+            return arguments
+        constant = arguments(self._variables)
+        return lambda _: constant
 
-    def _want(self, batch: Any, needs: RequiredColumns) -> None:
-        if "wanted" not in signature(batch).parameters:
+    def _project(self, batch: Any, required: RequiredColumns) -> None:
+        """Add required columns to the projection of a read, if it takes one."""
+        if "projection" not in signature(batch).parameters:
             return
-        wanted = Projection(
-            None if needs is None else needs - {ROW_KEY}, needs is None or ROW_KEY in needs
+        projection = Projection(
+            None if required is None else required - {ROW_KEY},
+            required is None or ROW_KEY in required,
         )
-        known = self.wanted.get(batch)
-        self.wanted[batch] = known.together(wanted) if known else wanted
+        known = self.projections.get(batch)
+        self.projections[batch] = known.together(projection) if known else projection
 
 
-def _always(value: Any) -> Column:
+def _constant(value: Any) -> Column:
     return lambda _, rows: [value] * len(rows)
 
 
-def _both(some: RequiredColumns, others: RequiredColumns) -> RequiredColumns:
-    return None if some is None or others is None else some | others
+def _union(columns: RequiredColumns, others: RequiredColumns) -> RequiredColumns:
+    return None if columns is None or others is None else columns | others
 
 
-def _sets(nodes: FieldNodes) -> list[SelectionSetNode]:
+def _selection_sets(nodes: FieldNodes) -> list[SelectionSetNode]:
     return [node.selection_set for node in nodes if node.selection_set]

@@ -1,10 +1,10 @@
-"""What a plan consists of."""
+"""Parts of a compiled plan."""
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from graphql.execution.values import VariableValues
+from graphql import VariableValues
 from sqlmodel import Session
 
 from app.api.graphql.fields.loaders import BatchRead
@@ -16,95 +16,95 @@ ColumnValues = Sequence[Any]
 
 
 class Unplanned(Exception):
-    """What is asked for is the ordinary executor's: no plan has it, or this one gave up."""
+    """The reference executor has to run the operation: no plan can, or this one gave up."""
 
 
 class EncodedColumn(list[Any]):
-    """Values that clients are told as they are."""
+    """Values that are already JSON values."""
 
 
-Load = tuple[BatchRead[Any, Any], tuple[Hashable, ...]]
-"""A kind of read and its arguments: what may go in one statement."""
+BatchLoad = tuple[BatchRead[Any, Any], tuple[Hashable, ...]]
+"""A batch read and its arguments: one statement serves all keys of a level."""
 
 
 class ReadContext(Protocol):
-    """What a run knows, and what it reads for the fields of a level."""
+    """The run of a plan, as columns see it."""
 
     session: Session
     caller: Caller
     variables: VariableValues
-    wanted: Mapping[Callable[..., Any], Projection]
+    projections: Mapping[Callable[..., Any], Projection]
 
-    def within(self, rows: Rows, of: Callable[[Any], Any]) -> Rows:
-        """What `of` finds in each of the rows of a selection."""
+    def owners(self, rows: Rows, owner: Callable[[Any], Any]) -> Rows:
+        """Return the owner of each row, computed once per selection."""
 
-    def ask(self, load: Load, keys: Sequence[Hashable]) -> None:
-        """Have this read for these keys, those that are None aside."""
+    def request(self, load: BatchLoad, keys: Sequence[Hashable]) -> None:
+        """Request values for the keys that are not None, to be loaded with the level."""
 
-    def found(self, load: Load, keys: Sequence[Hashable]) -> ColumnValues:
-        """What was read for each key, once the level was; None for None."""
+    def loaded(self, load: BatchLoad, keys: Sequence[Hashable]) -> ColumnValues:
+        """Return the loaded value of each key, None for None."""
 
 
 Column = Callable[[ReadContext, Rows], ColumnValues | Callable[[], ColumnValues]]
-"""Gives a field's values for rows; where they have to be read, what gives them once they are."""
+"""Computes a field's values for rows. If they must be loaded first, returns what computes them."""
 
 Complete = Callable[["Level", ColumnValues], list[Any]]
-"""Makes what clients are told of the values of a column. Objects are begun by it on the level
-below, where they are filled. Raises Unplanned where null must not be."""
+"""Completes a column's values to JSON values, as in GraphQL's CompleteValue.
+
+Objects are added, still empty, to the level below. Raises Unplanned for a null in a non-null type.
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class PlanField:
     """A field of a selection."""
 
-    key: str
-    """Its name in the answer."""
+    response_key: str
     column: Column
     complete: Complete
 
 
 class Selection:
-    """What is asked of the objects of one type."""
+    """The selected fields of one object type."""
 
-    def __init__(self, fields: Sequence[Field]) -> None:
+    def __init__(self, fields: Sequence[PlanField]) -> None:
         self.fields = fields
-        self._empty: dict[str, Any] = dict.fromkeys(field.key for field in fields)
+        self._empty: dict[str, Any] = dict.fromkeys(field.response_key for field in fields)
 
-    def begin(self) -> dict[str, Any]:
-        """An object that has its fields in the order of the question, and nothing in them yet."""
+    def new_object(self) -> dict[str, Any]:
+        """Return an object with its keys in the order of the document, all of them None."""
         return self._empty.copy()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An operation, ready to be run with any variables that leave out the same fields."""
+    """A compiled operation, for all variables that skip the same fields."""
 
     root: Selection
-    wanted: Mapping[Callable[..., Any], Projection]
-    """What is read of the rows of each kind of read, by all fields together."""
+    projections: Mapping[Callable[..., Any], Projection]
+    """The columns that all fields together require of each read's rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanStep:
-    """One field of a mutation: what it does, and a plan for its payload."""
+    """One field of a mutation: the mutation, and the plan of its payload."""
 
-    name: str
-    """In the answer."""
-    makes: Callable[..., Awaitable[Any]]
+    response_key: str
+    run: Callable[..., Awaitable[Any]]
     arguments: Callable[[VariableValues], Mapping[str, Any]]
     payload: Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Objects of one depth of an answer: begun on the level above, and filled here."""
+    """All objects at one depth of a response."""
 
     objects: list[tuple[Selection, Rows, list[dict[str, Any]]]] = field(default_factory=list)
-    """Selections, each with rows and the objects that tell of them."""
+    """Selections with their rows and the object of each row."""
 
-    def begin(self, selection: Selection, rows: Rows) -> list[dict[str, Any]]:
-        """An empty object for each row."""
-        told = [selection.begin() for _ in rows]
+    def add(self, selection: Selection, rows: Rows) -> list[dict[str, Any]]:
+        """Add and return an empty object for each row."""
+        objects = [selection.new_object() for _ in rows]
         if rows:
-            self.objects.append((selection, rows, told))
-        return told
+            self.objects.append((selection, rows, objects))
+        return objects

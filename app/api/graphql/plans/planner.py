@@ -1,19 +1,22 @@
-"""Runs operations by their plans, where they have one."""
+"""Compilation, caching and running of plans."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from graphql import GraphQLError, OperationType
 from sqlmodel import Session
 from strawberry import Schema
 
 from app.api.graphql.admission.documents import Operation
+from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.context import Context
-from app.api.graphql.plans.compiler import planned, steps_of, switches_of
+from app.api.graphql.plans.compiler import compile_mutation, compile_query, switch_variables
 from app.api.graphql.plans.plan import Plan, PlanStep, Unplanned
 from app.api.graphql.plans.run import PlanRun
+from app.api.graphql.strawberry_seam import info_of
 from app.domain.errors import DomainError
 from app.observability import metrics
 from app.storage.engine.database import Database, DatabaseUnavailable
@@ -21,95 +24,100 @@ from app.storage.engine.database import Database, DatabaseUnavailable
 log = logging.getLogger(__name__)
 
 PLAN_CACHE_SIZE = 16
-"""Plans of one operation that are kept, each for what else @skip and @include leave out."""
+"""Cached plans per operation, keyed by the variables of @skip and @include."""
+
+
+@dataclass(slots=True)
+class _OperationPlans:
+    """The plans of one operation; None where the reference executor has to run it."""
+
+    switches: tuple[str, ...]
+    """The variables of @skip and @include."""
+    by_switches: dict[tuple[Any, ...], Plan | Sequence[PlanStep] | None]
 
 
 class Planner:
-    """Makes plans and runs them. What it does not answer is the ordinary executor's."""
+    """Runs operations by compiled plans. The reference executor runs what it does not."""
 
     def __init__(self, schema: Schema, database: Database) -> None:
         self._schema = schema
         self._database = database
+        self._plans_of: WeakKeyDictionary[ParsedDocument, dict[str | None, _OperationPlans]] = (
+            WeakKeyDictionary()
+        )
+        """By document and operation name. A plan holds no reference to its document, so that it is
+        freed when the document leaves its cache."""
 
     async def data(self, operation: Operation, context: Context) -> dict[str, Any] | None:
-        """The data of an answer without errors; None: execute it, with this same context."""
+        """Return the data of a response without errors.
+
+        None: the reference executor has to run the operation, with the same context.
+        """
         plan = self._plan(operation)
         if plan is None:
             metrics.PLANS.labels("ordinary").inc()
             return None
         try:
             if isinstance(plan, Plan):
-                data = await self._read(plan, operation, context)
+                data = await self._run_plan(plan, operation, context)
             else:
-                data = await self._change(plan, operation, context)
+                data = await self._run_steps(plan, operation, context)
         except (Unplanned, DomainError, GraphQLError, DatabaseUnavailable):
-            # To tell of it is the ordinary executor's, which finds it too.
+            # The reference executor meets the same error and reports it with its path.
             metrics.PLANS.labels("refused").inc()
             return None
         except Exception:
-            log.exception("a plan broke; the operation is executed without")
+            log.exception("a plan failed; the reference executor runs the operation")
             metrics.PLANS.labels("broke").inc()
             return None
         metrics.PLANS.labels("planned").inc()
         return data
 
-    async def _read(
+    async def _run_plan(
         self, plan: Plan, operation: Operation, context: Context, root: Any = None
     ) -> dict[str, Any]:
         def run(session: Session) -> dict[str, Any]:
-            return PlanRun(plan, session, context.caller, operation.coerced).answer(root)
+            return PlanRun(plan, session, context.caller, operation.coerced).data(root)
 
         return await self._database.read(run)
 
-    async def _change(
+    async def _run_steps(
         self, steps: Sequence[PlanStep], operation: Operation, context: Context
     ) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for step in steps:
             arguments = step.arguments(operation.coerced)
             try:
-                made = await step.makes(info=_PlanInfo(context), **arguments)
+                result = await step.run(info=info_of(context), **arguments)
             except Exception as error:
-                # It may be done nevertheless.
-                context.done[step.name] = error
+                # The mutation may have been committed: the reference executor must not repeat it.
+                context.mutation_results[step.response_key] = error
                 raise Unplanned from error
-            context.done[step.name] = made
-            data |= await self._read(step.payload, operation, context, made)
+            context.mutation_results[step.response_key] = result
+            data |= await self._run_plan(step.payload, operation, context, result)
         return data
 
-    def _plan(self, operation: Operation) -> "Plan | Sequence[PlanStep] | None":
-        kept = _kept(operation)
-        on = operation.coerced.coerced
-        choice = tuple(on.get(name) for name in kept.switches)
-        if choice not in kept.plans:
-            if len(kept.plans) == PLAN_CACHE_SIZE:
-                kept.plans.pop(next(iter(kept.plans)))
-            compiled = planned if operation.kind is OperationType.QUERY else steps_of
+    def _plan(self, operation: Operation) -> Plan | Sequence[PlanStep] | None:
+        plans = self._operation_plans(operation)
+        variables = operation.coerced.coerced
+        switches = tuple(variables.get(name) for name in plans.switches)
+        if switches not in plans.by_switches:
+            if len(plans.by_switches) == PLAN_CACHE_SIZE:
+                plans.by_switches.pop(next(iter(plans.by_switches)))
+            is_query = operation.kind is OperationType.QUERY
+            compile_operation = compile_query if is_query else compile_mutation
             try:
-                kept.plans[choice] = compiled(self._schema, operation)
+                plans.by_switches[switches] = compile_operation(self._schema, operation)
             except (Unplanned, DomainError, GraphQLError):
-                kept.plans[choice] = None
-        return kept.plans[choice]
+                plans.by_switches[switches] = None
+        return plans.by_switches[switches]
 
-
-class _PlanInfo(NamedTuple):
-    """What mutations ask of their Info."""
-
-    context: Context
-
-
-@dataclass(slots=True)
-class _Kept:
-    """The plans of one operation of a document, by what its @skip and @include were told."""
-
-    switches: tuple[str, ...]
-    plans: dict[tuple[Any, ...], Plan | Sequence[PlanStep] | None]
-
-
-def _kept(operation: Operation) -> _Kept:
-    """What is kept with the document, and forgotten with it."""
-    by_operation = operation.document.kept
-    kept = by_operation.get(operation.name)
-    if kept is None:
-        kept = by_operation[operation.name] = _Kept(tuple(sorted(switches_of(operation))), {})
-    return kept
+    def _operation_plans(self, operation: Operation) -> _OperationPlans:
+        by_name = self._plans_of.get(operation.document)
+        if by_name is None:
+            by_name = self._plans_of[operation.document] = {}
+        plans = by_name.get(operation.name)
+        if plans is None:
+            switches = tuple(sorted(switch_variables(operation)))
+            plans = by_name[operation.name] = _OperationPlans(switches, {})
+        return plans

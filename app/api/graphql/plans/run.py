@@ -1,20 +1,20 @@
-"""One run of a plan, inside one read."""
+"""One run of a plan, inside one database read."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from graphql.execution.values import VariableValues
+from graphql import VariableValues
 from sqlmodel import Session
 
 from app.api.graphql.fields.loaders import MAX_BATCH_KEYS
-from app.api.graphql.plans.plan import ColumnValues, Field, Level, Load, Plan, Rows
+from app.api.graphql.plans.plan import BatchLoad, ColumnValues, Level, Plan, PlanField, Rows
 from app.domain.callers import Caller
 
 Objects = list[dict[str, Any]]
 
 
 class PlanRun:
-    """Runs a plan for a caller. What was read is kept, so one answer shows one picture."""
+    """Runs a plan for a caller. Loaded values are cached, so that the response is consistent."""
 
     def __init__(
         self, plan: Plan, session: Session, caller: Caller, variables: VariableValues
@@ -22,67 +22,69 @@ class PlanRun:
         self.session = session
         self.caller = caller
         self.variables = variables
-        self.wanted = plan.wanted
+        self.projections = plan.projections
         self._plan = plan
-        self._read: dict[Load, dict[Hashable, Any]] = {}
-        self._asked: dict[Load, dict[Hashable, None]] = {}
-        self._within: dict[Callable[[Any], Any], Rows] = {}
+        self._loaded: dict[BatchLoad, dict[Hashable, Any]] = {}
+        self._requested: dict[BatchLoad, dict[Hashable, None]] = {}
+        self._owners: dict[Callable[[Any], Any], Rows] = {}
 
-    def answer(self, root: Any = None) -> dict[str, Any]:
-        """The data of an answer. Raises Unplanned, and whatever else a read or an expression may
-        raise."""
+    def data(self, root: Any = None) -> dict[str, Any]:
+        """Return the data of the response.
+
+        Raises Unplanned, and any exception of a read or an expression.
+        """
         level = Level()
-        [told] = level.begin(self._plan.root, [root])
+        [data] = level.add(self._plan.root, [root])
         while level.objects:
             below = Level()
-            waiting: list[tuple[Field, Callable[[], ColumnValues], Objects]] = []
+            deferred: list[tuple[PlanField, Callable[[], ColumnValues], Objects]] = []
             for selection, rows, objects in level.objects:
-                self._within = {}
+                self._owners = {}
                 for field in selection.fields:
-                    found = field.column(self, rows)
-                    if callable(found):
-                        waiting.append((field, found, objects))
+                    values = field.column(self, rows)
+                    if callable(values):
+                        deferred.append((field, values, objects))
                     else:
-                        _fill(objects, field.key, field.complete(below, found))
+                        _fill(objects, field.response_key, field.complete(below, values))
             self._load()
-            for field, found, objects in waiting:
-                _fill(objects, field.key, field.complete(below, found()))
+            for field, values, objects in deferred:
+                _fill(objects, field.response_key, field.complete(below, values()))
             level = below
-        return told
+        return data
 
-    def within(self, rows: Rows, of: Callable[[Any], Any]) -> Rows:
-        """What `of` finds in each of the rows of a selection."""
-        found = self._within.get(of)
-        if found is None:
-            found = self._within[of] = [*map(of, rows)]
-        return found
+    def owners(self, rows: Rows, owner: Callable[[Any], Any]) -> Rows:
+        """Return the owner of each row, computed once per selection."""
+        owners = self._owners.get(owner)
+        if owners is None:
+            owners = self._owners[owner] = [*map(owner, rows)]
+        return owners
 
-    def ask(self, load: Load, keys: Sequence[Hashable]) -> None:
-        """Have this read for these keys, those that are None aside."""
-        known = self._read.setdefault(load, {})
-        asked = self._asked.setdefault(load, {})
+    def request(self, load: BatchLoad, keys: Sequence[Hashable]) -> None:
+        """Request values for the keys that are not None, to be loaded with the level."""
+        loaded = self._loaded.setdefault(load, {})
+        requested = self._requested.setdefault(load, {})
         for key in keys:
-            if key is not None and key not in known:
-                asked[key] = None
+            if key is not None and key not in loaded:
+                requested[key] = None
 
-    def found(self, load: Load, keys: Sequence[Hashable]) -> ColumnValues:
-        """What was read for each key, once the level was; None for None."""
-        known = self._read[load]
-        return [None if key is None else known[key] for key in keys]
+    def loaded(self, load: BatchLoad, keys: Sequence[Hashable]) -> ColumnValues:
+        """Return the loaded value of each key, None for None."""
+        loaded = self._loaded[load]
+        return [None if key is None else loaded[key] for key in keys]
 
     def _load(self) -> None:
-        """Read all that was asked for, in one statement for each kind of read."""
-        for load, asked in self._asked.items():
+        """Load all requested values, with one statement per read and MAX_BATCH_KEYS keys."""
+        for load, requested in self._requested.items():
             batch, arguments = load
-            wanted = {"wanted": self.wanted[batch]} if batch in self.wanted else {}
-            known, keys = self._read[load], list(asked)
-            for first in range(0, len(keys), MAX_BATCH_KEYS):
-                some = keys[first : first + MAX_BATCH_KEYS]
-                known.update(dict.fromkeys(some))
-                known.update(batch(self.session, self.caller.store, some, *arguments, **wanted))
-        self._asked = {}
+            options = {"projection": self.projections[batch]} if batch in self.projections else {}
+            loaded, keys = self._loaded[load], list(requested)
+            for start in range(0, len(keys), MAX_BATCH_KEYS):
+                chunk = keys[start : start + MAX_BATCH_KEYS]
+                loaded.update(dict.fromkeys(chunk))
+                loaded.update(batch(self.session, self.caller.store, chunk, *arguments, **options))
+        self._requested = {}
 
 
-def _fill(objects: Objects, key: str, values: ColumnValues) -> None:
-    for told, value in zip(objects, values, strict=True):
-        told[key] = value
+def _fill(objects: Objects, response_key: str, values: ColumnValues) -> None:
+    for target, value in zip(objects, values, strict=True):
+        target[response_key] = value

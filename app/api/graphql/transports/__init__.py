@@ -1,1 +1,1 @@
-"""The ways an operation can come and its results can go."""
+"""GraphQL transports: HTTP, server-sent events, multipart, WebSocket."""

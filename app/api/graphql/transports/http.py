@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: what is accepted, how it is answered, and with which status.
+"""GraphQL over HTTP: requests, content negotiation, responses and their status.
 
 Source: the GraphQL over HTTP specification, with its appendix on persisted documents.
 """
@@ -20,7 +20,12 @@ from app.api.graphql.admission.documents import Operation
 from app.api.graphql.admission.request import GraphQLRequest
 from app.api.graphql.service import GraphQLService
 from app.api.graphql.shared_subscriptions import StreamResult
-from app.api.graphql.transports.streams import Encoding, EventStream, Multipart, Stream
+from app.api.graphql.transports.sse_multipart import (
+    EventStreamEncoding,
+    MultipartEncoding,
+    StreamEncoding,
+    StreamResponse,
+)
 from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of
 from app.api.http.refusals import BadRequest, Refused
@@ -33,47 +38,50 @@ GRAPHQL_JSON = "application/graphql-response+json"
 EVENT_STREAM = "text/event-stream"
 MULTIPART = "multipart/mixed"
 
-STREAMS: dict[str, Encoding] = {MULTIPART: Multipart(), EVENT_STREAM: EventStream()}
+STREAMS: dict[str, StreamEncoding] = {
+    MULTIPART: MultipartEncoding(),
+    EVENT_STREAM: EventStreamEncoding(),
+}
 
 MEDIA_TYPE_CACHE_SIZE = 64
-"""Values of Accept, and of Content-Type, whose meaning is kept; a head bounds their length."""
+"""Parsed values of Accept, and of Content-Type. The limit on heads bounds their length."""
 
-ANYTHING = (*STREAMS, JSON)
-AN_ANSWER = (EVENT_STREAM, JSON)
-A_STREAM = tuple(STREAMS)
-"""What there is to choose from: before the operation is known, for a query or a mutation, and for a
-subscription."""
+ALL_TYPES = (*STREAMS, JSON)
+"""Media types to negotiate before the operation is known."""
+QUERY_TYPES = (EVENT_STREAM, JSON)
+"""Media types for a query or a mutation."""
+SUBSCRIPTION_TYPES = tuple(STREAMS)
+"""Media types for a subscription."""
 
 
 class GraphQLEndpoint:
-    """Operations over HTTP, one or a batch of them, and the playground for a browser's GET."""
+    """ASGI endpoint for single and batched operations, and for the playground page."""
 
     def __init__(self, service: GraphQLService, *, playground: bool) -> None:
         self._service = service
         self._playground = playground
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
         request = Request(scope, receive)
         try:
             response = await self._response(request)
             await response(scope, receive, send)
         except Refused as refused:
-            request_record().refused(refused)
+            request_record().record_refusal(refused)
             await _refusal(request, refused)(scope, receive, send)
         except ClientDisconnect:
-            # In the middle of its body: nobody is there to be answered.
+            # While its body was read: there is no client to respond to.
             return
 
     async def _response(self, request: Request) -> Response:
         if request.method not in ("GET", "POST"):
-            raise _not_allowed("GraphQL is asked with GET or POST.", "GET, POST")
-        if self._playground and _is_a_browsers(request):
-            return PLAYGROUND.answer()
-        if not _accepted(request, ANYTHING):
+            raise _not_allowed("GraphQL requests use GET or POST.", "GET, POST")
+        if self._playground and _prefers_html(request):
+            return PLAYGROUND.response()
+        if not _negotiate(request, ALL_TYPES):
             raise _not_acceptable(
-                f"Nothing that Accept names can be answered with. There are {JSON}, "
-                f"{GRAPHQL_JSON}, {EVENT_STREAM}, and {MULTIPART} for subscriptions."
+                f"Accept names no supported media type. Supported are {JSON}, {GRAPHQL_JSON}, "
+                f"{EVENT_STREAM}, and {MULTIPART} for subscriptions."
             )
         address = address_of(request)
         caller = await self._service.access.caller(request.headers.get("authorization"), address)
@@ -85,20 +93,19 @@ class GraphQLEndpoint:
         self._service.access.throttle.take(client)
         operation = self._service.documents.admit(GraphQLRequest.of(parameters), caller)
         if request.method == "GET" and operation.kind is OperationType.MUTATION:
-            raise _not_allowed("A mutation is sent with POST.", "POST")
-        streamed = operation.kind is OperationType.SUBSCRIPTION
-        media_type = _accepted(request, A_STREAM if streamed else AN_ANSWER)
+            raise _not_allowed("Mutations use POST.", "POST")
+        is_subscription = operation.kind is OperationType.SUBSCRIPTION
+        media_type = _negotiate(request, SUBSCRIPTION_TYPES if is_subscription else QUERY_TYPES)
         if not media_type:
             raise _not_acceptable(
-                f"A subscription is answered with {EVENT_STREAM} or {MULTIPART}, and Accept "
-                "names neither; or ask over a WebSocket."
-                if streamed
-                else f"{MULTIPART} is for subscriptions, and Accept names nothing else."
+                f"A subscription needs {EVENT_STREAM} or {MULTIPART} in Accept, or a WebSocket."
+                if is_subscription
+                else f"{MULTIPART} is for subscriptions, and Accept names no other media type."
             )
         if media_type in STREAMS:
             return self._stream(request, caller, client, operation, STREAMS[media_type])
-        answer = await self._service.executor.answer(operation, caller, request.state.request_id)
-        return _json(answer, media_type)
+        response = await self._service.executor.execute(operation, caller, request.state.request_id)
+        return _json(response, media_type)
 
     def _stream(
         self,
@@ -106,68 +113,71 @@ class GraphQLEndpoint:
         caller: Caller,
         client: str,
         operation: Operation,
-        encoding: Encoding,
+        encoding: StreamEncoding,
     ) -> Response:
         request_record().transport = encoding.transport
-        results = self._service.executor.results(
+        results = self._service.executor.stream(
             operation,
             caller,
             request.state.request_id,
             resume_from=request.headers.get("last-event-id"),
         )
-        place = partial(self._service.access.throttle.stream, client)
-        left = caller.seconds_left(datetime.now(UTC))
-        return Stream(results, encoding, place, self._service.stopping, left)
+        reserve = partial(self._service.access.throttle.stream, client)
+        seconds = caller.seconds_left(datetime.now(UTC))
+        return StreamResponse(results, encoding, reserve, self._service.stopping, seconds)
 
     async def _batch(
         self, request: Request, caller: Caller, client: str, batch: Sequence[object]
     ) -> Response:
-        """Every operation, one after the other, each with its own errors."""
+        """Run the operations one after another; a refusal of one does not affect the others."""
         limit = self._service.access.limits.max_batch
         if not 1 <= len(batch) <= limit:
             raise BadRequest(
                 f"The batch has {len(batch)} operations; 1 to {limit} are allowed."
                 if limit
-                else "Batches are not taken: send one operation a request.",
-                "BATCH_LIMIT_EXCEEDED",
+                else "Batches are disabled: send one operation per request.",
+                code="BATCH_LIMIT_EXCEEDED",
                 extensions={"limit": limit, "found": len(batch)},
             )
         self._service.access.throttle.take(client, len(batch))
-        answers: list[Any] = []
+        responses: list[Any] = []
         spent = 0
         for parameters in batch:
             try:
-                asked = GraphQLRequest.of(parameters)
-                operation = self._service.documents.admit(asked, caller, spent)
+                graphql_request = GraphQLRequest.of(parameters)
+                operation = self._service.documents.admit(graphql_request, caller, spent)
                 if operation.kind is OperationType.SUBSCRIPTION:
-                    raise BadRequest("A subscription is sent alone, not in a batch.")
+                    raise BadRequest("A batch may not contain a subscription: send it alone.")
                 spent += operation.cost
-                answers.append(
-                    await self._service.executor.answer(operation, caller, request.state.request_id)
+                responses.append(
+                    await self._service.executor.execute(
+                        operation, caller, request.state.request_id
+                    )
                 )
             except Refused as refused:
-                request_record().refused(refused)
-                answers.append({"errors": refused.errors})
-        return _json(answers, JSON)
+                request_record().record_refusal(refused)
+                responses.append({"errors": refused.errors})
+        return _json(responses, JSON)
 
 
-def _accepted(request: Request, types: tuple[str, ...]) -> str:
-    """The best of these media types by Accept, the last one in doubt; empty where none will do.
+def _negotiate(request: Request, types: tuple[str, ...]) -> str:
+    """Return the media type of `types` that Accept prefers, or "" if it accepts none of them.
 
-    The media type of GraphQL is for those who name it: `*/*` is answered with plain JSON.
+    Of equally preferred types the last one wins. GraphQL's own media type is returned only if
+    Accept names it: `*/*` yields plain JSON.
     """
-    return _acceptable((request.headers.get("accept") or "*/*").lower(), types)
+    return _negotiate_accept((request.headers.get("accept") or "*/*").lower(), types)
 
 
 @lru_cache(MEDIA_TYPE_CACHE_SIZE)
-def _acceptable(accept: str, types: tuple[str, ...]) -> str:
-    offered = [one for one in types if one != JSON]
+def _negotiate_accept(accept: str, types: tuple[str, ...]) -> str:
+    offered = [media_type for media_type in types if media_type != JSON]
     if JSON in types:
         offered += [JSON, GRAPHQL_JSON] if GRAPHQL_JSON in accept else [JSON]
-    return _best(offered, accept)
+    return _best_match(offered, accept)
 
 
-def _best(offered: Sequence[str], accept: str) -> str:
+def _best_match(offered: Sequence[str], accept: str) -> str:
     try:
         best: str = mimeparse.best_match(offered, accept)
     except mimeparse.MimeTypeParseException:
@@ -175,14 +185,15 @@ def _best(offered: Sequence[str], accept: str) -> str:
     return best
 
 
-def _is_a_browsers(request: Request) -> bool:
+def _prefers_html(request: Request) -> bool:
+    """Return True for a browser's GET of the page: no parameters, and HTML rather than JSON."""
     if request.method != "GET":
         return False
     accept = request.headers.get("accept", "").lower()
     return (
         "text/html" in accept
         and not request.query_params
-        and _best([JSON, "text/html"], accept) == "text/html"
+        and _best_match([JSON, "text/html"], accept) == "text/html"
     )
 
 
@@ -194,23 +205,26 @@ def _from_url(request: Request) -> dict[str, object]:
         parameters[name] = value
     for name in ("variables", "extensions"):
         if name in parameters:
-            parameters[name] = _read(str(parameters[name]), f"{name} in the URL")
+            parameters[name] = _parse_json(str(parameters[name]), f"{name} in the URL")
     return parameters
 
 
 async def _from_body(request: Request) -> object:
     if not _is_json(request.headers.get("content-type", "").lower()):
         raise BadRequest(
-            f"The body must be {JSON} in UTF-8.", "UNSUPPORTED_MEDIA_TYPE", 415, {"Accept": JSON}
+            f"The body must be {JSON} in UTF-8.",
+            code="UNSUPPORTED_MEDIA_TYPE",
+            status=415,
+            headers={"Accept": JSON},
         )
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await request.body()
     except TimeoutError:
         raise BadRequest(
-            f"The body took longer than {BODY_SECONDS} seconds.", "REQUEST_TIMEOUT", 408
+            f"The body took longer than {BODY_SECONDS} seconds.", code="REQUEST_TIMEOUT", status=408
         ) from None
-    return _read(body, "The body")
+    return _parse_json(body, "The body")
 
 
 @lru_cache(MEDIA_TYPE_CACHE_SIZE)
@@ -223,13 +237,14 @@ def _is_json(content_type: str) -> bool:
     return "/".join(kind) == JSON and charset in ("utf-8", "utf8")
 
 
-def _read(text: str | bytes, what: str) -> object:
+def _parse_json(text: str | bytes, source: str) -> object:
+    """Parse JSON. `source` names it in the error. Raises BadRequest."""
     try:
-        # orjson takes nothing that could not be stored and shown again, such as half a surrogate
-        # pair, and no nesting that Python could not follow.
+        # orjson rejects what could not be stored and encoded again, such as half a surrogate pair,
+        # and nesting beyond Python's recursion limit.
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise BadRequest(f"{what} is not JSON: {error}.") from None
+        raise BadRequest(f"{source} is not JSON: {error}.") from None
 
 
 def _json(content: object, media_type: str, status: int = 200) -> Response:
@@ -241,26 +256,26 @@ def _json(content: object, media_type: str, status: int = 200) -> Response:
 
 
 def _refusal(request: Request, refused: Refused) -> Response:
-    media_type = _accepted(request, AN_ANSWER) or JSON
-    answer = {"errors": refused.errors}
+    media_type = _negotiate(request, QUERY_TYPES) or JSON
+    content = {"errors": refused.errors}
     if media_type == EVENT_STREAM and refused.well_formed:
-        # A browser's EventSource shows its page nothing of an answer that is no stream.
+        # A browser's EventSource hides any response that is not a stream from its page.
         stream = STREAMS[media_type]
         return Response(
-            stream.start + stream.result(StreamResult.of(answer)) + stream.end,
+            stream.start + stream.encode(StreamResult.of(content)) + stream.end,
             headers={"Content-Type": stream.media_type},
         )
     if media_type == EVENT_STREAM:
         media_type = JSON
     status = 200 if refused.well_formed and media_type == JSON else refused.status
-    response = _json(answer, media_type, status)
+    response = _json(content, media_type, status)
     response.headers.update(refused.headers)
     return response
 
 
 def _not_acceptable(message: str) -> BadRequest:
-    return BadRequest(message, "NOT_ACCEPTABLE", 406)
+    return BadRequest(message, code="NOT_ACCEPTABLE", status=406)
 
 
 def _not_allowed(message: str, methods: str) -> BadRequest:
-    return BadRequest(message, "METHOD_NOT_ALLOWED", 405, {"Allow": methods})
+    return BadRequest(message, code="METHOD_NOT_ALLOWED", status=405, headers={"Allow": methods})

@@ -1,6 +1,6 @@
 """graphql-transport-ws: operations over a WebSocket.
 
-Source: the protocol of the graphql-ws library, its close codes included.
+Source: the protocol of the graphql-ws library, including its close codes.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 from app.api.graphql.admission.request import GraphQLRequest
 from app.api.graphql.service import GraphQLService
 from app.api.http.origins import address_of, is_same_origin
-from app.api.http.refusals import BadRequest, Refused, Unauthenticated, bug
+from app.api.http.refusals import BadRequest, Refused, Unauthenticated, report_bug
 from app.api.http.request_log import RequestRecord, current_record
 from app.api.http.uvicorn_protocols import frame_writer
 from app.domain.callers import Caller
@@ -24,14 +24,14 @@ from app.domain.callers import Caller
 PROTOCOL = "graphql-transport-ws"
 
 INIT_SECONDS = 10
-"""How long a socket may take to say connection_init."""
+"""Timeout for connection_init."""
 
-REASON_BYTES = 123
-"""What a close frame has room for (RFC 6455, 5.5)."""
+MAX_REASON_BYTES = 123
+"""Room for the reason in a close frame (RFC 6455, 5.5)."""
 
 
-class Closed(Exception):
-    """The socket is to be closed with a code and a reason."""
+class CloseSocket(Exception):
+    """Close the socket with a code and a reason."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -40,8 +40,10 @@ class Closed(Exception):
 
 
 class SocketEndpoint:
-    """WebSockets of this host's pages, of the pages of origins that are allowed, and of programs,
-    which name no origin."""
+    """ASGI endpoint for WebSockets from this host's pages, allowed origins, and programs.
+
+    Programs send no Origin.
+    """
 
     def __init__(
         self, service: GraphQLService, origins: Sequence[str], init_seconds: float = INIT_SECONDS
@@ -51,32 +53,31 @@ class SocketEndpoint:
         self._init_seconds = init_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one socket to its end."""
         socket = WebSocket(scope, receive, send)
         if not is_same_origin(socket, self._origins):
-            # Closed before it is accepted: the handshake is answered with 403.
+            # Closing before accepting fails the handshake with 403.
             await socket.close()
             return
         offered = PROTOCOL in socket.scope["subprotocols"]
         await socket.accept(PROTOCOL if offered else None)
         try:
             if not offered:
-                raise Closed(4406, "Subprotocol not acceptable")
+                raise CloseSocket(4406, "Subprotocol not acceptable")
             address = address_of(socket)
             self._service.access.throttle.take(address)
             with self._service.access.throttle.stream(address):
                 await _SocketConnection(self._service, socket).serve(self._init_seconds)
-        except Closed as closed:
+        except CloseSocket as closed:
             await _close(socket, closed.code, closed.reason)
         except BadRequest as refused:
-            # Too many sockets, or too often: the client may try again later (RFC 6455's registry).
+            # Too many sockets or too many per second: "try again later" in RFC 6455's registry.
             await _close(socket, 1013, str(refused))
         except WebSocketDisconnect:
             pass
 
 
 class _SocketConnection:
-    """One accepted socket: what it has said so far, and its operations."""
+    """State of one accepted socket: its caller and its running operations."""
 
     def __init__(self, service: GraphQLService, socket: WebSocket) -> None:
         self._service = service
@@ -88,107 +89,107 @@ class _SocketConnection:
         self._write = frame_writer(socket.scope)
 
     async def serve(self, init_seconds: float) -> None:
-        """Take messages until the client goes. Raises Closed when it has to go."""
+        """Handle messages until the client disconnects. Raises CloseSocket on a violation."""
         try:
-            async with asyncio.timeout(init_seconds) as patience:
+            async with asyncio.timeout(init_seconds) as deadline:
                 while True:
-                    await self._take(await self._message(), patience)
+                    await self._handle(await self._receive(), deadline)
         except TimeoutError:
             if self._caller is None:
-                raise Closed(4408, "Connection initialisation timeout") from None
-            raise Closed(4403, "The token has expired") from None
+                raise CloseSocket(4408, "Connection initialisation timeout") from None
+            raise CloseSocket(4403, "The token has expired") from None
         finally:
-            running = list(self._operations.values())
-            for operation in running:
-                operation.cancel()
-            if running:
-                await asyncio.wait(running)
+            tasks = list(self._operations.values())
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
 
-    async def _message(self) -> Mapping[str, Any]:
+    async def _receive(self) -> Mapping[str, Any]:
         received = await self._socket.receive()
         if received["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(received["code"])
         if (text := received.get("text")) is None:
-            raise Closed(4400, "A message must be text")
+            raise CloseSocket(4400, "A message must be text")
         try:
             message = orjson.loads(text)
         except orjson.JSONDecodeError:
-            raise Closed(4400, "A message must be JSON") from None
+            raise CloseSocket(4400, "A message must be JSON") from None
         if not isinstance(message, dict):
-            raise Closed(4400, "A message must be a JSON object")
+            raise CloseSocket(4400, "A message must be a JSON object")
         return message
 
-    async def _take(self, message: Mapping[str, Any], patience: asyncio.Timeout) -> None:
+    async def _handle(self, message: Mapping[str, Any], deadline: asyncio.Timeout) -> None:
         match message.get("type"):
             case "connection_init":
                 await self._init(_payload(message))
-                patience.reschedule(self._expiry())
+                deadline.reschedule(self._expiry())
                 await self._send(type="connection_ack")
             case "ping":
-                # What comes with it goes back with it, as the reference server has it.
+                # The payload is echoed, as graphql-ws's reference server does.
                 echo = {} if message.get("payload") is None else {"payload": _payload(message)}
                 try:
                     pong = orjson.dumps({"type": "pong", **echo})
                 except orjson.JSONEncodeError:
-                    # What can be read may be nested more deeply than what can be written.
-                    raise Closed(4400, "The payload is nested too deeply") from None
-                await _tell(self._socket, pong.decode())
+                    # orjson parses deeper nesting than it encodes.
+                    raise CloseSocket(4400, "The payload is nested too deeply") from None
+                await _send_text(self._socket, pong.decode())
             case "pong":
                 _payload(message)
             case "subscribe":
                 await self._subscribe(_id(message), message.get("payload"))
             case "complete":
-                if operation := self._operations.pop(_id(message), None):
-                    operation.cancel()
+                if task := self._operations.pop(_id(message), None):
+                    task.cancel()
             case str(kind):
-                raise Closed(4400, f"There is no message of type {kind[:50]!r}")
+                raise CloseSocket(4400, f"There is no message of type {kind[:50]!r}")
             case _:
-                raise Closed(4400, "A message must have a type")
+                raise CloseSocket(4400, "A message must have a type")
 
     async def _init(self, parameters: Mapping[str, Any]) -> None:
         if self._caller is not None:
-            raise Closed(4429, "Too many initialisation requests")
+            raise CloseSocket(4429, "Too many initialisation requests")
         authorization = self._socket.headers.get("authorization")
         for name in ("Authorization", "authorization"):
             if parameters.get(name) is not None:
                 authorization = parameters[name]
         if not isinstance(authorization, str | None):
-            raise Closed(4400, "Authorization must be a string")
+            raise CloseSocket(4400, "Authorization must be a string")
         try:
             self._caller = await self._service.access.caller(authorization, self._address)
         except Unauthenticated as refused:
-            raise Closed(4403, str(refused)) from None
+            raise CloseSocket(4403, str(refused)) from None
 
     def _expiry(self) -> float | None:
-        """When the caller's token is no longer good, by the clock of the event loop."""
+        """Return the expiry of the caller's token in event loop time, None without expiry."""
         assert self._caller
-        left = self._caller.seconds_left(datetime.now(UTC))
-        return None if left is None else asyncio.get_running_loop().time() + left
+        seconds = self._caller.seconds_left(datetime.now(UTC))
+        return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
     async def _subscribe(self, id: str, payload: object) -> None:
         try:
             request = GraphQLRequest.of(payload)
         except BadRequest as refused:
-            raise Closed(4400, str(refused)) from None
+            raise CloseSocket(4400, str(refused)) from None
         if self._caller is None:
-            raise Closed(4401, "Unauthorized")
+            raise CloseSocket(4401, "Unauthorized")
         if id in self._operations:
-            raise Closed(4409, f"Subscriber for {id} already exists")
+            raise CloseSocket(4409, f"Subscriber for {id} already exists")
         limit = self._service.access.limits.max_operations_per_socket
-        if (found := len(self._operations) + 1) > limit:
+        if (count := len(self._operations) + 1) > limit:
             too_many = BadRequest(
                 f"Too many operations: at most {limit} may run on a socket.",
-                "OPERATION_LIMIT_EXCEEDED",
-                extensions={"limit": limit, "found": found},
+                code="OPERATION_LIMIT_EXCEEDED",
+                extensions={"limit": limit, "found": count},
             )
             await self._send(id=id, **_error(too_many.errors))
             return
         self._operations[id] = asyncio.create_task(self._run(id, request, self._caller))
 
     async def _run(self, id: str, request: GraphQLRequest, caller: Caller) -> None:
-        """Run an operation and tell its results; nothing that goes wrong with it ends another."""
-        exchange = RequestRecord("ws", caller)
-        current_record.set(exchange)
+        """Run an operation and send its results. Its failure does not affect other operations."""
+        record = RequestRecord("ws", caller)
+        current_record.set(record)
         end: dict[str, object] = {"type": "complete"}
         try:
             try:
@@ -196,31 +197,31 @@ class _SocketConnection:
                     self._service.access.client(caller, self._address)
                 )
                 operation = self._service.documents.admit(request, caller)
-                results = self._service.executor.results(operation, caller, self._request_id)
-                # Thousands may wait in here for hours.
+                results = self._service.executor.stream(operation, caller, self._request_id)
+                # Thousands of tasks may wait below for hours: release what they no longer need.
                 del operation, request
                 head = orjson.dumps({"type": "next", "id": id}).removesuffix(b"}")
                 write = self._write
                 async with aclosing(results):
-                    async for told in results:
-                        await write(b'%s,"payload":%s}' % (head, told.payload))
+                    async for result in results:
+                        await write(b'%s,"payload":%s}' % (head, result.payload))
             except WebSocketDisconnect:
                 return
             except Refused as refused:
-                exchange.refused(refused)
+                record.record_refusal(refused)
                 end = _error(refused.errors)
             except Exception as error:
-                end = _error([bug(error, self._request_id)])
-            # Free before the client hears that it is.
+                end = _error([report_bug(error, self._request_id)])
+            # The id is free before the client learns of the end and may use it again.
             if self._operations.get(id) is asyncio.current_task():
                 del self._operations[id]
             with suppress(WebSocketDisconnect):
                 await self._send(id=id, **end)
         finally:
-            exchange.tell()
+            record.log()
 
     async def _send(self, **message: object) -> None:
-        await _tell(self._socket, orjson.dumps(message).decode())
+        await _send_text(self._socket, orjson.dumps(message).decode())
 
 
 def _error(errors: Sequence[Mapping[str, Any]]) -> dict[str, object]:
@@ -230,28 +231,28 @@ def _error(errors: Sequence[Mapping[str, Any]]) -> dict[str, object]:
 def _payload(message: Mapping[str, Any]) -> Mapping[str, Any]:
     payload = message.get("payload")
     if payload is not None and not isinstance(payload, dict):
-        raise Closed(4400, "payload must be an object")
+        raise CloseSocket(4400, "payload must be an object")
     return payload or {}
 
 
 def _id(message: Mapping[str, Any]) -> str:
     id = message.get("id")
     if not isinstance(id, str) or not id:
-        raise Closed(4400, "id must be a string that is not empty")
+        raise CloseSocket(4400, "id must be a non-empty string")
     return id
 
 
 async def _close(socket: WebSocket, code: int, reason: str) -> None:
-    """Close with as much of the reason as a close frame has room for."""
-    room = reason.encode()[:REASON_BYTES].decode(errors="ignore")
+    """Close with the reason, cut to the room in a close frame."""
+    cut = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
     with suppress(WebSocketDisconnect, WebSocketDisconnected):
-        await socket.close(code, room)
+        await socket.close(code, cut)
 
 
-async def _tell(socket: WebSocket, text: str) -> None:
-    """Send a message. Raises WebSocketDisconnect where nobody is there any more."""
+async def _send_text(socket: WebSocket, text: str) -> None:
+    """Send a message. Raises WebSocketDisconnect if the client has disconnected."""
     try:
         await socket.send_text(text)
     except WebSocketDisconnected:
-        # Another operation has found that out before.
+        # Another operation has already noticed the disconnect.
         raise WebSocketDisconnect(1006) from None
