@@ -16,6 +16,12 @@ from sqlmodel import Session
 
 from app.storage.engine.tracing import trace_statements
 from app.storage.engine.writer import Priority
+from app.storage.sql.sqlalchemy_seam import (
+    as_sqlalchemy_error,
+    driver_error,
+    is_connection_lost,
+    is_derived,
+)
 from app.storage.sql.statements import STATEMENT_RUNNER, StatementRunner
 
 P = ParamSpec("P")
@@ -138,7 +144,7 @@ class Database(ABC):
         """Make each statement a span that is run for what has one."""
         for engine in {self.write_engine, self.read_engine, self.scan_engine}:
             # What is derived from another engine tells of its statements with that.
-            if not isinstance(engine, sa.engine.base.OptionEngine):
+            if not is_derived(engine):
                 trace_statements(engine, tracer)
         self._traced = True
 
@@ -271,10 +277,10 @@ def _driving(connection: sa.Connection) -> StatementRunner:
     def run(text: str, values: Any) -> Any:
         try:
             return driver.execute(text, values)
-        except dialect.loaded_dbapi.Error as error:
-            if dialect.is_disconnect(error, driver, None):
+        except driver_error(dialect) as error:
+            if is_connection_lost(connection, driver, error):
                 # For SQLAlchemy to see it too: it then trusts none of its connections.
                 connection.exec_driver_sql("SELECT 1")
-            raise sa.exc.DBAPIError(None, None, error, hide_parameters=True) from error
+            raise as_sqlalchemy_error(error) from error
 
     return run

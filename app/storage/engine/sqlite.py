@@ -25,6 +25,7 @@ from app.storage.engine.database import (
     write_gathered,
 )
 from app.storage.engine.writer import Priority, Writer
+from app.storage.sql.sqlalchemy_seam import as_sqlalchemy_error, has_statement_listeners
 from app.storage.sql.statements import STATEMENT_RUNNER, CompiledStatement
 
 P = ParamSpec("P")
@@ -155,7 +156,7 @@ class SQLite(Database):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Callable[[], T]:
-        if engine is not self.read_engine or list(engine.dispatch.before_cursor_execute):
+        if engine is not self.read_engine or has_statement_listeners(engine):
             # Somebody listens to the statements that SQLAlchemy runs.
             return super()._reading(engine, fn, *args, **kwargs)
         return lambda: self._look(lambda session: fn(session, *args, **kwargs))
@@ -219,7 +220,7 @@ class SQLite(Database):
             try:
                 yield
             except sqlite3.Error as error:
-                raise sa.exc.DBAPIError(None, None, error, hide_parameters=True) from error
+                raise as_sqlalchemy_error(error) from error
 
     def _check_room(self, session: Session) -> None:
         [(page, pages, unused)] = _PAGES.rows(session, {})

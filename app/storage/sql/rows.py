@@ -12,7 +12,8 @@ from orjson import loads
 from sqlmodel import Session, SQLModel
 
 from app.storage.sql.column_types import Instant, UnsetLast
-from app.storage.sql.statements import BindValues, CompiledStatement, result_of
+from app.storage.sql.sqlalchemy_seam import result_decoder
+from app.storage.sql.statements import BindValues, CompiledStatement
 
 
 class Projection(NamedTuple):
@@ -149,7 +150,7 @@ def _row_class(of: _Dialect, table: type[SQLModel], names: tuple[str, ...]) -> t
 
 
 def _decoded(place: int, type_: Any, of: _Dialect) -> Callable[[Any], Any]:
-    process = result_of(type_, of.dialect)
+    process = result_decoder(type_, of.dialect)
     if process is None:
         return itemgetter(place)
     if isinstance(type_, sa.JSON) and of.dialect.name == "sqlite":

@@ -10,9 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session
 
-BindValues = Mapping[str, Any]
-Processor = Callable[[Any], Any]
+from app.storage.sql.sqlalchemy_seam import Processor, driver_statement, result_decoder
 
+BindValues = Mapping[str, Any]
 StatementRunner = Callable[[str, Any], Any]
 """Runs a text with its parameters, and returns the cursor."""
 
@@ -68,36 +68,22 @@ class _Compiled:
     """The text of a statement and how its parameters are bound."""
 
     def __init__(self, statement: Any, dialect: sa.Dialect) -> None:
-        said = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-        self.text: str = said.string
-        # A parameter without a value is there to be given one.
-        self._known: BindValues = {
-            name: value for name, value in said.params.items() if value is not None
-        }
-        self._by_place: bool = said.positional
-        self._names: Sequence[str] = said.positiontup if said.positional else list(said.params)
-        self._processors: Sequence[Processor | None] = [
-            said.binds[name].type.dialect_impl(dialect).bind_processor(dialect)
-            for name in self._names
-        ]
+        compiled = driver_statement(statement, dialect)
+        self.text = compiled.text
+        self._names = compiled.names
+        self._processors = compiled.processors
+        self._constants = compiled.constants
+        self._positional = compiled.positional
         self.results: Sequence[Processor | None] = [
-            result_of(column.type, dialect) for column in getattr(statement, "selected_columns", ())
+            result_decoder(column.type, dialect)
+            for column in getattr(statement, "selected_columns", ())
         ]
 
     def bound(self, values: BindValues) -> Any:
-        """The parameters as the driver takes them."""
-        given = {**self._known, **values} if self._known else values
+        """Return the parameters in the form that the driver takes."""
+        all_values = {**self._constants, **values} if self._constants else values
         bound = [
-            process(given[name]) if process else given[name]
+            process(all_values[name]) if process else all_values[name]
             for name, process in zip(self._names, self._processors, strict=True)
         ]
-        return tuple(bound) if self._by_place else dict(zip(self._names, bound, strict=True))
-
-
-def result_of(type: Any, dialect: sa.Dialect) -> Processor | None:
-    """What makes a value of that type of what the driver gives."""
-    if isinstance(type, sa.Float):
-        # SQLAlchemy's asks what the server said it is, and both drivers give floats.
-        return None
-    process: Processor | None = type.dialect_impl(dialect).result_processor(dialect, None)
-    return process
+        return tuple(bound) if self._positional else dict(zip(self._names, bound, strict=True))

@@ -1,0 +1,152 @@
+"""Internals of dependencies: each exists, and one seam module uses it.
+
+An upgrade that renames or removes an internal fails here with its name. To add a library, add a
+Seam. tests/contract/test_dependencies.py covers the versions.
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from inspect import getsource
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any, NamedTuple
+
+import pytest
+
+APP = Path(__file__).parents[2] / "app"
+
+
+class Seam(NamedTuple):
+    """The module that uses a library's internals."""
+
+    module: str
+    internals: tuple[str, ...]
+    """`package.module:name` or `package.module:Class.attribute`, as the module uses them."""
+    common: frozenset[str] = frozenset()
+    """Last parts of internals that other modules use for something else."""
+
+
+SEAMS = (
+    Seam(
+        "app.storage.sql.sqlalchemy_seam",
+        (
+            "sqlalchemy.engine.base:OptionEngine",
+            "sqlalchemy.engine.base:Engine.dispatch",
+            "sqlalchemy.engine.events:ConnectionEvents.before_cursor_execute",
+            "sqlalchemy.engine.default:DefaultDialect.loaded_dbapi",
+            "sqlalchemy.engine.default:DefaultDialect.is_disconnect",
+            "sqlalchemy.exc:DBAPIError",
+            "sqlalchemy.sql.compiler:SQLCompiler.string",
+            "sqlalchemy.sql.compiler:SQLCompiler.params",
+            "sqlalchemy.sql.compiler:SQLCompiler.positional",
+            "sqlalchemy.sql.compiler:SQLCompiler.positiontup",
+            "sqlalchemy.sql.compiler:SQLCompiler.binds",
+            "sqlalchemy.types:TypeEngine.dialect_impl",
+            "sqlalchemy.types:TypeEngine.bind_processor",
+            "sqlalchemy.types:TypeEngine.result_processor",
+        ),
+        common=frozenset({"string", "params", "positional", "DBAPIError", "before_cursor_execute"}),
+    ),
+    Seam(
+        "app.api.graphql.strawberry_seam",
+        (
+            "strawberry.schema.schema:Schema._schema",
+            "strawberry.schema.schema:Schema.schema_converter",
+            "strawberry.schema.schema_converter:GraphQLCoreConverter.DEFINITION_BACKREF",
+            "strawberry.schema.schema_converter:GraphQLCoreConverter.scalar_registry",
+            "strawberry.schema.schema_converter:GraphQLCoreConverter.config",
+            "strawberry.schema.validation_rules.maybe_null:MaybeNullValidationRule",
+            "strawberry.schema.validation_rules.one_of:OneOfInputValidationRule",
+            "strawberry.types.arguments:StrawberryArgument",
+            "strawberry.types.arguments:convert_arguments",
+            "strawberry.types.base:WithStrawberryDefinition.__strawberry_definition__",
+            "strawberry.types.enum:StrawberryEnumDefinition.values",
+            "strawberry.types.execution:ExecutionContext.graphql_document",
+            "strawberry.types.execution:ExecutionContext.validation_rules",
+            "strawberry.types.field:StrawberryField.arguments",
+            "strawberry.types.field:StrawberryField.base_resolver",
+            "strawberry.types.field:StrawberryField.metadata",
+            "strawberry.types.field:StrawberryField.python_name",
+            "strawberry.types.lazy_type:LazyType",
+            "strawberry.execution:optimized_is_awaitable",
+            "graphql.execution:create_source_event_stream",
+            "graphql.execution:execute_subscription_event",
+            "graphql.execution:Executor.build",
+            "graphql.execution:Executor.build_per_event_executor",
+            "graphql.execution:Executor.context_value",
+            "graphql.execution:Executor.is_awaitable",
+            "graphql.execution:Executor.variable_values",
+        ),
+        common=frozenset(
+            {"_schema", "config", "values", "arguments", "metadata", "python_name", "build"}
+            | {"context_value", "variable_values"}
+        ),
+    ),
+)
+
+INTERNALS = [(seam, internal) for seam in SEAMS for internal in seam.internals]
+EXCLUSIVE = [
+    (seam, name)
+    for seam, internal in INTERNALS
+    if (name := internal.rpartition(":")[2].rpartition(".")[2]) not in seam.common
+]
+
+
+def resolved(internal: str) -> Any:
+    """Return the internal, or None where only instances of its class have it."""
+    try:
+        return resolve_name(internal)
+    except AttributeError:
+        owner, _, attribute = internal.rpartition(".")
+        cls = resolve_name(owner)
+        is_declared = any(
+            attribute in vars(base).get("__annotations__", ()) for base in cls.__mro__
+        )
+        if not is_declared and f"self.{attribute} =" not in getsource(cls):
+            raise
+        return None
+
+
+@cache
+def used_names() -> dict[str, set[str]]:
+    """Return the attributes, names and imported names that each module of app uses."""
+    return {
+        ".".join(path.relative_to(APP.parent).with_suffix("").parts): {*names_in(path)}
+        for path in APP.rglob("*.py")
+    }
+
+
+def names_in(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Attribute(attr=name) | ast.Name(id=name):
+                yield name
+            case ast.ImportFrom(names=names):
+                yield from (alias.name for alias in names)
+
+
+def module_of(value: object) -> str | None:
+    """Name a Seam by its module in the id of a test."""
+    return value.module if isinstance(value, Seam) else None
+
+
+@pytest.mark.parametrize(("seam", "internal"), INTERNALS, ids=module_of)
+def test_an_internal_exists(seam: Seam, internal: str) -> None:
+    resolved(internal)
+
+
+@pytest.mark.parametrize(("seam", "name"), EXCLUSIVE, ids=module_of)
+def test_only_its_seam_uses_an_internal(seam: Seam, name: str) -> None:
+    assert {module for module, names in used_names().items() if name in names} == {seam.module}
+
+
+@pytest.mark.parametrize("seam", SEAMS, ids=module_of)
+def test_a_seam_module_says_that_its_internals_are_tested(seam: Seam) -> None:
+    assert "tests/contract/test_seams.py" in (import_module(seam.module).__doc__ or "")
+
+
+def test_a_missing_internal_is_reported_by_name() -> None:
+    with pytest.raises(AttributeError, match="no_such_internal"):
+        resolved("sqlalchemy.sql.compiler:SQLCompiler.no_such_internal")
