@@ -1,1 +1,1 @@
-"""The REST surface that the reference documents describe: JSON:API over the same services."""
+"""The REST API of the reference documents: JSON:API over the same services as GraphQL."""

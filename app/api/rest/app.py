@@ -1,4 +1,4 @@
-"""The REST surface put together, and the OpenAPI document that describes it."""
+"""The REST application and its OpenAPI document."""
 
 from functools import lru_cache
 from typing import Any
@@ -10,24 +10,24 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app import __version__
-from app.api.rest import hierarchies, jobs, nodes, products
-from app.api.rest.context import Endpoint, RestState
+from app.api.rest import hierarchies, jobs, nodes, products, relationships
+from app.api.rest.context import RestRoute, RestState
 from app.api.rest.errors import to_response
 
-PATH = "/pcm"
-"""Where the surface begins."""
+REST_PATH = "/pcm"
+"""Path prefix of the REST API."""
 
-PARTS = (jobs.router, hierarchies.router, nodes.router, products.router)
+ROUTERS = (jobs.router, hierarchies.router, nodes.router, relationships.router, products.router)
 
 TITLE = "jobs-gateway"
 DESCRIPTION = (
-    "Hierarchies of a product catalogue, and the jobs that duplicate them. Jobs of a store are "
-    "processed one at a time, the earliest created first, and only a pending job can be cancelled."
+    "Hierarchies of a product catalogue, and the jobs that duplicate them. Each store runs one job "
+    "at a time, the earliest created first; only a pending job can be cancelled."
 )
 
 
-def rest_app(state: RestState, *, authenticated: bool, described: bool) -> FastAPI:
-    """The surface behind this door, and its OpenAPI document if it is to be `described`."""
+def rest_app(state: RestState, *, authenticated: bool, openapi: bool) -> FastAPI:
+    """Build the REST application, which serves its OpenAPI document if `openapi`."""
     app = FastAPI(
         openapi_url=None,
         docs_url=None,
@@ -36,26 +36,26 @@ def rest_app(state: RestState, *, authenticated: bool, described: bool) -> FastA
         exception_handlers={HTTPException: _no_such_endpoint},
     )
     app.state.rest = state
-    for part in PARTS:
-        app.include_router(part)
-    if described:
-        router = APIRouter(route_class=Endpoint)
+    for router in ROUTERS:
+        app.include_router(router)
+    if openapi:
+        openapi_router = APIRouter(route_class=RestRoute)
 
-        @router.get("/openapi.json", include_in_schema=False)
-        async def openapi(request: Request) -> dict[str, Any]:
+        @openapi_router.get("/openapi.json", include_in_schema=False)
+        async def openapi_document(request: Request) -> dict[str, Any]:
             return _openapi(authenticated)
 
-        app.include_router(router)
+        app.include_router(openapi_router)
     return app
 
 
 async def _no_such_endpoint(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 405:
-        # The framework names the methods of the first route at that path alone.
+        # FastAPI names only the methods of the first route with that path.
         allowed = {
             method
-            for part in PARTS
-            for route in part.routes
+            for router in ROUTERS
+            for route in router.routes
             if isinstance(route, APIRoute) and route.matches(request.scope)[0] is not Match.NONE
             for method in route.methods or ()
         }
@@ -66,15 +66,15 @@ async def _no_such_endpoint(request: Request, error: Exception) -> Response:
 
 @lru_cache
 def _openapi(authenticated: bool) -> dict[str, Any]:
-    """The document, made when it is first asked for: it takes as long as all else at a start."""
+    """Build the OpenAPI document, on first use: it takes as long as the rest of the start."""
     document = get_openapi(
         title=TITLE,
         version=__version__,
         description=DESCRIPTION,
-        routes=[route for part in PARTS for route in part.routes],
-        servers=[{"url": PATH}],
+        routes=[route for router in ROUTERS for route in router.routes],
+        servers=[{"url": REST_PATH}],
     )
-    _leave_out_unknown_refusals(document)
+    _remove_validation_errors(document)
     if authenticated:
         scheme = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
         document.setdefault("components", {})["securitySchemes"] = {"token": scheme}
@@ -82,8 +82,8 @@ def _openapi(authenticated: bool) -> dict[str, Any]:
     return document
 
 
-def _leave_out_unknown_refusals(document: dict[str, Any]) -> None:
-    """What the framework would say to bad parameters, and we say in our own way with 400."""
+def _remove_validation_errors(document: dict[str, Any]) -> None:
+    """Remove FastAPI's own 422 for invalid parameters, which this API answers with 400."""
     for operations in document["paths"].values():
         for operation in operations.values():
             content = operation["responses"].get("422", {}).get("content", {})

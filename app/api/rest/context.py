@@ -1,4 +1,4 @@
-"""What stands before every endpoint, who asks, how often and with what, and what it can do."""
+"""Routes of the REST API: access checks before each endpoint, and the context it runs in."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -17,7 +17,7 @@ from app.api.http.middleware.body_limit import BODY_SECONDS, BodyTooLarge
 from app.api.http.origins import address_of, is_same_origin
 from app.api.http.refusals import BadRequest, TimedOut
 from app.api.http.tracing import traceparent
-from app.api.rest.errors import refused, to_response
+from app.api.rest.errors import error_response, to_response
 from app.domain.callers import Caller, Scope
 from app.services.jobs import Requester
 from app.storage.engine.database import Database
@@ -25,22 +25,22 @@ from app.storage.engine.database import Database
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SAFE = ("GET", "HEAD", "OPTIONS")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True, slots=True)
 class RestState:
-    """What all endpoints share."""
+    """State shared by all endpoints."""
 
     database: Database
     access: Access
     origins: frozenset[str]
-    """Pages that may ask besides our own."""
+    """Origins, besides our own, whose pages may send requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestContext:
-    """One request: its caller, and the database within its time."""
+    """One request: its caller, and the database under the time limit."""
 
     caller: Caller
     request_id: str
@@ -48,30 +48,29 @@ class RestContext:
 
     @property
     def store(self) -> str:
-        """The store whose things the caller sees."""
         return self.caller.store
 
     @property
     def requester(self) -> Requester:
-        """Whom a job that is asked for is made for."""
+        """Origin of the jobs that this request creates."""
         return Requester(self.caller.store, self.request_id, self.caller.subject, traceparent())
 
     async def read(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What `fn` finds, all in one consistent picture. Raises TimedOut."""
+        """Run `fn` in one consistent snapshot. Raises TimedOut."""
         return await self._in_time(self.state.database.read(fn, *args, **kwargs))
 
     async def scan(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`read`, for lists: filters, orders, offsets and totals look at more than they show."""
+        """`read` for lists, whose filters, orders, offsets and totals read unreturned rows too."""
         return await self._in_time(self.state.database.scan(fn, *args, **kwargs))
 
     async def write(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What `fn` returns, after its one transaction committed. Raises TimedOut."""
+        """Run `fn` in one transaction and return its result after the commit. Raises TimedOut."""
         return await self._in_time(self.state.database.write(fn, *args, **kwargs))
 
     async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
@@ -86,7 +85,10 @@ class RestContext:
 
 
 class JsonRequest(Request):
-    """A request whose body comes in time, and is JSON as it can be stored and shown again."""
+    """A request with a time limit for its body, and strict JSON.
+
+    orjson refuses NaN and lone surrogates, which could not be stored and returned.
+    """
 
     async def body(self) -> bytes:
         try:
@@ -94,52 +96,53 @@ class JsonRequest(Request):
                 return await super().body()
         except TimeoutError:
             raise BadRequest(
-                f"The body took longer than {BODY_SECONDS} seconds.", "REQUEST_TIMEOUT", 408
+                f"The body took longer than {BODY_SECONDS} seconds.",
+                code="REQUEST_TIMEOUT",
+                status=408,
             ) from None
 
     async def json(self) -> Any:
         return orjson.loads(await self.body())
 
 
-class Endpoint(APIRoute):
-    """A route that is open to those whom the gate knows, shows only what is there, and tells every
-    error as JSON:API does."""
+class RestRoute(APIRoute):
+    """A route with access checks and JSON:API errors, which omits absent fields of responses."""
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        more["response_model_exclude_unset"] = True
-        more["generate_unique_id_function"] = lambda route: route.name
-        super().__init__(*args, **more)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options["response_model_exclude_unset"] = True
+        options["generate_unique_id_function"] = lambda route: route.name
+        super().__init__(*args, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def answer(request: Request) -> Response:
+        async def respond(request: Request) -> Response:
             try:
                 request = JsonRequest(request.scope, request.receive)
-                request.state.asking = await _admitted(request)
-                # Before the framework does, which would take any failure of it for bad JSON.
+                request.state.context = await _admit(request)
+                # Read the body here: FastAPI would report any failure to read it as invalid JSON.
                 body = await request.body()
                 if body and self.body_field and not _is_json(request):
                     raise BadRequest("The body must be application/json.", status=415)
                 return await handle(request)
             except BodyTooLarge as error:
-                # Raised any further it would be a bug to the framework around us.
-                return refused(413, [str(error)])
+                # Answered here: the framework around this route would report it as a bug.
+                return error_response(413, [str(error)])
             except ClientDisconnect:
-                # In the middle of its body: nobody is there to be answered.
+                # The client left while it sent its body, and nothing receives this response.
                 return Response(status_code=400)
             except Exception as error:
                 return to_response(request, error)
 
-        return answer
+        return respond
 
 
-async def _admitted(request: Request) -> RestContext:
-    """The request, if its caller may ask. Raises Unauthenticated, BadRequest."""
+async def _admit(request: Request) -> RestContext:
+    """Check origin, credentials and throttle. Raises Unauthenticated, BadRequest."""
     state: RestState = request.app.state.rest
-    # A page of another site can make a browser post without asking it first.
-    if request.method not in SAFE and not is_same_origin(request, state.origins):
-        raise BadRequest("Pages of this origin may not do this.", "FORBIDDEN", 403)
+    # A page of another site can make a browser post without a preflight request.
+    if request.method not in SAFE_METHODS and not is_same_origin(request, state.origins):
+        raise BadRequest("Pages of this origin may not do this.", code="FORBIDDEN", status=403)
     address = address_of(request)
     caller = await state.access.caller(request.headers.get("authorization"), address)
     state.access.throttle.take(state.access.client(caller, address))
@@ -148,25 +151,25 @@ async def _admitted(request: Request) -> RestContext:
 
 def _is_json(request: Request) -> bool:
     try:
-        sent = request.headers.get("content-type", "").lower()
-        kind, subtype, _ = mimeparse.parse_mime_type(sent)
+        content_type = request.headers.get("content-type", "").lower()
+        kind, subtype, _ = mimeparse.parse_mime_type(content_type)
     except mimeparse.MimeTypeParseException:
         return False
     return bool(kind == "application" and (subtype == "json" or subtype.endswith("+json")))
 
 
-def _allowed(*scopes: Scope) -> Any:
-    def asking(request: Request) -> RestContext:
-        admitted: RestContext = request.state.asking
+def _context_with(*scopes: Scope) -> Any:
+    def context(request: Request) -> RestContext:
+        admitted: RestContext = request.state.context
         admitted.caller.check(*scopes)
         return admitted
 
-    return Depends(asking)
+    return Depends(context)
 
 
-JobsRead = Annotated[RestContext, _allowed(Scope.JOBS_READ)]
-JobsWrite = Annotated[RestContext, _allowed(Scope.JOBS_WRITE)]
-HierarchiesRead = Annotated[RestContext, _allowed(Scope.HIERARCHIES_READ)]
-HierarchiesWrite = Annotated[RestContext, _allowed(Scope.HIERARCHIES_WRITE)]
-Duplicates = Annotated[RestContext, _allowed(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)]
-"""A job is queued, and a hierarchy comes of it."""
+JobsRead = Annotated[RestContext, _context_with(Scope.JOBS_READ)]
+JobsWrite = Annotated[RestContext, _context_with(Scope.JOBS_WRITE)]
+HierarchiesRead = Annotated[RestContext, _context_with(Scope.HIERARCHIES_READ)]
+HierarchiesWrite = Annotated[RestContext, _context_with(Scope.HIERARCHIES_WRITE)]
+DuplicationsWrite = Annotated[RestContext, _context_with(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)]
+"""A duplication queues a job, and the job creates a hierarchy."""

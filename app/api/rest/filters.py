@@ -1,7 +1,8 @@
-"""`filter=eq(status,pending):gt(created_at,2024-01-11T22:49:10.338Z)`: how it is read.
+"""Parser of filters such as `eq(status,pending):gt(created_at,2024-01-11T22:49:10.338Z)`.
 
-A value with only one of a pair of parentheses, or one of several with a comma, is put in double
-quotes, with `\\` before what would end them. Source: domain.md, "REST shapes" and "REST endpoints".
+Values with an unbalanced parenthesis, or with a comma where several are allowed, are written in
+double quotes, with `\\` before a quote or backslash. Source: domain.md, "REST shapes" and "REST
+endpoints".
 """
 
 import re
@@ -15,13 +16,13 @@ from app.domain.attributes import checked_text
 from app.domain.errors import InvalidInput
 from app.domain.filters import Condition, Conditions, Operator
 from app.domain.ids import uuid_of
-from app.domain.instants import instant_of
+from app.domain.instants import parse_instant
 
 MAX_CONDITIONS = 10
 MAX_VALUES = 100
-FILTER_BYTES = 8 * 1024
+MAX_FILTER_BYTES = 8 * 1024
 
-UNREADABLE = "Could not parse the supplied filter"
+COULD_NOT_PARSE = "Could not parse the supplied filter"
 
 _HEAD = re.compile(r"([a-z]+)\(\s*([A-Za-z_.]+)\s*,")
 _QUOTE = re.compile(r'\s*"')
@@ -29,19 +30,19 @@ _QUOTED = re.compile(r'\s*"((?:[^"\\]|\\.)*)"\s*', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
-class Unreadable(BadRequest):
-    """A filter that cannot be read, or asks for what it cannot be asked."""
+class InvalidFilter(BadRequest):
+    """A filter with a syntax error, or with a condition that its list does not support."""
 
     def __init__(self, reason: str | None = None) -> None:
-        super().__init__(f"{UNREADABLE}: {reason}." if reason else UNREADABLE)
+        super().__init__(f"{COULD_NOT_PARSE}: {reason}." if reason else COULD_NOT_PARSE)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of attribute: how its values are read, with ValueError for what is none, and how they
-    may be compared."""
+class AttributeKind:
+    """The parser of an attribute's values, and the operators it supports."""
 
-    read: Callable[[str], Any]
+    parse: Callable[[str], Any]
+    """Raises ValueError, KeyError or OverflowError for an invalid value."""
     operators: frozenset[Operator]
 
 
@@ -59,94 +60,102 @@ def _id(text: str) -> Any:
     return uuid
 
 
-def _truth(text: str) -> bool:
+def _boolean(text: str) -> bool:
     return {"true": True, "false": False}[text]
 
 
-_SAME = frozenset({Operator.EQ, Operator.IN})
-TEXT = Kind(_text, _SAME | {Operator.LIKE})
-ID = Kind(_id, _SAME)
-TRUTH = Kind(_truth, frozenset({Operator.EQ}))
-INSTANT = Kind(instant_of, _SAME | {Operator.LT, Operator.LE, Operator.GT, Operator.GE})
+_EQUALITY = frozenset({Operator.EQ, Operator.IN})
+TEXT = AttributeKind(_text, _EQUALITY | {Operator.LIKE})
+ID = AttributeKind(_id, _EQUALITY)
+BOOLEAN = AttributeKind(_boolean, frozenset({Operator.EQ}))
+INSTANT = AttributeKind(
+    parse_instant, _EQUALITY | {Operator.LT, Operator.LE, Operator.GT, Operator.GE}
+)
 
 
-def one_of(values: type[Enum]) -> Kind:
-    """The kind whose values are those of an enum."""
-    return Kind(values, _SAME)
+def enum_kind(values: type[Enum]) -> AttributeKind:
+    """Attribute kind whose values are those of an enum."""
+    return AttributeKind(values, _EQUALITY)
 
 
-def parse(filter: str, attributes: Mapping[str, Kind]) -> Conditions:
-    """The conditions of a filter on these attributes. Raises Unreadable."""
-    if len(filter.encode()) > FILTER_BYTES:
-        raise Unreadable(f"it has more than {FILTER_BYTES:,} bytes")
+def parse_filter(filter: str, attributes: Mapping[str, AttributeKind]) -> Conditions:
+    """Parse a filter on these attributes. Raises InvalidFilter."""
+    if len(filter.encode()) > MAX_FILTER_BYTES:
+        raise InvalidFilter(f"it has more than {MAX_FILTER_BYTES:,} bytes")
     conditions: list[Condition] = []
-    place = 0
+    index = 0
     while True:
-        condition, place = _condition(filter, place, attributes)
+        condition, index = _condition(filter, index, attributes)
         conditions.append(condition)
         if len(conditions) > MAX_CONDITIONS:
-            raise Unreadable(f"it has more than {MAX_CONDITIONS} conditions")
-        if place == len(filter):
+            raise InvalidFilter(f"it has more than {MAX_CONDITIONS} conditions")
+        if index == len(filter):
             return conditions
-        if filter[place] != ":":
-            raise Unreadable
-        place += 1
+        if filter[index] != ":":
+            raise InvalidFilter
+        index += 1
 
 
-def _condition(filter: str, place: int, attributes: Mapping[str, Kind]) -> tuple[Condition, int]:
-    head = _HEAD.match(filter, place)
+def _condition(
+    filter: str, start: int, attributes: Mapping[str, AttributeKind]
+) -> tuple[Condition, int]:
+    """Parse a condition. Return it and the index after its closing parenthesis."""
+    head = _HEAD.match(filter, start)
     if head is None:
-        raise Unreadable
-    said, attribute = head.groups()
-    if said not in tuple(Operator):
-        raise Unreadable(f"there is no operator {said}")
+        raise InvalidFilter
+    operator_name, attribute = head.groups()
+    if operator_name not in tuple(Operator):
+        raise InvalidFilter(f"there is no operator {operator_name}")
     kind = attributes.get(attribute)
     if kind is None:
-        raise Unreadable(f"{attribute} is none of {', '.join(attributes)}")
-    operator = Operator(said)
+        raise InvalidFilter(f"{attribute} is not one of {', '.join(attributes)}")
+    operator = Operator(operator_name)
     if operator not in kind.operators:
-        raise Unreadable(f"{attribute} can not be compared with {operator}")
-    texts, place = _values(filter, head.end(), several=operator is Operator.IN)
+        raise InvalidFilter(f"{attribute} does not support {operator}")
+    texts, end = _values(filter, head.end(), several=operator is Operator.IN)
     try:
-        return Condition(attribute, operator, [kind.read(text) for text in texts]), place
+        return Condition(attribute, operator, [kind.parse(text) for text in texts]), end
     except (ValueError, KeyError, OverflowError):
-        raise Unreadable(f"{', '.join(texts)} is no value of {attribute}") from None
+        raise InvalidFilter(f"{', '.join(texts)} is not a value of {attribute}") from None
 
 
-def _values(filter: str, place: int, several: bool) -> tuple[list[str], int]:
-    """The values up to the parenthesis that ends them, and the place behind it."""
+def _values(filter: str, start: int, several: bool) -> tuple[list[str], int]:
+    """Parse values. Return them and the index after the closing parenthesis."""
     values: list[str] = []
+    index = start
     while len(values) < MAX_VALUES:
-        value, place = (_quoted if _QUOTE.match(filter, place) else _plain)(filter, place, several)
+        value, index = (_quoted if _QUOTE.match(filter, index) else _plain)(filter, index, several)
         values.append(value)
-        if filter[place] == ")":
-            return values, place + 1
-        place += 1
-    raise Unreadable(f"it has more than {MAX_VALUES} values")
+        if filter[index] == ")":
+            return values, index + 1
+        index += 1
+    raise InvalidFilter(f"it has more than {MAX_VALUES} values")
 
 
-def _quoted(filter: str, place: int, several: bool) -> tuple[str, int]:
-    """The value between the quotes, and the place of the comma or parenthesis behind them."""
-    value = _QUOTED.match(filter, place)
+def _quoted(filter: str, start: int, several: bool) -> tuple[str, int]:
+    """Parse a quoted value. Return it and the index of the comma or parenthesis after it."""
+    value = _QUOTED.match(filter, start)
     if value is None or filter[value.end() : value.end() + 1] not in (
         (",", ")") if several else (")",)
     ):
-        raise Unreadable
+        raise InvalidFilter
     return _ESCAPED.sub(r"\1", value[1]), value.end()
 
 
-def _plain(filter: str, place: int, several: bool) -> tuple[str, int]:
-    """The value up to the comma, if there may be several, or the parenthesis that ends it, whose
-    place is told: it may have pairs of parentheses in it."""
-    open_ones = 0
-    for end in range(place, len(filter)):
+def _plain(filter: str, start: int, several: bool) -> tuple[str, int]:
+    """Parse an unquoted value, which may have balanced parentheses.
+
+    Return it and the index of the comma, if `several` are allowed, or parenthesis after it.
+    """
+    depth = 0
+    for end in range(start, len(filter)):
         match filter[end]:
             case "(":
-                open_ones += 1
-            case ")" if open_ones:
-                open_ones -= 1
+                depth += 1
+            case ")" if depth:
+                depth -= 1
             case ")":
-                return filter[place:end].strip(), end
-            case "," if several and not open_ones:
-                return filter[place:end].strip(), end
-    raise Unreadable
+                return filter[start:end].strip(), end
+            case "," if several and not depth:
+                return filter[start:end].strip(), end
+    raise InvalidFilter

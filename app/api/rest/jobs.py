@@ -1,4 +1,4 @@
-"""Jobs. Source: reference/cancel-a-job.txt and reference/duplicate-a-hierarchy.txt."""
+"""Endpoints of jobs. Source: reference/cancel-a-job.txt and reference/duplicate-a-hierarchy.txt."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -7,11 +7,11 @@ from fastapi import APIRouter, Depends, Header, Response
 from pydantic import Field
 from sqlmodel import Session, col
 
-from app.api.rest.context import Duplicates, Endpoint, JobsRead, JobsWrite
-from app.api.rest.errors import refusals
-from app.api.rest.filters import ID, INSTANT, one_of
+from app.api.rest.context import DuplicationsWrite, JobsRead, JobsWrite, RestRoute
+from app.api.rest.errors import error_responses
+from app.api.rest.filters import ID, INSTANT, enum_kind
 from app.api.rest.models import (
-    STATED_FIELDS,
+    NOT_BLANK,
     IdInPath,
     RequestDocument,
     RequestModel,
@@ -19,47 +19,49 @@ from app.api.rest.models import (
     ResponseModel,
     StrictRequestModel,
     Timestamp,
-    left_out,
+    optional_field,
 )
 from app.api.rest.pagination import (
     FilteredListRequest,
     ListDocument,
-    Paged,
-    filtered,
-    without_filter,
+    PagedListRequest,
+    filtered_list,
+    refuse_filter,
 )
 from app.domain.attributes import NAME_LIMIT
 from app.domain.errors import NotFound
-from app.domain.ids import known_uuid
+from app.domain.ids import require_uuid
 from app.domain.jobs import Duplication, JobStatus, JobType
 from app.services import jobs as service
 from app.storage import job_errors, jobs, tables
 from app.storage.sql.keyset import OrderBy
 
-router = APIRouter(route_class=Endpoint, tags=["JobListRequest"])
+router = APIRouter(route_class=RestRoute, tags=["Jobs"])
 
 
 class JobAttributes(ResponseModel):
-    started_at: Timestamp | None = Field(description="When it first began to run.")
+    started_at: Timestamp | None = Field(
+        description="Time of the first start; stays null if the job is cancelled."
+    )
     completed_at: Timestamp | None = Field(
-        description="When it succeeded or failed; a cancelled job keeps it null."
+        description="Time of success or failure; stays null if the job is cancelled."
     )
     created_at: Timestamp
     updated_at: Timestamp
-    type: JobType = Field(description="What it does.")
-    status: JobStatus = Field(description="Where it is in its life.")
+    type: JobType = Field(description="Type of the job.")
+    status: JobStatus = Field(description="Current status.")
 
 
 class JobMeta(ResponseModel):
-    x_request_id: str = Field(description="The id of the request that made the job.")
-    copied_from: UUID = left_out(
-        description="Of a hierarchy-duplicate that has started: the hierarchy it copies."
+    x_request_id: str = Field(description="ID of the request that created the job.")
+    copied_from: UUID = optional_field(
+        description="Source of a hierarchy-duplicate; absent until the job has started."
     )
-    hierarchy_id: UUID = left_out(
-        description="Of a hierarchy-duplicate: the copy, once it is whole."
+    hierarchy_id: UUID = optional_field(
+        description="Copy of a hierarchy-duplicate; absent until it is complete."
     )
-    file_locations: list[str] = left_out(description="Of a product-export: its files.")
-    filter: str = left_out(description="What the job includes.")
+    file_locations: list[str] = optional_field(description="Files of a product-export.")
+    filter: str = optional_field(description="Filter of the objects that the job includes.")
 
 
 class JobData(ResponseModel):
@@ -80,17 +82,18 @@ class JobErrorData(ResponseModel):
 
 
 class DuplicateAttributes(StrictRequestModel):
-    """What the copy is to say. What is left out or null stays as in the source."""
+    """Attributes of the copy. Omitted or null ones stay as in the source."""
 
     name: str | None = Field(
         default=None,
         max_length=NAME_LIMIT,
-        description="Something to be seen.",
-        json_schema_extra={**STATED_FIELDS},
+        description="Not blank.",
+        json_schema_extra={**NOT_BLANK},
     )
-    description: str | None = Field(default=None, description="An empty one clears it.")
+    description: str | None = Field(default=None, description="An empty text clears it.")
     include_products: bool = Field(
-        default=False, description="Whether product associations and their curation are copied."
+        default=False,
+        description="True to copy product associations and their curation. Default: false.",
     )
 
 
@@ -100,27 +103,27 @@ class DuplicateData(RequestModel):
 
 
 def job_data(job: tables.Job) -> JobData:
-    """The job as the wire has it."""
-    about = {}
+    """Convert a job to its resource object."""
+    duplication = {}
     if job.type is JobType.HIERARCHY_DUPLICATE and job.started_at:
-        about["copied_from"] = job.source_id
+        duplication["copied_from"] = job.source_id
         if job.result_id:
-            about["hierarchy_id"] = job.result_id
+            duplication["hierarchy_id"] = job.result_id
     return JobData(
         id=job.id,
         type="pim-job",
         attributes=JobAttributes.model_validate(job, from_attributes=True),
-        meta=JobMeta(x_request_id=job.request_id, **about),
+        meta=JobMeta(x_request_id=job.request_id, **duplication),
     )
 
 
 def _error_data(error: tables.JobError) -> JobErrorData:
-    said = JobErrorAttributes(message=error.message)
-    return JobErrorData(id=error.id, type="pim-job-error", attributes=said)
+    attributes = JobErrorAttributes(message=error.message)
+    return JobErrorData(id=error.id, type="pim-job-error", attributes=attributes)
 
 
-def _job(session: Session, store: str, id: str) -> tables.Job:
-    job = jobs.by_id(session, store, known_uuid("job", id))
+def _load_job(session: Session, store: str, id: str) -> tables.Job:
+    job = jobs.by_id(session, store, require_uuid("job", id))
     if job is None:
         raise NotFound("job", id)
     return job
@@ -130,18 +133,19 @@ IdempotencyKeyHeader = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        description="1 to 255 printable ASCII characters of your choice. The same key with the "
-        "same request gives the same job for 24 hours; with another one it is refused with 422.",
+        description="1 to 255 printable ASCII characters, chosen by the client. For 24 hours, the "
+        "same key with the same request returns the same job; with another request it is refused "
+        "with 422.",
     ),
 ]
 
 JobListRequest = Annotated[
     FilteredListRequest,
-    filtered(
+    filtered_list(
         {
             "id": ID,
-            "type": one_of(JobType),
-            "status": one_of(JobStatus),
+            "type": enum_kind(JobType),
+            "status": enum_kind(JobStatus),
             "created_at": INSTANT,
             "updated_at": INSTANT,
         },
@@ -149,7 +153,7 @@ JobListRequest = Annotated[
             "created_at": (OrderBy(col(tables.Job.job_seq)),),
             "updated_at": (OrderBy(col(tables.Job.updated_at)), OrderBy(col(tables.Job.job_seq))),
         },
-        jobs.LATEST_FIRST,
+        jobs.NEWEST_FIRST,
     ),
 ]
 
@@ -158,25 +162,25 @@ JobListRequest = Annotated[
     "/hierarchies/{hierarchy_id}/duplicate_job",
     status_code=201,
     summary="Duplicate a hierarchy",
-    responses=refusals(400, 403, 404, 415, 422),
+    responses=error_responses(400, 403, 404, 415, 422),
 )
 async def duplicate_hierarchy(
-    asking: Duplicates,
+    context: DuplicationsWrite,
     hierarchy_id: IdInPath,
     response: Response,
     body: RequestDocument[DuplicateData] | None = None,
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> ResponseDocument[JobData]:
-    """Queues a deep copy and answers at once with a pending job."""
-    wanted = body.data.attributes if body else DuplicateAttributes()
-    requested = await asking.write(
+    """Queue a deep copy and return its pending job at once."""
+    attributes = body.data.attributes if body else DuplicateAttributes()
+    requested = await context.write(
         service.request_duplication,
-        asking.requester,
+        context.requester,
         Duplication(
-            known_uuid("hierarchy", hierarchy_id),
-            wanted.name,
-            wanted.description,
-            wanted.include_products,
+            require_uuid("hierarchy", hierarchy_id),
+            attributes.name,
+            attributes.description,
+            attributes.include_products,
         ),
         idempotency_key,
     )
@@ -188,48 +192,54 @@ async def duplicate_hierarchy(
 @router.post(
     "/jobs/{job_id}/cancel",
     summary="Cancel a job",
-    dependencies=[Depends(without_filter)],
-    responses=refusals(400, 403, 404, 422),
+    dependencies=[Depends(refuse_filter)],
+    responses=error_responses(400, 403, 404, 422),
 )
-async def cancel_job(asking: JobsWrite, job_id: IdInPath) -> ResponseDocument[JobData]:
-    """Cancels a job that is still pending. A body is passed over."""
-    cancelled = await asking.write(service.cancel, asking.store, known_uuid("job", job_id))
+async def cancel_job(context: JobsWrite, job_id: IdInPath) -> ResponseDocument[JobData]:
+    """Cancel a pending job. A body is ignored."""
+    cancelled = await context.write(service.cancel, context.store, require_uuid("job", job_id))
     return ResponseDocument(data=job_data(cancelled))
 
 
 @router.get(
     "/jobs",
     summary="Get all jobs",
-    responses=refusals(400, 403),
+    responses=error_responses(400, 403),
 )
-async def list_jobs(asking: JobsRead, part: JobListRequest) -> ListDocument[JobData]:
-    """The store's jobs, the one created last first."""
-    found = await asking.scan(jobs.offset_page, asking.store, part.filter, part.order, part.span)
-    return part.document(found, job_data)
+async def list_jobs(context: JobsRead, list_request: JobListRequest) -> ListDocument[JobData]:
+    """List the jobs of the store, by default newest first."""
+    page = await context.scan(
+        jobs.offset_page,
+        context.store,
+        list_request.filter,
+        list_request.order,
+        list_request.window,
+    )
+    return list_request.document([job_data(job) for job in page.rows], page.total)
 
 
 @router.get(
     "/jobs/{job_id}",
     summary="Get a job",
-    responses=refusals(400, 403, 404),
+    responses=error_responses(400, 403, 404),
 )
-async def get_job(asking: JobsRead, job_id: IdInPath) -> ResponseDocument[JobData]:
-    """One job."""
-    return ResponseDocument(data=job_data(await asking.read(_job, asking.store, job_id)))
+async def get_job(context: JobsRead, job_id: IdInPath) -> ResponseDocument[JobData]:
+    """Get one job."""
+    return ResponseDocument(data=job_data(await context.read(_load_job, context.store, job_id)))
 
 
 @router.get(
     "/jobs/{job_id}/errors",
     summary="Get job errors",
-    responses=refusals(400, 403, 404),
+    responses=error_responses(400, 403, 404),
 )
 async def list_job_errors(
-    asking: JobsRead, job_id: IdInPath, part: Paged
+    context: JobsRead, job_id: IdInPath, list_request: PagedListRequest
 ) -> ListDocument[JobErrorData]:
-    """Why a job failed, the first reason first."""
-    found = await asking.scan(
+    """List the reasons why a job failed, oldest first."""
+    page = await context.scan(
         lambda session: job_errors.offset_page(
-            session, _job(session, asking.store, job_id), part.span
+            session, _load_job(session, context.store, job_id), list_request.window
         )
     )
-    return part.document(found, _error_data)
+    return list_request.document([_error_data(error) for error in page.rows], page.total)

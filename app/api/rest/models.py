@@ -1,4 +1,4 @@
-"""What all documents on the wire share."""
+"""Base classes and parts shared by request and response documents."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,84 +7,87 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from app.domain.attributes import NAME_LIMIT
-from app.domain.instants import instant_text
+from app.domain.errors import InvalidInput
+from app.domain.ids import uuid_of
+from app.domain.instants import format_instant
 
 DataT = TypeVar("DataT")
 
 Timestamp = Annotated[
     datetime,
-    PlainSerializer(instant_text, return_type=str, when_used="json"),
+    PlainSerializer(format_instant, return_type=str, when_used="json"),
     Field(
-        description="RFC 3339 in UTC, milliseconds and Z.", examples=["2024-01-11T22:49:10.338Z"]
+        description="RFC 3339 timestamp in UTC, with milliseconds and Z.",
+        examples=["2024-01-11T22:49:10.338Z"],
     ),
 ]
 
-IdInPath = Annotated[str, Path(description="Its id.", json_schema_extra={"format": "uuid"})]
-"""An id that a path names: of what is no UUID nothing has it."""
+IdInPath = Annotated[
+    str,
+    Path(description="ID of the object.", json_schema_extra={"format": "uuid"}),
+]
+"""Path id. A value that is not a UUID yields 404."""
+
+NOT_BLANK = {"minLength": 1}
+"""Schema keywords of a text that must not be blank: JSON Schema cannot express more."""
 
 
-STATED_FIELDS = {"minLength": 1}
-"""What a schema can tell of a text that has to have something to be seen."""
-
-
-def left_out(described: Mapping[str, Any] | None = None, **more: Any) -> Any:
-    """The field of what may not be there; `described` is what else its schema tells."""
+def optional_field(schema_keywords: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    """Declare a field that may be absent; its schema gets `schema_keywords` and no default."""
 
     def without_default(schema: dict[str, Any]) -> None:
         schema.pop("default", None)
-        schema.update(described or {})
+        schema.update(schema_keywords or {})
 
-    return Field(default=None, json_schema_extra=without_default, **more)
+    return Field(default=None, json_schema_extra=without_default, **options)
 
 
 class ResponseModel(BaseModel):
-    """Part of an answer."""
+    """Part of a response."""
 
 
 class RequestModel(BaseModel):
-    """Part of a request. What it has besides is passed over: clients send back what they were
-    shown, links and relationships included."""
+    """Part of a request. Unknown fields are ignored: clients send back the links and
+    relationships of a response."""
 
     model_config = ConfigDict(strict=True)
 
 
 class StrictRequestModel(RequestModel):
-    """Part of a request that can have nothing besides."""
+    """Part of a request that refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class ResponseDocument(ResponseModel, Generic[DataT]):
-    """An answer about one thing."""
+    """Response with one object."""
 
     data: DataT
 
 
 class RequestDocument(RequestModel, Generic[DataT]):
-    """A request about one thing, or several."""
+    """Request with one object or several."""
 
     data: DataT
 
 
 class Related(ResponseModel):
-    related: str = Field(description="A path, from where this API begins.")
+    related: str = Field(description="Path of the related list, relative to the API's root.")
 
 
 class Relations(ResponseModel):
-    """What hangs on it, told of elsewhere."""
+    """Related objects, listed at their own path."""
 
     data: list[Any] = Field(description="Always empty: follow the link.", max_length=0)
     links: Related
 
     @classmethod
     def at(cls, *path: object) -> "Relations":
-        """The relations that are told of there."""
-        return cls(data=[], links=Related(related="".join(f"/{part}" for part in path)))
+        """Link to the path with these segments."""
+        return cls(data=[], links=Related(related="".join(f"/{segment}" for segment in path)))
 
 
-class LocaleAttributes(StrictRequestModel):
-    """What one locale says in place of the default, at least one of these."""
-
-    name: str = left_out(STATED_FIELDS, max_length=NAME_LIMIT)
-    description: str = left_out()
+def check_same_id(body_id: str | None, path_id: str) -> None:
+    """Raise InvalidInput if a body has another id than its path."""
+    if body_id is not None and (uuid_of(body_id) is None or uuid_of(body_id) != uuid_of(path_id)):
+        raise InvalidInput(f"id: {body_id} is not the id in the path, {path_id}.")

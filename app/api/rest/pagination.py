@@ -1,6 +1,6 @@
-"""Lists: the part that is asked for, and the links that lead on from it."""
+"""Offset pagination of lists: parameters, filters, sort orders and links."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 from urllib.parse import urlencode
@@ -9,23 +9,29 @@ from fastapi import Depends, Query, Request
 from pydantic import Field
 
 from app.api.http.refusals import BadRequest
-from app.api.rest.filters import FILTER_BYTES, MAX_CONDITIONS, Kind, Unreadable, parse
+from app.api.rest.filters import (
+    MAX_CONDITIONS,
+    MAX_FILTER_BYTES,
+    MAX_VALUES,
+    AttributeKind,
+    InvalidFilter,
+    parse_filter,
+)
 from app.api.rest.models import ResponseModel
 from app.domain.filters import Conditions
 from app.storage.sql.keyset import Order
-from app.storage.sql.offset import OffsetPage, OffsetWindow
+from app.storage.sql.offset import OffsetWindow
 
 DataT = TypeVar("DataT")
-RowT = TypeVar("RowT")
 
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 100
 MAX_OFFSET = 2**31 - 1 - MAX_LIMIT
-"""Where a page may begin: with its rows it is counted in 32 bits."""
+"""Offset plus limit must fit into 32 bits."""
 
 
 class Links(ResponseModel):
-    """Paths of pages of the same size of the same list."""
+    """Paths of other pages of the same list and page size."""
 
     first: str
     last: str
@@ -34,7 +40,7 @@ class Links(ResponseModel):
 
 
 class ListTotals(ResponseModel):
-    total: int = Field(description="How many there are on all pages.")
+    total: int = Field(description="Number of rows on all pages.")
 
 
 class ListMeta(ResponseModel):
@@ -51,43 +57,41 @@ class ListDocument(ResponseModel, Generic[DataT]):
 
 @dataclass(frozen=True, slots=True)
 class ListRequest:
-    """The part of a list that is asked for."""
+    """The requested page of a list."""
 
     request: Request
-    span: OffsetWindow
+    window: OffsetWindow
 
-    def document(
-        self, found: OffsetPage[RowT], shown: Callable[[RowT], DataT]
-    ) -> ListDocument[DataT]:
-        """The page with these rows."""
+    def document(self, data: list[DataT], total: int) -> ListDocument[DataT]:
+        """Build the response with the page's data and links. `total` is the list's length."""
         return ListDocument(
-            data=[shown(row) for row in found.rows],
-            links=self._links(found.total),
-            meta=ListMeta(results=ListTotals(total=found.total)),
+            data=data,
+            links=self._links(total),
+            meta=ListMeta(results=ListTotals(total=total)),
         )
 
     def _links(self, total: int) -> Links:
-        offset, limit = self.span
+        offset, limit = self.window
         last = max(0, total - 1) // limit * limit
         return Links(
-            first=self._at(0),
-            last=self._at(last),
-            next=self._at(offset + limit) if offset + limit < total else None,
-            prev=self._at(max(0, min(offset - limit, last))) if offset else None,
+            first=self._path(0),
+            last=self._path(last),
+            next=self._path(offset + limit) if offset + limit < total else None,
+            prev=self._path(max(0, min(offset - limit, last))) if offset else None,
         )
 
-    def _at(self, offset: int) -> str:
-        place = {"page[offset]": offset, "page[limit]": self.span.limit}
+    def _path(self, offset: int) -> str:
+        page = {"page[offset]": offset, "page[limit]": self.window.limit}
         others = {
-            name: value for name, value in self.request.query_params.items() if name not in place
+            name: value for name, value in self.request.query_params.items() if name not in page
         }
-        query = urlencode({**others, **place}, safe="[]():,*-")
+        query = urlencode({**others, **page}, safe="[]():,*-")
         return f"{self.request.url.path}?{query}"
 
 
 @dataclass(frozen=True, slots=True)
 class FilteredListRequest(ListRequest):
-    """The part of a list of what meets conditions, in an order."""
+    """The requested page of a filtered and sorted list."""
 
     filter: Conditions
     order: Order
@@ -99,7 +103,7 @@ Offset = Annotated[
         alias="page[offset]",
         ge=0,
         le=MAX_OFFSET,
-        description="How many to pass over; 0 by default.",
+        description="Number of rows to skip. Default: 0.",
     ),
 ]
 Limit = Annotated[
@@ -108,70 +112,77 @@ Limit = Annotated[
         alias="page[limit]",
         ge=1,
         le=MAX_LIMIT,
-        description=f"How many to show, 1 to {MAX_LIMIT}; {DEFAULT_LIMIT} by default.",
+        description=f"Number of rows to return, 1 to {MAX_LIMIT}. Default: {DEFAULT_LIMIT}.",
     ),
 ]
 
 
-def _part(request: Request, offset: Offset = 0, limit: Limit = DEFAULT_LIMIT) -> ListRequest:
-    _check_names(request, "page[offset]", "page[limit]")
+def _list_request(
+    request: Request, offset: Offset = 0, limit: Limit = DEFAULT_LIMIT
+) -> ListRequest:
+    _check_parameters(request, "page[offset]", "page[limit]")
     return ListRequest(request, OffsetWindow(offset, limit))
 
 
-Paged = Annotated[ListRequest, Depends(_part)]
+PagedListRequest = Annotated[ListRequest, Depends(_list_request)]
 
 
-def filtered(attributes: Mapping[str, Kind], orders: Mapping[str, Order], default: Order) -> Any:
-    """The part of a list that can be filtered by these attributes and sorted in these orders."""
-    described = (
-        f"At most {MAX_CONDITIONS} conditions and {FILTER_BYTES:,} bytes, joined by a colon, on "
-        f"{', '.join(attributes)}: eq, in, like (texts; * stands for anything), lt, le, gt, ge "
-        "(instants). What cannot be read is refused with 400."
+def filtered_list(
+    attributes: Mapping[str, AttributeKind], orders: Mapping[str, Order], default: Order
+) -> Any:
+    """Dependency for a list that is filtered by `attributes` and sorted by one of `orders`."""
+    syntax = (
+        f"At most {MAX_CONDITIONS} conditions, joined by colons, and {MAX_FILTER_BYTES:,} bytes. "
+        f"Attributes: {', '.join(attributes)}. Operators: eq, in (at most {MAX_VALUES} values), "
+        "like (texts; * stands for any characters), lt, le, gt, ge (timestamps). An invalid filter "
+        "is refused with 400."
     )
     sorts = [*orders, *(f"-{name}" for name in orders)]
 
-    def part(
+    def list_request(
         request: Request,
         offset: Offset = 0,
         limit: Limit = DEFAULT_LIMIT,
         filter: Annotated[
             str | None,
-            Query(description=described, examples=["eq(name,Garden):gt(created_at,2024-01-11)"]),
+            Query(description=syntax, examples=["eq(name,Garden):gt(created_at,2024-01-11)"]),
         ] = None,
         sort: Annotated[
             str | None,
             Query(
-                description="By what, with - in front the other way round.",
+                description="Attribute to sort by; a leading - reverses the order.",
                 json_schema_extra={"enum": sorts},
             ),
         ] = None,
     ) -> FilteredListRequest:
-        _check_names(request, "page[offset]", "page[limit]", "filter", "sort")
+        _check_parameters(request, "page[offset]", "page[limit]", "filter", "sort")
         if sort is not None and sort not in sorts:
             raise BadRequest(
-                f"Could not parse the supplied sort: it is none of {', '.join(sorts)}."
+                f"Could not parse the supplied sort: it is not one of {', '.join(sorts)}."
             )
         order = default if sort is None else orders[sort.removeprefix("-")]
         if sort and sort.startswith("-"):
             order = tuple(column._replace(descending=not column.descending) for column in order)
-        conditions = () if filter is None else parse(filter, attributes)
+        conditions = () if filter is None else parse_filter(filter, attributes)
         return FilteredListRequest(request, OffsetWindow(offset, limit), conditions, order)
 
-    return Depends(part)
+    return Depends(list_request)
 
 
-def without_filter(request: Request) -> None:
-    """A filter is never passed over: here is nothing that it could be asked of. Raises
-    Unreadable."""
+def refuse_filter(request: Request) -> None:
+    """Raise InvalidFilter if an endpoint that is no list gets a filter, which it would ignore."""
     if "filter" in request.query_params:
-        raise Unreadable
+        raise InvalidFilter
 
 
-def _check_names(request: Request, *known: str) -> None:
-    """Raises BadRequest for a parameter that asks for another part than would be shown."""
+def _check_parameters(request: Request, *known: str) -> None:
+    """Raise BadRequest for a page, filter or sort parameter that is unknown or repeated.
+
+    If it were ignored, the response would have other rows than the client expects.
+    """
     names: Sequence[str] = [name for name, _ in request.query_params.multi_items()]
     for name in names:
         if name not in known and name.startswith(("page", "filter", "sort")):
             raise BadRequest(f"This list has no parameter {name}.")
         if name in known and names.count(name) > 1:
-            raise BadRequest(f"{name} is there more than once.")
+            raise BadRequest(f"The parameter {name} is repeated.")

@@ -1,4 +1,4 @@
-"""Products of a node. Source: domain.md, "REST endpoints and statuses"."""
+"""Endpoints of a node's products. Source: domain.md, "REST endpoints and statuses"."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
@@ -8,26 +8,26 @@ from fastapi import APIRouter
 from pydantic import Field
 from sqlmodel import Session
 
-from app.api.rest.context import Endpoint, HierarchiesRead, HierarchiesWrite
-from app.api.rest.errors import refusals
+from app.api.rest.context import HierarchiesRead, HierarchiesWrite, RestRoute
+from app.api.rest.errors import error_responses
 from app.api.rest.models import (
     IdInPath,
     RequestDocument,
     RequestModel,
     ResponseDocument,
     ResponseModel,
-    left_out,
+    optional_field,
 )
-from app.api.rest.nodes import NodeData, found_node, one_node, place_in
-from app.api.rest.pagination import ListDocument, Paged
+from app.api.rest.nodes import NodeData, load_node, node_data, uuid_in_hierarchy
+from app.api.rest.pagination import ListDocument, PagedListRequest
 from app.domain.nodes import MAX_PRODUCTS
 from app.services import products as service
-from app.storage import products
+from app.storage import associations
+from app.storage.associations import Association
 from app.storage.nodes import TreeNode
-from app.storage.products import Association
 from app.storage.sql.offset import OffsetPage
 
-router = APIRouter(route_class=Endpoint, tags=["ProductReferences"])
+router = APIRouter(route_class=RestRoute, tags=["Products"])
 
 
 class ProductAttributes(ResponseModel):
@@ -36,8 +36,8 @@ class ProductAttributes(ResponseModel):
 
 
 class ProductMeta(ResponseModel):
-    curated_product: Literal[True] = left_out(
-        description="There where the product is one of those that lead the node's list."
+    curated_product: Literal[True] = optional_field(
+        description="Present if the product is a curated one, which lead the node's list."
     )
 
 
@@ -56,10 +56,10 @@ class ProductReference(RequestModel):
 class ProductReferences(
     RequestDocument[Annotated[list[ProductReference], Field(min_length=1, max_length=MAX_PRODUCTS)]]
 ):
-    """Products, each by its id."""
+    """Products by ID."""
 
 
-def _data(association: Association) -> ProductData:
+def _product_data(association: Association) -> ProductData:
     product = association.product
     return ProductData(
         id=product.id,
@@ -69,7 +69,7 @@ def _data(association: Association) -> ProductData:
     )
 
 
-def _changed(
+def _change_products(
     session: Session,
     change: Callable[[Session, str, UUID, Sequence[str]], TreeNode],
     store: str,
@@ -77,56 +77,61 @@ def _changed(
     node_id: str,
     body: ProductReferences,
 ) -> NodeData:
-    """The node after its products were changed."""
-    ids = [product.id for product in body.data]
-    return one_node(session, change(session, store, place_in(hierarchy_id, node_id), ids))
+    """Attach or detach the products in the body, and return the node."""
+    product_ids = [product.id for product in body.data]
+    node = change(session, store, uuid_in_hierarchy(hierarchy_id, node_id), product_ids)
+    return node_data(session, node)
 
 
 @router.get(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}/products",
     summary="Get the products of a node",
-    responses=refusals(400, 403, 404),
+    responses=error_responses(400, 403, 404),
 )
 async def list_products(
-    asking: HierarchiesRead, hierarchy_id: IdInPath, node_id: IdInPath, part: Paged
+    context: HierarchiesRead,
+    hierarchy_id: IdInPath,
+    node_id: IdInPath,
+    list_request: PagedListRequest,
 ) -> ListDocument[ProductData]:
-    """Its products: the curated ones in their order, then by sku."""
+    """List the products of a node: curated ones in their order, then the others by SKU."""
 
     def read(session: Session) -> OffsetPage[Association]:
-        node = found_node(session, asking.store, hierarchy_id, node_id)
-        return products.span_of_node(session, asking.store, node.key, part.span)
+        node = load_node(session, context.store, hierarchy_id, node_id)
+        return associations.offset_page(session, context.store, node.key, list_request.window)
 
-    return part.document(await asking.scan(read), _data)
+    page = await context.scan(read)
+    return list_request.document(
+        [_product_data(association) for association in page.rows], page.total
+    )
 
 
 @router.post(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}/relationships/products",
     status_code=201,
     summary="Attach products to a node",
-    responses=refusals(400, 403, 404, 415, 422),
+    responses=error_responses(400, 403, 404, 415, 422),
 )
 async def attach_products(
-    asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: ProductReferences
+    context: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: ProductReferences
 ) -> ResponseDocument[NodeData]:
-    """Attaches all of them or none; those that are attached already stay so."""
-
-    changed = await asking.write(
-        _changed, service.attach, asking.store, hierarchy_id, node_id, body
+    """Attach products to a node, all or none. Products already attached stay attached."""
+    node = await context.write(
+        _change_products, service.attach, context.store, hierarchy_id, node_id, body
     )
-    return ResponseDocument(data=changed)
+    return ResponseDocument(data=node)
 
 
 @router.delete(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}/relationships/products",
     summary="Detach products from a node",
-    responses=refusals(400, 403, 404, 415, 422),
+    responses=error_responses(400, 403, 404, 415, 422),
 )
 async def detach_products(
-    asking: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: ProductReferences
+    context: HierarchiesWrite, hierarchy_id: IdInPath, node_id: IdInPath, body: ProductReferences
 ) -> ResponseDocument[NodeData]:
-    """Detaches all of them or none; those that are not attached stay so."""
-
-    changed = await asking.write(
-        _changed, service.detach, asking.store, hierarchy_id, node_id, body
+    """Detach products from a node, all or none. Products not attached are ignored."""
+    node = await context.write(
+        _change_products, service.detach, context.store, hierarchy_id, node_id, body
     )
-    return ResponseDocument(data=changed)
+    return ResponseDocument(data=node)

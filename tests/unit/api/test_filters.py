@@ -11,28 +11,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.rest.filters import (
-    FILTER_BYTES,
+    BOOLEAN,
+    COULD_NOT_PARSE,
     ID,
     INSTANT,
     MAX_CONDITIONS,
+    MAX_FILTER_BYTES,
     MAX_VALUES,
     TEXT,
-    TRUTH,
-    UNREADABLE,
-    Kind,
-    Unreadable,
-    one_of,
-    parse,
+    AttributeKind,
+    InvalidFilter,
+    enum_kind,
+    parse_filter,
 )
 from app.domain.filters import Condition, Operator
 from app.domain.jobs import JobStatus
 
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, AttributeKind] = {
     "id": ID,
     "name": TEXT,
-    "status": one_of(JobStatus),
+    "status": enum_kind(JobStatus),
     "created_at": INSTANT,
-    "has_children": TRUTH,
+    "has_children": BOOLEAN,
 }
 INSTANTS = st.datetimes(
     min_value=datetime(1, 1, 2),
@@ -84,22 +84,22 @@ def written(asked: Sequence[Condition]) -> str:
 
 @given(st.lists(conditions(), min_size=1, max_size=MAX_CONDITIONS))
 def test_what_is_written_is_read(asked: list[Condition]) -> None:
-    assert list(parse(written(asked), KINDS)) == asked
+    assert list(parse_filter(written(asked), KINDS)) == asked
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters='\0(),"'), max_size=20))
 def test_a_value_without_marks_needs_no_quotes(text: str) -> None:
     plain = [Condition("name", Operator.EQ, [text.strip()])]
-    assert list(parse(f"eq(name,{text})", KINDS)) == plain
+    assert list(parse_filter(f"eq(name,{text})", KINDS)) == plain
     several = [Condition("name", Operator.IN, [text.strip(), "b"])]
-    assert list(parse(f"in(name,{text},b)", KINDS)) == several
+    assert list(parse_filter(f"in(name,{text},b)", KINDS)) == several
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     for filter in (text, f"eq(name,{text}", f"eq(name,{text})", f"in(id,{text})", f"gt({text})"):
-        with suppress(Unreadable):
-            assert parse(filter, KINDS)
+        with suppress(InvalidFilter):
+            assert parse_filter(filter, KINDS)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     ],
 )
 def test_marks_in_values(filter: str, values: list[str]) -> None:
-    (condition,) = parse(filter, KINDS)
+    (condition,) = parse_filter(filter, KINDS)
     assert condition.values == values
 
 
@@ -142,18 +142,18 @@ def test_marks_in_values(filter: str, values: list[str]) -> None:
     ],
 )
 def test_instants_are_read_leniently(text: str) -> None:
-    (condition,) = parse(f"gt(created_at,{text})", KINDS)
+    (condition,) = parse_filter(f"gt(created_at,{text})", KINDS)
     assert condition.values == [datetime(2024, 1, 11, 22, 49, 10, 338_000, tzinfo=UTC)]
 
 
 def test_a_date_is_its_first_instant() -> None:
-    (condition,) = parse("gt(created_at,2024-01-11)", KINDS)
+    (condition,) = parse_filter("gt(created_at,2024-01-11)", KINDS)
     assert condition.values == [datetime(2024, 1, 11, tzinfo=UTC)]
 
 
 def test_ids_are_read_however_they_are_written() -> None:
     id = UUID("1e5da4bf-b2c0-4619-bb3d-f749875b15bb")
-    (condition,) = parse(f"in(id,{id},{str(id).upper()},{id.hex})", KINDS)
+    (condition,) = parse_filter(f"in(id,{id},{str(id).upper()},{id.hex})", KINDS)
     assert condition.values == [id] * 3
 
 
@@ -176,32 +176,32 @@ def test_ids_are_read_however_they_are_written() -> None:
     ],
 )
 def test_anything_else_is_refused(filter: str) -> None:
-    with pytest.raises(Unreadable) as refused:
-        parse(filter, KINDS)
+    with pytest.raises(InvalidFilter) as refused:
+        parse_filter(filter, KINDS)
     assert refused.value.status == 400
-    assert str(refused.value).startswith(UNREADABLE)
+    assert str(refused.value).startswith(COULD_NOT_PARSE)
 
 
 def test_there_are_at_most_so_many_conditions() -> None:
     most = ["eq(name,a)"] * MAX_CONDITIONS
-    assert len(parse(":".join(most), KINDS)) == MAX_CONDITIONS == 10
-    with pytest.raises(Unreadable, match="10 conditions"):
-        parse(":".join([*most, "eq(name,a)"]), KINDS)
+    assert len(parse_filter(":".join(most), KINDS)) == MAX_CONDITIONS == 10
+    with pytest.raises(InvalidFilter, match="10 conditions"):
+        parse_filter(":".join([*most, "eq(name,a)"]), KINDS)
 
 
 def test_there_are_at_most_so_many_values() -> None:
     most = ["a"] * MAX_VALUES
-    (condition,) = parse(f"in(name,{','.join(most)})", KINDS)
+    (condition,) = parse_filter(f"in(name,{','.join(most)})", KINDS)
     assert condition.values == most
-    with pytest.raises(Unreadable, match="100 values"):
-        parse(f"in(name,{','.join([*most, 'a'])})", KINDS)
+    with pytest.raises(InvalidFilter, match="100 values"):
+        parse_filter(f"in(name,{','.join([*most, 'a'])})", KINDS)
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "🌱"])
 def test_a_filter_has_at_most_so_many_bytes(letter: str) -> None:
-    room = FILTER_BYTES - len("eq(name,)")
+    room = MAX_FILTER_BYTES - len("eq(name,)")
     text = letter * (room // len(letter.encode()))
-    (condition,) = parse(f"eq(name,{text})".ljust(1), KINDS)
+    (condition,) = parse_filter(f"eq(name,{text})".ljust(1), KINDS)
     assert condition.values == [text]
-    with pytest.raises(Unreadable, match="8,192 bytes"):
-        parse(f"eq(name,{text + letter})", KINDS)
+    with pytest.raises(InvalidFilter, match="8,192 bytes"):
+        parse_filter(f"eq(name,{text + letter})", KINDS)
