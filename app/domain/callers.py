@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""Callers and their scopes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from app.domain.errors import Forbidden
 
 
 class Scope(StrEnum):
-    """A thing that a token may allow. What allows to write allows to read the same."""
+    """A token's scope. A write scope implies the read scope."""
 
     HIERARCHIES_READ = "hierarchies:read"
     HIERARCHIES_WRITE = "hierarchies:write"
@@ -18,7 +18,7 @@ class Scope(StrEnum):
 
 
 class ScopesMissing(Forbidden):
-    """The caller's token does not allow it."""
+    """The caller's token lacks scopes."""
 
     def __init__(self, missing: Sequence[Scope]) -> None:
         super().__init__(f"Your token does not allow this: it needs {' and '.join(missing)}.")
@@ -27,34 +27,34 @@ class ScopesMissing(Forbidden):
 
 EVERY_SCOPE = frozenset(Scope)
 
-_INCLUDED = {
+_IMPLIED = {
     Scope.HIERARCHIES_WRITE: Scope.HIERARCHIES_READ,
     Scope.JOBS_WRITE: Scope.JOBS_READ,
 }
 
 
-def granted(scopes: Iterable[Scope]) -> frozenset[Scope]:
-    """The scopes with those that they include."""
-    named = frozenset(scopes)
-    return named | {_INCLUDED[scope] for scope in named if scope in _INCLUDED}
+def with_implied_scopes(scopes: Iterable[Scope]) -> frozenset[Scope]:
+    """Add the read scopes that write scopes imply."""
+    stated = frozenset(scopes)
+    return stated | {_IMPLIED[scope] for scope in stated if scope in _IMPLIED}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who asks: for which store, in whose name, and what they may do there."""
+    """The authenticated subject with its store and scopes."""
 
     store: str
     subject: str | None = None
-    """Who it is, where requests are authenticated."""
+    """None without authentication."""
     scopes: frozenset[Scope] = EVERY_SCOPE
     expires_at: datetime | None = None
-    """When this is no longer true; None: as long as the process runs."""
+    """None without authentication: valid as long as the process runs."""
 
     def check(self, *scopes: Scope) -> None:
-        """Raises ScopesMissing unless the caller has all of these."""
+        """Require all of these scopes. Raises ScopesMissing."""
         if missing := sorted(set(scopes) - self.scopes):
             raise ScopesMissing(missing)
 
     def seconds_left(self, now: datetime) -> float | None:
-        """How long this is still true; None: as long as the process runs."""
+        """Return the seconds until `expires_at`, None if it never expires."""
         return None if self.expires_at is None else (self.expires_at - now).total_seconds()

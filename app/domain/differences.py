@@ -1,10 +1,10 @@
-"""How a hierarchy and its copy can differ."""
+"""Differences between a hierarchy and its copy."""
 
 from enum import StrEnum
 
 
 class DifferenceKind(StrEnum):
-    """How an item differs."""
+    """The kind of a difference of one item."""
 
     ONLY_IN_SOURCE = "only-in-source"
     ONLY_IN_COPY = "only-in-copy"
@@ -12,7 +12,7 @@ class DifferenceKind(StrEnum):
 
 
 class DifferenceAspect(StrEnum):
-    """What of an item that both have differs."""
+    """An attribute that differs in an item of both."""
 
     NAME = "name"
     SLUG = "slug"

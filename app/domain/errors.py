@@ -1,4 +1,4 @@
-"""The root of every refusal the domain foresees, and those that many rules share."""
+"""The root of the domain's errors, and those that many rules share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,16 +6,16 @@ from typing import ClassVar
 
 
 class DomainError(Exception):
-    """A refusal that is part of the rules. `str()` of it is one sentence a client may read."""
+    """An expected refusal. `str()` of it is one sentence for clients."""
 
     code: ClassVar[str]
     path: tuple[str, ...] = ()
-    """Where in the input the fault lies; empty when it lies in no single place."""
+    """The faulty part of the input, empty for the input as a whole."""
 
 
 @dataclass(eq=False)
 class NotFound(DomainError):
-    """Nothing by that id that the caller may see."""
+    """An id that is unknown, or hidden from the caller."""
 
     code: ClassVar[str] = "NOT_FOUND"
     kind: str
@@ -27,7 +27,7 @@ class NotFound(DomainError):
 
 
 class SomeNotFound(NotFound):
-    """Nothing by some of the ids of a request that names several."""
+    """Some of a request's ids are unknown, or hidden from the caller."""
 
     def __init__(self, kind: str, ids: Sequence[str], path: tuple[str, ...] = ()) -> None:
         super().__init__(kind, ids[0], path)
@@ -39,7 +39,7 @@ class SomeNotFound(NotFound):
 
 @dataclass(eq=False)
 class Forbidden(DomainError):
-    """The caller may see it, but not do this with it."""
+    """The caller may read the resource, but not do this with it."""
 
     code: ClassVar[str] = "FORBIDDEN"
     reason: str
@@ -51,7 +51,7 @@ class Forbidden(DomainError):
 
 @dataclass(eq=False)
 class InvalidInput(DomainError):
-    """A value that breaks a rule of the place named by `path`."""
+    """A value at `path` that breaks a rule."""
 
     code: ClassVar[str] = "INVALID_INPUT"
     reason: str
@@ -62,7 +62,7 @@ class InvalidInput(DomainError):
 
 
 class Empty(InvalidInput):
-    """Something that has to be said, and is not."""
+    """A required value is missing or blank."""
 
-    def __init__(self, what: str, path: tuple[str, ...]) -> None:
-        super().__init__(f"The {what} can not be empty.", path)
+    def __init__(self, kind: str, path: tuple[str, ...]) -> None:
+        super().__init__(f"The {kind} can not be empty.", path)

@@ -1,4 +1,4 @@
-"""What happens to a job, as its store's event log tells it."""
+"""Events of jobs in a store's event log."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ from app.domain.jobs import JobStatus
 
 
 class JobEventType(StrEnum):
-    """What an event says. SNAPSHOT and PROGRESS are of the moment and never logged."""
+    """The type of an event. SNAPSHOT and PROGRESS are never logged."""
 
     SNAPSHOT = "snapshot"
     CREATED = "created"
@@ -22,13 +22,13 @@ class JobEventType(StrEnum):
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing more happens to the job."""
+        """True for a job's final event."""
         return self in (self.SUCCEEDED, self.FAILED, self.CANCELLED)
 
 
 @dataclass(eq=False)
 class CursorAhead(DomainError):
-    """A cursor past the end of the log: of another database, or of another store."""
+    """A cursor after the end of the log: of another database or store."""
 
     code: ClassVar[str] = "CURSOR_INVALID"
     path: tuple[str, ...] = ("after",)
@@ -39,20 +39,20 @@ class CursorAhead(DomainError):
 
 @dataclass(eq=False)
 class CursorExpired(DomainError):
-    """A cursor whose next events are no longer kept."""
+    """A cursor whose next events were pruned."""
 
     code: ClassVar[str] = "CURSOR_EXPIRED"
     path: tuple[str, ...] = ("after",)
 
     def __str__(self) -> str:
         return (
-            "The events behind this cursor are no longer kept. "
-            "Read the jobs anew and follow them from jobQueue.cursor."
+            "The events after this cursor are no longer kept. "
+            "Read the jobs again and follow them from jobQueue.cursor."
         )
 
 
 def event_of(status: JobStatus) -> JobEventType:
-    """The event that tells a job has come to `status`."""
+    """Return the event type of a job that reaches `status`."""
     match status:
         case JobStatus.PENDING:
             return JobEventType.CREATED

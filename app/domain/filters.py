@@ -1,4 +1,4 @@
-"""Conditions on the rows of a list."""
+"""Filter conditions on the rows of a list."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Operator(StrEnum):
-    """How an attribute is compared. Values are those of the REST documents."""
+    """A comparison operator. Values are those of the REST documents."""
 
     EQ = "eq"
     IN = "in"
@@ -20,9 +20,9 @@ class Operator(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What an attribute has to be: of IN one of the values, otherwise so compared to the only one.
+    """A comparison of an attribute with one value, or with any number of values for IN.
 
-    Of LIKE, `*` stands for anything, and case does not count.
+    In the value of LIKE, `*` matches any text, and case is ignored.
     """
 
     attribute: str
@@ -31,4 +31,4 @@ class Condition:
 
 
 Conditions = Sequence[Condition]
-"""Conditions that all have to hold; none ask nothing."""
+"""Conditions that must all hold; an empty sequence matches every row."""

@@ -7,26 +7,30 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a store's latest jobs went: seconds and items, older jobs counting less."""
+    """The speed of a store's latest jobs: seconds and items, older jobs weighted less."""
 
     seconds: float = 0.0
     items: float = 0.0
 
-    FADING: ClassVar[float] = 0.8
+    DECAY: ClassVar[float] = 0.8
+    """The weight of earlier jobs, per job."""
 
     def with_job(self, seconds: float, items: int) -> "Pace":
-        """The pace after one more job that took `seconds` for `items`."""
-        return Pace(self.seconds * self.FADING + seconds, self.items * self.FADING + items)
+        """Return the pace after one more job."""
+        return Pace(self.seconds * self.DECAY + seconds, self.items * self.DECAY + items)
 
     def seconds_for(self, items: int) -> float | None:
-        """Seconds that `items` are expected to take; None before any job has shown it."""
+        """Return the expected duration of `items`, None before any job has run."""
         return self.seconds / self.items * items if self.items else None
 
 
 def estimated_end(
     started_at: datetime, now: datetime, completed: int, total: int | None, pace: Pace
 ) -> datetime | None:
-    """When a running job should end: by its own speed once it has one, else by the store's."""
+    """Estimate a running job's end by its own speed, else by the store's pace.
+
+    Return None while neither is known.
+    """
     if total and completed:
         return started_at + (now - started_at) * (max(total, completed) / completed)
     expected = pace.seconds_for(total or 0)

@@ -1,4 +1,4 @@
-"""Hierarchies and the nodes below them: their ids, whose they are, where they are in their life."""
+"""Hierarchies: public ids of hierarchies and nodes, owners, states."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,41 +12,41 @@ _LOW_BITS = LAST_NODE_NO
 
 
 class Owner(StrEnum):
-    """Whose a hierarchy is: one store's, or the organization's above all stores."""
+    """The owner of a hierarchy: a store, or the organization above all stores."""
 
     STORE = "store"
     ORGANIZATION = "organization"
 
 
 class HierarchyState(StrEnum):
-    """Where a hierarchy is in its life. Only READY is ever visible."""
+    """The life cycle of a hierarchy. Only READY is visible to clients."""
 
     READY = "ready"
     COPYING = "copying"
     IMPORTING = "importing"
     DISCARDED = "discarded"
     ABANDONED = "abandoned"
-    """A discarded import: what it made for itself goes with it."""
+    """A discarded import; the products it created are removed with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeRef:
-    """A public id taken apart: a hierarchy, and a node's number in it (0 is the root)."""
+    """The parts of a public id: a hierarchy and a node's number in it (0 is the root)."""
 
     hierarchy_id: UUID
     node_no: int
 
 
 def new_hierarchy_id() -> UUID:
-    """A random UUID whose low 32 bits are free for the numbers of the hierarchy's nodes."""
+    """Return a random UUID with low 32 bits zero, which hold node numbers in node ids."""
     return UUID(int=uuid4().int & ~_LOW_BITS)
 
 
 def node_id(hierarchy_id: UUID, node_no: int) -> UUID:
-    """The public id of a node: its hierarchy's, with the node's number in the low 32 bits."""
+    """Return a node's public id: its hierarchy's with the number as low 32 bits."""
     return UUID(int=hierarchy_id.int | node_no)
 
 
 def node_ref(id: UUID) -> NodeRef:
-    """The place a public id names, were it the id of a hierarchy or a node."""
+    """Split the public id of a hierarchy or a node."""
     return NodeRef(UUID(int=id.int & ~_LOW_BITS), id.int & _LOW_BITS)

@@ -1,4 +1,4 @@
-"""Ids as clients write them."""
+"""Parsing of ids that clients send."""
 
 from uuid import UUID
 
@@ -6,21 +6,21 @@ from app.domain.errors import NotFound
 
 
 def uuid_of(id: str) -> UUID | None:
-    """The UUID a client's id stands for, None when it is none: it then names nothing."""
+    """Parse an id. Return None if it is not a UUID: nothing has such an id."""
     try:
         return UUID(id)
     except ValueError:
         return None
 
 
-def canonical(id: str) -> str:
-    """The one spelling of an id that clients may spell in several ways; what is none as it is."""
+def canonical_id(id: str) -> str:
+    """Return the canonical spelling of a UUID, other strings unchanged."""
     uuid = uuid_of(id)
     return id if uuid is None else str(uuid)
 
 
-def known_uuid(kind: str, id: str, *path: str) -> UUID:
-    """The UUID a client's id stands for, or NotFound naming `path` and the kind of thing."""
+def require_uuid(kind: str, id: str, *path: str) -> UUID:
+    """Parse the id of a `kind` of resource. Raises NotFound(path) if it is not a UUID."""
     uuid = uuid_of(id)
     if uuid is None:
         raise NotFound(kind, id, path)

@@ -1,4 +1,4 @@
-"""Jobs: their types, their states, what may follow what, and what the queue promises of them.
+"""Jobs: types, statuses, their transitions, and the limits of the queue.
 
 Source: reference/cancel-a-job.txt and domain.md, "Job".
 """
@@ -13,23 +13,23 @@ from app.domain.attributes import checked_label, checked_name, checked_text
 from app.domain.errors import DomainError, InvalidInput
 
 IDEMPOTENCY_WINDOW = timedelta(hours=24)
-"""How long an idempotency key stands for the job it first made."""
+"""The validity of an idempotency key after the creation of its job."""
 
 IDEMPOTENCY_KEY_LIMIT = 255
-"""Characters an idempotency key may have."""
+"""Characters of an idempotency key."""
 
 REASON_LIMIT = 1000
-"""Characters the reason of a pause may have."""
+"""Characters of the reason for a pause."""
 
-ATTEMPTS_WITHOUT_PROGRESS = 5
-"""Attempts in a row that may end without one finished step before the job fails."""
+MAX_ATTEMPTS_WITHOUT_PROGRESS = 5
+"""Attempts in a row without a finished step, after which the job fails."""
 
-
-LONGEST_PAUSE = timedelta(minutes=1)
+MAX_RETRY_DELAY = timedelta(minutes=1)
+"""Between two attempts of a job."""
 
 
 class JobType(StrEnum):
-    """What a job does. Values are those of the REST documents."""
+    """The kind of work of a job. Values are those of the REST documents."""
 
     CHILD_PRODUCTS = "child-products"
     PRODUCT_IMPORT = "product-import"
@@ -39,7 +39,7 @@ class JobType(StrEnum):
 
 
 class JobStatus(StrEnum):
-    """Where a job is in its life. Values are those of the REST documents."""
+    """The life cycle of a job. Values are those of the REST documents."""
 
     PENDING = "pending"
     STARTED = "started"
@@ -49,23 +49,23 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing follows this status."""
-        return not FOLLOWING[self]
+        """True if no other status can follow."""
+        return not NEXT_STATUSES[self]
 
 
-FOLLOWING: dict[JobStatus, frozenset[JobStatus]] = {
+NEXT_STATUSES: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.PENDING: frozenset({JobStatus.STARTED, JobStatus.CANCELLED}),
     JobStatus.STARTED: frozenset({JobStatus.SUCCESS, JobStatus.FAILED}),
     JobStatus.SUCCESS: frozenset(),
     JobStatus.FAILED: frozenset(),
     JobStatus.CANCELLED: frozenset(),
 }
-"""Each status and those that may come next."""
+"""The possible next statuses of each status."""
 
 
 @dataclass(eq=False)
 class WrongStatus(DomainError):
-    """A job's status does not allow what was to be done with it."""
+    """The operation is not allowed for a job with this status."""
 
     job_id: UUID
     status: JobStatus
@@ -82,7 +82,7 @@ class JobNotCancellable(WrongStatus):
 
 
 class JobNotMovable(WrongStatus):
-    """Only a pending job has a place in the queue."""
+    """Only a pending job has a position in the queue."""
 
     code = "JOB_NOT_MOVABLE"
 
@@ -101,7 +101,7 @@ class JobNotRetryable(WrongStatus):
 
 @dataclass(eq=False)
 class IdempotencyConflict(DomainError):
-    """The key was used before, within its window, with another input."""
+    """The key was used with another input within IDEMPOTENCY_WINDOW."""
 
     code: ClassVar[str] = "IDEMPOTENCY_CONFLICT"
     job_id: UUID
@@ -113,7 +113,7 @@ class IdempotencyConflict(DomainError):
 
 @dataclass(eq=False)
 class FenceLost(DomainError):
-    """The job is no longer this worker's: taken over, or ended. Whatever it wrote is undone."""
+    """The job was taken over or has ended: this worker's write is rolled back."""
 
     code: ClassVar[str] = "FENCE_LOST"
     job_id: UUID
@@ -122,14 +122,14 @@ class FenceLost(DomainError):
         return f"Job {self.job_id} is no longer run by this worker."
 
 
-def pause_after(attempts: int) -> timedelta:
-    """How long a job rests after so many attempts in a row broke: 1, 2, 4 seconds, up to 60."""
-    return min(timedelta(seconds=2 ** (attempts - 1)), LONGEST_PAUSE)
+def retry_delay(attempts: int) -> timedelta:
+    """Return the delay after `attempts` failed attempts in a row: 1, 2, 4, ... up to 60 seconds."""
+    return min(timedelta(seconds=2 ** (attempts - 1)), MAX_RETRY_DELAY)
 
 
 @dataclass(frozen=True, slots=True)
 class Duplication:
-    """What a hierarchy-duplicate job is asked to do. None keeps what the source says."""
+    """The arguments of a hierarchy-duplicate job. None keeps the source's text."""
 
     source_id: UUID
     name: str | None = None
@@ -144,13 +144,12 @@ class Duplication:
 
 
 def checked_reason(reason: str, *path: str) -> str:
-    """`reason` itself, or InvalidInput naming `path`: not blank, at most 1000 characters, no
-    NUL."""
+    """Validate a reason: not blank, at most 1000 characters, no NUL. Raises InvalidInput(path)."""
     return checked_label("reason", reason, REASON_LIMIT, *path)
 
 
 def checked_idempotency_key(key: str, *path: str) -> str:
-    """`key` itself, or InvalidInput naming `path`: 1 to 255 printable ASCII characters."""
+    """Validate a key of 1 to 255 printable ASCII characters. Raises InvalidInput(path)."""
     if not 0 < len(key) <= IDEMPOTENCY_KEY_LIMIT or not (key.isascii() and key.isprintable()):
         raise InvalidInput(
             f"An idempotency key has 1 to {IDEMPOTENCY_KEY_LIMIT} printable ASCII characters.",

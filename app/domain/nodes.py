@@ -1,4 +1,4 @@
-"""What only nodes below a root have: an order among their siblings, a place, and products.
+"""Attributes of nodes below a root: sort order, products and curation.
 
 Source: domain.md, "Hierarchy".
 """
@@ -9,31 +9,31 @@ from app.domain.attributes import Attributes
 from app.domain.errors import InvalidInput
 
 MAX_CURATED = 20
-"""Products of a node that can be curated."""
+"""Curated products of a node."""
 
 MAX_PRODUCTS = 1000
-"""Products that can be attached to a node, or detached from it, at a time."""
+"""Products per request that attaches or detaches them."""
 
-_ORDERS = range(-(2**31), 2**31)
+_SORT_ORDERS = range(-(2**31), 2**31)
 
 
 class NodeAttributes(Attributes, total=False):
-    """Attributes as nodes have them. `curated_product_ids` are as clients write ids, in order."""
+    """New attributes of a node. `curated_product_ids` are unparsed, in order."""
 
     sort_order: int | None
     curated_product_ids: Sequence[str] | None
 
 
 def checked_sort_order(order: int | None, *path: str) -> int | None:
-    """`order` itself, or InvalidInput naming `path`: None or a number of 32 bits."""
-    if order is not None and order not in _ORDERS:
-        reason = f"A sort order is between {_ORDERS[0]} and {_ORDERS[-1]}."
+    """Validate a sort order: None or a signed 32-bit number. Raises InvalidInput(path)."""
+    if order is not None and order not in _SORT_ORDERS:
+        reason = f"A sort order is between {_SORT_ORDERS[0]} and {_SORT_ORDERS[-1]}."
         raise InvalidInput(reason, path)
     return order
 
 
 def checked_curation(product_ids: Sequence[str], *path: str) -> Sequence[str]:
-    """The ids themselves, or InvalidInput naming `path`: at most 20, each once."""
+    """Validate at most 20 distinct ids. Raises InvalidInput(path)."""
     if len(product_ids) > MAX_CURATED:
         reason = f"{len(product_ids)} products are named; at most {MAX_CURATED} can be curated."
         raise InvalidInput(reason, path)
@@ -43,7 +43,7 @@ def checked_curation(product_ids: Sequence[str], *path: str) -> Sequence[str]:
 
 
 def checked_products(product_ids: Sequence[str], *path: str) -> Sequence[str]:
-    """The ids, each once, or InvalidInput naming `path`: 1 to 1000."""
+    """Validate 1 to 1000 ids, and return the distinct ones. Raises InvalidInput(path)."""
     if not 1 <= len(product_ids) <= MAX_PRODUCTS:
         reason = f"{len(product_ids)} products are named; 1 to {MAX_PRODUCTS} are allowed."
         raise InvalidInput(reason, path)

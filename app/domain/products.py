@@ -1,4 +1,4 @@
-"""Products, as far as trees need them: a number of the shop's own, and a name."""
+"""Products: sku and name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from app.domain.attributes import checked_label, checked_name
 from app.domain.errors import InvalidInput
 
 SKU_LIMIT = 255
-"""Characters a sku may have."""
+"""Characters of a sku."""
 
 MAX_NEW_PRODUCTS = 100
-"""Products that can be created at a time."""
+"""Products per request that creates them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +21,19 @@ class NewProduct:
     name: str
 
 
-def checked_new(new: Sequence[NewProduct], *path: str) -> Sequence[NewProduct]:
-    """The products themselves, or InvalidInput naming `path`: 1 to 100, each with a name and a sku
-    that no other of them has."""
-    if not 1 <= len(new) <= MAX_NEW_PRODUCTS:
+def checked_new_products(products: Sequence[NewProduct], *path: str) -> Sequence[NewProduct]:
+    """Validate 1 to 100 products with distinct skus. Raises InvalidInput(path)."""
+    if not 1 <= len(products) <= MAX_NEW_PRODUCTS:
         raise InvalidInput(
-            f"{len(new)} products are given; 1 to {MAX_NEW_PRODUCTS} are allowed.", path
+            f"There are {len(products)} products; 1 to {MAX_NEW_PRODUCTS} are allowed.", path
         )
-    first: dict[str, int] = {}
-    for place, product in enumerate(new):
-        here = (*path, str(place))
-        checked_label("sku", product.sku, SKU_LIMIT, *here, "sku")
-        checked_name(product.name, *here, "name")
-        if first.setdefault(product.sku, place) != place:
-            reason = f"The sku {product.sku} is that of products.{first[product.sku]} too."
-            raise InvalidInput(reason, (*here, "sku"))
-    return new
+    index_of_sku: dict[str, int] = {}
+    for index, product in enumerate(products):
+        product_path = (*path, str(index))
+        checked_label("sku", product.sku, SKU_LIMIT, *product_path, "sku")
+        checked_name(product.name, *product_path, "name")
+        first = index_of_sku.setdefault(product.sku, index)
+        if first != index:
+            reason = f"The sku {product.sku} is that of products.{first} too."
+            raise InvalidInput(reason, (*product_path, "sku"))
+    return products

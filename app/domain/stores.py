@@ -1,42 +1,44 @@
-"""Stores, and the organization above them all, which acts as a store of a name that none can have.
+"""Stores, and the organization above them, which is a store with a reserved name.
 
-Hierarchies and products of the organization are there for every store to read. All else, jobs and
-what belongs to them, is each store's own, also the organization's.
+Every store can read the hierarchies and products of the organization. Jobs and their events belong
+to one store only, also those of the organization.
 """
 
 from app.domain.errors import Forbidden, InvalidInput
 from app.domain.hierarchies import Owner
 
 NAME_LIMIT = 255
-"""Characters a store's name may have."""
+"""Characters of a store's name."""
 
-RESERVED = "@"
-"""What begins no name but those that this program gives."""
+RESERVED_PREFIX = "@"
+"""Prefix of names that only this program assigns."""
 
-ORGANIZATION = f"{RESERVED}organization"
-"""The store of all that is the organization's."""
+ORGANIZATION = f"{RESERVED_PREFIX}organization"
+"""The organization's store."""
 
 
 class OwnedByOrganization(Forbidden):
-    """A store can read what is the organization's, and not change it."""
+    """A store can only read hierarchies and products of the organization."""
 
     def __init__(self, path: tuple[str, ...]) -> None:
         super().__init__("It is the organization's: a store can only read it.", path)
 
 
 def readable_by(store: str) -> tuple[str, ...]:
-    """The stores whose hierarchies and products a store can read: its own and the organization."""
+    """Return the stores whose hierarchies and products a store can read."""
     return (store,) if store == ORGANIZATION else (store, ORGANIZATION)
 
 
 def owner_of(store: str) -> Owner:
-    """Whose the hierarchies of a store are."""
+    """Return the owner of a store's hierarchies."""
     return Owner.ORGANIZATION if store == ORGANIZATION else Owner.STORE
 
 
 def checked_store(name: str, *path: str) -> str:
-    """`name` itself, or InvalidInput naming `path`: 1 to 255 printable characters, no blank at
-    either end, and not one of the reserved names."""
+    """Validate a name of 1 to 255 printable characters, without a blank at either end.
+
+    Raises InvalidInput(path), also for the reserved prefix.
+    """
     if not name:
         raise InvalidInput("The name of a store can not be empty.", path)
     if len(name) > NAME_LIMIT:
@@ -45,7 +47,7 @@ def checked_store(name: str, *path: str) -> str:
     if not name.isprintable():
         raise InvalidInput("The name of a store can only have printable characters.", path)
     if name != name.strip():
-        raise InvalidInput("The name of a store can not begin or end with a blank.", path)
-    if name.startswith(RESERVED):
-        raise InvalidInput(f"No store can have a name that begins with {RESERVED}.", path)
+        raise InvalidInput("The name of a store cannot begin or end with a blank.", path)
+    if name.startswith(RESERVED_PREFIX):
+        raise InvalidInput(f"No store can have a name that begins with {RESERVED_PREFIX}.", path)
     return name

@@ -1,8 +1,7 @@
-"""Webhooks: what is sent to whom, how it is signed, which addresses it may go to, and when it is
-tried again.
+"""Webhooks: signatures, allowed addresses, and the delays between attempts.
 
-Signatures are those of the Standard Webhooks specification (standardwebhooks.com), so that
-receivers verify them with a library.
+Signatures are those of the Standard Webhooks specification (standardwebhooks.com), so receivers
+can verify them with a library.
 """
 
 from base64 import b64decode, b64encode
@@ -23,35 +22,35 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 URL_LIMIT = 2_000
-"""Characters a URL may have."""
+"""Characters of a webhook's URL."""
 
 SECRET_PREFIX = "whsec_"
 SECRET_BYTES = range(24, 65)
-"""How long a secret may be, by the specification."""
+"""The lengths of a secret that the specification allows."""
 
-ATTEMPTS = 10
-FIRST_PAUSE = timedelta(seconds=5)
-LONGEST_PAUSE = timedelta(hours=6)
-"""With ATTEMPTS it makes 20 hours in all, give or take a tenth: less than the shortest time, a day,
-that events are kept, and deliveries go with their events."""
+MAX_ATTEMPTS = 10
+FIRST_RETRY_DELAY = timedelta(seconds=5)
+MAX_RETRY_DELAY = timedelta(hours=6)
+"""With MAX_ATTEMPTS, attempts span 20 hours, plus or minus 10 %. Deliveries are deleted with their
+events, which are kept for at least a day."""
 
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class DeliveryStatus(StrEnum):
-    """What has become of a message to one endpoint."""
+    """The status of a message to one endpoint."""
 
     PENDING = "pending"
-    """It is to be sent, for the first time or again."""
+    """Waits for its first or next attempt."""
     DELIVERED = "delivered"
     FAILED = "failed"
-    """It is not tried again, unless somebody says so."""
+    """Not attempted again unless an operator requests it."""
 
 
 @dataclass(eq=False)
 class AddressNotAllowed(DomainError):
-    """A receiver that webhooks must not go to."""
+    """An address that webhooks must not be sent to."""
 
     code: ClassVar[str] = "ADDRESS_NOT_ALLOWED"
     address: Address
@@ -65,35 +64,37 @@ class AddressNotAllowed(DomainError):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResponse:
-    """What came of an attempt: the receiver's HTTP status, or none, and a few words on it."""
+    """The outcome of an attempt: the receiver's HTTP status, if any, and a short reason."""
 
     status: int | None
     reason: str
     wait: timedelta | None = None
-    """How long the receiver asks to be left alone."""
+    """The delay that the receiver requests (Retry-After)."""
 
     GONE: ClassVar[int] = 410
 
     @property
     def delivered(self) -> bool:
-        """Whether the receiver has taken the message. A redirect has not."""
+        """True if the receiver accepted the message. A redirect does not count."""
         return self.status is not None and 200 <= self.status < 300
 
 
-def pause_after(answer: DeliveryResponse, attempts: int, chance: float) -> timedelta | None:
-    """How long to rest after that many attempts, the last of which was answered so; None when no
-    other follows. `chance`, from 0 to 1, spreads those that failed together."""
-    if answer.delivered or answer.status == DeliveryResponse.GONE or attempts >= ATTEMPTS:
+def retry_delay(response: DeliveryResponse, attempts: int, jitter: float) -> timedelta | None:
+    """Return the delay after attempt number `attempts`, None if no other follows.
+
+    `jitter`, from 0 to 1, spreads deliveries that failed at the same time.
+    """
+    if response.delivered or response.status == DeliveryResponse.GONE or attempts >= MAX_ATTEMPTS:
         return None
-    pause = min(FIRST_PAUSE * int(4 ** (attempts - 1)), LONGEST_PAUSE) * (0.9 + 0.2 * chance)
-    return max(pause, min(answer.wait or pause, LONGEST_PAUSE))
+    delay = min(FIRST_RETRY_DELAY * int(4 ** (attempts - 1)), MAX_RETRY_DELAY)
+    delay *= 0.9 + 0.2 * jitter
+    return max(delay, min(response.wait or delay, MAX_RETRY_DELAY))
 
 
 def signed_headers(keys: Sequence[bytes], id: UUID, at: datetime, body: bytes) -> dict[str, str]:
-    """What tells a receiver who sent the body and when. There is a signature for each of the keys:
-    whoever has one of them can verify it."""
-    said = f"{id}.{int(at.timestamp())}.".encode()
-    signatures = (b64encode(digest(key, said + body, sha256)).decode() for key in keys)
+    """Return the headers that identify and sign a message, with one signature per key."""
+    content = f"{id}.{int(at.timestamp())}.".encode() + body
+    signatures = (b64encode(digest(key, content, sha256)).decode() for key in keys)
     return {
         "webhook-id": str(id),
         "webhook-timestamp": str(int(at.timestamp())),
@@ -102,8 +103,7 @@ def signed_headers(keys: Sequence[bytes], id: UUID, at: datetime, body: bytes) -
 
 
 def signing_keys(secrets: str, *path: str) -> list[bytes]:
-    """The keys of one or more secrets, separated by commas. Raises InvalidInput, which never
-    repeats them."""
+    """Decode one or more secrets, separated by commas. Raises InvalidInput without quoting them."""
     keys = []
     for secret in secrets.split(","):
         try:
@@ -122,7 +122,7 @@ def signing_keys(secrets: str, *path: str) -> list[bytes]:
 
 
 def checked_network(text: str, *path: str) -> Network:
-    """The network that is written so, or InvalidInput naming `path`."""
+    """Parse a network in CIDR notation, or an address. Raises InvalidInput(path)."""
     try:
         return ip_network(text)
     except ValueError:
@@ -132,8 +132,10 @@ def checked_network(text: str, *path: str) -> Network:
 
 
 def checked_url(url: str, networks: Collection[Network], *path: str) -> str:
-    """`url` itself, or InvalidInput naming `path`: where webhooks may go as far as the URL tells.
-    What its name leads to is seen at each attempt."""
+    """Validate a webhook's URL. Raises InvalidInput(path).
+
+    A host name's addresses are checked at each attempt.
+    """
     shown = origin_of(url)
     try:
         parts = urlsplit(url)
@@ -144,22 +146,20 @@ def checked_url(url: str, networks: Collection[Network], *path: str) -> str:
         raise InvalidInput(f"{shown} is no URL such as https://shop.example/hooks.", path)
     if "@" in parts.netloc:
         raise InvalidInput(
-            f"The URL at {host} has a user or password in it; the signature is what a receiver "
-            "knows us by.",
+            f"The URL at {host} has a user or password in it; receivers verify the signature "
+            "instead.",
             path,
         )
     if not (url.isascii() and url.isprintable() and " " not in url) or "#" in url:
         raise InvalidInput(
-            f"The URL at {shown} can only have characters that a URL is sent with: others as "
-            "%20, hosts as xn--, and no #.",
+            f"The URL at {shown} must have percent-encoded (%20) and punycode (xn--) characters "
+            "only, and no #.",
             path,
         )
     if len(url) > URL_LIMIT:
         raise InvalidInput(f"The URL at {shown} has more than {URL_LIMIT} characters.", path)
     if parts.scheme == "http" and not networks:
-        raise InvalidInput(
-            f"{shown} is not https, and http is for allowed networks only: there are none.", path
-        )
+        raise InvalidInput(f"{shown} is not https, and http needs an allowed network.", path)
     try:
         address = ip_address(host)
     except ValueError:
@@ -172,23 +172,26 @@ def checked_url(url: str, networks: Collection[Network], *path: str) -> str:
 
 
 def origin_of(url: str) -> str:
-    """What may be shown of a URL anywhere: paths and queries of webhooks can be secrets."""
+    """Return the part of a URL that may be shown: paths and queries can hold secrets."""
     scheme, separator, rest = url.partition("://")
     host = rest.partition("/")[0].partition("?")[0].partition("#")[0].rpartition("@")[2]
     return f"{scheme}{separator}{host}" if separator else "It"
 
 
 def check_address(address: Address, scheme: str, networks: Collection[Network]) -> None:
-    """Raises AddressNotAllowed unless it is in one of these networks, or public and by https."""
-    end = _end_of(address)
-    if any(end in network for network in networks):
+    """Require an address in one of `networks`, or a public one by https.
+
+    Raises AddressNotAllowed.
+    """
+    destination = _destination(address)
+    if any(destination in network for network in networks):
         return
-    if scheme != "https" or not _is_public(end):
+    if scheme != "https" or not _is_public(destination):
         raise AddressNotAllowed(address, scheme)
 
 
-def _end_of(address: Address) -> Address:
-    """Where packets to it end up: an IPv6 address may stand for an IPv4 one."""
+def _destination(address: Address) -> Address:
+    """Return the IPv4 address that an IPv6 address stands for, if any, else the address."""
     if isinstance(address, IPv4Address):
         return address
     if address in NAT64:
@@ -197,7 +200,7 @@ def _end_of(address: Address) -> Address:
 
 
 def _is_public(address: Address) -> bool:
-    # `is_global` alone lets site-local addresses, multicast and what is not given out yet pass.
+    # `is_global` is also true of site-local, multicast and unassigned addresses.
     if isinstance(address, IPv6Address) and address not in GLOBAL_UNICAST:
         return False
     return address.is_global and not address.is_multicast

@@ -408,7 +408,7 @@ async def test_what_is_unusual_and_right_is_taken(said: dict[str, Any]) -> None:
         ({"store": ["plants"]}, "The token must have a store, or organization: true"),
         ({"store": ORGANIZATION}, "No store can have a name that begins with @."),
         ({"store": ""}, "The name of a store can not be empty."),
-        ({"store": " plants"}, "The name of a store can not begin or end with a blank."),
+        ({"store": " plants"}, "The name of a store cannot begin or end with a blank."),
         ({"store": "a\x00"}, "The name of a store can only have printable characters."),
         ({"store": "a" * 256}, "The store's name has 256 characters"),
         ({"scope": 7}, "The token's scope"),
