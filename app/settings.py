@@ -1,4 +1,4 @@
-"""What an operator sets: the one place that reads the server's environment."""
+"""Settings of the server; no other module reads its environment."""
 
 import difflib
 import inspect
@@ -29,124 +29,123 @@ from app.domain.webhooks import checked_network, checked_url, signing_keys
 
 PREFIX = "JOBS_GATEWAY_"
 
-_CLIENT = ("JOBS_GATEWAY_URL", "JOBS_GATEWAY_TOKEN")
-"""What the commands that ask a gateway read."""
+_CLIENT_VARIABLES = ("JOBS_GATEWAY_URL", "JOBS_GATEWAY_TOKEN")
+"""Variables of the commands that call a gateway."""
 
-WEBHOOKS = 16
-"""At most so many URLs are told: each costs a delivery a job."""
+MAX_WEBHOOKS = 16
+"""URLs, because each adds a delivery per job."""
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
 
 
 class _Group(BaseModel):
-    """Settings that belong together, told under the name of their class."""
+    """A group of settings; the name of its class is its heading in `--help`."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class NetworkSettings(_Group):
-    """Where the server is to be reached, and by whose pages."""
+    """The server's address, and the web pages that may call it."""
 
     host: str = "127.0.0.1"
-    """Where to listen; anything but loopback needs authentication, or --insecure."""
+    """Address to listen on; other than loopback it requires authentication or --insecure."""
     port: int = Field(8000, ge=0, le=65535)
-    """The port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 picks a free one."""
     origins: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Origins, separated by commas, whose pages may ask the gateway from a browser."""
+    """Origins whose web pages may call the gateway (comma-separated)."""
     socket_ping_seconds: float = Field(20, gt=0)
-    """How often a WebSocket's peer is asked whether it is there, and how long it may take to say
-    so."""
+    """Seconds between pings of a WebSocket, and the time limit for each pong."""
 
 
 class DatabaseSettings(_Group):
-    """Where everything is kept."""
+    """The database."""
 
     database_url: str = Field("sqlite:///jobs-gateway.db", validation_alias="DATABASE_URL")
-    """A SQLite file, made and migrated at start, or a PostgreSQL database. A flag is seen by `ps`:
-    leave a password to the variable, or to PGPASSFILE."""
+    """SQLite file, created and migrated at start, or PostgreSQL database. `ps` shows flags to other
+    users: put a password into the variable, or PGPASSFILE."""
 
 
 class QueueSettings(_Group):
-    """How jobs are run."""
+    """The job queue."""
 
     runner: bool = True
-    """Whether this process runs the queue."""
+    """Run jobs in this process."""
     stores: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Whose jobs this process runs, separated by commas; those of all stores if empty."""
+    """Stores whose jobs this process runs (comma-separated); all stores if empty."""
     concurrency: int = Field(8, ge=1, le=64)
-    """Stores whose jobs run side by side."""
+    """Jobs that run at the same time, at most one per store."""
     lease_seconds: float = Field(30, ge=1, le=3600)
-    """How long a worker may be silent before another one takes its job over."""
+    """Seconds without a heartbeat after which another worker takes over the job."""
     time_limit_seconds: float = Field(3600, ge=1)
-    """How long a job may go without finishing a step before it fails."""
+    """Seconds without a finished step after which a job fails."""
     retention_days: int = Field(30, ge=0, le=36_500)
-    """How long ended jobs and the events of all jobs are kept; 0 keeps them for ever."""
+    """Days that ended jobs and all events are kept; 0 keeps them forever."""
 
 
-class WebhookSettings(_Group):
-    """Who is told of it when a job ends."""
+class WebhooksSettings(_Group):
+    """Notifications of ended jobs."""
 
-    # Above the URLs, which are judged by both.
+    # Before the URLs, whose validation needs both.
     webhook_secret: SecretStr | None = None
-    """What webhooks are signed with, as `echo "whsec_$(openssl rand -base64 32)"` makes it; while
-    it is being changed the new and the old one, separated by a comma."""
+    """Secret that signs webhooks, from `echo "whsec_$(openssl rand -base64 32)"`; during rotation
+    the new and the old one, separated by a comma."""
     webhook_networks: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Networks, separated by commas, such as 10.0.0.0/8, that webhooks may go to though they are
-    not public, and by http."""
+    """Private networks that webhooks may be sent to, also by http, such as 10.0.0.0/8
+    (comma-separated)."""
     webhooks: Annotated[frozenset[str], NoDecode] = frozenset()
-    """URLs, separated by commas, that are told of each job that ends in the stores of this process,
-    at most 16."""
+    """Webhook URLs notified when a job of this process's stores ends (comma-separated, at most
+    16)."""
 
 
 class AuthenticationSettings(_Group):
-    """Who may ask."""
+    """Authentication of callers."""
 
     store: str = Field("default", min_length=1, max_length=255)
-    """Whom requests act for, as long as they need no authentication."""
+    """Store of all requests without authentication."""
     insecure: bool = False
-    """Whether to listen beyond this machine without authentication."""
+    """Allow a host other than loopback without authentication."""
     jwt_secret: SecretStr | None = None
-    """What bearer tokens are signed with (HS256), at least 32 bytes: `openssl rand -hex 32`."""
+    """Secret that signs bearer tokens (HS256), at least 32 bytes: `openssl rand -hex 32`."""
     jwks: str | None = None
-    """The file or https URL of the keys that bearer tokens are signed with (RS256, ES256)."""
+    """File or https URL of the key set that verifies bearer tokens (RS256, ES256)."""
     jwt_issuer: str = Field("jobs-gateway", min_length=1)
-    """The `iss` that tokens must have."""
+    """Required `iss` of tokens."""
     jwt_audience: str = Field("jobs-gateway", min_length=1)
-    """The `aud` that tokens must have."""
+    """Required `aud` of tokens."""
 
 
 class SurfaceSettings(_Group):
-    """What clients are shown, and which operations are run."""
+    """Web pages, schema and operations that clients can use."""
 
     playground: bool | None = None
-    """Whether a browser is shown the playground; by default only on loopback."""
+    """Serve the playground to browsers; by default only on loopback."""
     console: bool | None = None
-    """Whether a browser is shown the console; by default only on loopback."""
+    """Serve the console to browsers; by default only on loopback."""
     introspection: bool = True
-    """Whether clients may ask for the schema."""
+    """Let clients query the schema."""
     suggestions: bool = True
-    """Whether an error says which name may have been meant."""
+    """Suggest similar names for unknown ones in errors."""
     trusted_documents: Path | None = None
-    """A folder of .graphql files, or a JSON file of documents by SHA-256, to be asked for by
+    """Folder of .graphql files, or JSON file of documents by SHA-256, that clients select by
     `documentId` or Apollo's `persistedQuery`."""
     only_trusted: bool = False
-    """Whether no other documents are run."""
+    """Refuse all other documents."""
     plans: bool = True
-    """Whether queries are answered by compiled plans, as fast as by routes written by hand."""
+    """Execute queries by compiled plans, as fast as hand-written routes."""
 
 
 class ObservabilitySettings(_Group):
-    """What whoever runs the process sees of it."""
+    """Metrics and logs of the process."""
 
     metrics: bool | None = None
-    """Whether /metrics shows figures, which name no store; by default only on loopback."""
+    """Serve /metrics, which names no store; by default only on loopback."""
     worker_port: int | None = Field(None, ge=0, le=65535)
-    """Where a worker answers /healthz, /readyz and /metrics, on host; by default nowhere, 0 takes
-    a free port."""
+    """Port on which a worker serves /healthz, /readyz and /metrics at host; none by default, 0
+    picks a free one."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """From what on lines are logged, to standard error."""
+    """Lowest level of lines logged to standard error."""
     log_format: Literal["auto", "console", "json"] = "auto"
-    """Whether log lines are for people or JSON; auto: for people on a terminal."""
+    """Format of log lines; auto is console on a terminal, else json."""
 
 
 class Settings(
@@ -155,15 +154,15 @@ class Settings(
     ObservabilitySettings,
     SurfaceSettings,
     AuthenticationSettings,
-    WebhookSettings,
+    WebhooksSettings,
     QueueSettings,
     DatabaseSettings,
     NetworkSettings,
 ):
-    """What an operator sets, by JOBS_GATEWAY_* (and DATABASE_URL) or by flags, which win.
+    """All settings, from JOBS_GATEWAY_* (and DATABASE_URL) or from flags, which take precedence.
 
-    A setting is a field of the group it belongs to: its flag, its help and its line in the README
-    come from there.
+    A setting is a field of a group. Its flag, its help and its line in docs/reference/settings.md
+    are generated from the field.
     """
 
     model_config = SettingsConfigDict(
@@ -172,22 +171,22 @@ class Settings(
 
     @field_validator("stores", "origins", "webhooks", "webhook_networks", mode="before")
     @classmethod
-    def _separated(cls, value: object) -> object:
+    def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return frozenset(name.strip() for name in value.split(",") if name.strip())
         return value
 
     @field_validator("origins")
     @classmethod
-    def _are_origins(cls, origins: frozenset[str]) -> frozenset[str]:
+    def _check_origins(cls, origins: frozenset[str]) -> frozenset[str]:
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is no origin such as https://shop.example")
+                raise ValueError(f"{origin!r} is not an origin such as https://shop.example")
         return origins
 
     @field_validator("store")
     @classmethod
-    def _is_a_store(cls, store: str) -> str:
+    def _check_store(cls, store: str) -> str:
         try:
             return checked_store(store)
         except InvalidInput as error:
@@ -195,7 +194,7 @@ class Settings(
 
     @field_validator("webhook_secret")
     @classmethod
-    def _signs(cls, secret: SecretStr | None) -> SecretStr | None:
+    def _check_webhook_secret(cls, secret: SecretStr | None) -> SecretStr | None:
         if secret is not None:
             with _as_value_error():
                 signing_keys(secret.get_secret_value())
@@ -203,7 +202,7 @@ class Settings(
 
     @field_validator("webhook_networks")
     @classmethod
-    def _are_networks(cls, networks: frozenset[str]) -> frozenset[str]:
+    def _check_webhook_networks(cls, networks: frozenset[str]) -> frozenset[str]:
         with _as_value_error():
             for network in networks:
                 checked_network(network)
@@ -211,48 +210,48 @@ class Settings(
 
     @field_validator("webhooks")
     @classmethod
-    def _can_be_told(cls, urls: frozenset[str], info: ValidationInfo) -> frozenset[str]:
-        if len(urls) > WEBHOOKS:
-            raise ValueError(f"These are {len(urls)}; at most {WEBHOOKS} are told.")
+    def _check_webhooks(cls, urls: frozenset[str], info: ValidationInfo) -> frozenset[str]:
+        if len(urls) > MAX_WEBHOOKS:
+            raise ValueError(f"There are {len(urls)} URLs; at most {MAX_WEBHOOKS} are allowed.")
         if urls and info.data.get("webhook_secret", "wrong") is None:
             raise ValueError("Webhooks are signed: set JOBS_GATEWAY_WEBHOOK_SECRET.")
-        # Where the networks are wrong that is told, and whether these lie in them is not known.
+        # Invalid networks are reported by themselves; the URLs cannot be checked against them.
         if "webhook_networks" in info.data:
             networks = [checked_network(network) for network in info.data["webhook_networks"]]
-            wrong = []
+            errors = []
             for url in sorted(urls):
                 try:
                     checked_url(url, networks)
                 except InvalidInput as error:
-                    wrong.append(str(error))
-            if wrong:
-                raise ValueError(" ".join(wrong))
+                    errors.append(str(error))
+            if errors:
+                raise ValueError(" ".join(errors))
         return urls
 
     @property
     def shows_playground(self) -> bool:
-        """Whether a browser is shown the playground."""
+        """True if browsers get the playground."""
         return is_loopback(self.host) if self.playground is None else self.playground
 
     @property
     def shows_console(self) -> bool:
-        """Whether a browser is shown the console."""
+        """True if browsers get the console."""
         return is_loopback(self.host) if self.console is None else self.console
 
     @property
     def shows_metrics(self) -> bool:
-        """Whether anybody who can reach the process may read its figures."""
+        """True if every client that reaches the process may read its metrics."""
         return is_loopback(self.host) if self.metrics is None else self.metrics
 
     @property
     def authenticated(self) -> bool:
-        """Whether requests have to say who sends them."""
+        """True if requests need a bearer token."""
         return self.jwt_secret is not None or self.jwks is not None
 
 
 @contextmanager
 def _as_value_error() -> Iterator[None]:
-    """What breaks a rule of the domain, as pydantic takes it."""
+    """Convert InvalidInput to the error that pydantic expects."""
     try:
         yield
     except InvalidInput as error:
@@ -261,37 +260,37 @@ def _as_value_error() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What is wrong with these settings, by the names of their fields: a sentence."""
+    """A mistake in one or more settings, which are named by field."""
 
     settings: tuple[str, ...]
     message: str
     depends_on: tuple[str, ...] = ()
-    """Other settings that would make it none."""
+    """Other settings, a change of which can resolve the mistake."""
 
 
 class WrongSettings(Exception):
-    """Nothing is started with these settings: every mistake in them."""
+    """Settings with mistakes; nothing starts with them."""
 
     def __init__(self, mistakes: Iterable[Mistake], usable: "Settings | None" = None) -> None:
         self.mistakes = tuple(mistakes)
         self.usable = usable
-        """The settings without those that are wrong, where that makes sense."""
+        """The settings with defaults in place of the wrong ones, if those are valid together."""
         super().__init__("\n".join(mistake.message for mistake in self.mistakes))
 
 
 def read(
-    given: Mapping[str, Any],
+    values: Mapping[str, Any],
     check: Callable[[Settings], object] | None = None,
-    known: Iterable[Mistake] = (),
+    known_mistakes: Iterable[Mistake] = (),
 ) -> Settings:
-    """The settings, where what is given wins over the environment.
+    """Read the settings from `values`, which take precedence, and the environment.
 
-    Raises WrongSettings with all mistakes: those known before, those of each setting by itself,
-    and, if there are any, those that `check` finds in what is not wrong by itself.
+    Raises WrongSettings with the known mistakes and those of single settings. If there are any, it
+    also has those that `check` finds in the other settings.
     """
-    mistakes = list(known)
+    mistakes = list(known_mistakes)
     try:
-        settings = Settings(**given)
+        settings = Settings(**values)
     except ValidationError as error:
         mistakes += map(_mistake, error.errors(include_url=False))
     if not mistakes:
@@ -300,27 +299,27 @@ def read(
     defaults = {name: Settings.model_fields[name].get_default() for name in wrong}
     usable: Settings | None = None
     with suppress(ValidationError):
-        usable = Settings(**{**given, **defaults})
+        usable = Settings(**{**values, **defaults})
     if check and usable:
         try:
             check(usable)
         except WrongSettings as error:
             mistakes += [
-                more
-                for more in error.mistakes
-                if wrong.isdisjoint((*more.settings, *more.depends_on))
+                mistake
+                for mistake in error.mistakes
+                if wrong.isdisjoint((*mistake.settings, *mistake.depends_on))
             ]
     raise WrongSettings(mistakes, usable)
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     alias = Settings.model_fields[name].validation_alias
     return alias if isinstance(alias, str) else f"{PREFIX}{name.upper()}"
 
 
 def is_secret(name: str) -> bool:
-    """Whether nobody may read the setting's value anywhere."""
+    """Return True for a setting whose value is never shown or logged."""
     return SecretStr in (
         annotation := Settings.model_fields[name].annotation,
         *get_args(annotation),
@@ -328,15 +327,14 @@ def is_secret(name: str) -> bool:
 
 
 def group_of(name: str) -> str:
-    """What a setting is about."""
+    """Return the name of a setting's group."""
     group = next(group for group in Settings.__mro__ if name in inspect.get_annotations(group))
     return group.__name__.removesuffix("Settings")
 
 
 def unknown_variables(environment: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """The variables there that look like a setting and are none, each with the one that comes
-    nearest."""
-    known = [*map(variable, Settings.model_fields), *_CLIENT]
+    """Yield each variable with our prefix that is not a setting, and the most similar one."""
+    known = [*map(variable, Settings.model_fields), *_CLIENT_VARIABLES]
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known:
             (nearest,) = difflib.get_close_matches(name, known, n=1, cutoff=0)
@@ -347,7 +345,7 @@ def _mistake(error: ErrorDetails) -> Mistake:
     names = {variable(name): name for name in Settings.model_fields}
     settings = tuple(names.get(str(part), str(part)) for part in error["loc"][:1])
     message = error["msg"].removeprefix("Value error, ")
-    # Secrets can be in the URLs of webhooks too.
+    # The URLs of webhooks can hold secrets too.
     if settings and not is_secret(settings[0]) and settings[0] != "webhooks":
         message += f" (it is {error['input']!r})"
     return Mistake(settings, message)

@@ -1,1 +1,1 @@
-"""Metrics and traces: values in, no tables."""
+"""Metrics and traces. Functions take values, never rows of tables."""

@@ -1,7 +1,7 @@
-"""What is counted and timed while the process runs, and nothing else: no store, no id, no path.
+"""Metrics of this process, without stores, ids or paths.
 
-Every label takes few values. Only operation names come from clients, and of those the first
-hundred are told apart. The figures are the process's; app.api.metrics shows them.
+Every label has few values. Only operation names come from clients; those after the first hundred
+share one label. app.api.http.metrics_endpoint serves the metrics.
 """
 
 from bisect import bisect_left
@@ -28,52 +28,55 @@ from app.domain.jobs import JobStatus, JobType
 
 PREFIX = "jobs_gateway"
 
-OPERATION_NAMES = 100
-"""Names of operations that are told apart; later ones are all `other`."""
-NAME_CHARACTERS = 64
-"""How long such a name may be."""
+MAX_OPERATION_NAMES = 100
+"""Operation names with a label of their own; later ones are `other`."""
+MAX_NAME_LENGTH = 64
+"""Characters of an operation name; longer ones are `other`."""
 
-REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-JOB_SECONDS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400)
-LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
+REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+JOB_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14400)
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)
 
-SERIES_KEPT = 1000
-"""Series of one figure that are kept at hand; there are fewer."""
+SERIES_CACHE_SIZE = 1000
+"""Cached series per metric; no metric has as many."""
 
 T = TypeVar("T", Counter, Histogram)
 
 registry = CollectorRegistry()
-"""All figures below. Not the library's own one, to which any other library may add."""
+"""All metrics below. Other libraries may add theirs to prometheus_client's default registry."""
 
-# When each series began: as many series again, which nobody asks for.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # its only untyped one
+# A creation time per series would double the number of series, without a use.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library's only untyped function
 ProcessCollector(registry=registry)
-Gauge("build_info", "The version that runs.", ["version"], PREFIX, registry=registry).labels(
+Gauge("build_info", "The running version.", ["version"], PREFIX, registry=registry).labels(
     __version__
 ).set(1)
 
 
 def _counter(name: str, documentation: str, *labels: str) -> Counter:
-    return _at_hand(Counter(name, documentation, labels, PREFIX, registry=registry))
+    return _with_cached_series(Counter(name, documentation, labels, PREFIX, registry=registry))
 
 
 def _histogram(
     name: str, documentation: str, buckets: tuple[float, ...], *labels: str
 ) -> Histogram:
-    return _at_hand(
+    return _with_cached_series(
         Histogram(name, documentation, labels, PREFIX, buckets=buckets, registry=registry)
     )
 
 
-def _at_hand(figure: T) -> T:
-    """The same, whose series are found without a lock and without texts made of their labels."""
-    figure.labels = lru_cache(SERIES_KEPT)(figure.labels)  # type: ignore[method-assign]
-    return figure
+def _with_cached_series(metric: T) -> T:
+    """Cache the metric's series by label values: no lock, no conversion of labels to text."""
+    metric.labels = lru_cache(SERIES_CACHE_SIZE)(metric.labels)  # type: ignore[method-assign]
+    return metric
 
 
-class Tally(Collector):
-    """A counter for what happens to thousands at once, all in the event loop's thread: without the
-    library's locks it takes a tenth of the time."""
+class UnlockedCounter(Collector):
+    """A counter for the event loop's thread only.
+
+    Without the library's locks it takes a tenth of the time, for events of thousands of
+    subscribers.
+    """
 
     def __init__(self, name: str, documentation: str) -> None:
         self._name = f"{PREFIX}_{name}"
@@ -82,12 +85,12 @@ class Tally(Collector):
         registry.register(self)
 
     def collect(self) -> Iterator[Metric]:
-        """The figure now."""
+        """Yield the metric."""
         yield CounterMetricFamily(self._name, self._documentation, self.value)
 
 
-class Lags(Collector):
-    """A histogram, likewise."""
+class UnlockedHistogram(Collector):
+    """A histogram for the event loop's thread only, without locks."""
 
     def __init__(self, name: str, documentation: str, buckets: tuple[float, ...]) -> None:
         self._name = f"{PREFIX}_{name}"
@@ -98,13 +101,13 @@ class Lags(Collector):
         registry.register(self)
 
     def observe(self, seconds: float) -> None:
-        """Count one. Clocks of two machines may differ: less than nothing is nothing."""
+        """Count an observation. A negative one, of machines with different clocks, adds no time."""
         if seconds > 0:
             self._sum += seconds
         self._counts[bisect_left(self._bounds, seconds)] += 1
 
     def collect(self) -> Iterator[Metric]:
-        """The figures now."""
+        """Yield the metric."""
         bounds = [*map(floatToGoString, self._bounds), "+Inf"]
         family = HistogramMetricFamily(self._name, self._documentation)
         counts = list(zip(bounds, accumulate(self._counts), strict=True))
@@ -112,61 +115,64 @@ class Lags(Collector):
         yield family
 
 
-HTTP_REQUESTS = _counter("http_requests", "Answered HTTP requests.", "method", "route", "status")
+HTTP_REQUESTS = _counter(
+    "http_requests", "HTTP requests with a response.", "method", "route", "status"
+)
 HTTP_SECONDS = _histogram(
     "http_request_duration_seconds",
-    "Time to the end of the answer; streams are left out.",
-    REQUEST_SECONDS,
+    "Time to the end of the response, without streams.",
+    REQUEST_BUCKETS,
     "route",
 )
 OPERATIONS = _counter(
     "graphql_operations",
-    "GraphQL operations that ended, by name and by the code of their first error.",
+    "Completed GraphQL operations, by name and by the code of their first error.",
     "operation",
     "code",
 )
 OPERATION_SECONDS = _histogram(
     "graphql_operation_duration_seconds",
-    "Time that a query or a mutation ran.",
-    REQUEST_SECONDS,
+    "Execution time of a query or a mutation.",
+    REQUEST_BUCKETS,
     "operation",
 )
 TRANSPORTS = _counter(
     "graphql_transport_operations",
-    "GraphQL operations that were run, by the way they came.",
+    "Executed GraphQL operations, by transport.",
     "transport",
     "type",
 )
 PLANS = _counter(
     "graphql_plans",
-    "Queries that were answered by a plan (planned); and that were not, as what they ask for has "
-    "none (ordinary), as their answer has errors (refused), as a plan broke (broke).",
+    "Operations executed by a plan (planned), and by the reference executor: without a plan "
+    "(ordinary), because of errors in the response (refused), after a bug in a plan (broke).",
     "outcome",
 )
-RESOLVER_ERRORS = _counter("resolver_errors", "Errors in the answers of operations.", "code")
+RESOLVER_ERRORS = _counter("resolver_errors", "Errors in responses of operations.", "code")
 SUBSCRIBERS = Gauge(
-    "subscribers", "Subscriptions that follow the event log now.", (), PREFIX, registry=registry
+    "subscribers", "Active subscriptions to the event log.", (), PREFIX, registry=registry
 )
 REREADS = _counter(
     "subscriber_rereads",
-    "Times that a subscriber read the log itself: it resumed, or fell behind what is kept at hand.",
+    "Reads of the log for one subscriber, which resumed or was slower than the cached events.",
     "reason",
 )
-DROPPED = _counter("clients_dropped", "Sockets that were closed because their peer was silent.")
-EVENT_LAG = Lags(
-    "event_lag_seconds", "From an event's time to its being handed to a subscriber.", LAG_SECONDS
+DROPPED = _counter("clients_dropped", "Sockets closed because the client did not answer a ping.")
+EVENT_LAG = UnlockedHistogram(
+    "event_lag_seconds", "Time from an event to its delivery to a subscriber.", LAG_BUCKETS
 )
 EXECUTIONS = _counter(
-    "subscription_executions", "Events that were executed for all subscribers told the same."
+    "subscription_executions",
+    "Executions of events, each for all subscribers of the same subscription.",
 )
-DELIVERED = Tally("subscription_results", "Results that were handed to subscribers.")
-JOBS = _counter("jobs_ended", "Jobs that ended.", "type", "outcome")
-JOB_SECONDS_SPENT = _histogram(
-    "job_duration_seconds", "From a job's start to its end.", JOB_SECONDS, "type", "outcome"
+DELIVERED = UnlockedCounter("subscription_results", "Results delivered to subscribers.")
+JOBS = _counter("jobs_ended", "Ended jobs.", "type", "outcome")
+JOB_SECONDS = _histogram(
+    "job_duration_seconds", "Time from a job's start to its end.", JOB_BUCKETS, "type", "outcome"
 )
-TAKEOVERS = _counter("takeovers", "Jobs taken over from a worker that went silent.")
+TAKEOVERS = _counter("takeovers", "Jobs taken over from a worker without a heartbeat.")
 FENCE_REFUSALS = _counter(
-    "fence_refusals", "Workers whose writes were refused, since another one had their job."
+    "fence_refusals", "Writes refused because another worker had taken over the job."
 )
 
 for _type in JobType:
@@ -177,11 +183,11 @@ _names: set[str] = set()
 
 
 def operation_label(name: str | None) -> str:
-    """The label of an operation by that name, which was in a valid document."""
+    """Return the label of an operation's name from a valid document."""
     if name is None:
         return "anonymous"
     if name not in _names:
-        if len(_names) >= OPERATION_NAMES or len(name) > NAME_CHARACTERS:
+        if len(_names) >= MAX_OPERATION_NAMES or len(name) > MAX_NAME_LENGTH:
             return "other"
         _names.add(name)
     return name
@@ -194,4 +200,4 @@ def job_ended(
     JOBS.labels(type, outcome).inc()
     if started_at and completed_at:
         seconds = (completed_at - started_at).total_seconds()
-        JOB_SECONDS_SPENT.labels(type, outcome).observe(seconds)
+        JOB_SECONDS.labels(type, outcome).observe(seconds)

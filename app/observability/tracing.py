@@ -1,4 +1,4 @@
-"""Where traces go: to the collector that OpenTelemetry's own variables name (OTEL_*), if any."""
+"""Export of traces to the collector of OpenTelemetry's variables (OTEL_*), if set."""
 
 import logging
 import os
@@ -12,24 +12,24 @@ from app import __version__
 
 log = logging.getLogger(__name__)
 
-NAME = "jobs-gateway"
+SERVICE_NAME = "jobs-gateway"
 
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
-STOP_SECONDS = 2.0
-"""How long the last spans may take to go out once the process stops."""
+MAX_STOP_SECONDS = 2.0
+"""Time limit for the export of the last spans when the process stops."""
 
 
 class Tracing(NamedTuple):
-    """What makes spans, and what sends the last of them."""
+    """The tracer, and a function that exports the last spans."""
 
     tracer: Tracer
     stop: Callable[[], None]
 
 
 def start_tracing(environment: Mapping[str, str] = os.environ) -> Tracing | None:
-    """Begin to trace, where a collector is named and the `otel` extra is installed."""
-    if not _is_wanted(environment):
+    """Start tracing if a collector is configured and the `otel` extra is installed."""
+    if not _is_enabled(environment):
         return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -39,25 +39,25 @@ def start_tracing(environment: Mapping[str, str] = os.environ) -> Tracing | None
     except ImportError:
         log.warning("nothing is traced: pip install 'jobs-gateway[otel]'")
         return None
-    ours = Resource.create({"service.name": NAME, "service.version": __version__})
+    defaults = Resource.create({"service.name": SERVICE_NAME, "service.version": __version__})
     provider = TracerProvider(
-        # What the environment says of the service wins.
-        resource=ours.merge(OTELResourceDetector().detect()),
+        # The environment's attributes of the service take precedence.
+        resource=defaults.merge(OTELResourceDetector().detect()),
         shutdown_on_exit=False,
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 
     def stop() -> None:
-        # By itself it waits for half a minute for a collector that does not answer.
-        ending = Thread(target=provider.shutdown, daemon=True)
-        ending.start()
-        ending.join(STOP_SECONDS)
+        # Without a thread, shutdown waits half a minute for a collector that does not answer.
+        shutdown = Thread(target=provider.shutdown, daemon=True)
+        shutdown.start()
+        shutdown.join(MAX_STOP_SECONDS)
 
-    return Tracing(provider.get_tracer(NAME, __version__), stop)
+    return Tracing(provider.get_tracer(SERVICE_NAME, __version__), stop)
 
 
-def _is_wanted(environment: Mapping[str, str]) -> bool:
+def _is_enabled(environment: Mapping[str, str]) -> bool:
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     exporter = environment.get("OTEL_TRACES_EXPORTER") or "otlp"
-    return exporter == "otlp" and any(map(environment.get, ENDPOINTS))
+    return exporter == "otlp" and any(map(environment.get, ENDPOINT_VARIABLES))
