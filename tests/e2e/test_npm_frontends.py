@@ -1,7 +1,6 @@
 """Frontends against a gateway: TypeScript generated from schema.graphql, and with it Apollo Client,
 urql and Relay. What each script shows is in tests/e2e/node."""
 
-import re
 import shutil
 import signal
 import subprocess
@@ -24,7 +23,6 @@ needs_node = pytest.mark.skipif(
     node_js.SKIPPED, reason="the tests of frontends need node 20 and npm"
 )
 
-SECTION = "### Apollo Client, urql, Relay, TypeScript"
 
 CODE_GENERATION = "node_modules/.bin/graphql-codegen"
 RELAY_COMPILER = "node_modules/.bin/relay-compiler"
@@ -154,14 +152,3 @@ def test_a_mistake_is_found_before_the_program_runs(
     )
     assert ran.returncode != 0
     assert told in ran.stdout + ran.stderr
-
-
-def test_the_snippets_of_the_readme_are_the_code_of_the_scripts() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert SECTION in readme
-    _, _, behind = readme.partition(f"{SECTION}\n")
-    section, _, _ = behind.partition("\n## ")
-    snippets = re.findall(r"^```\w+\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)
-    assert len(snippets) >= 5
-    code = [file.read_text("utf-8") for file in node_js.SCRIPTS.rglob("*") if file.is_file()]
-    assert [snippet for snippet in snippets if not any(snippet in text for text in code)] == []

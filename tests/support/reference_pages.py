@@ -56,7 +56,8 @@ def settings_part() -> str:
     """Return one section with a table per group of settings."""
     lines = []
     for group, names in groupby(Settings.model_fields, group_of):
-        summary = getattr(settings, group, Settings).__doc__ or ""
+        model = getattr(settings, f"{group}Settings", None) or getattr(settings, group)
+        summary = model.__doc__ or ""
         lines += [f"## {heading_of(group)}", "", *summary.splitlines()[:1], ""]
         lines += ["| variable | flag | default | description |", "|---|---|---|---|"]
         for name in names:
@@ -215,7 +216,7 @@ def size(value: int) -> str:
 
 def limits_part() -> str:
     """Return tables of the limits that are constants."""
-    pauses = [duration(jobs.pause_after(n)) for n in range(1, jobs.ATTEMPTS_WITHOUT_PROGRESS)]
+    pauses = [duration(jobs.retry_delay(n)) for n in range(1, jobs.MAX_ATTEMPTS_WITHOUT_PROGRESS)]
     tables: dict[str, list[tuple[str, str]]] = {
         "Requests": [
             ("`first`, `last`", f"1 to {cursors.MAX_ROWS}, default {cursors.DEFAULT_ROWS}"),
@@ -228,7 +229,7 @@ def limits_part() -> str:
             (
                 "REST filter",
                 f"{rest_filters.MAX_CONDITIONS} conditions, {rest_filters.MAX_VALUES} values of "
-                f"`in`, {size(rest_filters.FILTER_BYTES)}",
+                f"`in`, {size(rest_filters.MAX_FILTER_BYTES)}",
             ),
             ("nodes in one REST move of children", f"{rest_nodes.MAX_MOVED}"),
             ("head of a request", size(uvicorn_protocols.MAX_HEAD_BYTES)),
@@ -245,7 +246,7 @@ def limits_part() -> str:
             ("slug", f"1 to {attributes.SLUG_LIMIT} characters, not blank"),
             ("SKU", f"1 to {products.SKU_LIMIT} characters, not blank"),
             ("store", f"1 to {stores.NAME_LIMIT} characters"),
-            ("translations of a hierarchy or node", f"{attributes.MAX_LOCALES}"),
+            ("translations of a hierarchy or node", f"{attributes.MAX_TRANSLATIONS}"),
             ("curated products of a node", f"{nodes.MAX_CURATED}"),
             ("products per `createProducts`", f"{products.MAX_NEW_PRODUCTS}"),
             ("products per `attachProducts`, `detachProducts`", f"{nodes.MAX_PRODUCTS}"),
@@ -263,16 +264,16 @@ def limits_part() -> str:
         "Jobs and webhooks": [
             (
                 "attempts in a row without a finished step",
-                f"{jobs.ATTEMPTS_WITHOUT_PROGRESS}, with pauses of {', '.join(pauses)}; then the "
+                f"{jobs.MAX_ATTEMPTS_WITHOUT_PROGRESS}, with pauses of {', '.join(pauses)}; then the "
                 "job fails",
             ),
             ("restarts of a copy by edits of its source", f"{copies.MAX_RESTARTS}"),
             ("disk space that bulk work leaves free (SQLite)", size(sqlite.RESERVE_BYTES)),
-            ("URLs of webhooks", f"{settings.WEBHOOKS}, of {webhooks.URL_LIMIT:,} characters"),
-            ("attempts per delivery", f"{webhooks.ATTEMPTS}"),
+            ("URLs of webhooks", f"{settings.MAX_WEBHOOKS}, of {webhooks.URL_LIMIT:,} characters"),
+            ("attempts per delivery", f"{webhooks.MAX_ATTEMPTS}"),
             (
                 "pauses between them",
-                f"{duration(webhooks.FIRST_PAUSE)} to {duration(webhooks.LONGEST_PAUSE)}",
+                f"{duration(webhooks.FIRST_RETRY_DELAY)} to {duration(webhooks.MAX_RETRY_DELAY)}",
             ),
             ("time for an attempt", duration(sender.TIMEOUT_SECONDS)),
             ("errors of a failed job in a message", f"{webhook_services.MAX_ERRORS}"),
