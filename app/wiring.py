@@ -28,7 +28,7 @@ from app.observability.tracing import start_tracing
 from app.queue.handlers import Handler, find_handlers
 from app.services.feed import Feed
 from app.settings import Mistake, Settings, WrongSettings
-from app.storage.engine.connect import checked_url, connect
+from app.storage.engine.connect import connect, parse_url
 from app.storage.engine.database import Database, UnusableDatabase
 from app.storage.migrations import newest_revision, revision_of, upgrade
 
@@ -99,7 +99,7 @@ def graphql_service(
     feed: Feed,
     tracer: Tracer | None,
 ) -> GraphQLService:
-    """`authentication` and `documents` come from `check`."""
+    """The GraphQL service, with the authentication and documents that `check` returned."""
     return GraphQLService(
         Access(authentication, Throttle(settings), settings),
         documents,
@@ -254,7 +254,7 @@ def _check_exposure(settings: Settings) -> None:
 
 def _check_database_url(settings: Settings) -> None:
     try:
-        checked_url(settings.database_url)
+        parse_url(settings.database_url)
     except UnusableDatabase as error:
         raise WrongSettings([Mistake(("database_url",), str(error))]) from None
 

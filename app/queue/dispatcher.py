@@ -61,7 +61,7 @@ class Dispatcher:
         self._polled_at = clock()
 
     def wake(self, stores: Collection[str]) -> None:
-        """Poll soon: these stores may have jobs (a hint). Running lanes need none."""
+        """Poll soon: these stores may have jobs (a hint). Running lanes need no hint."""
         if not self._lanes.keys() >= set(stores):
             self._woken.set()
 

@@ -60,13 +60,13 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Delete everything that can be deleted now."""
-        await self._database.write_freeing(imports.abandon_idle)
-        while await self._database.write_freeing(hierarchies.purge_discarded, CHUNK_ROWS):
+        await self._database.write_cleanup(imports.abandon_idle)
+        while await self._database.write_cleanup(hierarchies.purge_discarded, CHUNK_ROWS):
             pass
-        while await self._database.write_freeing(subtrees.purge_deleted, CHUNK_ASSOCIATIONS):
+        while await self._database.write_cleanup(subtrees.purge_deleted, CHUNK_ASSOCIATIONS):
             pass
         if self._retention is not None:
-            while await self._database.write_freeing(
+            while await self._database.write_cleanup(
                 retention.prune, self._retention, CHUNK_EVENTS
             ):
                 pass

@@ -16,7 +16,7 @@ from structlog.contextvars import bound_contextvars
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
 
 from app.domain.errors import DomainError
-from app.domain.jobs import ATTEMPTS_WITHOUT_PROGRESS, FenceLost, JobType, pause_after
+from app.domain.jobs import MAX_ATTEMPTS_WITHOUT_PROGRESS, FenceLost, JobType, retry_delay
 from app.observability import metrics
 from app.queue.attempt import Attempt, Interrupted
 from app.queue.handlers import Handler
@@ -124,12 +124,12 @@ class Worker:
             return await self._fail(
                 job, None, "NO_HANDLER", f"This process has no handler for {job.type}."
             )
-        if job.attempts > ATTEMPTS_WITHOUT_PROGRESS:
+        if job.attempts > MAX_ATTEMPTS_WITHOUT_PROGRESS:
             return await self._fail(
                 job,
                 handler,
                 "ATTEMPTS_EXHAUSTED",
-                f"{ATTEMPTS_WITHOUT_PROGRESS} attempts in a row ended without progress.",
+                f"{MAX_ATTEMPTS_WITHOUT_PROGRESS} attempts in a row ended without progress.",
             )
         try:
             async with limit:
@@ -151,7 +151,7 @@ class Worker:
                 message = f"No step finished within {seconds:g} seconds."
                 return await self._fail(attempt.job, handler, "TIME_LIMIT", message)
             log.exception("attempt %s at job %s failed", job.attempts, job.id)
-        await self._write_outcome(attempts.snooze, attempt.job, pause_after(attempt.job.attempts))
+        await self._write_outcome(attempts.snooze, attempt.job, retry_delay(attempt.job.attempts))
         return Outcome.RELEASED
 
     async def _fail(self, job: Job, handler: Handler | None, code: str, message: str) -> Outcome:

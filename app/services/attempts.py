@@ -1,4 +1,4 @@
-"""Attempts at jobs, as a worker writes them. Each function is one transaction.
+"""Attempts at jobs, as a worker writes them. Each function runs in one transaction.
 
 A worker's writes are fenced by the epoch of its claim: after a takeover the job has a later epoch,
 and the earlier worker's writes match no row and are rolled back.

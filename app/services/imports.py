@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 from sqlmodel import Session
 
-from app.domain.attributes import Locales, checked_name
+from app.domain.attributes import Translations, checked_name
 from app.domain.errors import InvalidInput
 from app.domain.hierarchies import HierarchyState, node_id
 from app.services.placement import PlacedLine
@@ -40,7 +40,7 @@ def begin(
     name: str,
     slug: str | None = None,
     description: str | None = None,
-    locales: Locales | None = None,
+    locales: Translations | None = None,
 ) -> int:
     """Create the hidden hierarchy that the import fills. Return its key. Raises InvalidInput."""
     hierarchy = hierarchies.add(

@@ -1,4 +1,4 @@
-"""Requests, cancellations and retries of jobs. Each function is one transaction.
+"""Requests, cancellations and retries of jobs. Each function runs in one transaction.
 
 Every change of a job locks its store's lane first, so that jobs are numbered, started and logged in
 one order.

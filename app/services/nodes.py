@@ -32,7 +32,7 @@ def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttrib
     hierarchy = begin_edit(session, store, parent.hierarchy_id, missing)
     depth = _depth(session, hierarchy, parent, missing) + 1
     if hierarchy.last_node_no >= LAST_NODE_NO:
-        raise InvalidInput("The hierarchy has had as many nodes as it can have.", ("parentId",))
+        raise InvalidInput("The hierarchy has no node numbers left.", ("parentId",))
     hierarchy.last_node_no += 1
     hierarchy.node_count += 1
     at = now(session)

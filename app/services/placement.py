@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from app.domain.attributes import Locales, checked_locale, checked_name, checked_text
+from app.domain.attributes import Translations, checked_locale, checked_name, checked_text
 from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO
 from app.storage.import_scratch import ImportedNode, ImportScratch
@@ -30,7 +30,7 @@ class Line:
     name: str
     slug: str | None = None
     description: str | None = None
-    locales: Locales = field(default_factory=dict)
+    locales: Translations = field(default_factory=dict)
     level: int | None = None
 
 

@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 from sqlmodel import Session
 
 from app.domain.errors import InvalidInput, SomeNotFound
-from app.domain.ids import canonical, uuid_of
+from app.domain.ids import canonical_id, uuid_of
 from app.domain.nodes import checked_curation, checked_products
-from app.domain.products import NewProduct, checked_new
+from app.domain.products import NewProduct, checked_new_products
 from app.services.hierarchies import begin_node_edit
 from app.storage import associations, products
 from app.storage.nodes import TreeNode
@@ -17,7 +17,7 @@ from app.storage.tables import Product
 
 def create(session: Session, store: str, new: Sequence[NewProduct]) -> list[Product]:
     """Create all of the products or none. Raises InvalidInput, also for a sku that is taken."""
-    checked_new(new, "products")
+    checked_new_products(new, "products")
     # In sku order, so that concurrent transactions cannot deadlock.
     ids = {product.sku: uuid4() for product in sorted(new, key=lambda product: product.sku)}
     names = {product.sku: product.name for product in new}
@@ -64,7 +64,7 @@ def curate(session: Session, tree_node: TreeNode, product_ids: Sequence[str]) ->
     Raises InvalidInput with all products that are not attached to the node.
     """
     path = "curatedProductIds"
-    product_ids = checked_curation([canonical(id) for id in product_ids], path)
+    product_ids = checked_curation([canonical_id(id) for id in product_ids], path)
     pks = _pks(session, tree_node.hierarchy.store, product_ids)
     attached = associations.attached(session, tree_node.key, list(pks.values()))
     if missing := [id for id in product_ids if pks.get(id) not in attached]:
@@ -75,7 +75,7 @@ def curate(session: Session, tree_node: TreeNode, product_ids: Sequence[str]) ->
 def _node_and_products(
     session: Session, store: str, node_id: UUID, product_ids: Sequence[str]
 ) -> tuple[TreeNode, list[int]]:
-    ids = checked_products([canonical(id) for id in product_ids], "productIds")
+    ids = checked_products([canonical_id(id) for id in product_ids], "productIds")
     tree_node = begin_node_edit(session, store, node_id)
     pks = _pks(session, store, ids)
     if missing := [id for id in ids if id not in pks]:

@@ -1,4 +1,4 @@
-"""Control of a store's queue: pause, resume, move to front. Each function is one transaction."""
+"""A store's queue: pause, resume, move to front. Each function runs in one transaction."""
 
 from uuid import UUID
 

@@ -9,9 +9,9 @@ import orjson
 from sqlmodel import Session
 
 from app.domain.errors import NotFound
-from app.domain.instants import instant_text
+from app.domain.instants import format_instant
 from app.domain.jobs import JobStatus, JobType
-from app.domain.webhooks import DeliveryResponse, DeliveryStatus, pause_after
+from app.domain.webhooks import DeliveryResponse, DeliveryStatus, retry_delay
 from app.storage import events, job_errors, lanes, webhooks
 from app.storage.engine.database import now
 from app.storage.sql.offset import OffsetWindow
@@ -84,7 +84,7 @@ def conclude(
 
     `jitter` (0 to 1) varies the pause, see `pause_after`.
     """
-    pause = pause_after(response, delivery.attempts, jitter)
+    pause = retry_delay(response, delivery.attempts, jitter)
     if response.delivered:
         status = DeliveryStatus.DELIVERED
     else:
@@ -100,7 +100,7 @@ def conclude(
 
 
 def redeliver(session: Session, id: UUID) -> None:
-    """Send a delivery again, with all its attempts, in any status. Raises NotFound."""
+    """Make a delivery due again with all attempts left, in any status. Raises NotFound."""
     if not webhooks.redeliver(session, id):
         raise NotFound("delivery", str(id))
 
@@ -132,9 +132,9 @@ def _message(session: Session, event: JobEvent, job: Job) -> bytes:
     if job.status is JobStatus.FAILED:
         errors = job_errors.offset_page(session, job, OffsetWindow(0, MAX_ERRORS)).rows
         data["errors"] = [{"code": error.code, "message": error.message} for error in errors]
-    payload = {"type": f"job.{event.type}", "timestamp": instant_text(event.at), "data": data}
+    payload = {"type": f"job.{event.type}", "timestamp": format_instant(event.at), "data": data}
     return orjson.dumps(payload)
 
 
 def _instant(instant: datetime | None) -> str | None:
-    return instant_text(instant) if instant else None
+    return format_instant(instant) if instant else None

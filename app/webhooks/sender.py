@@ -78,7 +78,7 @@ class Sender:
             async with asyncio.timeout(self._seconds):
                 return await self._post(url, headers, body)
         except (TimeoutError, httpcore.TimeoutException):
-            return DeliveryResponse(None, f"no answer within {self._seconds:g} seconds")
+            return DeliveryResponse(None, f"no response within {self._seconds:g} seconds")
         except AddressNotAllowed as error:
             return DeliveryResponse(None, str(error))
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
