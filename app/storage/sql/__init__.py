@@ -1,1 +1,1 @@
-"""How SQL is made."""
+"""Building blocks of SQL: statements, rows, pagination, filters, dialects, column types."""

@@ -1,4 +1,4 @@
-"""Column types the two databases do not have alike."""
+"""Column types that differ between the two databases."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator
 
 UNSET = -(2**31) - 1
-"""What an UnsetLast column holds for None; the column's default, as inserts leave None out."""
+"""The value of an UnsetLast column for None. It is the column's default too, because inserts omit
+None."""
 
 
 class Instant(TypeDecorator[datetime]):
-    """A timezone-aware instant in UTC. SQLite keeps no zone, so it is put back on the way out."""
+    """A timezone-aware instant in UTC. SQLite stores no zone, so reads add it."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -31,9 +32,9 @@ class Instant(TypeDecorator[datetime]):
 
 
 class UnsetLast(TypeDecorator[int]):
-    """An optional 32-bit number whose absence is stored as a number below all others.
+    """An optional 32-bit number that stores None as a number less than all others.
 
-    It makes "descending, unset last" one plain comparison on every database, index included.
+    So "descending, unset last" is a plain comparison, and an index order, in both databases.
     """
 
     impl = sa.BigInteger
@@ -47,7 +48,7 @@ class UnsetLast(TypeDecorator[int]):
 
 
 def stored_enum(values: type[StrEnum]) -> Any:
-    """A column of the enum's values as text: new members need no migration."""
+    """Return a type that stores the enum's values as text: new members need no migration."""
     return sa.Enum(
         values,
         native_enum=False,
@@ -58,5 +59,5 @@ def stored_enum(values: type[StrEnum]) -> Any:
 
 
 def literal(value: StrEnum) -> sa.ColumnElement[Any]:
-    """A value of such a column as part of a statement's text."""
+    """Return an enum's value as a literal of the SQL, so that partial indexes apply."""
     return sa.literal_column(f"'{value.value}'")

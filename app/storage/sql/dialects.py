@@ -1,4 +1,4 @@
-"""Statements that the two databases do not say alike."""
+"""SQL that differs between SQLite and PostgreSQL."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,58 +19,65 @@ SQL_TYPES: Mapping[type, Any] = {int: sa.BigInteger, UUID: sa.Uuid}
 
 
 def dialect_of(session: Session) -> str:
-    """Which one it is: sqlite or postgresql."""
+    """Return the dialect's name: sqlite or postgresql."""
     return session.get_bind().dialect.name
 
 
 def insert_ignore(session: Session, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
-    """Write those of the rows whose unique keys nobody has taken, also not at the same moment."""
+    """Insert rows, except those whose unique key exists, also in a concurrent transaction."""
     insert = postgresql.insert if dialect_of(session) == "postgresql" else sqlite.insert
     session.execute(insert(table).on_conflict_do_nothing(), rows)
 
 
 def upsert(dialect: str, table: type[SQLModel]) -> Any:
-    """Writes a row, in place of the one that has its key if there is one."""
+    """Return a statement that inserts a row, or replaces the one with its primary key."""
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     keys = sa.inspect(table).primary_key
     columns = sa.inspect(table).columns
     row = insert(table).values(dict.fromkeys(columns.keys()))
-    changed = {column.key: row.excluded[column.key] for column in columns if column not in keys}
-    return row.on_conflict_do_update(index_elements=keys, set_=changed)
+    updates = {column.key: row.excluded[column.key] for column in columns if column not in keys}
+    return row.on_conflict_do_update(index_elements=keys, set_=updates)
 
 
 def use_snapshot(session: Session) -> None:
-    """Let the whole transaction, of which this is the first act, see the data as of now, whatever
-    others commit meanwhile. On SQLite nobody else writes while a transaction does."""
+    """Give the transaction a snapshot of the data. Must be its first statement.
+
+    SQLite needs none: no other transaction writes at the same time.
+    """
     if dialect_of(session) == "postgresql":
         session.connection().exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
 @contextmanager
 def prefer_hash_join(session: Session) -> Iterator[None]:
-    """Lets large tables be joined as wholes. Where PostgreSQL knows too little of them, as of all
-    new ones, it looks for the partner of each row of one in all of the other."""
-    by_hash = dialect_of(session) == "postgresql"
-    if by_hash:
+    """Disable nested loops on PostgreSQL for joins of large tables.
+
+    Without table statistics, as for all new tables, it would scan one table per row of the other.
+    """
+    is_postgresql = dialect_of(session) == "postgresql"
+    if is_postgresql:
         session.connection().exec_driver_sql("SET LOCAL enable_nestloop = off")
     yield
-    if by_hash:
+    if is_postgresql:
         session.connection().exec_driver_sql("SET LOCAL enable_nestloop = on")
 
 
 def opaque_limit(number: Any) -> Any:
-    """That number, or parameter, which PostgreSQL does not know while it plans. Knowing a limit,
-    and too little of the rows, as of all new ones, it was seen to read and sort them all for the
-    first few; not knowing, it goes by an index that has them in order."""
+    """Hide a number or parameter from PostgreSQL's planner.
+
+    With a known limit but without table statistics, as for all new tables, it was seen to read and
+    sort all rows for the first few. With an unknown limit it uses an index that has them in order.
+    """
     return sa.select(sa.type_coerce(number, sa.BigInteger)).scalar_subquery()
 
 
 class any_of_array(FunctionElement[bool]):
-    """Whether a column holds one of the keys that a subquery finds, sought one by one where an
-    index begins with that column. Of a join PostgreSQL before 18 made a walk through the whole
-    index, for the column behind it."""
+    """The condition that a column is one of a subquery's keys, each sought in an index on it.
 
-    # Without a type: of a Boolean SQLite is asked whether it is 1, and then seeks nothing.
+    With a join, PostgreSQL before 18 scanned the whole index for the column after that one.
+    """
+
+    # Without a type: SQLAlchemy renders a Boolean as `= 1`, for which SQLite seeks no index.
     inherit_cache = True
 
     def __init__(self, column: Any, keys: sa.Select[Any]) -> None:
@@ -78,20 +85,22 @@ class any_of_array(FunctionElement[bool]):
 
 
 @compiles(any_of_array, "sqlite")
-def _in(element: any_of_array, compiler: SQLCompiler, **rest: Any) -> str:
+def _any_of_array_on_sqlite(element: any_of_array, compiler: SQLCompiler, **rest: Any) -> str:
     column, keys = (compiler.process(part, **rest) for part in element.clauses)
     return f"{column} IN {keys}"
 
 
 @compiles(any_of_array, "postgresql")
-def _any(element: any_of_array, compiler: SQLCompiler, **rest: Any) -> str:
+def _any_of_array_on_postgresql(element: any_of_array, compiler: SQLCompiler, **rest: Any) -> str:
     column, keys = (compiler.process(part, **rest) for part in element.clauses)
     return f"{column} = ANY (ARRAY{keys})"
 
 
 class no_index(FunctionElement[Any]):
-    """A column that is compared row by row: SQLite, knowing nothing of the rows, took its index for
-    better than that of the keys asked for."""
+    """A column excluded from index use (unary + on SQLite).
+
+    Without statistics, SQLite would pick its index instead of that of the requested keys.
+    """
 
     inherit_cache = True
 
@@ -101,35 +110,35 @@ class no_index(FunctionElement[Any]):
 
 
 @compiles(no_index, "sqlite")
-def _unary_plus(element: no_index, compiler: SQLCompiler, **rest: Any) -> str:
+def _no_index_on_sqlite(element: no_index, compiler: SQLCompiler, **rest: Any) -> str:
     return f"+{compiler.process(element.clauses, **rest)}"
 
 
 @compiles(no_index, "postgresql")
-def _alone(element: no_index, compiler: SQLCompiler, **rest: Any) -> str:
+def _no_index_on_postgresql(element: no_index, compiler: SQLCompiler, **rest: Any) -> str:
     return compiler.process(element.clauses, **rest)
 
 
-class timestamp_of(FunctionElement[float]):
-    """The seconds of an instant since 1970."""
+class epoch_seconds(FunctionElement[float]):
+    """The seconds from 1970 to an instant."""
 
     inherit_cache = True
     type = sa.Float()
 
 
-@compiles(timestamp_of, "sqlite")
-def _from_julian_day(element: timestamp_of, compiler: SQLCompiler, **rest: Any) -> str:
+@compiles(epoch_seconds, "sqlite")
+def _epoch_seconds_on_sqlite(element: epoch_seconds, compiler: SQLCompiler, **rest: Any) -> str:
     return f"((julianday({compiler.process(element.clauses, **rest)}) - 2440587.5) * 86400)"
 
 
-@compiles(timestamp_of, "postgresql")
-def _extracted(element: timestamp_of, compiler: SQLCompiler, **rest: Any) -> str:
+@compiles(epoch_seconds, "postgresql")
+def _epoch_seconds_on_postgresql(element: epoch_seconds, compiler: SQLCompiler, **rest: Any) -> str:
     instant = compiler.process(element.clauses, **rest)
     return f"EXTRACT(epoch FROM {instant})::double precision"
 
 
 class hour_of(FunctionElement[str]):
-    """The hour an instant is in, as HOUR_FORMAT has it in UTC."""
+    """The hour of an instant in UTC, in HOUR_FORMAT."""
 
     inherit_cache = True
     type = sa.Text()
@@ -139,94 +148,100 @@ HOUR_FORMAT = "%Y-%m-%d %H"
 
 
 @compiles(hour_of, "sqlite")
-def _first_letters(element: hour_of, compiler: SQLCompiler, **rest: Any) -> str:
-    # As it is written: a number of days has too few digits for the bounds of hours.
+def _hour_of_on_sqlite(element: hour_of, compiler: SQLCompiler, **rest: Any) -> str:
+    # From the text: Julian days have too few digits for exact bounds of hours.
     return f"substr({compiler.process(element.clauses, **rest)}, 1, 13)"
 
 
 @compiles(hour_of, "postgresql")
-def _formatted(element: hour_of, compiler: SQLCompiler, **rest: Any) -> str:
+def _hour_of_on_postgresql(element: hour_of, compiler: SQLCompiler, **rest: Any) -> str:
     instant = compiler.process(element.clauses, **rest)
     return f"to_char({instant} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24')"
 
 
-class any_order(FunctionElement[str]):
-    """What a JSON document says, alike in whatever order its keys were written."""
+class canonical_json(FunctionElement[str]):
+    """A JSON document in a form that does not depend on the order of its keys."""
 
     inherit_cache = True
     type = sa.Text()
 
 
-@compiles(any_order, "sqlite")
-def _said_by_keys(element: any_order, compiler: SQLCompiler, **rest: Any) -> str:
+@compiles(canonical_json, "sqlite")
+def _canonical_json_on_sqlite(element: canonical_json, compiler: SQLCompiler, **rest: Any) -> str:
     document = compiler.process(element.clauses, **rest)
-    said = f"SELECT fullkey, atom FROM json_tree({document}) ORDER BY fullkey"
-    return f"(SELECT group_concat(fullkey || quote(atom)) FROM ({said}))"
+    atoms = f"SELECT fullkey, atom FROM json_tree({document}) ORDER BY fullkey"
+    return f"(SELECT group_concat(fullkey || quote(atom)) FROM ({atoms}))"
 
 
-@compiles(any_order, "postgresql")
-def _binary(element: any_order, compiler: SQLCompiler, **rest: Any) -> str:
+@compiles(canonical_json, "postgresql")
+def _canonical_json_on_postgresql(
+    element: canonical_json, compiler: SQLCompiler, **rest: Any
+) -> str:
     return f"CAST({compiler.process(element.clauses, **rest)} AS jsonb)"
 
 
-class any_case(FunctionElement[str]):
-    """A text for a comparison case aside. PostgreSQL does not know the letters beyond ASCII of a
-    column that is ordered by code points."""
+class default_collation(FunctionElement[str]):
+    """A text with the database's default collation, for a comparison that ignores case.
+
+    With collation C, PostgreSQL knows the case of ASCII letters only.
+    """
 
     inherit_cache = True
     type = sa.Text()
 
 
-@compiles(any_case, "sqlite")
-def _as_it_is(element: any_case, compiler: SQLCompiler, **rest: Any) -> str:
+@compiles(default_collation, "sqlite")
+def _default_collation_on_sqlite(
+    element: default_collation, compiler: SQLCompiler, **rest: Any
+) -> str:
     return compiler.process(element.clauses, **rest)
 
 
-@compiles(any_case, "postgresql")
-def _with_letters(element: any_case, compiler: SQLCompiler, **rest: Any) -> str:
+@compiles(default_collation, "postgresql")
+def _default_collation_on_postgresql(
+    element: default_collation, compiler: SQLCompiler, **rest: Any
+) -> str:
     return f'{compiler.process(element.clauses, **rest)} COLLATE "default"'
 
 
-def one_of(dialect: str, column: Any) -> sa.ColumnElement[bool]:
-    """Whether a column holds one of the keys that `keys_for` gives, however many they are."""
+def in_keys(dialect: str, column: Any) -> sa.ColumnElement[bool]:
+    """Return the condition that a column is one of any number of keys, `in_keys_values`."""
+    condition: sa.ColumnElement[bool]
     if dialect == "postgresql":
-        held: sa.ColumnElement[bool] = column == sa.any_(
-            sa.bindparam("part_0", type_=sa.ARRAY(column.type))
-        )
-        return held
-    keys = key_table(dialect, (int,))
-    within: sa.ColumnElement[bool] = column.in_(sa.select(keys.parts[0]).select_from(keys.rows))
-    return within
+        condition = column == sa.any_(sa.bindparam("part_0", type_=sa.ARRAY(column.type)))
+    else:
+        keys = key_table(dialect, (int,))
+        condition = column.in_(sa.select(keys.parts[0]).select_from(keys.rows))
+    return condition
 
 
-def keys_for(dialect: str, keys: Collection[Any]) -> dict[str, Any]:
-    """The parameters of `one_of`."""
+def in_keys_values(dialect: str, keys: Collection[Any]) -> dict[str, Any]:
+    """Return the parameters of `in_keys`."""
     if dialect == "postgresql":
         return {"part_0": list(keys)}
-    return key_values(dialect, [(key,) for key in keys])
+    return key_table_values(dialect, [(key,) for key in keys])
 
 
 @dataclass(frozen=True, slots=True)
 class KeyTable:
-    """Keys as a table in a statement, given in parameters: the statement is the same however many
-    they are."""
+    """A table of keys from parameters: the statement does not depend on the number of keys."""
 
     rows: Any
     number: sa.ColumnElement[int]
-    """Which key a row holds, from 0."""
+    """The index of a row's key, from 0."""
     parts: tuple[Any, ...]
 
 
 def key_table(dialect: str, types: Sequence[type]) -> KeyTable:
-    """A table of keys whose parts are of these types. `key_values` gives its parameters."""
+    """Return a table of keys with parts of these types; see `key_table_values`."""
     if dialect == "postgresql":
-        names = [f"part_{place}" for place in range(len(types))]
+        names = [f"part_{index}" for index in range(len(types))]
         arrays = [
-            sa.bindparam(name, type_=sa.ARRAY(SQL_TYPES[kind]))
-            for name, kind in zip(names, types, strict=True)
+            sa.bindparam(name, type_=sa.ARRAY(SQL_TYPES[type_]))
+            for name, type_ in zip(names, types, strict=True)
         ]
         columns = [
-            sa.column(name, SQL_TYPES[kind]) for name, kind in zip(names, types, strict=True)
+            sa.column(name, SQL_TYPES[type_]) for name, type_ in zip(names, types, strict=True)
         ]
         rows = (
             sa.func.unnest(*arrays)
@@ -235,14 +250,14 @@ def key_table(dialect: str, types: Sequence[type]) -> KeyTable:
         )
         return KeyTable(rows, rows.c.number - 1, tuple(rows.c[name] for name in names))
     rows = sa.func.json_each(sa.bindparam("keys", type_=sa.Text)).table_valued("key", "value")
-    parts = [sa.func.json_extract(rows.c.value, f"$[{place}]") for place in range(len(types))]
+    parts = [sa.func.json_extract(rows.c.value, f"$[{index}]") for index in range(len(types))]
     return KeyTable(rows, rows.c.key, tuple(parts))
 
 
-def key_values(dialect: str, keys: Sequence[KeyParts]) -> dict[str, Any]:
-    """The parameters that put these keys, at least one, into a `key_table`."""
+def key_table_values(dialect: str, keys: Sequence[KeyParts]) -> dict[str, Any]:
+    """Return the parameters of `key_table` for at least one key."""
     if dialect == "postgresql":
-        return {f"part_{place}": list(part) for place, part in enumerate(zip(*keys, strict=True))}
-    # SQLite keeps a UUID as 32 hexadecimal digits.
+        return {f"part_{index}": list(part) for index, part in enumerate(zip(*keys, strict=True))}
+    # SQLite stores a UUID as 32 hexadecimal digits.
     plain = [[part.hex if isinstance(part, UUID) else part for part in key] for key in keys]
     return {"keys": orjson.dumps(plain).decode()}

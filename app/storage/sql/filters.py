@@ -1,4 +1,4 @@
-"""Conditions on the rows of a list, as clients put them together."""
+"""Clients' filter conditions as SQL."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
@@ -6,51 +6,56 @@ from typing import Any, assert_never
 import sqlalchemy as sa
 
 from app.domain.filters import Condition, Conditions, Operator
-from app.storage.sql.dialects import any_case
+from app.storage.sql.dialects import default_collation
 
 FilterShape = tuple[tuple[str, Operator, int], ...]
-"""Conditions without their values: the attribute, the operator and how many values of each."""
+"""Conditions without values: attribute, operator and number of values of each."""
 
 
 def filter_shape(conditions: Conditions) -> FilterShape:
-    """What a statement depends on, however the values change."""
-    return tuple((one.attribute, one.operator, len(one.values)) for one in conditions)
+    """Return the part of the conditions that a statement depends on."""
+    return tuple(
+        (condition.attribute, condition.operator, len(condition.values)) for condition in conditions
+    )
 
 
 def conditions_for(shape: FilterShape, columns: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
-    """Conditions of that shape as SQL with parameters, given the column of each attribute."""
+    """Return conditions as SQL with parameters; `columns` has the column of each attribute."""
     return [
-        _holds(
+        _comparison(
             columns[attribute],
             operator,
             [
                 sa.bindparam(
-                    f"asked_{place}_{number}", type_=_type_of(columns[attribute], operator)
+                    f"filter_{index}_{number}", type_=_type_of(columns[attribute], operator)
                 )
                 for number in range(count)
             ],
         )
-        for place, (attribute, operator, count) in enumerate(shape)
+        for index, (attribute, operator, count) in enumerate(shape)
     ]
 
 
 def _type_of(column: Any, operator: Operator) -> Any:
-    # A pattern has no collation of its own: it is compared in any case's.
+    # A pattern has no collation of its own: it takes that of `default_collation`.
     return sa.Text() if operator is Operator.LIKE else column.type
 
 
 def bind_values(conditions: Conditions) -> dict[str, Any]:
-    """The values of the parameters."""
+    """Return the values of the parameters of `conditions_for`."""
     return {
-        f"asked_{place}_{number}": value
-        for place, condition in enumerate(conditions)
+        f"filter_{index}_{number}": value
+        for index, condition in enumerate(conditions)
         for number, value in enumerate(_values(condition))
     }
 
 
 def matching(conditions: Conditions, columns: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
-    """The conditions as SQL with their values."""
-    return [_holds(columns[one.attribute], one.operator, _values(one)) for one in conditions]
+    """Return the conditions as SQL with their values."""
+    return [
+        _comparison(columns[condition.attribute], condition.operator, _values(condition))
+        for condition in conditions
+    ]
 
 
 def _values(condition: Condition) -> Sequence[Any]:
@@ -58,14 +63,14 @@ def _values(condition: Condition) -> Sequence[Any]:
     return [_pattern(value) for value in condition.values] if like else condition.values
 
 
-def _holds(column: Any, operator: Operator, values: Sequence[Any]) -> Any:
+def _comparison(column: Any, operator: Operator, values: Sequence[Any]) -> Any:
     match operator:
         case Operator.EQ:
             return column == values[0]
         case Operator.IN:
             return column.in_(values) if values else sa.false()
         case Operator.LIKE:
-            return any_case(column).ilike(values[0], escape="\\")
+            return default_collation(column).ilike(values[0], escape="\\")
         case Operator.LT:
             return column < values[0]
         case Operator.LE:

@@ -1,4 +1,4 @@
-"""Pages of rows by key: of one list, or of every list of many parents in one statement."""
+"""Keyset pagination: a page of one list, or of one list per parent in a single statement."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,15 +9,22 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import sqlalchemy as sa
 from sqlmodel import Session
 
-from app.storage.sql.dialects import KeyTable, dialect_of, key_table, key_values, opaque_limit
-from app.storage.sql.rows import ALL_COLUMNS, Projection, columns_of, row_of
+from app.storage.sql.dialects import (
+    KeyTable,
+    dialect_of,
+    key_table,
+    key_table_values,
+    opaque_limit,
+)
+from app.storage.sql.rows import ALL_COLUMNS, Projection, column_names, row_class
 from app.storage.sql.statements import CompiledStatement
 
 RowT = TypeVar("RowT")
 MappedT = TypeVar("MappedT")
 ParentT = TypeVar("ParentT", bound=Hashable)
 Key = tuple[Any, ...]
-"""A row's values in the columns its list is ordered by: where it stands, whatever comes or goes."""
+"""A row's values of the columns that order its list: a position that inserts and deletes of other
+rows do not move."""
 
 
 class OrderBy(NamedTuple):
@@ -28,22 +35,23 @@ class OrderBy(NamedTuple):
 
 
 Order = tuple[OrderBy, ...]
-"""Columns by which a list is ordered, the first one first."""
+"""Columns that order a list, the first one first."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeysetWindow:
-    """The part of a list that is asked for: up to `limit` rows between two keys, both exclusive,
-    counted from the end when `backward`."""
+    """Up to `limit` rows between two keys, both exclusive; the last ones if `backward`."""
 
     limit: int
     after: Key | None = None
     before: Key | None = None
     backward: bool = False
 
-    def placed(self, key_of: Callable[[Any, str], Key]) -> "KeysetWindow":
-        """The same window with keys of rows, where its own are public ids. `key_of` is asked for
-        each of them, with the name of its side."""
+    def resolved(self, key_of: Callable[[Any, str], Key]) -> "KeysetWindow":
+        """Replace public ids as bounds by keys.
+
+        `key_of` gets an id and the name of its bound, `after` or `before`.
+        """
         return replace(
             self,
             after=self.after and key_of(self.after[0], "after"),
@@ -53,305 +61,336 @@ class KeysetWindow:
 
 @dataclass(frozen=True, slots=True)
 class KeysetPage(Generic[RowT]):
-    """Rows in the list's order with their keys, and whether there is more on either side."""
+    """Rows with their keys in the list's order, and whether more rows precede or follow."""
 
     rows: Sequence[tuple[Key, RowT]] = ()
     has_next: bool = False
     has_previous: bool = False
 
-    def map(self, made: Callable[[RowT], MappedT]) -> "KeysetPage[MappedT]":
-        """The same page of what `made` makes of each row."""
-        rows = [(key, made(row)) for key, row in self.rows]
+    def map(self, convert: Callable[[RowT], MappedT]) -> "KeysetPage[MappedT]":
+        """Convert each row."""
+        rows = [(key, convert(row)) for key, row in self.rows]
         return KeysetPage(rows, self.has_next, self.has_previous)
 
     def by_id(self) -> "KeysetPage[RowT]":
-        """The same page with the rows' public ids for keys: keys that number the rows of all stores
-        tell how many the others have."""
+        """Replace keys by the rows' public ids.
+
+        Keys that number the rows of all stores reveal how many rows other stores have.
+        """
         rows: Sequence[tuple[Key, Any]] = self.rows
         return KeysetPage([((row.id,), row) for _, row in rows], self.has_next, self.has_previous)
 
 
 @dataclass(frozen=True, eq=False)
 class KeysetQuery:
-    """A list as SQL: the entities that make a row, the conditions that join and choose them, and
-    their order, which ends in columns that are unique within one list.
+    """A list as SQL: the entities of a row, join and filter conditions, and the order.
 
-    Where every parent has such a list, `spine` is the entity with one row for each row of the
-    list, and `belongs` tells whose a row is, given the parts of a parent's key. Such a listing is
-    made anew by a function for each use, because a statement may hold it twice, under two names.
+    The order ends with columns that are unique within one list. A list per parent comes from a
+    function that makes a new query per call, because a statement may contain it twice, under two
+    aliases.
     """
 
     entities: tuple[Any, ...]
     where: tuple[Any, ...]
     order: Order
-    spine: Any = None
-    belongs: Callable[..., Any] | None = None
-    side_by_side: bool = True
-    """Whether the index that has the rows in this order has its columns with none in between."""
+    row_entity: Any = None
+    """The entity that has exactly one row per row of the list."""
+    parent_condition: Callable[..., Any] | None = None
+    """Makes the condition that a row is in a parent's list, from the parts of the parent's key."""
+    contiguous_index: bool = True
+    """True if the index with this order has the order's columns next to each other."""
 
-    def belongs_to(self, parents: KeyTable) -> Any:
-        """Whether a row is in the list of a parent."""
-        assert self.belongs is not None
-        return self.belongs(*parents.parts)
+    def is_in_list_of(self, parents: KeyTable) -> Any:
+        """Return the condition that a row is in the list of a parent."""
+        assert self.parent_condition is not None
+        return self.parent_condition(*parents.parts)
 
 
 class _PageQuery:
-    """A statement that reads rows of a list, and what makes rows and their keys of what it finds.
+    """A statement that reads rows of a list, and the decoding of its results.
 
-    First come the columns of the rows, then those of the keys, if they are wanted, then others.
+    Its columns are those of the row's entity, the other entities, the keys if they are read, and
+    for a list per parent the parent's number.
     """
 
     def __init__(
-        self, listing: KeysetQuery, wanted: Projection, write: Callable[[str, "_PageQuery"], Any]
+        self,
+        query: KeysetQuery,
+        projection: Projection,
+        build: Callable[[str, "_PageQuery"], Any],
     ) -> None:
-        entity, *others = listing.entities
+        entity, *others = query.entities
         mapper = sa.inspect(entity).mapper
-        self.names = columns_of(mapper.class_, wanted)
-        self.order = listing.order
+        self.names = column_names(mapper.class_, projection)
+        self.order = query.order
         self.table = mapper.class_
         self.others = len(others)
-        self.keys = len(listing.order) if wanted.keys else 0
-        self.statement = CompiledStatement(lambda dialect: write(dialect, self))
+        self.keys = len(query.order) if projection.keys else 0
+        self.statement = CompiledStatement(lambda dialect: build(dialect, self))
 
-    def columns(self, listing: KeysetQuery) -> list[Any]:
-        """The columns it reads of this listing, or of another one made by the same function."""
-        entity, *others = listing.entities
+    def columns(self, query: KeysetQuery) -> list[Any]:
+        """Return the columns of this query, or of another one made by the same function."""
+        entity, *others = query.entities
         own = [getattr(entity, name) for name in self.names]
-        order = [column for column, _ in listing.order[: self.keys]]
+        order = [column for column, _ in query.order[: self.keys]]
         return [
-            column.label(f"column_{place}") for place, column in enumerate((*own, *others, *order))
+            column.label(f"column_{index}") for index, column in enumerate((*own, *others, *order))
         ]
 
-    def found(self, session: Session, values: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
-        """What is found, as the driver gives it."""
+    def raw_rows(self, session: Session, values: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
+        """Return the driver's rows."""
         return self.statement.rows(session, values)
 
     def rows(
-        self, session: Session, found: Sequence[tuple[Any, ...]], *, keyed: bool
+        self, session: Session, raw_rows: Sequence[tuple[Any, ...]], *, keyed: bool
     ) -> Sequence[tuple[Key, Any]]:
-        """The rows of what was found, each behind its key where it is to have one."""
-        made = row_of(session, self.table, self.names)
+        """Decode the driver's rows, each with its key, which is empty unless `keyed`."""
+        make_row = row_class(session, self.table, self.names)
         if not (self.others or keyed):
-            return list(zip(repeat(()), map(made, found)))
+            return list(zip(repeat(()), map(make_row, raw_rows)))
         own, last = len(self.names), len(self.names) + self.others
-        processors = self.statement.processors(session)
+        decoders = self.statement.decoders(session)
 
         def decoded(raw: tuple[Any, ...], first: int, last: int) -> tuple[Any, ...]:
             return tuple(
-                process(value) if process else value
-                for value, process in zip(raw[first:last], processors[first:last], strict=True)
+                decode(value) if decode else value
+                for value, decode in zip(raw[first:last], decoders[first:last], strict=True)
             )
 
         return [
             (
                 decoded(raw, last, last + self.keys) if keyed else (),
-                (made(raw), *decoded(raw, own, last)) if self.others else made(raw),
+                (make_row(raw), *decoded(raw, own, last)) if self.others else make_row(raw),
             )
-            for raw in found
+            for raw in raw_rows
         ]
 
 
-def page(
+def read_page(
     session: Session,
-    listing: KeysetQuery,
+    query: KeysetQuery,
     window: KeysetWindow,
-    wanted: Projection = ALL_COLUMNS,
+    projection: Projection = ALL_COLUMNS,
     lists: Sequence[Mapping[str, Any]] = ({},),
 ) -> KeysetPage[Any]:
-    """One page of the list that has these values for parameters.
+    """Read one page of a list, or of several lists merged: the parameters' values of each.
 
-    Of several lists it is a page of all as if they were one, each read by its index: of all their
-    rows together a database makes one list by sorting them.
+    Each list is read by its index; a database would sort all rows of a union.
     """
-    reading = _of_one(listing, wanted._replace(keys=wanted.keys or len(lists) > 1), _sides(window))
-    bounds = {"rows": window.limit + 1, **_bounds(listing.order, window)}
-    found = [some for of in lists if (some := reading.found(session, {**bounds, **of}))]
-    keyed = wanted.keys or len(found) > 1
-    rows = [row for some in found for row in reading.rows(session, some, keyed=keyed)]
-    if len(found) > 1:
-        # By the last column first: sorting keeps the order of what is equal.
-        for place, (_, descending) in reversed(tuple(enumerate(listing.order))):
-            rows.sort(key=lambda row: row[0][place], reverse=descending is not window.backward)
-    return _as_page(rows, window)
+    projection = projection._replace(keys=projection.keys or len(lists) > 1)
+    page_query = _list_query(query, projection, _shape_of(window))
+    bounds = {"rows": window.limit + 1, **_bound_values(query.order, window)}
+    parts = [
+        raw_rows
+        for values in lists
+        if (raw_rows := page_query.raw_rows(session, {**bounds, **values}))
+    ]
+    keyed = projection.keys or len(parts) > 1
+    rows = [row for part in parts for row in page_query.rows(session, part, keyed=keyed)]
+    if len(parts) > 1:
+        # Sorting is stable, so by the last column first.
+        for index, (_, descending) in reversed(tuple(enumerate(query.order))):
+            rows.sort(key=lambda row: row[0][index], reverse=descending is not window.backward)
+    return _page_of(rows, window)
 
 
-def pages(
+def read_pages(
     session: Session,
-    listing: Callable[[], KeysetQuery],
+    make_query: Callable[[], KeysetQuery],
     parents: Sequence[ParentT],
     window: KeysetWindow,
-    wanted: Projection = ALL_COLUMNS,
+    projection: Projection = ALL_COLUMNS,
     **values: Any,
 ) -> dict[ParentT, KeysetPage[Any]]:
-    """The same page of the list of every parent, in one statement, each read by its index.
+    """Read the same page of every parent's list in one statement, each list by its index.
 
-    A parent is its key, a tuple where that has several parts. Each has a page, an empty one where
-    nothing is found. `values` are those of the parameters the listing itself has.
+    A parent is its key, a tuple if that has several parts. Every parent has a page, possibly empty.
+    `values` are those of the query's own parameters.
     """
     if not parents:
         return {}
     keys = [parent if isinstance(parent, tuple) else (parent,) for parent in parents]
-    reading = _of_each(listing, tuple(map(type, keys[0])), wanted, _sides(window))
-    found = reading.found(
+    page_query = _query_per_parent(
+        make_query, tuple(map(type, keys[0])), projection, _shape_of(window)
+    )
+    raw_rows = page_query.raw_rows(
         session,
         {
             "rows": window.limit + 1,
-            **key_values(dialect_of(session), keys),
-            **_bounds(reading.order, window),
+            **key_table_values(dialect_of(session), keys),
+            **_bound_values(page_query.order, window),
             **values,
         },
     )
     rows: dict[ParentT, list[tuple[Key, Any]]] = {parent: [] for parent in parents}
-    for raw, row in zip(found, reading.rows(session, found, keyed=wanted.keys), strict=True):
+    keyed_rows = page_query.rows(session, raw_rows, keyed=projection.keys)
+    for raw, row in zip(raw_rows, keyed_rows, strict=True):
         rows[parents[int(raw[-1])]].append(row)
-    return {parent: _as_page(some, window) for parent, some in rows.items()}
+    return {parent: _page_of(own, window) for parent, own in rows.items()}
 
 
-class _Sides(NamedTuple):
-    """Which bounds a window has, and from which end it counts: what its statement depends on."""
+class _WindowShape(NamedTuple):
+    """The direction and the bounds of a window, without their values."""
 
     backward: bool
     after: bool
     before: bool
 
 
-def _sides(window: KeysetWindow) -> _Sides:
-    return _Sides(window.backward, window.after is not None, window.before is not None)
+def _shape_of(window: KeysetWindow) -> _WindowShape:
+    return _WindowShape(window.backward, window.after is not None, window.before is not None)
 
 
-ROWS = sa.bindparam("rows", type_=sa.Integer)
+ROW_LIMIT = sa.bindparam("rows", type_=sa.Integer)
 
 
 @lru_cache(maxsize=256)
-def _of_one(listing: KeysetQuery, wanted: Projection, sides: _Sides) -> _PageQuery:
-    def write(_dialect: str, reading: _PageQuery) -> sa.Select[Any]:
+def _list_query(query: KeysetQuery, projection: Projection, shape: _WindowShape) -> _PageQuery:
+    def build(_dialect: str, page_query: _PageQuery) -> sa.Select[Any]:
         return (
-            sa.select(*reading.columns(listing))
-            .where(*listing.where, *_between(listing, sides))
-            .order_by(*sql_order(listing.order, sides.backward))
-            .limit(opaque_limit(ROWS))
+            sa.select(*page_query.columns(query))
+            .where(*query.where, *_bound_conditions(query, shape))
+            .order_by(*sql_order(query.order, shape.backward))
+            .limit(opaque_limit(ROW_LIMIT))
         )
 
-    return _PageQuery(listing, wanted, write)
+    return _PageQuery(query, projection, build)
 
 
 @lru_cache(maxsize=256)
-def _of_each(
-    listing: Callable[[], KeysetQuery], types: tuple[type, ...], wanted: Projection, sides: _Sides
+def _query_per_parent(
+    make_query: Callable[[], KeysetQuery],
+    types: tuple[type, ...],
+    projection: Projection,
+    shape: _WindowShape,
 ) -> _PageQuery:
-    def write(dialect: str, reading: _PageQuery) -> sa.Select[Any]:
-        said = _joined if dialect == "postgresql" else _sought
-        return said(listing, key_table(dialect, types), reading, sides)
+    def build(dialect: str, page_query: _PageQuery) -> sa.Select[Any]:
+        select = _lateral_join if dialect == "postgresql" else _correlated_seek
+        return select(make_query, key_table(dialect, types), page_query, shape)
 
-    return _PageQuery(listing(), wanted, write)
+    return _PageQuery(make_query(), projection, build)
 
 
-def _joined(
-    listing: Callable[[], KeysetQuery], parents: KeyTable, reading: _PageQuery, sides: _Sides
+def _lateral_join(
+    make_query: Callable[[], KeysetQuery],
+    parents: KeyTable,
+    page_query: _PageQuery,
+    shape: _WindowShape,
 ) -> sa.Select[Any]:
-    """For PostgreSQL: each parent is joined to a subquery that has a LIMIT of its own, and so can
-    be nothing but sought, whatever is known of the tables: as one join over all parents, a page was
-    seen to read millions of rows of tables that had not been analysed yet."""
-    of = listing()
-    columns = reading.columns(of)
-    found = (
+    """Join each parent to a subquery with a LIMIT of its own (PostgreSQL).
+
+    This forces an index seek per parent without table statistics too. As one join over all parents,
+    a page was seen to read millions of rows of tables that had not been analysed yet.
+    """
+    query = make_query()
+    columns = page_query.columns(query)
+    rows = (
         sa.select(
             *columns,
-            *(column.label(f"order_{place}") for place, (column, _) in enumerate(of.order)),
+            *(column.label(f"order_{index}") for index, (column, _) in enumerate(query.order)),
         )
-        .where(*of.where, of.belongs_to(parents), *_between(of, sides))
-        .order_by(*sql_order(of.order, sides.backward))
-        .limit(opaque_limit(ROWS))
+        .where(*query.where, query.is_in_list_of(parents), *_bound_conditions(query, shape))
+        .order_by(*sql_order(query.order, shape.backward))
+        .limit(opaque_limit(ROW_LIMIT))
         .correlate(parents.rows)
         .lateral()
     )
     order = tuple(
-        OrderBy(found.c[f"order_{place}"], descending)
-        for place, (_, descending) in enumerate(of.order)
+        OrderBy(rows.c[f"order_{index}"], descending)
+        for index, (_, descending) in enumerate(query.order)
     )
     return (
-        sa.select(*(found.c[column.name] for column in columns), parents.number)
-        .select_from(sa.join(parents.rows, found, sa.true()))
-        .order_by(parents.number, *sql_order(order, sides.backward))
+        sa.select(*(rows.c[column.name] for column in columns), parents.number)
+        .select_from(sa.join(parents.rows, rows, sa.true()))
+        .order_by(parents.number, *sql_order(order, shape.backward))
     )
 
 
-def _sought(
-    listing: Callable[[], KeysetQuery], parents: KeyTable, reading: _PageQuery, sides: _Sides
+def _correlated_seek(
+    make_query: Callable[[], KeysetQuery],
+    parents: KeyTable,
+    page_query: _PageQuery,
+    shape: _WindowShape,
 ) -> sa.Select[Any]:
-    """For SQLite, which joins no such subquery, but seeks by one: a window function over all rows
-    of all parents was measured twenty times slower."""
-    inner, outer = listing(), listing()
-    wanted = (
-        sa.select(*identity_of(inner.spine))
-        .where(*inner.where, inner.belongs_to(parents), *_between(inner, sides))
-        .order_by(*sql_order(inner.order, sides.backward))
-        .limit(ROWS)
+    """Select rows whose key is in a correlated subquery with a LIMIT (SQLite, without LATERAL).
+
+    A window function over all rows of all parents was measured twenty times slower.
+    """
+    inner, outer = make_query(), make_query()
+    keys = (
+        sa.select(*primary_key_of(inner.row_entity))
+        .where(*inner.where, inner.is_in_list_of(parents), *_bound_conditions(inner, shape))
+        .order_by(*sql_order(inner.order, shape.backward))
+        .limit(ROW_LIMIT)
         .correlate(parents.rows)
     )
-    identity = identity_of(outer.spine)
+    primary_key = primary_key_of(outer.row_entity)
     return (
-        sa.select(*reading.columns(outer), parents.number)
-        .select_from(sa.join(parents.rows, sa.inspect(outer.spine).selectable, sa.true()))
-        .where(*outer.where, sa.tuple_(*identity).in_(wanted))
-        .order_by(parents.number, *sql_order(outer.order, sides.backward))
+        sa.select(*page_query.columns(outer), parents.number)
+        .select_from(sa.join(parents.rows, sa.inspect(outer.row_entity).selectable, sa.true()))
+        .where(*outer.where, sa.tuple_(*primary_key).in_(keys))
+        .order_by(parents.number, *sql_order(outer.order, shape.backward))
     )
 
 
-def identity_of(spine: Any) -> list[Any]:
-    """The columns that tell the rows of an entity apart."""
-    return [getattr(spine, column.key) for column in sa.inspect(spine).mapper.primary_key]
+def primary_key_of(entity: Any) -> list[Any]:
+    """Return the columns of an entity's primary key."""
+    return [getattr(entity, column.key) for column in sa.inspect(entity).mapper.primary_key]
 
 
 def sql_order(order: Order, backward: bool = False) -> list[sa.ColumnElement[Any]]:
-    """The order as SQL, or its reverse."""
+    """Return the order as SQL, reversed if `backward`."""
     return [
         column.desc() if descending is not backward else column.asc()
         for column, descending in order
     ]
 
 
-def _between(listing: KeysetQuery, sides: _Sides) -> Iterator[Any]:
-    order = listing.order
-    backward = tuple(OrderBy(column, not down) for column, down in order)
-    if sides.after:
-        yield _past(order, "after", listing.side_by_side)
-    if sides.before:
-        yield _past(backward, "before", listing.side_by_side)
+def _bound_conditions(query: KeysetQuery, shape: _WindowShape) -> Iterator[Any]:
+    order = query.order
+    reversed_order = tuple(OrderBy(column, not descending) for column, descending in order)
+    if shape.after:
+        yield _beyond(order, "after", query.contiguous_index)
+    if shape.before:
+        yield _beyond(reversed_order, "before", query.contiguous_index)
 
 
-def _past(order: Order, bound: str, side_by_side: bool) -> Any:
-    """Strictly behind the bound in the given order. An index that has the columns side by side, all
-    in one direction, seeks to all of it; another one to as much of it as the outer comparison says
-    again of the inner ones."""
+def _beyond(order: Order, bound: str, contiguous_index: bool) -> Any:
+    """Return the condition that a row is strictly beyond the bound in the given order.
+
+    A comparison of tuples seeks to the bound if an index has the columns next to each other and all
+    in one direction. For any other index the outer comparison repeats part of the inner ones, and
+    the index seeks to that part.
+    """
     last = len(order) - 1
     values = [
-        sa.bindparam(f"{bound}_{last - place}", type_=column.type)
-        for place, (column, _) in enumerate(order)
+        sa.bindparam(f"{bound}_{last - index}", type_=column.type)
+        for index, (column, _) in enumerate(order)
     ]
     (column, descending), value, rest = order[0], values[0], order[1:]
-    if side_by_side and all(down is descending for _, down in rest):
-        here, there = sa.tuple_(*(column for column, _ in order)), sa.tuple_(*values)
-        return here < there if descending else here > there
+    if contiguous_index and all(other is descending for _, other in rest):
+        key, bound_key = sa.tuple_(*(column for column, _ in order)), sa.tuple_(*values)
+        return key < bound_key if descending else key > bound_key
     beyond = column < value if descending else column > value
     if not rest:
         return beyond
-    reached = column <= value if descending else column >= value
-    return sa.and_(reached, sa.or_(beyond, _past(rest, bound, side_by_side)))
+    at_or_beyond = column <= value if descending else column >= value
+    return sa.and_(at_or_beyond, sa.or_(beyond, _beyond(rest, bound, contiguous_index)))
 
 
-def _bounds(order: Order, window: KeysetWindow) -> dict[str, Any]:
+def _bound_values(order: Order, window: KeysetWindow) -> dict[str, Any]:
     last = len(order) - 1
     return {
-        f"{bound}_{last - place}": value
+        f"{bound}_{last - index}": value
         for bound, key in (("after", window.after), ("before", window.before))
-        for place, value in enumerate(key or ())
+        for index, value in enumerate(key or ())
     }
 
 
-def _as_page(found: list[tuple[Key, Any]], window: KeysetWindow) -> KeysetPage[Any]:
-    more = len(found) > window.limit
-    rows = found[: window.limit]
+def _page_of(rows: list[tuple[Key, Any]], window: KeysetWindow) -> KeysetPage[Any]:
+    """Make a page of up to `limit` + 1 rows: the extra one proves that there are more."""
+    has_more = len(rows) > window.limit
+    rows = rows[: window.limit]
     if window.backward:
-        return KeysetPage(rows[::-1], has_next=window.before is not None, has_previous=more)
-    return KeysetPage(rows, has_next=more, has_previous=window.after is not None)
+        return KeysetPage(rows[::-1], has_next=window.before is not None, has_previous=has_more)
+    return KeysetPage(rows, has_next=has_more, has_previous=window.after is not None)

@@ -1,5 +1,4 @@
-"""Parts of lists by number, for clients that page by offset; those that page by cursor are told of
-by `pages`."""
+"""Offset pagination; for cursors see `keyset`."""
 
 from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
@@ -8,54 +7,59 @@ import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.storage.sql.dialects import opaque_limit
-from app.storage.sql.keyset import Key, KeysetQuery, identity_of, sql_order
+from app.storage.sql.keyset import Key, KeysetQuery, primary_key_of, sql_order
 
 RowT = TypeVar("RowT")
 
 
 class OffsetWindow(NamedTuple):
-    """Up to `limit` rows behind the first `offset` ones."""
+    """Up to `limit` rows after the first `offset` ones."""
 
     offset: int
     limit: int
 
 
 class OffsetPage(NamedTuple, Generic[RowT]):
-    """The rows of a span, and how many the whole list has."""
+    """The rows of a window, and the number of rows of the whole list."""
 
     rows: Sequence[RowT]
     total: int
 
 
-def page_keys(session: Session, listings: Sequence[KeysetQuery], span: OffsetWindow) -> list[Key]:
-    """The keys of the spines of several lists of one order, as if they were one.
+def read_page_keys(
+    session: Session, queries: Sequence[KeysetQuery], window: OffsetWindow
+) -> list[Key]:
+    """Read the primary keys of the rows of several lists of one order, merged.
 
-    Only keys, which an index has: to pass over 90,000 whole rows took twenty times as long.
+    Keys are in the index: skipping 90,000 whole rows took twenty times as long.
     """
-    keys = [
+    statements = [
         sa.select(
-            *(column.label(f"key_{no}") for no, column in enumerate(identity_of(listing.spine))),
-            *(column.label(f"order_{no}") for no, (column, _) in enumerate(listing.order)),
-        ).where(*listing.where)
-        for listing in listings
+            *(
+                column.label(f"key_{no}")
+                for no, column in enumerate(primary_key_of(query.row_entity))
+            ),
+            *(column.label(f"order_{no}") for no, (column, _) in enumerate(query.order)),
+        ).where(*query.where)
+        for query in queries
     ]
-    first, *others = listings
+    first, *others = queries
     if others:
-        # Each is read by its index, as far as the span goes: all together would be sorted first.
+        # Each list is read by its index, up to the end of the window; a union would be sorted.
         parts = [
-            statement.order_by(*sql_order(listing.order))
-            .limit(opaque_limit(span.offset + span.limit))
+            statement.order_by(*sql_order(query.order))
+            .limit(opaque_limit(window.offset + window.limit))
             .subquery()
-            for statement, listing in zip(keys, listings, strict=True)
+            for statement, query in zip(statements, queries, strict=True)
         ]
-        all_keys = sa.union_all(*map(sa.select, parts)).subquery()
+        merged = sa.union_all(*map(sa.select, parts)).subquery()
         order = [
-            all_keys.c[f"order_{no}"].desc() if descending else all_keys.c[f"order_{no}"]
+            merged.c[f"order_{no}"].desc() if descending else merged.c[f"order_{no}"]
             for no, (_, descending) in enumerate(first.order)
         ]
-        statement = sa.select(all_keys).order_by(*order)
+        statement = sa.select(merged).order_by(*order)
     else:
-        statement = keys[0].order_by(*sql_order(first.order))
-    width = len(identity_of(first.spine))
-    found = session.execute(statement.offset(span.offset).limit(opaque_limit(span.limit)))
-    return [tuple(row)[:width] for row in found]
+        statement = statements[0].order_by(*sql_order(first.order))
+    width = len(primary_key_of(first.row_entity))
+    rows = session.execute(statement.offset(window.offset).limit(opaque_limit(window.limit)))
+    return [tuple(row)[:width] for row in rows]

@@ -1,5 +1,7 @@
-"""Rows of tables as the driver gives them: read by attribute like the tables' own entities, each
-value decoded when it is read, and only the columns that are wanted."""
+"""Rows of tables: the driver's tuples, read by attribute like the tables' entities.
+
+A value is decoded when it is read. A row has the columns of its projection only.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
@@ -17,15 +19,15 @@ from app.storage.sql.statements import BindValues, CompiledStatement
 
 
 class Projection(NamedTuple):
-    """What is read of each row."""
+    """The columns to read."""
 
     columns: frozenset[str] | None = None
-    """Names of attributes; all where None."""
+    """Names of attributes, None for all."""
     keys: bool = True
-    """Whether to read where a row stands in its list."""
+    """Read the keys of rows in their list too."""
 
-    def together(self, other: "Projection") -> "Projection":
-        """What either of the two wants."""
+    def union(self, other: "Projection") -> "Projection":
+        """Return the columns of both."""
         columns = None
         if self.columns is not None and other.columns is not None:
             columns = self.columns | other.columns
@@ -33,7 +35,7 @@ class Projection(NamedTuple):
 
 
 MAX_CACHED_DOCUMENT = 4_096
-"""Characters of a document that is kept when it was read."""
+"""Characters of a JSON document whose decoded value is cached."""
 
 ALL_COLUMNS = Projection()
 ID_COLUMN = Projection(frozenset({"id"}), keys=False)
@@ -43,7 +45,7 @@ class RawForm(Enum):
     """The representation of a column's values by the driver."""
 
     PLAIN = auto()
-    """The value itself."""
+    """Values as they are."""
     INSTANT_TEXT = auto()
     """`2026-01-31 12:00:00.000000`, in UTC."""
     INSTANT = auto()
@@ -51,11 +53,11 @@ class RawForm(Enum):
     """32 hexadecimal digits."""
     UUID = auto()
     ENUM = auto()
-    """The value of a member."""
+    """Values of members."""
     UNSET_LAST = auto()
     """A number, or UNSET for None."""
     OTHER = auto()
-    """Has to be decoded."""
+    """Any other: values have to be decoded."""
 
 
 class RawColumn(NamedTuple):
@@ -68,7 +70,7 @@ class RawColumn(NamedTuple):
 
 
 class TableRow(tuple[Any, ...]):
-    """A row of a table. It has the attributes of its projection only."""
+    """A row of a table, with an attribute per column of its projection."""
 
     __slots__ = ()
     table: ClassVar[type[SQLModel]]
@@ -76,45 +78,45 @@ class TableRow(tuple[Any, ...]):
 
 
 def is_row_of(row: object, table: type[SQLModel]) -> bool:
-    """Whether it is a row of this table, in either form."""
+    """Return True for an entity or a TableRow of the table."""
     return isinstance(row, table) or getattr(row, "table", None) is table
 
 
 @lru_cache(maxsize=512)
-def columns_of(table: type[SQLModel], wanted: Projection) -> tuple[str, ...]:
-    """The attributes that are wanted of a table, in its order."""
+def column_names(table: type[SQLModel], projection: Projection) -> tuple[str, ...]:
+    """Return the attributes of a projection in the table's order, at least one."""
     names = [attribute.key for attribute in sa.inspect(table).column_attrs]
-    some = tuple(name for name in names if wanted.columns is None or name in wanted.columns)
-    # A statement reads something.
-    return some or (names[0],)
+    columns = projection.columns
+    projected = tuple(name for name in names if columns is None or name in columns)
+    # A statement must select something.
+    return projected or (names[0],)
 
 
-def row_of(session: Session, table: type[SQLModel], names: Sequence[str]) -> Any:
-    """The class of rows of a table which have these attributes, in this order."""
+def row_class(session: Session, table: type[SQLModel], names: Sequence[str]) -> Any:
+    """Return the class of a table's rows with these attributes, in this order."""
     return _row_class(_Dialect(session.get_bind().dialect), table, tuple(names))
 
 
 class RowQuery:
-    """Finds the rows of a table that meet a condition, which is written for a dialect when it is
-    first asked there."""
+    """A query of a table's rows by a condition; `condition` makes it for a dialect's name."""
 
     def __init__(
         self, table: type[SQLModel], condition: Callable[[str], sa.ColumnElement[bool]]
     ) -> None:
         self._table = table
         self._condition = condition
-        # As many as there are sets of columns that somebody wants.
-        self._statement = lru_cache(maxsize=128)(self._selecting)
+        # One statement per set of columns.
+        self._statement = lru_cache(maxsize=128)(self._select)
 
     def rows(
-        self, session: Session, values: BindValues, wanted: Projection = ALL_COLUMNS
+        self, session: Session, values: BindValues, projection: Projection = ALL_COLUMNS
     ) -> list[Any]:
-        """The rows that meet it, given the values of its parameters."""
-        names = columns_of(self._table, wanted)
-        found = self._statement(names).rows(session, values)
-        return list(map(row_of(session, self._table, names), found))
+        """Return the rows that meet the condition with these values of its parameters."""
+        names = column_names(self._table, projection)
+        rows = self._statement(names).rows(session, values)
+        return list(map(row_class(session, self._table, names), rows))
 
-    def _selecting(self, names: tuple[str, ...]) -> CompiledStatement:
+    def _select(self, names: tuple[str, ...]) -> CompiledStatement:
         columns = [getattr(self._table, name) for name in names]
         return CompiledStatement(
             lambda dialect: sa.select(*columns).where(self._condition(dialect))
@@ -122,7 +124,7 @@ class RowQuery:
 
 
 class _Dialect:
-    """A dialect, equal to others of its name: an engine's own would be kept for ever."""
+    """A dialect as a cache key, by name: a key per engine would keep every engine's dialect."""
 
     def __init__(self, dialect: sa.Dialect) -> None:
         self.dialect = dialect
@@ -135,27 +137,28 @@ class _Dialect:
 
 
 @lru_cache(maxsize=512)
-def _row_class(of: _Dialect, table: type[SQLModel], names: tuple[str, ...]) -> type[TableRow]:
-    columns = {name: getattr(table, name).type for name in names}
-    decoded = {
-        name: _decoded(place, type_, of) for place, (name, type_) in enumerate(columns.items())
+def _row_class(key: _Dialect, table: type[SQLModel], names: tuple[str, ...]) -> type[TableRow]:
+    dialect = key.dialect
+    types = {name: getattr(table, name).type for name in names}
+    attributes = {
+        name: property(_value_reader(position, type_, dialect))
+        for position, (name, type_) in enumerate(types.items())
     }
     raw_columns = {
-        name: _raw_column(position, type_, of.dialect.name)
-        for position, (name, type_) in enumerate(columns.items())
+        name: _raw_column(position, type_, dialect.name)
+        for position, (name, type_) in enumerate(types.items())
     }
-    attributes = {name: property(read) for name, read in decoded.items()}
     namespace = {"__slots__": (), "table": table, "raw_columns": raw_columns, **attributes}
     return type(f"{table.__name__}Row", (TableRow,), namespace)
 
 
-def _decoded(place: int, type_: Any, of: _Dialect) -> Callable[[Any], Any]:
-    process = result_decoder(type_, of.dialect)
-    if process is None:
-        return itemgetter(place)
-    if isinstance(type_, sa.JSON) and of.dialect.name == "sqlite":
-        process = _document
-    return lambda row: process(row[place])
+def _value_reader(position: int, type_: Any, dialect: sa.Dialect) -> Callable[[Any], Any]:
+    decode = result_decoder(type_, dialect)
+    if decode is None:
+        return itemgetter(position)
+    if isinstance(type_, sa.JSON) and dialect.name == "sqlite":
+        decode = _decode_json
+    return lambda row: decode(row[position])
 
 
 def _raw_column(position: int, type_: Any, dialect: str) -> RawColumn:
@@ -177,15 +180,11 @@ def _raw_column(position: int, type_: Any, dialect: str) -> RawColumn:
             return RawColumn(position, RawForm.OTHER)
 
 
-def _document(text: str | None) -> Any:
-    return (
-        None
-        if text is None
-        else _read_document(text)
-        if len(text) < MAX_CACHED_DOCUMENT
-        else loads(text)
-    )
+def _decode_json(text: str | None) -> Any:
+    if text is None:
+        return None
+    return _cached_json(text) if len(text) < MAX_CACHED_DOCUMENT else loads(text)
 
 
-_read_document = lru_cache(maxsize=256)(loads)
-"""Reads a document that several fields of a row, one after the other, are told of."""
+_cached_json = lru_cache(maxsize=256)(loads)
+"""Decodes a document that several fields of a row need one after the other."""

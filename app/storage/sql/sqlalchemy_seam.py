@@ -41,7 +41,7 @@ def driver_statement(statement: Any, dialect: sa.Dialect) -> DriverStatement:
 
 
 def result_decoder(type_: Any, dialect: sa.Dialect) -> Processor | None:
-    """Return the conversion of the driver's values of a column type, None if there is none."""
+    """Return the conversion of a column type's raw values, None for values used as they are."""
     if isinstance(type_, sa.Float):
         # SQLAlchemy's needs the type code of a result's column; both drivers return floats.
         return None

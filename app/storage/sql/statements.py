@@ -1,7 +1,7 @@
-"""Statements that are compiled once and run by the driver itself.
+"""Statements that are compiled once per dialect and run by the driver itself.
 
-What SQLAlchemy does for each run of a statement (a connection, a cache key, a context, a result,
-entities) took ten times as long as SQLite took to find one row by its key.
+SQLAlchemy's work per execution (a connection, a cache key, a context, a result, entities) took ten
+times as long as SQLite took to find one row by its key.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,58 +14,58 @@ from app.storage.sql.sqlalchemy_seam import Processor, driver_statement, result_
 
 BindValues = Mapping[str, Any]
 StatementRunner = Callable[[str, Any], Any]
-"""Runs a text with its parameters, and returns the cursor."""
+"""Runs SQL with the driver's parameters, and returns the cursor."""
 
 STATEMENT_RUNNER = "run"
-"""Under which a session's info has its Run, if SQLAlchemy is not to run what it runs."""
+"""Key of a session's StatementRunner in its `info`; without one SQLAlchemy runs statements."""
 
 
 class CompiledStatement:
-    """A statement that is written for a dialect when it is first run there.
+    """A statement that is compiled when a dialect first runs it.
 
-    `write` is given the dialect's name, and writes it with a parameter for all that changes from
-    run to run; none may stand for several values.
+    `build` makes the statement for a dialect's name, with a parameter for each value that changes
+    from run to run. No parameter may stand for several values.
     """
 
-    def __init__(self, write: Callable[[str], Any]) -> None:
-        self._write = write
+    def __init__(self, build: Callable[[str], Any]) -> None:
+        self._build = build
         self._compiled: dict[str, _Compiled] = {}
 
     def rows(self, session: Session, values: BindValues) -> Sequence[tuple[Any, ...]]:
-        """What is found, as the driver gives it."""
-        found: Sequence[tuple[Any, ...]] = self._run(session, values).fetchall()
-        return found
+        """Run the statement, and return the driver's rows."""
+        rows: Sequence[tuple[Any, ...]] = self._run(session, values).fetchall()
+        return rows
 
     def changed(self, session: Session, values: BindValues) -> int:
-        """How many rows were changed."""
+        """Run the statement, and return the number of changed rows."""
         count: int = self._run(session, values).rowcount
         return count
 
-    def processors(self, session: Session) -> Sequence[Processor | None]:
-        """What makes the value of each column of what the driver gives; None where it is that."""
-        return self._of(session).results
+    def decoders(self, session: Session) -> Sequence[Processor | None]:
+        """Return the conversion of each column's raw values, None for values used as they are."""
+        return self._for_dialect_of(session).decoders
 
     def _run(self, session: Session, values: BindValues) -> Any:
-        # What entities have been given and do not say yet, as a query through the session would.
+        # Write pending changes of entities first, as a query through the session would.
         session.flush()
-        compiled = self._of(session)
+        compiled = self._for_dialect_of(session)
         bound = compiled.bound(values)
         run: StatementRunner | None = session.info.get(STATEMENT_RUNNER)
         if run is None:
             return session.connection().exec_driver_sql(compiled.text, bound)
         return run(compiled.text, bound)
 
-    def _of(self, session: Session) -> "_Compiled":
+    def _for_dialect_of(self, session: Session) -> "_Compiled":
         dialect = session.get_bind().dialect
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
-            compiled = _Compiled(self._write(dialect.name), dialect)
+            compiled = _Compiled(self._build(dialect.name), dialect)
             self._compiled[dialect.name] = compiled
         return compiled
 
 
 class _Compiled:
-    """The text of a statement and how its parameters are bound."""
+    """A statement's text for one dialect, and the conversion of its values."""
 
     def __init__(self, statement: Any, dialect: sa.Dialect) -> None:
         compiled = driver_statement(statement, dialect)
@@ -74,7 +74,7 @@ class _Compiled:
         self._processors = compiled.processors
         self._constants = compiled.constants
         self._positional = compiled.positional
-        self.results: Sequence[Processor | None] = [
+        self.decoders: Sequence[Processor | None] = [
             result_decoder(column.type, dialect)
             for column in getattr(statement, "selected_columns", ())
         ]
