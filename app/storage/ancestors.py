@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from app.domain.hierarchies import node_id
 from app.storage.nodes import NodeKey, visible_hierarchies
-from app.storage.sql.dialects import dialect_of, key_table, key_values
+from app.storage.sql.dialects import dialect_of, key_table, key_table_values
 from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import Node
 
@@ -37,7 +37,7 @@ def of_nodes(
         root = hierarchies[pk]
         paths[pk, no].append(Ancestor(root.id, root.name, root.slug))
     if visible_nodes:
-        keys = key_values(dialect_of(session), visible_nodes)
+        keys = key_table_values(dialect_of(session), visible_nodes)
         for number, node_no, name, slug in _PATHS.rows(session, keys):
             node = visible_nodes[int(number)]
             paths[node].append(Ancestor(node_id(hierarchies[node[0]].id, node_no), name, slug))

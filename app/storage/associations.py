@@ -24,10 +24,10 @@ from app.storage.nodes import (
 from app.storage.sql.dialects import (
     any_of_array,
     dialect_of,
+    in_keys,
+    in_keys_values,
     key_table,
-    key_values,
-    keys_for,
-    one_of,
+    key_table_values,
     opaque_limit,
 )
 from app.storage.sql.keyset import (
@@ -36,7 +36,7 @@ from app.storage.sql.keyset import (
     KeysetQuery,
     KeysetWindow,
     OrderBy,
-    pages,
+    read_pages,
     sql_order,
 )
 from app.storage.sql.offset import OffsetPage, OffsetWindow
@@ -63,7 +63,7 @@ def of_nodes(
     """A page of each node's products, curated ones first, then by sku."""
     visible_pks = hierarchies.visible_pks(session, store, {pk for pk, _ in nodes})
     visible_nodes = [node for node in nodes if node[0] in visible_pks]
-    pages_by_node = pages(session, _node_query, visible_nodes, window, projection, store=store)
+    pages_by_node = read_pages(session, _node_query, visible_nodes, window, projection, store=store)
     return {
         node: pages_by_node.get(node, EMPTY_PAGE).map(lambda row: Association(*row))
         for node in nodes
@@ -75,7 +75,7 @@ def counts_of_nodes(session: Session, store: str, nodes: Sequence[NodeKey]) -> d
     if not nodes:
         return {}
     rows = _COUNTS_OF_NODES.rows(
-        session, {"store": store, **key_values(dialect_of(session), list(nodes))}
+        session, {"store": store, **key_table_values(dialect_of(session), list(nodes))}
     )
     return dict.fromkeys(nodes, 0) | {nodes[int(number)]: count for number, count in rows}
 
@@ -93,10 +93,10 @@ def offset_page(
     if not total:  # Also if the hierarchy is not visible.
         return OffsetPage([], 0)
     query = _node_query()
-    assert query.belongs is not None
+    assert query.parent_condition is not None
     rows = session.execute(
         sa.select(*query.entities)
-        .where(*query.where, query.belongs(*node))
+        .where(*query.where, query.parent_condition(*node))
         .order_by(*sql_order(query.order))
         .offset(window.offset)
         .limit(opaque_limit(window.limit)),
@@ -121,7 +121,9 @@ def nodes_of_products(
             raise InvalidInput("The hierarchy of this cursor is gone: begin again.", (argument,))
         return hierarchy.pk, ref.node_no
 
-    node_pages = pages(session, _product_query, product_pks, window.placed(key_of), store=store)
+    node_pages = read_pages(
+        session, _product_query, product_pks, window.resolved(key_of), store=store
+    )
     keys = {
         (node.hierarchy_pk, node.node_no) for page in node_pages.values() for _, node in page.rows
     }
@@ -133,7 +135,7 @@ def nodes_of_products(
 def counts_of_products(session: Session, store: str, product_pks: Sequence[int]) -> dict[int, int]:
     """Count each product's nodes in the hierarchies that the store sees."""
     rows = _COUNTS_OF_PRODUCTS.rows(
-        session, {"store": store, **keys_for(dialect_of(session), product_pks)}
+        session, {"store": store, **in_keys_values(dialect_of(session), product_pks)}
     )
     return dict.fromkeys(product_pks, 0) | dict(rows)
 
@@ -146,7 +148,7 @@ _COUNTS_OF_PRODUCTS = CompiledStatement(
                 col(ProductNode.hierarchy_pk),
                 sa.select(col(Hierarchy.pk)).where(visible(sa.bindparam("store"))),
             ),
-            one_of(dialect, col(ProductNode.product_pk)),
+            in_keys(dialect, col(ProductNode.product_pk)),
             ~is_deleted(ProductNode),
         )
         .group_by(col(ProductNode.product_pk))
@@ -159,7 +161,7 @@ def curated_ids(session: Session, nodes: Collection[NodeKey]) -> dict[NodeKey, l
     dialect = dialect_of(session)
     ids: dict[NodeKey, list[UUID]] = {node: [] for node in nodes}
     if nodes:
-        keys = key_values(dialect, list(nodes))
+        keys = key_table_values(dialect, list(nodes))
         for pk, node_no, id in session.execute(_curated_ids_statement(dialect), keys):
             ids[pk, node_no].append(id)
     return ids
@@ -262,8 +264,10 @@ def _node_query() -> KeysetQuery:
             product.pk == association.product_pk,
             readable(product, sa.bindparam("store")),
         ),
-        spine=association,
-        belongs=lambda pk, no: sa.and_(association.hierarchy_pk == pk, association.node_no == no),
+        row_entity=association,
+        parent_condition=lambda pk, no: sa.and_(
+            association.hierarchy_pk == pk, association.node_no == no
+        ),
         order=(
             OrderBy(position),
             OrderBy(sa.func.coalesce(product.sku, "", type_=sa.Text)),
@@ -288,8 +292,8 @@ def _product_query() -> KeysetQuery:
             node.hierarchy_pk == association.hierarchy_pk,
             node.node_no == association.node_no,
         ),
-        spine=association,
-        belongs=lambda pk: association.product_pk == pk,
+        row_entity=association,
+        parent_condition=lambda pk: association.product_pk == pk,
         order=(OrderBy(association.hierarchy_pk), OrderBy(association.node_no)),
-        side_by_side=False,  # The index has product_pk between the two columns.
+        contiguous_index=False,  # The index has product_pk between the two columns.
     )

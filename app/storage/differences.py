@@ -15,7 +15,7 @@ from app.domain.hierarchies import ROOT_NO
 from app.domain.jobs import JobStatus
 from app.storage import ancestors, hierarchies, jobs, nodes
 from app.storage.nodes import NodeKey, TreeNode
-from app.storage.sql.dialects import any_order, opaque_limit, prefer_hash_join, use_snapshot
+from app.storage.sql.dialects import canonical_json, opaque_limit, prefer_hash_join, use_snapshot
 from app.storage.tables import Hierarchy, Job, Node, NodeProduct
 
 ATTRIBUTE_COLUMNS = {
@@ -238,6 +238,8 @@ def _differs(in_source: Any, in_copy: Any) -> sa.ColumnElement[bool]:
     if isinstance(in_source.type, sa.JSON):
         # Most documents have the same text, and comparing text is cheaper.
         text_differs = sa.cast(in_source, sa.Text) != sa.cast(in_copy, sa.Text)
-        return sa.and_(text_differs, any_order(in_source).is_distinct_from(any_order(in_copy)))
+        return sa.and_(
+            text_differs, canonical_json(in_source).is_distinct_from(canonical_json(in_copy))
+        )
     differs = in_source.is_distinct_from(in_copy)
     return differs

@@ -13,7 +13,7 @@ from app.domain.jobs import JobStatus
 from app.storage import lanes
 from app.storage.engine.database import announce
 from app.storage.lanes import LockedLane, QueuePosition
-from app.storage.sql.rows import ALL_COLUMNS, columns_of
+from app.storage.sql.rows import ALL_COLUMNS, column_names
 from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import Job, JobEvent, Lane
 
@@ -50,10 +50,10 @@ def append(
 
 
 _SNAPSHOT = [
-    name for name in columns_of(Job, ALL_COLUMNS) if name not in ("checkpoint", "traceparent")
+    name for name in column_names(Job, ALL_COLUMNS) if name not in ("checkpoint", "traceparent")
 ]
 _APPEND = CompiledStatement(
-    lambda _: sa.insert(JobEvent).values(dict.fromkeys(columns_of(JobEvent, ALL_COLUMNS)))
+    lambda _: sa.insert(JobEvent).values(dict.fromkeys(column_names(JobEvent, ALL_COLUMNS)))
 )
 
 

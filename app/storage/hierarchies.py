@@ -13,10 +13,10 @@ from app.domain.filters import Conditions
 from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, new_hierarchy_id, node_id
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
 from app.storage.engine.database import now
-from app.storage.sql.dialects import dialect_of, keys_for, no_index, one_of
+from app.storage.sql.dialects import dialect_of, in_keys, in_keys_values, no_index
 from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape, matching
-from app.storage.sql.keyset import KeysetPage, KeysetQuery, KeysetWindow, Order, OrderBy, page
-from app.storage.sql.offset import OffsetPage, OffsetWindow, page_keys
+from app.storage.sql.keyset import KeysetPage, KeysetQuery, KeysetWindow, Order, OrderBy, read_page
+from app.storage.sql.offset import OffsetPage, OffsetWindow, read_page_keys
 from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowQuery
 from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import DeletedNode, Hierarchy, Node, NodeProduct, Product, ProductNode
@@ -65,15 +65,15 @@ def by_ids(
     session: Session, store: str, ids: Collection[UUID], projection: Projection = ALL_COLUMNS
 ) -> dict[UUID, Hierarchy]:
     """The visible hierarchies among `ids`, by id."""
-    values = {"store": store, **keys_for(dialect_of(session), ids)}
-    hierarchies = _BY_IDS.rows(session, values, projection.together(ID_COLUMN))
+    values = {"store": store, **in_keys_values(dialect_of(session), ids)}
+    hierarchies = _BY_IDS.rows(session, values, projection.union(ID_COLUMN))
     return {hierarchy.id: hierarchy for hierarchy in hierarchies}
 
 
 _VISIBLE_BY_KEY = sa.and_(readable_by_key(Hierarchy), _is_ready())
 _BY_IDS = RowQuery(
     Hierarchy,
-    lambda dialect: sa.and_(_VISIBLE_BY_KEY, one_of(dialect, col(Hierarchy.id))),
+    lambda dialect: sa.and_(_VISIBLE_BY_KEY, in_keys(dialect, col(Hierarchy.id))),
 )
 
 
@@ -81,14 +81,14 @@ def by_pks(
     session: Session, store: str, pks: Collection[int], projection: Projection = ALL_COLUMNS
 ) -> dict[int, Hierarchy]:
     """The visible hierarchies among `pks`, by pk."""
-    values = {"store": store, **keys_for(dialect_of(session), pks)}
-    hierarchies = _BY_PKS.rows(session, values, projection.together(PK_COLUMN))
+    values = {"store": store, **in_keys_values(dialect_of(session), pks)}
+    hierarchies = _BY_PKS.rows(session, values, projection.union(PK_COLUMN))
     return {hierarchy.pk: hierarchy for hierarchy in hierarchies}
 
 
 _BY_PKS = RowQuery(
     Hierarchy,
-    lambda dialect: sa.and_(_VISIBLE_BY_KEY, one_of(dialect, col(Hierarchy.pk))),
+    lambda dialect: sa.and_(_VISIBLE_BY_KEY, in_keys(dialect, col(Hierarchy.pk))),
 )
 PK_COLUMN = Projection(frozenset({"pk"}), keys=False)
 
@@ -141,7 +141,7 @@ def listing(
     lists = [
         {"owning_store": owner, **bind_values(filter)} for owner in _owning_stores(store, filter)
     ]
-    return page(session, _list_query(filter_shape(filter)), window, projection, lists)
+    return read_page(session, _list_query(filter_shape(filter)), window, projection, lists)
 
 
 @lru_cache(maxsize=128)
@@ -158,7 +158,7 @@ def offset_page(
     session: Session, store: str, filter: Conditions, order: Order, window: OffsetWindow
 ) -> OffsetPage[Hierarchy]:
     """A page of the matching hierarchies a store sees, in `order`."""
-    keys = page_keys(session, _offset_queries(store, filter, order), window)
+    keys = read_page_keys(session, _offset_queries(store, filter, order), window)
     pks = [pk for (pk,) in keys]
     hierarchies = session.exec(select(Hierarchy).where(col(Hierarchy.pk).in_(pks)))
     by_pk = {hierarchy.pk: hierarchy for hierarchy in hierarchies}
@@ -199,7 +199,7 @@ def visible_pks(session: Session, store: str, pks: Collection[int]) -> set[int]:
 
 
 def discard(session: Session, pk: int) -> None:
-    """Leave a hierarchy that never became visible to the sweeper."""
+    """Mark an unfinished hierarchy as discarded; the sweeper deletes it."""
     session.exec(
         sa.update(Hierarchy)
         .where(col(Hierarchy.pk) == pk, col(Hierarchy.state) != HierarchyState.READY)
@@ -208,12 +208,12 @@ def discard(session: Session, pk: int) -> None:
 
 
 def abandon_import(session: Session, pk: int) -> None:
-    """Leave an import that never became visible to the sweeper."""
+    """Mark an unfinished import as abandoned; the sweeper deletes it."""
     _abandon_imports(session, col(Hierarchy.pk) == pk)
 
 
 def abandon_idle_imports(session: Session, idle_since: datetime) -> None:
-    """Leave imports without an addition since `idle_since` to the sweeper."""
+    """Mark unfinished imports without additions since `idle_since` as abandoned."""
     _abandon_imports(session, col(Hierarchy.updated_at) < idle_since)
 
 
@@ -280,7 +280,7 @@ def _offset_queries(store: str, filter: Conditions, order: Order) -> list[Keyset
     conditions = _is_ready(), *matching(filter, FILTER_COLUMNS)
     return [
         KeysetQuery(
-            (Hierarchy,), (col(Hierarchy.store) == owner, *conditions), order, spine=Hierarchy
+            (Hierarchy,), (col(Hierarchy.store) == owner, *conditions), order, row_entity=Hierarchy
         )
         for owner in _owning_stores(store, filter)
     ]

@@ -7,7 +7,7 @@ from sqlmodel import Session, col
 
 from app.storage import jobs
 from app.storage.sql.dialects import upsert
-from app.storage.sql.rows import row_of
+from app.storage.sql.rows import row_class
 from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import IdempotencyKey, Job
 
@@ -18,7 +18,7 @@ def find(session: Session, store: str, key: str, since: datetime) -> tuple[Job, 
     if not rows:
         return None
     digest, *job = rows[0]
-    return row_of(session, Job, jobs.COLUMN_NAMES)(job), digest
+    return row_class(session, Job, jobs.COLUMN_NAMES)(job), digest
 
 
 _FIND = CompiledStatement(

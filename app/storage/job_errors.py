@@ -11,8 +11,8 @@ from sqlmodel import Session, col, select
 
 from app.domain.errors import InvalidInput
 from app.storage import jobs
-from app.storage.sql.dialects import dialect_of, keys_for, one_of, opaque_limit
-from app.storage.sql.keyset import Key, KeysetPage, KeysetQuery, KeysetWindow, OrderBy, pages
+from app.storage.sql.dialects import dialect_of, in_keys, in_keys_values, opaque_limit
+from app.storage.sql.keyset import Key, KeysetPage, KeysetQuery, KeysetWindow, OrderBy, read_pages
 from app.storage.sql.offset import OffsetPage, OffsetWindow
 from app.storage.sql.rows import RowQuery
 from app.storage.sql.statements import CompiledStatement
@@ -42,7 +42,7 @@ def add(session: Session, job: Job, code: str, message: str, at: datetime) -> No
 
 def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, JobError]:
     """The errors of the store's jobs among `ids`, by id."""
-    errors = _BY_IDS.rows(session, {"store": store, **keys_for(dialect_of(session), ids)})
+    errors = _BY_IDS.rows(session, {"store": store, **in_keys_values(dialect_of(session), ids)})
     return {error.id: error for error in errors}
 
 
@@ -51,7 +51,7 @@ _BY_IDS = RowQuery(
     lambda dialect: sa.and_(
         col(JobError.job_pk) == col(Job.pk),
         jobs.IN_STORE,
-        one_of(dialect, col(JobError.id)),
+        in_keys(dialect, col(JobError.id)),
     ),
 )
 
@@ -74,7 +74,7 @@ def of_jobs(
             raise InvalidInput("The error of this cursor is gone: begin again.", (argument,))
         return (error.pk,)
 
-    pages_by_job = pages(session, _job_query, versions, window.placed(key_of), store=store)
+    pages_by_job = read_pages(session, _job_query, versions, window.resolved(key_of), store=store)
     return {version: page.by_id() for version, page in pages_by_job.items()}
 
 
@@ -85,7 +85,7 @@ def counts_of_jobs(
     error_versions: dict[int, list[int]] = {}
     pks = {pk for pk, _ in versions}
     for pk, version in _ERROR_VERSIONS.rows(
-        session, {"store": store, **keys_for(dialect_of(session), pks)}
+        session, {"store": store, **in_keys_values(dialect_of(session), pks)}
     ):
         error_versions.setdefault(pk, []).append(version)
     return {
@@ -98,7 +98,7 @@ _ERROR_VERSIONS = CompiledStatement(
     lambda dialect: sa.select(col(JobError.job_pk), col(JobError.job_version)).where(
         col(JobError.job_pk) == col(Job.pk),
         jobs.IN_STORE,
-        one_of(dialect, col(JobError.job_pk)),
+        in_keys(dialect, col(JobError.job_pk)),
     )
 )
 
@@ -109,7 +109,9 @@ def _job_query() -> KeysetQuery:
     return KeysetQuery(
         entities=(error,),
         where=(job.pk == error.job_pk, job.store == sa.bindparam("store")),
-        spine=error,
-        belongs=lambda pk, version: sa.and_(error.job_pk == pk, error.job_version <= version),
+        row_entity=error,
+        parent_condition=lambda pk, version: sa.and_(
+            error.job_pk == pk, error.job_version <= version
+        ),
         order=(OrderBy(error.pk),),
     )

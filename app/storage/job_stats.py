@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from app.domain.jobs import JobStatus
 from app.storage.engine.database import now
-from app.storage.sql.dialects import HOUR_FORMAT, hour_of, opaque_limit, timestamp_of
+from app.storage.sql.dialects import HOUR_FORMAT, epoch_seconds, hour_of, opaque_limit
 from app.storage.tables import Job
 
 HOUR = timedelta(hours=1)
@@ -36,7 +36,7 @@ def by_hour(session: Session, store: str, hours: int) -> list[JobHour]:
     this_hour = now(session).replace(minute=0, second=0, microsecond=0)
     since = this_hour - (hours - 1) * HOUR
     hour = hour_of(col(Job.created_at))
-    seconds = timestamp_of(col(Job.completed_at)) - timestamp_of(col(Job.started_at))
+    seconds = epoch_seconds(col(Job.completed_at)) - epoch_seconds(col(Job.started_at))
     # job_seq follows creation order: the scan of its index starts at the first job of these hours.
     last_older_seq = (
         select(Job.job_seq)

@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 from app.domain.filters import Condition, Conditions, Operator
 from app.domain.jobs import JobStatus, JobType
 from app.storage.sql.column_types import literal
-from app.storage.sql.dialects import any_of_array, dialect_of, keys_for, no_index, one_of
+from app.storage.sql.dialects import any_of_array, dialect_of, in_keys, in_keys_values, no_index
 from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape, matching
 from app.storage.sql.keyset import (
     KeysetPage,
@@ -22,11 +22,18 @@ from app.storage.sql.keyset import (
     KeysetWindow,
     Order,
     OrderBy,
-    page,
-    pages,
+    read_page,
+    read_pages,
 )
-from app.storage.sql.offset import OffsetPage, OffsetWindow, page_keys
-from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowQuery, columns_of, row_of
+from app.storage.sql.offset import OffsetPage, OffsetWindow, read_page_keys
+from app.storage.sql.rows import (
+    ALL_COLUMNS,
+    ID_COLUMN,
+    Projection,
+    RowQuery,
+    column_names,
+    row_class,
+)
 from app.storage.sql.statements import BindValues, CompiledStatement
 from app.storage.tables import IdempotencyKey, Job, JobError
 
@@ -77,7 +84,7 @@ FILTER_COLUMNS: Mapping[str, Any] = {
 
 NEWEST_FIRST = (OrderBy(col(Job.job_seq), True),)
 
-COLUMN_NAMES = columns_of(Job, ALL_COLUMNS)
+COLUMN_NAMES = column_names(Job, ALL_COLUMNS)
 COLUMNS: Sequence[Any] = [getattr(Job, name) for name in COLUMN_NAMES]
 
 
@@ -85,8 +92,8 @@ def by_ids(
     session: Session, store: str, ids: Collection[UUID], projection: Projection = ALL_COLUMNS
 ) -> dict[UUID, Job]:
     """The store's jobs among `ids`, by id."""
-    values = {"store": store, **keys_for(dialect_of(session), ids)}
-    jobs = _BY_IDS.rows(session, values, projection.together(ID_COLUMN))
+    values = {"store": store, **in_keys_values(dialect_of(session), ids)}
+    jobs = _BY_IDS.rows(session, values, projection.union(ID_COLUMN))
     return {job.id: job for job in jobs}
 
 
@@ -95,7 +102,7 @@ IN_STORE = no_index(col(Job.store)) == sa.bindparam("store", type_=sa.Text)
 
 _BY_IDS = RowQuery(
     Job,
-    lambda dialect: sa.and_(IN_STORE, one_of(dialect, col(Job.id))),
+    lambda dialect: sa.and_(IN_STORE, in_keys(dialect, col(Job.id))),
 )
 
 
@@ -113,7 +120,9 @@ def listing(
 ) -> KeysetPage[Job]:
     """A page of a store's matching jobs by creation, `ascending` or descending."""
     values = {"store": store, "about": filter.hierarchy_id, **bind_values(filter.conditions())}
-    return page(session, _list_query(_filter_key(filter), ascending), window, projection, [values])
+    return read_page(
+        session, _list_query(_filter_key(filter), ascending), window, projection, [values]
+    )
 
 
 def count(session: Session, store: str, filter: JobFilter) -> int:
@@ -154,8 +163,8 @@ def offset_page(
 ) -> OffsetPage[Job]:
     """A page of a store's matching jobs in `order`."""
     where = (col(Job.store) == store, *matching(filter, FILTER_COLUMNS))
-    query = KeysetQuery((Job,), where, order, spine=Job)
-    pks = [pk for (pk,) in page_keys(session, [query], window)]
+    query = KeysetQuery((Job,), where, order, row_entity=Job)
+    pks = [pk for (pk,) in read_page_keys(session, [query], window)]
     by_pk = {job.pk: job for job in session.exec(select(Job).where(col(Job.pk).in_(pks)))}
     total = session.exec(select(sa.func.count(col(Job.pk))).where(*where)).one()
     return OffsetPage([by_pk[pk] for pk in pks], total)
@@ -169,7 +178,7 @@ def of_hierarchies(
     projection: Projection = ALL_COLUMNS,
 ) -> dict[UUID, KeysetPage[Job]]:
     """A page of the duplications from or into each hierarchy, newest first."""
-    return pages(session, _hierarchy_query, hierarchies, window, projection, store=store)
+    return read_pages(session, _hierarchy_query, hierarchies, window, projection, store=store)
 
 
 def counts_of_hierarchies(
@@ -177,9 +186,9 @@ def counts_of_hierarchies(
 ) -> dict[UUID, int]:
     """Count the duplications from or into each hierarchy."""
     counts = dict.fromkeys(hierarchies, 0)
-    values = {"store": store, **keys_for(dialect_of(session), hierarchies)}
+    values = {"store": store, **in_keys_values(dialect_of(session), hierarchies)}
     for statement in _HIERARCHY_COUNTS:
-        decode, _ = statement.processors(session)
+        decode, _ = statement.decoders(session)
         for id, number in statement.rows(session, values):
             counts[decode(id) if decode else id] += number
     return counts
@@ -189,7 +198,7 @@ def _hierarchy_counts(side: Any) -> CompiledStatement:
     """Count jobs per hierarchy in the column `side` (source or copy)."""
     return CompiledStatement(
         lambda dialect: (
-            sa.select(side, sa.func.count()).where(IN_STORE, one_of(dialect, side)).group_by(side)
+            sa.select(side, sa.func.count()).where(IN_STORE, in_keys(dialect, side)).group_by(side)
         )
     )
 
@@ -233,7 +242,7 @@ def queued(
     session: Session, store: str, window: KeysetWindow, projection: Projection = ALL_COLUMNS
 ) -> KeysetPage[Job]:
     """A page of a store's pending jobs, in starting order."""
-    return page(session, _QUEUED, window, projection, [{"store": store}])
+    return read_page(session, _QUEUED, window, projection, [{"store": store}])
 
 
 _QUEUED = KeysetQuery((Job,), is_pending(sa.bindparam("store")), (OrderBy(col(Job.turn)),))
@@ -241,7 +250,7 @@ _QUEUED = KeysetQuery((Job,), is_pending(sa.bindparam("store")), (OrderBy(col(Jo
 
 def newest_retries(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
     """The newest retry of each job, by the retried id."""
-    jobs = _RETRIES.rows(session, keys_for(dialect_of(session), ids))
+    jobs = _RETRIES.rows(session, in_keys_values(dialect_of(session), ids))
     # The store is checked here: with a condition on it, PostgreSQL can read all the store's jobs.
     return {job.retry_of: job for job in jobs if job.store == store}
 
@@ -250,7 +259,7 @@ def _is_newest_retry(dialect: str) -> sa.ColumnElement[bool]:
     # A job that keeps failing can have many retries.
     newest = (
         sa.select(sa.func.max(col(Job.pk)))
-        .where(one_of(dialect, col(Job.retry_of)))
+        .where(in_keys(dialect, col(Job.retry_of)))
         .group_by(col(Job.retry_of))
     )
     return any_of_array(col(Job.pk), newest)
@@ -290,7 +299,7 @@ _INSERT = CompiledStatement(
 
 def _read(session: Session, statement: CompiledStatement, values: BindValues) -> list[Job]:
     """Run a statement that selects or returns COLUMNS."""
-    return list(map(row_of(session, Job, COLUMN_NAMES), statement.rows(session, values)))
+    return list(map(row_class(session, Job, COLUMN_NAMES), statement.rows(session, values)))
 
 
 def update(session: Session, job: Job, **values: Any) -> Job | None:
@@ -338,7 +347,7 @@ def _hierarchy_query() -> KeysetQuery:
     return KeysetQuery(
         entities=(job,),
         where=(job.store == sa.bindparam("store"),),
-        spine=job,
-        belongs=lambda id: _is_about(job, id),
+        row_entity=job,
+        parent_condition=lambda id: _is_about(job, id),
         order=(OrderBy(job.job_seq, True),),
     )

@@ -16,7 +16,7 @@ from app.domain.jobs import JobStatus
 from app.storage import jobs
 from app.storage.engine.database import before_commit, now
 from app.storage.sql.column_types import Instant, literal
-from app.storage.sql.dialects import dialect_of, insert_ignore, keys_for, no_index, one_of
+from app.storage.sql.dialects import dialect_of, in_keys, in_keys_values, insert_ignore, no_index
 from app.storage.sql.rows import RowQuery
 from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import Job, Lane
@@ -92,7 +92,7 @@ def lock(session: Session, store: str) -> LockedLane:
         if not rows:
             insert_ignore(session, Lane, [Lane(store=store).model_dump()])
             rows = _LOCK.rows(session, {"store": store})
-        decoders = zip(_LOCK.processors(session), rows[0], strict=True)
+        decoders = zip(_LOCK.decoders(session), rows[0], strict=True)
         lane = LockedLane(*(decode(value) if decode else value for decode, value in decoders))
         locked[store] = lane
         before_commit(session, partial(_write, session, lane, replace(lane)))
@@ -249,7 +249,7 @@ def queue_positions(
     """The queue position of each pending job among `job_pks`."""
     # Counting is faster for one job; for several, a window over the queue is not slower.
     statement = _POSITION if len(job_pks) == 1 else _POSITIONS
-    rows = statement.rows(session, {"store": store, **keys_for(dialect_of(session), job_pks)})
+    rows = statement.rows(session, {"store": store, **in_keys_values(dialect_of(session), job_pks)})
     lane = _read(session, store)
     if lane is None:
         return {}
@@ -261,7 +261,7 @@ def queue_positions(
 
 
 def _positions_query(dialect: str) -> sa.Select[Any]:
-    last = sa.select(sa.func.max(col(Job.turn))).where(one_of(dialect, col(Job.pk)))
+    last = sa.select(sa.func.max(col(Job.turn))).where(in_keys(dialect, col(Job.pk)))
     pending = (
         sa.select(
             col(Job.pk),
@@ -272,7 +272,7 @@ def _positions_query(dialect: str) -> sa.Select[Any]:
         .where(*jobs.is_pending(sa.bindparam("store")), col(Job.turn) <= last.scalar_subquery())
         .subquery()
     )
-    return sa.select(pending).where(one_of(dialect, pending.c.pk))
+    return sa.select(pending).where(in_keys(dialect, pending.c.pk))
 
 
 _POSITIONS = CompiledStatement(_positions_query)
@@ -285,7 +285,7 @@ def _position_query(dialect: str) -> sa.Select[Any]:
         sa.select(col(Job.pk), sa.func.count(), sa.func.sum(ahead.items), col(Job.items))
         .join_from(Job, ahead, is_ahead)
         .where(
-            one_of(dialect, col(Job.pk)),
+            in_keys(dialect, col(Job.pk)),
             no_index(col(Job.store)) == sa.bindparam("store"),
             no_index(col(Job.status)) == literal(JobStatus.PENDING),
         )

@@ -1,8 +1,8 @@
 """Nodes of hierarchies: lookups, lists, and edits of single nodes."""
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -13,16 +13,19 @@ from app.domain.filters import Condition, Conditions
 from app.domain.hierarchies import ROOT_NO, node_id, node_ref
 from app.storage import hierarchies
 from app.storage.hierarchies import visible
-from app.storage.sql.dialects import (
-    dialect_of,
-    key_table,
-    key_values,
-    opaque_limit,
-)
+from app.storage.sql.dialects import dialect_of, key_table, key_table_values, opaque_limit
 from app.storage.sql.filters import matching
-from app.storage.sql.keyset import KeysetPage, KeysetQuery, KeysetWindow, Order, OrderBy, pages
-from app.storage.sql.offset import OffsetPage, OffsetWindow, page_keys
-from app.storage.sql.rows import ALL_COLUMNS, Projection, columns_of, row_of
+from app.storage.sql.keyset import (
+    KeysetPage,
+    KeysetQuery,
+    KeysetWindow,
+    Order,
+    OrderBy,
+    ParentT,
+    read_pages,
+)
+from app.storage.sql.offset import OffsetPage, OffsetWindow, read_page_keys
+from app.storage.sql.rows import ALL_COLUMNS, Projection, column_names, row_class
 from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import Hierarchy, Node
 
@@ -51,8 +54,6 @@ class Leaf(NamedTuple):
     node_no: int
     name: str
 
-
-ParentT = TypeVar("ParentT", bound=Hashable)
 
 EMPTY_PAGE: KeysetPage[Any] = KeysetPage()
 
@@ -118,23 +119,25 @@ def children(
     """A page of each parent's children, in SIBLING_ORDER."""
     by_pk = visible_hierarchies(session, store, parents)
     visible_parents = [key for key in parents if key[0] in by_pk]
-    projection = projection.together(_KEY_COLUMNS)
-    node_pages = pages(session, _children_query, visible_parents, window, projection)
+    projection = projection.union(_KEY_COLUMNS)
+    node_pages = read_pages(session, _children_query, visible_parents, window, projection)
     return with_hierarchies(parents, node_pages, by_pk)
 
 
 def children_counts(session: Session, store: str, parents: Sequence[NodeKey]) -> dict[NodeKey, int]:
     """Count each parent's children."""
     dialect = dialect_of(session)
-    values = {"store": store, **key_values(dialect, parents)}
+    values = {"store": store, **key_table_values(dialect, parents)}
     rows = _CHILDREN_COUNTS.rows(session, values)
     return dict.fromkeys(parents, 0) | {parents[int(number)]: count for number, count in rows}
 
 
-def count_statement(belongs: Callable[[Any, Any], sa.ColumnElement[bool]]) -> CompiledStatement:
+def count_statement(
+    parent_condition: Callable[[Any, Any], sa.ColumnElement[bool]],
+) -> CompiledStatement:
     """Count the rows of each root or node, in visible hierarchies.
 
-    `belongs` is the condition that a row belongs to a hierarchy pk and node number.
+    `parent_condition` is the condition that a row belongs to a hierarchy pk and node number.
     """
 
     def write(dialect: str) -> sa.Select[Any]:
@@ -142,7 +145,7 @@ def count_statement(belongs: Callable[[Any, Any], sa.ColumnElement[bool]]) -> Co
         hierarchy_pk, node_no = keys.parts
         count = (
             sa.select(sa.func.count())
-            .where(belongs(hierarchy_pk, node_no))
+            .where(parent_condition(hierarchy_pk, node_no))
             .correlate(keys.rows)
             .scalar_subquery()
         )
@@ -167,8 +170,8 @@ def of_hierarchies(
     """A page of each hierarchy's nodes, parents before children."""
     by_pk = hierarchies.by_pks(session, store, hierarchy_pks)
     visible_pks = [pk for pk in hierarchy_pks if pk in by_pk]
-    projection = projection.together(_KEY_COLUMNS)
-    node_pages = pages(session, _hierarchy_query, visible_pks, window, projection)
+    projection = projection.union(_KEY_COLUMNS)
+    node_pages = read_pages(session, _hierarchy_query, visible_pks, window, projection)
     return with_hierarchies(hierarchy_pks, node_pages, by_pk)
 
 
@@ -182,7 +185,7 @@ def by_no(session: Session, hierarchy_pk: int, node_no: int) -> Node | None:
     """
     dialect = dialect_of(session)
     query = _select_by_keys(dialect, Node).execution_options(populate_existing=True)
-    nodes = session.execute(query, key_values(dialect, [(hierarchy_pk, node_no)]))
+    nodes = session.execute(query, key_table_values(dialect, [(hierarchy_pk, node_no)]))
     return nodes.scalars().first()
 
 
@@ -279,8 +282,8 @@ def offset_page(
         *([] if parent_no is None else [col(Node.parent_no) == parent_no]),
         *matching(conditions, {**FILTER_COLUMNS, "owner": _owner_value(hierarchy)}),
     ]
-    query = KeysetQuery((Node,), tuple(where), order, spine=Node)
-    keys: list[Any] = page_keys(session, [query], window)
+    query = KeysetQuery((Node,), tuple(where), order, row_entity=Node)
+    keys: list[Any] = read_page_keys(session, [query], window)
     by_key = {(node.hierarchy_pk, node.node_no): node for node in _by_keys(session, keys)}
     # Children in the order of the index on parents, so that PostgreSQL uses that one.
     counted = select(col(Node.node_no)).where(*where)
@@ -324,11 +327,11 @@ def names(session: Session, keys: Collection[NodeKey]) -> dict[NodeKey, str]:
 def _by_keys(session: Session, keys: Sequence[NodeKey]) -> Sequence[Node]:
     if not keys:
         return ()
-    rows = _BY_KEYS.rows(session, key_values(dialect_of(session), keys))
-    return list(map(row_of(session, Node, _COLUMN_NAMES), rows))
+    rows = _BY_KEYS.rows(session, key_table_values(dialect_of(session), keys))
+    return list(map(row_class(session, Node, _COLUMN_NAMES), rows))
 
 
-_COLUMN_NAMES = columns_of(Node, ALL_COLUMNS)
+_COLUMN_NAMES = column_names(Node, ALL_COLUMNS)
 _BY_KEYS = CompiledStatement(
     lambda dialect: _select_by_keys(dialect, *(getattr(Node, name) for name in _COLUMN_NAMES))
 )
@@ -363,8 +366,8 @@ def _children_query() -> KeysetQuery:
     return KeysetQuery(
         entities=(node,),
         where=(),
-        spine=node,
-        belongs=lambda pk, no: sa.and_(node.hierarchy_pk == pk, node.parent_no == no),
+        row_entity=node,
+        parent_condition=lambda pk, no: sa.and_(node.hierarchy_pk == pk, node.parent_no == no),
         order=tuple(OrderBy(getattr(node, column.key), down) for column, down in SIBLING_ORDER),
     )
 
@@ -374,7 +377,7 @@ def _hierarchy_query() -> KeysetQuery:
     return KeysetQuery(
         entities=(node,),
         where=(),
-        spine=node,
-        belongs=lambda pk: node.hierarchy_pk == pk,
+        row_entity=node,
+        parent_condition=lambda pk: node.hierarchy_pk == pk,
         order=tuple(OrderBy(getattr(node, column.key), down) for column, down in PARENTS_FIRST),
     )

@@ -11,20 +11,9 @@ from sqlmodel import Session, col, select
 from app.domain.filters import Conditions
 from app.domain.stores import readable_by
 from app.storage.hierarchies import readable_by_key
-from app.storage.sql.dialects import (
-    dialect_of,
-    insert_ignore,
-    keys_for,
-    one_of,
-)
+from app.storage.sql.dialects import dialect_of, in_keys, in_keys_values, insert_ignore
 from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape
-from app.storage.sql.keyset import (
-    KeysetPage,
-    KeysetQuery,
-    KeysetWindow,
-    OrderBy,
-    page,
-)
+from app.storage.sql.keyset import KeysetPage, KeysetQuery, KeysetWindow, OrderBy, read_page
 from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowQuery
 from app.storage.sql.statements import CompiledStatement
 from app.storage.tables import Product
@@ -37,8 +26,8 @@ def by_ids(
     session: Session, store: str, ids: Collection[UUID], projection: Projection = ALL_COLUMNS
 ) -> dict[UUID, Product]:
     """The products a store sees among `ids`, by id."""
-    values = {"store": store, **keys_for(dialect_of(session), ids)}
-    products = _BY_IDS.rows(session, values, projection.together(ID_COLUMN))
+    values = {"store": store, **in_keys_values(dialect_of(session), ids)}
+    products = _BY_IDS.rows(session, values, projection.union(ID_COLUMN))
     return {product.id: product for product in products}
 
 
@@ -46,7 +35,7 @@ _BY_IDS = RowQuery(
     Product,
     lambda dialect: sa.and_(
         readable_by_key(Product),
-        one_of(dialect, col(Product.id)),
+        in_keys(dialect, col(Product.id)),
     ),
 )
 
@@ -61,7 +50,7 @@ def listing(
     """A page of the matching products a store sees, by sku."""
     # One list per owning store: for a single list a database would sort the rows of both.
     lists = [{"owning_store": owner, **bind_values(filter)} for owner in readable_by(store)]
-    return page(session, _list_query(filter_shape(filter)), window, projection, lists)
+    return read_page(session, _list_query(filter_shape(filter)), window, projection, lists)
 
 
 def count(session: Session, store: str, filter: Conditions) -> int:

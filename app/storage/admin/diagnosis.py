@@ -15,9 +15,9 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, create_engine, select
 
 from app.domain.jobs import JobStatus
-from app.storage.engine.connect import checked_url
-from app.storage.engine.database import JSON, Clock, UnusableDatabase, now
-from app.storage.engine.postgresql import CONNECTION, server_clock
+from app.storage.engine.connect import parse_url
+from app.storage.engine.database import JSON_CODEC, Clock, UnusableDatabase, now
+from app.storage.engine.postgresql import CONNECTION_OPTIONS, server_clock
 from app.storage.engine.sqlite import machine_clock
 from app.storage.tables import Job, Lane
 
@@ -80,7 +80,7 @@ def read_only_session(url: str) -> Iterator[Session]:
 
     Raises UnusableDatabase, NoDatabase.
     """
-    parsed = checked_url(url)
+    parsed = parse_url(url)
     try:
         engine, clock = _open(parsed)
         try:
@@ -113,20 +113,20 @@ def _sqlite_engine(path: Path) -> sa.Engine:
         "sqlite://",
         creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False),
         poolclass=sa.pool.StaticPool,
-        **JSON,
+        **JSON_CODEC,
     )
 
 
 def _postgresql_engine(url: sa.URL) -> sa.Engine:
     options = (
-        f"{CONNECTION['options']} -c default_transaction_read_only=on"
+        f"{CONNECTION_OPTIONS['options']} -c default_transaction_read_only=on"
         f" -c statement_timeout={STATEMENT_SECONDS}s"
     )
     return create_engine(
         url,
-        connect_args={**CONNECTION, "options": options},
+        connect_args={**CONNECTION_OPTIONS, "options": options},
         poolclass=sa.pool.NullPool,
-        **JSON,
+        **JSON_CODEC,
     )
 
 

@@ -29,6 +29,8 @@ from app.services import jobs as services
 from app.services.jobs import Requester
 from app.settings import Settings
 from app.storage import (
+    ancestors,
+    associations,
     events,
     hierarchies,
     idempotency,
@@ -47,7 +49,7 @@ from app.storage.sql.keyset import Key, KeysetPage, KeysetWindow
 from app.storage.sql.offset import OffsetPage, OffsetWindow
 from app.storage.tables import Hierarchy, Job, JobError, Product
 from tests import factories
-from tests.support.clients import GraphQLClient
+from tests.support.clients import GraphQLClient, http_client
 from tests.support.gateway import gateway_of
 
 STORE, OTHER = factories.STORE, "other"
@@ -168,6 +170,9 @@ OF_ALL: Mapping[Callable[..., Any], Read] = {
     nodes.items_by_keys: lambda s, store, of: nodes.items_by_keys(
         s, store, [(of.pk, 0), (of.pk, NODE)]
     ),
+    nodes.visible_hierarchies: lambda s, store, of: nodes.visible_hierarchies(
+        s, store, [(of.pk, NODE)]
+    ),
     nodes.children: lambda s, store, of: nodes.children(s, store, [(of.pk, 0)], ALL)[of.pk, 0].rows,
     nodes.children_counts: lambda s, store, of: nodes.children_counts(s, store, [(of.pk, 0)])[
         of.pk, 0
@@ -175,33 +180,35 @@ OF_ALL: Mapping[Callable[..., Any], Read] = {
     nodes.of_hierarchies: lambda s, store, of: (
         nodes.of_hierarchies(s, store, [of.pk], ALL)[of.pk].rows
     ),
-    nodes.of_products: lambda s, store, of: (
-        nodes.of_products(s, store, [of.product_pk], ALL)[of.product_pk].rows
+    associations.nodes_of_products: lambda s, store, of: (
+        associations.nodes_of_products(s, store, [of.product_pk], ALL)[of.product_pk].rows
     ),
-    nodes.counts_of_products: lambda s, store, of: nodes.counts_of_products(
+    associations.counts_of_products: lambda s, store, of: associations.counts_of_products(
         s, store, [of.product_pk]
     )[of.product_pk],
-    nodes.ancestors: lambda s, store, of: nodes.ancestors(s, store, [(of.pk, NODE)])[of.pk, NODE],
+    ancestors.of_nodes: lambda s, store, of: ancestors.of_nodes(s, store, [(of.pk, NODE)])[
+        of.pk, NODE
+    ],
     products.by_ids: lambda s, store, of: products.by_ids(s, store, [of.product.id]),
     products.listing: lambda s, store, of: (
         of.product.id in ids(products.listing(s, store, [], ALL))
     ),
     products.count: lambda s, store, of: products.count(s, store, [numbered(own_sku(of.store))]),
-    products.of_nodes: lambda s, store, of: (
-        products.of_nodes(s, store, [(of.pk, NODE)], ALL)[of.pk, NODE].rows
+    associations.of_nodes: lambda s, store, of: (
+        associations.of_nodes(s, store, [(of.pk, NODE)], ALL)[of.pk, NODE].rows
     ),
-    products.counts_of_nodes: lambda s, store, of: products.counts_of_nodes(
+    associations.counts_of_nodes: lambda s, store, of: associations.counts_of_nodes(
         s, store, [(of.pk, NODE)]
     )[of.pk, NODE],
-    products.span_of_node: lambda s, store, of: (
-        products.span_of_node(s, store, (of.pk, NODE), SPAN).rows
+    associations.offset_page: lambda s, store, of: (
+        associations.offset_page(s, store, (of.pk, NODE), SPAN).rows
     ),
 }
 """Reads of what the organization lets all stores read."""
 
 ITS_OWN: Mapping[Callable[..., Any], Read] = {
-    products.keys_by_sku: lambda s, store, of: (
-        of.product_pk in products.keys_by_sku(s, store, ["b"]).values()
+    products.pks_by_sku: lambda s, store, of: (
+        of.product_pk in products.pks_by_sku(s, store, ["b"]).values()
     ),
     jobs.by_ids: lambda s, store, of: jobs.by_ids(s, store, [of.job.id]),
     jobs.by_id: lambda s, store, of: jobs.by_id(s, store, of.job.id),
@@ -260,7 +267,7 @@ NO_READS_OF_ROWS = {
     lanes.event_head,
     lanes.extend_lease,
     lanes.release,
-    lanes.queue,
+    lanes.queue_state,
 }
 
 
@@ -275,7 +282,19 @@ def test_every_function_of_storage_that_is_given_a_store_is_tried_here() -> None
         }
 
     of_stores = set[Callable[..., Any]]()
-    for module in (hierarchies, nodes, products, jobs, events, lanes):
+    for module in (
+        ancestors,
+        associations,
+        events,
+        hierarchies,
+        idempotency,
+        job_errors,
+        job_stats,
+        jobs,
+        lanes,
+        nodes,
+        products,
+    ):
         of_stores |= of_a_store(module)
     assert of_stores == OF_ALL.keys() | ITS_OWN.keys() | NO_READS_OF_ROWS
 
@@ -303,7 +322,7 @@ async def test_the_job_that_runs_is_shown_to_its_own_store_only(database: Databa
         assert (await factories.claimed_job(database, store=store)).id == stock.job.id
     running = [await database.read(jobs.started, store) for store in STORES]
     assert [job and job.store for job in running] == list(STORES)
-    queues = [await database.read(lanes.queue, store) for store in STORES]
+    queues = [await database.read(lanes.queue_state, store) for store in STORES]
     assert [queue.running for queue in queues] == running
 
 
@@ -476,8 +495,8 @@ async def products_of(database: Database, store: str, hierarchy: Hierarchy) -> l
     """What the store sees of the products at the node that has some."""
     assert hierarchy.pk is not None
     key = hierarchy.pk, NODE
-    page = (await database.read(products.of_nodes, store, [key], ALL))[key]
-    counted = (await database.read(products.counts_of_nodes, store, [key]))[key]
+    page = (await database.read(associations.of_nodes, store, [key], ALL))[key]
+    counted = (await database.read(associations.counts_of_nodes, store, [key]))[key]
     assert len(page.rows) == counted
     return [(row.product.store, row.product.sku, row.curated) for _, row in page.rows]
 
@@ -524,11 +543,11 @@ async def test_a_product_of_the_organization_is_at_its_nodes_in_what_the_store_s
     for store in (STORE, OTHER):
         expected[store].append(copies[ORGANIZATION])
     for store in STORES:
-        page = (await database.read(nodes.of_products, store, [product], ALL))[product]
+        page = (await database.read(associations.nodes_of_products, store, [product], ALL))[product]
         found = [row for _, row in page.rows]
         assert all(isinstance(row, TreeNode) for row in found)
         assert [row.hierarchy.id for row in found] == expected[store]
-        counts = await database.read(nodes.counts_of_products, store, [product])
+        counts = await database.read(associations.counts_of_products, store, [product])
         assert counts == {product: len(found)}
 
 
@@ -815,7 +834,7 @@ async def test_a_hierarchy_of_the_organization_is_changed_by_the_organization_al
     guarded = settings.model_copy(update={"jwt_secret": SecretStr(SECRET), "runner": False})
     async with (
         gateway_of(guarded) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, timeout=30) as http,
+        http_client(gateway.url) as http,
     ):
         of = await stocked(gateway.database, ORGANIZATION)
         changes = CHANGES[door](of)
