@@ -9,24 +9,24 @@ import strawberry
 from graphql import GraphQLError
 
 from app.api.graphql.strawberry_seam import describe_values
-from app.domain.instants import instant_of, instant_text
+from app.domain.instants import format_instant, parse_instant
 
 EnumT = TypeVar("EnumT", bound=Enum)
 
 
 def _parse(text: object) -> datetime:
     try:
-        return instant_of(str(text))
+        return parse_instant(str(text))
     except (ValueError, OverflowError):
         raise GraphQLError(f"{text!r} is not an RFC 3339 instant.") from None
 
 
 DATE_TIME = strawberry.scalar(
     name="DateTime",
-    description="An RFC 3339 instant in UTC, milliseconds and Z: 2024-01-11T22:49:10.338Z. "
-    "Read leniently: any offset, any number of digits, UTC where no offset is given.",
+    description="An RFC 3339 instant in UTC with milliseconds: 2024-01-11T22:49:10.338Z. "
+    "Input may have any offset and any number of digits; without an offset it is UTC.",
     specified_by_url="https://scalars.graphql.org/andimarek/date-time.html",
-    serialize=instant_text,
+    serialize=format_instant,
     parse_value=_parse,
 )
 

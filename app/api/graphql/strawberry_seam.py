@@ -62,6 +62,11 @@ def declaration_of(field: GraphQLField) -> StrawberryField:
     return declaration
 
 
+def has_resolver(field: StrawberryField) -> bool:
+    """Return True if a field has a resolver, and is not an attribute of its row."""
+    return field.base_resolver is not None
+
+
 def argument_converter(schema: strawberry.Schema) -> ArgumentConverter:
     """Return the conversion of arguments that strawberry's own resolvers use."""
     converter = schema.schema_converter

@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -17,11 +16,13 @@ import pytest
 from app.api.graphql.admission.documents import Documents
 from app.api.graphql.transports import http as transport
 from app.api.graphql.transports.http import EVENT_STREAM, GRAPHQL_JSON, JSON, MULTIPART
-from app.api.http import middleware, uvicorn_protocols
+from app.api.http import uvicorn_protocols
+from app.api.http.middleware import body_limit
 from app.main import Gateway
 from app.settings import Settings
 from tests import factories
-from tests.support.clients import GraphQLClient, client_of
+from tests.support.clients import GraphQLClient, client_of, http_client
+from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
 from tests.support.raw_http import exchanged, in_chunks, posted
 
@@ -42,17 +43,16 @@ DUPLICATE = """
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(new_database: NewDatabase) -> Settings:
     """For a gateway of a test's own. Which database is behind it makes no difference here."""
-    return Settings(database_url=f"sqlite:///{tmp_path}/test.db", port=0, runner=False)
+    return Settings(database_url=new_database("sqlite"), port=0, runner=False)
 
 
 @pytest.fixture(scope="module")
-async def idle_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+async def idle_gateway(new_database: NewDatabase) -> AsyncIterator[Gateway]:
     """The one gateway that everything is sent to, and that has to live through it all."""
-    path = tmp_path_factory.mktemp("http") / "test.db"
     settings = Settings(
-        database_url=f"sqlite:///{path}", port=0, runner=False, max_requests_per_second=0
+        database_url=new_database("sqlite"), port=0, runner=False, max_requests_per_second=0
     )
     async with gateway_of(settings) as running:
         yield running
@@ -581,7 +581,7 @@ async def test_the_last_of_two_equal_keys_counts_for_everybody(client: httpx.Asy
 async def test_a_large_body_that_never_comes_is_refused_all_the_same(
     idle_gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(middleware, "DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr(body_limit, "MAX_DRAIN_SECONDS", 0.1)
     answer = await exchanged(idle_gateway.url, posted(b"{", Content_Length=str(10**12)))
     assert answer.status == 413
     assert answer.errors[0]["extensions"]["found"] == 10**12
@@ -636,7 +636,7 @@ async def test_a_head_without_an_end_in_sight_is_refused(
 async def test_a_head_that_does_not_come_to_its_end_ends_the_connection(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, sent: bytes, first: bool
 ) -> None:
-    monkeypatch.setattr(uvicorn_protocols, "HEAD_SECONDS", 1)
+    monkeypatch.setattr(uvicorn_protocols, "MAX_HEAD_SECONDS", 1)
     async with gateway_of(settings) as gateway:
         address = urlsplit(gateway.url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
@@ -654,7 +654,7 @@ async def test_a_body_that_does_not_come_is_refused_with_408(
     idle_gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "BODY_SECONDS", 0.1)
-    monkeypatch.setattr(middleware, "DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr(body_limit, "MAX_DRAIN_SECONDS", 0.1)
     answer = await exchanged(idle_gateway.url, posted(b'{"query":', Content_Length="1000"))
     assert answer.status == 408
     assert answer.errors[0]["extensions"]["code"] == "REQUEST_TIMEOUT"
@@ -675,7 +675,7 @@ async def test_a_bug_around_an_operation_is_500_with_nothing_but_the_request_id(
         raise RuntimeError("a secret")
 
     monkeypatch.setattr(Documents, "admit", broken)
-    async with gateway_of(settings) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+    async with gateway_of(settings) as gateway, http_client(gateway.url) as http:
         answer = await http.post("/graphql", json={"query": QUERY}, headers={"x-request-id": "r"})
     assert answer.status_code == 500
     assert answer.json() == {

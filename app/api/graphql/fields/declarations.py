@@ -22,6 +22,7 @@ from app.api.graphql.context import Info
 from app.api.graphql.cursors import After, Before, Cursors, First, Last
 from app.api.graphql.fields.lazy_pages import LazyPage, PositionedPage
 from app.api.graphql.fields.loaders import BatchRead, current_loaders
+from app.api.graphql.strawberry_seam import has_resolver
 from app.domain.callers import Caller
 from app.storage.sql.keyset import KeysetPage, KeysetWindow
 
@@ -151,7 +152,7 @@ def source_of(field: StrawberryField) -> FieldSource:
     declared: FieldSource | None = field.metadata.get(FIELD_SOURCE)
     if declared is not None:
         return declared
-    if field.base_resolver is not None:
+    if has_resolver(field):
         raise TypeError(f"{field.name} has a resolver but does not declare its source")
     return AttributeField(field.python_name)
 

@@ -293,7 +293,7 @@ class _Compiler:
             required is None or ROW_KEY in required,
         )
         known = self.projections.get(batch)
-        self.projections[batch] = known.together(projection) if known else projection
+        self.projections[batch] = known.union(projection) if known else projection
 
 
 def _constant(value: Any) -> Column:

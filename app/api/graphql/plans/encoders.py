@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
-from app.domain.instants import instant_text
+from app.domain.instants import format_instant
 from app.storage.nodes import TreeNode
 from app.storage.sql.column_types import UNSET
 from app.storage.sql.rows import RawForm, TableRow
@@ -88,7 +88,7 @@ def _encode_instant_texts(texts: Iterable[str | None]) -> list[Any]:
 
 
 def _encode_instants(instants: Iterable[datetime | None]) -> list[Any]:
-    return [None if instant is None else instant_text(instant) for instant in instants]
+    return [None if instant is None else format_instant(instant) for instant in instants]
 
 
 def _encode_uuid_texts(ids: Iterable[str | None]) -> list[Any]:

@@ -86,7 +86,7 @@ class GraphQLEndpoint:
         address = address_of(request)
         caller = await self._service.access.caller(request.headers.get("authorization"), address)
         client = self._service.access.client(caller, address)
-        parameters = _from_url(request) if request.method == "GET" else await _from_body(request)
+        parameters = _read_url(request) if request.method == "GET" else await _read_body(request)
         if isinstance(parameters, list):
             return await self._batch(request, caller, client, parameters)
 
@@ -197,7 +197,7 @@ def _prefers_html(request: Request) -> bool:
     )
 
 
-def _from_url(request: Request) -> dict[str, object]:
+def _read_url(request: Request) -> dict[str, object]:
     parameters: dict[str, object] = {}
     for name, value in request.query_params.multi_items():
         if name in parameters:
@@ -209,7 +209,7 @@ def _from_url(request: Request) -> dict[str, object]:
     return parameters
 
 
-async def _from_body(request: Request) -> object:
+async def _read_body(request: Request) -> object:
     if not _is_json(request.headers.get("content-type", "").lower()):
         raise BadRequest(
             f"The body must be {JSON} in UTF-8.",
