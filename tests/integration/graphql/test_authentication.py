@@ -24,6 +24,7 @@ from app.main import Gateway, serve
 from app.settings import Settings, WrongSettings
 from app.storage.tables import Job
 from tests import factories
+from tests.support.clients import http_client
 from tests.support.gateway import gateway_of
 from tests.support.paths import ROOT
 from tests.support.processes import start_server
@@ -52,7 +53,7 @@ async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
 @pytest.fixture
 async def http(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
     """A client that says nothing of itself."""
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with http_client(gateway.url) as client:
         yield client
 
 
@@ -284,7 +285,7 @@ async def test_a_stream_ends_with_its_token(gateway: Gateway) -> None:
     source = await factories.hierarchy(gateway.database, {}, store=STORE)
     job = await factories.pending_duplication(gateway.database, source, store=STORE)
     almost_over = token(lifetime=ALMOST_OVER)
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with http_client(gateway.url) as client:
         response = await client.post(
             "/graphql",
             json={"query": JOB_UPDATES, "variables": {"id": str(job.id)}},
@@ -327,7 +328,7 @@ async def test_each_subject_has_requests_of_its_own(settings: Settings) -> None:
 async def test_guesses_of_tokens_are_counted_by_address(settings: Settings) -> None:
     async with (
         gateway_of(slow(settings)) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as client,
+        http_client(gateway.url) as client,
         caller(gateway) as known,
     ):
         guesses = [
@@ -357,7 +358,7 @@ def refusals(folder: Path) -> Iterable[tuple[dict[str, Any], str]]:
         ({"jwt_secret": None, "jwks": f"{folder}/none.json"}, "none.json: No such file"),
         ({"only_trusted": True}, "nothing could be run"),
         ({"trusted_documents": invalid}, "Cannot query field 'nothing'"),
-        ({"trusted_documents": folder / "nowhere"}, "can not be read"),
+        ({"trusted_documents": folder / "nowhere"}, "cannot be read"),
     ]
 
 
@@ -377,7 +378,7 @@ async def test_it_listens_everywhere_with_a_secret_or_told_that_it_is_insecure(
     settings: Settings, update: dict[str, Any]
 ) -> None:
     everywhere = settings.model_copy(update={"host": "0.0.0.0", **update})
-    async with gateway_of(everywhere) as gateway, httpx.AsyncClient() as client:
+    async with gateway_of(everywhere) as gateway, http_client("") as client:
         url = gateway.url.replace("0.0.0.0", "127.0.0.1")
         assert (await client.get(f"{url}/healthz")).status_code == 200
         asked = await client.post(f"{url}/graphql", json={"query": READ})

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -15,7 +14,8 @@ from app.api.graphql.admission.trusted import hash_of
 from app.main import Gateway
 from app.settings import Settings
 from tests import factories
-from tests.support.clients import GraphQLClient, client_of
+from tests.support.clients import GraphQLClient, client_of, http_client
+from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
 from tests.support.subscriber import subscriber
 
@@ -25,9 +25,11 @@ MESSAGE_BYTES = Settings().max_body_bytes
 
 
 @asynccontextmanager
-async def limited(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Gateway, GraphQLClient]]:
+async def limited(
+    new_database: NewDatabase, **settings: Any
+) -> AsyncIterator[tuple[Gateway, GraphQLClient]]:
     """A gateway with these settings, and a client of it."""
-    asked = Settings(database_url=f"sqlite:///{tmp_path}/db", port=0, runner=False, **settings)
+    asked = Settings(database_url=new_database("sqlite"), port=0, runner=False, **settings)
     async with gateway_of(asked) as gateway, client_of(gateway) as client:
         yield gateway, client
 
@@ -107,7 +109,7 @@ LIMITS = [
     ("setting", "limit", "code", "enough", "too_much"), LIMITS, ids=[row[0] for row in LIMITS]
 )
 async def test_more_than_a_limit_is_refused_with_the_limit_and_what_was_found(
-    tmp_path: Path,
+    new_database: NewDatabase,
     tabled: Callable[[str], None],
     setting: str,
     limit: int,
@@ -115,7 +117,7 @@ async def test_more_than_a_limit_is_refused_with_the_limit_and_what_was_found(
     enough: str,
     too_much: str,
 ) -> None:
-    async with limited(tmp_path, **{setting: limit}) as (gateway, client):
+    async with limited(new_database, **{setting: limit}) as (gateway, client):
         assert "errors" not in await client.answer(enough)
         response = await client.http.post(
             "/graphql", json={"query": too_much}, headers=GRAPHQL_JSON
@@ -161,8 +163,10 @@ async def test_introspection_costs_nothing_but_has_a_limit_of_its_own(
     assert error["extensions"]["found"] > error["extensions"]["limit"]
 
 
-async def test_the_schema_can_be_kept_from_clients_suggestions_included(tmp_path: Path) -> None:
-    async with limited(tmp_path, introspection=False, suggestions=False) as (_, client):
+async def test_the_schema_can_be_kept_from_clients_suggestions_included(
+    new_database: NewDatabase,
+) -> None:
+    async with limited(new_database, introspection=False, suggestions=False) as (_, client):
         for query in ("{ __schema { __typename } }", '{ __type(name: "Job") { __typename } }'):
             error = await client.refusal(query)
             assert error["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
@@ -176,9 +180,9 @@ async def test_the_schema_can_be_kept_from_clients_suggestions_included(tmp_path
 
 
 async def test_a_query_that_takes_too_long_is_ended_and_the_next_one_is_answered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with limited(tmp_path, max_execution_seconds=0.5) as (gateway, client):
+    async with limited(new_database, max_execution_seconds=0.5) as (gateway, client):
         read = gateway.database.read
 
         async def never(*_: object) -> None:
@@ -197,8 +201,10 @@ async def test_a_query_that_takes_too_long_is_ended_and_the_next_one_is_answered
         assert await client.data("{ jobs { totalCount } }") == {"jobs": {"totalCount": 0}}
 
 
-async def test_a_client_that_asks_too_often_is_told_when_to_come_again(tmp_path: Path) -> None:
-    async with limited(tmp_path, max_requests_per_second=0.001) as (gateway, client):
+async def test_a_client_that_asks_too_often_is_told_when_to_come_again(
+    new_database: NewDatabase,
+) -> None:
+    async with limited(new_database, max_requests_per_second=0.001) as (gateway, client):
         assert "errors" not in await client.answer("{ __typename }")
         response = await client.http.post("/graphql", json={"query": "{ __typename }"})
         assert response.status_code == 429
@@ -210,16 +216,16 @@ async def test_a_client_that_asks_too_often_is_told_when_to_come_again(tmp_path:
                 pass
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1013
-        assert "0.001 a second" in closed.value.rcvd.reason
+        assert "0.001 per second" in closed.value.rcvd.reason
 
 
 async def test_operations_on_a_socket_are_counted_like_requests(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Two at once: the handshake is one, the first operation another.
     monkeypatch.setattr(throttle, "BURST_SECONDS", 2000)
     async with (
-        limited(tmp_path, max_requests_per_second=0.001) as (gateway, _),
+        limited(new_database, max_requests_per_second=0.001) as (gateway, _),
         subscriber(gateway.url) as connected,
     ):
         for id in ("1", "2"):
@@ -255,9 +261,11 @@ class TestTrustedDocuments:
         (folder / "README.md").write_text("No document.")
         return folder
 
-    async def test_a_document_is_run_by_its_hash(self, tmp_path: Path, folder: Path) -> None:
+    async def test_a_document_is_run_by_its_hash(
+        self, new_database: NewDatabase, folder: Path
+    ) -> None:
         jobs = hash_of(self.JOBS)
-        async with limited(tmp_path, trusted_documents=folder) as (gateway, client):
+        async with limited(new_database, trusted_documents=folder) as (gateway, client):
             ways: list[dict[str, Any]] = [
                 {"documentId": f"sha256:{jobs}"},
                 {"documentId": jobs, "query": self.JOBS},
@@ -285,9 +293,9 @@ class TestTrustedDocuments:
                 assert (await connected.receive())["payload"]["data"]["jobEvents"]["cursor"]
 
     async def test_a_hash_of_no_document_is_refused_as_apollos_clients_expect(
-        self, tmp_path: Path, folder: Path
+        self, new_database: NewDatabase, folder: Path
     ) -> None:
-        async with limited(tmp_path, trusted_documents=folder) as (_, client):
+        async with limited(new_database, trusted_documents=folder) as (_, client):
             response = await client.http.post(
                 "/graphql", json={"extensions": {"persistedQuery": {"sha256Hash": "0" * 64}}}
             )
@@ -305,10 +313,10 @@ class TestTrustedDocuments:
         assert response.status_code == 400
 
     async def test_no_other_document_is_run_where_only_these_are_trusted(
-        self, tmp_path: Path, folder: Path
+        self, new_database: NewDatabase, folder: Path
     ) -> None:
         settings = {"trusted_documents": folder, "only_trusted": True}
-        async with limited(tmp_path, **settings) as (gateway, client):
+        async with limited(new_database, **settings) as (gateway, client):
             assert await client.data(self.JOBS) == {"jobs": {"totalCount": 0}}
             for query in ("{ __typename }", self.JOBS + " ", "{ __schema { types { name } } }"):
                 error = await client.refusal(query)
@@ -355,5 +363,5 @@ async def test_another_loopback_address_answers_by_its_own_name(settings: Settin
     async with gateway_of(elsewhere) as gateway:
         async with client_of(gateway) as client:
             assert (await client.http.get("/healthz")).status_code == 200
-        async with httpx.AsyncClient(base_url=gateway.url) as http:
+        async with http_client(gateway.url) as http:
             assert (await http.get("/healthz")).status_code == 200
