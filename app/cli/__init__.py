@@ -1,4 +1,4 @@
-"""The command line: run a gateway, fill it, and ask a running one."""
+"""The command line: run a gateway, import data, and call a running gateway."""
 
 import ast
 import gc
@@ -34,15 +34,18 @@ COMMANDS = {
 
 
 class _Commands(TyperGroup):
-    """Loads a command when it is used: a client of a running gateway needs no gateway, which
-    takes three times as long to load, and a list of all commands needs none of them. (Typer has
-    its own click under a private name, hence Any.)"""
+    """Imports a command's module when it is used.
+
+    A client command takes a third of the time to start without the gateway's modules; the list of
+    commands needs no module. Typer vendors click under a private name, hence Any;
+    tests/contract/test_seams.py names what this class relies on.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command as lists show it."""
+        """Return a stub with the help text, for the list of commands."""
         if cmd_name not in COMMANDS:
             return None
         return TyperCommand(cmd_name, help=_docstring(*COMMANDS[cmd_name]))
@@ -51,22 +54,22 @@ class _Commands(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         assert name
         module, function = COMMANDS[name]
-        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        # Nothing that is loaded is garbage, and to look for some takes a tenth of the time.
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        # Imports make no garbage; collections take a tenth of their time.
         gc.disable()
         command = getattr(import_module(module), function)
         gc.enable()
-        alone.command(name)(command)
-        return name, typer.main.get_command(alone), rest
+        app.command(name)(command)
+        return name, typer.main.get_command(app), rest
 
 
 def _docstring(module: str, function: str) -> str | None:
     spec = find_spec(module)
     assert spec
     assert spec.origin
-    for part in ast.parse(Path(spec.origin).read_text("utf-8")).body:
-        if isinstance(part, ast.FunctionDef) and part.name == function:
-            return ast.get_docstring(part)
+    for node in ast.parse(Path(spec.origin).read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            return ast.get_docstring(node)
     return None
 
 
@@ -80,8 +83,8 @@ cli = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(__version__)
         raise typer.Exit
 
@@ -90,12 +93,14 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="The version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
 
 
 def main() -> None:
-    """The jobs-gateway command."""
+    """Run the `jobs-gateway` command."""
     cli()

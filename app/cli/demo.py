@@ -1,4 +1,4 @@
-"""Data of our own to look at: three hierarchies with translations, products and curation."""
+"""Demo data: three hierarchies with translations, products and curation."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -8,7 +8,8 @@ from app.cli.imports import FileLine, importing, read_lines
 from app.domain.filters import Condition, Operator
 from app.domain.stores import owner_of
 from app.services import imports
-from app.services.imports import Attachment, PlacedLine, Placement
+from app.services.imports import Attachment
+from app.services.placement import PlacedLine, Placement
 from app.storage import hierarchies
 from app.storage.engine.database import Database
 from app.storage.import_scratch import ImportScratch
@@ -17,7 +18,7 @@ LANGUAGE = "en"
 
 
 async def fill(database: Database, store: str) -> list[UUID]:
-    """Put the demo hierarchies into a store that has none; their ids, none if it has some."""
+    """Add the demo hierarchies to a store without hierarchies. Return their ids, or []."""
     own = [Condition("owner", Operator.EQ, [owner_of(store)])]
     if await database.read(hierarchies.count, store, own):
         return []
@@ -31,11 +32,11 @@ async def _add(
     with ImportScratch() as scratch:
         placement = Placement(scratch)
 
-        def placed() -> Iterator[PlacedLine]:
+        def placed_lines() -> Iterator[PlacedLine]:
             for line_no, line in lines:
-                place = placement.place(line_no, line.as_node(LANGUAGE))
-                node_nos[line.id] = place.node_no
-                yield place
+                placed = placement.place(line_no, line.as_node(LANGUAGE))
+                node_nos[line.id] = placed.node_no
+                yield placed
 
         async with importing(
             database,
@@ -45,7 +46,7 @@ async def _add(
             root.description.get(LANGUAGE),
             root.locales(LANGUAGE),
         ) as target:
-            await target.add_nodes(placed())
+            await target.add_nodes(placed_lines())
             await target.attach(
                 Attachment(
                     node_nos[line.id],
@@ -60,7 +61,7 @@ async def _add(
 
 
 def _trees() -> Iterator[tuple[FileLine, list[tuple[int, FileLine]]]]:
-    """Each root of the file with the lines below it, as a file of its own would have them."""
+    """Yield each root of the file, and the lines below it as lines of a file of their own."""
     text = files("app.cli").joinpath("demo.jsonl").read_bytes()
     lines = list(read_lines(text.splitlines(), LANGUAGE))
     for _, root in lines:

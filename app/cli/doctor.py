@@ -1,4 +1,4 @@
-"""doctor: what is the matter with a set-up, and what to do."""
+"""doctor: check a set-up, and suggest remedies."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -14,41 +14,40 @@ from packaging.requirements import Requirement
 from sqlmodel import Session
 
 from app import __version__, wiring
-from app.cli.flags import option, told
+from app.cli.flags import mistake_line, option, unknown_variable_line
 from app.settings import Settings, WrongSettings, read, unknown_variables
-from app.storage.admin import diagnosis
+from app.storage.admin import backlog, diagnosis
 from app.storage.admin.diagnosis import NoDatabase
 from app.storage.engine.database import UnusableDatabase
 from app.storage.engine.sqlite import RESERVE_BYTES
 from app.storage.migrations import newest_revision, revision_in, revisions
 
-OLDEST_SQLITE = (3, 35)
-"""The first that updates and deletes with RETURNING."""
+MIN_SQLITE_VERSION = (3, 35)
+"""The first with UPDATE and DELETE ... RETURNING."""
 
-OLDEST_POSTGRESQL = 15
+MIN_POSTGRESQL_VERSION = 15
 
 FILE_CHECK_SECONDS = 5.0
-"""How long a SQLite file may be read for faults: about 2 GB."""
+"""Max time of the integrity check of a SQLite file: enough for about 2 GB."""
 
-LITTLE_DISK = 2**30
-"""From here on down little of a disk is left."""
+MIN_FREE_BYTES = 2**30
 
-SKEW = timedelta(seconds=2)
-LOST_FOR = timedelta(seconds=10)
-"""How long after its lease ran out a job is lost: whoever runs the queue looks every second."""
-WAITING_FOR = timedelta(minutes=1)
-"""How long a job may wait in a store where none runs."""
-LATE = timedelta(hours=1)
-IDLE_SECONDS = 60
-MUCH = 1_000
-"""More things to sweep or to send than a runner that is alive leaves for long."""
+MAX_SKEW = timedelta(seconds=2)
+LOST_AFTER = timedelta(seconds=10)
+"""Time from the expiry of a job's lease until it counts as lost. Workers check every second."""
+MAX_WAIT = timedelta(minutes=1)
+"""Max wait of a pending job in a store where no job runs."""
+MAX_QUEUE_AGE = timedelta(hours=1)
+MAX_IDLE_SECONDS = 60
+MAX_BACKLOG = 1_000
+"""Max rows to sweep, and max deliveries to send. A working queue soon leaves fewer."""
 
-LISTED = 5
-"""Stores told of one kind."""
+MAX_STORES_LISTED = 5
+"""Max stores listed per kind of finding."""
 
 
 class Verdict(Enum):
-    """How bad it is."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -57,49 +56,49 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, and what to do about it."""
+    """The result of a check, and its remedy if it needs one."""
 
     verdict: Verdict
     about: str
-    said: str
+    text: str
     remedy: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.verdict.value:<8} {self.about:<11} {self.said}"
+        line = f"{self.verdict.value:<8} {self.about:<11} {self.text}"
         return f"{line}\n{'':<20} -> {self.remedy}" if self.remedy else line
 
 
 def doctor(database_url: Annotated[str | None, option("database_url")] = None) -> None:
-    """Look for what is wrong with a set-up, and say what to do.
+    """Check a set-up, and suggest remedies for its problems.
 
-    It looks at the settings, as `serve` finds them in the environment, the database, the clocks,
-    and the queue. It changes nothing, and ends with 1 if there is a problem. In brackets:
-    environment variable, default.
+    Checks the settings in the environment (those of `serve`), the database, the clocks and the
+    queue. It changes nothing, and exits with 1 if there is a problem. In brackets: environment
+    variable, default.
     """
-    given = {} if database_url is None else {"database_url": database_url}
+    flags = {} if database_url is None else {"database_url": database_url}
     has_problem = False
-    for finding in _findings(given):
+    for finding in _findings(flags):
         print(finding, flush=True)
         has_problem |= finding.verdict is Verdict.PROBLEM
     raise typer.Exit(1 if has_problem else 0)
 
 
-def _findings(given: dict[str, str]) -> Iterator[Finding]:
+def _findings(flags: dict[str, str]) -> Iterator[Finding]:
     yield from _versions()
     for name, nearest in unknown_variables(os.environ):
-        said = f"{name} is no setting."
-        yield Finding(Verdict.WARNING, "settings", said, f"Is {nearest} meant?")
+        yield Finding(Verdict.WARNING, "settings", unknown_variable_line(name, nearest))
     settings: Settings | None = None
     try:
-        settings = read(given, wiring.check)
+        settings = read(flags, wiring.check)
         wiring.check(settings)
-        yield Finding(Verdict.OK, "settings", "without a mistake")
+        yield Finding(Verdict.OK, "settings", "no mistakes")
     except WrongSettings as wrong:
-        is_named = all("database_url" not in mistake.settings for mistake in wrong.mistakes)
-        settings = (settings or wrong.usable) if is_named else None
+        url_is_valid = all("database_url" not in mistake.settings for mistake in wrong.mistakes)
+        settings = (settings or wrong.usable) if url_is_valid else None
         for mistake in wrong.mistakes:
-            remedy = "Set it right: `jobs-gateway serve --help` lists all settings."
-            yield Finding(Verdict.PROBLEM, "settings", told(mistake, given), remedy)
+            remedy = "Correct it: `jobs-gateway serve --help` lists all settings."
+            text = mistake_line(mistake, flags)
+            yield Finding(Verdict.PROBLEM, "settings", text, remedy)
     if settings is not None:
         yield from _database(settings)
 
@@ -117,164 +116,163 @@ def _versions() -> Iterator[Finding]:
             yield Finding(
                 Verdict.WARNING,
                 "versions",
-                f"{requirement.name} is {version}, and {requirement.specifier} was tested",
-                "Install jobs-gateway anew, in an environment of its own.",
+                f"{requirement.name} is {version}; tested with {requirement.specifier}",
+                "Install jobs-gateway again, in its own environment.",
             )
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
     url = settings.database_url
     try:
-        with diagnosis.looking(url) as session:
-            embedded = url.startswith("sqlite")
-            yield from _sqlite(session) if embedded else _postgresql(session)
-            migrated = yield from _migrations(session, embedded)
+        with diagnosis.read_only_session(url) as session:
+            is_sqlite = url.startswith("sqlite")
+            yield from _sqlite(session) if is_sqlite else _postgresql(session)
+            migrated = yield from _migrations(session, is_sqlite)
             yield from _clock(session)
             if migrated:
                 yield from _queues(session)
                 yield from _backlog(session, settings)
     except NoDatabase as error:
         yield Finding(
-            Verdict.WARNING, "database", str(error), "`jobs-gateway serve` makes it when it starts."
+            Verdict.WARNING, "database", str(error), "`jobs-gateway serve` creates it at start."
         )
     except UnusableDatabase as error:
         yield Finding(
             Verdict.PROBLEM,
             "database",
             str(error),
-            "See that DATABASE_URL names it, that it runs, and that this user may use it.",
+            "Check DATABASE_URL, that the server runs, and that this user has access.",
         )
 
 
 def _sqlite(session: Session) -> Iterator[Finding]:
     about = "database"
     file = diagnosis.file_info(session)
-    version, oldest = (".".join(map(str, one)) for one in (file.version, OLDEST_SQLITE))
+    version, oldest = (".".join(map(str, parts)) for parts in (file.version, MIN_SQLITE_VERSION))
     yield Finding(Verdict.OK, about, f"SQLite {version}, {file.path}, {_size(file.bytes)}")
-    if file.version < OLDEST_SQLITE:
+    if file.version < MIN_SQLITE_VERSION:
         remedy = "Use a Python whose sqlite3 is built with a later SQLite."
         yield Finding(Verdict.PROBLEM, about, f"SQLite {oldest} or later is needed", remedy)
-    if not file.has_log:
+    if not file.uses_wal:
         yield Finding(
             Verdict.WARNING,
             about,
             "The file is not in WAL mode: readers and writers wait for each other.",
-            "`jobs-gateway serve` sets it, unless the file system cannot share memory (NFS): "
-            "then move the file.",
+            "`jobs-gateway serve` sets it. If the file system cannot share memory (NFS), move the "
+            "file.",
         )
-    left = f"{_size(file.free_bytes)} left on its disk"
-    if file.free_bytes >= LITTLE_DISK:
-        yield Finding(Verdict.OK, "disk", left)
+    free = f"{_size(file.free_bytes)} free on the file's disk"
+    if file.free_bytes >= MIN_FREE_BYTES:
+        yield Finding(Verdict.OK, "disk", free)
     else:
         full = file.free_bytes < RESERVE_BYTES
-        remedy = "Make room there, or move the file: copies fail where there is none."
-        yield Finding(Verdict.PROBLEM if full else Verdict.WARNING, "disk", left, remedy)
-    faults = diagnosis.faults_in_file(session, FILE_CHECK_SECONDS)
+        remedy = "Free space, or move the file: copies fail on a full disk."
+        yield Finding(Verdict.PROBLEM if full else Verdict.WARNING, "disk", free, remedy)
+    faults = diagnosis.file_faults(session, FILE_CHECK_SECONDS)
     if faults is None:
         yield Finding(
             Verdict.OK,
             "integrity",
-            f"not checked: it takes longer than {FILE_CHECK_SECONDS:g} s. "
-            f"`sqlite3 {file.path} 'PRAGMA integrity_check'` does.",
+            f"not checked, as it takes longer than {FILE_CHECK_SECONDS:g} s: run "
+            f"`sqlite3 {file.path} 'PRAGMA integrity_check'`",
         )
     elif faults:
-        remedy = "Stop the gateway, keep a copy of the file, and restore the last backup."
+        remedy = "Stop the gateway, save a copy of the file, and restore the last backup."
         yield Finding(Verdict.PROBLEM, "integrity", "; ".join(faults), remedy)
     else:
-        yield Finding(Verdict.OK, "integrity", "the file is whole")
+        yield Finding(Verdict.OK, "integrity", "the file is intact")
 
 
 def _postgresql(session: Session) -> Iterator[Finding]:
     about = "database"
     server = diagnosis.server_info(session)
     yield Finding(Verdict.OK, about, f"PostgreSQL {server.version}, {_size(server.bytes)}")
-    if server.version < OLDEST_POSTGRESQL:
-        said = f"PostgreSQL {OLDEST_POSTGRESQL} or later is needed"
-        yield Finding(Verdict.PROBLEM, about, said, "Upgrade the server.")
+    if server.version < MIN_POSTGRESQL_VERSION:
+        text = f"PostgreSQL {MIN_POSTGRESQL_VERSION} or later is needed"
+        yield Finding(Verdict.PROBLEM, about, text, "Upgrade the server.")
     if server.is_standby:
-        remedy = "Let DATABASE_URL name the primary."
-        yield Finding(Verdict.PROBLEM, about, "The server is a standby: it only reads.", remedy)
+        remedy = "Set DATABASE_URL to the primary."
+        yield Finding(Verdict.PROBLEM, about, "The server is a read-only standby.", remedy)
     if not server.idle_limit:
         yield Finding(
             Verdict.WARNING,
             about,
-            "Connections that stop inside a transaction are not ended, and keep jobs from running.",
-            "A pooler drops what ours asks for: let it pass on `options`, or set "
+            "Connections that stop inside a transaction are not closed, and can block jobs.",
+            "A pooler drops the gateway's `options`: configure it to pass them on, or set "
             "idle_in_transaction_session_timeout = '5s' for the user.",
         )
-    if server.longest_idle_seconds > IDLE_SECONDS:
+    if server.longest_idle_seconds > MAX_IDLE_SECONDS:
         yield Finding(
             Verdict.WARNING,
             about,
             f"A connection has been idle inside a transaction for {server.longest_idle_seconds:.0f}"
             " s: it may hold locks that jobs wait for.",
-            "Find it in pg_stat_activity, and end what forgot it.",
+            "Find it in pg_stat_activity, and end its client.",
         )
-    used = f"{server.connections} of {server.max_connections} connections are used"
+    used = f"{server.connections} of {server.max_connections} connections are in use"
     if server.connections > 0.8 * server.max_connections:
-        remedy = "Raise max_connections, or run fewer processes: each takes up to 13."
+        remedy = "Raise max_connections, or run fewer processes: each uses up to 13."
         yield Finding(Verdict.WARNING, "connections", used, remedy)
     else:
         yield Finding(Verdict.OK, "connections", used)
 
 
-def _migrations(session: Session, embedded: bool) -> Generator[Finding, None, bool]:
+def _migrations(session: Session, is_sqlite: bool) -> Generator[Finding, None, bool]:
     revision, newest = revision_in(session), newest_revision()
     if revision == newest:
         yield Finding(Verdict.OK, "migrations", f"at revision {newest}, the newest")
         return True
-    said = f"at revision {revision or 'none'}, and this version works with {newest}"
+    text = f"at revision {revision or 'none'}; this version needs {newest}"
     if revision is None or revision in revisions():
         yield Finding(
-            Verdict.WARNING if embedded else Verdict.PROBLEM,
+            Verdict.WARNING if is_sqlite else Verdict.PROBLEM,
             "migrations",
-            said,
-            "`jobs-gateway migrate` brings it there"
-            + (", and so does whatever opens it next." if embedded else "."),
+            text,
+            "Run `jobs-gateway migrate`"
+            + (", or any command that opens the file." if is_sqlite else "."),
         )
     else:
         yield Finding(
             Verdict.PROBLEM,
             "migrations",
-            said,
-            "A later version has migrated it: install that one, or restore the backup from before.",
+            text,
+            "A newer version has migrated it: install that version, or restore an older backup.",
         )
     return False
 
 
 def _clock(session: Session) -> Iterator[Finding]:
-    skew = diagnosis.skew(session)
-    way = "ahead of" if skew > timedelta(0) else "behind"
-    said = f"the database's is {abs(skew.total_seconds()):.1f} s {way} this machine's"
-    if abs(skew) > SKEW:
-        remedy = (
-            "Let both keep time (NTP): tokens and logs go by this machine's, jobs by the other."
-        )
-        yield Finding(Verdict.WARNING, "clock", said, remedy)
+    skew = diagnosis.clock_skew(session)
+    clocks = ["the database's", "this machine's"]
+    ahead, other = clocks if skew > timedelta(0) else reversed(clocks)
+    text = f"{ahead} is {abs(skew.total_seconds()):.1f} s ahead of {other}"
+    if abs(skew) > MAX_SKEW:
+        remedy = "Synchronize both (NTP): tokens and logs use this machine's, jobs the database's."
+        yield Finding(Verdict.WARNING, "clock", text, remedy)
     else:
-        yield Finding(Verdict.OK, "clock", said)
+        yield Finding(Verdict.OK, "clock", text)
 
 
 def _queues(session: Session) -> Iterator[Finding]:
-    queues = diagnosis.queues(session, LOST_FOR, LISTED)
+    queues = diagnosis.queue_health(session, LOST_AFTER, MAX_STORES_LISTED)
     at = queues.at
-    if queues.last_created_at and queues.last_created_at > at + SKEW:
+    if queues.last_created_at and queues.last_created_at > at + MAX_SKEW:
         yield Finding(
             Verdict.WARNING,
             "clock",
-            f"The latest job was asked for {_span(queues.last_created_at - at)} from now: "
+            f"The latest job was created {_duration(queues.last_created_at - at)} in the future: "
             "the clock was set back.",
-            "Nothing is lost; times of jobs stand still until the clock has caught up.",
+            "No job is lost; new jobs get the latest time until the clock has caught up.",
         )
     oldest = queues.oldest_pending_at
-    age = f", the oldest for {_span(at - oldest)}" if oldest else ""
-    late = oldest is not None and at - oldest > LATE
-    said = f"{queues.running} stores run a job, {queues.pending} jobs wait{age}"
+    age = f", the oldest for {_duration(at - oldest)}" if oldest else ""
+    late = oldest is not None and at - oldest > MAX_QUEUE_AGE
+    text = f"{queues.running} jobs running, {queues.pending} pending{age}"
     yield Finding(
         Verdict.WARNING if late else Verdict.OK,
         "queue",
-        said,
-        "If what is told below is not why: more workers run more stores side by side."
+        text,
+        "If the lines below do not explain it, start more workers to run more stores at once."
         if late
         else "",
     )
@@ -282,56 +280,56 @@ def _queues(session: Session) -> Iterator[Finding]:
         yield Finding(
             Verdict.PROBLEM,
             "queue",
-            f"The job of store {lost.store!r} was lost {_span(at - lost.since)} ago, and nobody "
-            "has taken it over.",
+            f"The job of store {lost.store!r} was lost {_duration(at - lost.since)} ago, and no "
+            "worker has taken it over.",
             "Start `jobs-gateway worker`, or `serve` without --no-runner, for that store.",
         )
     for waiting in queues.waiting:
-        if at - waiting.since > WAITING_FOR:
+        if at - waiting.since > MAX_WAIT:
             yield Finding(
                 Verdict.WARNING if queues.running else Verdict.PROBLEM,
                 "queue",
-                f"{waiting.pending} jobs of store {waiting.store!r} wait, for "
-                f"{_span(at - waiting.since)}, and nobody runs them.",
-                "Start `jobs-gateway worker`, or `serve` without --no-runner; their "
-                "JOBS_GATEWAY_STORES must be empty or name the store.",
+                f"{waiting.pending} jobs of store {waiting.store!r} have waited for "
+                f"{_duration(at - waiting.since)}, and no worker runs them.",
+                "Start `jobs-gateway worker`, or `serve` without --no-runner; its "
+                "JOBS_GATEWAY_STORES must be empty or contain the store.",
             )
     for paused in queues.paused:
         yield Finding(
             Verdict.WARNING,
             "queue",
-            f"The queue of store {paused.store!r} has been paused for {_span(at - paused.since)}; "
-            f"{paused.pending} jobs wait.",
-            "Resume it (resumeQueue) once its reason is gone.",
+            f"The queue of store {paused.store!r} has been paused for "
+            f"{_duration(at - paused.since)}; {paused.pending} jobs wait.",
+            "Resume it with `jobs-gateway resume` when the reason is gone.",
         )
 
 
 def _backlog(session: Session, settings: Settings) -> Iterator[Finding]:
-    # What is due now may be on its way out: a day later it should be gone.
+    # Expired rows may be in the middle of a sweep; a day later they must be gone.
     keep = timedelta(days=settings.retention_days + 1) if settings.retention_days else None
-    left = diagnosis.backlog(session, keep)
-    said = f"{left.hierarchies} hierarchies and {left.cut_nodes} nodes are to be swept"
-    remedy = "Whoever runs the queue sweeps: see that it is alive, and that the disk is not full."
-    if left.hierarchies + left.cut_nodes > MUCH or left.stores_with_old_events:
-        said += f", and old events of {left.stores_with_old_events} stores"
-        yield Finding(Verdict.WARNING, "sweeping", said, remedy)
+    left = backlog.sweep_backlog(session, keep)
+    text = f"{left.hierarchies} deleted hierarchies and {left.deleted_nodes} nodes to sweep"
+    remedy = "The queue's processes sweep: check that one runs, and that the disk is not full."
+    if left.hierarchies + left.deleted_nodes > MAX_BACKLOG or left.stores_with_old_events:
+        text += f", and old events of {left.stores_with_old_events} stores"
+        yield Finding(Verdict.WARNING, "sweeping", text, remedy)
     else:
-        yield Finding(Verdict.OK, "sweeping", said)
-    said = f"{left.deliveries} are due"
-    if left.deliveries > MUCH or (left.deliveries and not settings.webhooks):
+        yield Finding(Verdict.OK, "sweeping", text)
+    text = f"{left.deliveries} due"
+    if left.deliveries > MAX_BACKLOG or (left.deliveries and not settings.webhooks):
         yield Finding(
             Verdict.WARNING,
             "webhooks",
-            said,
-            "See that their receivers answer, and that whoever runs the queue has "
+            text,
+            "Check that the receivers respond, and that the queue's processes have "
             "JOBS_GATEWAY_WEBHOOKS.",
         )
     elif settings.webhooks or left.deliveries:
-        yield Finding(Verdict.OK, "webhooks", said)
+        yield Finding(Verdict.OK, "webhooks", text)
 
 
-def _span(time: timedelta) -> str:
-    seconds = time.total_seconds()
+def _duration(duration: timedelta) -> str:
+    seconds = duration.total_seconds()
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,6 +1,6 @@
-"""Settings from flags and the environment, or every mistake in them at once.
+"""Settings as flags: parse flags and environment, and report all mistakes at once.
 
-No setting is listed here: its flag and its help are made from its field in `app.settings`.
+Flags and their help are generated from the fields of `app.settings`.
 """
 
 import functools
@@ -29,23 +29,22 @@ from app.settings import (
     variable,
 )
 
-WHERE = "In brackets: environment variable, default, limits. A flag wins over its variable."
+FLAGS_HELP = "In brackets: environment variable, default, limits. A flag overrides its variable."
 
 _KINDS = {int: "INTEGER", float: "NUMBER", Path: "PATH", frozenset: "LIST"}
 
 
 def takes_settings(
-    wanted: Callable[[str], bool] = lambda _: True,
+    is_flag: Callable[[str], bool] = lambda _: True,
     check: Callable[[Settings], object] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command the settings that are wanted as flags, and all of them, from flags and
-    environment, as its argument `settings`.
+    """Decorate a command: add the flags of the settings `is_flag` selects, and pass it `settings`.
 
-    A mistake in the settings ends the command with 2; `check` is told of in `app.settings.read`.
+    `check`: see `app.settings.read`. A mistake in the settings ends the command with exit code 2.
     """
     fields = {
         f"{name}_file" if is_secret(name) else name: name
-        for name in filter(wanted, Settings.model_fields)
+        for name in filter(is_flag, Settings.model_fields)
     }
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
@@ -70,8 +69,10 @@ def takes_settings(
                 for parameter, name in fields.items()
             ),
         ]
-        with_flags.__doc__ = f"{inspect.getdoc(command)}\n\n{WHERE}"
-        with_flags.__annotations__ = {each.name: each.annotation for each in parameters}
+        with_flags.__doc__ = f"{inspect.getdoc(command)}\n\n{FLAGS_HELP}"
+        with_flags.__annotations__ = {
+            parameter.name: parameter.annotation for parameter in parameters
+        }
         with_flags.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return with_flags
 
@@ -79,7 +80,10 @@ def takes_settings(
 
 
 def option(name: str) -> Any:
-    """A setting as an option of a command. It takes any text: mistakes are told all at once."""
+    """Return a setting as an option of a command.
+
+    It takes any text, so that all mistakes are reported at once.
+    """
     return typer.Option(
         flag(name),
         help=escape(f"{description(name)} [{', '.join((variable(name), *limits(name)))}]"),
@@ -89,8 +93,10 @@ def option(name: str) -> Any:
 
 
 def flag(name: str) -> str:
-    """The flag of a setting, as help shows it. That of a secret names a file: other users of the
-    machine see what a command was started with."""
+    """Return the flag of a setting, as help shows it.
+
+    The flag of a secret names a file: other users of the machine can read a command line.
+    """
     dashed = name.replace("_", "-")
     if is_secret(name):
         return f"--{dashed}-file"
@@ -98,17 +104,17 @@ def flag(name: str) -> str:
 
 
 def description(name: str) -> str:
-    """What a setting is, in a line."""
-    said = " ".join((Settings.model_fields[name].description or "").split())
+    """Return a setting's description on one line."""
+    text = " ".join((Settings.model_fields[name].description or "").split())
     return (
-        f"{said} As a flag, a file with it: `ps` shows flags to everybody."
+        f"{text} The flag names a file with it: `ps` shows flags to other users."
         if is_secret(name)
-        else said
+        else text
     )
 
 
 def limits(name: str) -> tuple[str, ...]:
-    """The default of a setting, and what its values keep to."""
+    """Return a setting's default, and the limits of its values if it has some."""
     field = Settings.model_fields[name]
     match field.get_default(call_default_factory=True):
         case None | frozenset():
@@ -128,48 +134,54 @@ def limits(name: str) -> tuple[str, ...]:
 
 
 def read_settings(**flags: Any) -> Settings:
-    """The settings, where a flag that is not None wins. Ends the command with 2 on a mistake."""
+    """Read the settings; flags that are not None override. Exits with 2 on mistakes."""
     with reporting_mistakes(flags):
         return _read(flags)
 
 
 @contextmanager
 def reporting_mistakes(flags: Mapping[str, Any]) -> Iterator[None]:
-    """Ends the command with 2 when the settings are wrong, and says what is, a line each."""
+    """Print mistakes in settings to stderr, one per line, and exit with 2."""
     for name, nearest in unknown_variables(os.environ):
-        print(f"{name} is no setting. Is {nearest} meant?", file=sys.stderr)
+        print(unknown_variable_line(name, nearest), file=sys.stderr)
     try:
         yield
     except WrongSettings as error:
-        given = {name for name, value in flags.items() if value is not None}
+        used_flags = {name for name, value in flags.items() if value is not None}
         for mistake in error.mistakes:
-            print(told(mistake, given), file=sys.stderr)
+            print(mistake_line(mistake, used_flags), file=sys.stderr)
         raise typer.Exit(2) from None
 
 
-def told(mistake: Mistake, given: Collection[str]) -> str:
-    """A mistake in a line, its settings named as they were set: by flag, or else by variable."""
+def unknown_variable_line(name: str, nearest: str) -> str:
+    """Return the warning for an environment variable that is not a setting."""
+    return f"{name} is not a setting. Did you mean {nearest}?"
+
+
+def mistake_line(mistake: Mistake, flags: Collection[str]) -> str:
+    """Return a mistake on one line; settings in `flags` are named by flag, others by variable."""
     names = [
-        flag(name).partition("/")[0] if name in given else variable(name)
+        flag(name).partition("/")[0] if name in flags else variable(name)
         for name in mistake.settings
     ]
     return f"{', '.join(names) or 'Settings'}: {mistake.message}"
 
 
 def _read(flags: Mapping[str, Any], check: Callable[[Settings], object] | None = None) -> Settings:
-    given = {name: value for name, value in flags.items() if value is not None}
+    values = {name: value for name, value in flags.items() if value is not None}
     unreadable = []
-    for name in filter(is_secret, list(given)):
+    for name in filter(is_secret, list(values)):
         try:
-            given[name] = SecretStr(Path(given[name]).read_text("utf-8").rstrip("\r\n"))
+            values[name] = SecretStr(Path(values[name]).read_text("utf-8").rstrip("\r\n"))
         except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is no text"
-            unreadable.append(Mistake((name,), f"{given.pop(name)} cannot be read: {why}."))
-    return read(given, check, unreadable)
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            mistake = f"{values.pop(name)} cannot be read: {reason}."
+            unreadable.append(Mistake((name,), mistake))
+    return read(values, check, unreadable)
 
 
 def _kind(name: str) -> Any:
-    """The type of a setting's value, where it has one."""
+    """Return the type of a setting's value, without None."""
     annotation = Settings.model_fields[name].annotation
     if get_origin(annotation) not in (Union, UnionType):
         return annotation

@@ -1,4 +1,4 @@
-"""import: a hierarchy from a file of JSON Lines, straight into the database."""
+"""import: a hierarchy from a JSON Lines file, directly into the database."""
 
 import asyncio
 import sys
@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from app.cli.flags import option, read_settings
-from app.domain.attributes import Locales, Translation
+from app.domain.attributes import Translation, Translations
 from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO
 from app.domain.stores import ORGANIZATION
 from app.queue.sweeper import Sweeper
 from app.services import imports
-from app.services.imports import Attachment, BadLine, Line, Placement
+from app.services.imports import Attachment
+from app.services.placement import BadLine, Line, PlacedLine, Placement
 from app.settings import Settings
 from app.storage import nodes
 from app.storage.engine.database import Database, UnusableDatabase
@@ -31,19 +32,19 @@ from app.wiring import open_database
 
 T = TypeVar("T")
 
-ROWS = 1_000
-"""Rows a transaction: a few milliseconds, so that a running server is not held up."""
+ROWS_PER_TRANSACTION = 1_000
+"""1,000 rows take a few milliseconds, so that a running server can write in between."""
 
 
 class FileProduct(BaseModel):
-    """A product as a line may list it."""
+    """A product of a line."""
 
     sku: str = Field(min_length=1)
     name: str
 
 
 class FileLine(BaseModel):
-    """A line of the file. Keys that are not named here are passed over."""
+    """A line of the file. Unknown keys are ignored."""
 
     model_config = ConfigDict(strict=True)
 
@@ -56,24 +57,24 @@ class FileLine(BaseModel):
     products: list[FileProduct] = Field(default_factory=list)
     curated: list[str] = Field(default_factory=list)
 
-    def locales(self, language: str) -> Locales:
-        """What the line says in other languages than its own."""
-        said: dict[str, Translation] = {
+    def locales(self, language: str) -> Translations:
+        """Return the translations: names and descriptions in languages other than `language`."""
+        translations: dict[str, Translation] = {
             locale: {"name": name} for locale, name in self.name.items() if locale != language
         }
         for locale, description in self.description.items():
             if locale != language:
-                said.setdefault(locale, {})["description"] = description
-        return said
+                translations.setdefault(locale, {})["description"] = description
+        return translations
 
     def below(self, root_id: str) -> "FileLine":
-        """The line as it would stand in a file of what is below `root_id` only."""
+        """Return the line as a line of a file with the descendants of `root_id` only."""
         level = None if self.level is None else self.level - 1
         parent = None if self.parent == root_id else self.parent
         return self.model_copy(update={"parent": parent, "level": level})
 
     def as_node(self, language: str) -> Line:
-        """The line as a node with its names and texts in `language`. Raises KeyError without."""
+        """Return the line as a node named in `language`. Raises KeyError without such a name."""
         return Line(
             id=self.id,
             parent=self.parent,
@@ -86,7 +87,7 @@ class FileLine(BaseModel):
 
 
 def read_lines(file: Iterable[bytes], language: str) -> Iterator[tuple[int, FileLine]]:
-    """The lines of a file with their numbers, blank ones left out. Raises BadLine."""
+    """Yield a file's lines with their numbers, except blank lines. Raises BadLine."""
     for line_no, text in enumerate(file, 1):
         if line_no == 1:
             text = text.removeprefix(BOM_UTF8)
@@ -102,19 +103,19 @@ def read_lines(file: Iterable[bytes], language: str) -> Iterator[tuple[int, File
                 raise BadLine(line_no, "not a JSON object") from None
             raise BadLine(line_no, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         if language not in line.name:
-            raise BadLine(line_no, f"name: nothing in {language!r}, the language of the names")
+            raise BadLine(line_no, f"name: no name in {language!r}, the default language")
         yield line_no, line
 
 
 class HierarchyImport:
-    """A hierarchy on its way in."""
+    """A hierarchy during its import."""
 
     def __init__(self, database: Database, pk: int) -> None:
         self._database = database
         self.pk = pk
 
-    async def add_nodes(self, placed: Iterable[imports.PlacedLine]) -> int:
-        """Write nodes chunk by chunk as they come; how many there were."""
+    async def add_nodes(self, placed: Iterable[PlacedLine]) -> int:
+        """Write nodes in chunks. Return their count."""
         count = 0
         for chunk in _chunks(placed):
             await self._database.write_bulk(imports.add_nodes, self.pk, chunk)
@@ -122,23 +123,25 @@ class HierarchyImport:
         return count
 
     async def attach(self, attachments: Iterable[Attachment]) -> int:
-        """Write associations with products chunk by chunk as they come; how many there were."""
+        """Write product associations in chunks. Return their count."""
         count = 0
         for chunk in _chunks(attachments):
             await self._database.write_bulk(imports.attach, self.pk, chunk)
             count += len(chunk)
         return count
 
-    async def attach_generated(self, per_leaf: int, tell: Callable[[int], None]) -> int:
-        """Make `per_leaf` products for each leaf; how many that is. Tells how many nodes it has
-        been through."""
+    async def attach_generated(self, per_leaf: int, report: Callable[[int], None]) -> int:
+        """Generate `per_leaf` products per leaf. Return their count.
+
+        Calls `report` with the number of nodes processed so far.
+        """
         count, after_no = 0, ROOT_NO
-        leaves_at_once = max(1, ROWS // per_leaf)
+        leaves_at_once = max(1, ROWS_PER_TRANSACTION // per_leaf)
         while leaves := await self._database.read(nodes.leaves, self.pk, after_no, leaves_at_once):
             await self._database.write_bulk(imports.attach_generated, self.pk, leaves, per_leaf)
             count += len(leaves) * per_leaf
             after_no = leaves[-1].node_no
-            tell(after_no)
+            report(after_no)
         return count
 
 
@@ -149,43 +152,44 @@ async def importing(
     name: str,
     slug: str | None = None,
     description: str | None = None,
-    locales: Locales | None = None,
+    locales: Translations | None = None,
 ) -> AsyncIterator[HierarchyImport]:
-    """A hierarchy to fill: visible when the block ends, gone without a trace when it raises."""
+    """Create a hierarchy: visible once the block ends, removed if it raises."""
     pk = await database.write(imports.begin, store, name, slug, description, locales)
     try:
         yield HierarchyImport(database, pk)
     except BaseException:
-        await database.write(imports.discard, pk)
+        await database.write(imports.abandon, pk)
         await Sweeper(database).sweep()
         raise
 
 
 def import_(
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="JSON Lines.")
+        Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="JSON Lines file.")
     ],
-    name: Annotated[str, typer.Option(help="The hierarchy's name.")],
+    name: Annotated[str, typer.Option(help="Name of the hierarchy.")],
     store: Annotated[
-        str | None, typer.Option(help="The store it goes to. [JOBS_GATEWAY_STORE, default]")
+        str | None, typer.Option(help="Store to import into. [JOBS_GATEWAY_STORE, default]")
     ] = None,
     organization: Annotated[
         bool,
         typer.Option(
-            "--organization", help="It is the organization's, for all stores to read. No --store."
+            "--organization",
+            help="Import for the organization: all stores can read it. Excludes --store.",
         ),
     ] = False,
-    products: Annotated[int, typer.Option(min=0, help="Products to make up for each leaf.")] = 0,
-    language: Annotated[str, typer.Option(help="The language of the default names.")] = "en",
+    products: Annotated[int, typer.Option(min=0, help="Products to generate per leaf.")] = 0,
+    language: Annotated[str, typer.Option(help="Language of the default names.")] = "en",
     database_url: Annotated[str | None, option("database_url")] = None,
 ) -> None:
-    """Read a hierarchy from FILE. A server may be running on the same database.
+    """Import a hierarchy from FILE. A server may run on the same database.
 
-    One object a line, parents before children: id, parent (null below the root), slug, name by
-    language; level and description by language if there are any.
+    One JSON object per line, parents before children, with id, parent (null below the root), slug,
+    and name by language; level and description by language are optional.
     """
     if organization and store is not None:
-        raise typer.BadParameter("a store, or the organization: not both", param_hint="--store")
+        raise typer.BadParameter("use --store or --organization, not both", param_hint="--store")
     settings = read_settings(store=store, database_url=database_url)
     try:
         target = ORGANIZATION if organization else settings.store
@@ -193,8 +197,8 @@ def import_(
             size = file.stat().st_size
             asyncio.run(_import(settings, target, lines, size, name, products, language))
     except (DomainError, UnusableDatabase) as error:
-        place = f"{file}, " if isinstance(error, BadLine) else ""
-        print(f"Nothing was imported: {place}{error}", file=sys.stderr)
+        source = f"{file}, " if isinstance(error, BadLine) else ""
+        print(f"Nothing was imported: {source}{error}", file=sys.stderr)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         print("Nothing was imported: interrupted.", file=sys.stderr)
@@ -220,12 +224,12 @@ async def _import(
             # A pipe has no size.
             reading = progress.add_task("Reading", total=size or None)
 
-            def placed() -> Iterator[imports.PlacedLine]:
-                for line_no, line in read_lines(_told(lines, progress, reading), language):
+            def placed_lines() -> Iterator[PlacedLine]:
+                for line_no, line in read_lines(_with_progress(lines, progress, reading), language):
                     yield placement.place(line_no, line.as_node(language))
 
             async with importing(database, store, name) as target:
-                node_count = await target.add_nodes(placed())
+                node_count = await target.add_nodes(placed_lines())
                 if not node_count:
                     raise InvalidInput("the file is empty.")
                 product_count = 0
@@ -244,8 +248,8 @@ async def _import(
         database.close()
 
 
-def _told(lines: BinaryIO, progress: Progress, task: TaskID) -> Iterator[bytes]:
-    """The lines, each noted as read."""
+def _with_progress(lines: BinaryIO, progress: Progress, task: TaskID) -> Iterator[bytes]:
+    """Yield the lines, and advance the progress bar by their bytes."""
     for line in lines:
         progress.advance(task, len(line))
         yield line
@@ -253,5 +257,5 @@ def _told(lines: BinaryIO, progress: Progress, task: TaskID) -> Iterator[bytes]:
 
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
     iterator = iter(items)
-    while chunk := list(islice(iterator, ROWS)):
+    while chunk := list(islice(iterator, ROWS_PER_TRANSACTION)):
         yield chunk

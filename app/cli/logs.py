@@ -1,4 +1,4 @@
-"""The log of a command that stays: a line for each thing, for people or for machines."""
+"""Log output of `serve` and `worker`: one line per entry, for people or as JSON."""
 
 import logging
 import sys
@@ -10,16 +10,15 @@ from structlog.typing import Processor
 
 from app.settings import Settings
 
-OURS = "app"
-"""The logger above all of ours."""
+APP_LOGGER = "app"
+"""Parent of all loggers of this program."""
 
 
 def start_logging(settings: Settings) -> None:
-    """Log to standard error as the settings say; what is not ours, only from warnings on.
+    """Log to standard error with the settings' format and level; libraries from warnings on.
 
-    Every line has its time, level and logger, and what is bound while it is logged: the id of the
-    request it belongs to, or that a job was asked for in. Of a failure its traceback is told, and
-    no values of variables.
+    Every line has time, level, logger and the bound context: the id of the request it belongs to,
+    or of the request that created the job. Exceptions have a traceback without values of variables.
     """
     for_people = settings.log_format == "console" or (
         settings.log_format == "auto" and sys.stderr.isatty()
@@ -29,36 +28,36 @@ def start_logging(settings: Settings) -> None:
     level = settings.log_level.upper()
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger().setLevel(max(logging.WARNING, logging.getLevelName(level)))
-    logging.getLogger(OURS).setLevel(level)
-    # No line names them, and to find them out takes an eighth of a line's time.
+    logging.getLogger(APP_LOGGER).setLevel(level)
+    # Not part of any line, and collecting them takes 1/8 of a line's time.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _formatter(for_people: bool) -> logging.Formatter:
-    noted: list[Processor] = [
+    context: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    shown: list[Processor]
+    renderer: list[Processor]
     if for_people:
-        shown = [
+        renderer = [
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
-                # Others show the values of local variables.
+                # Other formatters show the values of local variables.
                 exception_formatter=structlog.dev.plain_traceback,
             )
         ]
     else:
-        shown = [
+        renderer = [
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_json),
         ]
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=noted,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *shown],
+        foreign_pre_chain=context,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
     )
 
 

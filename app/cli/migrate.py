@@ -1,4 +1,4 @@
-"""migrate: the database, brought to what this version works with."""
+"""migrate: upgrade the database schema."""
 
 import sys
 from typing import Annotated
@@ -16,13 +16,13 @@ def migrate(
     settings: Settings,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Change nothing; exit with 1 where a migration is due."),
+        typer.Option("--check", help="Change nothing; exit with 1 if a migration is due."),
     ] = False,
 ) -> None:
-    """Bring the database to the newest revision, keeping its data.
+    """Upgrade the database schema to the newest revision.
 
-    SQLite files are migrated by whoever opens them. For PostgreSQL do it once, before the new
-    version starts; two that do it at once wait for each other.
+    SQLite files are migrated by every command that opens them. On PostgreSQL, run it once before
+    the new version starts; concurrent migrations wait for each other.
     """
     try:
         before, after = wiring.migrate(settings, check=check)
@@ -32,7 +32,7 @@ def migrate(
     if before == after:
         print(f"Up to date, at revision {after}.")
     elif check:
-        print(f"At revision {before or 'none'}; this version works with {after}.", file=sys.stderr)
+        print(f"At revision {before or 'none'}; this version needs {after}.", file=sys.stderr)
         raise typer.Exit(1)
     else:
         print(f"Migrated from revision {before or 'none'} to {after}.")

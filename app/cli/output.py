@@ -1,4 +1,4 @@
-"""How jobs and their events are shown: to a person at a terminal, or to a program line by line."""
+"""Output of jobs and events: tables and a progress bar on a terminal, else one line each."""
 
 import re
 import sys
@@ -18,7 +18,7 @@ from app.domain.jobs import JobStatus
 
 FINAL = frozenset(status.name for status in JobStatus if status.is_final)
 
-# What could move the cursor, break a line or reorder what follows it.
+# Characters that move the cursor, break the line or reorder the following text.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _BARE_WORD = re.compile(r"[^\s\"=\\]+")
 _STYLES = {
@@ -31,27 +31,27 @@ _STYLES = {
 
 
 def printable(text: str) -> str:
-    """The text on one line, unable to steer a terminal."""
+    """Return the text on one line, without terminal control characters."""
     return _UNPRINTABLE.sub(" ", text)
 
 
 def json_line(record: Job | JobEvent | JobQueue | DuplicationDiff) -> str:
-    """The record as the gateway sent it."""
+    """Return the record as the gateway sent it."""
     return orjson.dumps(record).decode()
 
 
 def plain_job(job: Job) -> str:
-    """`ID STATUS TYPE key=value ...`; a key without a value is left out, text may be quoted."""
+    """Return `ID STATUS TYPE key=value ...`, without empty values; text may be quoted."""
     return _plain(job, {"created": job["createdAt"]})
 
 
 def plain_event(event: JobEvent) -> str:
-    """Like plain_job, of the job as of the event."""
+    """Return the job at an event, in the format of plain_job."""
     return _plain(event["job"], {"event": event["type"], "at": event["at"]})
 
 
 def plain_queue(queue: JobQueue) -> str:
-    """`PAUSED` or `RUNNING`, then `key=value ...`; a key without a value is left out."""
+    """Return `PAUSED` or `RUNNING`, then `key=value ...`, without empty values."""
     pause = queue["pause"]
     fields = {
         "pending": str(queue["pending"]),
@@ -65,7 +65,7 @@ def plain_queue(queue: JobQueue) -> str:
 
 
 def plain_diff(diff: DuplicationDiff) -> Iterator[str]:
-    """A line of counts, then `KIND path [what differs]` a line."""
+    """Yield a line of counts, then a line `KIND path (aspects)` per difference."""
     yield (
         f"onlyInSource={diff['onlyInSource']} onlyInCopy={diff['onlyInCopy']} "
         f"changed={diff['changed']}"
@@ -76,9 +76,9 @@ def plain_diff(diff: DuplicationDiff) -> Iterator[str]:
         yield f"{difference['kind']} {path}" + (f" ({aspects})" if aspects else "")
 
 
-def _plain(job: Job, when: dict[str, str]) -> str:
+def _plain(job: Job, times: dict[str, str]) -> str:
     fields: dict[str, str | int | None] = {
-        **when,
+        **times,
         "started": job["startedAt"],
         "completed": job["completedAt"],
         "position": job["queuePosition"],
@@ -117,7 +117,7 @@ def duration(seconds: float) -> str:
 
 
 def ago(then: datetime, now: datetime) -> str:
-    """Within a day how long ago, before that the local date."""
+    """Return the elapsed time if less than a day, else the local date."""
     seconds = (now - then).total_seconds()
     if seconds < 1:
         return "just now"
@@ -131,30 +131,30 @@ def ago(then: datetime, now: datetime) -> str:
 
 
 class Output(Protocol):
-    """A place to show jobs."""
+    """Prints records to standard output."""
 
     def job(self, job: Job) -> None:
-        """One job that something was just done to."""
+        """Print the job of a mutation."""
 
     def jobs(self, listing: JobListing, limit: int) -> None:
-        """The jobs of a store, at most `limit` of them."""
+        """Print a listing of at most `limit` jobs."""
 
     def queue(self, queue: JobQueue) -> None:
-        """The queue that something was just done to."""
+        """Print the queue of a mutation."""
 
     def diff(self, diff: DuplicationDiff) -> None:
-        """What differs between two trees."""
+        """Print the differences between two trees."""
 
     def update(self, event: JobEvent) -> None:
-        """A change of the one job that is watched."""
+        """Print an event of the one watched job."""
 
     def event(self, event: JobEvent) -> None:
-        """A change of any job of the store."""
+        """Print an event of any job of the store."""
 
 
 @contextmanager
 def output(*, json: bool) -> Iterator[Output]:
-    """Where standard output wants jobs shown."""
+    """Return a Terminal if standard output is one, else Lines."""
     console = Console(highlight=False)
     if json or not sys.stdout.isatty() or console.is_dumb_terminal:
         yield Lines(json=json)
@@ -167,9 +167,9 @@ def output(*, json: bool) -> Iterator[Output]:
 
 
 class Lines:
-    """One record a line: JSON as it was sent, or plain text.
+    """One record per line: JSON as received, or plain text.
 
-    Plain text thins PROGRESS out to one line for each whole percent.
+    Plain text has at most one PROGRESS line per percent.
     """
 
     def __init__(self, *, json: bool) -> None:
@@ -203,12 +203,12 @@ class Lines:
         self._progress = progress
 
     def _write(self, line: str) -> None:
-        # Flushed, so that a pipe sees a change when it happens.
+        # Flushed, so that the reader of a pipe sees each change at once.
         print(line, flush=True)
 
 
 class Terminal:
-    """Tables, and one bar at the bottom for the job that is watched or runs."""
+    """Tables, and a progress bar for the watched or running job."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -220,13 +220,13 @@ class Terminal:
             TextColumn("{task.fields[eta]}", style="dim", markup=False),
             console=console,
             transient=True,
-            # Else what belongs into a redirected stderr would land on the terminal.
+            # Otherwise rich prints to the terminal what belongs into a redirected stderr.
             redirect_stderr=sys.stderr.isatty(),
         )
         self._task = self._bar.add_task("", done="", eta="")
 
     def close(self) -> None:
-        """Leave nothing that moves."""
+        """Stop the progress bar."""
         self._bar.stop()
 
     def job(self, job: Job) -> None:
@@ -241,8 +241,8 @@ class Terminal:
         if not listing.jobs:
             return
         now = datetime.now(UTC)
-        # Ids are there to be copied, so they are never cut: a narrow terminal shows what a job is
-        # about below its id.
+        # Ids are never cut, since users copy them; a narrow terminal shows the description of a job
+        # below its id.
         is_wide = self._console.width >= 110
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold dim")
         table.add_column("Job", min_width=36, overflow="fold")
@@ -254,18 +254,18 @@ class Terminal:
             table.add_column("About", overflow="fold")
         for job in listing.jobs:
             created = Text(ago(_instant(job["createdAt"]), now))
-            cells = _status(job), created, _took(job, now), _standing(job)
+            cells = _status(job), created, _took(job, now), _progress(job)
             if is_wide:
-                table.add_row(job["id"], *cells, _about(job))
+                table.add_row(job["id"], *cells, _description(job))
             else:
-                id = Text.assemble(job["id"], "\n", _about(job), overflow="fold")
+                id = Text.assemble(job["id"], "\n", _description(job), overflow="fold")
                 table.add_row(id, *cells)
         self._console.print(table)
-        cut = f"The newest {limit:,} (--limit). " if len(listing.jobs) == limit else ""
-        self._console.print(Text(cut + _queue(listing.queue, now), "dim"))
+        limited = f"The newest {limit:,} (--limit). " if len(listing.jobs) == limit else ""
+        self._console.print(Text(limited + _queue_summary(listing.queue, now), "dim"))
 
     def queue(self, queue: JobQueue) -> None:
-        self._console.print(Text(_queue(queue, datetime.now(UTC))))
+        self._console.print(Text(_queue_summary(queue, datetime.now(UTC))))
 
     def diff(self, diff: DuplicationDiff) -> None:
         for line in plain_diff(diff):
@@ -299,8 +299,8 @@ class Terminal:
                 Text(_clock(event["at"]), "dim"),
                 Text(job["id"]),
                 Text(f"{job['status']:9}", _STYLES.get(job["status"], "")),
-                _took(job, _instant(event["at"])) if job["status"] in FINAL else _standing(job),
-                _about(job),
+                _took(job, _instant(event["at"])) if job["status"] in FINAL else _progress(job),
+                _description(job),
                 *(Text(printable(error["message"]), "red") for error in job["errors"]["nodes"]),
             ]
             self._console.print(Text("  ").join(word for word in words if word))
@@ -317,7 +317,7 @@ class Terminal:
             completed, total = progress["completed"], progress["total"]
             done = f"{completed:,}/{total:,}  {_percent(job)}%"
         if progress and (end := progress["estimatedCompletionAt"]):
-            # Both instants are the server's, so its clock need not agree with ours.
+            # Both times are the server's: its clock may differ from this machine's.
             left = _instant(end) - _instant(event["at"])
             eta = f"{duration(left.total_seconds())} left"
         self._bar.update(
@@ -356,37 +356,37 @@ def _took(job: Job, now: datetime) -> Text:
     return Text(duration((end - _instant(job["startedAt"])).total_seconds()))
 
 
-def _standing(job: Job) -> Text:
-    """How far a job has come, or where it waits."""
+def _progress(job: Job) -> Text:
+    """Return a pending job's position, else the progress."""
     match job["status"]:
         case "PENDING":
-            # It has none where it has been started since.
+            # None if the job has started in the meantime.
             return Text(f"position {job['queuePosition'] or 1}")
         case "STARTED" | "FAILED":
             return Text(f"{_percent(job)}%" if job["progress"] and job["progress"]["total"] else "")
     return Text(f"{job['progress']['completed']:,}" if job["progress"] else "")
 
 
-def _about(job: Job) -> Text:
-    """What a job does: from where to where, for a copy."""
+def _description(job: Job) -> Text:
+    """Return source and copy of a duplication, else the job's type."""
     duplication = job["duplication"]
     if duplication is None:
         return Text(job["type"].lower().replace("_", " "))
     source, result = duplication["source"], duplication["result"]
-    about = Text(printable(source["name"] if source else duplication["sourceId"]))
+    text = Text(printable(source["name"] if source else duplication["sourceId"]))
     if result:
-        about.append(f" → {printable(result['name'])}")
+        text.append(f" → {printable(result['name'])}")
     elif name := duplication["name"]:
-        about.append(" → ").append(printable(name), "dim")
-    return about
+        text.append(" → ").append(printable(name), "dim")
+    return text
 
 
-def _queue(queue: JobQueue, now: datetime) -> str:
+def _queue_summary(queue: JobQueue, now: datetime) -> str:
     pending = f"{queue['pending']:,} pending" if queue["pending"] else "None pending"
     if oldest := queue["oldestPendingAt"]:
         pending += f", the oldest {ago(_instant(oldest), now)}"
-    said = f"{pending}, {'one' if queue['running'] else 'none'} running."
+    summary = f"{pending}, {'one' if queue['running'] else 'none'} running."
     if pause := queue["pause"]:
-        said += f" Paused {ago(_instant(pause['at']), now)}"
-        said += f": {printable(pause['reason'])}" if pause["reason"] else "."
-    return said
+        summary += f" Paused {ago(_instant(pause['at']), now)}"
+        summary += f": {printable(pause['reason'])}" if pause["reason"] else "."
+    return summary

@@ -1,20 +1,20 @@
-"""export-schema: what the gateway speaks, as SDL."""
+"""export-schema: the GraphQL schema as SDL."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.api.graphql.schema import printed
+from app.api.graphql.schema import schema_text
 
 
 def export_schema(
     file: Annotated[
-        Path | None, typer.Argument(help="Where to write it; standard output by default.")
+        Path | None, typer.Argument(help="Output file; standard output by default.")
     ] = None,
 ) -> None:
-    """Print the GraphQL schema, descriptions included."""
+    """Print the GraphQL schema with descriptions."""
     if file is None:
-        print(printed(), end="")
+        print(schema_text(), end="")
     else:
-        file.write_text(printed(), encoding="utf-8")
+        file.write_text(schema_text(), encoding="utf-8")

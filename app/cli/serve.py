@@ -1,4 +1,4 @@
-"""serve: the gateway itself."""
+"""serve: the gateway process."""
 
 import sys
 from contextlib import aclosing
@@ -8,7 +8,7 @@ import typer
 
 from app import __version__, main, wiring
 from app.api.http.origins import is_loopback
-from app.api.rest.app import PATH
+from app.api.rest.app import REST_PATH
 from app.cli import demo
 from app.cli.flags import takes_settings
 from app.cli.logs import start_logging
@@ -29,14 +29,14 @@ def serve(
     settings: Settings,
     with_demo: Annotated[
         bool,
-        typer.Option("--demo", help="Fill an empty store with demo data and duplicate some of it."),
+        typer.Option("--demo", help="Add demo data to an empty store, and duplicate a hierarchy."),
     ] = False,
 ) -> None:
-    """Serve GraphQL and run the queue, until Ctrl-C."""
+    """Serve GraphQL and REST, and run the queue, until Ctrl-C."""
     start_logging(settings)
 
     async def on_ready(gateway: Gateway) -> None:
-        _introduce(gateway)
+        _print_summary(gateway)
         if with_demo:
             await _demonstrate(gateway)
 
@@ -48,14 +48,14 @@ def serve(
     _say("Stopped.")
 
 
-def _introduce(gateway: Gateway) -> None:
+def _print_summary(gateway: Gateway) -> None:
     settings = gateway.settings
     if settings.authenticated:
         access = "by bearer token"
     elif is_loopback(settings.host):
         access = f"open to this machine, without authentication, store {settings.store!r}"
     else:
-        access = f"OPEN TO EVERYBODY who can reach it (--insecure), store {settings.store!r}"
+        access = f"OPEN TO EVERY CLIENT that can reach it (--insecure), store {settings.store!r}"
     token = ' -H "authorization: Bearer $(jobs-gateway token)"' if settings.jwt_secret else ""
     queue = "runs here" if settings.runner else "does not run here (--no-runner)"
     playground = f"{gateway.url}/graphql in a browser" if settings.shows_playground else "off"
@@ -63,7 +63,7 @@ def _introduce(gateway: Gateway) -> None:
     _say(
         f"jobs-gateway {__version__}",
         f"  GraphQL     {gateway.url}/graphql",
-        f"  REST        {gateway.url}{PATH}",
+        f"  REST        {gateway.url}{REST_PATH}",
         f"  Playground  {playground}",
         f"  Console     {console}",
         f"  Health      {gateway.url}/healthz",
@@ -79,11 +79,11 @@ def _introduce(gateway: Gateway) -> None:
 
 
 async def _demonstrate(gateway: Gateway) -> None:
-    """Fill the store, duplicate the first hierarchy through the queue, and tell its events."""
+    """Add the demo data, duplicate its first hierarchy, and print the job's events."""
     database, store = gateway.database, gateway.settings.store
     ids = await demo.fill(database, store)
     if not ids:
-        _say(f"The store {store!r} has hierarchies already; --demo leaves them alone.")
+        _say(f"The store {store!r} already has hierarchies; --demo changes nothing.")
         return
     source = (await database.read(hierarchies.by_ids, store, ids))[ids[0]]
     _say(f"Demo: {len(ids)} hierarchies. Duplicating {source.name!r}, {source.id}:")
@@ -96,9 +96,9 @@ async def _demonstrate(gateway: Gateway) -> None:
     async with aclosing(updates):
         async for happening in updates:
             job = happening.job
-            done = f"{job.completed_items}/{job.total_items}" if job.total_items else ""
+            progress = f"{job.completed_items}/{job.total_items}" if job.total_items else ""
             result = f"-> {job.result_id}" if job.result_id else ""
-            _say(f"  {happening.type.name:<10} {job.status.name:<8} {done} {result}".rstrip())
+            _say(f"  {happening.type.name:<10} {job.status.name:<8} {progress} {result}".rstrip())
 
 
 def _say(*lines: str) -> None:

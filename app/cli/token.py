@@ -16,41 +16,44 @@ _UNITS = {"": "minutes", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def _lifetime(text: str) -> timedelta:
-    found = _LIFETIME.fullmatch(text)
-    if found is None or int(found[1]) == 0:
-        raise typer.BadParameter(f"{text!r} is neither minutes nor like 30m, 12h or 7d.")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    match = _LIFETIME.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise typer.BadParameter(f"{text!r} is not a number of minutes, or like 30m, 12h or 7d.")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def token(
     store: Annotated[
-        str | None, typer.Option(help="The store it acts for. [JOBS_GATEWAY_STORE, default]")
+        str | None, typer.Option(help="Store of the token. [JOBS_GATEWAY_STORE, default]")
     ] = None,
     organization: Annotated[
-        bool, typer.Option("--organization", help="It acts for the organization, not for a store.")
+        bool, typer.Option("--organization", help="Token of the organization instead of a store.")
     ] = False,
-    subject: Annotated[str, typer.Option(help="Who it says to be.")] = "developer",
+    subject: Annotated[str, typer.Option(help="Subject (sub) of the token.")] = "developer",
     scope: Annotated[
-        list[Scope] | None, typer.Option(help="What it allows, once for each; all by default.")
+        list[Scope] | None, typer.Option(help="Scope, repeat for several; all by default.")
     ] = None,
     lifetime: Annotated[
         timedelta,
-        typer.Option(parser=_lifetime, metavar="MINUTES", help="Minutes, or like 30m, 12h, 7d."),
+        typer.Option(
+            parser=_lifetime, metavar="MINUTES", help="Minutes, or a time such as 30m, 12h or 7d."
+        ),
     ] = "12h",  # type: ignore[assignment]  # typer parses defaults too
 ) -> None:
-    """Print a bearer token that a gateway with the same JOBS_GATEWAY_JWT_SECRET takes.
+    """Print a bearer token for a gateway with the same JOBS_GATEWAY_JWT_SECRET.
 
-    It is made for JOBS_GATEWAY_JWT_AUDIENCE by JOBS_GATEWAY_JWT_ISSUER, as that gateway has them.
+    Its iss and aud are JOBS_GATEWAY_JWT_ISSUER and JOBS_GATEWAY_JWT_AUDIENCE; set them as for the
+    gateway.
     """
     if organization and store is not None:
-        _refuse("A token is for a store or for the organization: give --store or --organization.")
+        _refuse("A token is for a store or for the organization: use --store or --organization.")
     settings = read_settings()
     if settings.jwt_secret is None:
         _refuse(
-            "Tokens come from the issuer whose keys are at JOBS_GATEWAY_JWKS, not from here."
+            "Tokens are signed by the issuer of JOBS_GATEWAY_JWKS, not by this command."
             if settings.jwks
-            else "Set JOBS_GATEWAY_JWT_SECRET, here as for the gateway, to a secret that "
-            "`openssl rand -hex 32` makes."
+            else "Set JOBS_GATEWAY_JWT_SECRET, for this command and for the gateway, to a secret "
+            "from `openssl rand -hex 32`."
         )
     try:
         print(

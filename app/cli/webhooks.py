@@ -1,4 +1,4 @@
-"""webhooks: what was sent to whom, straight from the database, and sending it anew."""
+"""webhooks: list deliveries from the database, and repeat one."""
 
 import asyncio
 import sys
@@ -13,14 +13,14 @@ import typer
 from app.cli.flags import takes_settings
 from app.cli.output import printable
 from app.domain.errors import NotFound
-from app.domain.instants import instant_text
+from app.domain.instants import format_instant
 from app.domain.webhooks import DeliveryStatus, origin_of
 from app.services import webhooks as service
 from app.settings import Settings, group_of
 from app.storage import webhooks as stored
 from app.storage.engine.database import UnusableDatabase
 from app.storage.tables import JobEvent, WebhookDelivery
-from app.storage.webhooks import Logged
+from app.storage.webhooks import DeliveryRecord
 from app.wiring import open_database
 
 MAX_DELIVERIES = 10_000
@@ -31,48 +31,52 @@ def webhooks(
     settings: Settings,
     status: Annotated[
         list[DeliveryStatus] | None,
-        typer.Option(case_sensitive=False, help="Only these; may be repeated."),
+        typer.Option(
+            case_sensitive=False, help="Only deliveries with this status; repeat for several."
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_DELIVERIES, help="At most this many.")] = 25,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MAX_DELIVERIES, help="Max number of deliveries.")
+    ] = 25,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     redeliver: Annotated[
         UUID | None,
-        typer.Option(metavar="ID", help="Send this one anew, with all its attempts before it."),
+        typer.Option(metavar="ID", help="Send this delivery again, with a new series of attempts."),
     ] = None,
 ) -> None:
-    """List what webhooks were sent, newest first, and what came of it.
+    """List webhook deliveries and their outcomes, newest first.
 
-    A line each: its id, which is the message's webhook-id, its status, what it tells, and the rest
-    by name. Of a URL its origin is shown: the rest may be a secret.
+    One line per delivery: id (the message's webhook-id), status, event type, and the other fields
+    by name. URLs are shown as origins, because their paths may be secret.
     """
     try:
-        found = asyncio.run(_log(settings, status or [], limit, redeliver))
+        deliveries = asyncio.run(_deliveries(settings, status or [], limit, redeliver))
     except (NotFound, UnusableDatabase) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
-    for delivery, url, event in found:
-        told = _told(delivery, url, event)
-        print(orjson.dumps(told).decode() if json else _line(told))
+    for delivery, url, event in deliveries:
+        fields = _fields(delivery, url, event)
+        print(orjson.dumps(fields).decode() if json else _line(fields))
     if redeliver:
-        print(f"{redeliver} is sent anew by the next process that runs the queue.")
-    elif not found:
-        print("No webhooks.", file=sys.stderr)
+        print(f"{redeliver} will be sent again by the next process that runs the queue.")
+    elif not deliveries:
+        print("No deliveries.", file=sys.stderr)
 
 
-async def _log(
+async def _deliveries(
     settings: Settings, statuses: Collection[DeliveryStatus], limit: int, redeliver: UUID | None
-) -> Sequence[Logged]:
+) -> Sequence[DeliveryRecord]:
     database = open_database(settings)
     try:
         if redeliver:
             await database.write(service.redeliver, redeliver)
             return []
-        return await database.read(stored.log, statuses, limit)
+        return await database.read(stored.latest_deliveries, statuses, limit)
     finally:
         database.close()
 
 
-def _told(delivery: WebhookDelivery, url: str, event: JobEvent) -> dict[str, str | int | None]:
+def _fields(delivery: WebhookDelivery, url: str, event: JobEvent) -> dict[str, str | int | None]:
     return {
         "id": str(delivery.id),
         "status": delivery.status,
@@ -91,12 +95,16 @@ def _told(delivery: WebhookDelivery, url: str, event: JobEvent) -> dict[str, str
 
 
 def _instant(instant: datetime | None) -> str | None:
-    return instant_text(instant) if instant else None
+    return format_instant(instant) if instant else None
 
 
-def _line(told: Mapping[str, str | int | None]) -> str:
-    words = [f"{key}={_word(str(value))}" for key, value in told.items() if value not in (None, "")]
-    return " ".join([str(told["id"]), str(told["status"]).upper(), str(told["type"]), *words[3:]])
+def _line(fields: Mapping[str, str | int | None]) -> str:
+    words = [
+        f"{key}={_word(str(value))}" for key, value in fields.items() if value not in (None, "")
+    ]
+    return " ".join(
+        [str(fields["id"]), str(fields["status"]).upper(), str(fields["type"]), *words[3:]]
+    )
 
 
 def _word(value: str) -> str:

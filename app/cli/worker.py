@@ -1,4 +1,4 @@
-"""worker: the queue without a server."""
+"""worker: run the queue without a server."""
 
 import asyncio
 import sys
@@ -13,22 +13,22 @@ from app.settings import Settings, group_of
 from app.storage.engine.database import Database, RunnerAlreadyPresent, UnusableDatabase
 from app.wiring import StartError
 
-OF_THE_SERVER = {"Network", "Authentication", "Surface", "Limits"}
+SERVER_GROUPS = {"Network", "Authentication", "Surface", "Limits"}
 
 
-def _is_a_workers(name: str) -> bool:
-    return name == "host" or (name != "runner" and group_of(name) not in OF_THE_SERVER)
+def _is_worker_setting(name: str) -> bool:
+    return name == "host" or (name != "runner" and group_of(name) not in SERVER_GROUPS)
 
 
-@takes_settings(_is_a_workers)
+@takes_settings(_is_worker_setting)
 def worker(settings: Settings) -> None:
-    """Run the queue and nothing else, until Ctrl-C. On PostgreSQL any number share it."""
+    """Run the queue only, until Ctrl-C. On PostgreSQL, several workers share it."""
     start_logging(settings)
     settings = settings.model_copy(update={"runner": True})
 
     def on_ready(database: Database, url: str | None) -> None:
-        whose = ", ".join(sorted(settings.stores)) or "all stores"
-        print(f"jobs-gateway {__version__} runs the queue of {whose}", flush=True)
+        stores = ", ".join(sorted(settings.stores)) or "all stores"
+        print(f"jobs-gateway {__version__} runs the queue of {stores}", flush=True)
         print(f"  Database    {database.name}", flush=True)
         if url:
             print(f"  Health      {url}/healthz", flush=True)

@@ -271,7 +271,7 @@ def test_what_a_copy_and_its_source_differ_in_is_told(live_server: LiveServer, s
         "CHANGED Plants (name)",
     ]
     refused = run(live_server, "diff", source, code=1)
-    assert refused.stderr.startswith(f"{source} is no duplication that succeeded")
+    assert refused.stderr.startswith(f"{source} is not a duplication that succeeded")
 
 
 def test_a_job_that_did_not_fail_is_not_tried_again(
@@ -287,7 +287,7 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(waiting: LiveServer, waiting_s
     id = next_line(command).split()[0]
     command.send_signal(signal.SIGINT)
     _, err = command.communicate(timeout=SECONDS)
-    assert err == f"No longer watching job {id}; it goes on without.\n"
+    assert err == f"Stopped watching job {id}; it continues.\n"
     assert command.returncode == 130
     assert run(waiting, "jobs").stdout.split()[:2] == [id, "PENDING"]
 
@@ -301,14 +301,14 @@ def test_an_id_of_nothing_is_refused_in_one_sentence(live_server: LiveServer) ->
 
 def test_a_gateway_that_does_not_answer_is_named(live_server: LiveServer) -> None:
     err = run(live_server, "jobs", "--url", "http://127.0.0.1:1/graphql", code=1).stderr
-    assert err.startswith("No gateway answers at http://127.0.0.1:1 (")
+    assert err.startswith("No gateway at http://127.0.0.1:1 (")
     assert len(err.splitlines()) == 1
 
 
 def test_a_server_that_is_no_gateway_is_named(live_server: LiveServer) -> None:
     err = run(live_server, "jobs", "--url", f"{live_server.url}/elsewhere", code=1).stderr
     assert err == (
-        f"{live_server.url}/elsewhere/graphql answers 404 Not Found. Is it the URL of a gateway?\n"
+        f"{live_server.url}/elsewhere/graphql responded 404 Not Found. Is it the URL of a gateway?\n"
     )
 
 
@@ -324,7 +324,7 @@ def test_a_watch_goes_on_where_it_was_when_the_server_was_killed_and_restarted(
     seen = [json.loads(next_line(command))]
     server.kill()
     assert command.stderr is not None
-    assert "Connecting again" in command.stderr.readline()
+    assert "Reconnecting" in command.stderr.readline()
     port = urlsplit(server.url).port
     restarted = start_server(server.database_url, "--port", str(port))
     out, err = command.communicate(timeout=SECONDS)

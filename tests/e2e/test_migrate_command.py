@@ -34,7 +34,7 @@ def run(database_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]
 def test_migrate_brings_an_empty_database_to_the_newest_revision(empty_url: str) -> None:
     checked = run(empty_url, "migrate", "--check")
     assert checked.returncode == 1
-    assert checked.stderr == f"At revision none; this version works with {NEWEST}.\n"
+    assert checked.stderr == f"At revision none; this version needs {NEWEST}.\n"
 
     migrated = run(empty_url, "migrate")
     assert migrated.returncode == 0, migrated.stderr

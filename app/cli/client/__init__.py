@@ -1,1 +1,1 @@
-"""The command line's client of a running gateway."""
+"""Client of a running gateway, for the command line."""

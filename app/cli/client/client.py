@@ -1,4 +1,4 @@
-"""A client of the gateway's wire: GraphQL over HTTP to ask, graphql-transport-ws to follow."""
+"""Gateway client: operations over HTTP, subscriptions over graphql-transport-ws."""
 
 import asyncio
 import random
@@ -19,7 +19,6 @@ from gql.transport.exceptions import (
 )
 from gql.transport.httpx import HTTPXAsyncTransport
 from gql.transport.websockets import WebsocketsTransport
-from graphql import ExecutionResult
 from tenacity import (
     AsyncRetrying,
     retry_if_exception_type,
@@ -40,28 +39,28 @@ from app.cli.client.operations import (
     RESUME,
     RETRY,
 )
-from app.cli.client.records import Duplicated, DuplicationDiff, Job, JobEvent, JobListing, JobQueue
+from app.cli.client.records import DuplicationDiff, Job, JobEvent, JobListing, JobQueue, JobRequest
 from app.domain.jobs import JobStatus
 
-PAGE = 100
-PATIENCE_SECONDS = 30
-"""How long a subscription that lost its connection tries to get another."""
+PAGE_SIZE = 100
+RECONNECT_SECONDS = 30
+"""Max time to reconnect a subscription that lost its connection."""
 
 OVERLOADED_OR_GONE = frozenset({502, 503, 504})
-PRIVATE_CLOSE_CODES = 4000
-"""From here on a WebSocket close code says what was wrong with the request, not with the line."""
+MIN_PRIVATE_CLOSE_CODE = 4000
+"""WebSocket close codes from here on report an error of the request, not of the connection."""
 
 
 class GatewayError(Exception):
-    """Why a request was not answered as asked, in one sentence."""
+    """A failed request; the message is one sentence."""
 
 
 class Unreachable(GatewayError):
-    """The gateway could not be spoken to; later it may."""
+    """The gateway cannot be reached; a retry may succeed."""
 
 
 def base_url(url: str) -> str:
-    """The gateway's URL without /graphql. Raises ValueError."""
+    """Return the gateway's URL without /graphql. Raises ValueError."""
     base = url.strip().rstrip("/").removesuffix("/graphql")
     parts = urlsplit(base)
     if "@" in parts.netloc:
@@ -78,10 +77,10 @@ def base_url(url: str) -> str:
 
 
 class GatewayClient:
-    """Speaks to one gateway. Every failure is a GatewayError.
+    """Client of one gateway. Every failure is a GatewayError.
 
-    A subscription survives a lost connection: it says so on stderr, connects again and goes on
-    behind the last event it saw.
+    A subscription that loses its connection reports that on stderr, reconnects, and continues after
+    the last received event.
     """
 
     def __init__(self, url: str, headers: dict[str, str], session: AsyncClientSession) -> None:
@@ -92,90 +91,88 @@ class GatewayClient:
     @classmethod
     @asynccontextmanager
     async def connected(cls, url: str, token: str | None) -> AsyncIterator[Self]:
-        """A client of the gateway at `url`, which is the base of its paths."""
+        """Connect to the gateway at `url`, the base of its paths."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(30, connect=5)
         http = HTTPXAsyncTransport(f"{url}/graphql", headers=headers, timeout=timeout)
         async with Client(transport=http, execute_timeout=None) as session:
             yield cls(url, headers, session)
 
-    async def duplicate(self, hierarchy_id: str, **asked: str | bool | None) -> Duplicated:
-        """Queue a copy. None keeps what the source has; an empty description clears it."""
-        payload = await self._change(DUPLICATE, {"hierarchyId": hierarchy_id, **asked})
-        return cast(Duplicated, payload)
+    async def duplicate(self, hierarchy_id: str, **options: str | bool | None) -> JobRequest:
+        """Queue a copy. None keeps the source's value; an empty description clears it."""
+        payload = await self._mutate(DUPLICATE, {"hierarchyId": hierarchy_id, **options})
+        return cast(JobRequest, payload)
 
     async def cancel(self, job_id: str) -> Job:
-        """Cancel a pending job."""
-        return cast(Job, (await self._change(CANCEL, {"jobId": job_id}))["job"])
+        return cast(Job, (await self._mutate(CANCEL, {"jobId": job_id}))["job"])
 
-    async def retry(self, job_id: str) -> Duplicated:
-        """Queue a failed job once more."""
-        return cast(Duplicated, await self._change(RETRY, {"jobId": job_id}))
+    async def retry(self, job_id: str) -> JobRequest:
+        """Queue a failed job again."""
+        return cast(JobRequest, await self._mutate(RETRY, {"jobId": job_id}))
 
     async def move(self, job_id: str) -> Job:
-        """Let a pending job be the next to start."""
-        return cast(Job, (await self._change(MOVE, {"jobId": job_id}))["job"])
+        """Move a pending job to the front of the queue."""
+        return cast(Job, (await self._mutate(MOVE, {"jobId": job_id}))["job"])
 
     async def pause(self, reason: str | None) -> JobQueue:
-        """Start no more jobs."""
-        return cast(JobQueue, (await self._change(PAUSE, {"reason": reason}))["queue"])
+        """Pause the store's queue."""
+        return cast(JobQueue, (await self._mutate(PAUSE, {"reason": reason}))["queue"])
 
     async def resume(self) -> JobQueue:
-        """Start jobs again."""
-        return cast(JobQueue, (await self._change(RESUME))["queue"])
+        """Resume the store's queue."""
+        return cast(JobQueue, (await self._mutate(RESUME))["queue"])
 
     async def diff(self, job_id: str) -> DuplicationDiff:
-        """What differs now between the source and the copy of a job."""
-        diff = (await self._ask(DIFF, {"jobId": job_id}))["duplicationDiff"]
+        """Return the current differences between a duplication's source and its copy."""
+        diff = (await self._execute(DIFF, {"jobId": job_id}))["duplicationDiff"]
         if diff is None:
             raise GatewayError(
-                f"{job_id} is no duplication that succeeded and whose two hierarchies are there."
+                f"{job_id} is not a duplication that succeeded and whose hierarchies both exist."
             )
         return cast(DuplicationDiff, diff)
 
     async def jobs(self, status: Sequence[JobStatus], limit: int) -> JobListing:
-        """The newest jobs, at most `limit`, in one of these states if any are given."""
+        """Return the newest jobs, at most `limit`, with one of `status` unless it is empty."""
         listing: JobListing | None = None
         after = None
         while True:
             left = limit - len(listing.jobs) if listing else limit
-            asked = {"first": min(left, PAGE), "after": after, "filter": _filter(status)}
-            answer = await self._ask(JOBS, asked)
-            listing = listing or JobListing(answer["jobQueue"], [])
-            listing.jobs.extend(answer["jobs"]["nodes"])
-            page = answer["jobs"]["pageInfo"]
+            variables = {"first": min(left, PAGE_SIZE), "after": after, "filter": _filter(status)}
+            data = await self._execute(JOBS, variables)
+            listing = listing or JobListing(data["jobQueue"], [])
+            listing.jobs.extend(data["jobs"]["nodes"])
+            page = data["jobs"]["pageInfo"]
             after = page["endCursor"]
             if not page["hasNextPage"] or len(listing.jobs) >= limit:
                 return listing
 
     def updates(self, job_id: str, after: str | None = None) -> AsyncGenerator[JobEvent, None]:
-        """One job as it stands, or all that happened to it behind a cursor, then every change up
-        to its end."""
+        """Yield a job's current state, or its events after a cursor, then changes to its end."""
         return self._follow("jobUpdates", JOB_UPDATES, {"id": job_id, "after": after}, {})
 
     def events(
         self, listing: JobListing, status: Sequence[JobStatus]
     ) -> AsyncGenerator[JobEvent, None]:
-        """Every change of the store's jobs since the listing, without end."""
-        asked = {"filter": _filter(status), "after": listing.queue["cursor"]}
-        held = {job["id"]: job["version"] for job in listing.jobs}
-        return self._follow("jobEvents", JOB_EVENTS, asked, held)
+        """Yield the changes of the store's jobs since the listing, without end."""
+        variables = {"filter": _filter(status), "after": listing.queue["cursor"]}
+        versions = {job["id"]: job["version"] for job in listing.jobs}
+        return self._follow("jobEvents", JOB_EVENTS, variables, versions)
 
-    async def _change(
+    async def _mutate(
         self, document: GraphQLRequest, input: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         payload: dict[str, Any]
         variables = {} if input is None else {"input": input}
-        (payload,) = (await self._ask(document, variables)).values()
+        (payload,) = (await self._execute(document, variables)).values()
         if payload["errors"]:
             raise GatewayError(" ".join(error["message"] for error in payload["errors"]))
         return payload
 
-    async def _ask(self, document: GraphQLRequest, variables: dict[str, Any]) -> dict[str, Any]:
-        asked = GraphQLRequest(document, variable_values=variables)
+    async def _execute(self, document: GraphQLRequest, variables: dict[str, Any]) -> dict[str, Any]:
+        request = GraphQLRequest(document, variable_values=variables)
         try:
-            answer: dict[str, Any] = await self._session.execute(asked)
-            return answer
+            data: dict[str, Any] = await self._session.execute(request)
+            return data
         except TransportError as error:
             raise self._failure(error) from error
 
@@ -184,27 +181,31 @@ class GatewayClient:
         field: str,
         document: GraphQLRequest,
         variables: dict[str, Any],
-        held: dict[str, int],
+        versions: dict[str, int],
     ) -> AsyncGenerator[JobEvent, None]:
-        """The events of a subscription, over as many connections as it takes, but for those at or
-        below the version that is held of their job."""
+        """Yield a subscription's events, and reconnect as often as needed.
+
+        `versions`: known version by job id; events up to that version are skipped.
+        """
         connect = AsyncRetrying(
             retry=retry_if_exception_type(Unreachable),
             wait=wait_random_exponential(multiplier=0.5, max=4),
-            stop=stop_after_delay(PATIENCE_SECONDS),
+            stop=stop_after_delay(RECONNECT_SECONDS),
             reraise=True,
         )
         while True:
             socket: WebsocketsTransport = await connect(self._connect)
-            asked = GraphQLRequest(document, variable_values=variables)
+            request = GraphQLRequest(document, variable_values=variables)
             try:
-                async with aclosing(socket.subscribe(asked)) as results:
+                async with aclosing(socket.subscribe(request)) as results:
                     async for result in results:
-                        event = cast(JobEvent, _data(result)[field])
+                        if result.errors or result.data is None:
+                            raise TransportQueryError("refused", errors=cast(Any, result.errors))
+                        event = cast(JobEvent, result.data[field])
                         variables["after"] = event["cursor"]
                         job = event["job"]
-                        if job["version"] > held.get(job["id"], 0):
-                            held[job["id"]] = job["version"]
+                        if job["version"] > versions.get(job["id"], 0):
+                            versions[job["id"]] = job["version"]
                             yield event
                 return
             except TransportError as error:
@@ -213,8 +214,8 @@ class GatewayClient:
                     raise failure from error
             finally:
                 await socket.close()
-            print(f"{failure} Connecting again ...", file=sys.stderr, flush=True)
-            # A gateway that comes back is not to meet all its clients at once.
+            print(f"{failure} Reconnecting ...", file=sys.stderr, flush=True)
+            # Random delay: a restarted gateway must not get all its clients at once.
             await asyncio.sleep(random.random())
 
     async def _connect(self) -> WebsocketsTransport:
@@ -236,46 +237,39 @@ class GatewayClient:
         return socket
 
     def _failure(self, error: Exception) -> GatewayError:
-        """What a failure of the library means to whoever asked."""
+        """Return the GatewayError for an exception of gql, httpx or websockets."""
         match error:
             case TransportQueryError():
                 return _refusal(error)
             case TransportServerError(code=int(status)):
                 return self._http_failure(status)
             case TransportProtocolError() | TransportServerError():
-                return GatewayError(f"What answers at {self.url} is not a gateway.")
+                return GatewayError(f"The server at {self.url} is not a gateway.")
         match error if isinstance(error, TimeoutError) else error.__cause__:
             case InvalidStatus() as cause:
                 return self._http_failure(cause.response.status_code)
-            case ConnectionClosed(rcvd=close) if close and close.code >= PRIVATE_CLOSE_CODES:
+            case ConnectionClosed(rcvd=close) if close and close.code >= MIN_PRIVATE_CLOSE_CODE:
                 return GatewayError(f"The gateway refused the subscription: {close.reason}")
             case httpx.TimeoutException() | TimeoutError():
-                return Unreachable(f"The gateway at {self.url} does not answer.")
+                return Unreachable(f"The gateway at {self.url} does not respond.")
             case (httpx.ConnectError() | OSError()) as cause:
                 return Unreachable(
-                    f"No gateway answers at {self.url} ({cause}). "
-                    "Start one with: jobs-gateway serve"
+                    f"No gateway at {self.url} ({cause}). Start one with: jobs-gateway serve"
                 )
         return Unreachable(f"Lost the connection to {self.url}.")
 
     def _http_failure(self, status: int) -> GatewayError:
         phrase = httpx.codes.get_reason_phrase(status)
-        said = f"{self.url}/graphql answers {status} {phrase}".rstrip() + "."
+        response = f"{self.url}/graphql responded {status} {phrase}".rstrip() + "."
         if status in OVERLOADED_OR_GONE:
-            return Unreachable(said)
+            return Unreachable(response)
         if status == httpx.codes.UNAUTHORIZED:
-            return GatewayError(f"{said} Give a token: --token or JOBS_GATEWAY_TOKEN.")
-        return GatewayError(f"{said} Is it the URL of a gateway?")
+            return GatewayError(f"{response} Send a token: --token or JOBS_GATEWAY_TOKEN.")
+        return GatewayError(f"{response} Is it the URL of a gateway?")
 
 
 def _filter(status: Sequence[JobStatus]) -> dict[str, Any]:
-    return {"status": [one.name for one in status]} if status else {}
-
-
-def _data(result: ExecutionResult) -> dict[str, Any]:
-    if result.errors or result.data is None:
-        raise TransportQueryError("refused", errors=cast(Any, result.errors))
-    return result.data
+    return {"status": [each.name for each in status]} if status else {}
 
 
 def _refusal(error: TransportQueryError) -> GatewayError:

@@ -1,4 +1,4 @@
-"""The GraphQL operations that commands send."""
+"""GraphQL operations of the commands."""
 
 from gql import GraphQLRequest, gql
 
@@ -23,11 +23,11 @@ QUEUE_FIELDS = """
     """
 
 
-def _document(text: str, *fragments: str) -> GraphQLRequest:
+def _operation(text: str, *fragments: str) -> GraphQLRequest:
     return gql("".join((text, *(fragments or (JOB_FIELDS,)))))
 
 
-DUPLICATE = _document(
+DUPLICATE = _operation(
     """
     mutation Duplicate($input: DuplicateHierarchyInput!) {
       duplicateHierarchy(input: $input) {
@@ -40,7 +40,7 @@ DUPLICATE = _document(
 )
 
 
-CANCEL = _document(
+CANCEL = _operation(
     """
     mutation Cancel($input: CancelJobInput!) {
       cancelJob(input: $input) {
@@ -52,7 +52,7 @@ CANCEL = _document(
 )
 
 
-RETRY = _document(
+RETRY = _operation(
     """
     mutation Retry($input: RetryJobInput!) {
       retryJob(input: $input) {
@@ -65,7 +65,7 @@ RETRY = _document(
 )
 
 
-MOVE = _document(
+MOVE = _operation(
     """
     mutation Move($input: MoveJobInput!) {
       moveJob(input: $input) {
@@ -77,7 +77,7 @@ MOVE = _document(
 )
 
 
-PAUSE = _document(
+PAUSE = _operation(
     """
     mutation Pause($input: PauseQueueInput!) {
       pauseQueue(input: $input) {
@@ -90,7 +90,7 @@ PAUSE = _document(
 )
 
 
-RESUME = _document(
+RESUME = _operation(
     """
     mutation Resume {
       resumeQueue {
@@ -103,7 +103,7 @@ RESUME = _document(
 )
 
 
-DIFF = _document(
+DIFF = _operation(
     """
     query Diff($jobId: ID!) {
       duplicationDiff(jobId: $jobId) {
@@ -115,9 +115,8 @@ DIFF = _document(
 )
 
 
-# The two fields are read one after the other: with the queue first, an event that falls between
-# lies behind its cursor.
-JOBS = _document(
+# Fields are resolved in order: with the queue first, an event between the two is after its cursor.
+JOBS = _operation(
     """
     query Jobs($first: Int!, $after: String, $filter: JobFilter) {
       jobQueue { ...QueueFields }
@@ -132,7 +131,7 @@ JOBS = _document(
 )
 
 
-JOB_UPDATES = _document(
+JOB_UPDATES = _operation(
     """
     subscription JobUpdates($id: ID!, $after: String) {
       jobUpdates(id: $id, after: $after) {
@@ -143,7 +142,7 @@ JOB_UPDATES = _document(
 )
 
 
-JOB_EVENTS = _document(
+JOB_EVENTS = _operation(
     """
     subscription JobEvents($filter: JobFilter, $after: String) {
       jobEvents(filter: $filter, after: $after) {

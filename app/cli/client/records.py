@@ -1,4 +1,4 @@
-"""Records of the API as the command line reads them."""
+"""API types as the operations select them."""
 
 from dataclasses import dataclass
 from typing import TypedDict
@@ -67,7 +67,7 @@ class JobEvent(TypedDict):
     job: Job
 
 
-class Duplicated(TypedDict):
+class JobRequest(TypedDict):
     job: Job
     replayed: bool
 
@@ -101,7 +101,7 @@ class DuplicationDiff(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class JobListing:
-    """Jobs, newest first, and the queue as it stood just before they were read."""
+    """Jobs, newest first, and the queue just before they were read."""
 
     queue: JobQueue
     jobs: list[Job]

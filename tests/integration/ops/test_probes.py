@@ -67,7 +67,7 @@ async def test_a_database_of_a_later_version_is_not_worked_with(
         "database": WELL,
         "migrations": {
             "status": "unavailable",
-            "reason": f"It is at revision later, and this version works with {newest_revision()}.",
+            "reason": f"It is at revision later; this version needs {newest_revision()}.",
         },
         "runner": WELL,
     }
@@ -93,7 +93,7 @@ async def test_a_file_that_is_no_longer_the_database_is_missed(
         health = await told(client, 503)
     assert health["database"] == {
         "status": "unavailable",
-        "reason": "Its file is no longer there.",
+        "reason": "Its file was removed or replaced.",
     }
     assert str(tmp_path) not in str(health)
 
@@ -111,7 +111,7 @@ async def test_a_server_that_stopped_is_missed_and_one_that_came_back_is_not() -
             health = await told(client, 503)
             cluster.start()
             await told(client, 200)
-    assert health["database"] == {"status": "unavailable", "reason": "It does not answer."}
+    assert health["database"] == {"status": "unavailable", "reason": "It does not respond."}
     assert health["migrations"]["status"] == "unavailable"
 
 
@@ -197,18 +197,18 @@ async def test_a_runner_is_missed_that_does_not_look_for_work_or_renew_its_claim
         ticks.now += POLL_GRACE_SECONDS
         await told(client, 200)
         ticks.now += 1
-        assert await reason_behind("nothing") == "It has not looked for work for 11 s."
+        assert await reason_behind("nothing") == "The dispatcher has not polled for jobs for 11 s."
 
         running = asyncio.create_task(runner.run())
         await handler.began.wait()
         await told(client, 200)
         ticks.now += LEASE.total_seconds() + 1
-        assert await reason_behind("looked for work") == (
-            "A job that runs here has not been heard of for 31 s."
+        assert await reason_behind("polled for jobs") == (
+            "A job running here has had no heartbeat for 31 s."
         )
         handler.end.set()
         while (await http.get("/readyz")).status_code == 503:
             pass
         runner.stop()
-        assert await reason_behind("nothing") == "It is stopping."
+        assert await reason_behind("nothing") == "The dispatcher is stopping."
         await running

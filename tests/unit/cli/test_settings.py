@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from app import wiring
 from app.cli import cli
-from app.cli.flags import description, flag, limits, told
+from app.cli.flags import description, flag, limits, mistake_line
 from app.settings import (
     Settings,
     WrongSettings,
@@ -83,7 +83,10 @@ def test_every_mistake_of_a_start_is_told_at_once_by_the_name_it_was_given(tmp_p
     assert ended.stdout == ""
     assert "s3cret" not in ended.stderr
     unknown, *mistakes = lines
-    assert unknown == "JOBS_GATEWAY_CONCURENCY is no setting. Is JOBS_GATEWAY_CONCURRENCY meant?"
+    assert (
+        unknown
+        == "JOBS_GATEWAY_CONCURENCY is not a setting. Did you mean JOBS_GATEWAY_CONCURRENCY?"
+    )
     assert sorted(line.partition(":")[0] for line in mistakes) == [
         "--database-url",
         "--host",
@@ -101,7 +104,7 @@ def mistakes_of(**given: object) -> list[str]:
     """The mistakes of a server's start, as a person reads them."""
     with pytest.raises(WrongSettings) as wrong:
         wiring.check(read(given, wiring.check))
-    return [told(mistake, given) for mistake in wrong.value.mistakes]
+    return [mistake_line(mistake, given) for mistake in wrong.value.mistakes]
 
 
 def test_mistakes_that_lie_in_several_settings_together_are_told_beside_each_other(
