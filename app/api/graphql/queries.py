@@ -122,7 +122,7 @@ _queued_page = jobs.queued
     "above all stores."
 )
 class Query:
-    node: Node | None = query(_node, "An object by ID; null if there is none.")
+    node: Node | None = query(_node, "An object by ID; null if unknown.")
     nodes: list[Node | None] = query(
         _nodes, "Objects by ID, in the order of `ids`; null for unknown IDs."
     )
@@ -144,7 +144,7 @@ class Query:
         _products,
         "Products of the store and of the organization, by SKU.",
     )
-    job: Job | None = relation(jobs.by_ids, _id, "A job by ID; null if there is none.")
+    job: Job | None = relation(jobs.by_ids, _id, "A job by ID; null if unknown.")
     jobs: Connection[Job] = listing(JOBS, jobs.listing, jobs.count, _jobs, "Jobs of the store.")
     queued_jobs: Connection[Job] = listing(
         QUEUED,

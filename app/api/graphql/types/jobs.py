@@ -133,8 +133,8 @@ class Job(Node):
     retry_of: Annotated["Job", strawberry.lazy(__name__)] | None = relation(
         jobs.by_ids,
         lambda job: job.retry_of,
-        "The failed job that this job retries; null if this is no retry, and once that job is "
-        "deleted by retention.",
+        "The failed job that this job retries; null if it is not a retry, and once the failed job "
+        "is deleted by retention.",
         requires=frozenset({"retry_of"}),
     )
     retried_by: Annotated["Job", strawberry.lazy(__name__)] | None = relation(
