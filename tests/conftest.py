@@ -2,7 +2,9 @@
 
 import os
 import random
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,11 @@ from app.main import Gateway
 from app.settings import Settings
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
-from app.storage.migrations import upgrade
-from app.wiring import open_database
 from tests.support import postgres
 from tests.support.clients import GraphQLClient, client_of
 from tests.support.clock import Clock
-from tests.support.databases import DATABASES, NewDatabase
-from tests.support.gateway import gateway_of
+from tests.support.databases import DATABASES, Databases, NewDatabase
+from tests.support.gateway import SharedGateways, gateway_of
 from tests.support.paths import SHARED
 from tests.support.processes import STARTED, LiveServer, start_server
 
@@ -32,6 +32,12 @@ TAXONOMY = SHARED / "data" / "taxonomy.jsonl"
 
 SEED = 20_240_111
 REPORTED = "reported"
+
+
+# A background job of a script starts with SIGINT ignored, and so would the servers that tests start
+# and stop by it: a process inherits what its parent ignores.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -113,33 +119,35 @@ def postgresql_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def new_database(
+def databases(
     postgresql_server: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[NewDatabase]:
-    """Makes databases of the kinds in DATABASES, migrated, and gone when the run ends."""
-    template = postgres.new_database(postgresql_server)
-    migrated = connect(template)
-    upgrade(migrated)
-    migrated.close()
-    made = []
-
-    def make(kind: str) -> str:
-        if kind == "sqlite":
-            return f"sqlite:///{tmp_path_factory.mktemp('sqlite')}/test.db"
-        made.append(postgres.new_database(postgresql_server, template))
-        return made[-1]
-
-    yield make
-    # A server of our own goes with all its databases; to drop each took half a minute.
+) -> Iterator[Databases]:
+    """Migrated databases of both kinds."""
+    databases = Databases(tmp_path_factory.mktemp("databases"), postgresql_server)
+    yield databases
+    # A server of this run goes with all its databases. To drop each takes half a minute.
     if "TEST_DATABASE_URL" in os.environ:
-        for url in (*made, template):
-            postgres.drop_database(url, postgresql_server)
+        databases.drop_all()
+
+
+@pytest.fixture(scope="session")
+def new_database(databases: Databases) -> NewDatabase:
+    """Make a migrated database of a kind that no other test uses."""
+    return databases.new
 
 
 @pytest.fixture(params=DATABASES)
-def database_url(request: pytest.FixtureRequest, new_database: NewDatabase) -> str:
-    """A new database, one of each kind in turn."""
-    return new_database(request.param)
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of database in turn."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def database_url(database_kind: str, databases: Databases) -> Iterator[str]:
+    """An empty database."""
+    with databases.lent(database_kind) as url:
+        yield url
 
 
 @pytest.fixture
@@ -151,7 +159,7 @@ def settings(database_url: str) -> Settings:
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
     """A migrated database without a server."""
-    opened = open_database(settings)
+    opened = connect(settings.database_url)
     yield opened
     opened.close()
 
@@ -166,7 +174,6 @@ def clock() -> Clock:
 def clocked_database(settings: Settings, clock: Clock) -> Iterator[Database]:
     """A migrated database on a clock of its own."""
     opened = connect(settings.database_url, clock=clock)
-    upgrade(opened)
     yield opened
     opened.close()
 
@@ -178,9 +185,25 @@ async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
         yield running
 
 
+@pytest.fixture(scope="session")
+async def shared_gateways(new_database: NewDatabase) -> AsyncIterator[SharedGateways]:
+    """The gateways of `idle_gateway`, open until the run ends."""
+    async with AsyncExitStack() as stack:
+        yield SharedGateways(new_database, stack)
+
+
 @pytest.fixture
-async def idle_gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """A gateway whose queue nobody runs: pending jobs stay pending."""
+async def idle_gateway(
+    database_kind: str, shared_gateways: SharedGateways
+) -> AsyncIterator[Gateway]:
+    """A gateway that runs no queue: pending jobs stay pending."""
+    async with shared_gateways.lent(database_kind) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+async def own_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """A gateway that runs no queue and serves no other test."""
     async with gateway_of(settings.model_copy(update={"runner": False})) as running:
         yield running
 

@@ -14,8 +14,9 @@ from app.domain.jobs import Duplication, JobType
 from app.queue.handlers import find_handlers
 from app.queue.worker import Worker
 from app.services import attempts, imports, jobs
-from app.services.imports import Attachment, Line, PlacedLine, Placement
+from app.services.imports import Attachment
 from app.services.jobs import Requester
+from app.services.placement import Line, PlacedLine, Placement
 from app.storage import lanes
 from app.storage.engine.database import Database
 from app.storage.import_scratch import ImportScratch

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 from jsonschema_rs import meta
 from pydantic import SecretStr
@@ -29,7 +28,7 @@ from app.settings import Settings
 from app.storage import products
 from app.storage.sql.keyset import KeysetWindow
 from tests import factories
-from tests.support.clients import GraphQLClient
+from tests.support.clients import GraphQLClient, http_client
 from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
 
@@ -324,7 +323,7 @@ async def test_the_document_asks_for_tokens_where_the_gateway_does(
 ) -> None:
     secret = SecretStr(SECRET) if authenticated else None
     asked = settings.model_copy(update={"runner": False, "jwt_secret": secret})
-    async with gateway_of(asked) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+    async with gateway_of(asked) as gateway, http_client(gateway.url) as http:
         refused = await http.get("/pcm/openapi.json")
         headers = {"Authorization": f"Bearer {token()}"} if authenticated else {}
         document = (await http.get("/pcm/openapi.json", headers=headers)).json()
@@ -336,7 +335,7 @@ async def test_the_document_asks_for_tokens_where_the_gateway_does(
 
 async def test_the_document_can_be_kept_from_clients(settings: Settings) -> None:
     silent = settings.model_copy(update={"runner": False, "introspection": False})
-    async with gateway_of(silent) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+    async with gateway_of(silent) as gateway, http_client(gateway.url) as http:
         response = await http.get("/pcm/openapi.json")
         assert response.status_code == 404
         assert response.json() == {"errors": [{"status": "404", "title": "Not Found"}]}

@@ -360,7 +360,7 @@ def test_processes_killed_at_any_moment_show_nothing_partial_and_lose_and_repeat
     processes = processes_of(database_url)
     edits = 0
 
-    with ThreadPoolExecutor(1) as meanwhile, httpx.Client(timeout=30) as http:
+    with ThreadPoolExecutor(1) as meanwhile, httpx.Client(timeout=30, verify=False) as http:
         requests = Requests(http, sources)
         for _ in range(kills):
             gateways = processes.complete()

@@ -24,7 +24,7 @@ from app.storage.tables import Hierarchy
 from app.wiring import open_database
 from tests import factories
 from tests.oracles.history import history_of
-from tests.support.clients import GraphQLClient
+from tests.support.clients import GraphQLClient, http_client
 from tests.support.databases import NewDatabase
 from tests.support.processes import start_server, start_worker
 from tests.support.subscriber import Event, Follower
@@ -108,7 +108,7 @@ async def proxy_to(connect: Connect) -> AsyncIterator[Proxy]:
 @asynccontextmanager
 async def client_at(url: str) -> AsyncIterator[GraphQLClient]:
     """A client of whatever listens there."""
-    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+    async with http_client(url) as http:
         yield GraphQLClient(http)
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from random import Random
 from time import monotonic
 
-import httpx
 import pytest
 
 from app.settings import Settings
 from app.wiring import open_database
 from tests import factories
+from tests.support.clients import http_client
 from tests.support.processes import LiveProcess, LiveServer, start_server, start_worker
 from tests.support.subscriber import Follower, whole_log
 
@@ -52,7 +52,7 @@ async def test_subscribers_that_drop_and_resume_anywhere_hear_each_event_once_an
     began = monotonic()
 
     async def ask_for_all(random: Random) -> None:
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with http_client("") as http:
             for name in names:
                 answer = await http.post(
                     f"{random.choice(gateways).url}/graphql",

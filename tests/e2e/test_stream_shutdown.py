@@ -25,7 +25,10 @@ def test_a_stopped_server_ends_its_streams(
 ) -> None:
     server = start_server(f"sqlite:///{tmp_path}/test.db", "--demo")
     server.wait_for("SUCCEEDED")
-    with httpx.Client(base_url=server.url, timeout=30) as client, ExitStack() as stack:
+    with (
+        httpx.Client(base_url=server.url, timeout=30, verify=False) as client,
+        ExitStack() as stack,
+    ):
         bodies = []
         for accept in (EVENT_STREAM, APOLLO) * 10:
             response = stack.enter_context(

@@ -9,6 +9,7 @@ import httpx
 from app.settings import Settings
 from app.wiring import open_database
 from tests import factories
+from tests.support.clients import http_client
 from tests.support.databases import NewDatabase
 from tests.support.otlp_collector import Collector, collecting
 from tests.support.processes import start_server, start_worker
@@ -88,7 +89,7 @@ async def test_a_request_and_its_run_in_another_process_are_linked(
         late = traced_by(collector.url, "traced-gateway", delay="600000")
         gateway = start_server(url, "--no-runner", **late)
         worker = start_worker(url, **traced_by(collector.url, "traced-worker"))
-        async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as http:
+        async with http_client(gateway.url, headers=headers) as http:
             await http.get("/readyz")
             variables = {"id": str(source), "name": "not for others"}
             asked = await http.post("/graphql", json={"query": DUPLICATE, "variables": variables})

@@ -38,6 +38,7 @@ from app.storage.tables import (
 )
 from tests import factories
 from tests.oracles.schema_walk import Material
+from tests.support.clients import http_client
 from tests.support.gateway import gateway_of
 
 SECRET = "a secret that only these tests know"
@@ -331,7 +332,7 @@ async def housed(settings: Settings) -> AsyncIterator[House]:
     )
     async with (
         gateway_of(walked) as gateway,
-        httpx.AsyncClient(base_url=gateway.url, timeout=30) as http,
+        http_client(gateway.url) as http,
     ):
         yield House(gateway, http, {})
 

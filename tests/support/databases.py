@@ -1,9 +1,113 @@
-"""The kinds of databases that tests run on."""
+"""Databases for tests: migrated once, then copied, or emptied and used again."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from sqlmodel import Session, SQLModel
+
+from app.storage.engine.connect import connect
+from app.storage.migrations import upgrade
+from tests.support import postgres
 
 DATABASES = ("sqlite", "postgresql")
-"""The kinds that one suite runs over."""
+"""The kinds of database that a test runs on, one after the other."""
 
 NewDatabase = Callable[[str], str]
-"""Makes an empty database of a kind and returns its URL."""
+"""Makes a migrated, empty database of a kind and returns its URL."""
+
+Schema = Sequence[tuple[Any, ...]]
+
+SCHEMA_QUERIES = {
+    "sqlite": "SELECT name, sql FROM sqlite_master ORDER BY name",
+    "postgresql": "SELECT relname, relkind, relnatts, relhastriggers FROM pg_class "
+    "WHERE relnamespace = 'public'::regnamespace ORDER BY relname",
+}
+"""What tells a changed schema from an unchanged one."""
+
+DELETE_ALL = [f"DELETE FROM {table.name}" for table in reversed(SQLModel.metadata.sorted_tables)]
+
+OTHER_CONNECTIONS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+class Databases:
+    """Migrated databases of both kinds.
+
+    Migrating takes 130 ms, copying a file 1 ms, copying a PostgreSQL database 60 ms, emptying a
+    used one 5 ms.
+    """
+
+    def __init__(self, folder: Path, server_url: str) -> None:
+        self._folder = folder
+        self._server_url = server_url
+        self._numbers = count(1)
+        self._file = folder / "template.db"
+        _migrate(f"sqlite:///{self._file}")
+        self._template = postgres.new_database(server_url)
+        _migrate(self._template)
+        with psycopg.connect(postgres.plain(self._template)) as connection:
+            self._schema = connection.execute(SCHEMA_QUERIES["postgresql"]).fetchall()
+        self._spare: list[str] = []
+        self._created = [self._template]
+
+    def new(self, kind: str) -> str:
+        """Make a database that no other test uses."""
+        if kind == "sqlite":
+            file = self._folder / f"{next(self._numbers)}.db"
+            shutil.copy(self._file, file)
+            return f"sqlite:///{file}"
+        url = postgres.new_database(self._server_url, self._template)
+        self._created.append(url)
+        return url
+
+    @contextmanager
+    def lent(self, kind: str) -> Iterator[str]:
+        """Yield an empty database.
+
+        A PostgreSQL database is lent again, unless its schema changed or connections are left.
+        """
+        url = self._spare.pop() if kind == "postgresql" and self._spare else self.new(kind)
+        yield url
+        if kind == "postgresql" and self._emptied(url):
+            self._spare.append(url)
+
+    def _emptied(self, url: str) -> bool:
+        """Empty a PostgreSQL database. Return False if it cannot be used again."""
+        with psycopg.connect(postgres.plain(url)) as connection:
+            (others,) = connection.execute(OTHER_CONNECTIONS).fetchone() or (0,)
+            schema = connection.execute(SCHEMA_QUERIES["postgresql"]).fetchall()
+            if others or schema != self._schema:
+                return False
+            connection.execute("; ".join(DELETE_ALL))
+        return True
+
+    def drop_all(self) -> None:
+        """Drop the PostgreSQL databases."""
+        for url in self._created:
+            postgres.drop_database(url, self._server_url)
+
+
+def _migrate(url: str) -> None:
+    database = connect(url)
+    upgrade(database)
+    database.close()
+
+
+def schema_of(session: Session) -> Schema:
+    """Read the names of all tables and columns."""
+    query = SCHEMA_QUERIES[session.get_bind().dialect.name]
+    return [tuple(row) for row in session.execute(sa.text(query))]
+
+
+def empty(session: Session) -> None:
+    """Delete every row."""
+    for statement in DELETE_ALL:
+        session.execute(sa.text(statement))

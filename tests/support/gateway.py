@@ -1,14 +1,37 @@
 """Gateways in the event loop of a test."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import sqlalchemy as sa
+import uvicorn.server
 
 from app import main
 from app.main import Gateway
 from app.settings import Settings
+from tests.support.databases import NewDatabase, Schema, empty, schema_of
+
+TICK_SECONDS = 0.005
+LEAVE_SECONDS = 10
+"""How long the subscribers of a test may take to leave a gateway after the test."""
+
+
+class _Asyncio(SimpleNamespace):
+    """asyncio for uvicorn's server, without the two waits of 0.1 s in each stop."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    @staticmethod
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(min(seconds, TICK_SECONDS))
+
+
+uvicorn.server.asyncio = _Asyncio()  # type: ignore[assignment, attr-defined]
 
 
 @asynccontextmanager
@@ -19,6 +42,7 @@ async def gateway_of(settings: Settings) -> AsyncIterator[Gateway]:
     async def on_ready(gateway: Gateway) -> None:
         ready.set_result(gateway)
 
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     serving = asyncio.create_task(main.serve(settings, on_ready))
     serving.add_done_callback(lambda _: ready.done() or ready.cancel())
     try:
@@ -26,11 +50,42 @@ async def gateway_of(settings: Settings) -> AsyncIterator[Gateway]:
     except asyncio.CancelledError:
         await serving
         raise
+    # Ctrl-C ends the run of the tests, not the gateway of one of them.
+    for number, handler in signals.items():
+        signal.signal(number, handler)
     try:
         yield gateway
     finally:
         gateway.stop()
         await serving
+
+
+class SharedGateways:
+    """One idle gateway per kind of database, lent to one test after the other, each time empty."""
+
+    def __init__(self, new_database: NewDatabase, stack: AsyncExitStack) -> None:
+        self._new_database = new_database
+        self._stack = stack
+        self._gateways: dict[str, tuple[Gateway, Schema]] = {}
+
+    @asynccontextmanager
+    async def lent(self, kind: str) -> AsyncIterator[Gateway]:
+        """Yield the gateway of a kind. It is not lent again if the test changed its schema."""
+        if kind not in self._gateways:
+            settings = Settings(database_url=self._new_database(kind), port=0, runner=False)
+            opened = await self._stack.enter_async_context(gateway_of(settings))
+            self._gateways[kind] = opened, await opened.database.read(schema_of)
+        gateway, schema = self._gateways[kind]
+        try:
+            yield gateway
+        finally:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                while gateway.feed._tails:  # noqa: ASYNC110, the feed has no event for it
+                    await asyncio.sleep(0.001)
+            if await gateway.database.read(schema_of) == schema:
+                await gateway.database.write(empty)
+            else:
+                del self._gateways[kind]
 
 
 @contextmanager

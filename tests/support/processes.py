@@ -64,7 +64,10 @@ class LiveServer(LiveProcess):
     def post(self, query: str, **variables: Any) -> dict[str, Any]:
         """The data of an answer without errors."""
         response = httpx.post(
-            f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30
+            f"{self.url}/graphql",
+            json={"query": query, "variables": variables},
+            timeout=30,
+            verify=False,
         )
         answer: dict[str, Any] = response.json()
         assert "errors" not in answer, answer["errors"]

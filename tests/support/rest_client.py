@@ -12,6 +12,7 @@ import httpx
 from app.main import Gateway
 from app.storage.engine.database import Database
 from tests.support.authoring import everything
+from tests.support.clients import http_client
 
 UUID_FORMAT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 INSTANT_FORMAT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -119,7 +120,7 @@ def errors_of(response: httpx.Response, status: int) -> list[dict[str, Any]]:
 @asynccontextmanager
 async def rest_of(gateway: Gateway, **headers: str) -> AsyncIterator[RestClient]:
     """A client of that gateway."""
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=30, headers=headers) as http:
+    async with http_client(gateway.url, headers=headers) as http:
         yield RestClient(http, gateway.database)
 
 

@@ -5,12 +5,10 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-import httpx
-
 from app.api.auth.identity import LEEWAY, mint
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.main import Gateway
-from tests.support.clients import GraphQLClient
+from tests.support.clients import GraphQLClient, http_client
 
 SECRET = "a secret that only these tests know"
 
@@ -44,9 +42,7 @@ def bearing(token: str) -> dict[str, str]:
 @asynccontextmanager
 async def caller(gateway: Gateway, *scopes: Scope, **said: Any) -> AsyncIterator[GraphQLClient]:
     """A client with a token of its own."""
-    async with httpx.AsyncClient(
-        base_url=gateway.url, headers=bearing(token(*scopes, **said)), timeout=30
-    ) as http:
+    async with http_client(gateway.url, headers=bearing(token(*scopes, **said))) as http:
         yield GraphQLClient(http)
 
 

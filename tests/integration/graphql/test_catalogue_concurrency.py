@@ -73,7 +73,7 @@ async def test_two_who_move_nodes_below_each_other_never_make_a_circle(
         )
         (refused,) = first + second
         assert refused["__typename"] == "InvalidInput"
-        assert refused["message"] == "A node can not move below itself."
+        assert refused["message"] == "A node cannot move below itself."
         ways = {"".join((await author.way(id))[1:]) for id in (c, z)}
         assert ways == ({"abc", "abcxyz"} if first else {"xyz", "xyzabc"})
         depths = [(await author.seen(id))["depth"] for id in (a, c, x, z)]

@@ -35,6 +35,7 @@ from app.domain.stores import ORGANIZATION
 from app.queue.handlers import hierarchy_duplicate
 from app.queue.sweeper import Sweeper
 from app.services import hierarchies, jobs, nodes, products
+from app.storage import ancestors, associations
 from app.storage import hierarchies as stored_hierarchies
 from app.storage import jobs as stored_jobs
 from app.storage import nodes as stored_nodes
@@ -419,22 +420,22 @@ def view(session: Session, store: str, wares: Sequence[UUID], gone: Sequence[UUI
     for nodes_of_all in lists.values():
         depths = [row.node.depth for row in nodes_of_all]
         assert depths == sorted(depths)
-    ways = stored_nodes.ancestors(session, store, keys)
+    ways = ancestors.of_nodes(session, store, keys)
     held = whole(
-        lambda keys, window: stored_products.of_nodes(session, store, keys, window),
+        lambda keys, window: associations.of_nodes(session, store, keys, window),
         keys,
         PRODUCTS_PAGE,
     )
     numbers = stored_nodes.children_counts(session, store, keys) if keys else {}
-    held_numbers = stored_products.counts_of_nodes(session, store, keys)
+    held_numbers = associations.counts_of_nodes(session, store, keys)
     known_wares = stored_products.by_ids(session, store, wares)
     ware_ids = {ware.pk: ware.id for ware in known_wares.values() if ware.pk is not None}
     placed = whole(
-        lambda keys, window: stored_nodes.of_products(session, store, keys, window),
+        lambda keys, window: associations.nodes_of_products(session, store, keys, window),
         list(ware_ids),
         PRODUCTS_PAGE,
     )
-    placed_numbers = stored_nodes.counts_of_products(session, store, list(ware_ids))
+    placed_numbers = associations.counts_of_products(session, store, list(ware_ids))
     stated = stored_hierarchies.node_counts(session, store, pks)
     return View(
         trees={
@@ -881,7 +882,7 @@ class Authoring(RuleBasedStateMachine):
         for product in self.made(faults, products.create, store, new) or ():
             assert product.id not in self.model.wares
             self.model.wares[product.id] = Ware(product.id, store, product.sku, product.name)
-        found = self.read(stored_products.keys_by_sku, store, [product.sku for product in new])
+        found = self.read(stored_products.pks_by_sku, store, [product.sku for product in new])
         own = {ware.sku for ware in self.model.wares.values() if ware.store == store}
         assert set(found) == own & {product.sku for product in new}
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 from pydantic import SecretStr
 from sqlmodel import Session, col, select
@@ -22,7 +21,7 @@ from app.settings import Settings
 from app.storage.tables import Hierarchy, Product
 from tests import factories
 from tests.support.authoring import Author, Input, everything
-from tests.support.clients import GraphQLClient
+from tests.support.clients import GraphQLClient, http_client
 from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
 
@@ -63,7 +62,7 @@ async def author(
         lifetime=timedelta(hours=1),
     )
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as http:
+    async with http_client(gateway.url, headers=headers) as http:
         yield Author(GraphQLClient(http), gateway.database)
 
 
@@ -190,7 +189,7 @@ async def test_a_store_may_hold_the_organizations_products_and_not_its_nodes(
             message = await ada.refused(
                 "InvalidInput", "parentId", "moveNode", nodeId=own, parentId=parent
             )
-            assert message == "A node can not move to another hierarchy."
+            assert message == "A node cannot move to another hierarchy."
 
 
 async def test_who_may_only_read_changes_nothing(gateway: Gateway) -> None:

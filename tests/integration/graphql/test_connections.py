@@ -23,6 +23,7 @@ from app.storage.engine.database import Database, now
 from app.storage.tables import Hierarchy, JobError, Product
 from tests import factories
 from tests.support.clients import GraphQLClient, client_of
+from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of, reads_of
 
 MOST = 100
@@ -187,9 +188,8 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    file = tmp_path_factory.mktemp("shop") / "shop.db"
-    settings = Settings(database_url=f"sqlite:///{file}", port=0, runner=False)
+async def shop(new_database: NewDatabase) -> AsyncIterator[Shop]:
+    settings = Settings(database_url=new_database("sqlite"), port=0, runner=False)
     async with gateway_of(settings) as gateway, client_of(gateway) as client:
         yield Shop(gateway, client, await stocked(gateway.database))
 

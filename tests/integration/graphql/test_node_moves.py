@@ -125,7 +125,7 @@ async def test_a_node_does_not_move_below_itself(author: Author, garden: str) ->
         message = await author.refused(
             "InvalidInput", "parentId", "moveNode", nodeId=node, parentId=parent, sortOrder=1
         )
-        assert message == "A node can not move below itself."
+        assert message == "A node cannot move below itself."
 
 
 async def test_a_node_does_not_move_to_another_hierarchy(author: Author, garden: str) -> None:
@@ -136,4 +136,4 @@ async def test_a_node_does_not_move_to_another_hierarchy(author: Author, garden:
         message = await author.refused(
             "InvalidInput", "parentId", "moveNode", nodeId=a, parentId=parent
         )
-        assert message == "A node can not move to another hierarchy."
+        assert message == "A node cannot move to another hierarchy."

@@ -23,6 +23,7 @@ from app.storage.engine.database import Database
 from app.storage.tables import Job, JobError, Product
 from tests import factories
 from tests.support.clients import GraphQLClient, client_of
+from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
 from tests.support.subscriber import JOB_EVENTS, subscriber
 
@@ -78,9 +79,8 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    file = tmp_path_factory.mktemp("shop") / "shop.db"
-    settings = Settings(database_url=f"sqlite:///{file}", port=0, runner=False)
+async def shop(new_database: NewDatabase) -> AsyncIterator[Shop]:
+    settings = Settings(database_url=new_database("sqlite"), port=0, runner=False)
     async with gateway_of(settings) as gateway, client_of(gateway) as client:
         theirs = await stocked(gateway.database, "other")
         ours = await stocked(gateway.database, factories.STORE)
@@ -420,10 +420,9 @@ async def test_no_list_shows_what_another_store_has(shop: Shop) -> None:
 
 
 @pytest.fixture(scope="module")
-async def shelf(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GraphQLClient]:
+async def shelf(new_database: NewDatabase) -> AsyncIterator[GraphQLClient]:
     """A store of hierarchies whose names and slugs try the filters."""
-    file = tmp_path_factory.mktemp("shelf") / "shelf.db"
-    settings = Settings(database_url=f"sqlite:///{file}", port=0, runner=False)
+    settings = Settings(database_url=new_database("sqlite"), port=0, runner=False)
     async with gateway_of(settings) as gateway, client_of(gateway) as client:
         for name, slug in [
             ("Garden", "garden"),
@@ -540,9 +539,8 @@ class Queue:
 
 
 @pytest.fixture(scope="module")
-async def queue(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Queue]:
-    file = tmp_path_factory.mktemp("queue") / "queue.db"
-    settings = Settings(database_url=f"sqlite:///{file}", port=0, runner=False)
+async def queue(new_database: NewDatabase) -> AsyncIterator[Queue]:
+    settings = Settings(database_url=new_database("sqlite"), port=0, runner=False)
     async with gateway_of(settings) as gateway, client_of(gateway) as client:
         database = gateway.database
         source = await factories.hierarchy(database, factories.wide_tree(4))

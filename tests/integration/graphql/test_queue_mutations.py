@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
@@ -31,11 +30,11 @@ from app.storage import jobs as stored
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.job_stats import JobHour
-from app.storage.lanes import claimable
-from app.storage.sql.dialects import keys_for
+from app.storage.lanes import claimable_stores
+from app.storage.sql.dialects import in_keys_values
 from app.storage.tables import Job, Lane
 from tests import factories
-from tests.support.clients import GraphQLClient
+from tests.support.clients import GraphQLClient, http_client
 from tests.support.clock import Clock
 from tests.support.gateway import gateway_of
 from tests.support.rest_client import rest_of
@@ -346,7 +345,7 @@ async def test_of_many_retries_no_more_is_read_than_the_newest(
         await database.read(stored.newest_retries, factories.STORE, [UUID(broken)])
     ).values()
     assert str(found.id) == newest
-    asked_for = keys_for(database.url.get_backend_name(), [UUID(broken)])
+    asked_for = in_keys_values(database.url.get_backend_name(), [UUID(broken)])
     assert await database.read(stored._RETRIES.rows, asked_for) == [found]
 
 
@@ -682,14 +681,14 @@ async def test_a_paused_queue_starts_nothing_and_tells_no_estimates(
     assert await told() == [None] * 3
     assert (await move(idle_client, rest[2]))["errors"] == []
     assert await database.write(attempts.claim, factories.STORE, uuid4(), factories.LEASE) is None
-    assert await database.read(claimable) == []
+    assert await database.read(claimable_stores) == []
     # It can still be asked for, moved and cancelled.
     (late,) = await asked(idle_gateway, source, 1)
     await database.write(jobs.cancel, factories.STORE, UUID(rest[0]))
     assert await queued(idle_client) == [rest[2], rest[1], late]
     await database.write(lanes.resume, factories.STORE)
     assert None not in await told()
-    assert await database.read(claimable) == [factories.STORE]
+    assert await database.read(claimable_stores) == [factories.STORE]
     assert str((await factories.claimed_job(database)).id) == rest[2]
 
 
@@ -705,14 +704,14 @@ async def test_what_runs_goes_on_and_is_taken_over_while_the_queue_is_paused(
     await database.write(attempts.heartbeat, claimed, factories.LEASE)
     # Its process dies.
     clock.advance(factories.LEASE)
-    assert await database.read(claimable) == [factories.STORE]
+    assert await database.read(claimable_stores) == [factories.STORE]
     taken_over = await factories.claimed_job(database)
     assert taken_over.id == running.id
     await database.write(attempts.release, taken_over)
     again = await factories.claimed_job(database)
     assert again.id == running.id
     await database.write(attempts.succeed, again, lambda: attempts.JobResult(1))
-    assert await database.read(claimable) == []
+    assert await database.read(claimable_stores) == []
     assert await database.write(attempts.claim, factories.STORE, uuid4(), factories.LEASE) is None
     await database.write(lanes.resume, factories.STORE)
     assert (await factories.claimed_job(database)).id == waiting.id
@@ -725,9 +724,9 @@ async def test_a_pause_of_one_store_does_not_touch_another(idle_gateway: Gateway
         await factories.pending_duplication(database, source, store=store)
     await database.write(lanes.pause, REQUESTER, None)
     await database.write(lanes.resume, OTHER)
-    assert await database.read(claimable) == [OTHER]
+    assert await database.read(claimable_stores) == [OTHER]
     await factories.claimed_job(database, store=OTHER)
-    assert await database.read(claimable) == []
+    assert await database.read(claimable_stores) == []
 
 
 @asynccontextmanager
@@ -784,7 +783,7 @@ async def test_a_dispatcher_of_another_process_starts_at_once_what_is_resumed(
     async with (
         gateway_of(settings) as gateway,
         subscriber(gateway.url) as connected,
-        httpx.AsyncClient(base_url=gateway.url) as http,
+        http_client(gateway.url) as http,
         listening(settings.database_url, gateway.database) as other,
     ):
         client = GraphQLClient(http)
@@ -806,7 +805,7 @@ async def test_a_pause_survives_a_restart(settings: Settings) -> None:
         await asked(gateway, source, 1)
     async with (
         gateway_of(settings) as gateway,
-        httpx.AsyncClient(base_url=gateway.url) as http,
+        http_client(gateway.url) as http,
         subscriber(gateway.url) as connected,
     ):
         client = GraphQLClient(http)
@@ -845,7 +844,7 @@ async def test_each_needs_its_scopes(new_database: Any) -> None:
                 lifetime=timedelta(hours=1),
             )
             headers = {"Authorization": f"Bearer {token}"}
-            async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as http:
+            async with http_client(gateway.url, headers=headers) as http:
                 yield GraphQLClient(http)
 
         errors = "{ errors { __typename ... on UserError { message path } } }"

@@ -25,7 +25,7 @@ from app.services import feed, jobs
 from app.settings import Settings
 from tests import factories
 from tests.support.clients import GraphQLClient, client_of
-from tests.support.databases import DATABASES, NewDatabase
+from tests.support.databases import DATABASES
 from tests.support.gateway import gateway_of
 from tests.support.metrics import Added, scraped
 from tests.support.subscriber import BEGINNING, Subscriber, Subscription, subscriber
@@ -43,14 +43,15 @@ SECRET = "x" * 32
 PATIENCE = 20
 """Seconds within which what has to happen has happened, however busy the machine is."""
 
-BOTH = pytest.mark.parametrize("database_url", DATABASES, indirect=True)
+BOTH = pytest.mark.parametrize("database_kind", DATABASES, indirect=True)
 """For what the kind of database has a part in."""
 
 
-@pytest.fixture(params=["sqlite"])
-def database_url(request: pytest.FixtureRequest, new_database: NewDatabase) -> str:
-    """A new database."""
-    return new_database(request.param)
+@pytest.fixture
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """SQLite, except for the tests that run on both kinds."""
+    kind: str = getattr(request, "param", "sqlite")
+    return kind
 
 
 @pytest.fixture
@@ -342,45 +343,45 @@ async def test_who_leaves_while_an_event_is_executed_takes_it_from_nobody(
 
 async def test_when_all_have_left_nothing_is_kept_and_nothing_goes_on(
     made: list[SharedSubscriptions],
-    idle_gateway: Gateway,
-    source: UUID,
+    own_gateway: Gateway,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (found,) = made
-    async with subscriber(idle_gateway.url) as connected:
-        followers = await three(idle_gateway, connected)
+    source = await factories.hierarchy(own_gateway.database, {"a": {}})
+    async with subscriber(own_gateway.url) as connected:
+        followers = await three(own_gateway, connected)
         for _ in range(5):
-            await factories.pending_duplication(idle_gateway.database, source)
+            await factories.pending_duplication(own_gateway.database, source)
         assert len({str(await one.take(5)) for one in followers}) == 1
         assert len(found._cached) == 5
         held = Held(monkeypatch)
-        await factories.pending_duplication(idle_gateway.database, source)
+        await factories.pending_duplication(own_gateway.database, source)
         await held.begun.wait()
         (audience,) = found._groups.values()
         (running,) = audience.running
         for one in followers:
             await one.stop()
-        await followed(idle_gateway, 0)
+        await followed(own_gateway, 0)
     assert (found._groups, found._cached, found._cached_bytes) == ({}, {}, 0)
     await asyncio.wait([running], timeout=PATIENCE)
     assert running.cancelled()
 
 
 async def test_who_is_alone_has_nothing_kept_for_him(
-    made: list[SharedSubscriptions], idle_gateway: Gateway, source: UUID
+    made: list[SharedSubscriptions], own_gateway: Gateway
 ) -> None:
     (found,) = made
-    async with subscriber(idle_gateway.url) as connected:
+    source = await factories.hierarchy(own_gateway.database, {"a": {}})
+    async with subscriber(own_gateway.url) as connected:
         alone = await connected.subscribe(READING, after=BEGINNING)
-        await factories.pending_duplication(idle_gateway.database, source)
+        await factories.pending_duplication(own_gateway.database, source)
         await anext(alone)
         assert (len(found._groups), found._cached) == (1, {})
 
 
 async def test_only_so_much_is_kept_and_who_reads_late_misses_nothing(
     made: list[SharedSubscriptions],
-    idle_gateway: Gateway,
-    source: UUID,
+    own_gateway: Gateway,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     events, kept = 40, 3
@@ -388,18 +389,19 @@ async def test_only_so_much_is_kept_and_who_reads_late_misses_nothing(
         shared_subscriptions, "RESULT_CACHE_BYTES", kept * (shared_subscriptions.EVENT_BYTES + 300)
     )
     (found,) = made
+    source = await factories.hierarchy(own_gateway.database, {"a": {}})
     query = READING.replace("name }", "name } description")
     asked: dict[str, Any] = {"include_products": True, "description": "x" * 200_000}
     async with (
-        subscriber(idle_gateway.url) as connected,
-        subscriber(idle_gateway.url, max_queue=1) as late,
+        subscriber(own_gateway.url) as connected,
+        subscriber(own_gateway.url, max_queue=1) as late,
     ):
         followers = [await one.subscribe(query) for one in (connected, connected, late)]
-        await followed(idle_gateway, 3)
+        await followed(own_gateway, 3)
         heard = []
         for number in range(events):
             more: dict[str, Any] = asked if number < events - 5 else {}
-            await factories.pending_duplication(idle_gateway.database, source, **more)
+            await factories.pending_duplication(own_gateway.database, source, **more)
             first, second = [await anext(one) for one in followers[:2]]
             assert first == second
             heard.append(first)

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email import message_from_bytes, policy
-from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -35,6 +34,7 @@ from app.services.jobs import Requester
 from app.settings import Settings
 from tests import factories
 from tests.support.clients import GraphQLClient, client_of
+from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
 from tests.support.subscriber import BEGINNING, JOB_EVENTS, JOB_UPDATES
 from tests.support.unexpected_errors import check_masked, check_tells_nothing, lose
@@ -56,9 +56,15 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def database_kind() -> str:
+    """Streams do not depend on the kind of database."""
+    return "sqlite"
+
+
+@pytest.fixture
+def settings(new_database: NewDatabase) -> Settings:
     """Which database is behind it makes no difference here."""
-    return Settings(database_url=f"sqlite:///{tmp_path}/test.db", port=0, runner=False)
+    return Settings(database_url=new_database("sqlite"), port=0, runner=False)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from app.storage.engine.database import Database
 from app.storage.tables import Job, JobError, Product
 from tests import factories
 from tests.support.clients import GraphQLClient, client_of
+from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of, reads_of
 from tests.support.paths import SCHEMA
 
@@ -208,9 +209,8 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    file = tmp_path_factory.mktemp("shop") / "shop.db"
-    settings = Settings(database_url=f"sqlite:///{file}", port=0, runner=False, max_cost=10**9)
+async def shop(new_database: NewDatabase) -> AsyncIterator[Shop]:
+    settings = Settings(database_url=new_database("sqlite"), port=0, runner=False, max_cost=10**9)
     async with gateway_of(settings) as gateway, client_of(gateway) as client:
         yield Shop(gateway, client, await stocked(gateway.database))
 

@@ -32,7 +32,7 @@ from websockets.typing import Origin, Subprotocol
 from app.api import app
 from app.api.auth.identity import LEEWAY, mint
 from app.api.auth.limits import Limits
-from app.api.graphql.transports.websocket import REASON_BYTES, SocketEndpoint
+from app.api.graphql.transports.websocket import MAX_REASON_BYTES, SocketEndpoint
 from app.domain.jobs import Duplication
 from app.main import Gateway
 from app.services import jobs
@@ -160,7 +160,7 @@ async def check_close(
     tabled(f"{found} {reason}")
     assert found == code
     assert words in reason
-    assert len(reason.encode()) <= REASON_BYTES
+    assert len(reason.encode()) <= MAX_REASON_BYTES
 
 
 def nested(depth: int) -> str:
@@ -922,7 +922,7 @@ async def test_whatever_json_comes_as_a_message_the_socket_lives_or_is_closed_as
                 answer = orjson.loads(await connected.recv())
         if answer.get("payload") != {"last": True}:
             assert connected.close_code in (4400, 4401, 4429)
-            assert 1 <= len((connected.close_reason or "").encode()) <= REASON_BYTES
+            assert 1 <= len((connected.close_reason or "").encode()) <= MAX_REASON_BYTES
     async with subscriber(gateway.url) as another:
         await round_trip(another)
 

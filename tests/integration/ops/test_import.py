@@ -339,7 +339,7 @@ async def test_an_import_that_was_given_up_can_not_be_published(
         await database.write(imports.abandon, target.pk)
         await database.write(imports.publish, target.pk)
 
-    with pytest.raises(InvalidInput, match="given up"):
+    with pytest.raises(InvalidInput, match="abandoned"):
         await an_import(database, {"Trees": {}}, publish_too_late)
     assert rows(settings.database_url) == {}
 

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from app.domain.errors import NotFound
 from app.domain.jobs import (
-    ATTEMPTS_WITHOUT_PROGRESS,
+    MAX_ATTEMPTS_WITHOUT_PROGRESS,
     FenceLost,
     JobNotCancellable,
     JobStatus,
@@ -203,7 +203,7 @@ async def test_a_handler_that_always_breaks_fails_its_job_and_the_lane_goes_on(
         handler.error = None
         (after,) = await ended(database, (await factories.pending_duplication(database, source)).id)
     assert job.status is JobStatus.FAILED
-    assert handler.ran.count(broken.id) == ATTEMPTS_WITHOUT_PROGRESS
+    assert handler.ran.count(broken.id) == MAX_ATTEMPTS_WITHOUT_PROGRESS
     assert handler.abandoned == [broken.id]
     assert pauses == [1, 2, 3, 4, 5]
     assert after.status is JobStatus.SUCCESS
@@ -227,7 +227,7 @@ async def test_a_handler_that_never_returns_fails_its_job_and_the_lane_goes_on(
     assert handler.ran.count(stuck.id) == 1
     assert handler.abandoned == [stuck.id]
     assert await errors_of(database, job) == [
-        ("TIME_LIMIT", "0.05 seconds went by without a finished step.")
+        ("TIME_LIMIT", "No step finished within 0.05 seconds.")
     ]
     assert after.status is JobStatus.SUCCESS
 
@@ -283,7 +283,7 @@ async def test_an_attempt_tells_of_each_finished_step_which_begins_its_time_limi
 async def test_attempts_count_only_while_nothing_is_finished_in_them(database: Database) -> None:
     source = await factories.hierarchy(database, {"a": {}})
     job = await factories.pending_duplication(database, source)
-    for _ in range(2 * ATTEMPTS_WITHOUT_PROGRESS):
+    for _ in range(2 * MAX_ATTEMPTS_WITHOUT_PROGRESS):
         claimed = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
         assert claimed is not None
         assert (claimed.id, claimed.attempts) == (job.id, 1)
@@ -439,7 +439,7 @@ async def test_a_copy_that_can_never_be_published_fails_and_the_lane_goes_on(
             (job,) = await ended(database, queued.id)
     assert job.status is JobStatus.FAILED
     # The first attempt got as far as the last step.
-    assert len(caplog.records) == 1 + ATTEMPTS_WITHOUT_PROGRESS
+    assert len(caplog.records) == 1 + MAX_ATTEMPTS_WITHOUT_PROGRESS
     async with dispatching(database, *find_handlers().values()):
         (after,) = await ended(database, (await factories.pending_duplication(database, source)).id)
     assert after.status is JobStatus.SUCCESS

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +23,7 @@ from app.wiring import migrate
 from tests import factories
 from tests.support import postgres
 from tests.support.authoring import everything
+from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
 from tests.support.raw_http import exchanged, in_chunks
 from tests.support.rest_client import (
@@ -82,9 +82,9 @@ ENDPOINTS: Mapping[tuple[str, str], tuple[int, Any, Sequence[Scope]]] = {
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(new_database: NewDatabase) -> Settings:
     """For a gateway of a test's own. Which database is behind it makes no difference here."""
-    return Settings(database_url=f"sqlite:///{tmp_path}/test.db", port=0, runner=False)
+    return Settings(database_url=new_database("sqlite"), port=0, runner=False)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from app.queue.sweeper import Sweeper
 from app.services import hierarchies as authoring
 from app.services import nodes as services
 from app.services import products as attaching
-from app.storage import hierarchies, nodes, products, subtrees
+from app.storage import associations, hierarchies, products, subtrees
 from app.storage.engine.database import Database
 from app.storage.sql.keyset import KeysetWindow
 from app.storage.tables import DeletedNode, Hierarchy, Node, NodeProduct, ProductNode
@@ -48,9 +48,11 @@ async def test_what_was_held_by_a_deleted_branch_is_there_for_nobody(database: D
         for _, product in (await database.read(products.listing, STORE, [], KeysetWindow(1))).rows
     ]
     assert product.pk is not None
-    held = await database.read(nodes.of_products, STORE, [product.pk], ALL)
+    held = await database.read(associations.nodes_of_products, STORE, [product.pk], ALL)
     assert [row.node.name for _, row in held[product.pk].rows] == ["Trees", "Firs", "Shrubs"]
-    assert await database.read(nodes.counts_of_products, STORE, [product.pk]) == {product.pk: 3}
+    assert await database.read(associations.counts_of_products, STORE, [product.pk]) == {
+        product.pk: 3
+    }
     left = await database.read(hierarchies.by_id, STORE, of.id)
     assert left is not None
     assert (left.node_count, left.association_count) == (3, 90)
@@ -82,7 +84,7 @@ async def test_the_sweep_deletes_it_in_chunks_and_nothing_else(
     await cut_oaks(database, of)
     chunks = 0
     left = await rows_of(database, NodeProduct)
-    while await database.write_freeing(subtrees.purge_deleted, rows):
+    while await database.write_cleanup(subtrees.purge_deleted, rows):
         chunks += 1
         now_left = await rows_of(database, NodeProduct)
         assert left - now_left <= rows

@@ -20,8 +20,8 @@ from typer.testing import CliRunner, Result
 
 from app.cli import cli
 from app.domain.webhooks import (
-    ATTEMPTS,
-    LONGEST_PAUSE,
+    MAX_ATTEMPTS,
+    MAX_RETRY_DELAY,
     DeliveryStatus,
     checked_network,
     signing_keys,
@@ -49,10 +49,10 @@ PENDING, DELIVERED, FAILED = (
 )
 LOOPBACK = [checked_network("127.0.0.0/8")]
 KEEP = timedelta(days=30)
-one_kind = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+one_kind = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 """For what does not depend on the kind of database."""
 
-LATER = LONGEST_PAUSE * 1.1
+LATER = MAX_RETRY_DELAY * 1.1
 """By then the next attempt is due, whatever has happened."""
 
 
@@ -254,16 +254,16 @@ async def test_nothing_is_sent_again_before_its_pause_is_over(
 async def test_what_is_never_taken_is_given_up_and_sent_anew_only_when_somebody_says_so(
     database: Database, clock: Clock, receiver: Receiver, outcomes: Outcomes
 ) -> None:
-    receiver.will_answer(*[500] * ATTEMPTS)
+    receiver.will_answer(*[500] * MAX_ATTEMPTS)
     async with telling(database, receiver.url):
         job = await cancelled(database)
-        for number in range(1, ATTEMPTS + 1):
+        for number in range(1, MAX_ATTEMPTS + 1):
             assert (await receiver.next()).job == str(job.id)
             assert f"attempt {number}: 500" in (said := await outcomes.next())
             clock.advance(LATER)
         assert said.endswith("failed")
         (delivery,) = await deliveries(database)
-        assert (delivery.status, delivery.attempts, delivery.due_at) == (FAILED, ATTEMPTS, None)
+        assert (delivery.status, delivery.attempts, delivery.due_at) == (FAILED, MAX_ATTEMPTS, None)
 
         next_job = await cancelled(database)
         assert (await receiver.next()).job == str(next_job.id)
@@ -356,7 +356,10 @@ async def test_processes_that_record_the_same_events_at_once_record_each_of_them
     for _ in ended:
         # Each takes what the others have left, if they have.
         await asyncio.gather(
-            *(database.write_bulk(webhooks.record, factories.STORE, known, 1) for _ in range(4))
+            *(
+                database.write_bulk(webhooks.create_deliveries, factories.STORE, known, 1)
+                for _ in range(4)
+            )
         )
     assert [one.seq for one in await deliveries(database)] == [2, 4, 6, 8, 10]
 
@@ -365,7 +368,7 @@ async def test_a_backlog_longer_than_a_transaction_takes_is_told_whole(
     database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "MAX_EVENTS", 2)
-    monkeypatch.setattr(stored, "UNTOLD_EVENTS", 3)
+    monkeypatch.setattr(stored, "MAX_SKIPPED_EVENTS", 3)
     await database.write(webhooks.register, [receiver.url])
     source = await factories.hierarchy(database, {"a": {}})
     for _ in range(8):
@@ -400,7 +403,7 @@ async def test_an_endpoint_that_does_not_answer_holds_no_other_back(
 ) -> None:
     async with receiving() as stuck:
         stuck.open.clear()
-        async with telling(database, receiver.url, stuck.url, at_once=2) as running:
+        async with telling(database, receiver.url, stuck.url, concurrency=2) as running:
             ended = [await cancelled(database) for _ in range(6)]
             received = [(await receiver.next()).job for _ in ended]
             assert set(received) == {str(job.id) for job in ended}

@@ -140,7 +140,7 @@ async def test_a_receiver_that_takes_too_long_has_not_answered(
     receiver.open.clear()
     sender = Sender(LOOPBACK, seconds=0.05)
     assert await posted(sender, receiver.url) == DeliveryResponse(
-        None, "no answer within 0.05 seconds"
+        None, "no response within 0.05 seconds"
     )
 
 

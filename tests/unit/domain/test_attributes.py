@@ -3,16 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.attributes import (
-    MAX_LOCALES,
+    MAX_TRANSLATIONS,
     NAME_LIMIT,
     SLUG_LIMIT,
     Attributes,
     checked_attributes,
     checked_locale,
-    checked_locales,
     checked_name,
     checked_slug,
     checked_text,
+    checked_translations,
     translation,
 )
 from app.domain.errors import Empty, InvalidInput
@@ -70,15 +70,15 @@ def test_translations_are_kept_as_they_are() -> None:
         "fr-FR": {"description": ""},
         "de": {"name": "Garten", "description": "Alles"},
     }
-    assert checked_locales(locales, "localizations") == locales
-    most = {f"fr-{number:03}": {"name": "n"} for number in range(MAX_LOCALES)}
-    assert checked_locales(most) == most
+    assert checked_translations(locales, "localizations") == locales
+    most = {f"fr-{number:03}": {"name": "n"} for number in range(MAX_TRANSLATIONS)}
+    assert checked_translations(most) == most
 
 
 @pytest.mark.parametrize(
     ("locales", "path"),
     [
-        ({f"fr-{number:03}": {"name": "n"} for number in range(MAX_LOCALES + 1)}, ()),
+        ({f"fr-{number:03}": {"name": "n"} for number in range(MAX_TRANSLATIONS + 1)}, ()),
         ({"fr_FR": {"name": "Jardin"}}, ()),
         ({"fr": {"name": "Jardin"}, "FR": {"name": "Jardin"}}, ("FR",)),
         ({"de": {"name": "Garten"}, "fr": {}}, ("fr",)),
@@ -91,7 +91,7 @@ def test_bad_translations_are_refused_naming_where(
     locales: dict[str, dict[str, str]], path: tuple[str, ...]
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
-        checked_locales(locales, "localizations")
+        checked_translations(locales, "localizations")
     assert refused.value.path[: 1 + len(path)] == ("localizations", *path)
 
 

@@ -4,18 +4,18 @@ from itertools import chain, combinations
 
 import pytest
 
-from app.domain.callers import EVERY_SCOPE, Caller, Scope, granted
+from app.domain.callers import EVERY_SCOPE, Caller, Scope, with_implied_scopes
 from app.domain.errors import Forbidden
 
 
 def test_to_write_includes_to_read_the_same_and_nothing_else() -> None:
-    assert granted([Scope.JOBS_WRITE]) == {Scope.JOBS_WRITE, Scope.JOBS_READ}
-    assert granted([Scope.HIERARCHIES_WRITE]) == {
+    assert with_implied_scopes([Scope.JOBS_WRITE]) == {Scope.JOBS_WRITE, Scope.JOBS_READ}
+    assert with_implied_scopes([Scope.HIERARCHIES_WRITE]) == {
         Scope.HIERARCHIES_WRITE,
         Scope.HIERARCHIES_READ,
     }
-    assert granted([Scope.JOBS_READ]) == {Scope.JOBS_READ}
-    assert granted([]) == frozenset()
+    assert with_implied_scopes([Scope.JOBS_READ]) == {Scope.JOBS_READ}
+    assert with_implied_scopes([]) == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.errors import NotFound
-from app.domain.ids import known_uuid, uuid_of
+from app.domain.ids import require_uuid, uuid_of
 
 
 @given(st.uuids())
 def test_an_id_stands_for_its_uuid_in_any_case(id: UUID) -> None:
     for spelled in (str(id), str(id).upper()):
         assert uuid_of(spelled) == id
-        assert known_uuid("node", spelled, "nodeId") == id
+        assert require_uuid("node", spelled, "nodeId") == id
 
 
 @pytest.mark.parametrize("id", ["", "x", "0", "garden", f"{UUID(int=1)}0", str(UUID(int=1))[:-1]])
 def test_anything_else_names_nothing_and_the_field_is_told(id: str) -> None:
     assert uuid_of(id) is None
     with pytest.raises(NotFound) as refused:
-        known_uuid("node", id, "input", "nodeId")
+        require_uuid("node", id, "input", "nodeId")
     assert refused.value.path == ("input", "nodeId")
     assert str(refused.value) == f"No node has the id {id}."
 

@@ -9,7 +9,7 @@ from app.domain.errors import InvalidInput
 from app.domain.events import event_of
 from app.domain.forecast import Pace, estimated_end
 from app.domain.jobs import (
-    FOLLOWING,
+    NEXT_STATUSES,
     REASON_LIMIT,
     Duplication,
     JobNotCancellable,
@@ -18,14 +18,14 @@ from app.domain.jobs import (
     JobStatus,
     checked_idempotency_key,
     checked_reason,
-    pause_after,
+    retry_delay,
 )
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
 def test_only_a_pending_job_can_be_cancelled() -> None:
-    assert [status for status in JobStatus if JobStatus.CANCELLED in FOLLOWING[status]] == [
+    assert [status for status in JobStatus if JobStatus.CANCELLED in NEXT_STATUSES[status]] == [
         JobStatus.PENDING
     ]
 
@@ -39,7 +39,7 @@ def test_every_status_is_reached_from_pending() -> None:
     reached, new = set[JobStatus](), {JobStatus.PENDING}
     while new:
         reached |= new
-        new = {after for status in new for after in FOLLOWING[status]} - reached
+        new = {after for status in new for after in NEXT_STATUSES[status]} - reached
     assert reached == set(JobStatus)
 
 
@@ -144,5 +144,5 @@ def test_nothing_is_known_before_anything_was_seen() -> None:
 
 
 def test_a_job_rests_twice_as_long_after_each_attempt_that_broke_up_to_a_minute() -> None:
-    pauses = [pause_after(attempts).total_seconds() for attempts in range(1, 9)]
+    pauses = [retry_delay(attempts).total_seconds() for attempts in range(1, 9)]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]

@@ -1,7 +1,7 @@
 import pytest
 
 from app.domain.errors import InvalidInput
-from app.domain.products import MAX_NEW_PRODUCTS, SKU_LIMIT, NewProduct, checked_new
+from app.domain.products import MAX_NEW_PRODUCTS, SKU_LIMIT, NewProduct, checked_new_products
 
 
 def new(*skus: str) -> list[NewProduct]:
@@ -19,7 +19,7 @@ def new(*skus: str) -> list[NewProduct]:
     ],
 )
 def test_1_to_100_products_of_different_skus_may_be_made(products: list[NewProduct]) -> None:
-    assert checked_new(products, "products") == products
+    assert checked_new_products(products, "products") == products
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_other_products_are_refused_naming_the_first_fault(
     products: list[NewProduct], path: str
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
-        checked_new(products, "products")
+        checked_new_products(products, "products")
     assert ".".join(refused.value.path) == f"products.{path}".rstrip(".")
 
 
 def test_a_sku_given_twice_is_told_with_its_first_place() -> None:
     with pytest.raises(InvalidInput, match=r"The sku b is that of products\.1 too\."):
-        checked_new(new("a", "b", "b"), "products")
+        checked_new_products(new("a", "b", "b"), "products")

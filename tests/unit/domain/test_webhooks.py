@@ -11,16 +11,16 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.domain.errors import InvalidInput
 from app.domain.webhooks import (
-    ATTEMPTS,
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
+    FIRST_RETRY_DELAY,
+    MAX_ATTEMPTS,
+    MAX_RETRY_DELAY,
     AddressNotAllowed,
     DeliveryResponse,
     check_address,
     checked_network,
     checked_url,
     origin_of,
-    pause_after,
+    retry_delay,
     signed_headers,
     signing_keys,
 )
@@ -209,35 +209,35 @@ def test_of_a_url_its_origin_is_shown() -> None:
 
 def test_attempts_come_ever_more_slowly_and_are_over_within_a_day() -> None:
     for chance in (0.0, 0.5, 1.0):
-        pauses = [pause_after(FAILED, number, chance) for number in range(1, ATTEMPTS + 1)]
+        pauses = [retry_delay(FAILED, number, chance) for number in range(1, MAX_ATTEMPTS + 1)]
         assert pauses[-1] is None
         told = [pause for pause in pauses if pause is not None]
-        assert len(told) == ATTEMPTS - 1
+        assert len(told) == MAX_ATTEMPTS - 1
         assert told == sorted(told)
-        assert 0.9 * FIRST_PAUSE <= told[0] <= 1.1 * FIRST_PAUSE
+        assert 0.9 * FIRST_RETRY_DELAY <= told[0] <= 1.1 * FIRST_RETRY_DELAY
         assert timedelta(hours=16) < sum(told, timedelta()) < timedelta(days=1)
 
 
 def test_those_that_failed_together_are_not_tried_together() -> None:
-    assert pause_after(FAILED, 3, 0.0) != pause_after(FAILED, 3, 1.0)
+    assert retry_delay(FAILED, 3, 0.0) != retry_delay(FAILED, 3, 1.0)
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299, 410])
 def test_success_and_gone_are_the_end(status: int) -> None:
-    assert pause_after(DeliveryResponse(status, ""), 1, 0.5) is None
+    assert retry_delay(DeliveryResponse(status, ""), 1, 0.5) is None
 
 
 @pytest.mark.parametrize("status", [None, 100, 301, 302, 307, 400, 401, 404, 408, 429, 500, 503])
 def test_everything_else_is_tried_again(status: int | None) -> None:
     answer = DeliveryResponse(status, "")
     assert not answer.delivered
-    assert pause_after(answer, 1, 0.5) == FIRST_PAUSE
+    assert retry_delay(answer, 1, 0.5) == FIRST_RETRY_DELAY
 
 
 def test_a_receiver_can_ask_for_a_longer_pause_not_for_a_shorter_one_nor_for_ever() -> None:
     for wait, pause in (
-        (timedelta(0), FIRST_PAUSE),
+        (timedelta(0), FIRST_RETRY_DELAY),
         (timedelta(minutes=5), timedelta(minutes=5)),
-        (timedelta(days=300), LONGEST_PAUSE),
+        (timedelta(days=300), MAX_RETRY_DELAY),
     ):
-        assert pause_after(DeliveryResponse(503, "", wait), 1, 0.5) == pause
+        assert retry_delay(DeliveryResponse(503, "", wait), 1, 0.5) == pause

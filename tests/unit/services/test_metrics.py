@@ -24,6 +24,6 @@ def test_only_the_first_hundred_names_are_told_apart() -> None:
 
 
 def test_a_name_that_is_too_long_takes_no_place() -> None:
-    longest = "L" * metrics.NAME_CHARACTERS
+    longest = "L" * metrics.MAX_NAME_LENGTH
     assert metrics.operation_label(longest + "L") == "other"
     assert metrics.operation_label(longest) == longest

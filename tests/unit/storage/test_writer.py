@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from app.storage.engine.writer import LATER, Priority, Writer
+from app.storage.engine.writer import MAX_OVERTAKING, Priority, Writer
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def test_bulk_work_waits_for_some_urgent_work_that_is_asked_for_later_not_
     await asyncio.sleep(0)
     release.set()
     await asyncio.gather(*asked)
-    assert done.index("bulk") in (LATER[Priority.BULK] - 1, LATER[Priority.BULK])
+    assert done.index("bulk") in (MAX_OVERTAKING[Priority.BULK] - 1, MAX_OVERTAKING[Priority.BULK])
 
 
 async def test_an_error_reaches_the_one_who_asked_and_the_next_work_is_done(
