@@ -8,7 +8,7 @@ To add a job type:
    `retry` there copies the columns.
 3. Work: a service with the steps of the job, like `services/copies.py`, and a module here that runs
    them: a class that implements Handler, and `handler`, an instance. `find_handlers` finds it.
-4. Surfaces: a mutation (`api/graphql/mutations/jobs.py`), an endpoint (`api/rest/`) and a command
+4. Surfaces: a mutation (`api/graphql/mutations/`), an endpoint (`api/rest/`) and a command
    (`cli/jobs.py`). Arguments and results appear in `api/graphql/types/jobs.py`, in the REST
    document (`api/rest/jobs.py`) and in the webhook payload (`services/webhooks.py`).
 """
