@@ -42,39 +42,39 @@ Before = Annotated[
 ]
 
 
-def whole(value: Any) -> int:
+def int_part(value: Any) -> int:
     """Validate a part of a cursor: a 64-bit integer. Raises ValueError."""
     if type(value) is not int or not -(2**63) <= value < 2**63:
         raise ValueError
     return value
 
 
-def maybe_whole(value: Any) -> int | None:
+def optional_int_part(value: Any) -> int | None:
     """Validate a part of a cursor: a 64-bit integer or null. Raises ValueError."""
-    return None if value is None else whole(value)
+    return None if value is None else int_part(value)
 
 
-def text(value: Any) -> str:
+def text_part(value: Any) -> str:
     """Validate a part of a cursor: a string without NUL. Raises ValueError."""
     if not isinstance(value, str) or "\0" in value:
         raise ValueError
     return value
 
 
-def instant(value: Any) -> datetime:
+def instant_part(value: Any) -> datetime:
     """Parse a part of a cursor: an instant in UTC. Raises ValueError."""
-    parsed = datetime.fromisoformat(text(value))
+    parsed = datetime.fromisoformat(text_part(value))
     if parsed.tzinfo != UTC:
         raise ValueError
     return parsed
 
 
-def uuid(value: Any) -> UUID:
+def uuid_part(value: Any) -> UUID:
     """Parse a part of a cursor: a UUID. Raises ValueError."""
-    return UUID(text(value))
+    return UUID(text_part(value))
 
 
-def given(value: ValueT | None) -> ValueT | None:
+def none_if_unset(value: ValueT | None) -> ValueT | None:
     """Return the value of an optional argument, None if it was omitted."""
     return None if value is UNSET else value
 
@@ -107,8 +107,8 @@ class Cursors:
         self, first: int | None, after: str | None, last: int | None, before: str | None
     ) -> KeysetWindow:
         """Build the window of a page. Raises InvalidInput naming the invalid argument."""
-        first, after = given(first), given(after)
-        last, before = given(last), given(before)
+        first, after = none_if_unset(first), none_if_unset(after)
+        last, before = none_if_unset(last), none_if_unset(before)
         if first is not None and last is not None:
             raise InvalidInput("Give first or last, not both.", ("last",))
         for argument, rows in (("first", first), ("last", last)):

@@ -72,7 +72,7 @@ class RelationField:
 
 @dataclass(frozen=True)
 class ConnectionField:
-    """A page, and the length, of the list of a key of the row. Empty without a key."""
+    """A page, and the length, of a list looked up by a key of the row. Empty without a key."""
 
     cursors: Cursors
     pages: BatchRead[Any, KeysetPage[Any]]
