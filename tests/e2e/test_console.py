@@ -22,11 +22,11 @@ from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from tests import factories
 from tests.oracles.multi_store import SECRET, token_of
-from tests.support.browser import Tab, album, chromium, needs_chromium
+from tests.support.browser import Tab, album, chromium
 from tests.support.processes import LiveServer, start_server
 from tests.support.subscriber import whole_log
 
-pytestmark = needs_chromium
+pytestmark = pytest.mark.browser
 
 __all__ = ["album"]
 
@@ -244,7 +244,7 @@ def test_a_double_click_and_a_lost_answer_make_one_job(
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Name").fill("Once")
     dialog.get_by_role("button", name="Duplicate").dblclick()
-    dialog.get_by_role("alert").filter(has_text="it is still one copy").wait_for()
+    dialog.get_by_role("alert").filter(has_text="does not create a second copy").wait_for()
     dialog.get_by_role("button", name="Duplicate").dblclick()
     dialog.wait_for(state="hidden")
     console.row("ended", "Once").wait_for()
@@ -466,7 +466,7 @@ def test_a_cursor_of_another_log_makes_the_page_read_everything_anew(
     # It may have found the server by itself by now.
     console.page.evaluate("dispatchEvent(new Event('online'))")
     console.page.locator("#ended-empty").wait_for()
-    console.page.get_by_role("status").filter(has_text="everything is read anew").wait_for()
+    console.page.get_by_role("status").filter(has_text="everything is read again").wait_for()
     queue(server, "of the new log")
     console.wait_for_titles("ended", ["of the new log"])
 
@@ -500,7 +500,9 @@ def test_a_token_is_asked_for_used_on_every_way_and_forgotten(
     page.screenshot(path=album / "console-token.png")
     asked.fill("nonsense")
     asked.press("Enter")
-    page.locator("#token-why", has_text="token").filter(has_not_text="who they are").wait_for()
+    page.locator("#token-why", has_text="token").filter(
+        has_not_text="requires authentication"
+    ).wait_for()
     token = token_of("alpha")
     asked.fill(token)
     with page.expect_request(lambda request: request.method == "POST") as sent:

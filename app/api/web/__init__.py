@@ -1,1 +1,1 @@
-"""The pages: console and playground."""
+"""HTML pages: console and playground."""

@@ -1,22 +1,22 @@
-"""The console at /: hierarchies and the queue for people who would rather look than read."""
+"""The console, a page at / for hierarchies and the queue."""
 
 from pathlib import Path
 
 from app.api.http.html_pages import HtmlPage
 from app.api.web.playground import GRAPHIQL
 
-HERE = Path(__file__).parent
-ASSETS = HERE / "assets"
+FOLDER = Path(__file__).parent
+ASSETS = FOLDER / "assets"
 
-# Nothing but this server's own files: no inline script or style, no eval, no other host, and no
-# text that becomes markup.
+# Only this server's files: no inline script or style, no eval, no other host, and no text parsed
+# as HTML.
 POLICY = (
     "default-src 'none'",
     "script-src 'self'",
     "style-src 'self'",
     # The icon.
     "img-src 'self'",
-    # The WebSocket of this same host included.
+    # Includes the WebSocket of this host.
     "connect-src 'self'",
     "base-uri 'none'",
     "form-action 'none'",
@@ -25,16 +25,16 @@ POLICY = (
     "trusted-types 'none'",
 )
 
-_TO_THE_PLAYGROUND = '<a href="graphql">Playground</a>'
+_PLAYGROUND_LINK = '<a href="graphql">Playground</a>'
 
 
 def console(*, playground: bool) -> HtmlPage:
-    """The page at /, with a link to the playground where there is one."""
+    """Return the page, with a link to the playground if it is enabled."""
     return HtmlPage(
         "console",
-        (HERE / "index.html").read_text("utf-8"),
+        (FOLDER / "index.html").read_text("utf-8"),
         POLICY,
-        # Of the wheel it loads graphql-ws alone.
+        # The page loads only graphql-ws from the wheel.
         {"wheel": GRAPHIQL, "own": ASSETS},
-        links=_TO_THE_PLAYGROUND if playground else "",
+        links=_PLAYGROUND_LINK if playground else "",
     )

@@ -1,4 +1,4 @@
-"""GraphiQL at /graphql for a browser: from this host only, under a strict policy, offline."""
+"""The playground, GraphiQL at /graphql: from this host only, offline, with a strict policy."""
 
 import importlib.util
 from pathlib import Path
@@ -9,7 +9,7 @@ WHEEL = "graphene-django-graphiql-static"
 
 
 def _wheel_folder() -> Path:
-    # Found, never imported: the package wants Django, its files want nothing.
+    # Not imported: the package needs Django, its files do not.
     name = WHEEL.replace("-", "_")
     spec = importlib.util.find_spec(name)
     for parent in (spec.submodule_search_locations or ()) if spec else ():
@@ -19,22 +19,22 @@ def _wheel_folder() -> Path:
     raise RuntimeError(f"The playground is not installed: pip install {WHEEL}==0.8")
 
 
-HERE = Path(__file__).parent
-ASSETS = HERE / "assets"
+FOLDER = Path(__file__).parent
+ASSETS = FOLDER / "assets"
 GRAPHIQL = _wheel_folder()
 
-# No inline script, no eval, no other host. The relaxations GraphiQL forces are the hash and the two
-# data: below; none runs or sends anything. Two style attributes of CodeMirror's "jump to line" stay
-# refused, and boot.css restores their look.
+# No inline script, no eval, no other host. GraphiQL needs the hash and the two data: below; they
+# neither run nor send anything. Two style attributes of CodeMirror's "jump to line" stay blocked,
+# and boot.css sets the same style.
 POLICY = (
     "default-src 'none'",
     "script-src 'self'",
-    # One constant style element, written while a dialog is open, holds the page still.
+    # A constant style element stops the page from scrolling while a dialog is open.
     "style-src 'self' 'sha256-Y/huXlwoYkVyQlxwSVcCi1RCDGDCSVBzDt0hYP9qlTc='",
-    # Its style sheet carries fonts and lint marks as data: URLs.
+    # Its style sheet has fonts and lint marks as data: URLs.
     "font-src data:",
     "img-src data:",
-    # The WebSocket of this same host included.
+    # Includes the WebSocket of this host.
     "connect-src 'self'",
     "base-uri 'none'",
     "form-action 'none'",
@@ -43,8 +43,8 @@ POLICY = (
 
 PLAYGROUND = HtmlPage(
     "playground",
-    (HERE / "index.html").read_text("utf-8"),
+    (FOLDER / "index.html").read_text("utf-8"),
     POLICY,
     {"wheel": GRAPHIQL, "own": ASSETS},
 )
-"""The answer to a browser's GET of /graphql."""
+"""The response to a browser's GET of /graphql."""

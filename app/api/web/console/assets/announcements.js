@@ -1,23 +1,24 @@
-/* What a screen reader is told, politely, and never more than once a second. */
+/* Announcements for screen readers, at most once per second. */
 
 import { byId } from "./elements.js";
 
-const PAUSE = 1000; // milliseconds
-const MOST = 3;
+const INTERVAL = 1000; // milliseconds
+const MAX_TEXTS = 3;
 
 export class Announcements {
   #waiting = [];
   #timer;
 
-  say(text) {
+  announce(text) {
     this.#waiting.push(text);
-    this.#timer ??= setTimeout(() => this.#tell(), PAUSE);
+    this.#timer ??= setTimeout(() => this.#flush(), INTERVAL);
   }
 
-  #tell() {
-    const said = this.#waiting.slice(-MOST);
-    const more = this.#waiting.length - said.length;
-    byId("announcements").textContent = (more ? [`${more} more changes`, ...said] : said).join(". ");
+  #flush() {
+    const texts = this.#waiting.slice(-MAX_TEXTS);
+    const more = this.#waiting.length - texts.length;
+    if (more) texts.unshift(`${more} more changes`);
+    byId("announcements").textContent = texts.join(". ");
     this.#waiting = [];
     this.#timer = undefined;
   }

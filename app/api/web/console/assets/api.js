@@ -1,15 +1,15 @@
-/* The gateway's GraphQL endpoint, as this page asks it. */
+/* Client of the gateway's GraphQL endpoint. */
 
-const PATIENCE = 15_000; // milliseconds
+const TIMEOUT = 15_000; // milliseconds
 
-/** What the gateway, or the way to it, has refused: one sentence, and the code of the error. */
+/** A failed request: a sentence, and the error code. */
 export class Refusal extends Error {
   constructor(message, code = "") {
     super(message);
     this.code = code;
   }
 
-  /** Of the errors of a GraphQL answer, the first one. */
+  /** From the first error of a GraphQL response. */
   static of([{ message, extensions }]) {
     return new Refusal(message, extensions?.code);
   }
@@ -18,12 +18,12 @@ export class Refusal extends Error {
 export const UNREACHABLE = "UNREACHABLE";
 
 export class Api {
-  /** How far the server's clock is ahead, in milliseconds; told only where it can be seen. */
+  /** Offset of the server's clock in milliseconds; 0 if below the precision of the Date header. */
   ahead = 0;
 
   constructor(token) {
     this.token = token;
-    // Relative, so that the page also works behind a proxy that adds a prefix.
+    // Relative, so that the page also works with a proxy that adds a path prefix.
     this.url = new URL("graphql", document.baseURI);
     this.socket = new URL(this.url);
     this.socket.protocol = this.url.protocol.replace("http", "ws");
@@ -33,10 +33,10 @@ export class Api {
     return this.token.value ? { Authorization: `Bearer ${this.token.value}` } : {};
   }
 
-  /** The data of an operation. Throws Refusal. */
-  async ask(query, variables = {}) {
+  /** Execute an operation, and return its data. Throws Refusal. */
+  async execute(query, variables = {}) {
     let response;
-    let answer;
+    let result;
     try {
       response = await fetch(this.url, {
         method: "POST",
@@ -46,25 +46,25 @@ export class Api {
           ...this.headers,
         },
         body: JSON.stringify({ query, variables }),
-        signal: AbortSignal.timeout(PATIENCE),
+        signal: AbortSignal.timeout(TIMEOUT),
       });
-      answer = await response.json();
+      result = await response.json();
     } catch {
-      throw new Refusal("The gateway does not answer.", UNREACHABLE);
+      throw new Refusal("The gateway does not respond.", UNREACHABLE);
     }
     this.#compareClocks(response.headers.get("Date"));
-    if (answer.errors) throw Refusal.of(answer.errors);
-    if (!answer.data) throw new Refusal(`The gateway answered ${response.status}.`);
-    return answer.data;
+    if (result.errors) throw Refusal.of(result.errors);
+    if (!result.data) throw new Refusal(`The gateway responded with status ${response.status}.`);
+    return result.data;
   }
 
   #compareClocks(date) {
     const ahead = Date.parse(date) - Date.now();
-    // The header has whole seconds, and the answer took its time.
+    // The header has whole seconds, and the response takes time.
     this.ahead = Math.abs(ahead) > 3000 ? ahead : 0;
   }
 
-  /** The server's time in milliseconds. */
+  /** The server's time, in milliseconds. */
   get now() {
     return Date.now() + this.ahead;
   }

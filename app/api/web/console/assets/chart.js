@@ -1,8 +1,8 @@
-/* The last day, hour by hour: how many jobs came to what, and how long they took. */
+/* Chart of the last 24 hours: jobs by outcome and their durations, per hour. */
 
-import { byId, drawn, element, say } from "./elements.js";
+import { byId, draw, element, setText } from "./elements.js";
 import { HOURS } from "./operations.js";
-import { counted, duration, number } from "./words.js";
+import { duration, number, pluralize } from "./words.js";
 
 const HEIGHT = 132;
 const MIDDLE = 84; // bars above, durations below
@@ -10,7 +10,7 @@ const LEFT = 34;
 const BOTTOM = 14;
 const HOUR = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 
-/** From the bottom of a bar to its top. */
+/** Segments of a bar, from bottom to top. */
 const STACK = [
   ["success", "Done"],
   ["failed", "Failed"],
@@ -29,13 +29,13 @@ export class Chart {
 
   /** Throws Refusal. */
   async read() {
-    const { jobQueue } = await this.#api.ask(HOURS);
+    const { jobQueue } = await this.#api.execute(HOURS);
     this.#hours = jobQueue.hours.map((hour) => ({
       ...hour,
       open: hour.pending + hour.started,
       jobs: hour.pending + hour.started + hour.success + hour.failed + hour.cancelled,
     }));
-    say(byId("chart-count"), counted(sum(this.#hours, "jobs"), "job"));
+    setText(byId("chart-count"), pluralize(sum(this.#hours, "jobs"), "job"));
     this.#draw();
     this.#tabulate();
   }
@@ -45,41 +45,42 @@ export class Chart {
     const width = byId("chart").clientWidth;
     if (!hours.length || !width) return;
     const step = (width - LEFT) / hours.length;
-    const most = Math.max(1, ...hours.map((hour) => hour.jobs));
+    const maxJobs = Math.max(1, ...hours.map((hour) => hour.jobs));
     const longest = Math.max(0, ...hours.map((hour) => hour.longestSeconds ?? 0));
     const bottom = HEIGHT - BOTTOM;
-    const x = (place) => LEFT + place * step;
-    const svg = drawn("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, height: HEIGHT, role: "img" });
-    svg.setAttribute("aria-label", this.#inWords());
+    const x = (index) => LEFT + index * step;
+    const svg = draw("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, height: HEIGHT, role: "img" });
+    svg.setAttribute("aria-label", this.#summary());
 
     svg.append(
       line("axis", LEFT, MIDDLE - 12, width, MIDDLE - 12),
       line("axis", LEFT, bottom, width, bottom),
-      label(LEFT - 6, 10, number(most), "end"),
+      label(LEFT - 6, 10, number(maxJobs), "end"),
       label(LEFT - 6, MIDDLE - 12, "0", "end"),
       label(LEFT - 6, MIDDLE + 6, longest ? duration(longest) : "", "end"),
     );
-    hours.forEach((hour, place) => {
-      const bar = drawn("g", {}, drawn("title", {}, this.#hourInWords(hour)));
-      bar.append(drawn("rect", box("hit", x(place), 0, step, bottom)));
+    hours.forEach((hour, index) => {
+      const bar = draw("g", {}, draw("title", {}, this.#hourSummary(hour)));
+      bar.append(draw("rect", box("hit", x(index), 0, step, bottom)));
       let y = MIDDLE - 12;
       for (const [status] of STACK) {
-        const height = (hour[status] / most) * (MIDDLE - 16);
+        const height = (hour[status] / maxJobs) * (MIDDLE - 16);
         if (!height) continue;
         const shown = Math.max(height, 1.5);
         y -= shown;
-        bar.append(drawn("rect", box(status, x(place) + 1.5, y, Math.max(1, step - 3), shown)));
+        bar.append(draw("rect", box(status, x(index) + 1.5, y, Math.max(1, step - 3), shown)));
       }
       if (hour.longestSeconds !== null && longest) {
         const at = (seconds) => bottom - (seconds / longest) * (bottom - MIDDLE - 2);
-        const middle = x(place) + step / 2;
+        const middle = x(index) + step / 2;
         bar.append(
           line("range", middle, at(hour.averageSeconds), middle, at(hour.longestSeconds)),
-          drawn("circle", { class: "average", cx: middle, cy: at(hour.averageSeconds), r: 2.5 }),
+          draw("circle", { class: "average", cx: middle, cy: at(hour.averageSeconds), r: 2.5 }),
           line("longest", middle - 3, at(hour.longestSeconds), middle + 3, at(hour.longestSeconds)),
         );
       }
-      if (place % 6 === 0) bar.append(label(x(place), HEIGHT - 2, HOUR.format(new Date(hour.begins))));
+      const time = HOUR.format(new Date(hour.begins));
+      if (index % 6 === 0) bar.append(label(x(index), HEIGHT - 2, time));
       svg.append(bar);
     });
     svg.append(label(width, HEIGHT - 2, "now", "end"));
@@ -104,14 +105,14 @@ export class Chart {
     );
   }
 
-  #inWords() {
+  #summary() {
     const parts = STACK.map(([status, name]) => [sum(this.#hours, status), name.toLowerCase()])
-      .filter(([many]) => many)
-      .map(([many, name]) => `${number(many)} ${name}`);
+      .filter(([count]) => count)
+      .map(([count, name]) => `${number(count)} ${name}`);
     return `Jobs of the last 24 hours by the hour: ${parts.join(", ") || "none"}.`;
   }
 
-  #hourInWords(hour) {
+  #hourSummary(hour) {
     const parts = STACK.filter(([status]) => hour[status]).map(
       ([status, name]) => `${number(hour[status])} ${name.toLowerCase()}`,
     );
@@ -127,9 +128,9 @@ const sum = (rows, name) => rows.reduce((total, row) => total + row[name], 0);
 
 const box = (name, x, y, width, height) => ({ class: name, x, y, width, height });
 
-const line = (name, x1, y1, x2, y2) => drawn("line", { class: name, x1, y1, x2, y2 });
+const line = (name, x1, y1, x2, y2) => draw("line", { class: name, x1, y1, x2, y2 });
 
-const label = (x, y, text, anchor = "start") => drawn("text", { x, y, "text-anchor": anchor }, text);
+const label = (x, y, text, anchor = "start") => draw("text", { x, y, "text-anchor": anchor }, text);
 
 function legend() {
   const entries = [...STACK, ["average", "Average duration"], ["longest", "Longest"]];

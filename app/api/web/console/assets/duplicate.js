@@ -1,6 +1,6 @@
-/* Asking for a copy of a hierarchy, with what it would come to. */
+/* Dialog to duplicate a hierarchy, with a preview. */
 
-import { byId, element, say } from "./elements.js";
+import { byId, element, setText } from "./elements.js";
 import { DUPLICATE, PREVIEW } from "./operations.js";
 import { duration, number, title } from "./words.js";
 
@@ -16,8 +16,8 @@ export class Duplicate {
   #hierarchy;
   #sending = false;
   #key;
-  #keyed;
-  #asked = 0;
+  #keyedInput;
+  #previewRequest = 0;
 
   constructor(api, announcements) {
     this.#api = api;
@@ -30,12 +30,12 @@ export class Duplicate {
     };
   }
 
-  ask(hierarchy) {
+  open(hierarchy) {
     this.#hierarchy = hierarchy;
-    this.#keyed = undefined;
+    this.#keyedInput = undefined;
     byId("duplicate-form").reset();
-    this.#refused([]);
-    say(byId("duplicate-title"), `Duplicate ${hierarchy.name}`);
+    this.#showErrors([]);
+    setText(byId("duplicate-title"), `Duplicate ${hierarchy.name}`);
     byId("duplicate-name").placeholder = hierarchy.name;
     byId("duplicate-description").placeholder = hierarchy.description ?? "";
     byId("duplicate-dialog").showModal();
@@ -44,37 +44,37 @@ export class Duplicate {
   }
 
   async #preview() {
-    const asked = ++this.#asked;
+    const request = ++this.#previewRequest;
     const includeProducts = byId("duplicate-products").checked;
     try {
       const variables = { id: this.#hierarchy.id, includeProducts };
-      const { duplicationPreview } = await this.#api.ask(PREVIEW, variables);
-      if (asked === this.#asked) this.#showPreview(duplicationPreview, includeProducts);
+      const { duplicationPreview } = await this.#api.execute(PREVIEW, variables);
+      if (request === this.#previewRequest) this.#showPreview(duplicationPreview, includeProducts);
     } catch (refusal) {
-      if (asked === this.#asked) this.#refused([refusal]);
+      if (request === this.#previewRequest) this.#showErrors([refusal]);
     }
   }
 
   #showPreview(preview, includeProducts) {
     if (!preview) {
       byId("preview").replaceChildren();
-      this.#refused([{ message: "This hierarchy is gone." }]);
+      this.#showErrors([{ message: "This hierarchy no longer exists." }]);
       return;
     }
     const { estimatedSeconds, queuePosition } = preview;
-    const facts = {
+    const rows = {
       Nodes: number(preview.nodeCount),
       "Product associations": includeProducts ? number(preview.productAssociationCount) : "none",
-      "Place in the queue": queuePosition === 1 ? "next to start" : number(queuePosition),
-      "Should take": estimatedSeconds == null ? "not known yet" : duration(estimatedSeconds),
+      "Queue position": queuePosition === 1 ? "next to start" : number(queuePosition),
+      "Estimated time": estimatedSeconds == null ? "unknown" : duration(estimatedSeconds),
     };
     byId("preview").replaceChildren(
-      ...Object.entries(facts).map(([term, fact]) =>
+      ...Object.entries(rows).map(([term, value]) =>
         element(
           "div",
           {},
           element("dt", { textContent: term }),
-          element("dd", { textContent: fact }),
+          element("dd", { textContent: value }),
         ),
       ),
     );
@@ -83,7 +83,7 @@ export class Duplicate {
   async #send() {
     if (this.#sending) return;
     this.#sending = true;
-    this.#refused([]);
+    this.#showErrors([]);
     const input = {
       hierarchyId: this.#hierarchy.id,
       name: byId("duplicate-name").value || null,
@@ -92,50 +92,50 @@ export class Duplicate {
     };
     try {
       const idempotencyKey = this.#keyFor(JSON.stringify(input));
-      const { duplicateHierarchy } = await this.#api.ask(DUPLICATE, {
+      const { duplicateHierarchy } = await this.#api.execute(DUPLICATE, {
         input: { ...input, idempotencyKey },
       });
-      if (duplicateHierarchy.errors.length) this.#refused(duplicateHierarchy.errors);
+      if (duplicateHierarchy.errors.length) this.#showErrors(duplicateHierarchy.errors);
       else {
-        this.#announcements.say(`${title(duplicateHierarchy.job)} is queued`);
+        this.#announcements.announce(`${title(duplicateHierarchy.job)} is queued`);
         byId("duplicate-dialog").close();
       }
     } catch (refusal) {
-      this.#refused([
-        { message: `${refusal.message} Sent again, it is still one copy.`, path: [] },
+      this.#showErrors([
+        { message: `${refusal.message} Sending it again does not create a second copy.`, path: [] },
       ]);
     }
     this.#sending = false;
   }
 
-  /** The same key for the same input, as often as it is sent: one job. */
+  /** One idempotency key per input: a repeated request creates no second job. */
   #keyFor(input) {
-    if (this.#keyed !== input) {
-      this.#keyed = input;
-      // randomUUID is there on secure origins alone.
+    if (this.#keyedInput !== input) {
+      this.#keyedInput = input;
+      // randomUUID exists on secure origins only.
       const bytes = crypto.getRandomValues(new Uint8Array(16));
       this.#key = `console-${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
     }
     return this.#key;
   }
 
-  /** Show each error at its field, or below the form where it is of none. */
-  #refused(errors) {
+  /** Show each error at its field, and errors of no field below the form. */
+  #showErrors(errors) {
     const left = new Map(errors.map((error) => [error.path?.at(-1), error]));
     let first;
     for (const [name, id] of Object.entries(FIELDS)) {
-      const place = byId(`${id}-error`);
-      if (!place) continue;
+      const output = byId(`${id}-error`);
+      if (!output) continue;
       const error = left.get(name);
       left.delete(name);
-      place.hidden = !error;
-      say(place, error?.message ?? "");
+      output.hidden = !error;
+      setText(output, error?.message ?? "");
       byId(id).setAttribute("aria-invalid", String(Boolean(error)));
       if (error) first ??= byId(id);
     }
     const others = [...left.values()].map((error) => error.message).join(" ");
     byId("duplicate-error").hidden = !others;
-    say(byId("duplicate-error"), others);
+    setText(byId("duplicate-error"), others);
     first?.focus();
   }
 }

@@ -1,33 +1,33 @@
-/* The page's elements: made without markup, so that a text is never anything else. */
+/* DOM helpers that create elements without markup, so that no text is parsed as HTML. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An element with these properties, or attributes where it has no such property. */
+/** Create an element; `properties` it does not have become attributes. */
 export function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
+  const node = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
-    if (name in made) made[name] = value;
-    else made.setAttribute(name, value);
+    if (name in node) node[name] = value;
+    else node.setAttribute(name, value);
   }
-  made.append(...children);
-  return made;
+  node.append(...children);
+  return node;
 }
 
-export function drawn(tag, attributes = {}, ...children) {
-  const made = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
+export function draw(tag, attributes = {}, ...children) {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
 }
 
 export const byId = (id) => document.getElementById(id);
 
-/** Set a text only where it differs: a screen reader or a selection is not disturbed for nothing. */
-export function say(node, text) {
+/** Set a text if it differs, so that screen readers and selections are not disturbed. */
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Hide an element without losing the focus that was on it: it goes to `instead`. */
+/** Hide or show an element. If it has the focus when hidden, `instead` gets it. */
 export function hide(node, hidden, instead) {
   const focused = hidden && node === document.activeElement;
   node.hidden = hidden;
@@ -35,8 +35,8 @@ export function hide(node, hidden, instead) {
 }
 
 /**
- * The rows of a list, each updated in place: `make(item)` gives { element, update(item) }. A row
- * that goes hands its focus to its neighbour, or to `otherwise` where there is none.
+ * The rows of a list, updated in place: `make(item)` returns { element, update(item) }. A removed
+ * row passes its focus to a neighbour, or to `otherwise` if it was the last.
  */
 export class Rows {
   #list;
@@ -51,15 +51,15 @@ export class Rows {
   }
 
   show(items) {
-    const wanted = new Set(items.map((item) => item.id));
-    for (const [id, row] of this.#rows) if (!wanted.has(id)) this.#remove(id, row.element);
-    let place = this.#list.firstElementChild;
+    const ids = new Set(items.map((item) => item.id));
+    for (const [id, row] of this.#rows) if (!ids.has(id)) this.#remove(id, row.element);
+    let next = this.#list.firstElementChild;
     for (const item of items) {
       let row = this.#rows.get(item.id);
       if (!row) this.#rows.set(item.id, (row = this.#make(item)));
       row.update(item);
-      if (row.element === place) place = place.nextElementSibling;
-      else this.#put(row.element, place);
+      if (row.element === next) next = next.nextElementSibling;
+      else this.#insert(row.element, next);
     }
   }
 
@@ -71,10 +71,10 @@ export class Rows {
     return this.#rows.values();
   }
 
-  #put(row, place) {
+  #insert(row, next) {
     const focused = row.contains(document.activeElement) ? document.activeElement : undefined;
-    if (row.isConnected && this.#list.moveBefore) this.#list.moveBefore(row, place);
-    else this.#list.insertBefore(row, place);
+    if (row.isConnected && this.#list.moveBefore) this.#list.moveBefore(row, next);
+    else this.#list.insertBefore(row, next);
     if (focused && focused !== document.activeElement) focused.focus();
   }
 
@@ -84,7 +84,7 @@ export class Rows {
     const neighbour = row.nextElementSibling ?? row.previousElementSibling;
     row.remove();
     if (!focused) return;
-    // To the row, not to a button of it: what is pressed twice must not do something else.
+    // To the row, not to its button: a second key press must not trigger another action.
     (neighbour ?? this.#otherwise).focus();
   }
 }

@@ -1,14 +1,14 @@
-/* The hierarchies to choose from, and the one that is shown with its tree. */
+/* The list of hierarchies, and the selected hierarchy with its tree. */
 
-import { Rows, byId, element, hide, say } from "./elements.js";
+import { Rows, byId, element, hide, setText } from "./elements.js";
 import { HIERARCHIES, HIERARCHY } from "./operations.js";
 import { Tree } from "./tree.js";
 import { TreeView } from "./treeview.js";
-import { clock, counted, number } from "./words.js";
+import { clock, number, pluralize } from "./words.js";
 
-const PAGE = 25;
-const MOST = 100; // in one request
-const TYPING = 250; // milliseconds
+const PAGE_SIZE = 25;
+const MAX_PAGE_SIZE = 100; // of one request
+const TYPING_DELAY = 250; // milliseconds
 
 const LANGUAGE = new Intl.DisplayNames("en", { type: "language" });
 
@@ -16,84 +16,85 @@ export class Hierarchies {
   #api;
   #announcements;
   #list;
-  #found = [];
-  #wanted = PAGE;
-  #hidden = false; // whether there are more
-  #chosen;
+  #nodes = [];
+  #size = PAGE_SIZE;
+  #hasMore = false;
+  #selected;
   #hierarchy;
   #tree;
   #view;
   #reading = 0;
 
-  /** `duplicate` asks for a copy of the hierarchy it is given. */
+  /** `duplicate(hierarchy)` opens the dialog to duplicate it. */
   constructor(api, announcements, duplicate) {
     this.#api = api;
     this.#announcements = announcements;
     this.#list = new Rows(byId("hierarchies"), () => this.#row(), byId("hierarchies-title"));
     this.#view = new TreeView(
       byId("tree"),
-      (work) => this.#try(work),
-      (row) => say(byId("tree-path"), pathOf(row)),
+      (action) => this.#try(action),
+      (row) => setText(byId("tree-path"), pathOf(row)),
     );
     let typing;
     byId("hierarchies-filter").oninput = () => {
       clearTimeout(typing);
-      typing = setTimeout(() => this.#try(() => this.#readOnly(PAGE)), TYPING);
+      typing = setTimeout(() => this.#try(() => this.#readFirst(PAGE_SIZE)), TYPING_DELAY);
     };
-    byId("hierarchies-more").onclick = () => this.#try(() => this.#readOnly(this.#wanted + PAGE));
+    byId("hierarchies-more").onclick = () =>
+      this.#try(() => this.#readFirst(this.#size + PAGE_SIZE));
     byId("duplicate").onclick = () => duplicate(this.#hierarchy);
     byId("expand-all").onclick = () => this.#try(() => this.#tree.openAll());
     byId("collapse-all").onclick = () => this.#tree.closeAll();
-    byId("locale").onchange = () => this.#try(() => this.#grow(this.#tree.opened));
+    byId("locale").onchange = () => this.#try(() => this.#loadTree(this.#tree.opened));
   }
 
-  /** Read the list anew, as much of it as is shown. Throws Refusal. */
+  /** Read the shown part of the list again. Throws Refusal. */
   async read() {
     const reading = ++this.#reading;
-    const found = [];
+    const nodes = [];
     let count;
     let after = null;
     do {
-      const first = Math.min(this.#wanted - found.length, MOST);
+      const first = Math.min(this.#size - nodes.length, MAX_PAGE_SIZE);
       const variables = { first, after, ...this.#filter };
-      const { hierarchies } = await this.#api.ask(HIERARCHIES, variables);
-      // It was asked anew meanwhile: another answer is on its way.
+      const { hierarchies } = await this.#api.execute(HIERARCHIES, variables);
+      // A later request has replaced this one.
       if (reading !== this.#reading) return;
-      found.push(...hierarchies.nodes);
+      nodes.push(...hierarchies.nodes);
       count = hierarchies.totalCount;
       after = hierarchies.pageInfo.hasNextPage ? hierarchies.pageInfo.endCursor : null;
-    } while (after !== null && found.length < this.#wanted);
-    this.#found = found;
-    this.#hidden = after !== null;
+    } while (after !== null && nodes.length < this.#size);
+    this.#nodes = nodes;
+    this.#hasMore = after !== null;
     this.#show();
-    this.#tellCount(count);
-    if (!this.#chosen && this.#found.length) await this.open(this.#found[0].id);
+    this.#showCount(count);
+    if (!this.#selected && this.#nodes.length) await this.open(this.#nodes[0].id);
   }
 
   /** Show a hierarchy and its tree. Throws Refusal. */
   async open(id) {
-    this.#chosen = id;
+    this.#selected = id;
     this.#show();
-    const { hierarchy } = await this.#api.ask(HIERARCHY, { id });
-    if (this.#chosen !== id) return;
+    const { hierarchy } = await this.#api.execute(HIERARCHY, { id });
+    if (this.#selected !== id) return;
     byId("hierarchy").hidden = !hierarchy;
     if (!hierarchy) {
-      this.#chosen = undefined;
-      this.#announcements.say("This hierarchy is gone");
+      this.#selected = undefined;
+      this.#announcements.announce("This hierarchy no longer exists");
       return this.read();
     }
     this.#hierarchy = hierarchy;
-    say(byId("hierarchy-name"), hierarchy.name);
-    const facts = [counted(hierarchy.nodeCount, "node"), `made ${clock(hierarchy.createdAt)}`];
+    setText(byId("hierarchy-name"), hierarchy.name);
+    const facts = [pluralize(hierarchy.nodeCount, "node"), `created ${clock(hierarchy.createdAt)}`];
     if (hierarchy.owner === "ORGANIZATION") facts.push("the organization's");
     if (hierarchy.copiedFrom) facts.push(`a copy of ${hierarchy.copiedFrom.name}`);
-    say(byId("hierarchy-facts"), facts.join(" · "));
-    say(byId("hierarchy-description"), hierarchy.description ?? "");
+    setText(byId("hierarchy-facts"), facts.join(" · "));
+    setText(byId("hierarchy-description"), hierarchy.description ?? "");
     this.#offerLocales(hierarchy);
-    await this.#grow();
+    await this.#loadTree();
   }
 
-  /** Show a hierarchy that somebody asked for, and go there. */
+  /** Show a hierarchy, and move the focus to it. */
   async visit(id) {
     await this.#try(() => this.open(id));
     byId("hierarchy-name").focus();
@@ -104,26 +105,26 @@ export class Hierarchies {
     return text ? { filter: { name: { like: `*${text}*` } } } : {};
   }
 
-  async #readOnly(wanted) {
-    this.#wanted = wanted;
+  async #readFirst(size) {
+    this.#size = size;
     await this.read();
   }
 
-  #tellCount(count) {
-    say(byId("hierarchies-count"), number(count));
+  #showCount(count) {
+    setText(byId("hierarchies-count"), number(count));
     const empty = byId("hierarchies-empty");
     empty.hidden = count > 0;
-    say(
+    setText(
       empty,
       byId("hierarchies-filter").value
-        ? "No hierarchy has such a name."
-        : "There is no hierarchy yet: `jobs-gateway import` brings one in.",
+        ? "No hierarchy matches the filter."
+        : "No hierarchies yet: `jobs-gateway import` adds one.",
     );
   }
 
   #show() {
-    this.#list.show(this.#found);
-    hide(byId("hierarchies-more"), !this.#hidden, byId("hierarchies-title"));
+    this.#list.show(this.#nodes);
+    hide(byId("hierarchies-more"), !this.#hasMore, byId("hierarchies-title"));
   }
 
   #row() {
@@ -138,58 +139,60 @@ export class Hierarchies {
     );
     const update = (hierarchy) => {
       id = hierarchy.id;
-      say(name, hierarchy.name);
-      say(nodes, counted(hierarchy.nodeCount, "node"));
-      button.ariaCurrent = String(id === this.#chosen);
+      setText(name, hierarchy.name);
+      setText(nodes, pluralize(hierarchy.nodeCount, "node"));
+      button.ariaCurrent = String(id === this.#selected);
     };
     return { element: element("li", { tabIndex: -1 }, button), update };
   }
 
   #offerLocales({ localizations, children }) {
-    const some = [...localizations, ...children.nodes.flatMap((node) => node.localizations)];
-    const locales = [...new Set(some.map(({ locale }) => locale))].sort();
+    const all = [...localizations, ...children.nodes.flatMap((node) => node.localizations)];
+    const locales = [...new Set(all.map(({ locale }) => locale))].sort();
     const choice = byId("locale");
     const before = choice.value;
     choice.replaceChildren(
       element("option", { value: "", textContent: "Default" }),
-      ...locales.map((locale) => element("option", { value: locale, textContent: named(locale) })),
+      ...locales.map((locale) =>
+        element("option", { value: locale, textContent: localeName(locale) }),
+      ),
     );
     choice.value = locales.includes(before) ? before : "";
     byId("locale-choice").hidden = locales.length === 0;
   }
 
   /** Throws Refusal. */
-  async #grow(open) {
+  async #loadTree(open) {
     this.#tree?.stop();
     const tree = new Tree(this.#api, this.#hierarchy.id, byId("locale").value || null, open);
     this.#tree = tree;
-    tree.addEventListener("change", () => this.#tellRows(tree));
-    tree.addEventListener("reading", () => this.#tellRows(tree));
+    tree.addEventListener("change", () => this.#showTreeState(tree));
+    tree.addEventListener("reading", () => this.#showTreeState(tree));
     this.#view.show(tree);
     await tree.begin();
   }
 
-  #tellRows(tree) {
+  #showTreeState(tree) {
     const rows = tree.rows.length
-      ? `${counted(tree.rows.length, "row")}${tree.reading ? ", reading on…" : ""}`
+      ? `${pluralize(tree.rows.length, "row")}${tree.reading ? ", loading more…" : ""}`
       : tree.reading
-        ? "Reading…"
-        : "Nothing is below the root.";
-    say(byId("tree-state"), rows);
+        ? "Loading…"
+        : "The hierarchy has no nodes.";
+    setText(byId("tree-state"), rows);
     byId("tree").ariaBusy = String(tree.reading);
   }
 
-  async #try(work) {
+  async #try(action) {
     try {
-      await work();
+      await action();
     } catch (refusal) {
-      say(byId("tree-state"), refusal.message);
-      this.#announcements.say(refusal.message);
+      setText(byId("tree-state"), refusal.message);
+      this.#announcements.announce(refusal.message);
     }
   }
 }
 
-function named(locale) {
+function localeName(locale) {
   try {
     return `${LANGUAGE.of(locale)} (${locale})`;
   } catch {

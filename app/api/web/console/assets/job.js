@@ -1,10 +1,10 @@
-/* One job in a list: what it does, how it stands, and what can be done with it. */
+/* A row of a job list: description, state and actions. */
 
-import { element, hide, say } from "./elements.js";
-import { STATUS, clock, duration, left, number, secondsBetween, title } from "./words.js";
+import { element, hide, setText } from "./elements.js";
+import { STATUS, clock, countdown, duration, number, secondsBetween, title } from "./words.js";
 
-/** What a retry is, or will be, worth waiting for. */
-const TRIED = new Set(["PENDING", "STARTED", "SUCCESS"]);
+/** A retry with one of these statuses makes another one superfluous. */
+const RETRIED = new Set(["PENDING", "STARTED", "SUCCESS"]);
 
 export class JobRow {
   #actions;
@@ -62,13 +62,14 @@ export class JobRow {
     const name = title(job);
     this.element.dataset.status = job.status;
     this.element.dataset.id = job.id;
-    say(nodes.status, STATUS[job.status]);
-    say(nodes.title, name);
+    setText(nodes.status, STATUS[job.status]);
+    setText(nodes.title, name);
     nodes.title.title = `${name} (job ${job.id})`;
-    this.#offer(nodes.cancel, job.canCancel, `Cancel ${name}`);
-    this.#offer(nodes.move, job.canMove, `Move to front: ${name}`);
-    this.#offer(nodes.retry, job.canRetry && !TRIED.has(job.retriedBy?.status), `Retry ${name}`);
-    this.#offer(nodes.open, Boolean(job.duplication?.result), `Open copy ${name}`);
+    this.#showAction(nodes.cancel, job.canCancel, `Cancel ${name}`);
+    this.#showAction(nodes.move, job.canMove, `Move to front: ${name}`);
+    const canRetry = job.canRetry && !RETRIED.has(job.retriedBy?.status);
+    this.#showAction(nodes.retry, canRetry, `Retry ${name}`);
+    this.#showAction(nodes.open, Boolean(job.duplication?.result), `Open copy ${name}`);
 
     nodes.bar.hidden = job.status !== "STARTED";
     if (!nodes.bar.hidden) {
@@ -87,38 +88,43 @@ export class JobRow {
       );
     }
     nodes.refusal.hidden = !job.refusal;
-    say(nodes.refusal, job.refusal ? `Not done: ${job.refusal}` : "");
+    setText(nodes.refusal, job.refusal ? `Not done: ${job.refusal}` : "");
     this.element.ariaBusy = String(job.busy);
     this.tick();
   }
 
-  /** Show what changes with nothing but time. */
+  /** Update what depends on the current time. */
   tick() {
     const job = this.#job;
-    say(this.#nodes.facts, this.#facts(job));
+    setText(this.#nodes.facts, this.#facts(job));
     const estimate = this.#estimate(job);
     this.#nodes.estimate.hidden = !estimate;
-    say(this.#nodes.estimate, estimate);
+    setText(this.#nodes.estimate, estimate);
   }
 
   #facts(job) {
-    const with_ = job.duplication?.includeProducts ? ["with products"] : [];
-    if (job.retryOf) with_.push("a retry");
-    if (job.retriedBy) with_.push("retried");
+    const details = job.duplication?.includeProducts ? ["with products"] : [];
+    if (job.retryOf) details.push("a retry");
+    if (job.retriedBy) details.push("retried");
     const by = job.requestedBy ? [`by ${job.requestedBy}`] : [];
     switch (job.status) {
       case "PENDING":
-        return [`asked ${clock(job.createdAt)}`, ...by, ...with_, ...this.#start(job)].join(" · ");
+        return [
+          `created ${clock(job.createdAt)}`,
+          ...by,
+          ...details,
+          ...this.#start(job),
+        ].join(" · ");
       case "STARTED":
-        return [`began ${clock(job.startedAt)}`, ...by, ...with_].join(" · ");
+        return [`started ${clock(job.startedAt)}`, ...by, ...details].join(" · ");
       case "CANCELLED":
-        return [clock(job.updatedAt), ...by, ...with_].join(" · ");
+        return [clock(job.updatedAt), ...by, ...details].join(" · ");
       default:
         return [
           clock(job.completedAt),
           `took ${duration(secondsBetween(job.startedAt, job.completedAt))}`,
           ...by,
-          ...with_,
+          ...details,
         ].join(" · ");
     }
   }
@@ -126,7 +132,7 @@ export class JobRow {
   #start({ estimatedStartAt }) {
     if (!estimatedStartAt) return [];
     const seconds = this.#until(estimatedStartAt);
-    return [seconds > 1 ? `starts in about ${left(seconds)}` : "starts in a moment"];
+    return [seconds > 1 ? `starts in about ${countdown(seconds)}` : "starts in a moment"];
   }
 
   #until(instant) {
@@ -136,15 +142,15 @@ export class JobRow {
   #estimate(job) {
     if (job.status !== "STARTED") return "";
     const { completed = 0, total, ratio, estimatedCompletionAt } = job.progress ?? {};
-    if (total == null) return "Counting what is to be done";
+    if (total == null) return "Counting nodes";
     const done = `${Math.floor(ratio * 100)}% · ${number(completed)} of ${number(total)}`;
     if (!estimatedCompletionAt) return done;
     const seconds = this.#until(estimatedCompletionAt);
-    return `${done} · ${seconds > 1 ? `about ${left(seconds)} left` : "done in a moment"}`;
+    return `${done} · ${seconds > 1 ? `about ${countdown(seconds)} left` : "done in a moment"}`;
   }
 
-  #offer(button, offered, label) {
+  #showAction(button, available, label) {
     button.setAttribute("aria-label", label);
-    hide(button, !offered, this.element);
+    hide(button, !available, this.element);
   }
 }

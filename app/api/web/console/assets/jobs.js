@@ -1,141 +1,141 @@
-/* The jobs as the page knows them: what was read, and every event since, by each job's version. */
+/* The loaded jobs: lists from the server, with every later event applied by job version. */
 
 const ENDED = new Set(["SUCCESS", "FAILED", "CANCELLED"]);
 
-export const PAGE = 25;
+export const PAGE_SIZE = 25;
 
-/** What was forgotten lies anywhere: the list is read through again. */
+/** Dropped jobs can be anywhere in the list, so it is read again from the start. */
 const FROM_THE_START = undefined;
 
 const endOf = (job) => job.completedAt ?? job.updatedAt;
 
 export class Jobs extends EventTarget {
-  /** How many wait on the server; an estimate between two looks at it where not all are here. */
+  /** Pending jobs on the server; an estimate between two reads unless all are loaded. */
   pending = 0;
-  /** Set while no job is started. */
+  /** Set while the queue is paused. */
   pause = null;
-  /** Where the rest of each list begins on the server: behind a cursor, null at its end. */
+  /** Cursors after which the rest of each list begins; null at its end. */
   moreWaiting = null;
   moreEnded = null;
 
-  #held = new Map();
+  #byId = new Map();
   #waiting = []; // ids, in the order they will run
-  #shown = PAGE;
+  #shown = PAGE_SIZE;
 
   get running() {
-    return [...this.#held.values()].filter((job) => job.status === "STARTED");
+    return [...this.#byId.values()].filter((job) => job.status === "STARTED");
   }
 
   get waiting() {
-    return this.#waiting.map((id) => this.#held.get(id));
+    return this.#waiting.map((id) => this.#byId.get(id));
   }
 
-  /** The last ones, newest end first. */
+  /** The shown ended jobs, latest end first. */
   get ended() {
     return this.#allEnded
-      .sort((one, other) => (endOf(one) < endOf(other) ? 1 : -1))
+      .sort((left, right) => (endOf(left) < endOf(right) ? 1 : -1))
       .slice(0, this.#shown);
   }
 
-  /** How many ended ones are shown at most. */
+  /** Max number of ended jobs shown. */
   get shown() {
     return this.#shown;
   }
 
-  /** Whether there are ended ones that are not shown. */
+  /** True if there are ended jobs that are not shown. */
   get hidesEnded() {
     return this.moreEnded !== null || this.#allEnded.length > this.#shown;
   }
 
-  /** Whether ended ones have to be read before as many are shown as are wanted. */
+  /** True if more ended jobs must be read to show `shown` of them. */
   get lacksEnded() {
     return this.moreEnded !== null && this.#allEnded.length < this.#shown;
   }
 
   showMoreEnded() {
-    this.#shown += PAGE;
-    this.#changed();
+    this.#shown += PAGE_SIZE;
+    this.#notify();
   }
 
   get #allEnded() {
-    return [...this.#held.values()].filter((job) => ENDED.has(job.status));
+    return [...this.#byId.values()].filter((job) => ENDED.has(job.status));
   }
 
-  /** Begin anew with what the Queue operation has read. */
-  read({ jobQueue, queuedJobs, jobs }) {
-    this.#held.clear();
+  /** Replace all jobs by a result of the Queue operation. */
+  load({ jobQueue, queuedJobs, jobs }) {
+    this.#byId.clear();
     this.#waiting = [];
-    if (jobQueue.running) this.#hold(jobQueue.running);
-    for (const job of queuedJobs.nodes) this.#hold(job);
-    for (const job of jobs.nodes) this.#hold(job);
+    if (jobQueue.running) this.#store(jobQueue.running);
+    for (const job of queuedJobs.nodes) this.#store(job);
+    for (const job of jobs.nodes) this.#store(job);
     this.moreWaiting = next(queuedJobs.pageInfo);
     this.moreEnded = next(jobs.pageInfo);
-    this.stand({ jobQueue, queuedJobs: { nodes: [] } });
+    this.applyStanding({ jobQueue, queuedJobs: { nodes: [] } });
   }
 
-  /** Take what no event tells. */
-  stand({ jobQueue, queuedJobs }) {
+  /** Apply a result of the Standing operation: what no event contains. */
+  applyStanding({ jobQueue, queuedJobs }) {
     this.pause = jobQueue.pause;
     this.pending = jobQueue.pending;
     for (const { id, version, estimatedStartAt } of queuedJobs.nodes) {
-      const job = this.#held.get(id);
+      const job = this.#byId.get(id);
       if (job?.version === version) job.estimatedStartAt = estimatedStartAt;
     }
-    this.#changed();
+    this.#notify();
   }
 
-  waitingRead({ queuedJobs }) {
-    for (const job of queuedJobs.nodes) this.#hold(job);
+  addWaiting({ queuedJobs }) {
+    for (const job of queuedJobs.nodes) this.#store(job);
     this.moreWaiting = next(queuedJobs.pageInfo);
-    this.#changed();
+    this.#notify();
   }
 
-  endedRead({ jobs }) {
-    for (const job of jobs.nodes) this.#hold(job);
+  addEnded({ jobs }) {
+    for (const job of jobs.nodes) this.#store(job);
     this.moreEnded = next(jobs.pageInfo);
-    this.#changed();
+    this.#notify();
   }
 
-  /** Apply an event. Whether it was news. */
+  /** Apply an event. Return false if its version is already known. */
   apply({ type, previousStatus, job }) {
-    const held = this.#held.get(job.id);
-    if (held && job.version <= held.version) return false;
+    const known = this.#byId.get(job.id);
+    if (known && job.version <= known.version) return false;
     if (type === "CREATED") this.pending += 1;
     if (previousStatus === "PENDING") this.pending -= 1;
     if (type === "MOVED") {
       this.#waiting = [job.id, ...this.#waiting.filter((id) => id !== job.id)];
-    } else if (type === "CREATED" && !held && this.moreWaiting !== null) {
-      // It waits behind those that are not here yet.
-      this.#changed();
+    } else if (type === "CREATED" && !known && this.moreWaiting !== null) {
+      // It waits after pending jobs that are not loaded.
+      this.#notify();
       return true;
     }
-    this.#hold(job);
-    const failed = this.#held.get(job.retryOf?.id);
+    this.#store(job);
+    const failed = this.#byId.get(job.retryOf?.id);
     if (failed) failed.retriedBy = { id: job.id, status: job.status };
-    this.#forget();
-    this.#changed();
+    this.#dropHidden();
+    this.#notify();
     return true;
   }
 
-  #hold(job) {
-    const held = this.#held.get(job.id);
-    if (held && job.version < held.version) return;
-    this.#held.set(job.id, job);
-    const place = this.#waiting.indexOf(job.id);
-    if (job.status === "PENDING" && place < 0) this.#waiting.push(job.id);
-    if (job.status !== "PENDING" && place >= 0) this.#waiting.splice(place, 1);
+  #store(job) {
+    const known = this.#byId.get(job.id);
+    if (known && job.version < known.version) return;
+    this.#byId.set(job.id, job);
+    const index = this.#waiting.indexOf(job.id);
+    if (job.status === "PENDING" && index < 0) this.#waiting.push(job.id);
+    if (job.status !== "PENDING" && index >= 0) this.#waiting.splice(index, 1);
   }
 
-  /** Of ended jobs only those are kept that are shown, however long the page is open. */
-  #forget() {
+  /** Keep only the shown ended jobs, so that memory stays bounded while the page is open. */
+  #dropHidden() {
     const ended = this.#allEnded;
     if (ended.length < 2 * this.#shown) return;
-    const kept = new Set(this.ended.map((job) => job.id));
-    for (const { id } of ended) if (!kept.has(id)) this.#held.delete(id);
+    const shown = new Set(this.ended.map((job) => job.id));
+    for (const { id } of ended) if (!shown.has(id)) this.#byId.delete(id);
     this.moreEnded = FROM_THE_START;
   }
 
-  #changed() {
+  #notify() {
     this.dispatchEvent(new Event("change"));
   }
 }

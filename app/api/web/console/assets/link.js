@@ -1,26 +1,26 @@
-/* The subscription: connected again whenever it breaks, behind the last event that was heard. */
+/* The jobEvents subscription, which reconnects after the last received event. */
 
 import { Refusal } from "./api.js";
 import { JOB_EVENTS } from "./operations.js";
 
-const FIRST_WAIT = 500; // milliseconds, doubled with every failure
-const LONGEST_WAIT = 15_000;
-const PING = 10_000;
-const PONG = 5_000;
-const ACKNOWLEDGED = 10_000;
+const MIN_DELAY = 500; // milliseconds, doubled with every failure
+const MAX_DELAY = 15_000;
+const PING_INTERVAL = 10_000;
+const PONG_TIMEOUT = 5_000;
+const ACKNOWLEDGE_TIMEOUT = 10_000;
 
-const UNREADABLE = new Set(["CURSOR_EXPIRED", "CURSOR_INVALID"]);
-const FINAL = new Set(["UNAUTHENTICATED", "FORBIDDEN"]);
-const NO_TOKEN = new Set([4401, 4403]);
+const CURSOR_ERRORS = new Set(["CURSOR_EXPIRED", "CURSOR_INVALID"]);
+const ACCESS_ERRORS = new Set(["UNAUTHENTICATED", "FORBIDDEN"]);
+const ACCESS_CLOSE_CODES = new Set([4401, 4403]);
 
 /**
- * Tells `event` (detail: what jobEvents tells), `state`, and `gap` where the events behind the
- * cursor are not to be had: read the lists anew, then follow their cursor.
+ * Dispatches `event` (detail: a result of jobEvents), `state`, and `gap` if the events after the
+ * cursor no longer exist: read the lists again, then follow their cursor.
  */
 export class Link extends EventTarget {
   state = "connecting"; // then "live", "lost" or "refused"
   since = Date.now();
-  /** When it tries again, in milliseconds; while it is lost. */
+  /** Time of the next attempt while disconnected, in milliseconds. */
   nextTry = 0;
   reason = "";
 
@@ -50,7 +50,7 @@ export class Link extends EventTarget {
     clearTimeout(this.#timer);
     const client = this.#client;
     this.#client = undefined;
-    // What never connected cannot be closed either.
+    // A connection that was never open cannot be closed.
     client?.dispose().catch(() => {});
   }
 
@@ -59,18 +59,20 @@ export class Link extends EventTarget {
     const client = graphqlWs.createClient({
       url: this.#api.socket.href,
       connectionParams: this.#api.headers,
-      retryAttempts: 0, // it would begin at the first cursor again
-      keepAlive: PING,
-      connectionAckWaitTimeout: ACKNOWLEDGED,
+      retryAttempts: 0, // graphql-ws would retry with the first cursor
+      keepAlive: PING_INTERVAL,
+      connectionAckWaitTimeout: ACKNOWLEDGE_TIMEOUT,
       on: {
-        connected: () => this.#alive(client),
-        // A network may die without a word.
-        ping: (received) => received || (patience = setTimeout(() => client.terminate(), PONG)),
-        pong: () => clearTimeout(patience),
-        closed: () => clearTimeout(patience),
+        connected: () => this.#connected(client),
+        // A network can fail without closing the socket.
+        ping: (received) => {
+          if (!received) timeout = setTimeout(() => client.terminate(), PONG_TIMEOUT);
+        },
+        pong: () => clearTimeout(timeout),
+        closed: () => clearTimeout(timeout),
       },
     });
-    let patience;
+    let timeout;
     this.#client = client;
     const ended = (cause) => this.#client === client && this.#ended(cause);
     client.subscribe(
@@ -89,33 +91,33 @@ export class Link extends EventTarget {
     );
   }
 
-  #alive(client) {
-    if (this.#client === client) this.#become("live");
+  #connected(client) {
+    if (this.#client === client) this.#setState("live");
   }
 
   #ended(cause) {
     const refusal = Array.isArray(cause) ? Refusal.of(cause) : undefined;
     this.stop();
-    if (UNREADABLE.has(refusal?.code)) {
+    if (CURSOR_ERRORS.has(refusal?.code)) {
       this.dispatchEvent(new Event("gap"));
-    } else if (FINAL.has(refusal?.code) || NO_TOKEN.has(cause?.code)) {
+    } else if (ACCESS_ERRORS.has(refusal?.code) || ACCESS_CLOSE_CODES.has(cause?.code)) {
       this.reason = refusal?.message ?? cause.reason;
-      this.#become("refused", refusal?.code ?? "UNAUTHENTICATED");
+      this.#setState("refused", refusal?.code ?? "UNAUTHENTICATED");
     } else {
-      // A connection that ends as soon as it begins is none.
-      if (this.state === "live" && Date.now() - this.since > LONGEST_WAIT) this.#failures = 0;
-      const wait = Math.min(FIRST_WAIT * 2 ** this.#failures, LONGEST_WAIT);
+      // A connection that closes soon after it opened counts as a failure.
+      if (this.state === "live" && Date.now() - this.since > MAX_DELAY) this.#failures = 0;
+      const delay = Math.min(MIN_DELAY * 2 ** this.#failures, MAX_DELAY);
       this.#failures += 1;
-      // Not all pages of a server that has restarted at the same instant.
-      const spread = wait * (0.75 + Math.random() / 2);
+      // Random, so that the pages of a restarted server do not all connect at once.
+      const randomDelay = delay * (0.75 + Math.random() / 2);
       this.reason = refusal?.message ?? "";
-      this.nextTry = Date.now() + spread;
-      this.#timer = setTimeout(() => this.#connect(), spread);
-      this.#become("lost");
+      this.nextTry = Date.now() + randomDelay;
+      this.#timer = setTimeout(() => this.#connect(), randomDelay);
+      this.#setState("lost");
     }
   }
 
-  #become(state, code = "") {
+  #setState(state, code = "") {
     if (this.state !== state) this.since = Date.now();
     const before = this.state;
     this.state = state;

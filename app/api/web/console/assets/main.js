@@ -1,10 +1,10 @@
-/* Puts the page together, and keeps it in step with the gateway. */
+/* Assembles the page, and keeps it in sync with the gateway. */
 
 import { Announcements } from "./announcements.js";
 import { Api, UNREACHABLE } from "./api.js";
 import { Chart } from "./chart.js";
 import { Duplicate } from "./duplicate.js";
-import { byId, hide, say } from "./elements.js";
+import { byId, hide, setText } from "./elements.js";
 import { Hierarchies } from "./hierarchies.js";
 import { Jobs } from "./jobs.js";
 import { Link } from "./link.js";
@@ -12,11 +12,12 @@ import { Queue } from "./queue.js";
 import { Token } from "./token.js";
 import { clock } from "./words.js";
 
-const STAND = 10_000; // milliseconds between looks at what no event tells
-const SOON = 1_500; // until what many events ask for is read, once for all of them
-const LATER = 60_000;
-const AGAIN = 3_000;
-const BACK = 6_000; // how long the page says that it is connected again
+/* Milliseconds. */
+const STANDING_INTERVAL = 10_000; // between reads of what no event contains
+const EVENT_DELAY = 1_500; // between an event and the read it causes, one for many events
+const CHART_INTERVAL = 60_000;
+const RETRY_DELAY = 3_000;
+const NOTICE_TIME = 6_000; // of "Connected again"
 
 const STATES = {
   connecting: "Connecting",
@@ -33,120 +34,120 @@ const link = new Link(api);
 const chart = new Chart(api);
 const queue = new Queue(api, jobs, announcements, (id) => hierarchies.visit(id));
 const duplicate = new Duplicate(api, announcements);
-const hierarchies = new Hierarchies(api, announcements, (hierarchy) => duplicate.ask(hierarchy));
+const hierarchies = new Hierarchies(api, announcements, (hierarchy) => duplicate.open(hierarchy));
 
-/** Read what can be read with the token that is there, then follow. */
+/** Read what the token allows, then follow the events. */
 async function begin() {
   show("console");
   notice("");
-  const read = async (what) => what.read().catch(refused);
+  const read = async (part) => part.read().catch(showRefusal);
   const [cursor] = await Promise.all([queue, hierarchies, chart].map(read));
   if (cursor) link.follow(cursor);
 }
 
-/** Tell what was refused, and what can be done about it. */
-function refused(refusal) {
-  if (refusal.code === "UNAUTHENTICATED") return askForToken(token.value && refusal.message);
+/** Show a refusal, and its remedy if there is one. */
+function showRefusal(refusal) {
+  if (refusal.code === "UNAUTHENTICATED") return showTokenForm(token.value && refusal.message);
   if (refusal.code === UNREACHABLE) beginSoon();
   notice(refusal.message, "refused");
 }
 
 function show(id) {
-  for (const one of ["console", "token"]) byId(one).hidden = one !== id;
+  for (const main of ["console", "token"]) byId(main).hidden = main !== id;
   byId("forget").hidden = !token.value;
 }
 
-function askForToken(why) {
+function showTokenForm(reason) {
   link.stop();
   notice("");
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
-  say(byId("link"), "Token needed");
+  setText(byId("link"), "Token needed");
   byId("link").dataset.state = "refused";
   show("token");
-  say(byId("token-why"), why || "This gateway answers to those who say who they are.");
+  setText(byId("token-why"), reason || "This gateway requires authentication.");
   byId("token-text").focus();
 }
 
 function notice(text, state = "") {
   byId("notice").dataset.state = text && state;
-  say(byId("notice-text"), text);
+  setText(byId("notice-text"), text);
   hide(byId("retry-now"), state !== "lost", byId("queue-title"));
 }
 
-/** What is only read to be up to date is read again anyway. */
-const quiet = () => {};
+/** Errors of periodic reads are ignored: the next read repeats them. */
+const ignore = () => {};
 
-/** Run it once, a while after it was wanted, however often it is wanted meanwhile. */
-function later(wait, work) {
+/** A function that runs `action` once, `delay` after its first call; later calls are merged. */
+function debounced(delay, action) {
   let timer;
   return () => {
     timer ??= setTimeout(() => {
       timer = undefined;
-      work().catch(quiet);
-    }, wait);
+      action().catch(ignore);
+    }, delay);
   };
 }
 
-const beginSoon = later(AGAIN, begin);
-const chartSoon = later(SOON, () => chart.read());
-const hierarchiesSoon = later(SOON, () => hierarchies.read());
-const standSoon = later(SOON, stand);
+const beginSoon = debounced(RETRY_DELAY, begin);
+const chartSoon = debounced(EVENT_DELAY, () => chart.read());
+const hierarchiesSoon = debounced(EVENT_DELAY, () => hierarchies.read());
+const standingSoon = debounced(EVENT_DELAY, readStanding);
 
 link.addEventListener("event", ({ detail }) => {
-  queue.heard(detail);
+  queue.apply(detail);
   if (detail.type === "PROGRESS") return;
   chartSoon();
-  standSoon();
+  standingSoon();
   if (detail.type === "SUCCEEDED") hierarchiesSoon();
 });
 
 link.addEventListener("gap", () => {
   begin();
-  notice("Connected again. Not all that happened is still kept; everything is read anew.", "live");
+  notice("Connected again. Some events are no longer stored; everything is read again.", "live");
 });
 
 link.addEventListener("state", ({ detail: { before, code } }) => {
-  say(byId("link"), STATES[link.state]);
+  setText(byId("link"), STATES[link.state]);
   byId("link").dataset.state = link.state;
   if (link.state === "refused" && code === "UNAUTHENTICATED") {
-    askForToken(link.reason);
+    showTokenForm(link.reason);
   } else if (link.state === "refused") {
     notice(link.reason, "refused");
   } else if (link.state === "lost") {
     notice(`Disconnected since ${clock(link.since)}. ${link.reason}`.trim(), "lost");
   } else if (before === "lost") {
     notice("Connected again. Nothing was missed.", "live");
-    setTimeout(() => link.state === "live" && notice(""), BACK);
-    stand();
+    setTimeout(() => link.state === "live" && notice(""), NOTICE_TIME);
+    readStanding();
     chartSoon();
     hierarchiesSoon();
   }
 });
 
-async function stand() {
+async function readStanding() {
   if (document.hidden || byId("console").hidden || link.state === "lost") return;
   try {
-    await queue.stand();
+    await queue.readStanding();
   } catch (refusal) {
-    // A gateway that is away is told of by the link.
-    if (refusal.code !== UNREACHABLE) refused(refusal);
+    // The link reports an unreachable gateway.
+    if (refusal.code !== UNREACHABLE) showRefusal(refusal);
   }
 }
 
-addEventListener("focus", stand);
-setInterval(stand, STAND);
-setInterval(() => document.hidden || byId("console").hidden || chartSoon(), LATER);
+addEventListener("focus", readStanding);
+setInterval(readStanding, STANDING_INTERVAL);
+setInterval(() => document.hidden || byId("console").hidden || chartSoon(), CHART_INTERVAL);
 setInterval(() => {
   queue.tick();
   const wait = Math.ceil((link.nextTry - Date.now()) / 1000);
   const next = wait > 0 ? `Next try in ${wait} s.` : "Trying now.";
-  say(byId("notice-countdown"), link.state === "lost" ? next : "");
+  setText(byId("notice-countdown"), link.state === "lost" ? next : "");
 }, 1000);
 
 byId("retry-now").onclick = () => link.retry();
 byId("token-form").onsubmit = (event) => {
   event.preventDefault();
-  token.keep(byId("token-text").value);
+  token.store(byId("token-text").value);
   byId("token-text").value = "";
   begin();
 };

@@ -1,4 +1,4 @@
-/* Every operation the console sends. A test checks each against the schema. */
+/* All operations of the console. A test validates them against the schema. */
 
 const JOB = `
 fragment JobFields on Job {
@@ -26,7 +26,7 @@ fragment JobFields on Job {
   errors(first: 5) { nodes { id code message } }
 }`;
 
-/* The cursor is asked ahead of the lists, so that it is no newer than they are. */
+/* The cursor is selected before the lists, so that it is not newer than they are. */
 export const QUEUE = `
 query Queue($ended: Int!) {
   jobQueue {
@@ -46,7 +46,7 @@ query Queue($ended: Int!) {
 }
 ${JOB}`;
 
-/* What no event tells: the pause, and the estimates of those that wait. */
+/* What no event contains: the pause, and the estimates of pending jobs. */
 export const STANDING = `
 query Standing {
   jobQueue {
@@ -147,7 +147,7 @@ query Hierarchies($first: Int!, $after: String, $filter: HierarchyFilter) {
   }
 }`;
 
-/* The root of an import has no translations; its first nodes have. */
+/* The root of an import has no translations, its nodes have. */
 export const HIERARCHY = `
 query Hierarchy($id: ID!) {
   hierarchy(id: $id) {

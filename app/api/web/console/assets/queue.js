@@ -1,8 +1,8 @@
-/* The queue: its lists, kept in step with the subscription, and what an operator does with it. */
+/* The queue: lists in sync with the subscription, and the actions of an operator. */
 
-import { Rows, byId, hide, say } from "./elements.js";
+import { Rows, byId, hide, setText } from "./elements.js";
 import { JobRow } from "./job.js";
-import { PAGE } from "./jobs.js";
+import { PAGE_SIZE } from "./jobs.js";
 import {
   CANCEL,
   MORE_ENDED,
@@ -16,29 +16,29 @@ import {
 } from "./operations.js";
 import { clock, number, title } from "./words.js";
 
-const FEW = 10;
+const MIN_WAITING_ROWS = 10;
 
-const OUTCOME = { SUCCEEDED: "is done", FAILED: "has failed", STARTED: "has begun" };
+const OUTCOME = { SUCCEEDED: "is done", FAILED: "has failed", STARTED: "has started" };
 
 export class Queue {
   #api;
   #jobs;
   #announcements;
-  #refusals = new Map(); // by job: the page's own, no event tells them
-  #busy = new Set(); // jobs, or buttons: none is disabled, which would take its focus
+  #refusals = new Map(); // by job id; not part of any event
+  #busy = new Set(); // job ids and buttons; a disabled button would lose the focus
   #lists;
   #frame;
-  #toppingUp = false;
+  #filling = false;
 
-  /** `open` shows a hierarchy by its id. */
+  /** `open(id)` shows a hierarchy. */
   constructor(api, jobs, announcements, open) {
     this.#api = api;
     this.#jobs = jobs;
     this.#announcements = announcements;
     const actions = {
-      cancel: (job) => this.#act(job, CANCEL, "is cancelled"),
-      move: (job) => this.#act(job, MOVE, "is now the next to start"),
-      retry: (job) => this.#act(job, RETRY, "is queued again"),
+      cancel: (job) => this.#run(job, CANCEL, "is cancelled"),
+      move: (job) => this.#run(job, MOVE, "is now the next to start"),
+      retry: (job) => this.#run(job, RETRY, "is queued again"),
       open: (job) => open(job.duplication.result.id),
     };
     const row = () => new JobRow(actions, () => api.now);
@@ -49,33 +49,34 @@ export class Queue {
       ]),
     );
     jobs.addEventListener("change", () => {
-      // Once a frame, however many events come at once.
+      // At most once per frame, for any number of events.
       this.#frame ??= requestAnimationFrame(() => this.#show());
     });
     byId("waiting-more").onclick = () => this.#readWaiting();
     byId("ended-more").onclick = () => this.#showMoreEnded();
-    byId("pause").onclick = () => this.#askWhy();
+    byId("pause").onclick = () => this.#openPauseDialog();
     byId("pause-close").onclick = () => byId("pause-dialog").close();
     byId("pause-form").onsubmit = (event) => this.#pause(event);
     byId("resume").onclick = () => this.#resume();
   }
 
-  /** Read the lists anew; the cursor that events follow them from. Throws Refusal. */
+  /** Read the lists again. Return the cursor of their events. Throws Refusal. */
   async read() {
-    const data = await this.#api.ask(QUEUE, { ended: Math.min(this.#jobs.shown, 4 * PAGE) });
-    this.#jobs.read(data);
+    const ended = Math.min(this.#jobs.shown, 4 * PAGE_SIZE);
+    const data = await this.#api.execute(QUEUE, { ended });
+    this.#jobs.load(data);
     return data.jobQueue.cursor;
   }
 
-  /** Read what no event tells. Throws Refusal. */
-  async stand() {
-    this.#jobs.stand(await this.#api.ask(STANDING));
+  /** Read what no event contains. Throws Refusal. */
+  async readStanding() {
+    this.#jobs.applyStanding(await this.#api.execute(STANDING));
   }
 
-  heard(event) {
+  apply(event) {
     if (!this.#jobs.apply(event)) return;
     const outcome = OUTCOME[event.type];
-    if (outcome) this.#announcements.say(`${title(event.job)} ${outcome}`);
+    if (outcome) this.#announcements.announce(`${title(event.job)} ${outcome}`);
   }
 
   tick() {
@@ -85,67 +86,70 @@ export class Queue {
   #show() {
     this.#frame = undefined;
     const jobs = this.#jobs;
-    const waiting = jobs.waiting.map((job, place) => ({ ...this.#dressed(job), canMove: place > 0 }));
-    this.#list("running", jobs.running.map((job) => this.#dressed(job)));
-    this.#list("waiting", waiting, jobs.moreWaiting !== null);
-    this.#list("ended", jobs.ended.map((job) => this.#dressed(job)), jobs.hidesEnded);
+    const waiting = jobs.waiting.map((job, index) => ({
+      ...this.#rowItem(job),
+      canMove: index > 0,
+    }));
+    this.#showList("running", jobs.running.map((job) => this.#rowItem(job)));
+    this.#showList("waiting", waiting, jobs.moreWaiting !== null);
+    this.#showList("ended", jobs.ended.map((job) => this.#rowItem(job)), jobs.hidesEnded);
 
     const pending = jobs.moreWaiting === null ? waiting.length : jobs.pending;
-    say(byId("queue-count"), pending ? `${number(pending)} waiting` : "");
+    setText(byId("queue-count"), pending ? `${number(pending)} waiting` : "");
     const { pause } = jobs;
-    const byWhom = pause?.by ? ` by ${pause.by}` : "";
-    const why = pause?.reason ? `: ${pause.reason}` : ".";
+    const author = pause?.by ? ` by ${pause.by}` : "";
+    const reason = pause?.reason ? `: ${pause.reason}` : ".";
     byId("paused").hidden = !pause;
-    say(byId("paused"), pause ? `Paused since ${clock(pause.at)}${byWhom}${why}` : "");
-    const [offered, other] = pause ? ["resume", "pause"] : ["pause", "resume"];
-    byId(offered).hidden = false;
-    hide(byId(other), true, byId(offered));
-    if (jobs.moreWaiting !== null && waiting.length < FEW) this.#topUp();
+    setText(byId("paused"), pause ? `Paused since ${clock(pause.at)}${author}${reason}` : "");
+    const [shown, hidden] = pause ? ["resume", "pause"] : ["pause", "resume"];
+    byId(shown).hidden = false;
+    hide(byId(hidden), true, byId(shown));
+    if (jobs.moreWaiting !== null && waiting.length < MIN_WAITING_ROWS) this.#fillWaiting();
   }
 
-  #list(name, jobs, more = false) {
+  #showList(name, jobs, more = false) {
     this.#lists[name].show(jobs);
     byId(`${name}-empty`).hidden = jobs.length > 0;
     const button = byId(`${name}-more`);
     if (button) hide(button, !more, byId(`${name}-title`));
   }
 
-  #dressed(job) {
+  #rowItem(job) {
     return { ...job, refusal: this.#refusals.get(job.id), busy: this.#busy.has(job.id) };
   }
 
-  /** Ask for a change of a job. What becomes of it comes as an event. */
-  async #act(job, operation, outcome) {
+  /** Run a mutation of a job. An event reports the change. */
+  async #run(job, operation, outcome) {
     if (this.#busy.has(job.id)) return;
     this.#refusals.delete(job.id);
     this.#busy.add(job.id);
     this.#show();
     try {
-      const [payload] = Object.values(await this.#api.ask(operation, { id: job.id }));
+      const [payload] = Object.values(await this.#api.execute(operation, { id: job.id }));
       const [error] = payload.errors;
       if (error) throw error;
-      this.#announcements.say(`${title(job)} ${outcome}`);
+      this.#announcements.announce(`${title(job)} ${outcome}`);
     } catch (refusal) {
       this.#refusals.set(job.id, refusal.message);
-      this.#announcements.say(refusal.message);
+      this.#announcements.announce(refusal.message);
     }
     this.#busy.delete(job.id);
     this.#show();
   }
 
-  async #topUp() {
-    if (this.#toppingUp) return;
-    this.#toppingUp = true;
+  async #fillWaiting() {
+    if (this.#filling) return;
+    this.#filling = true;
     await this.#readWaiting();
-    this.#toppingUp = false;
+    this.#filling = false;
   }
 
   async #readWaiting() {
     try {
       const after = this.#jobs.moreWaiting;
-      this.#jobs.waitingRead(await this.#api.ask(MORE_WAITING, { after }));
+      this.#jobs.addWaiting(await this.#api.execute(MORE_WAITING, { after }));
     } catch (refusal) {
-      this.#refused(refusal);
+      this.#showQueueError(refusal);
     }
   }
 
@@ -154,15 +158,15 @@ export class Queue {
     jobs.showMoreEnded();
     try {
       while (jobs.lacksEnded) {
-        jobs.endedRead(await this.#api.ask(MORE_ENDED, { after: jobs.moreEnded }));
+        jobs.addEnded(await this.#api.execute(MORE_ENDED, { after: jobs.moreEnded }));
       }
     } catch (refusal) {
-      this.#refused(refusal);
+      this.#showQueueError(refusal);
     }
   }
 
-  #askWhy() {
-    this.#refusedField("");
+  #openPauseDialog() {
+    this.#showPauseError("");
     byId("pause-reason").value = "";
     byId("pause-dialog").showModal();
   }
@@ -173,23 +177,23 @@ export class Queue {
     this.#busy.add("pause");
     try {
       const reason = byId("pause-reason").value.trim() || null;
-      const { pauseQueue } = await this.#api.ask(PAUSE, { reason });
+      const { pauseQueue } = await this.#api.execute(PAUSE, { reason });
       if (pauseQueue.errors.length) throw pauseQueue.errors[0];
-      this.#announcements.say("The queue is paused");
-      await this.stand();
+      this.#announcements.announce("The queue is paused");
+      await this.readStanding();
       this.#show();
       byId("pause-dialog").close();
       byId("resume").focus();
     } catch (refusal) {
-      this.#refusedField(refusal.message);
+      this.#showPauseError(refusal.message);
     }
     this.#busy.delete("pause");
   }
 
-  #refusedField(message) {
+  #showPauseError(message) {
     const field = byId("pause-reason");
     byId("pause-error").hidden = !message;
-    say(byId("pause-error"), message);
+    setText(byId("pause-error"), message);
     field.setAttribute("aria-invalid", String(Boolean(message)));
     if (message) field.focus();
   }
@@ -197,22 +201,22 @@ export class Queue {
   async #resume() {
     if (this.#busy.has("resume")) return;
     this.#busy.add("resume");
-    this.#refused();
+    this.#showQueueError();
     try {
-      const { resumeQueue } = await this.#api.ask(RESUME);
+      const { resumeQueue } = await this.#api.execute(RESUME);
       if (resumeQueue.errors.length) throw resumeQueue.errors[0];
-      this.#announcements.say("The queue goes on");
-      await this.stand();
+      this.#announcements.announce("The queue is resumed");
+      await this.readStanding();
       this.#show();
     } catch (refusal) {
-      this.#refused(refusal);
+      this.#showQueueError(refusal);
     }
     this.#busy.delete("resume");
   }
 
-  #refused(refusal) {
+  #showQueueError(refusal) {
     byId("queue-refusal").hidden = !refusal;
-    say(byId("queue-refusal"), refusal?.message ?? "");
-    if (refusal) this.#announcements.say(refusal.message);
+    setText(byId("queue-refusal"), refusal?.message ?? "");
+    if (refusal) this.#announcements.announce(refusal.message);
   }
 }

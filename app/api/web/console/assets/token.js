@@ -1,4 +1,4 @@
-/* The bearer token, for as long as the tab is open and no longer. */
+/* The bearer token, stored until the tab is closed. */
 
 const KEY = "jobs-gateway.token";
 
@@ -7,7 +7,7 @@ export class Token {
     return sessionStorage.getItem(KEY) ?? "";
   }
 
-  keep(text) {
+  store(text) {
     sessionStorage.setItem(KEY, text.trim().replace(/^bearer\s+/i, ""));
   }
 

@@ -1,12 +1,12 @@
-/* A hierarchy's tree as far as it was opened: children are read when they are first wanted. */
+/* The loaded part of a hierarchy's tree; children are read when their parent is first opened. */
 
 import { CHILDREN } from "./operations.js";
 
-const AT_ONCE = 30; // parents in one request: a hundred children each stay below the cost limit
+const MAX_PARENTS = 30; // with 100 children each they stay below the cost limit
 
-/** Tells `change` whenever `rows` has other rows, and `reading` when a request begins or ends. */
+/** Dispatches `change` when `rows` change, and `reading` when a request begins or ends. */
 export class Tree extends EventTarget {
-  /** What is to be seen, from top to bottom: nodes, and rows that stand for more of them. */
+  /** Rows from top to bottom: nodes, and placeholders for unread ones. */
   rows = [];
   reading = false;
 
@@ -14,7 +14,7 @@ export class Tree extends EventTarget {
   #locale;
   #root;
   #stopped = false;
-  #open; // ids that are to be opened as soon as they are read
+  #open; // ids of nodes to open as soon as they are read
 
   constructor(api, id, locale = null, open = new Set()) {
     super();
@@ -24,15 +24,15 @@ export class Tree extends EventTarget {
     this.#root = { id, level: 0, children: null, more: null, open: true };
   }
 
-  /** The ids of the nodes that are open. */
+  /** Ids of the open nodes. */
   get opened() {
     return new Set(this.rows.filter((row) => row.open).map((row) => row.id));
   }
 
-  /** Read the first level, and whatever was to be open. Throws Refusal. */
+  /** Read the first level and the nodes to open. Throws Refusal. */
   async begin() {
     await this.#read([this.#root]);
-    await this.#openWhile((node) => this.#open.has(node.id));
+    await this.#openMatching((node) => this.#open.has(node.id));
   }
 
   stop() {
@@ -53,14 +53,14 @@ export class Tree extends EventTarget {
     this.#flatten();
   }
 
-  /** The next children of a node that has more. Throws Refusal. */
+  /** Read the next children of a node. Throws Refusal. */
   async more(parent) {
     await this.#read([parent], parent.more);
   }
 
-  /** Open all there is, level by level. Throws Refusal. */
+  /** Open all nodes, level by level. Throws Refusal. */
   async openAll() {
-    await this.#openWhile(() => true);
+    await this.#openMatching(() => true);
   }
 
   closeAll() {
@@ -71,18 +71,18 @@ export class Tree extends EventTarget {
 
   #stopOpening = () => {};
 
-  async #openWhile(wanted) {
+  async #openMatching(matches) {
     let going = true;
     this.#stopOpening();
     this.#stopOpening = () => (going = false);
     let level = this.#root.children ?? [];
     while (level.length && going) {
-      const opening = level.filter((node) => node.count && wanted(node));
+      const opening = level.filter((node) => node.count && matches(node));
       const unread = opening.filter((node) => !node.children);
-      for (let start = 0; start < unread.length && going && !this.#stopped; start += AT_ONCE) {
-        const some = unread.slice(start, start + AT_ONCE);
-        for (const node of some) node.open = true;
-        await this.#read(some);
+      for (let start = 0; start < unread.length && going && !this.#stopped; start += MAX_PARENTS) {
+        const batch = unread.slice(start, start + MAX_PARENTS);
+        for (const node of batch) node.open = true;
+        await this.#read(batch);
       }
       if (!going || this.#stopped) return;
       for (const node of opening) node.open = true;
@@ -92,31 +92,31 @@ export class Tree extends EventTarget {
   }
 
   async #read(parents, after = null) {
-    this.#tellReading(true);
+    this.#setReading(true);
     try {
       const ids = parents.map((parent) => parent.id);
       const variables = { ids, after, locale: this.#locale };
-      const { nodes } = await this.#api.ask(CHILDREN, variables);
-      parents.forEach((parent, place) => this.#take(parent, nodes[place]?.children));
+      const { nodes } = await this.#api.execute(CHILDREN, variables);
+      parents.forEach((parent, index) => this.#addChildren(parent, nodes[index]?.children));
     } catch (refusal) {
       for (const parent of parents) if (!parent.children) parent.open = false;
       throw refusal;
     } finally {
-      this.#tellReading(false);
+      this.#setReading(false);
       this.#flatten();
     }
   }
 
-  #take(parent, page) {
-    // Deleted meanwhile: nothing is below it.
+  #addChildren(parent, page) {
+    // A node deleted in the meantime has no children.
     const { nodes, totalCount, pageInfo } = page ?? { nodes: [], totalCount: 0, pageInfo: {} };
     const before = parent.children ?? [];
-    const read = nodes.map(({ id, name, children }, place) => ({
+    const read = nodes.map(({ id, name, children }, index) => ({
       id,
       name,
       parent,
       level: parent.level + 1,
-      place: before.length + place + 1,
+      position: before.length + index + 1,
       count: children.totalCount,
       children: null,
       more: null,
@@ -137,7 +137,7 @@ export class Tree extends EventTarget {
       if (parent.more) {
         const left = parent.count - parent.children.length;
         const level = parent.level + 1;
-        rows.push({ id: `${parent.id}-more`, parent, level, left, place: parent.count - left + 1 });
+        rows.push({ id: `${parent.id}-more`, parent, level, left, position: parent.count - left + 1 });
       }
     };
     below(this.#root);
@@ -145,7 +145,7 @@ export class Tree extends EventTarget {
     if (!this.#stopped) this.dispatchEvent(new Event("change"));
   }
 
-  #tellReading(reading) {
+  #setReading(reading) {
     this.reading = reading;
     if (!this.#stopped) this.dispatchEvent(new Event("reading"));
   }

@@ -1,4 +1,4 @@
-/* Numbers, times and jobs as a person reads them. */
+/* Formatting of numbers, times and jobs. */
 
 const NUMBER = new Intl.NumberFormat("en");
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
@@ -6,8 +6,8 @@ const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" })
 
 export const number = (value) => NUMBER.format(value);
 
-export const counted = (value, one, many = `${one}s`) =>
-  `${number(value)} ${value === 1 ? one : many}`;
+export const pluralize = (value, singular, plural = `${singular}s`) =>
+  `${number(value)} ${value === 1 ? singular : plural}`;
 
 export function duration(seconds) {
   if (seconds < 0.95) return `${Math.max(0, seconds).toFixed(seconds < 0.095 ? 2 : 1)} s`;
@@ -18,8 +18,9 @@ export function duration(seconds) {
   return `${number(Math.floor(whole / 3600))} h ${Math.floor((whole % 3600) / 60)} min`;
 }
 
-/** In whole seconds, as a countdown shows it. */
-export const left = (seconds) => (seconds < 60 ? `${Math.ceil(seconds)} s` : duration(seconds));
+/** A duration with whole seconds, for countdowns. */
+export const countdown = (seconds) =>
+  seconds < 60 ? `${Math.ceil(seconds)} s` : duration(seconds);
 
 export function clock(instant, now = Date.now()) {
   const then = new Date(instant);
@@ -44,10 +45,10 @@ const TYPE = {
   PRICE_IMPORT: "Price import",
 };
 
-/** What a job is about, in a few words. */
+/** Title of a job. */
 export function title({ type, duplication }) {
   if (!duplication) return TYPE[type] ?? type;
-  const source = duplication.source?.name ?? "a hierarchy that is gone";
+  const source = duplication.source?.name ?? "a deleted hierarchy";
   const copy = duplication.result?.name ?? duplication.name;
   return copy && copy !== source ? `${source} → ${copy}` : `Copy of ${source}`;
 }

@@ -1,4 +1,4 @@
-/* Starts GraphiQL. React, ReactDOM, GraphiQL and graphqlWs are globals of the scripts before. */
+/* Starts GraphiQL. React, ReactDOM, GraphiQL and graphqlWs are globals of earlier scripts. */
 
 const endpoint = location.origin + location.pathname;
 const socket = endpoint.replace(/^http/, "ws");
@@ -11,14 +11,14 @@ const overHttp = GraphiQL.createFetcher({
 });
 
 /* A browser cannot set headers on a WebSocket, so those of the headers editor go into
-   connection_init. One socket a subscription: each starts with the headers of its moment. */
+   connection_init. One socket per subscription: each starts with the current headers. */
 function overSocket(request, headers) {
   return {
     subscribe(sink) {
       const client = graphqlWs.createClient({
         url: socket,
         connectionParams: headers,
-        retryAttempts: 0, // a silent retry would start the stream over as if it were new
+        retryAttempts: 0, // a silent retry would restart the stream from its beginning
       });
       const error = (cause) => sink.error(cause instanceof CloseEvent ? closed(cause) : cause);
       return { unsubscribe: client.subscribe(request, { ...sink, error }) };
@@ -36,13 +36,13 @@ async function fetcher(request, options = {}) {
   const operation =
     options.documentAST && GraphQL.getOperationAST(options.documentAST, request.operationName);
   if (operation?.operation === "subscription") return overSocket(request, options.headers);
-  const answer = await overHttp(request, options);
-  newestJob = answer.data?.duplicateHierarchy?.job?.id ?? newestJob;
-  return answer;
+  const result = await overHttp(request, options);
+  newestJob = result.data?.duplicateHierarchy?.job?.id ?? newestJob;
+  return result;
 }
 
-/* A tab opened after a duplication gets the new job's id, unless somebody typed another one. */
-const givenIds = new Set([""]);
+/* A tab opened after a duplication gets the new job's id, unless the user has typed another. */
+const insertedIds = new Set([""]);
 let activeTab;
 
 function followJob({ tabs, activeTabIndex }) {
@@ -55,24 +55,24 @@ function followJob({ tabs, activeTabIndex }) {
   } catch {
     return;
   }
-  if (!givenIds.has(variables?.jobId) || variables.jobId === newestJob) return;
-  givenIds.add(newestJob);
-  // GraphiQL puts the tab's own values into its editors first.
+  if (!insertedIds.has(variables?.jobId) || variables.jobId === newestJob) return;
+  insertedIds.add(newestJob);
+  // GraphiQL first sets its editors to the tab's own values.
   setTimeout(() => {
     render({ variables: pretty({ ...variables, jobId: newestJob }) });
-    render(); // only a changed property is written: let the next tab be given the same
+    render(); // GraphiQL applies changed properties only, and the next tab may get the same
   });
 }
 
 const pretty = (value) => JSON.stringify(value, null, 2);
 
 async function text(name) {
-  const answer = await fetch(new URL(`${name}.graphql`, import.meta.url));
-  if (!answer.ok) throw new Error(`${answer.url}: ${answer.status}`);
-  return answer.text();
+  const response = await fetch(new URL(`${name}.graphql`, import.meta.url));
+  if (!response.ok) throw new Error(`${response.url}: ${response.status}`);
+  return response.text();
 }
 
-/* Empty where nothing is there yet, or where reading needs a token first. */
+/* Empty ids if the store is empty, or if reading needs a token. */
 async function newestIds() {
   try {
     const { data } = await overHttp({ query: await text("Newest") });
@@ -91,7 +91,7 @@ async function tabs() {
     newestIds(),
   ]);
   newestJob = jobId;
-  givenIds.add(jobId);
+  insertedIds.add(jobId);
   return [
     { query: list },
     { query: duplicate, variables: pretty({ input: { hierarchyId, includeProducts: true } }) },
@@ -113,13 +113,13 @@ const storage = {
 
 function withoutHeaders(key, value) {
   if (key !== "graphiql:queries" && key !== "graphiql:favorites") return value;
-  return JSON.stringify(JSON.parse(value, (name, held) => (name === "headers" ? null : held)));
+  return JSON.stringify(JSON.parse(value, (name, item) => (name === "headers" ? null : item)));
 }
 
 const root = document.getElementById("playground");
 const defaultTabs = await tabs();
 
-function render(given) {
+function render(properties) {
   ReactDOM.render(
     React.createElement(GraphiQL, {
       fetcher,
@@ -131,7 +131,7 @@ function render(given) {
       storage,
       inputValueDeprecation: true,
       schemaDescription: true,
-      ...given,
+      ...properties,
     }),
     root,
   );
