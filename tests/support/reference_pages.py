@@ -30,7 +30,7 @@ from app.api.http import uvicorn_protocols
 from app.api.http.metrics_endpoint import MetricsEndpoint
 from app.api.http.middleware import body_limit
 from app.api.rest import filters as rest_filters
-from app.api.rest import nodes as rest_nodes
+from app.api.rest import relationships as rest_moves
 from app.cli import COMMANDS
 from app.cli.flags import description, flag, limits
 from app.domain import attributes, hierarchies, jobs, nodes, products, stores, webhooks
@@ -58,7 +58,7 @@ def settings_part() -> str:
     for group, names in groupby(Settings.model_fields, group_of):
         model = getattr(settings, f"{group}Settings", None) or getattr(settings, group)
         summary = model.__doc__ or ""
-        lines += [f"## {heading_of(group)}", "", *summary.splitlines()[:1], ""]
+        lines += [f"## {group}", "", *summary.splitlines()[:1], ""]
         lines += ["| variable | flag | default | description |", "|---|---|---|---|"]
         for name in names:
             default, *bounds = limits(name)
@@ -66,11 +66,6 @@ def settings_part() -> str:
             lines.append(f"| `{variable(name)}` | `{flag(name)}` | `{default}` | {text} |")
         lines.append("")
     return "\n".join(lines)
-
-
-def heading_of(group: str) -> str:
-    """Return the heading of a group of settings."""
-    return group.removesuffix("Settings")
 
 
 def commands_part() -> str:
@@ -126,10 +121,9 @@ def settings_among(names: set[str]) -> Iterator[str]:
         members = list(members)  # type: ignore[assignment]
         taken = [name for name in members if name in names]
         missing = [f"`{flag(name)}`" for name in members if name not in names]
-        heading = heading_of(group)
         if taken and len(taken) > len(missing):
             excluded = f" except {', '.join(missing)}" if missing else ""
-            yield f"[{heading}](settings.md#{heading.lower()}){excluded}"
+            yield f"[{group}](settings.md#{group.lower()}){excluded}"
         else:
             yield from (f"`{flag(name)}`" for name in taken)
 
@@ -174,11 +168,11 @@ def metrics_part() -> str:
     lines = ["| name | type | labels | description |", "|---|---|---|---|"]
     for metric in shown_metrics():
         name = metric.name + ("_total" if metric.type == "counter" else "")
-        found = labels.get(metric.name) or ", ".join(
+        label_names = labels.get(metric.name) or ", ".join(
             sorted({label for sample in metric.samples for label in sample.labels} - {"le"})
         )
         short = name.removeprefix(f"{metrics.PREFIX}_")
-        lines.append(f"| `{short}` | {metric.type} | {found} | {metric.documentation} |")
+        lines.append(f"| `{short}` | {metric.type} | {label_names} | {metric.documentation} |")
     return "\n".join([*lines, ""])
 
 
@@ -231,7 +225,7 @@ def limits_part() -> str:
                 f"{rest_filters.MAX_CONDITIONS} conditions, {rest_filters.MAX_VALUES} values of "
                 f"`in`, {size(rest_filters.MAX_FILTER_BYTES)}",
             ),
-            ("nodes in one REST move of children", f"{rest_nodes.MAX_MOVED}"),
+            ("nodes in one REST move of children", f"{rest_moves.MAX_MOVED}"),
             ("head of a request", size(uvicorn_protocols.MAX_HEAD_BYTES)),
             ("time for a head", duration(uvicorn_protocols.MAX_HEAD_SECONDS)),
             ("time for a body", duration(body_limit.BODY_SECONDS)),
@@ -264,8 +258,8 @@ def limits_part() -> str:
         "Jobs and webhooks": [
             (
                 "attempts in a row without a finished step",
-                f"{jobs.MAX_ATTEMPTS_WITHOUT_PROGRESS}, with pauses of {', '.join(pauses)}; then the "
-                "job fails",
+                f"{jobs.MAX_ATTEMPTS_WITHOUT_PROGRESS}, with pauses of {', '.join(pauses)}; then "
+                "the job fails",
             ),
             ("restarts of a copy by edits of its source", f"{copies.MAX_RESTARTS}"),
             ("disk space that bulk work leaves free (SQLite)", size(sqlite.RESERVE_BYTES)),
