@@ -1,4 +1,4 @@
-"""What tests start from: hierarchies and jobs, made the way the product makes them."""
+"""Factories of hierarchies and jobs that use the services of the product."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ STORE = "default"
 LEASE = timedelta(seconds=30)
 
 Tree = Mapping[str, Any]
-"""Names of nodes, each with the tree below it; the order is that of the siblings."""
+"""Node names, each mapped to its subtree, in sibling order."""
 
 
 async def hierarchy(
@@ -39,10 +39,12 @@ async def hierarchy(
     curated: Mapping[str, list[str]] | None = None,
     **root: Any,
 ) -> UUID:
-    """A visible hierarchy of this tree. Node names are unique in it; `products` are skus by node
-    name, `curated` the curated ones among them, in order."""
-    placed = placed_lines(tree)
-    node_nos = {place.line.name: place.node_no for place in placed}
+    """Create a visible hierarchy with unique node names.
+
+    `products` maps node names to skus, `curated` to the curated skus among them, in order.
+    """
+    lines = placed_lines(tree)
+    node_nos = {placed.line.name: placed.node_no for placed in lines}
     attachments = [
         Attachment(
             node_nos[node],
@@ -56,63 +58,63 @@ async def hierarchy(
         for sku in skus
     ]
 
-    def made(session: Session) -> UUID:
+    def create(session: Session) -> UUID:
         pk = imports.begin(session, store, name, **root)
-        if placed:
-            imports.add_nodes(session, pk, placed)
+        if lines:
+            imports.add_nodes(session, pk, lines)
         if attachments:
             imports.attach(session, pk, attachments)
         return imports.publish(session, pk)
 
-    return await database.write(made)
+    return await database.write(create)
 
 
 async def pending_duplication(
-    database: Database, source_id: UUID, *, store: str = STORE, **asked: Any
+    database: Database, source_id: UUID, *, store: str = STORE, **options: Any
 ) -> Job:
-    """A queued duplication of that hierarchy."""
+    """Queue a duplication of the hierarchy."""
     requested = await database.write(
         jobs.request_duplication,
         Requester(store, request_id="given"),
-        Duplication(source_id, **asked),
+        Duplication(source_id, **options),
     )
     return requested.job
 
 
 async def pending_job(database: Database, type: JobType, *, store: str = STORE) -> Job:
-    """A queued job of any type, also one that no API takes yet."""
+    """Queue a job of any type, including types that no API accepts yet."""
 
-    def queued(session: Session) -> Job:
+    def enqueue(session: Session) -> Job:
         lane = lanes.lock(session, store)
         return jobs.enqueue(session, lane, Requester(store, request_id="given"), type, items=0)
 
-    return await database.write(queued)
+    return await database.write(enqueue)
 
 
 async def claimed_job(database: Database, *, store: str = STORE) -> Job:
-    """The next job of the store, started by a worker that does nothing more."""
+    """Start the store's next job, without running it."""
     job = await database.write(attempts.claim, store, uuid4(), LEASE)
     assert job is not None
     return job
 
 
 async def ran_job(database: Database, *, store: str = STORE) -> UUID:
-    """The next job of the store, run to its end by a real worker."""
+    """Run the store's next job to its end with a real worker."""
     job = await claimed_job(database, store=store)
     await Worker(database, find_handlers(), LEASE, asyncio.Event()).run(job)
     return job.id
 
 
 async def edited(database: Database, id: UUID, **values: Any) -> None:
-    """An edit of a hierarchy or node as authoring makes it: the revision grows with it."""
-    place = node_ref(id)
+    """Edit a hierarchy or node and increment the revision, as the services do."""
+    ref = node_ref(id)
 
     def edit(session: Session) -> None:
-        hierarchy = session.exec(select(Hierarchy).where(Hierarchy.id == place.hierarchy_id)).one()
+        hierarchy = session.exec(select(Hierarchy).where(Hierarchy.id == ref.hierarchy_id)).one()
         hierarchy.revision += 1
         row: Hierarchy | Node = hierarchy
-        if place.node_no:
-            row = session.get_one(Node, (hierarchy.pk, place.node_no))
+        if ref.node_no:
+            row = session.get_one(Node, (hierarchy.pk, ref.node_no))
             row.touched = hierarchy.revision
         for name, value in values.items():
             setattr(row, name, value)
@@ -121,12 +123,12 @@ async def edited(database: Database, id: UUID, **values: Any) -> None:
 
 
 async def deleted(database: Database, hierarchy_id: UUID) -> None:
-    """The end of a hierarchy for everybody who reads."""
+    """Hide a hierarchy from all readers."""
     await edited(database, hierarchy_id, state=HierarchyState.DISCARDED)
 
 
 def wide_tree(nodes: int, children: int = 10) -> Tree:
-    """A tree of that many nodes, each with at most so many children."""
+    """A tree of `nodes` nodes, each with at most `children` children."""
     root: dict[str, Any] = {}
     open_nodes = [root]
     numbers = count(1)
@@ -141,14 +143,14 @@ def wide_tree(nodes: int, children: int = 10) -> Tree:
 
 
 def placed_lines(tree: Tree) -> list[PlacedLine]:
-    """The tree as an import places it."""
+    """The nodes of a tree in the order and with the numbers of an import."""
     with ImportScratch() as scratch:
         placement = Placement(scratch)
         return [placement.place(no, line) for no, line in enumerate(_lines(tree), 1)]
 
 
 def _lines(tree: Tree, parent: str | None = None) -> Iterator[Line]:
-    for name, below in tree.items():
+    for name, subtree in tree.items():
         slug = name.lower().replace(" ", "-")
         yield Line(id=name, parent=parent, name=name, slug=slug)
-        yield from _lines(below, name)
+        yield from _lines(subtree, name)

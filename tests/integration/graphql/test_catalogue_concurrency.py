@@ -1,5 +1,4 @@
-"""Several who change the catalogue at once: as if one had come after the other, and nobody waits
-for ever."""
+"""Concurrent catalogue mutations: serializable and free of deadlocks."""
 
 import asyncio
 import random
@@ -23,7 +22,7 @@ from tests.support.postgres import plain
 
 @pytest.fixture
 def author(idle_gateway: Gateway, idle_client: GraphQLClient) -> Author:
-    """Somebody who changes the catalogue of a gateway whose queue nobody runs."""
+    """A mutation client of a gateway whose queue does not run."""
     return Author(idle_client, idle_gateway.database)
 
 
@@ -34,12 +33,14 @@ async def garden(author: Author) -> str:
     return id
 
 
-async def test_of_many_who_want_a_name_one_gets_it(author: Author, garden: str) -> None:
-    asked = [
+async def test_of_concurrent_creations_with_one_name_exactly_one_succeeds(
+    author: Author, garden: str
+) -> None:
+    creations = [
         author.ask("createNode", parentId=garden, name="same", slug=f"slug-{i}") for i in range(20)
     ]
-    answers = await asyncio.gather(*asked)
-    errors = [error for _, told in answers for error in told]
+    answers = await asyncio.gather(*creations)
+    errors = [error for _, refusals in answers for error in refusals]
     assert len(errors) == 19
     assert {error["__typename"] for error in errors} == {"InvalidInput"}
     assert {tuple(error["path"]) for error in errors} == {("input", "name")}
@@ -47,7 +48,7 @@ async def test_of_many_who_want_a_name_one_gets_it(author: Author, garden: str) 
     assert await author.counts(garden) == (1, 0)
 
 
-async def test_many_who_add_at_once_all_get_a_node_of_their_own(
+async def test_concurrent_node_creations_all_get_distinct_nodes(
     author: Author, garden: str
 ) -> None:
     top = await author.node(garden, "top")
@@ -57,11 +58,11 @@ async def test_many_who_add_at_once_all_get_a_node_of_their_own(
     )
     assert len({*ids, top}) == 21
     assert await author.counts(garden) == (21, 0)
-    found = [await author.children(parent) for parent in (garden, top)]
-    assert sorted(found[0] + found[1]) == [*names, "top"]
+    siblings = [await author.children(parent) for parent in (garden, top)]
+    assert sorted(siblings[0] + siblings[1]) == [*names, "top"]
 
 
-async def test_two_who_move_nodes_below_each_other_never_make_a_circle(
+async def test_concurrent_moves_below_each_other_never_create_a_cycle(
     author: Author, garden: str, counted: Callable[[int, int], int]
 ) -> None:
     a, _, c = await author.chain(garden, "abc")
@@ -74,45 +75,45 @@ async def test_two_who_move_nodes_below_each_other_never_make_a_circle(
         (refused,) = first + second
         assert refused["__typename"] == "InvalidInput"
         assert refused["message"] == "A node cannot move below itself."
-        ways = {"".join((await author.way(id))[1:]) for id in (c, z)}
-        assert ways == ({"abc", "abcxyz"} if first else {"xyz", "xyzabc"})
+        paths = {"".join((await author.way(id))[1:]) for id in (c, z)}
+        assert paths == ({"abc", "abcxyz"} if first else {"xyz", "xyzabc"})
         depths = [(await author.seen(id))["depth"] for id in (a, c, x, z)]
         assert depths == ([1, 3, 4, 6] if first else [4, 6, 1, 3])
         await author.make("moveNode", nodeId=x if first else a, parentId=garden)
     assert await author.counts(garden) == (6, 0)
 
 
-async def test_of_two_batches_at_once_that_share_skus_one_is_made_whole(
+async def test_of_two_concurrent_batches_that_share_skus_one_is_created_entirely(
     author: Author, counted: Callable[[int, int], int], seed: int
 ) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     for turn in range(counted(5, 100)):
         skus = [f"{turn}-{number:03}" for number in range(120)]
-        first, second = (chance.sample(skus, 100) for _ in range(2))
+        first, second = (rng.sample(skus, 100) for _ in range(2))
         answers = await asyncio.gather(
             *(author.ask("createProducts", **new(*batch)) for batch in (first, second))
         )
         (error,) = [error for _, errors in answers for error in errors]
         assert error["__typename"] == "InvalidInput"
-        _, products, place, sku = error["path"]
+        _, products, index, sku = error["path"]
         assert (products, sku) == ("products", "sku")
-        won, lost = (first, second) if answers[1][1] else (second, first)
-        assert lost[int(place)] in won
+        winner, loser = (first, second) if answers[1][1] else (second, first)
+        assert loser[int(index)] in winner
 
-        def found(session: Session, made: list[str] = skus) -> list[str | None]:
-            return list(session.exec(select(Product.sku).where(col(Product.sku).in_(made))))
+        def stored_skus(session: Session, candidates: list[str] = skus) -> list[str | None]:
+            return list(session.exec(select(Product.sku).where(col(Product.sku).in_(candidates))))
 
-        assert sorted(await author.database.read(found), key=str) == sorted(won)
+        assert sorted(await author.database.read(stored_skus), key=str) == sorted(winner)
 
 
-async def test_two_batches_in_opposite_orders_do_not_wait_for_each_other_for_ever(
+async def test_two_batches_in_opposite_orders_do_not_deadlock(
     new_database: NewDatabase,
 ) -> None:
     settings = Settings(database_url=new_database("postgresql"), port=0, runner=False)
     async with gateway_of(settings) as gateway, client_of(gateway) as client:
         author = Author(client, gateway.database)
         async with await psycopg.AsyncConnection.connect(plain(settings.database_url)) as holder:
-            # Both stop in the middle, and go on together.
+            # Both batches block on sku "m" halfway, then continue together.
             await holder.execute(
                 "INSERT INTO product (id, store, sku) VALUES (gen_random_uuid(), %s, 'm')",
                 [factories.STORE],
@@ -131,18 +132,18 @@ async def test_two_batches_in_opposite_orders_do_not_wait_for_each_other_for_eve
     assert error["message"].endswith("is taken.")
 
 
-async def test_many_who_attach_and_detach_at_once_leave_true_counts(
+async def test_concurrent_attach_and_detach_leave_correct_counts(
     author: Author, garden: str, seed: int
 ) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     nodes = [await author.node(garden, name) for name in ("Roses", "Tulips")]
     ids = await author.products(*(f"{number}" for number in range(10)))
     await asyncio.gather(
         *(
             author.make(
-                chance.choice(["attachProducts", "attachProducts", "detachProducts"]),
-                nodeId=chance.choice(nodes),
-                productIds=chance.sample(ids, 5),
+                rng.choice(["attachProducts", "attachProducts", "detachProducts"]),
+                nodeId=rng.choice(nodes),
+                productIds=rng.sample(ids, 5),
             )
             for _ in range(30)
         )
@@ -154,8 +155,8 @@ async def test_many_who_attach_and_detach_at_once_leave_true_counts(
             for table in (NodeProduct, ProductNode)
         ]
 
-    there, back = await author.database.read(pairs)
-    assert there == back
-    assert await author.counts(garden) == (2, len(there))
-    held = [(await author.seen(node))["products"]["totalCount"] for node in nodes]
-    assert sum(held) == len(there)
+    by_node, by_product = await author.database.read(pairs)
+    assert by_node == by_product
+    assert await author.counts(garden) == (2, len(by_node))
+    counts = [(await author.seen(node))["products"]["totalCount"] for node in nodes]
+    assert sum(counts) == len(by_node)

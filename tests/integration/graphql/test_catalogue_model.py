@@ -1,6 +1,7 @@
-"""Any authoring of trees and products, by two stores and their organization, against a model that
-is written from the rules: all that can be read is as the model says, and what is refused changes
-nothing. `--full` takes 5,000 steps over each database.
+"""Random catalogue mutations by two stores and their organization, checked against a model.
+
+Everything that a store can read equals the model, and a refused mutation changes nothing. `--full`
+takes 5,000 steps per kind of database.
 """
 
 import asyncio
@@ -52,16 +53,17 @@ from tests.support.databases import DATABASES, NewDatabase
 KeyT = TypeVar("KeyT")
 
 Fault = tuple[str, tuple[str, ...]]
-"""The code of a refusal, and the field at fault."""
+"""The code of a refusal and the path of the invalid field."""
 
 PAGE = 4
 PRODUCTS_PAGE = 20
-"""Rows a page, so that small lists take several."""
+"""Rows per page, so that small lists take several pages."""
 
-LOOK_EVERY = 4
-LOOK_BY_ALL_EVERY = 20
-"""Behind how many steps all is read by the store that took the last one, and by all stores. What
-a step answers, and which revisions have grown, is checked behind each."""
+VIEW_EVERY = 4
+VIEW_BY_ALL_EVERY = 20
+"""Steps between complete reads: by the store of the last step, and by all stores.
+
+The result of a step and the changed revisions are checked after every step."""
 
 UNKNOWN = UUID("00000000-0000-4000-8000-000000000000")
 
@@ -81,7 +83,7 @@ BAD_LOCALES: tuple[tuple[Mapping[str, Any], tuple[str, ...]], ...] = (
     ({"fr": {"name": " "}}, ("fr", "name")),
     ({"fr": {"name": "x"}, "FR": {"name": "y"}}, ("FR",)),
 )
-"""Translations that break a rule, each with where it does."""
+"""Invalid translations, each with the path of its fault."""
 
 SKUS = [f"{kind}{number}" for kind in ("", "a", "B", "Ä", "🌱") for number in range(60)]
 
@@ -104,7 +106,7 @@ class Item:
     name: str
     at: datetime
     edited: int
-    """The number of its last edit among all: what its updated_at says, and no two are alike."""
+    """Sequence number of its last edit: orders like updated_at, but unique."""
     parent: "Item | None" = None
     slug: str | None = None
     description: str | None = None
@@ -119,7 +121,7 @@ class Item:
         self.updated_at = self.at
 
     def children(self) -> "list[Item]":
-        """Those right below, in their order."""
+        """Its direct children, in order."""
 
         def rank(child: Item) -> tuple[bool, int, int]:
             return child.sort_order is not None, child.sort_order or 0, child.edited
@@ -127,25 +129,24 @@ class Item:
         return sorted(self.below, key=rank, reverse=True)
 
     def products(self) -> list[Ware]:
-        """Its products, in their order."""
+        """Its products: curated ones first, then by sku and id."""
         others = [ware for ware in self.held if ware not in self.curated]
         return self.curated + sorted(others, key=lambda ware: (ware.sku, ware.id))
 
-    def way(self) -> "list[Item]":
-        """From the root to itself."""
-        return [*(self.parent.way() if self.parent else ()), self]
+    def path(self) -> "list[Item]":
+        """The items from the root to this one."""
+        return [*(self.parent.path() if self.parent else ()), self]
 
-    def branch(self) -> "Iterator[Item]":
-        """Itself and all that is below."""
+    def subtree(self) -> "Iterator[Item]":
+        """This item and all descendants."""
         yield self
         for child in self.below:
-            yield from child.branch()
+            yield from child.subtree()
 
-    def said(self) -> tuple[Any, ...]:
-        """What it says of itself."""
+    def attributes(self) -> tuple[Any, ...]:
         return (
             *(self.name, self.slug, self.description, dict(self.locales)),
-            *(self.sort_order, len(self.way()) - 1, self.at, self.updated_at),
+            *(self.sort_order, len(self.path()) - 1, self.at, self.updated_at),
         )
 
 
@@ -157,96 +158,95 @@ class Tree:
     store: str
     copied_from: UUID | None = None
     revision: int | None = None
-    """As it was seen last."""
+    """The revision at the last check."""
     ids: set[UUID] = field(default_factory=set)
-    """Of all nodes it has ever had."""
+    """The ids of all nodes it ever had."""
 
     def nodes(self) -> list[Item]:
-        return list(self.root.branch())[1:]
+        return list(self.root.subtree())[1:]
 
 
 @dataclass(frozen=True)
-class Sight:
-    """All there is to be read of a hierarchy's root or a node."""
+class ItemView:
+    """The readable fields of a root or node."""
 
-    said: tuple[Any, ...]
+    attributes: tuple[Any, ...]
     owner: Owner
-    way: list[tuple[UUID, str, str | None]]
+    path: list[tuple[UUID, str, str | None]]
     children: list[UUID]
     products: list[tuple[UUID, bool]]
 
 
 @dataclass(frozen=True)
 class View:
-    """All that a store can read."""
+    """Everything that a store can read."""
 
     trees: dict[UUID, tuple[int, int, UUID | None]]
-    """Of each hierarchy the number of nodes and of associations, and what it is a copy of."""
+    """Per hierarchy: number of nodes, number of associations, id of the source if a copy."""
     listed: dict[UUID, list[UUID]]
-    """The nodes of each hierarchy in one list: parents before children."""
-    items: dict[UUID, Sight]
+    """The ids of the nodes of each hierarchy."""
+    items: dict[UUID, ItemView]
     counts: dict[UUID, tuple[int, int]]
-    """Of each item the number of children and of products."""
+    """Per item: number of children, number of products."""
     nodes_of: dict[UUID, tuple[int, list[UUID]]]
-    """The nodes of each product, and their number."""
+    """Per product: number of its nodes, their ids."""
 
 
 class Catalogue:
-    """The model: what domain.md says of hierarchies, on plain objects."""
+    """The model: the rules of domain.md about hierarchies, on plain objects."""
 
     def __init__(self) -> None:
         self.trees: dict[UUID, Tree] = {}
         self.wares: dict[UUID, Ware] = {}
-        self.gone: list[UUID] = []
-        """Ids of hierarchies and nodes that were deleted."""
+        self.deleted_ids: list[UUID] = []
+        """Ids of deleted hierarchies and nodes."""
         self._edits = count(1)
 
     def edit(self, item: Item, at: datetime) -> None:
-        """The item was edited now."""
+        """Record an edit of the item at `at`."""
         item.edited, item.updated_at = next(self._edits), at
 
     def next_edit(self) -> int:
         return next(self._edits)
 
     def readable(self, store: str, owner: str) -> bool:
-        """Whether a store can read what is that owner's: its own, and the organization's."""
+        """Return True if `store` can read items of `owner`: its own and the organization's."""
         return owner in (store, ORGANIZATION)
 
     def seen(self, store: str) -> list[Tree]:
         return [tree for tree in self.trees.values() if self.readable(store, tree.store)]
 
-    def place(self, store: str, id: UUID) -> tuple[Tree, Item] | None:
-        """The root or node of that id that the store can read, and its hierarchy."""
+    def find(self, store: str, id: UUID) -> tuple[Tree, Item] | None:
+        """Return the readable root or node of that id with its hierarchy."""
         for tree in self.seen(store):
-            for item in tree.root.branch():
+            for item in tree.root.subtree():
                 if item.id == id:
                     return tree, item
         return None
 
     def tree_of(self, item: Item) -> Tree:
-        return self.trees[item.way()[0].id]
+        return self.trees[item.path()[0].id]
 
-    def wares_named(self, store: str, ids: Iterable[str]) -> dict[str, Ware | None]:
-        """The products that a store means by these ids, None for those that it has not."""
+    def wares_by_id(self, store: str, ids: Iterable[str]) -> dict[str, Ware | None]:
+        """Map ids to the products that the store can read, or None."""
 
-        def named(id: str) -> Ware | None:
+        def readable_ware(id: str) -> Ware | None:
             ware = self.wares.get(UUID(id)) if _is_uuid(id) else None
             return ware if ware and self.readable(store, ware.store) else None
 
-        return {id: named(id) for id in ids}
+        return {id: readable_ware(id) for id in ids}
 
-    # What is wrong with a request. Where several rules are broken any of them may be named.
+    # Faults of a request. If it breaks several rules, the refusal may name any of them.
 
-    def faults_of_place(
+    def faults_of_target(
         self, store: str, id: UUID, field: str, *, hierarchy: bool = False, node: bool = False
     ) -> set[Fault]:
-        """Why the store can not change the item of that id, which has to be a root or a node, where
-        it says so."""
-        found = self.place(store, id)
-        if found is None or (hierarchy and found[1].parent) or (node and not found[1].parent):
-            # In what is another's all the same: it can not be changed in any case.
+        """Return the faults of a mutation's target; `hierarchy` and `node` require that kind."""
+        target = self.find(store, id)
+        if target is None or (hierarchy and target[1].parent) or (node and not target[1].parent):
+            # For an item of the organization either refusal is correct.
             return {("NOT_FOUND", (field,)), *self._forbidden(store, id, field)}
-        tree, _ = found
+        tree, _ = target
         return set() if tree.store == store else {("FORBIDDEN", (field,))}
 
     def _forbidden(self, store: str, id: UUID, field: str) -> set[Fault]:
@@ -288,13 +288,13 @@ class Catalogue:
         self, store: str, held: Sequence[Ware], ids: Sequence[str]
     ) -> set[Fault]:
         """Up to 20 of a node's products are curated, in an order."""
-        wares = [self.wares_named(store, [id])[id] for id in ids]
+        wares = [self.wares_by_id(store, [id])[id] for id in ids]
         fits = len(ids) <= 20 and len(set(wares)) == len(wares)
         if fits and all(ware in held for ware in wares):
             return set()
         return {("INVALID_INPUT", ("curatedProductIds",))}
 
-    # What is done.
+    # Accepted mutations.
 
     def change(self, item: Item, changes: Mapping[str, Any]) -> None:
         for name in ("name", "slug", "sort_order"):
@@ -306,23 +306,23 @@ class Catalogue:
             item.locales = changes["locales"] or {}
 
     def delete(self, item: Item) -> None:
-        self.gone += [one.id for one in item.branch()]
+        self.deleted_ids += [deleted.id for deleted in item.subtree()]
         if item.parent:
             item.parent.below.remove(item)
         else:
             del self.trees[item.id]
 
-    def copied(self, item: Item, parent: Item | None, at: datetime, with_products: bool) -> Item:
-        """A copy of all of the branch: new at that time, in the old order, its ids not known."""
+    def copy(self, item: Item, parent: Item | None, at: datetime, with_products: bool) -> Item:
+        """Copy the subtree as created at `at`, in the same order, with ids still unknown."""
         copy = replace(item, at=at, parent=parent, below=[])
         copy.held = list(item.held) if with_products else []
         copy.curated = list(item.curated) if with_products else []
-        copy.below = [self.copied(child, copy, at, with_products) for child in item.below]
+        copy.below = [self.copy(child, copy, at, with_products) for child in item.below]
         return copy
 
     def view(self, store: str) -> View:
         trees = self.seen(store)
-        items = [(tree, item) for tree in trees for item in tree.root.branch()]
+        items = [(tree, item) for tree in trees for item in tree.root.subtree()]
         nodes_of = {
             ware.id: sorted(item.id for _, item in items if ware in item.held)
             for ware in self.wares.values()
@@ -339,10 +339,10 @@ class Catalogue:
             },
             listed={tree.root.id: sorted(item.id for item in tree.nodes()) for tree in trees},
             items={
-                item.id: Sight(
-                    said=item.said(),
+                item.id: ItemView(
+                    attributes=item.attributes(),
                     owner=Owner.ORGANIZATION if tree.store == ORGANIZATION else Owner.STORE,
-                    way=[(one.id, one.name, one.slug) for one in item.way()],
+                    path=[(step.id, step.name, step.slug) for step in item.path()],
                     children=[child.id for child in item.children()],
                     products=[(ware.id, ware in item.curated) for ware in item.products()],
                 )
@@ -358,18 +358,18 @@ def _is_uuid(id: str) -> bool:
 
 
 def _is_label(text: str) -> bool:
-    """Whether it can be a name or a slug."""
+    """Return True for a valid name or slug."""
     return bool(text.strip()) and len(text) <= 1000 and "\0" not in text
 
 
-# What the database says.
+# Reads of the database.
 
 
-def said_by(row: Hierarchy | TreeNode) -> tuple[Any, ...]:
-    said: Any = row.node if isinstance(row, TreeNode) else row
-    place = (said.sort_order, said.depth) if isinstance(row, TreeNode) else (None, 0)
-    texts = (said.name, said.slug, said.description, said.locales)
-    return (*texts, *place, said.created_at, said.updated_at)
+def attributes_of(row: Hierarchy | TreeNode) -> tuple[Any, ...]:
+    item: Any = row.node if isinstance(row, TreeNode) else row
+    position = (item.sort_order, item.depth) if isinstance(row, TreeNode) else (None, 0)
+    texts = (item.name, item.slug, item.description, item.locales)
+    return (*texts, *position, item.created_at, item.updated_at)
 
 
 def whole(
@@ -377,19 +377,19 @@ def whole(
     keys: Sequence[KeyT],
     limit: int = PAGE,
 ) -> dict[KeyT, list[Any]]:
-    """The whole list of each key, page by page."""
-    found = {}
+    """Read the complete list of each key, page by page."""
+    lists = {}
     for key, page in (read(keys, KeysetWindow(limit)) if keys else {}).items():
         rows = list(page.rows)
         while page.has_next:
             page = read([key], KeysetWindow(limit, after=rows[-1][0]))[key]
             rows += page.rows
-        found[key] = [row for _, row in rows]
-    return found
+        lists[key] = [row for _, row in rows]
+    return lists
 
 
 def view(session: Session, store: str, wares: Sequence[UUID], gone: Sequence[UUID]) -> View:
-    """All that a store can read, through the reads that the API has."""
+    """Read everything that a store can see with the functions that the API uses."""
 
     def listing(_: Sequence[str], window: KeysetWindow) -> Mapping[str, KeysetPage[Any]]:
         return {store: stored_hierarchies.listing(session, store, [], window)}
@@ -406,7 +406,7 @@ def view(session: Session, store: str, wares: Sequence[UUID], gone: Sequence[UUI
             lambda keys, window: stored_nodes.children(session, store, keys, window), level
         )
         below |= read
-        children = {child.key: child for found in read.values() for child in found}
+        children = {child.key: child for siblings in read.values() for child in siblings}
         known |= children
         level = list(children)
     keys = list(known)
@@ -444,12 +444,12 @@ def view(session: Session, store: str, wares: Sequence[UUID], gone: Sequence[UUI
         },
         listed={root.id: sorted(row.id for row in lists[root.pk or 0]) for root in roots},
         items={
-            row.id: Sight(
-                said=said_by(row),
+            row.id: ItemView(
+                attributes=attributes_of(row),
                 owner=(row.hierarchy if isinstance(row, TreeNode) else row).owner,
-                way=[(step.id, step.name, step.slug) for step in ways[key]],
+                path=[(step.id, step.name, step.slug) for step in ways[key]],
                 children=[child.id for child in below[key]],
-                products=[(one.product.id, one.curated) for one in held[key]],
+                products=[(row.product.id, row.curated) for row in held[key]],
             )
             for key, row in known.items()
         },
@@ -467,25 +467,24 @@ def revisions(session: Session, _: None = None) -> dict[UUID, int]:
 
 
 def rows(session: Session) -> dict[str, tuple[int, int]]:
-    """How many rows there are of nodes and associations, and how many the counts of visible
-    hierarchies say."""
+    """Return per table the number of rows and the sum of the counts of visible hierarchies."""
     sums = session.exec(
         select(
             sa.func.coalesce(sa.func.sum(Hierarchy.node_count), 0),
             sa.func.coalesce(sa.func.sum(Hierarchy.association_count), 0),
         ).where(Hierarchy.state == HierarchyState.READY)
     ).one()
-    said = dict(zip((Node, NodeProduct, ProductNode), (sums[0], sums[1], sums[1]), strict=True))
+    stated = dict(zip((Node, NodeProduct, ProductNode), (sums[0], sums[1], sums[1]), strict=True))
     return {
         table.__name__: (
             session.exec(select(sa.func.count()).select_from(table)).one(),
             int(number),
         )
-        for table, number in said.items()
+        for table, number in stated.items()
     }
 
 
-# Requests, some of them against the rules.
+# Requests, some of them invalid.
 
 texts = st.sampled_from([*NAMES * 3, *BAD_NAMES])
 changes_of_root = {
@@ -506,11 +505,11 @@ trees: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def now_and_then(data: st.DataObject) -> bool:
+def one_in_ten(data: st.DataObject) -> bool:
     return data.draw(st.sampled_from((*[False] * 9, True)))
 
 
-def either_way(data: st.DataObject) -> bool:
+def coin_flip(data: st.DataObject) -> bool:
     return data.draw(st.booleans())
 
 
@@ -519,35 +518,35 @@ def named(shape: Any, prefix: str = "n") -> dict[str, Any]:
 
 
 class Authoring(RuleBasedStateMachine):
-    """One example: stores of its own, in a database that others have used before."""
+    """One example: stores of its own in a database shared with earlier examples."""
 
     database: ClassVar[Database]
     runner: ClassVar[asyncio.Runner]
     times: ClassVar[list[datetime]]
-    """The instant that the clock shows; the only one in there."""
+    """The time of the clock, as the only element."""
     examples: ClassVar["count[int]"]
     steps: ClassVar[Counter[str]]
-    """How many of each kind were taken."""
+    """Number of steps by kind."""
     refusals: ClassVar[Counter[tuple[str, str]]]
-    """How many of each kind were refused, by the code of the refusal."""
+    """Number of refused steps by kind and code."""
 
     def __init__(self) -> None:
         super().__init__()
         self.number = next(self.examples)
         self.stores = (f"north {self.number}", f"south {self.number}", ORGANIZATION)
         self.model = Catalogue()
-        self.looking = self.stores[0]
-        """The store that looks after this step."""
+        self.viewing = self.stores[0]
+        """The store whose view is checked after this step."""
         self.steps_taken = 0
         self.edited: UUID | None = None
-        """The hierarchy that the last step has changed."""
+        """The hierarchy changed by the last step."""
         self.refusal: DomainError | None = None
-        """Of the last step."""
+        """The refusal of the last step."""
         self.pending: dict[str, list[tuple[UUID, UUID, Mapping[str, Any]]]] = {}
-        """The jobs of each store, each with its source and what else was asked."""
+        """Pending jobs by store: id, source and options."""
 
     def teardown(self) -> None:
-        # What is the organization's is there for the stores of all examples, and its queue too.
+        # The organization's hierarchies and queue are shared by the stores of all examples.
         for job_id, *_ in self.pending.get(ORGANIZATION, ()):
             self.write(jobs.cancel, ORGANIZATION, job_id)
         for id in [id for id, tree in self.model.trees.items() if tree.store == ORGANIZATION]:
@@ -563,80 +562,79 @@ class Authoring(RuleBasedStateMachine):
     def read(self, fn: Callable[..., Any], *args: Any) -> Any:
         return self.runner.run(self.database.read(fn, *args))
 
-    def made(self, foreseen: set[Fault], fn: Callable[..., Any], *args: Any) -> Any:
-        """What the step makes, None where it is refused; refused it is for one of the reasons that
-        the model foresees, if there are any."""
+    def mutate(self, foreseen: set[Fault], fn: Callable[..., Any], *args: Any) -> Any:
+        """Run a service function; on a refusal, check that it was foreseen and return None."""
         return self.outcome(foreseen, lambda: self.write(fn, *args), fn.__module__, fn.__name__)
 
     def outcome(self, foreseen: set[Fault], act: Callable[[], Any], *kind: str) -> Any:
         self.edited = self.refusal = None
-        name = " ".join(one.rpartition(".")[2] for one in kind)
+        name = " ".join(part.rpartition(".")[2] for part in kind)
         self.steps[name] += 1
         try:
-            made = act()
+            result = act()
         except DomainError as error:
-            made, self.refusal = None, error
+            result, self.refusal = None, error
         if self.refusal is None:
-            assert not foreseen, (name, made)
-            return made
+            assert not foreseen, (name, result)
+            return result
         self.refusals[name, self.refusal.code] += 1
         assert (self.refusal.code, self.refusal.path) in foreseen, (name, self.refusal)
         return None
 
-    # What a step is about.
+    # Arguments of a step.
 
     stores_of_steps = st.sampled_from([0, 0, 0, 0, 1, 2])
 
     def acting(self, by: int) -> str:
-        self.looking = self.stores[by]
-        return self.looking
+        self.viewing = self.stores[by]
+        return self.viewing
 
     def hierarchy_id(self, data: st.DataObject, store: str) -> UUID:
-        """Mostly one of the store's own, now and then anything else, or nothing."""
+        """Mostly one of the store's own; one in ten is any other, deleted or unknown."""
         own = [tree.root.id for tree in self.model.trees.values() if tree.store == store]
-        return self.one_of(data, own)
+        return self.own_or_any_id(data, own)
 
     def node_id(self, data: st.DataObject, store: str, *, or_root: bool = False) -> UUID:
-        """Mostly one of the store's own, now and then anything else, or nothing."""
+        """Mostly one of the store's own; one in ten is any other, deleted or unknown."""
         own = [tree for tree in self.model.trees.values() if tree.store == store]
-        # Hierarchies first, so that the small ones get their share.
+        # Choose the hierarchy first, so that small ones are chosen as often as large ones.
         having = [tree.root.id for tree in own if or_root or tree.root.below]
         tree = self.model.trees[data.draw(st.sampled_from(having))] if having else None
         nodes = [item.id for item in tree.nodes()] if tree else []
-        return self.one_of(data, [tree.root.id, *nodes] if tree and or_root else nodes)
+        return self.own_or_any_id(data, [tree.root.id, *nodes] if tree and or_root else nodes)
 
-    def holding_id(self, data: st.DataObject, store: str) -> UUID:
-        """Mostly a node of the store's own that holds products."""
+    def node_with_products_id(self, data: st.DataObject, store: str) -> UUID:
+        """Mostly one of the store's own nodes with products."""
         own = [tree for tree in self.model.trees.values() if tree.store == store]
         holding = [item.id for tree in own for item in tree.nodes() if item.held]
-        return self.one_of(data, holding) if holding else self.node_id(data, store)
+        return self.own_or_any_id(data, holding) if holding else self.node_id(data, store)
 
-    def one_of(self, data: st.DataObject, wanted: Sequence[UUID]) -> UUID:
-        if wanted and not now_and_then(data):
-            return data.draw(st.sampled_from(wanted))
+    def own_or_any_id(self, data: st.DataObject, preferred: Sequence[UUID]) -> UUID:
+        if preferred and not one_in_ten(data):
+            return data.draw(st.sampled_from(preferred))
         trees = self.model.trees.values()
-        others = [item.id for tree in trees for item in tree.root.branch()]
-        return data.draw(st.sampled_from([UNKNOWN, *self.model.gone[-3:], *others]))
+        others = [item.id for tree in trees for item in tree.root.subtree()]
+        return data.draw(st.sampled_from([UNKNOWN, *self.model.deleted_ids[-3:], *others]))
 
     def product_ids(self, data: st.DataObject, wares: Sequence[Ware]) -> list[str]:
-        """Some of these, or all; now and then others, none, and the same twice, spelt otherwise."""
+        """Ids of some or all of `wares`; one in ten with unknown, repeated or respelled ids."""
         known = [str(ware.id) for ware in wares]
         ids: list[str]
-        if known and either_way(data):
-            some = st.lists(st.sampled_from(known), min_size=1, max_size=6, unique=True)
-            ids = data.draw(some)
+        if known and coin_flip(data):
+            subsets = st.lists(st.sampled_from(known), min_size=1, max_size=6, unique=True)
+            ids = data.draw(subsets)
         else:
             ids = data.draw(st.sampled_from([known, known[::-1], known[-20:]]))
-        if not now_and_then(data):
+        if not one_in_ten(data):
             return ids
-        strange = [str(UNKNOWN), "no-id", *(str(ware.id) for ware in self.model.wares.values())]
-        strange += [id.upper() for id in ids]
-        return ids + data.draw(st.lists(st.sampled_from(strange), max_size=3))
+        others = [str(UNKNOWN), "no-id", *(str(ware.id) for ware in self.model.wares.values())]
+        others += [id.upper() for id in ids]
+        return ids + data.draw(st.lists(st.sampled_from(others), max_size=3))
 
     def taken_label(self, data: st.DataObject, taken: Sequence[str]) -> dict[str, str]:
-        what: str = data.draw(st.sampled_from(("name", "slug")))
+        attribute: str = data.draw(st.sampled_from(("name", "slug")))
         label: str = data.draw(st.sampled_from(taken))
-        return {what: label}
+        return {attribute: label}
 
     # Steps.
 
@@ -652,17 +650,17 @@ class Authoring(RuleBasedStateMachine):
             self.make_products(store, [NewProduct(sku, "Spade") for sku in skus])
 
     def hang(self, item: Item, tree: dict[str, Any]) -> None:
-        # From the last to the first: of imported siblings the first one comes first.
+        # In reverse, since imported siblings keep their order and the latest edit comes first.
         for name in reversed(tree):
             child = self.item(UNKNOWN, {"name": name, "slug": name}, item)
             item.below.append(child)
             self.hang(child, tree[name])
 
     def bind(self, tree: Tree) -> None:
-        """Learn the ids of nodes that were not made one by one."""
+        """Read the ids of nodes that were imported or copied."""
         seen: View = self.read(view, tree.store, [], [])
-        others = {item.id for other in self.model.trees.values() for item in other.root.branch()}
-        others |= {*self.model.gone}
+        others = {item.id for other in self.model.trees.values() for item in other.root.subtree()}
+        others |= {*self.model.deleted_ids}
 
         def bind(item: Item) -> None:
             children = seen.items[item.id].children
@@ -688,96 +686,96 @@ class Authoring(RuleBasedStateMachine):
     @rule(by=stores_of_steps, attributes=new_nodes)
     def create_hierarchy(self, by: int, attributes: Mapping[str, Any]) -> None:
         store = self.acting(by)
-        attributes = {name: said for name, said in attributes.items() if name != "sort_order"}
+        attributes = {name: value for name, value in attributes.items() if name != "sort_order"}
         faults = self.model.faults_of_attributes(attributes)
-        if made := self.made(faults, hierarchies.create, store, attributes):
-            assert made.id not in self.model.trees
-            self.model.trees[made.id] = Tree(self.item(made.id, attributes), store)
-            assert said_by(made) == self.model.trees[made.id].root.said()
+        if created := self.mutate(faults, hierarchies.create, store, attributes):
+            assert created.id not in self.model.trees
+            self.model.trees[created.id] = Tree(self.item(created.id, attributes), store)
+            assert attributes_of(created) == self.model.trees[created.id].root.attributes()
 
     @rule(by=stores_of_steps, changes=root_changes, data=st.data())
     def update_hierarchy(self, by: int, changes: Mapping[str, Any], data: st.DataObject) -> None:
         store = self.acting(by)
         id = self.hierarchy_id(data, store)
-        faults = self.model.faults_of_place(store, id, "hierarchyId", hierarchy=True)
+        faults = self.model.faults_of_target(store, id, "hierarchyId", hierarchy=True)
         faults |= self.model.faults_of_attributes(changes)
-        if made := self.made(faults, hierarchies.update, store, id, changes):
+        if updated := self.mutate(faults, hierarchies.update, store, id, changes):
             root = self.model.trees[id].root
             self.model.change(root, changes)
             if changes:
                 self.model.edit(root, self.now)
             self.edited = id
-            assert said_by(made) == root.said()
+            assert attributes_of(updated) == root.attributes()
 
     @rule(by=stores_of_steps, data=st.data())
     @precondition(lambda self: len(self.model.trees) > 2)
     def delete_hierarchy(self, by: int, data: st.DataObject) -> None:
         store = self.acting(by)
         id = self.hierarchy_id(data, store)
-        faults = self.model.faults_of_place(store, id, "hierarchyId", hierarchy=True)
-        if self.made(faults, hierarchies.delete, store, id):
+        faults = self.model.faults_of_target(store, id, "hierarchyId", hierarchy=True)
+        if self.mutate(faults, hierarchies.delete, store, id):
             self.model.delete(self.model.trees[id].root)
 
     @rule(by=stores_of_steps, attributes=new_nodes, data=st.data())
     def create_node(self, by: int, attributes: Mapping[str, Any], data: st.DataObject) -> None:
         store = self.acting(by)
         parent_id = self.node_id(data, store, or_root=True)
-        found = self.model.place(store, parent_id)
-        taken = [one.name for one in found[1].below] if found else []
-        there = [one.name for one in found[0].nodes()] if found else []
-        if taken and now_and_then(data):
+        target = self.model.find(store, parent_id)
+        taken = [child.name for child in target[1].below] if target else []
+        names = [node.name for node in target[0].nodes()] if target else []
+        if taken and one_in_ten(data):
             attributes = {**attributes, **self.taken_label(data, taken)}
-        elif there and either_way(data):
-            # Not taken here perhaps, but where it may be moved to.
-            attributes = {**attributes, "name": data.draw(st.sampled_from(there))}
+        elif names and coin_flip(data):
+            # Perhaps free here, but taken where the node may be moved to.
+            attributes = {**attributes, "name": data.draw(st.sampled_from(names))}
         self.make_node(store, parent_id, attributes)
 
     def make_node(self, store: str, parent_id: UUID, attributes: Mapping[str, Any]) -> None:
-        found = self.model.place(store, parent_id)
+        target = self.model.find(store, parent_id)
         faults = self.model.faults_of_attributes(attributes)
-        faults |= self.model.faults_of_place(store, parent_id, "parentId")
-        if found and found[0].store == store:
+        faults |= self.model.faults_of_target(store, parent_id, "parentId")
+        if target and target[0].store == store:
             faults |= self.model.faults_of_siblings(
-                found[1], attributes["name"], attributes.get("slug")
+                target[1], attributes["name"], attributes.get("slug")
             )
-        made = self.made(faults, nodes.create, store, parent_id, attributes)
-        if made and found:
-            tree, parent = found
-            assert made.id not in tree.ids
-            item = self.item(made.id, attributes, parent)
+        created = self.mutate(faults, nodes.create, store, parent_id, attributes)
+        if created and target:
+            tree, parent = target
+            assert created.id not in tree.ids
+            item = self.item(created.id, attributes, parent)
             parent.below.append(item)
-            tree.ids.add(made.id)
+            tree.ids.add(created.id)
             self.edited = tree.root.id
-            assert said_by(made) == item.said()
+            assert attributes_of(created) == item.attributes()
 
     @rule(by=stores_of_steps, changes=node_changes, data=st.data())
     def update_node(self, by: int, changes: Mapping[str, Any], data: st.DataObject) -> None:
         store = self.acting(by)
         id = self.node_id(data, store)
-        found = self.model.place(store, id)
-        parent = found[1].parent if found else None
-        taken = [one.name for one in parent.below] if parent else []
-        if taken and now_and_then(data):
+        target = self.model.find(store, id)
+        parent = target[1].parent if target else None
+        taken = [child.name for child in parent.below] if parent else []
+        if taken and one_in_ten(data):
             changes = {**changes, **self.taken_label(data, taken)}
         self.update(store, id, changes)
 
     @rule(by=stores_of_steps, data=st.data())
     def curate(self, by: int, data: st.DataObject) -> None:
         store = self.acting(by)
-        id = self.holding_id(data, store)
-        found = self.model.place(store, id)
-        ids = self.product_ids(data, found[1].held if found else [])
+        id = self.node_with_products_id(data, store)
+        target = self.model.find(store, id)
+        ids = self.product_ids(data, target[1].held if target else [])
         self.update(store, id, {"curated_product_ids": ids})
 
     def update(self, store: str, id: UUID, changes: Mapping[str, Any]) -> None:
         faults = self.model.faults_of_attributes(changes)
-        faults |= self.model.faults_of_place(store, id, "nodeId", node=True)
+        faults |= self.model.faults_of_target(store, id, "nodeId", node=True)
         curated = changes.get("curated_product_ids")
-        found = self.model.place(store, id)
-        if found and found[0].store == store and found[1].parent:
-            item = found[1]
+        target = self.model.find(store, id)
+        if target and target[0].store == store and target[1].parent:
+            item = target[1]
             faults |= self.model.faults_of_siblings(
-                found[1].parent,
+                target[1].parent,
                 changes.get("name", item.name),
                 changes.get("slug", item.slug),
                 item,
@@ -785,17 +783,17 @@ class Authoring(RuleBasedStateMachine):
             faults |= self.model.faults_of_curation(store, item.held, curated or ())
         elif curated:
             faults |= self.model.faults_of_curation(store, [], curated)
-        made = self.made(faults, nodes.update, store, id, changes)
-        if made and found:
-            tree, item = found
+        updated = self.mutate(faults, nodes.update, store, id, changes)
+        if updated and target:
+            tree, item = target
             self.model.change(item, changes)
             if "curated_product_ids" in changes:
-                wares = self.model.wares_named(store, curated or ())
+                wares = self.model.wares_by_id(store, curated or ())
                 item.curated = [ware for ware in wares.values() if ware]
             if changes:
                 self.model.edit(item, self.now)
             self.edited = tree.root.id
-            assert said_by(made) == item.said()
+            assert attributes_of(updated) == item.attributes()
 
     @rule(
         by=stores_of_steps,
@@ -805,55 +803,57 @@ class Authoring(RuleBasedStateMachine):
     def move(self, by: int, changes: Mapping[str, Any], data: st.DataObject) -> None:
         store = self.acting(by)
         id, parent_id = self.node_id(data, store), self.node_id(data, store, or_root=True)
-        found, there = self.model.place(store, id), self.model.place(store, parent_id)
-        if found and found[0].store == store and not now_and_then(data):
-            # Otherwise it would hardly ever be in the same hierarchy.
-            parents = list(found[0].root.branch())
-            moved = found[1]
+        target, destination = self.model.find(store, id), self.model.find(store, parent_id)
+        if target and target[0].store == store and not one_in_ten(data):
+            # A random parent would hardly ever be in the same hierarchy.
+            parents = list(target[0].root.subtree())
+            moved = target[1]
             taken = [
-                one
-                for one in parents
-                if any(it.name == moved.name and it is not moved for it in one.below)
+                parent
+                for parent in parents
+                if any(it.name == moved.name and it is not moved for it in parent.below)
             ]
-            wanted = taken if taken and either_way(data) else parents
-            parent_id = data.draw(st.sampled_from([one.id for one in wanted]))
-            there = self.model.place(store, parent_id)
+            candidates = taken if taken and coin_flip(data) else parents
+            parent_id = data.draw(st.sampled_from([parent.id for parent in candidates]))
+            destination = self.model.find(store, parent_id)
         faults = self.model.faults_of_attributes(changes)
-        faults |= self.model.faults_of_place(store, id, "nodeId", node=True)
-        if there is None:
+        faults |= self.model.faults_of_target(store, id, "nodeId", node=True)
+        if destination is None:
             faults.add(("NOT_FOUND", ("parentId",)))
-        elif found and (
-            there[0] is not found[0]
-            or there[1] in found[1].branch()
-            or self.model.faults_of_siblings(there[1], found[1].name, found[1].slug, found[1])
+        elif target and (
+            destination[0] is not target[0]
+            or destination[1] in target[1].subtree()
+            or self.model.faults_of_siblings(
+                destination[1], target[1].name, target[1].slug, target[1]
+            )
         ):
             faults.add(("INVALID_INPUT", ("parentId",)))
-        made = self.made(faults, nodes.move, store, id, parent_id, changes)
-        if made and found and there and found[1].parent:
-            (tree, item), (_, parent) = found, there
-            found[1].parent.below.remove(item)
+        moved_node = self.mutate(faults, nodes.move, store, id, parent_id, changes)
+        if moved_node and target and destination and target[1].parent:
+            (tree, item), (_, parent) = target, destination
+            target[1].parent.below.remove(item)
             parent.below.append(item)
             item.parent = parent
             self.model.change(item, changes)
             self.model.edit(item, self.now)
             self.edited = tree.root.id
-            assert said_by(made) == item.said()
+            assert attributes_of(moved_node) == item.attributes()
 
     @rule(by=stores_of_steps, data=st.data())
     def delete_node(self, by: int, data: st.DataObject) -> None:
         store = self.acting(by)
         id = self.node_id(data, store)
-        if (found := self.model.place(store, id)) and either_way(data):
-            # The one made last of all: its number is the one that could be given again.
-            id = max(found[0].nodes() or [found[1]], key=lambda item: item.id).id
-        found = self.model.place(store, id)
-        faults = self.model.faults_of_place(store, id, "nodeId", node=True)
-        if self.made(faults, nodes.delete, store, id) and found:
-            self.model.delete(found[1])
-            self.edited = found[0].root.id
-            if either_way(data):
-                self.the_catalogue_is_as_the_model_says()
-                self.make_node(store, found[0].root.id, {"name": "Afterwards"})
+        if (target := self.model.find(store, id)) and coin_flip(data):
+            # The newest node: only its number could be reused.
+            id = max(target[0].nodes() or [target[1]], key=lambda item: item.id).id
+        target = self.model.find(store, id)
+        faults = self.model.faults_of_target(store, id, "nodeId", node=True)
+        if self.mutate(faults, nodes.delete, store, id) and target:
+            self.model.delete(target[1])
+            self.edited = target[0].root.id
+            if coin_flip(data):
+                self.catalogue_equals_model()
+                self.make_node(store, target[0].root.id, {"name": "Afterwards"})
 
     @rule(
         by=stores_of_steps,
@@ -873,18 +873,18 @@ class Authoring(RuleBasedStateMachine):
         if not 1 <= len(new) <= 100:
             faults.add(("INVALID_INPUT", ("products",)))
         taken = {ware.sku for ware in self.model.wares.values() if ware.store == store}
-        for place, product in enumerate(new):
+        for index, product in enumerate(new):
             if product.sku in taken:
-                faults.add(("INVALID_INPUT", ("products", str(place), "sku")))
+                faults.add(("INVALID_INPUT", ("products", str(index), "sku")))
             taken.add(product.sku)
             if product.name in BAD_NAMES:
-                faults.add(("INVALID_INPUT", ("products", str(place), "name")))
-        for product in self.made(faults, products.create, store, new) or ():
+                faults.add(("INVALID_INPUT", ("products", str(index), "name")))
+        for product in self.mutate(faults, products.create, store, new) or ():
             assert product.id not in self.model.wares
             self.model.wares[product.id] = Ware(product.id, store, product.sku, product.name)
-        found = self.read(stored_products.pks_by_sku, store, [product.sku for product in new])
+        stored_pks = self.read(stored_products.pks_by_sku, store, [product.sku for product in new])
         own = {ware.sku for ware in self.model.wares.values() if ware.store == store}
-        assert set(found) == own & {product.sku for product in new}
+        assert set(stored_pks) == own & {product.sku for product in new}
 
     @rule(by=stores_of_steps, data=st.data())
     def attach(self, by: int, data: st.DataObject) -> None:
@@ -903,20 +903,20 @@ class Authoring(RuleBasedStateMachine):
             id = self.node_id(data, store)
             ids = self.product_ids(data, readable)
         else:
-            id = self.holding_id(data, store)
-            held = self.model.place(store, id)
-            ids = self.product_ids(data, held[1].held if held and held[1].held else readable)
-        wares = self.model.wares_named(store, ids)
+            id = self.node_with_products_id(data, store)
+            holder = self.model.find(store, id)
+            ids = self.product_ids(data, holder[1].held if holder and holder[1].held else readable)
+        wares = self.model.wares_by_id(store, ids)
         unknown = {id for id, ware in wares.items() if ware is None}
-        found = self.model.place(store, id)
-        faults = self.model.faults_of_place(store, id, "nodeId", node=True)
+        target = self.model.find(store, id)
+        faults = self.model.faults_of_target(store, id, "nodeId", node=True)
         if not 1 <= len(ids) <= 1000:
             faults.add(("INVALID_INPUT", ("productIds",)))
         if unknown:
             faults.add(("NOT_FOUND", ("productIds",)))
-        made = self.made(faults, fn, store, id, ids)
-        if made and found:
-            tree, item = found
+        node = self.mutate(faults, fn, store, id, ids)
+        if node and target:
+            tree, item = target
             named = [ware for ware in wares.values() if ware]
             if fn is products.attach:
                 item.held += [ware for ware in dict.fromkeys(named) if ware not in item.held]
@@ -929,7 +929,7 @@ class Authoring(RuleBasedStateMachine):
 
     @rule(
         by=stores_of_steps,
-        asked=st.fixed_dictionaries(
+        options=st.fixed_dictionaries(
             {"include_products": st.booleans()},
             optional={
                 "name": st.sampled_from([None, *NAMES, *BAD_NAMES]),
@@ -938,38 +938,38 @@ class Authoring(RuleBasedStateMachine):
         ),
         data=st.data(),
     )
-    def ask_for_a_duplicate(self, by: int, asked: Mapping[str, Any], data: st.DataObject) -> None:
+    def request_duplication(self, by: int, options: Mapping[str, Any], data: st.DataObject) -> None:
         store = self.acting(by)
         id = self.hierarchy_id(data, store)
-        found = self.model.place(store, id)
+        target = self.model.find(store, id)
         faults = self.model.faults_of_attributes(
-            {what: said for what, said in asked.items() if said is not None}
+            {name: value for name, value in options.items() if value is not None}
         )
-        if found is None or found[1].parent:
+        if target is None or target[1].parent:
             faults.add(("NOT_FOUND", ("hierarchyId",)))
 
-        def ask() -> Any:
+        def request() -> Any:
             return self.runner.run(
-                factories.pending_duplication(self.database, id, store=store, **asked)
+                factories.pending_duplication(self.database, id, store=store, **options)
             )
 
-        if job := self.outcome(faults, ask, "ask for a duplicate"):
-            self.pending.setdefault(store, []).append((job.id, id, asked))
-            if either_way(data):
+        if job := self.outcome(faults, request, "request duplication"):
+            self.pending.setdefault(store, []).append((job.id, id, options))
+            if coin_flip(data):
                 self.run_next(store)
 
     @rule(data=st.data())
     @precondition(lambda self: any(self.pending.values()))
     def duplicate(self, data: st.DataObject) -> None:
-        """The next job of a store that has one, to its end."""
+        """Run the next job of a store."""
         store = data.draw(
             st.sampled_from([store for store, queue in self.pending.items() if queue])
         )
         self.run_next(store)
 
     def run_next(self, store: str) -> None:
-        self.looking = store
-        expected_id, source_id, asked = self.pending[store].pop(0)
+        self.viewing = store
+        expected_id, source_id, options = self.pending[store].pop(0)
 
         def run() -> Any:
             return self.runner.run(factories.ran_job(self.database, store=store))
@@ -983,10 +983,10 @@ class Authoring(RuleBasedStateMachine):
             assert job.result_id is None
             return
         assert job.result_id not in self.model.trees
-        root = self.model.copied(source.root, None, self.now, asked["include_products"])
+        root = self.model.copy(source.root, None, self.now, options["include_products"])
         root.id = job.result_id
-        given_ones = {what: said for what, said in asked.items() if said is not None}
-        self.model.change(root, given_ones)
+        overrides = {name: value for name, value in options.items() if value is not None}
+        self.model.change(root, overrides)
         self.model.trees[root.id] = copy = Tree(root, store, source_id)
         self.bind(copy)
 
@@ -996,24 +996,24 @@ class Authoring(RuleBasedStateMachine):
         self.runner.run(Sweeper(self.database).sweep())
 
     @invariant()
-    def the_catalogue_is_as_the_model_says(self) -> None:
+    def catalogue_equals_model(self) -> None:
         self.steps_taken += 1
         for store in self.stores:
-            every = LOOK_EVERY if store == self.looking else LOOK_BY_ALL_EVERY
+            every = VIEW_EVERY if store == self.viewing else VIEW_BY_ALL_EVERY
             if self.steps_taken % every == 0:
-                wares, gone = list(self.model.wares), self.model.gone
+                wares, gone = list(self.model.wares), self.model.deleted_ids
                 assert self.read(view, store, wares, gone) == self.model.view(store)
-        found = self.read(revisions)
+        current = self.read(revisions)
         for id, tree in self.model.trees.items():
             if tree.revision is not None:
-                grown = found[id] - tree.revision
+                grown = current[id] - tree.revision
                 assert grown > 0 if id == self.edited else grown == 0
-            tree.revision = found[id]
+            tree.revision = current[id]
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", DATABASES)
-def test_any_authoring_leaves_the_catalogue_as_the_model_says(
+def test_the_catalogue_equals_the_model_after_any_mutations(
     kind: str,
     new_database: NewDatabase,
     counted: Callable[[int, int], int],
@@ -1033,7 +1033,7 @@ def test_any_authoring_leaves_the_catalogue_as_the_model_says(
     OverOneKind.times, OverOneKind.steps, OverOneKind.refusals = times, Counter(), Counter()
     with asyncio.Runner() as OverOneKind.runner:
         try:
-            # An example may end early, so their number tells too little.
+            # Examples may end early, so count steps instead of examples.
             while OverOneKind.steps.total() < counted(100, 5000):
                 run_state_machine_as_test(
                     hypothesis.seed(seed + OverOneKind.steps.total())(OverOneKind),
@@ -1041,10 +1041,10 @@ def test_any_authoring_leaves_the_catalogue_as_the_model_says(
                         max_examples=counted(3, 25), stateful_step_count=50, deadline=None
                     ),
                 )
-            # What was deleted, or never became whole, is gone with all that belonged to it.
+            # Deleted and unfinished hierarchies are swept with all their rows.
             OverOneKind.runner.run(Sweeper(opened).sweep())
-            for table, (there, counted_ones) in OverOneKind.runner.run(opened.read(rows)).items():
-                assert there == counted_ones, table
+            for table, (stored, expected) in OverOneKind.runner.run(opened.read(rows)).items():
+                assert stored == expected, table
         finally:
             opened.close()
     steps, refusals = OverOneKind.steps, OverOneKind.refusals

@@ -1,5 +1,4 @@
-"""Who may change the catalogue: a store its own, the organization what is the organization's, and
-nobody without the scope for it."""
+"""Permissions of catalogue mutations: by owner (store or organization) and by scope."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import SecretStr
 from sqlmodel import Session, col, select
 
 from app.api.auth.identity import mint
@@ -17,13 +15,10 @@ from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.hierarchies import node_id
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway
-from app.settings import Settings
 from app.storage.tables import Hierarchy, Product
 from tests import factories
 from tests.support.authoring import Author, Input, everything
 from tests.support.clients import GraphQLClient, http_client
-from tests.support.databases import NewDatabase
-from tests.support.gateway import gateway_of
 
 SECRET = "a secret that only these tests know"
 STORE = "alpha"
@@ -31,26 +26,16 @@ READ_ONLY = "the organization's: a store can only read it"
 
 
 @pytest.fixture
-def settings(new_database: NewDatabase) -> Settings:
-    """An empty database, and tokens asked for."""
-    return Settings(
-        database_url=new_database("sqlite"), port=0, jwt_secret=SecretStr(SECRET), runner=False
-    )
-
-
-@pytest.fixture
-async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """A gateway that asks for tokens."""
-    async with gateway_of(settings) as running:
-        yield running
+def gateway(guarded_gateway: Gateway) -> Gateway:
+    """A gateway that needs tokens."""
+    return guarded_gateway
 
 
 @asynccontextmanager
 async def author(
     gateway: Gateway, *scopes: Scope, store: str | None = STORE
 ) -> AsyncIterator[Author]:
-    """Somebody with a token for these scopes, all where none is given, in a store or, without one,
-    in the organization."""
+    """A mutation client with a token for `scopes` (default: all), `store` None for the organization."""
     token = mint(
         SECRET,
         issuer="jobs-gateway",
@@ -76,7 +61,7 @@ class Stock:
     product: str
 
     def changes(self) -> list[tuple[str, Input, str]]:
-        """One change of each kind, and the field that names what is changed."""
+        """One mutation of each kind: name, input and the input field that identifies the item."""
         node, products = {"nodeId": self.trees}, {"productIds": [self.product]}
         return [
             ("updateHierarchy", {"hierarchyId": self.hierarchy, "name": "Park"}, "hierarchyId"),
@@ -104,11 +89,11 @@ async def stocked(gateway: Gateway, store: str) -> Stock:
     def product(session: Session) -> str:
         return str(session.exec(select(Product.id).where(Product.store == store)).one())
 
-    found = await gateway.database.read(product)
-    return Stock(id, node_id(id, 1), node_id(id, 2), found)
+    product_id = await gateway.database.read(product)
+    return Stock(id, node_id(id, 1), node_id(id, 2), product_id)
 
 
-async def test_a_store_reads_what_is_the_organizations_and_changes_nothing_of_it(
+async def test_a_store_can_read_but_not_change_the_catalogue_of_the_organization(
     gateway: Gateway,
 ) -> None:
     stock = await stocked(gateway, ORGANIZATION)
@@ -120,38 +105,38 @@ async def test_a_store_reads_what_is_the_organizations_and_changes_nothing_of_it
             assert READ_ONLY in message
 
 
-async def test_the_organization_changes_its_own_and_every_store_reads_it(
+async def test_the_organization_changes_its_catalogue_and_every_store_reads_it(
     gateway: Gateway,
 ) -> None:
     stock = await stocked(gateway, ORGANIZATION)
-    async with author(gateway, store=None) as boss, author(gateway) as ada:
+    async with author(gateway, store=None) as organization, author(gateway) as ada:
         for mutation, input, _ in stock.changes():
             if mutation == "moveNode" and input["nodeId"] == stock.oaks:
-                # The move before has put its new parent below it.
-                await boss.make("moveNode", nodeId=stock.trees, parentId=stock.hierarchy)
-            made = await boss.make(mutation, **input)
+                # The previous move put its new parent below it.
+                await organization.make("moveNode", nodeId=stock.trees, parentId=stock.hierarchy)
+            changed = await organization.make(mutation, **input)
             if not mutation.startswith("delete"):
-                assert made["owner"] == "ORGANIZATION"
-                assert await ada.seen(made["id"]) == made
+                assert changed["owner"] == "ORGANIZATION"
+                assert await ada.seen(changed["id"]) == changed
         for id in (stock.hierarchy, stock.trees):
-            assert await boss.seen(id) is None
+            assert await organization.seen(id) is None
             assert await ada.seen(id) is None
 
-        new = await boss.make("createHierarchy", name="Park")
+        new = await organization.make("createHierarchy", name="Park")
         assert new["owner"] == "ORGANIZATION"
         assert await ada.seen(new["id"]) == new
-        node = await boss.node(new["id"], "Trees")
-        (product,) = await boss.products("b")
-        held = await boss.make("attachProducts", nodeId=node, productIds=[product])
-        assert await ada.seen(node) == held
+        node = await organization.node(new["id"], "Trees")
+        (product,) = await organization.products("b")
+        updated = await organization.make("attachProducts", nodeId=node, productIds=[product])
+        assert await ada.seen(node) == updated
         await ada.refused("Forbidden", "nodeId", "deleteNode", nodeId=node)
 
 
-async def test_what_is_made_belongs_to_whoever_made_it(gateway: Gateway) -> None:
+async def test_created_rows_belong_to_the_store_of_the_caller(gateway: Gateway) -> None:
     for store in (STORE, None):
-        async with author(gateway, store=store) as somebody:
-            await somebody.make("createHierarchy", name="Garden")
-            await somebody.products("a")
+        async with author(gateway, store=store) as caller:
+            await caller.make("createHierarchy", name="Garden")
+            await caller.products("a")
 
     def stores(session: Session) -> list[set[str]]:
         return [set(session.exec(select(table.store))) for table in (Hierarchy, Product)]
@@ -159,12 +144,12 @@ async def test_what_is_made_belongs_to_whoever_made_it(gateway: Gateway) -> None
     assert await gateway.database.read(stores) == [{STORE, ORGANIZATION}] * 2
 
 
-@pytest.mark.parametrize(("asking", "owner"), [(STORE, "beta"), (None, STORE)])
-async def test_what_is_another_stores_is_not_there(
-    gateway: Gateway, asking: str | None, owner: str
+@pytest.mark.parametrize(("caller", "owner"), [(STORE, "beta"), (None, STORE)])
+async def test_items_of_another_store_are_reported_as_not_found(
+    gateway: Gateway, caller: str | None, owner: str
 ) -> None:
     stock = await stocked(gateway, owner)
-    async with author(gateway, store=asking) as ada:
+    async with author(gateway, store=caller) as ada:
         for mutation, input, path in stock.changes():
             message = await ada.refused("NotFound", path, mutation, **input)
             assert str(input[path]) in message
@@ -175,16 +160,16 @@ async def test_what_is_another_stores_is_not_there(
         )
 
 
-async def test_a_store_may_hold_the_organizations_products_and_not_its_nodes(
+async def test_a_store_can_attach_products_of_the_organization_but_not_use_its_nodes(
     gateway: Gateway,
 ) -> None:
     stock = await stocked(gateway, ORGANIZATION)
     async with author(gateway) as ada:
         own = await ada.node((await ada.make("createHierarchy", name="Mine"))["id"], "Trees")
-        held = await ada.make("attachProducts", nodeId=own, productIds=[stock.product])
-        assert [edge["node"]["id"] for edge in held["products"]["edges"]] == [stock.product]
-        held = await ada.make("updateNode", nodeId=own, curatedProductIds=[stock.product])
-        assert [edge["curated"] for edge in held["products"]["edges"]] == [True]
+        node = await ada.make("attachProducts", nodeId=own, productIds=[stock.product])
+        assert [edge["node"]["id"] for edge in node["products"]["edges"]] == [stock.product]
+        node = await ada.make("updateNode", nodeId=own, curatedProductIds=[stock.product])
+        assert [edge["curated"] for edge in node["products"]["edges"]] == [True]
         for parent in (stock.hierarchy, stock.trees):
             message = await ada.refused(
                 "InvalidInput", "parentId", "moveNode", nodeId=own, parentId=parent
@@ -192,11 +177,11 @@ async def test_a_store_may_hold_the_organizations_products_and_not_its_nodes(
             assert message == "A node cannot move to another hierarchy."
 
 
-async def test_who_may_only_read_changes_nothing(gateway: Gateway) -> None:
+async def test_a_read_only_token_changes_nothing(gateway: Gateway) -> None:
     stock = await stocked(gateway, STORE)
     changes: list[tuple[str, Any]] = [
         ("createHierarchy", {"name": "Garden"}),
-        # What is wrong with it is not said either.
+        # Missing scope is reported before invalid input.
         ("createHierarchy", {"name": ""}),
         ("createProducts", {"products": [{"sku": "b", "name": "B"}]}),
         *((mutation, input) for mutation, input, _ in stock.changes()),
@@ -207,27 +192,27 @@ async def test_who_may_only_read_changes_nothing(gateway: Gateway) -> None:
             assert Scope.HIERARCHIES_WRITE in message
 
 
-async def test_other_scopes_change_nothing_and_see_nothing(gateway: Gateway) -> None:
+async def test_a_token_of_other_scopes_neither_changes_nor_reads(gateway: Gateway) -> None:
     stock = await stocked(gateway, STORE)
     before = await everything(gateway.database)
     document = "mutation ($id: ID!) { deleteHierarchy(input: {hierarchyId: $id}) { %s } }"
     async with author(gateway, Scope.JOBS_WRITE) as worker:
-        told = await worker.client.data(
+        payload = await worker.client.data(
             document % "deletedId errors { __typename }", id=str(stock.hierarchy)
         )
-        assert told["deleteHierarchy"] == {
+        assert payload["deleteHierarchy"] == {
             "deletedId": None,
             "errors": [{"__typename": "Forbidden"}],
         }
     assert await everything(gateway.database) == before
 
 
-async def test_to_write_is_to_read(gateway: Gateway) -> None:
+async def test_the_write_scope_includes_reading(gateway: Gateway) -> None:
     async with author(gateway, Scope.HIERARCHIES_WRITE) as writer:
-        made = await writer.make("createHierarchy", name="Garden")
-        assert await writer.seen(made["id"]) == made
+        hierarchy = await writer.make("createHierarchy", name="Garden")
+        assert await writer.seen(hierarchy["id"]) == hierarchy
 
-    def named(session: Session) -> list[str]:
+    def names(session: Session) -> list[str]:
         return list(session.exec(select(Hierarchy.name).where(col(Hierarchy.store) == STORE)))
 
-    assert await gateway.database.read(named) == ["Garden"]
+    assert await gateway.database.read(names) == ["Garden"]

@@ -26,7 +26,7 @@ from tests.support.clients import GraphQLClient, client_of
 from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of, reads_of
 
-MOST = 100
+MAX_ROWS = 100
 ALL = """
     edges { cursor node { id } }
     nodes { id }
@@ -49,39 +49,39 @@ LISTS = [
 
 @dataclass(frozen=True)
 class Listed:
-    """A connection field, and the ids of the rows in it, in their order."""
+    """A connection field and the ids of its rows, in order."""
 
     field: str
     ids: Sequence[str]
     holder: str = "*"
-    """The selection that the field stands in, at the place of the `*`."""
+    """The enclosing selection; `*` marks the position of the field."""
     also: str = ""
-    """Arguments beside those that choose the page."""
+    """Further arguments than those of the page."""
 
     def document(self, selected: str) -> str:
         window = "first: $first, after: $after, last: $last, before: $before"
-        listed = f"list: {self.field}({window} {self.also}) {{ {selected} }}"
+        connection = f"list: {self.field}({window} {self.also}) {{ {selected} }}"
         return f"""
             query ($first: Int, $after: String, $last: Int, $before: String) {{
-                {self.holder.replace("*", listed)}
+                {self.holder.replace("*", connection)}
             }}
         """
 
     async def of(
         self, client: GraphQLClient, *, selected: str = ALL, **window: Any
     ) -> dict[str, Any]:
-        found = await client.data(self.document(selected), **window)
-        while "list" not in found:
-            (found,) = found.values()
-        listed: dict[str, Any] = found["list"]
-        return listed
+        data = await client.data(self.document(selected), **window)
+        while "list" not in data:
+            (data,) = data.values()
+        connection: dict[str, Any] = data["list"]
+        return connection
 
     async def cursors(self, client: GraphQLClient) -> list[str]:
-        edges = (await self.of(client, selected="edges { cursor }", first=MOST))["edges"]
+        edges = (await self.of(client, selected="edges { cursor }", first=MAX_ROWS))["edges"]
         return [edge["cursor"] for edge in edges]
 
     async def refusal(self, client: GraphQLClient, **window: Any) -> dict[str, Any]:
-        """What the one error says of itself."""
+        """The extensions of the only error."""
         extensions: dict[str, Any] = (await client.refusal(self.document(ALL), **window))[
             "extensions"
         ]
@@ -97,7 +97,7 @@ def field_of(id: object, kind: str, field: str, ids: Iterable[object]) -> Listed
 
 
 async def stocked(database: Database) -> dict[str, Listed]:
-    """A store with some of everything, and its lists. Another store has as much of its own."""
+    """Populate two stores with rows of every kind; return the lists of the default store."""
     await stocked_store(database, "other")
     return await stocked_store(database, factories.STORE)
 
@@ -115,7 +115,7 @@ async def stocked_store(database: Database, store: str) -> dict[str, Listed]:
         for _ in range(5)
     ]
     a, aa, ab, ac, ad, ae, af, b, c, d = (node_id(garden, no) for no in range(1, 11))
-    # Siblings: by sort order, then the latest edit, then as they were imported.
+    # Siblings are ordered by sort order, then latest edit, then import order.
     await factories.edited(database, c)
     for node, sort_order in ((d, 1), (ad, 0), (af, -1), (ab, -1)):
         await factories.edited(database, node, sort_order=sort_order)
@@ -130,7 +130,7 @@ async def stocked_store(database: Database, store: str) -> dict[str, Listed]:
     ]
 
     def rest(session: Session) -> tuple[Sequence[Hierarchy], Sequence[UUID], Sequence[UUID]]:
-        # Two and two of one instant: only their ids tell them apart.
+        # Two pairs share an instant: only their ids order them.
         for pair in (parks[1:3], parks[3:5]):
             session.exec(
                 sa.update(Hierarchy)
@@ -150,13 +150,13 @@ async def stocked_store(database: Database, store: str) -> dict[str, Listed]:
 
     hierarchies, products, errors = await database.write(rest)
     newest_first = sorted(hierarchies, key=lambda row: (row.created_at, row.id), reverse=True)
-    asked = [str(job.id) for job in (about_garden[0], failed, *about_garden[1:])]
+    job_ids = [str(job.id) for job in (about_garden[0], failed, *about_garden[1:])]
     return {
         "hierarchies": Listed(
             "hierarchies", [str(row.id) for row in newest_first if row.id != parks[0]]
         ),
-        "jobs": Listed("jobs", asked[::-1]),
-        "jobs, oldest first": Listed("jobs", asked, also="orderBy: CREATED_AT_ASC"),
+        "jobs": Listed("jobs", job_ids[::-1]),
+        "jobs, oldest first": Listed("jobs", job_ids, also="orderBy: CREATED_AT_ASC"),
         "children of a root": field_of(garden, "Hierarchy", "children", [d, c, a, b]),
         "children of a node": field_of(a, "HierarchyNode", "children", [ad, ab, af, aa, ac, ae]),
         "nodes of a hierarchy": field_of(
@@ -180,7 +180,7 @@ async def stocked_store(database: Database, store: str) -> dict[str, Listed]:
 
 @dataclass(frozen=True)
 class Shop:
-    """A gateway over a stocked store, shared by tests that only read."""
+    """A gateway with a populated store, shared by read-only tests."""
 
     gateway: Gateway
     client: GraphQLClient
@@ -195,7 +195,7 @@ async def shop(new_database: NewDatabase) -> AsyncIterator[Shop]:
 
 
 async def walk(client: GraphQLClient, listed: Listed, size: int) -> None:
-    """Go through the list and back again, so many rows a page."""
+    """Page through the list forward and backward, `size` rows per page."""
     ids = list(listed.ids)
     cursor: str | None = None
     for start in range(0, len(ids), size):
@@ -216,7 +216,7 @@ async def walk(client: GraphQLClient, listed: Listed, size: int) -> None:
 
 
 def check_page(page: dict[str, Any], total: int) -> None:
-    """What holds of any page, however it was come by."""
+    """Check the invariants of a page."""
     edges, info = page["edges"], page["pageInfo"]
     assert [edge["node"] for edge in edges] == page["nodes"]
     cursors = [edge["cursor"] for edge in edges]
@@ -227,18 +227,16 @@ def check_page(page: dict[str, Any], total: int) -> None:
 
 
 @pytest.mark.parametrize("kind", LISTS)
-async def test_a_walk_either_way_visits_every_row_once_in_the_same_order(
+async def test_paging_in_either_direction_visits_every_row_once_in_order(
     shop: Shop, kind: str
 ) -> None:
     listed = shop.lists[kind]
-    for size in (1, 2, len(listed.ids) - 1, len(listed.ids), MOST):
+    for size in (1, 2, len(listed.ids) - 1, len(listed.ids), MAX_ROWS):
         await walk(shop.client, listed, size)
 
 
 @pytest.mark.parametrize("kind", LISTS)
-async def test_between_two_cursors_lies_what_the_list_has_between_them(
-    shop: Shop, kind: str
-) -> None:
+async def test_a_page_between_two_cursors_has_the_rows_between_them(shop: Shop, kind: str) -> None:
     listed = shop.lists[kind]
     ids, cursors = list(listed.ids), await listed.cursors(shop.client)
     for after, before in ((0, 3), (0, len(ids) - 1), (1, 2), (2, 1), (1, 1)):
@@ -256,38 +254,42 @@ async def test_between_two_cursors_lies_what_the_list_has_between_them(
 
 
 @pytest.mark.parametrize("kind", LISTS)
-async def test_behind_the_last_row_and_before_the_first_there_is_nothing(
+async def test_pages_after_the_last_row_and_before_the_first_are_empty(
     shop: Shop, kind: str
 ) -> None:
     listed = shop.lists[kind]
     cursors = await listed.cursors(shop.client)
     empty = {"startCursor": None, "endCursor": None}
-    behind = await listed.of(shop.client, after=cursors[-1])
-    assert behind["edges"] == behind["nodes"] == []
-    assert behind["pageInfo"] == {"hasNextPage": False, "hasPreviousPage": True, **empty}
-    ahead = await listed.of(shop.client, last=5, before=cursors[0])
-    assert ahead["edges"] == ahead["nodes"] == []
-    assert ahead["pageInfo"] == {"hasNextPage": True, "hasPreviousPage": False, **empty}
+    after_last = await listed.of(shop.client, after=cursors[-1])
+    assert after_last["edges"] == after_last["nodes"] == []
+    assert after_last["pageInfo"] == {"hasNextPage": False, "hasPreviousPage": True, **empty}
+    before_first = await listed.of(shop.client, last=5, before=cursors[0])
+    assert before_first["edges"] == before_first["nodes"] == []
+    assert before_first["pageInfo"] == {"hasNextPage": True, "hasPreviousPage": False, **empty}
 
 
 @pytest.mark.parametrize("kind", LISTS)
-async def test_bad_arguments_are_one_clear_error_that_names_them(shop: Shop, kind: str) -> None:
+async def test_each_bad_argument_is_reported_as_one_error_with_its_path(
+    shop: Shop, kind: str
+) -> None:
     listed = shop.lists[kind]
-    for rows in (0, -1, MOST + 1, 2**31 - 1, -(2**31)):
+    for rows in (0, -1, MAX_ROWS + 1, 2**31 - 1, -(2**31)):
         assert await listed.refusal(shop.client, first=rows) == refused("first"), rows
         assert await listed.refusal(shop.client, last=rows) == refused("last"), rows
     assert await listed.refusal(shop.client, first=1, last=1) == refused("last")
 
     other = shop.lists["hierarchies" if kind.startswith("jobs") else "jobs"]
-    elsewhere = (await other.cursors(shop.client))[0]
-    nothing = [urlsafe_b64encode(text).decode() for text in (b"[]", b"7", b"{}", b"null", b"\xff")]
-    for cursor in ("", "garbage", "é", "=", "A" * 2000, elsewhere, *nothing):
+    foreign_cursor = (await other.cursors(shop.client))[0]
+    malformed = [
+        urlsafe_b64encode(text).decode() for text in (b"[]", b"7", b"{}", b"null", b"\xff")
+    ]
+    for cursor in ("", "garbage", "é", "=", "A" * 2000, foreign_cursor, *malformed):
         assert await listed.refusal(shop.client, after=cursor) == refused("after"), cursor
         assert await listed.refusal(shop.client, before=cursor) == refused("before"), cursor
 
 
 @pytest.mark.parametrize("kind", LISTS)
-async def test_a_cursor_with_wrong_parts_is_refused_or_harmless(shop: Shop, kind: str) -> None:
+async def test_a_forged_cursor_is_refused_or_harmless(shop: Shop, kind: str) -> None:
     listed = shop.lists[kind]
     parts = orjson.loads(urlsafe_b64decode((await listed.cursors(shop.client))[0] + "=="))
 
@@ -298,8 +300,8 @@ async def test_a_cursor_with_wrong_parts_is_refused_or_harmless(shop: Shop, kind
         assert len(errors) <= 1
         return errors[0]["extensions"] if errors else None
 
-    never_right = [True, 0.5, [], {}, [1], 2**63, 2**64 - 1]
-    sometimes_right = [
+    never_valid = [True, 0.5, [], {}, [1], 2**63, 2**64 - 1]
+    sometimes_valid = [
         None,
         0,
         2**63 - 1,
@@ -310,23 +312,25 @@ async def test_a_cursor_with_wrong_parts_is_refused_or_harmless(shop: Shop, kind
         "0001-01-01T00:00:00+23:59",
         "9999-12-31T23:59:59-23:59",
     ]
-    for place in range(1, len(parts)):
-        for value in never_right + sometimes_right:
-            forged = [*parts[:place], value, *parts[place + 1 :]]
-            said = await extensions(forged)
-            assert said == refused("after") or (said is None and value in sometimes_right), forged
+    for index in range(1, len(parts)):
+        for value in never_valid + sometimes_valid:
+            forged = [*parts[:index], value, *parts[index + 1 :]]
+            refusal = await extensions(forged)
+            assert refusal == refused("after") or (refusal is None and value in sometimes_valid), (
+                forged
+            )
     for forged in (parts[:-1], [*parts, 1], [parts[0]], parts[1:]):
         assert await extensions(forged) == refused("after"), forged
 
 
-async def test_a_bad_argument_below_many_rows_is_still_one_error(shop: Shop) -> None:
+async def test_a_bad_argument_below_many_rows_is_reported_once(shop: Shop) -> None:
     document = "{ hierarchies { nodes { nodes { nodes { children(first: 0) { totalCount } } } } } }"
     error = await shop.client.refusal(document)
     assert error["extensions"] == refused("first")
 
 
 @pytest.mark.parametrize("kind", LISTS)
-async def test_a_count_or_a_page_is_read_only_when_it_is_asked_for(shop: Shop, kind: str) -> None:
+async def test_a_count_or_a_page_is_read_only_if_selected(shop: Shop, kind: str) -> None:
     listed = shop.lists[kind]
 
     async def reads(selected: str) -> list[str]:
@@ -338,23 +342,23 @@ async def test_a_count_or_a_page_is_read_only_when_it_is_asked_for(shop: Shop, k
     assert listed.holder != "*" or not for_holder
     for_page = (await reads("nodes { __typename }"))[len(for_holder) :]
     for_count = (await reads("totalCount"))[len(for_holder) :]
-    # The rows, and where they are nodes, their hierarchies; jobs of a hierarchy have two sides.
+    # The rows and, for nodes, their hierarchies; jobs of a hierarchy are read by source and copy.
     assert 1 <= len(for_page) <= 2
     assert 1 <= len(for_count) <= 2
     assert not set(for_page) & set(for_count)
     for_all = (await reads(ALL))[len(for_holder) :]
-    # Which columns are read depends on what is told of the rows.
-    sought = [statement.partition("FROM")[2] for statement in for_page + for_count]
-    assert sorted(statement.partition("FROM")[2] for statement in for_all) == sorted(sought)
+    # The columns depend on the selection; the tables and conditions do not.
+    sources = [statement.partition("FROM")[2] for statement in for_page + for_count]
+    assert sorted(statement.partition("FROM")[2] for statement in for_all) == sorted(sources)
 
 
-async def test_null_for_an_argument_is_as_good_as_none(shop: Shop) -> None:
+async def test_a_null_argument_equals_an_omitted_one(shop: Shop) -> None:
     for listed in shop.lists.values():
         nulls: dict[str, Any] = dict.fromkeys(("first", "after", "last", "before"))
         assert await listed.of(shop.client, **nulls) == await listed.of(shop.client)
 
 
-async def test_25_rows_come_when_no_number_is_given(
+async def test_the_default_page_size_is_25_rows(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     wide = factories.wide_tree(30, children=30)
@@ -364,15 +368,15 @@ async def test_25_rows_come_when_no_number_is_given(
     page = await listed.of(idle_client)
     assert [row["id"] for row in page["nodes"]] == listed.ids[:25]
     assert page["pageInfo"]["hasNextPage"] is True
-    behind = await listed.of(idle_client, after=page["pageInfo"]["endCursor"])
-    assert [row["id"] for row in behind["nodes"]] == listed.ids[25:]
+    next_page = await listed.of(idle_client, after=page["pageInfo"]["endCursor"])
+    assert [row["id"] for row in next_page["nodes"]] == listed.ids[25:]
 
 
-async def test_what_comes_and_goes_during_a_walk_moves_no_other_row(
+async def test_rows_added_or_deleted_while_paging_do_not_shift_other_rows(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     database = idle_gateway.database
-    made = [await factories.hierarchy(database, {}) for _ in range(6)]
+    created = [await factories.hierarchy(database, {}) for _ in range(6)]
     listed = Listed("hierarchies", [])
     page = await listed.of(idle_client, first=3)
     seen = [row["id"] for row in page["nodes"]]
@@ -380,13 +384,13 @@ async def test_what_comes_and_goes_during_a_walk_moves_no_other_row(
     await factories.hierarchy(database, {})
     page = await listed.of(idle_client, first=10, after=page["pageInfo"]["endCursor"])
     seen += [row["id"] for row in page["nodes"]]
-    assert len(seen) == len(made)
-    assert set(seen) == {str(id) for id in made}
+    assert len(seen) == len(created)
+    assert set(seen) == {str(id) for id in created}
 
 
 @st.composite
 def trees(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, int | None]]]:
-    """The parent of each node (0 is the root), and edits: a node and its new sort order."""
+    """The parent of each node (0: root), and edits as pairs of node and new sort order."""
     parents = [draw(st.integers(0, no)) for no in range(draw(st.integers(1, 14)))]
     orders = st.none() | st.integers(-2, 2) | st.sampled_from([-(2**31), 2**31 - 1])
     edits = st.tuples(st.integers(1, len(parents)), orders)
@@ -399,33 +403,33 @@ def trees(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, int | None]]]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @forall(tree=trees(), size=st.integers(1, 5))
-async def test_any_tree_is_walked_as_a_plain_sort_of_it_has_it(
+async def test_pages_of_any_tree_follow_the_order_of_a_plain_sort(
     idle_gateway: Gateway,
     idle_client: GraphQLClient,
     tree: tuple[list[int], list[tuple[int, int | None]]],
     size: int,
 ) -> None:
-    # Nodes are numbered in the order they are made, which here is that of their first mention.
+    # Nodes are numbered in creation order, which here is the order of first mention.
     parents, edits = tree
     below: dict[int, dict[str, Any]] = {0: {}}
     for drawn, parent in enumerate(parents, 1):
         below[drawn] = below[parent].setdefault(str(drawn), {})
     numbers = {int(p.line.name): p.node_no for p in factories.placed_lines(below[0])} | {0: 0}
     hierarchy = await factories.hierarchy(idle_gateway.database, below[0])
-    touched = {no: -no for no in numbers.values()}
+    edited = {no: -no for no in numbers.values()}
     order: dict[int, int | None] = {}
     for revision, (drawn, sort_order) in enumerate(edits, 1):
         no = numbers[drawn]
         await factories.edited(idle_gateway.database, node_id(hierarchy, no), sort_order=sort_order)
-        touched[no], order[no] = revision, sort_order
+        edited[no], order[no] = revision, sort_order
 
-    def place(no: int) -> tuple[bool, int, int]:
+    def rank(no: int) -> tuple[bool, int, int]:
         sort_order = order.get(no)
-        return sort_order is None, -(sort_order or 0), -touched[no]
+        return sort_order is None, -(sort_order or 0), -edited[no]
 
     for parent in {0, *parents}:
-        siblings = [numbers[drawn] for drawn, its in enumerate(parents, 1) if its == parent]
-        ids = [node_id(hierarchy, no) for no in sorted(siblings, key=place)]
+        siblings = [numbers[drawn] for drawn, above in enumerate(parents, 1) if above == parent]
+        ids = [node_id(hierarchy, no) for no in sorted(siblings, key=rank)]
         holder = node_id(hierarchy, numbers[parent])
         await walk(idle_client, field_of(holder, "TreeItem", "children", ids), size)
 
@@ -437,7 +441,7 @@ async def test_any_tree_is_walked_as_a_plain_sort_of_it_has_it(
     await walk(idle_client, field_of(hierarchy, "Hierarchy", "nodes", ids), size)
 
 
-async def test_a_cursor_in_a_hierarchy_that_is_gone_is_refused_and_the_list_can_begin_again(
+async def test_a_cursor_in_a_deleted_hierarchy_is_refused_and_paging_can_restart(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     database = idle_gateway.database
@@ -452,11 +456,11 @@ async def test_a_cursor_in_a_hierarchy_that_is_gone_is_refused_and_the_list_can_
             } } }
         }
     """
-    found = await idle_client.data(
+    data = await idle_client.data(
         "query ($id: ID!) { hierarchy(id: $id) { nodes { nodes { products { nodes { id } } } } } }",
         id=str(trees[0]),
     )
-    (node,) = found["hierarchy"]["nodes"]["nodes"]
+    (node,) = data["hierarchy"]["nodes"]["nodes"]
     (product,) = node["products"]["nodes"]
     first = await idle_client.data(list_nodes, id=product["id"])
     (edge,) = first["node"]["nodes"]["edges"]
@@ -464,6 +468,6 @@ async def test_a_cursor_in_a_hierarchy_that_is_gone_is_refused_and_the_list_can_
     await factories.deleted(database, trees[0])
     error = await idle_client.refusal(list_nodes, id=product["id"], after=edge["cursor"])
     assert error["extensions"] == {"code": "INVALID_INPUT", "argument": ["after"]}
-    again = await idle_client.data(list_nodes, id=product["id"])
-    (edge,) = again["node"]["nodes"]["edges"]
+    restarted = await idle_client.data(list_nodes, id=product["id"])
+    (edge,) = restarted["node"]["nodes"]["edges"]
     assert edge["node"]["hierarchy"]["name"] == "Park"

@@ -1,5 +1,7 @@
-"""What duplicationDiff tells is what a plain comparison of the two trees tells, whatever was done
-to either since the copy; and it is told of nothing but whole duplications of one's own."""
+"""duplicationDiff equals a plain comparison of source and copy after any edits of either.
+
+Only succeeded duplications of the caller's store have a diff.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -48,31 +50,31 @@ DIFF = """
 
 
 @dataclass(frozen=True)
-class Made:
-    """A duplication that was run."""
+class Copied:
+    """A finished duplication."""
 
     job: UUID
     source: UUID
     copy: UUID
-    came: frozenset[int]
-    """The numbers of the nodes that were copied."""
+    copied: frozenset[int]
+    """The numbers of the copied nodes."""
 
 
 @dataclass(frozen=True)
-class Spot:
-    """A node, or as the number 0 the root."""
+class TreeItem:
+    """A node, or the root as number 0."""
 
     parent: int
-    said: Mapping[str, Any]
+    attributes: Mapping[str, Any]
     products: frozenset[int] = frozenset()
     curated: tuple[int, ...] = ()
 
 
-Tree = dict[int, Spot]
+Tree = dict[int, TreeItem]
 
 
 def tree_of(session: Session, id: UUID) -> Tree:
-    """All there is of a hierarchy, by number."""
+    """Read a hierarchy: its items by node number."""
     root = session.exec(select(Hierarchy).where(Hierarchy.id == id)).one()
     held: dict[int, dict[int, int | None]] = {}
     for association in session.exec(select(NodeProduct).where(NodeProduct.hierarchy_pk == root.pk)):
@@ -80,7 +82,7 @@ def tree_of(session: Session, id: UUID) -> Tree:
             association.curated_position
         )
 
-    def said(row: Hierarchy | Node) -> dict[str, Any]:
+    def attributes(row: Hierarchy | Node) -> dict[str, Any]:
         return {
             "NAME": row.name,
             "SLUG": row.slug,
@@ -88,53 +90,59 @@ def tree_of(session: Session, id: UUID) -> Tree:
             "LOCALIZATIONS": row.locales,
         }
 
-    tree = {0: Spot(0, said(root))}
+    tree = {0: TreeItem(0, attributes(root))}
     for node in session.exec(select(Node).where(Node.hierarchy_pk == root.pk)):
-        of_node = held.get(node.node_no, {})
-        curated = {at: pk for pk, at in of_node.items() if at is not None}
-        tree[node.node_no] = Spot(
+        attached = held.get(node.node_no, {})
+        curated = {at: pk for pk, at in attached.items() if at is not None}
+        tree[node.node_no] = TreeItem(
             node.parent_no,
-            {**said(node), "SORT_ORDER": node.sort_order},
-            frozenset(of_node),
+            {**attributes(node), "SORT_ORDER": node.sort_order},
+            frozenset(attached),
             tuple(curated[at] for at in sorted(curated)),
         )
     return tree
 
 
 def path(tree: Tree, number: int) -> list[str]:
-    """The names from the root down."""
-    spot = tree[number]
-    above = path(tree, spot.parent) if number else []
-    return [*above, spot.said["NAME"]]
+    """The names from the root to the node."""
+    item = tree[number]
+    names = path(tree, item.parent) if number else []
+    return [*names, item.attributes["NAME"]]
 
 
-def compared(of: Made, source: Tree, copy: Tree, with_products: bool) -> dict[str, Any]:
-    """What duplicationDiff is to say, found by looking at one item after the other."""
-    twins = (source.keys() & copy.keys()) & (of.came | {0})
-    found: list[tuple[int, str, list[str]]] = []
+def compared(duplication: Copied, source: Tree, copy: Tree, with_products: bool) -> dict[str, Any]:
+    """The expected duplicationDiff, by comparing item by item."""
+    common = (source.keys() & copy.keys()) & (duplication.copied | {0})
+    rows: list[tuple[int, str, list[str]]] = []
     for number in sorted(source.keys() | copy.keys()):
-        if number not in twins:
-            found += [
+        if number not in common:
+            rows += [
                 (number, kind, [])
                 for kind, tree in (("ONLY_IN_COPY", copy), ("ONLY_IN_SOURCE", source))
                 if number in tree
             ]
             continue
-        there, here = source[number], copy[number]
-        aspects = [name for name in there.said if there.said[name] != here.said[name]]
-        # What was made since is another node in each of them, also under one number.
-        if there.parent != here.parent or there.parent not in twins:
+        in_source, in_copy = source[number], copy[number]
+        aspects = [
+            name
+            for name in in_source.attributes
+            if in_source.attributes[name] != in_copy.attributes[name]
+        ]
+        # Parents created after the copy are different nodes even with equal numbers.
+        if in_source.parent != in_copy.parent or in_source.parent not in common:
             aspects.append("PARENT")
-        if with_products and there.products != here.products:
+        if with_products and in_source.products != in_copy.products:
             aspects.append("PRODUCTS")
-        if with_products and there.curated != here.curated:
+        if with_products and in_source.curated != in_copy.curated:
             aspects.append("CURATION")
         if aspects:
-            found.append((number, "CHANGED", aspects))
-    kinds = Counter(kind for _, kind, _ in found)
+            rows.append((number, "CHANGED", aspects))
+    kinds = Counter(kind for _, kind, _ in rows)
 
-    def told(number: int, kind: str, aspects: list[str]) -> dict[str, Any]:
-        hierarchy, tree = (of.copy, copy) if kind == "ONLY_IN_COPY" else (of.source, source)
+    def difference(number: int, kind: str, aspects: list[str]) -> dict[str, Any]:
+        hierarchy, tree = (
+            (duplication.copy, copy) if kind == "ONLY_IN_COPY" else (duplication.source, source)
+        )
         names = path(tree, number)
         item = {"id": str(node_id(hierarchy, number)), "name": names[-1]}
         return {"kind": kind, "aspects": aspects, "path": names, "item": item}
@@ -143,47 +151,50 @@ def compared(of: Made, source: Tree, copy: Tree, with_products: bool) -> dict[st
         "onlyInSource": kinds["ONLY_IN_SOURCE"],
         "onlyInCopy": kinds["ONLY_IN_COPY"],
         "changed": kinds["CHANGED"],
-        "differences": [told(*one) for one in found[:100]],
+        "differences": [difference(*row) for row in rows[:100]],
     }
 
 
-async def duplicated(gateway: Gateway, source: UUID, **asked: Any) -> Made:
-    """A duplication of that hierarchy, run by the real worker."""
+async def duplicated(gateway: Gateway, source: UUID, **options: Any) -> Copied:
+    """Duplicate a hierarchy with the real worker."""
     database = gateway.database
-    job = await factories.pending_duplication(database, source, **asked)
+    job = await factories.pending_duplication(database, source, **options)
     await factories.ran_job(database)
-    ran = await database.read(lambda s: s.exec(select(Job).where(Job.id == job.id)).one())
-    assert ran.result_id
-    came = await database.read(tree_of, ran.result_id)
-    return Made(job.id, source, ran.result_id, frozenset(came) - {0})
+    finished = await database.read(lambda s: s.exec(select(Job).where(Job.id == job.id)).one())
+    assert finished.result_id
+    copied = await database.read(tree_of, finished.result_id)
+    return Copied(job.id, source, finished.result_id, frozenset(copied) - {0})
 
 
 async def diff(client: GraphQLClient, job: object) -> dict[str, Any] | None:
-    """What the API says."""
-    found: dict[str, Any] | None = (await client.data(DIFF, id=str(job)))["duplicationDiff"]
-    return found
+    """Query duplicationDiff."""
+    payload: dict[str, Any] | None = (await client.data(DIFF, id=str(job)))["duplicationDiff"]
+    return payload
 
 
 async def checked(
-    gateway: Gateway, client: GraphQLClient, made: Made, with_products: bool = True
+    gateway: Gateway,
+    client: GraphQLClient,
+    duplication: Copied,
+    with_products: bool = True,
 ) -> dict[str, Any]:
-    """What the API says, which is as the comparison has it."""
-    found = await diff(client, made.job)
-    assert found
-    assert found.pop("source") == {"id": str(made.source)}
-    assert found.pop("copy") == {"id": str(made.copy)}
-    source = await gateway.database.read(tree_of, made.source)
-    copy = await gateway.database.read(tree_of, made.copy)
-    assert found == compared(made, source, copy, with_products)
-    return found
+    """Query duplicationDiff and check it against the comparison."""
+    payload = await diff(client, duplication.job)
+    assert payload
+    assert payload.pop("source") == {"id": str(duplication.source)}
+    assert payload.pop("copy") == {"id": str(duplication.copy)}
+    source = await gateway.database.read(tree_of, duplication.source)
+    copy = await gateway.database.read(tree_of, duplication.copy)
+    assert payload == compared(duplication, source, copy, with_products)
+    return payload
 
 
 @pytest.fixture
 async def wares(idle_gateway: Gateway) -> list[str]:
     """The ids of six products."""
     new = [NewProduct(f"new-{number}", f"New {number}") for number in range(6)]
-    made = await idle_gateway.database.write(products.create, factories.STORE, new)
-    return [str(product.id) for product in made]
+    created = await idle_gateway.database.write(products.create, factories.STORE, new)
+    return [str(product.id) for product in created]
 
 
 FRENCH, GERMAN = {"name": "Arbre"}, {"name": "Baum", "description": ""}
@@ -203,32 +214,32 @@ CHANGES: Sequence[dict[str, Any]] = (
 )
 
 Edit = tuple[str, str, int, int, int]
-"""On which side, what, and three numbers that choose among what there is."""
+"""Side, kind of edit, and three numbers that select its arguments."""
 
 
-async def edit(gateway: Gateway, made: Made, wares: list[str], one: Edit) -> None:
-    """An edit through the services. One that is refused is none."""
-    side, what, first, second, third = one
-    hierarchy = made.source if side == SOURCE else made.copy
+async def edit(gateway: Gateway, duplication: Copied, wares: list[str], drawn: Edit) -> None:
+    """Apply an edit through the services; a refused edit changes nothing."""
+    side, kind, first, second, third = drawn
+    hierarchy = duplication.source if side == SOURCE else duplication.copy
     database = gateway.database
     numbers = sorted(await database.read(tree_of, hierarchy))
-    anything = node_id(hierarchy, numbers[first % len(numbers)])
-    other = node_id(hierarchy, numbers[second % len(numbers)])
-    some = [wares[(second + place) % len(wares)] for place in range(1 + third % 4)]
+    item = node_id(hierarchy, numbers[first % len(numbers)])
+    parent = node_id(hierarchy, numbers[second % len(numbers)])
+    product_ids = [wares[(second + offset) % len(wares)] for offset in range(1 + third % 4)]
     change: Any = CHANGES[second % len(CHANGES)]
-    acts: dict[str, Callable[..., Any]] = {
-        "create": partial(nodes.create, attributes={"name": f"New {third}"}, parent_id=anything),
-        "update": partial(nodes.update, id=anything, changes=change),
+    edits: dict[str, Callable[..., Any]] = {
+        "create": partial(nodes.create, attributes={"name": f"New {third}"}, parent_id=item),
+        "update": partial(nodes.update, id=item, changes=change),
         "update root": partial(hierarchies.update, id=hierarchy, changes=change),
-        "move": partial(nodes.move, id=anything, parent_id=other, changes={}),
-        "delete": partial(nodes.delete, id=anything),
-        "attach": partial(products.attach, node_id=anything, product_ids=some),
-        "detach": partial(products.detach, node_id=anything, product_ids=some),
-        "curate": partial(nodes.update, id=anything, changes={"curated_product_ids": some}),
+        "move": partial(nodes.move, id=item, parent_id=parent, changes={}),
+        "delete": partial(nodes.delete, id=item),
+        "attach": partial(products.attach, node_id=item, product_ids=product_ids),
+        "detach": partial(products.detach, node_id=item, product_ids=product_ids),
+        "curate": partial(nodes.update, id=item, changes={"curated_product_ids": product_ids}),
     }
 
     def act(session: Session) -> None:
-        acts[what](session, store=factories.STORE)
+        edits[kind](session, store=factories.STORE)
 
     with suppress(DomainError):
         await database.write(act)
@@ -256,7 +267,7 @@ edits = st.lists(
     later=edits,
     with_products=st.booleans(),
 )
-async def test_a_diff_is_what_a_plain_comparison_of_the_two_trees_finds(
+async def test_a_diff_equals_a_plain_comparison_of_the_two_trees(
     idle_gateway: Gateway,
     idle_client: GraphQLClient,
     wares: list[str],
@@ -266,29 +277,29 @@ async def test_a_diff_is_what_a_plain_comparison_of_the_two_trees_finds(
     with_products: bool,
 ) -> None:
     database = idle_gateway.database
-    below: list[dict[str, Any]] = [{}]
+    trees: list[dict[str, Any]] = [{}]
     for number, parent in enumerate(parents):
-        below.append({})
-        below[parent % (number + 1)][f"n{number}"] = below[number + 1]
+        trees.append({})
+        trees[parent % (number + 1)][f"n{number}"] = trees[number + 1]
     source = await factories.hierarchy(
         database,
-        below[0],
+        trees[0],
         slug="same",
         products={f"n{number}": ["a", "b", "c"][: number % 4] for number in range(len(parents))},
         curated={f"n{number}": ["b", "a"] for number in range(2, len(parents), 4)},
     )
-    before = Made(UUID(int=0), source, source, frozenset())
-    for one in earlier:
-        await edit(idle_gateway, before, wares, one)
-    made = await duplicated(idle_gateway, source, include_products=with_products)
-    for one in later:
-        await edit(idle_gateway, made, wares, one)
-    await checked(idle_gateway, idle_client, made, with_products)
+    before = Copied(UUID(int=0), source, source, frozenset())
+    for drawn in earlier:
+        await edit(idle_gateway, before, wares, drawn)
+    duplication = await duplicated(idle_gateway, source, include_products=with_products)
+    for drawn in later:
+        await edit(idle_gateway, duplication, wares, drawn)
+    await checked(idle_gateway, idle_client, duplication, with_products)
 
 
 @pytest.fixture
-async def made(idle_gateway: Gateway) -> Made:
-    """Trees (oaks below) with products, herbs: copied with all."""
+async def duplication(idle_gateway: Gateway) -> Copied:
+    """A duplication with products of: trees (with oaks below), herbs."""
     source = await factories.hierarchy(
         idle_gateway.database,
         {"trees": {"oaks": {}}, "herbs": {}},
@@ -302,88 +313,91 @@ TREES, OAKS, HERBS, NEXT = 1, 2, 3, 4
 
 
 async def skus(gateway: Gateway, *skus: str) -> list[str]:
-    """The ids of these products."""
+    """The ids of the products with these skus."""
 
     def read(session: Session) -> list[str]:
         table = sa.text("SELECT sku, id FROM product")
-        found = {sku: str(UUID(str(id))) for sku, id in session.execute(table)}
-        return [found[sku] for sku in skus]
+        ids = {sku: str(UUID(str(id))) for sku, id in session.execute(table)}
+        return [ids[sku] for sku in skus]
 
     return await gateway.database.read(read)
 
 
-async def test_nothing_differs_right_behind_the_copy(
-    idle_gateway: Gateway, idle_client: GraphQLClient, made: Made
+async def test_nothing_differs_right_after_the_copy(
+    idle_gateway: Gateway, idle_client: GraphQLClient, duplication: Copied
 ) -> None:
-    assert await checked(idle_gateway, idle_client, made) == NOTHING
+    assert await checked(idle_gateway, idle_client, duplication) == NOTHING
 
 
-async def test_another_name_makes_a_root_that_differs(
-    idle_gateway: Gateway, idle_client: GraphQLClient, made: Made
+async def test_a_new_name_and_description_change_the_root(
+    idle_gateway: Gateway, idle_client: GraphQLClient, duplication: Copied
 ) -> None:
-    named = await duplicated(idle_gateway, made.source, name="Park", description="Green.")
-    found = await checked(idle_gateway, idle_client, named, with_products=False)
-    assert found["changed"] == 1
-    assert found["differences"][0]["aspects"] == ["NAME", "DESCRIPTION"]
-    assert found["differences"][0]["path"] == ["Garden"]
+    renamed = await duplicated(idle_gateway, duplication.source, name="Park", description="Green.")
+    payload = await checked(idle_gateway, idle_client, renamed, with_products=False)
+    assert payload["changed"] == 1
+    assert payload["differences"][0]["aspects"] == ["NAME", "DESCRIPTION"]
+    assert payload["differences"][0]["path"] == ["Garden"]
 
 
-async def test_what_was_made_on_either_side_is_told_apart_also_under_one_number(
-    idle_gateway: Gateway, idle_client: GraphQLClient, made: Made
+async def test_nodes_created_on_both_sides_are_different_nodes_even_with_equal_numbers(
+    idle_gateway: Gateway, idle_client: GraphQLClient, duplication: Copied
 ) -> None:
     write = idle_gateway.database.write
-    for hierarchy in (made.source, made.copy):
+    for hierarchy in (duplication.source, duplication.copy):
         new = await write(nodes.create, factories.STORE, hierarchy, {"name": "new"})
         assert new.node.node_no == NEXT
         herbs = node_id(hierarchy, HERBS)
         await write(nodes.move, factories.STORE, herbs, node_id(hierarchy, NEXT), {})
-    found = await checked(idle_gateway, idle_client, made)
-    assert (found["onlyInSource"], found["onlyInCopy"]) == (1, 1)
-    # They hang below nodes of one number and one name, which are two nodes all the same.
-    assert found["differences"][0]["aspects"] == ["PARENT"]
-    assert found["differences"][0]["path"] == ["Garden", "new", "herbs"]
+    payload = await checked(idle_gateway, idle_client, duplication)
+    assert (payload["onlyInSource"], payload["onlyInCopy"]) == (1, 1)
+    # Their parents have the same number and name but are different nodes.
+    assert payload["differences"][0]["aspects"] == ["PARENT"]
+    assert payload["differences"][0]["path"] == ["Garden", "new", "herbs"]
 
 
-async def test_translations_in_another_order_are_the_same(
-    idle_gateway: Gateway, idle_client: GraphQLClient, made: Made
+async def test_translations_in_another_order_are_equal(
+    idle_gateway: Gateway, idle_client: GraphQLClient, duplication: Copied
 ) -> None:
     for hierarchy, locales in (
-        (made.source, {"fr": {"name": "Arbres", "description": ""}, "de": {"name": "Bäume"}}),
-        (made.copy, {"de": {"name": "Bäume"}, "fr": {"description": "", "name": "Arbres"}}),
+        (
+            duplication.source,
+            {"fr": {"name": "Arbres", "description": ""}, "de": {"name": "Bäume"}},
+        ),
+        (duplication.copy, {"de": {"name": "Bäume"}, "fr": {"description": "", "name": "Arbres"}}),
     ):
         for number in (0, TREES):
             await factories.edited(
                 idle_gateway.database, node_id(hierarchy, number), locales=locales
             )
-    assert await checked(idle_gateway, idle_client, made) == NOTHING
+    assert await checked(idle_gateway, idle_client, duplication) == NOTHING
     await factories.edited(
         idle_gateway.database,
-        node_id(made.copy, TREES),
+        node_id(duplication.copy, TREES),
         locales={"de": {"name": "Bäume"}, "fr": {"name": "Arbres"}},
     )
-    assert (await checked(idle_gateway, idle_client, made))["changed"] == 1
+    assert (await checked(idle_gateway, idle_client, duplication))["changed"] == 1
 
 
-async def test_curation_is_the_same_however_it_came_about(
-    idle_gateway: Gateway, idle_client: GraphQLClient, made: Made
+async def test_curation_with_gaps_in_its_positions_is_equal(
+    idle_gateway: Gateway, idle_client: GraphQLClient, duplication: Copied
 ) -> None:
     write, (a, b) = idle_gateway.database.write, await skus(idle_gateway, "a", "b")
-    # One leaves a gap in the positions, the other closes it.
-    for hierarchy in (made.source, made.copy):
+    # Detaching leaves a gap in the positions of the source; curating again closes it in the copy.
+    for hierarchy in (duplication.source, duplication.copy):
         await write(products.detach, factories.STORE, node_id(hierarchy, TREES), [a])
     curated: Any = {"curated_product_ids": [b]}
-    await write(nodes.update, factories.STORE, node_id(made.copy, TREES), curated)
-    assert await checked(idle_gateway, idle_client, made) == NOTHING
-    # What is no longer held is no longer curated either.
-    await write(products.detach, factories.STORE, node_id(made.copy, TREES), [b])
-    found = await checked(idle_gateway, idle_client, made)
-    assert found["differences"][0]["aspects"] == ["PRODUCTS", "CURATION"]
+    await write(nodes.update, factories.STORE, node_id(duplication.copy, TREES), curated)
+    assert await checked(idle_gateway, idle_client, duplication) == NOTHING
+    # Detaching a product also ends its curation.
+    await write(products.detach, factories.STORE, node_id(duplication.copy, TREES), [b])
+    payload = await checked(idle_gateway, idle_client, duplication)
+    assert payload["differences"][0]["aspects"] == ["PRODUCTS", "CURATION"]
 
 
 async def test_products_that_were_not_copied_are_not_compared(
-    idle_gateway: Gateway, idle_client: GraphQLClient, made: Made
+    idle_gateway: Gateway, idle_client: GraphQLClient, duplication: Copied
 ) -> None:
-    bare = await duplicated(idle_gateway, made.source, include_products=False)
+    bare = await duplicated(idle_gateway, duplication.source, include_products=False)
     assert await checked(idle_gateway, idle_client, bare, with_products=False) == NOTHING
     (a,) = await skus(idle_gateway, "a")
     await idle_gateway.database.write(
@@ -393,32 +407,35 @@ async def test_products_that_were_not_copied_are_not_compared(
 
 
 @pytest.mark.parametrize("sides", [(SOURCE,), (COPY,), (SOURCE, COPY)])
-async def test_the_products_of_deleted_nodes_are_told_of_neither_before_nor_behind_the_sweep(
-    idle_gateway: Gateway, idle_client: GraphQLClient, made: Made, sides: Sequence[str]
+async def test_products_of_deleted_nodes_are_ignored_before_and_after_the_sweep(
+    idle_gateway: Gateway,
+    idle_client: GraphQLClient,
+    duplication: Copied,
+    sides: Sequence[str],
 ) -> None:
     database = idle_gateway.database
     for side in sides:
-        hierarchy = made.source if side == SOURCE else made.copy
+        hierarchy = duplication.source if side == SOURCE else duplication.copy
         await database.write(nodes.delete, factories.STORE, node_id(hierarchy, TREES))
-    left = sa.select(sa.func.count()).select_from(DeletedNode)
-    assert await database.read(lambda session: session.execute(left).scalar_one())
-    before = await checked(idle_gateway, idle_client, made)
+    tombstones = sa.select(sa.func.count()).select_from(DeletedNode)
+    assert await database.read(lambda session: session.execute(tombstones).scalar_one())
+    before = await checked(idle_gateway, idle_client, duplication)
     assert before["changed"] == 0
     assert before["onlyInSource"] == (2 if sides == (COPY,) else 0)
     assert before["onlyInCopy"] == (2 if sides == (SOURCE,) else 0)
     await Sweeper(database).sweep()
-    assert not await database.read(lambda session: session.execute(left).scalar_one())
-    assert await checked(idle_gateway, idle_client, made) == before
+    assert not await database.read(lambda session: session.execute(tombstones).scalar_one())
+    assert await checked(idle_gateway, idle_client, duplication) == before
 
 
-async def test_the_first_100_are_told_of_and_all_are_counted(
+async def test_the_first_100_differences_are_listed_and_all_are_counted(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, factories.wide_tree(150))
-    made = await duplicated(idle_gateway, source)
+    duplication = await duplicated(idle_gateway, source)
 
     def rename_all(session: Session) -> None:
-        pk = select(Hierarchy.pk).where(Hierarchy.id == made.copy).scalar_subquery()
+        pk = select(Hierarchy.pk).where(Hierarchy.id == duplication.copy).scalar_subquery()
         session.execute(
             sa.update(Node)
             .where(col(Node.hierarchy_pk) == pk)
@@ -426,47 +443,47 @@ async def test_the_first_100_are_told_of_and_all_are_counted(
         )
 
     await idle_gateway.database.write(rename_all)
-    found = await checked(idle_gateway, idle_client, made)
-    assert (found["changed"], len(found["differences"])) == (150, 100)
+    payload = await checked(idle_gateway, idle_client, duplication)
+    assert (payload["changed"], len(payload["differences"])) == (150, 100)
     await idle_gateway.database.write(
-        hierarchies.update, factories.STORE, made.copy, {"name": "Also the root"}
+        hierarchies.update, factories.STORE, duplication.copy, {"name": "Also the root"}
     )
-    found = await checked(idle_gateway, idle_client, made)
-    assert (found["changed"], len(found["differences"])) == (151, 100)
-    assert found["differences"][0]["path"] == ["Garden"]
+    payload = await checked(idle_gateway, idle_client, duplication)
+    assert (payload["changed"], len(payload["differences"])) == (151, 100)
+    assert payload["differences"][0]["path"] == ["Garden"]
 
 
-async def test_a_copy_of_a_copy_is_compared_with_what_it_was_copied_from(
-    idle_gateway: Gateway, idle_client: GraphQLClient, made: Made
+async def test_a_copy_of_a_copy_is_compared_with_its_own_source(
+    idle_gateway: Gateway, idle_client: GraphQLClient, duplication: Copied
 ) -> None:
     write = idle_gateway.database.write
-    await write(nodes.create, factories.STORE, made.copy, {"name": "only in the first copy"})
-    second = await duplicated(idle_gateway, made.copy, include_products=True)
+    await write(nodes.create, factories.STORE, duplication.copy, {"name": "only in the first copy"})
+    second = await duplicated(idle_gateway, duplication.copy, include_products=True)
     assert await checked(idle_gateway, idle_client, second) == NOTHING
-    await write(nodes.delete, factories.STORE, node_id(made.copy, NEXT))
+    await write(nodes.delete, factories.STORE, node_id(duplication.copy, NEXT))
     assert (await checked(idle_gateway, idle_client, second))["onlyInCopy"] == 1
-    assert await checked(idle_gateway, idle_client, made) == NOTHING
+    assert await checked(idle_gateway, idle_client, duplication) == NOTHING
 
 
-async def test_there_is_a_diff_only_of_a_duplication_that_is_done(
-    idle_gateway: Gateway, idle_client: GraphQLClient, made: Made
+async def test_only_a_succeeded_duplication_has_a_diff(
+    idle_gateway: Gateway, idle_client: GraphQLClient, duplication: Copied
 ) -> None:
     database = idle_gateway.database
-    waits = await factories.pending_duplication(database, made.source)
-    assert await diff(idle_client, waits.id) is None
+    pending = await factories.pending_duplication(database, duplication.source)
+    assert await diff(idle_client, pending.id) is None
     claimed = await factories.claimed_job(database)
     assert await diff(idle_client, claimed.id) is None
     await database.write(attempts.fail, claimed, "BROKEN", "It broke.", lambda: None)
     assert await diff(idle_client, claimed.id) is None
-    cancelled = await factories.pending_duplication(database, made.source)
+    cancelled = await factories.pending_duplication(database, duplication.source)
     await database.write(jobs.cancel, factories.STORE, cancelled.id)
     assert await diff(idle_client, cancelled.id) is None
-    for unknown in (uuid4(), made.source, "no id", ""):
+    for unknown in (uuid4(), duplication.source, "no id", ""):
         assert await diff(idle_client, unknown) is None
-    assert await diff(idle_client, str(made.job).upper())
+    assert await diff(idle_client, str(duplication.job).upper())
 
 
-async def test_there_is_no_diff_of_what_is_another_stores(
+async def test_a_duplication_of_another_store_has_no_diff(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     database = idle_gateway.database
@@ -474,73 +491,71 @@ async def test_there_is_no_diff_of_what_is_another_stores(
     job = await factories.pending_duplication(database, source, store="other")
     await factories.ran_job(database, store="other")
     assert await diff(idle_client, job.id) is None
-    of_its_own = await database.scan(differences.of_duplication, "other", job.id, 100)
-    assert of_its_own is not None
-    assert of_its_own.counts == {}
+    own_diff = await database.scan(differences.of_duplication, "other", job.id, 100)
+    assert own_diff is not None
+    assert own_diff.counts == {}
 
 
 @pytest.mark.parametrize("side", [SOURCE, COPY])
-async def test_there_is_no_diff_once_either_is_deleted(
-    idle_gateway: Gateway, idle_client: GraphQLClient, made: Made, side: str
+async def test_there_is_no_diff_once_the_source_or_the_copy_is_deleted(
+    idle_gateway: Gateway, idle_client: GraphQLClient, duplication: Copied, side: str
 ) -> None:
-    gone = made.source if side == SOURCE else made.copy
-    await idle_gateway.database.write(hierarchies.delete, factories.STORE, gone)
-    assert await diff(idle_client, made.job) is None
+    deleted = duplication.source if side == SOURCE else duplication.copy
+    await idle_gateway.database.write(hierarchies.delete, factories.STORE, deleted)
+    assert await diff(idle_client, duplication.job) is None
 
 
-LARGE, HELD = 100_000, 1
-LINEAR = 30
-"""How often each row may be read. Whoever looks for each one's partner among all others reads each
-thousands of times."""
+LARGE, PRODUCTS_PER_NODE = 100_000, 1
+MAX_READS_PER_ROW = 30
+"""Maximum reads per row: a nested loop reads each row thousands of times."""
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", DATABASES)
-async def test_large_trees_of_which_a_database_knows_nothing_are_compared_as_wholes(
+async def test_large_trees_without_table_statistics_are_compared_in_linear_time(
     new_database: NewDatabase, report: Callable[[str], None], kind: str
 ) -> None:
-    """A comparison that looks for one row after the other would not end within the time."""
     database = open_database(Settings(database_url=new_database(kind)))
     try:
         for table in ("hierarchy", "node", "node_product", "product_node", "job"):
             if kind == "postgresql":
                 off = f"ALTER TABLE {table} SET (autovacuum_enabled = off)"
                 await database.write(_execute, off)
-        source = await large_hierarchy(database, LARGE, HELD, products=10_000)
+        source = await large_hierarchy(database, LARGE, PRODUCTS_PER_NODE, products=10_000)
         job = await factories.pending_duplication(database, source, include_products=True)
         await factories.ran_job(database)
         result = (await database.read(_job, job.id)).result_id
         assert result
         copy = await database.read(lambda s: _hierarchy(s, result).pk)
-        for statement in DIFFERING:
+        for statement in CHANGES_OF_COPY:
             await database.write(_execute, statement, {"copy": copy})
 
         def compared(session: Session) -> tuple[differences.Differences | None, int]:
-            found = differences.of_duplication(session, factories.STORE, job.id, 100)
-            return found, session.execute(READ).scalar_one() if kind == "postgresql" else 0
+            rows = differences.of_duplication(session, factories.STORE, job.id, 100)
+            return rows, session.execute(ROWS_READ).scalar_one() if kind == "postgresql" else 0
 
-        found, rows = await database.scan(compared)
-        assert found
-        # Every tenth has another name, of every seventh the first product is gone.
+        diff, rows = await database.scan(compared)
+        assert diff
+        # Every tenth node was renamed, every seventh lost its first product.
         changed = {no for no in range(1, LARGE + 1) if no % 10 == 0 or no % 7 == 0}
-        assert found.counts == {differences_domain.DifferenceKind.CHANGED: len(changed)}
-        items: list[Any] = [one.item for one in found.first]
+        assert diff.counts == {differences_domain.DifferenceKind.CHANGED: len(changed)}
+        items: list[Any] = [difference.item for difference in diff.first]
         assert [item.node.node_no for item in items] == sorted(changed)[:100]
-        there = 2 * LARGE * (1 + HELD)
+        total = 2 * LARGE * (1 + PRODUCTS_PER_NODE)
         if rows:
-            report(f"{rows / there:.1f} reads of each of {there:,} rows")
-        assert rows <= LINEAR * there
+            report(f"{rows / total:.1f} reads of each of {total:,} rows")
+        assert rows <= MAX_READS_PER_ROW * total
     finally:
         database.close()
 
 
 _OF_COPY = "hierarchy_pk = :copy"
-DIFFERING = (
+CHANGES_OF_COPY = (
     f"UPDATE node SET name = name || '!' WHERE {_OF_COPY} AND node_no % 10 = 0",
     f"""DELETE FROM node_product AS one WHERE {_OF_COPY} AND node_no % 7 = 0
         AND curated_position = 1""",
 )
-READ = sa.text(
+ROWS_READ = sa.text(
     "SELECT sum(pg_stat_get_xact_tuples_returned(oid))::bigint"
     " FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i')"
 )

@@ -1,4 +1,4 @@
-"""Hierarchies made, changed and deleted over HTTP: what is read then, and every rule broken."""
+"""Creating, updating and deleting hierarchies over HTTP, and each refusal."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -35,45 +35,45 @@ CLEARED: Input = {"description": None, "slug": None, "localizations": []}
 
 @pytest.fixture
 def author(idle_gateway: Gateway, idle_client: GraphQLClient) -> Author:
-    """Somebody who changes the catalogue of a gateway whose queue nobody runs."""
+    """A mutation client of a gateway whose queue does not run."""
     return Author(idle_client, idle_gateway.database)
 
 
-async def test_a_hierarchy_is_made_as_it_was_asked_for(author: Author) -> None:
-    made = await author.make("createHierarchy", **FULL)
-    assert made == {
+async def test_a_created_hierarchy_has_the_input_attributes(author: Author) -> None:
+    hierarchy = await author.make("createHierarchy", **FULL)
+    assert hierarchy == {
         **FULL,
-        "id": made["id"],
+        "id": hierarchy["id"],
         "owner": "STORE",
         "nodeCount": 0,
         "copiedFrom": None,
-        "breadcrumbs": [{"id": made["id"], "name": "Garden", "slug": "garden"}],
-        "createdAt": made["createdAt"],
-        "updatedAt": made["createdAt"],
+        "breadcrumbs": [{"id": hierarchy["id"], "name": "Garden", "slug": "garden"}],
+        "createdAt": hierarchy["createdAt"],
+        "updatedAt": hierarchy["createdAt"],
     }
-    assert await author.seen(made["id"]) == made
-    assert await author.children(made["id"]) == []
+    assert await author.seen(hierarchy["id"]) == hierarchy
+    assert await author.children(hierarchy["id"]) == []
     other = await author.make("createHierarchy", name="Park")
     listed = await author.client.data("{ hierarchies { nodes { id } totalCount } }")
     assert listed["hierarchies"]["totalCount"] == 2
-    assert {row["id"] for row in listed["hierarchies"]["nodes"]} == {made["id"], other["id"]}
+    assert {row["id"] for row in listed["hierarchies"]["nodes"]} == {hierarchy["id"], other["id"]}
 
 
-async def test_a_hierarchy_needs_no_more_than_a_name(author: Author) -> None:
-    for said in ({}, CLEARED, {"localizations": None}, {"description": ""}):
-        made = await author.make("createHierarchy", name="Garden", **said)
-        assert {name: made[name] for name in CLEARED} == CLEARED, said
+async def test_a_hierarchy_requires_only_a_name(author: Author) -> None:
+    for attributes in ({}, CLEARED, {"localizations": None}, {"description": ""}):
+        hierarchy = await author.make("createHierarchy", name="Garden", **attributes)
+        assert {name: hierarchy[name] for name in CLEARED} == CLEARED, attributes
 
 
-async def test_roots_may_share_everything(author: Author) -> None:
-    made = [await author.make("createHierarchy", **FULL) for _ in range(2)]
+async def test_hierarchies_can_share_names_and_slugs(author: Author) -> None:
+    equal = [await author.make("createHierarchy", **FULL) for _ in range(2)]
     other = await author.make("createHierarchy", name="Park", slug="park")
     await author.make("updateHierarchy", hierarchyId=other["id"], name="Garden", slug="garden")
-    seen = [await author.seen(id) for id in (made[0]["id"], made[1]["id"], other["id"])]
-    assert {(one["name"], one["slug"]) for one in seen} == {("Garden", "garden")}
+    seen = [await author.seen(id) for id in (equal[0]["id"], equal[1]["id"], other["id"])]
+    assert {(hierarchy["name"], hierarchy["slug"]) for hierarchy in seen} == {("Garden", "garden")}
 
 
-async def test_what_is_omitted_stays_and_null_clears(author: Author) -> None:
+async def test_omitted_attributes_stay_and_null_clears(author: Author) -> None:
     changes: list[Input] = [
         {},
         {"name": "Park"},
@@ -86,32 +86,32 @@ async def test_what_is_omitted_stays_and_null_clears(author: Author) -> None:
         {"name": "Park", **CLEARED},
     ]
     for change in changes:
-        made = await author.aged((await author.make("createHierarchy", **FULL))["id"])
-        updated = await author.make("updateHierarchy", hierarchyId=made["id"], **change)
-        assert await author.seen(made["id"]) == updated
+        hierarchy = await author.aged((await author.make("createHierarchy", **FULL))["id"])
+        updated = await author.make("updateHierarchy", hierarchyId=hierarchy["id"], **change)
+        assert await author.seen(hierarchy["id"]) == updated
         assert {name: updated[name] for name in FULL} == FULL | change
-        assert updated["createdAt"] == made["createdAt"]
-        assert (updated["updatedAt"] > made["updatedAt"]) is bool(change), change
+        assert updated["createdAt"] == hierarchy["createdAt"]
+        assert (updated["updatedAt"] > hierarchy["updatedAt"]) is bool(change), change
     for change in ({"description": ""}, {"localizations": None}):
-        made = await author.make("createHierarchy", **FULL)
-        updated = await author.make("updateHierarchy", hierarchyId=made["id"], **change)
+        hierarchy = await author.make("createHierarchy", **FULL)
+        updated = await author.make("updateHierarchy", hierarchyId=hierarchy["id"], **change)
         assert [updated[name] for name in change] == [CLEARED[name] for name in change]
 
 
-async def test_translations_are_read_by_their_locales_at_once(author: Author) -> None:
-    made = await author.make("createHierarchy", **FULL)
+async def test_translations_can_be_read_immediately(author: Author) -> None:
+    hierarchy = await author.make("createHierarchy", **FULL)
     document = 'query ($id: ID!) { hierarchy(id: $id) { name(locale: "fr-CA") } }'
-    said = [{"locale": "fr-CA", "name": "Jardin du Québec"}]
-    for name, localizations in (("Jardin", None), ("Jardin du Québec", said), ("Garden", [])):
+    canadian = [{"locale": "fr-CA", "name": "Jardin du Québec"}]
+    for name, localizations in (("Jardin", None), ("Jardin du Québec", canadian), ("Garden", [])):
         if localizations is not None:
             await author.make(
-                "updateHierarchy", hierarchyId=made["id"], localizations=localizations
+                "updateHierarchy", hierarchyId=hierarchy["id"], localizations=localizations
             )
-        found = await author.client.data(document, id=made["id"])
-        assert found["hierarchy"]["name"] == name
+        data = await author.client.data(document, id=hierarchy["id"])
+        assert data["hierarchy"]["name"] == name
 
 
-async def test_a_hierarchy_refuses_what_it_can_not_be(author: Author) -> None:
+async def test_invalid_attributes_are_refused(author: Author) -> None:
     id = (await author.make("createHierarchy", **FULL))["id"]
     for bad, path in BAD_ATTRIBUTES.values():
         new = {"name": "Park", **bad}
@@ -122,18 +122,18 @@ async def test_a_hierarchy_refuses_what_it_can_not_be(author: Author) -> None:
     assert message == "The name can not be empty."
 
 
-async def test_odd_attributes_are_kept_as_they_are(author: Author) -> None:
-    for odd in ODD_ATTRIBUTES:
-        made = await author.make("createHierarchy", **odd)
-        assert {name: made[name] for name in odd} == odd
+async def test_unusual_attributes_are_stored_unchanged(author: Author) -> None:
+    for attributes in ODD_ATTRIBUTES:
+        created = await author.make("createHierarchy", **attributes)
+        assert {name: created[name] for name in attributes} == attributes
         other = await author.make("createHierarchy", name="Garden")
-        updated = await author.make("updateHierarchy", hierarchyId=other["id"], **odd)
-        assert {name: updated[name] for name in odd} == odd
+        updated = await author.make("updateHierarchy", hierarchyId=other["id"], **attributes)
+        assert {name: updated[name] for name in attributes} == attributes
         assert await author.seen(other["id"]) == updated
 
 
 @pytest.mark.parametrize("mutation", ["updateHierarchy", "deleteHierarchy"])
-async def test_what_is_not_seen_can_not_be_changed_and_nothing_is_said_of_why(
+async def test_unreadable_ids_are_refused_as_not_found_without_a_reason(
     author: Author, mutation: str
 ) -> None:
     garden = await factories.hierarchy(author.database, {"Roses": {}})
@@ -149,8 +149,8 @@ async def test_what_is_not_seen_can_not_be_changed_and_nothing_is_said_of_why(
         assert message == f"No hierarchy has the id {id}."
 
 
-async def all_that_hangs_on(author: Author, hierarchy_id: object, product: str) -> dict[str, Any]:
-    """Where a hierarchy is to be met besides the list of all."""
+async def query_references(author: Author, hierarchy_id: object, product: str) -> dict[str, Any]:
+    """Query every field that can lead to a hierarchy."""
     return await author.client.data(
         f"""
         query ($id: ID!, $root: ID!, $product: ID!) {{
@@ -170,7 +170,9 @@ async def all_that_hangs_on(author: Author, hierarchy_id: object, product: str) 
     )
 
 
-async def test_a_deleted_hierarchy_is_met_nowhere_and_its_copies_stay(author: Author) -> None:
+async def test_a_deleted_hierarchy_disappears_everywhere_and_its_copies_stay(
+    author: Author,
+) -> None:
     database = author.database
     garden = await factories.hierarchy(
         database, {"Trees": {"Oaks": {}}}, products={"Oaks": ["a"]}, curated={"Oaks": ["a"]}
@@ -181,20 +183,20 @@ async def test_a_deleted_hierarchy_is_met_nowhere_and_its_copies_stay(author: Au
     listed = await author.client.data("{ hierarchies { nodes { id copiedFrom { id } } } }")
     copy, source = listed["hierarchies"]["nodes"]
     assert (source["id"], copy["copiedFrom"]) == (str(garden), {"id": str(garden)})
-    (held,) = (await author.seen(node_id(garden, 2)))["products"]["edges"]
-    product = held["node"]["id"]
-    before = await all_that_hangs_on(author, garden, product)
+    (edge,) = (await author.seen(node_id(garden, 2)))["products"]["edges"]
+    product = edge["node"]["id"]
+    before = await query_references(author, garden, product)
     assert before["product"]["nodes"]["totalCount"] == 2
     assert None not in [before["hierarchy"], before["root"], before["node"], *before["nodes"]]
 
     assert await author.make("deleteHierarchy", hierarchyId=garden) == str(garden)
-    kept = str(node_id(UUID(copy["id"]), 2))
-    assert await all_that_hangs_on(author, garden, product) == {
+    copied_node = str(node_id(UUID(copy["id"]), 2))
+    assert await query_references(author, garden, product) == {
         "hierarchy": None,
         "root": None,
         "node": None,
         "nodes": [None, None],
-        "product": before["product"] | {"nodes": {"nodes": [{"id": kept}], "totalCount": 1}},
+        "product": before["product"] | {"nodes": {"nodes": [{"id": copied_node}], "totalCount": 1}},
         "duplicationPreview": None,
         "hierarchies": {"nodes": [{"id": copy["id"]}], "totalCount": 1},
         "jobs": {
@@ -205,7 +207,7 @@ async def test_a_deleted_hierarchy_is_met_nowhere_and_its_copies_stay(author: Au
         },
     }
     assert (await author.seen(copy["id"]))["copiedFrom"] is None
-    assert (await author.seen(kept))["products"]["edges"] == [held]
+    assert (await author.seen(copied_node))["products"]["edges"] == [edge]
 
     for mutation in ("updateHierarchy", "deleteHierarchy"):
         await author.refused("NotFound", "hierarchyId", mutation, hierarchyId=garden)
@@ -222,7 +224,7 @@ async def test_a_deleted_hierarchy_is_met_nowhere_and_its_copies_stay(author: Au
     assert str(garden) in error["message"]
 
 
-async def test_the_rows_of_a_deleted_hierarchy_are_swept_and_no_others(author: Author) -> None:
+async def test_only_the_rows_of_a_deleted_hierarchy_are_swept(author: Author) -> None:
     database = author.database
     trees: dict[str, Any] = {"Trees": {"Oaks": {}, "Elms": {}}}
     stock: dict[str, Any] = {"products": {"Oaks": ["a", "b"]}, "curated": {"Oaks": ["b"]}}
@@ -231,12 +233,12 @@ async def test_the_rows_of_a_deleted_hierarchy_are_swept_and_no_others(author: A
     before = await everything(database)
     garden = await author.make("createHierarchy", name="Short-lived")
     elms = await author.node(await author.node(garden["id"], "Trees"), "Elms")
-    known = [str(row.id) for row in before["product"] if row.store == factories.STORE]
-    await author.make("attachProducts", nodeId=elms, productIds=known)
-    await author.make("updateNode", nodeId=elms, curatedProductIds=known[:1])
-    grown = await everything(database)
+    product_ids = [str(row.id) for row in before["product"] if row.store == factories.STORE]
+    await author.make("attachProducts", nodeId=elms, productIds=product_ids)
+    await author.make("updateNode", nodeId=elms, curatedProductIds=product_ids[:1])
+    filled = await everything(database)
     for table in ("hierarchy", "node", "node_product", "product_node"):
-        assert len(grown[table]) > len(before[table])
+        assert len(filled[table]) > len(before[table])
 
     await author.make("deleteHierarchy", hierarchyId=garden["id"])
     await Sweeper(database).sweep()

@@ -1,4 +1,4 @@
-"""duplicateHierarchy and cancelJob, asked for over HTTP."""
+"""duplicateHierarchy and cancelJob over HTTP."""
 
 import asyncio
 from datetime import timedelta
@@ -74,7 +74,7 @@ async def cancel(client: GraphQLClient, id: object) -> dict[str, Any]:
 
 
 async def copy_of(gateway: Gateway, client: GraphQLClient, **input: Any) -> dict[str, Any]:
-    """What came of a duplication that was asked for over HTTP."""
+    """Duplicate a hierarchy over HTTP, run the job and return the copy."""
     payload = await duplicate(client, **input)
     await factories.ran_job(gateway.database)
     job = (await client.data(JOB, id=payload["job"]["id"]))["job"]
@@ -84,7 +84,7 @@ async def copy_of(gateway: Gateway, client: GraphQLClient, **input: Any) -> dict
 
 
 async def everything(gateway: Gateway) -> dict[str, list[Any]]:
-    """All rows there are."""
+    """All rows of all tables."""
 
     def rows(session: Session) -> dict[str, list[Any]]:
         return {
@@ -95,7 +95,7 @@ async def everything(gateway: Gateway) -> dict[str, list[Any]]:
     return await gateway.database.read(rows)
 
 
-async def test_a_duplication_is_queued_as_it_was_asked_for(
+async def test_a_queued_duplication_has_the_input_options(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {"Roses": {}})
@@ -117,7 +117,7 @@ async def test_a_duplication_is_queued_as_it_was_asked_for(
             }
         }
     """
-    asked = {
+    input = {
         "hierarchyId": str(source),
         "name": "Another garden",
         "description": "For winter",
@@ -126,7 +126,7 @@ async def test_a_duplication_is_queued_as_it_was_asked_for(
     }
     response = await idle_client.http.post(
         "/graphql",
-        json={"query": document, "variables": {"input": asked}},
+        json={"query": document, "variables": {"input": input}},
         headers={"x-request-id": "the-request"},
     )
     assert response.headers["x-request-id"] == "the-request"
@@ -159,7 +159,7 @@ async def test_a_duplication_is_queued_as_it_was_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("asked", "name", "description"),
+    ("options", "name", "description"),
     [
         ({}, "Garden", "All that grows"),
         ({"name": None, "description": None}, "Garden", "All that grows"),
@@ -168,26 +168,26 @@ async def test_a_duplication_is_queued_as_it_was_asked_for(
         ({"name": "  Park "}, "  Park ", "All that grows"),
     ],
 )
-async def test_null_keeps_what_the_source_says_and_an_empty_description_clears_it(
+async def test_null_keeps_the_attributes_of_the_source_and_an_empty_description_clears_it(
     idle_gateway: Gateway,
     idle_client: GraphQLClient,
-    asked: dict[str, Any],
+    options: dict[str, Any],
     name: str,
     description: str | None,
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {}, description="All that grows")
-    copy = await copy_of(idle_gateway, idle_client, hierarchyId=str(source), **asked)
+    copy = await copy_of(idle_gateway, idle_client, hierarchyId=str(source), **options)
     assert (copy["name"], copy["description"]) == (name, description)
 
 
-@pytest.mark.parametrize(("asked", "copied"), [({}, 0), ({"includeProducts": True}, 2)])
-async def test_products_are_copied_only_when_asked_for(
-    idle_gateway: Gateway, idle_client: GraphQLClient, asked: dict[str, Any], copied: int
+@pytest.mark.parametrize(("options", "copied"), [({}, 0), ({"includeProducts": True}, 2)])
+async def test_products_are_copied_only_with_include_products(
+    idle_gateway: Gateway, idle_client: GraphQLClient, options: dict[str, Any], copied: int
 ) -> None:
     source = await factories.hierarchy(
         idle_gateway.database, {"Roses": {}}, products={"Roses": ["red", "white"]}
     )
-    copy = await copy_of(idle_gateway, idle_client, hierarchyId=str(source), **asked)
+    copy = await copy_of(idle_gateway, idle_client, hierarchyId=str(source), **options)
     (node,) = copy["nodes"]["nodes"]
     assert node["products"]["totalCount"] == copied
 
@@ -204,7 +204,7 @@ async def test_a_name_may_have_1000_characters(
 @pytest.mark.parametrize(
     "name", ["n" * 1001, "", " ", "\t\n", "\u2003"], ids=["long", "empty", "space", "tab", "em"]
 )
-async def test_a_blank_or_too_long_name_is_refused_and_names_the_field(
+async def test_a_blank_or_too_long_name_is_refused_with_the_path_of_the_field(
     idle_gateway: Gateway, idle_client: GraphQLClient, name: str
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
@@ -217,24 +217,24 @@ async def test_a_blank_or_too_long_name_is_refused_and_names_the_field(
 
 
 @pytest.mark.parametrize("field", ["name", "description"])
-async def test_a_nul_character_is_refused_and_names_the_field(
+async def test_a_nul_character_is_refused_with_the_path_of_the_field(
     idle_gateway: Gateway, idle_client: GraphQLClient, field: str
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
-    asked = {"hierarchyId": str(source), field: "a\0b"}
-    refusal = await refused_duplication(idle_client, **asked)
+    input = {"hierarchyId": str(source), field: "a\0b"}
+    refusal = await refused_duplication(idle_client, **input)
     assert refusal["__typename"] == "InvalidInput"
     assert refusal["path"] == ["input", field]
 
 
 @pytest.mark.parametrize(
-    "id", ["an unknown one", "malformed", "of a node", "of another store", "of a hidden hierarchy"]
+    "id", ["unknown", "malformed", "of a node", "of another store", "of a hidden hierarchy"]
 )
-async def test_what_the_store_does_not_see_cannot_be_duplicated(
+async def test_an_unreadable_hierarchy_cannot_be_duplicated(
     idle_gateway: Gateway, idle_client: GraphQLClient, id: str
 ) -> None:
     database = idle_gateway.database
-    if id == "an unknown one":
+    if id == "unknown":
         id = str(uuid4())
     elif id == "of a node":
         id = str(node_id(await factories.hierarchy(database, {"Roses": {}}), 1))
@@ -253,26 +253,26 @@ async def test_what_the_store_does_not_see_cannot_be_duplicated(
     assert await everything(idle_gateway) == before
 
 
-async def test_a_key_used_again_with_the_same_input_gives_the_same_job(
+async def test_a_key_reused_with_the_same_input_returns_the_same_job(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
-    asked = {"hierarchyId": str(source), "idempotencyKey": "k" * 255}
-    first = await duplicate(idle_client, **asked)
+    input = {"hierarchyId": str(source), "idempotencyKey": "k" * 255}
+    first = await duplicate(idle_client, **input)
     assert first["replayed"] is False
     stored = await everything(idle_gateway)
-    again = await duplicate(idle_client, **asked)
+    again = await duplicate(idle_client, **input)
     assert again == {"job": first["job"], "replayed": True, "errors": []}
     nulls = {"name": None, "description": None, "includeProducts": False}
-    assert await duplicate(idle_client, **asked, **nulls) == again
+    assert await duplicate(idle_client, **input, **nulls) == again
     assert await everything(idle_gateway) == stored
 
     await factories.ran_job(idle_gateway.database)
     await factories.deleted(idle_gateway.database, source)
-    assert await duplicate(idle_client, **asked) == again
+    assert await duplicate(idle_client, **input) == again
 
 
-async def test_requests_without_a_key_or_with_other_keys_make_jobs_of_their_own(
+async def test_requests_without_a_key_or_with_different_keys_create_separate_jobs(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     source = str(await factories.hierarchy(idle_gateway.database, {}))
@@ -283,12 +283,12 @@ async def test_requests_without_a_key_or_with_other_keys_make_jobs_of_their_own(
         {"idempotencyKey": "a"},
         {"idempotencyKey": "b"},
     ]
-    made = [await duplicate(idle_client, hierarchyId=source, **key) for key in keys]
-    assert len({payload["job"]["id"] for payload in made}) == len(keys)
-    assert not any(payload["replayed"] for payload in made)
+    payloads = [await duplicate(idle_client, hierarchyId=source, **key) for key in keys]
+    assert len({payload["job"]["id"] for payload in payloads}) == len(keys)
+    assert not any(payload["replayed"] for payload in payloads)
 
 
-async def test_a_key_sent_many_times_at_once_makes_one_job(
+async def test_concurrent_requests_with_one_key_create_one_job(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     source = str(await factories.hierarchy(idle_gateway.database, {}))
@@ -303,24 +303,24 @@ async def test_a_key_sent_many_times_at_once_makes_one_job(
     "other",
     [{"name": "Park"}, {"description": ""}, {"includeProducts": True}, {"hierarchyId": "another"}],
 )
-async def test_a_key_used_again_with_another_input_is_a_conflict(
+async def test_a_key_reused_with_another_input_is_a_conflict(
     idle_gateway: Gateway, idle_client: GraphQLClient, other: dict[str, Any]
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
     if "hierarchyId" in other:
         other = {"hierarchyId": str(await factories.hierarchy(idle_gateway.database, {}))}
-    asked = {"hierarchyId": str(source), "idempotencyKey": "k"}
-    made = await duplicate(idle_client, **asked)
+    input = {"hierarchyId": str(source), "idempotencyKey": "k"}
+    created = await duplicate(idle_client, **input)
     before = await everything(idle_gateway)
-    refusal = await refused_duplication(idle_client, **(asked | other))
+    refusal = await refused_duplication(idle_client, **(input | other))
     assert refusal["__typename"] == "IdempotencyConflict"
     assert refusal["path"] == ["input", "idempotencyKey"]
-    assert refusal["job"] == made["job"]
+    assert refusal["job"] == created["job"]
     assert await everything(idle_gateway) == before
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "ké", "a\nb"], ids=["empty", "long", "é", "line"])
-async def test_a_key_that_is_none_is_refused(
+async def test_an_invalid_key_is_refused(
     idle_gateway: Gateway, idle_client: GraphQLClient, key: str
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
@@ -331,40 +331,40 @@ async def test_a_key_that_is_none_is_refused(
     assert await everything(idle_gateway) == before
 
 
-async def test_a_key_stands_for_its_job_for_24_hours(
+async def test_a_key_identifies_its_job_for_24_hours(
     clocked_database: Database, clock: Clock
 ) -> None:
     source = await factories.hierarchy(clocked_database, {})
 
-    async def ask(**asked: Any) -> Requested:
+    async def request(**options: Any) -> Requested:
         return await clocked_database.write(
             jobs.request_duplication,
             Requester(factories.STORE, "a request"),
-            Duplication(source, **asked),
+            Duplication(source, **options),
             "k",
         )
 
-    first = await ask()
+    first = await request()
     clock.now += timedelta(hours=24) - timedelta(milliseconds=1)
-    assert await ask() == Requested(first.job, replayed=True)
+    assert await request() == Requested(first.job, replayed=True)
     clock.now += timedelta(milliseconds=1)
-    second = await ask(name="Park")
+    second = await request(name="Park")
     assert not second.replayed
     assert second.job.id != first.job.id
 
     clock.now += timedelta(hours=23)
-    assert (await ask(name="Park")).job.id == second.job.id
+    assert (await request(name="Park")).job.id == second.job.id
 
 
-async def test_keys_of_different_stores_are_different_keys(database: Database) -> None:
-    made = set()
+async def test_equal_keys_of_different_stores_are_independent(database: Database) -> None:
+    job_ids = set()
     for store in (factories.STORE, "other"):
         source = await factories.hierarchy(database, {}, store=store)
-        requester, asked = Requester(store, "a request"), Duplication(source)
-        requested = await database.write(jobs.request_duplication, requester, asked, "k")
+        requester, duplication = Requester(store, "a request"), Duplication(source)
+        requested = await database.write(jobs.request_duplication, requester, duplication, "k")
         assert not requested.replayed
-        made.add(requested.job.id)
-    assert len(made) == 2
+        job_ids.add(requested.job.id)
+    assert len(job_ids) == 2
 
 
 async def test_a_pending_job_is_cancelled_once(
@@ -396,7 +396,7 @@ async def test_a_pending_job_is_cancelled_once(
     assert await everything(idle_gateway) == before
 
 
-async def test_of_many_who_cancel_a_job_one_does(
+async def test_of_concurrent_cancellations_exactly_one_succeeds(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
@@ -407,7 +407,7 @@ async def test_of_many_who_cancel_a_job_one_does(
 
 
 @pytest.mark.parametrize("status", ["STARTED", "SUCCESS", "FAILED"])
-async def test_a_job_that_began_is_not_cancelled_and_the_refusal_shows_its_status(
+async def test_a_started_job_is_not_cancelled_and_the_refusal_has_its_status(
     idle_gateway: Gateway, idle_client: GraphQLClient, status: str
 ) -> None:
     database = idle_gateway.database
@@ -428,12 +428,12 @@ async def test_a_job_that_began_is_not_cancelled_and_the_refusal_shows_its_statu
     assert await everything(idle_gateway) == before
 
 
-@pytest.mark.parametrize("id", ["an unknown one", "malformed", "of another store", "of no job"])
-async def test_what_the_store_does_not_see_cannot_be_cancelled(
+@pytest.mark.parametrize("id", ["unknown", "malformed", "of another store", "of no job"])
+async def test_an_unreadable_job_cannot_be_cancelled(
     idle_gateway: Gateway, idle_client: GraphQLClient, id: str
 ) -> None:
     database = idle_gateway.database
-    if id == "an unknown one":
+    if id == "unknown":
         id = str(uuid4())
     elif id == "of another store":
         source = await factories.hierarchy(database, {}, store="other")
@@ -450,7 +450,7 @@ async def test_what_the_store_does_not_see_cannot_be_cancelled(
     assert await everything(idle_gateway) == before
 
 
-async def test_each_mutation_of_a_request_shows_things_as_it_left_them(
+async def test_each_mutation_of_a_request_returns_the_state_as_it_left_it(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})

@@ -1,5 +1,4 @@
-"""Nodes moved with all below them: branches go as one, ways from the root follow at once, and no
-tree becomes a circle."""
+"""moveNode: descendants move along, breadcrumbs follow immediately, and no cycle can form."""
 
 from typing import Any
 
@@ -12,7 +11,7 @@ from tests.support.clients import GraphQLClient
 
 @pytest.fixture
 def author(idle_gateway: Gateway, idle_client: GraphQLClient) -> Author:
-    """Somebody who changes the catalogue of a gateway whose queue nobody runs."""
+    """A mutation client of a gateway whose queue does not run."""
     return Author(idle_client, idle_gateway.database)
 
 
@@ -23,7 +22,7 @@ async def garden(author: Author) -> str:
     return id
 
 
-async def test_ways_from_the_root_follow_every_rename_and_move_at_once(
+async def test_breadcrumbs_follow_every_rename_and_move_immediately(
     author: Author, garden: str
 ) -> None:
     a, b, c, d = await author.chain(garden, "abcd")
@@ -40,7 +39,9 @@ async def test_ways_from_the_root_follow_every_rename_and_move_at_once(
     assert await author.way(b) == ["Park", "x", "b"]
 
 
-async def test_a_branch_goes_with_its_node_and_knows_its_depth(author: Author, garden: str) -> None:
+async def test_descendants_move_with_their_node_and_have_new_depths(
+    author: Author, garden: str
+) -> None:
     a, b, c, d = await author.chain(garden, "abcd")
     y = await author.node(c, "y", sortOrder=3)
     x, z = await author.chain(garden, "xz")
@@ -49,13 +50,13 @@ async def test_a_branch_goes_with_its_node_and_knows_its_depth(author: Author, g
         return [(await author.seen(id))["depth"] for id in (a, b, c, d, y, x, z)]
 
     assert await depths() == [1, 2, 3, 4, 4, 1, 2]
-    moved = await author.aged(b)
-    then = await author.make("moveNode", nodeId=b, parentId=z)
-    assert then == await author.seen(b)
-    assert then["updatedAt"] > moved["updatedAt"]
-    assert then["parent"] == {"id": z}
+    before = await author.aged(b)
+    moved = await author.make("moveNode", nodeId=b, parentId=z)
+    assert moved == await author.seen(b)
+    assert moved["updatedAt"] > before["updatedAt"]
+    assert moved["parent"] == {"id": z}
     changed = ("parent", "depth", "breadcrumbs", "updatedAt")
-    assert {**then, **{name: moved[name] for name in changed}} == moved
+    assert {**moved, **{name: before[name] for name in changed}} == before
     assert await depths() == [1, 3, 4, 5, 5, 1, 2]
     assert [await author.children(id) for id in (garden, a, z, c)] == [
         ["x", "a"],
@@ -69,11 +70,11 @@ async def test_a_branch_goes_with_its_node_and_knows_its_depth(author: Author, g
     assert await depths() == [1, 4, 1, 2, 2, 2, 3]
     assert await author.counts(garden) == (7, 0)
     document = "query ($id: ID!) { hierarchy(id: $id) { nodes { nodes { name depth } } } }"
-    found = (await author.client.data(document, id=garden))["hierarchy"]["nodes"]["nodes"]
-    assert [node["depth"] for node in found] == [1, 1, 2, 2, 2, 3, 4]
+    nodes = (await author.client.data(document, id=garden))["hierarchy"]["nodes"]["nodes"]
+    assert [node["depth"] for node in nodes] == [1, 1, 2, 2, 2, 3, 4]
 
 
-async def test_each_mutation_of_a_request_shows_the_tree_as_it_left_it(
+async def test_each_mutation_of_a_request_returns_the_tree_as_it_left_it(
     author: Author, garden: str
 ) -> None:
     a, b, _ = await author.chain(garden, "abc")
@@ -98,10 +99,10 @@ async def test_each_mutation_of_a_request_shows_the_tree_as_it_left_it(
     """
     data = await author.client.data(document, garden=garden, a=a, b=b, x=x)
 
-    def ways(hierarchy: Any) -> list[str]:
-        found = hierarchy["nodes"]["nodes"]
-        assert hierarchy["nodeCount"] == len(found)
-        return sorted("/".join(step["name"] for step in node["breadcrumbs"]) for node in found)
+    def paths(hierarchy: Any) -> list[str]:
+        nodes = hierarchy["nodes"]["nodes"]
+        assert hierarchy["nodeCount"] == len(nodes)
+        return sorted("/".join(step["name"] for step in node["breadcrumbs"]) for node in nodes)
 
     shown = {
         "renamed": ["Garden/A", "Garden/A/b", "Garden/A/b/c", "Garden/x"],
@@ -111,15 +112,15 @@ async def test_each_mutation_of_a_request_shows_the_tree_as_it_left_it(
     }
     for alias, expected in shown.items():
         assert data[alias]["errors"] == []
-        assert ways(data[alias]["node"]["hierarchy"]) == expected, alias
+        assert paths(data[alias]["node"]["hierarchy"]) == expected, alias
     assert data["clash"] == {"node": None, "errors": [{"__typename": "InvalidInput"}]}
-    assert ways(data["named"]["hierarchy"]) == [
-        way.replace("Garden", "Park") for way in shown["added"]
+    assert paths(data["named"]["hierarchy"]) == [
+        path.replace("Garden", "Park") for path in shown["added"]
     ]
     assert data["deleted"] == {"deletedId": b}
 
 
-async def test_a_node_does_not_move_below_itself(author: Author, garden: str) -> None:
+async def test_a_node_cannot_move_below_itself(author: Author, garden: str) -> None:
     a, b, c, d = await author.chain(garden, "abcd")
     for node, parent in ((a, a), (a, b), (a, d), (b, d), (c, c)):
         message = await author.refused(
@@ -128,7 +129,7 @@ async def test_a_node_does_not_move_below_itself(author: Author, garden: str) ->
         assert message == "A node cannot move below itself."
 
 
-async def test_a_node_does_not_move_to_another_hierarchy(author: Author, garden: str) -> None:
+async def test_a_node_cannot_move_to_another_hierarchy(author: Author, garden: str) -> None:
     (a,) = await author.chain(garden, "a")
     park = (await author.make("createHierarchy", name="Park"))["id"]
     (b,) = await author.chain(park, "b")

@@ -1,4 +1,4 @@
-"""Nodes made, changed, moved and deleted over HTTP: what is read then, and every rule broken."""
+"""Creating, updating, moving and deleting nodes over HTTP, and each refusal."""
 
 from typing import Any
 from uuid import UUID, uuid4
@@ -34,7 +34,7 @@ CLEARED: Input = {"description": None, "slug": None, "sortOrder": None, "localiz
 
 @pytest.fixture
 def author(idle_gateway: Gateway, idle_client: GraphQLClient) -> Author:
-    """Somebody who changes the catalogue of a gateway whose queue nobody runs."""
+    """A mutation client of a gateway whose queue does not run."""
     return Author(idle_client, idle_gateway.database)
 
 
@@ -45,38 +45,38 @@ async def garden(author: Author) -> str:
     return id
 
 
-async def test_a_node_is_made_as_it_was_asked_for(author: Author, garden: str) -> None:
-    made = await author.make("createNode", parentId=garden, **FULL)
+async def test_a_created_node_has_the_input_attributes(author: Author, garden: str) -> None:
+    node = await author.make("createNode", parentId=garden, **FULL)
     steps = [{"id": garden, "name": "Garden", "slug": "garden"}]
-    steps.append({"id": made["id"], "name": "Trees", "slug": "trees"})
-    assert made == {
+    steps.append({"id": node["id"], "name": "Trees", "slug": "trees"})
+    assert node == {
         **FULL,
-        "id": made["id"],
+        "id": node["id"],
         "owner": "STORE",
         "breadcrumbs": steps,
         "parent": {"id": garden},
         "hierarchy": {"id": garden, "nodeCount": 1},
         "depth": 1,
         "products": {"edges": [], "totalCount": 0},
-        "createdAt": made["createdAt"],
-        "updatedAt": made["createdAt"],
+        "createdAt": node["createdAt"],
+        "updatedAt": node["createdAt"],
     }
-    assert await author.seen(made["id"]) == made
-    below = await author.make("createNode", parentId=made["id"], **FULL)
-    assert (below["parent"], below["depth"]) == ({"id": made["id"]}, 2)
-    assert below["breadcrumbs"] == [*steps, {**steps[-1], "id": below["id"]}]
+    assert await author.seen(node["id"]) == node
+    child = await author.make("createNode", parentId=node["id"], **FULL)
+    assert (child["parent"], child["depth"]) == ({"id": node["id"]}, 2)
+    assert child["breadcrumbs"] == [*steps, {**steps[-1], "id": child["id"]}]
     assert await author.counts(garden) == (2, 0)
 
 
-async def test_a_node_needs_no_more_than_a_name(author: Author, garden: str) -> None:
-    for number, said in enumerate(
+async def test_a_node_requires_only_a_name(author: Author, garden: str) -> None:
+    for number, attributes in enumerate(
         ({}, CLEARED, {"localizations": None}, {"description": "", "sortOrder": None})
     ):
-        made = await author.make("createNode", parentId=garden, name=f"{number}", **said)
-        assert {name: made[name] for name in CLEARED} == CLEARED, said
+        node = await author.make("createNode", parentId=garden, name=f"{number}", **attributes)
+        assert {name: node[name] for name in CLEARED} == CLEARED, attributes
 
 
-async def test_what_is_omitted_stays_and_null_clears(author: Author, garden: str) -> None:
+async def test_omitted_attributes_stay_and_null_clears(author: Author, garden: str) -> None:
     changes: list[Input] = [
         {},
         {"name": "Shrubs"},
@@ -94,14 +94,14 @@ async def test_what_is_omitted_stays_and_null_clears(author: Author, garden: str
     ]
     for change in changes:
         parent = (await author.make("createHierarchy", name="Park"))["id"]
-        made = await author.aged(await author.node(parent, **FULL))
-        updated = await author.make("updateNode", nodeId=made["id"], **change)
-        assert await author.seen(made["id"]) == updated
+        node = await author.aged(await author.node(parent, **FULL))
+        updated = await author.make("updateNode", nodeId=node["id"], **change)
+        assert await author.seen(node["id"]) == updated
         assert {name: updated[name] for name in FULL} == FULL | change
-        assert updated["createdAt"] == made["createdAt"]
-        assert (updated["updatedAt"] > made["updatedAt"]) is bool(change), change
+        assert updated["createdAt"] == node["createdAt"]
+        assert (updated["updatedAt"] > node["updatedAt"]) is bool(change), change
         others = ("id", "parent", "depth", "hierarchy", "owner")
-        assert [updated[name] for name in others] == [made[name] for name in others]
+        assert [updated[name] for name in others] == [node[name] for name in others]
     for change in ({"description": ""}, {"localizations": None}):
         parent = (await author.make("createHierarchy", name="Park"))["id"]
         id = await author.node(parent, **FULL)
@@ -109,7 +109,7 @@ async def test_what_is_omitted_stays_and_null_clears(author: Author, garden: str
         assert [updated[name] for name in change] == [CLEARED[name] for name in change]
 
 
-async def test_a_node_refuses_what_it_can_not_be(author: Author, garden: str) -> None:
+async def test_invalid_attributes_are_refused(author: Author, garden: str) -> None:
     id = await author.node(garden, **FULL)
     for bad, path in BAD_ATTRIBUTES.values():
         new = {"parentId": garden, "name": "Shrubs", **bad}
@@ -119,17 +119,17 @@ async def test_a_node_refuses_what_it_can_not_be(author: Author, garden: str) ->
     assert message == "The name can not be empty."
 
 
-async def test_odd_attributes_are_kept_as_they_are(author: Author, garden: str) -> None:
-    for odd in ODD_ATTRIBUTES:
-        made = await author.make("createNode", parentId=garden, **odd)
-        assert {name: made[name] for name in odd} == odd
-        other = await author.node(made["id"], "Other")
-        updated = await author.make("updateNode", nodeId=other, **odd)
-        assert {name: updated[name] for name in odd} == odd
+async def test_unusual_attributes_are_stored_unchanged(author: Author, garden: str) -> None:
+    for attributes in ODD_ATTRIBUTES:
+        created = await author.make("createNode", parentId=garden, **attributes)
+        assert {name: created[name] for name in attributes} == attributes
+        other = await author.node(created["id"], "Other")
+        updated = await author.make("updateNode", nodeId=other, **attributes)
+        assert {name: updated[name] for name in attributes} == attributes
         assert await author.seen(other) == updated
 
 
-async def test_siblings_share_neither_a_name_nor_a_slug(author: Author, garden: str) -> None:
+async def test_siblings_cannot_share_a_name_or_slug(author: Author, garden: str) -> None:
     await author.node(garden, "Trees", slug="trees")
     roses = await author.node(garden, "Roses", slug="roses")
     below = await author.node(roses, "Trees", slug="trees")
@@ -158,7 +158,7 @@ async def test_siblings_share_neither_a_name_nor_a_slug(author: Author, garden: 
     assert await author.children(garden) == ["Others", "Roses", "Trees"]
 
 
-async def test_what_is_not_a_sibling_may_have_the_same_name_and_slug(
+async def test_nodes_that_are_not_siblings_can_share_a_name_and_slug(
     author: Author, garden: str
 ) -> None:
     same = {"name": "Garden", "slug": "garden"}
@@ -166,18 +166,20 @@ async def test_what_is_not_a_sibling_may_have_the_same_name_and_slug(
     await author.node(await author.node(top, **same), **same)
     other = (await author.make("createHierarchy", **same))["id"]
     await author.node(other, **same)
-    # Other letters are another name, and one without a slug is like no other.
+    # Names are compared exactly, and nodes without a slug never clash.
     for name in ("garden", "Garden ", "Gärden", "GARDEN"):
         await author.node(top, name)
-    # What it has already is no other's.
-    made = await author.make("updateNode", nodeId=top, **same)
+    # A node does not clash with itself.
+    updated = await author.make("updateNode", nodeId=top, **same)
     assert await author.make("moveNode", nodeId=top, parentId=garden) == {
-        **made,
+        **updated,
         "updatedAt": (await author.seen(top))["updatedAt"],
     }
 
 
-async def test_a_name_is_free_again_once_nobody_has_it(author: Author, garden: str) -> None:
+async def test_a_name_is_available_again_after_rename_move_or_deletion(
+    author: Author, garden: str
+) -> None:
     same = {"name": "Trees", "slug": "trees"}
     first = await author.node(garden, **same)
     await author.make("updateNode", nodeId=first, name="Old trees", slug="old")
@@ -189,7 +191,7 @@ async def test_a_name_is_free_again_once_nobody_has_it(author: Author, garden: s
     assert await author.children(garden) == ["Trees", "Old trees"]
 
 
-async def test_siblings_come_by_sort_order_unset_last_then_latest_edited_first(
+async def test_siblings_are_ordered_by_sort_order_then_latest_edit(
     author: Author, garden: str
 ) -> None:
     ids = {
@@ -221,7 +223,9 @@ async def test_siblings_come_by_sort_order_unset_last_then_latest_edited_first(
         assert await author.children(garden) == order.split(), (mutation, input)
 
 
-async def test_in_a_copy_too_what_was_edited_last_comes_first(author: Author, garden: str) -> None:
+async def test_siblings_in_a_copy_are_ordered_by_latest_edit_too(
+    author: Author, garden: str
+) -> None:
     for name in "abc":
         await author.node(garden, name)
     await factories.pending_duplication(author.database, UUID(garden))
@@ -237,7 +241,7 @@ async def test_in_a_copy_too_what_was_edited_last_comes_first(author: Author, ga
     assert await author.children(garden) == ["c", "b", "a"]
 
 
-async def test_a_parent_that_is_not_seen_is_none_and_nothing_is_said_of_why(
+async def test_an_unreadable_parent_is_refused_as_not_found_without_a_reason(
     author: Author, garden: str
 ) -> None:
     (a,) = await author.chain(garden, "a")
@@ -262,7 +266,7 @@ async def test_a_parent_that_is_not_seen_is_none_and_nothing_is_said_of_why(
             assert message == f"No hierarchy or node has the id {id}."
 
 
-async def test_a_node_that_is_not_seen_is_none_and_nothing_is_said_of_why(
+async def test_an_unreadable_node_is_refused_as_not_found_without_a_reason(
     author: Author, garden: str
 ) -> None:
     theirs = await factories.hierarchy(author.database, {"Roses": {}}, store="other")
@@ -289,7 +293,7 @@ async def test_a_node_that_is_not_seen_is_none_and_nothing_is_said_of_why(
             assert message == f"No node has the id {id}."
 
 
-async def test_a_node_is_deleted_with_all_below_it_and_nothing_else(author: Author) -> None:
+async def test_deleting_a_node_deletes_its_descendants_and_nothing_else(author: Author) -> None:
     database = author.database
     tree: dict[str, Any] = {"a": {"b": {"c": {}, "d": {}}}, "e": {"f": {}}}
     stock = {"a": ["1"], "b": ["1", "2"], "d": ["2", "3"], "e": ["1"], "f": ["2", "3"]}
@@ -299,21 +303,23 @@ async def test_a_node_is_deleted_with_all_below_it_and_nothing_else(author: Auth
     assert await author.counts(garden) == (6, 8)
     ids = {row.name: node_id(garden, row.node_no) for row in before["node"]}
     root = next(row for row in before["hierarchy"] if row.id == garden)
-    cut = {node_ref(ids[name]).node_no for name in "bcd"}
+    deleted = {node_ref(ids[name]).node_no for name in "bcd"}
 
     assert await author.make("deleteNode", nodeId=ids["b"]) == str(ids["b"])
     assert await author.counts(garden) == (3, 4)
     products = [str(row.id) for row in sorted(before["product"], key=lambda row: row.sku)]
-    held = [await author.held_by(product) for product in products]
-    # Here, and in the other hierarchy, where nothing was deleted.
-    assert [len(nodes) for nodes in held] == [2 + 3, 1 + 3, 1 + 2]
+    nodes_by_product = [await author.held_by(product) for product in products]
+    # Nodes left in this hierarchy + nodes in the other one, where nothing was deleted.
+    assert [len(nodes) for nodes in nodes_by_product] == [2 + 3, 1 + 3, 1 + 2]
     await Sweeper(database).sweep()
     after = await everything(database)
     for table in ("node", "node_product", "product_node"):
         assert after[table] == [
-            row for row in before[table] if row.hierarchy_pk != root.pk or row.node_no not in cut
+            row
+            for row in before[table]
+            if row.hierarchy_pk != root.pk or row.node_no not in deleted
         ]
-    assert [await author.held_by(product) for product in products] == held
+    assert [await author.held_by(product) for product in products] == nodes_by_product
     for name, node in ids.items():
         assert (await author.seen(node) is None) is (name in "bcd")
     assert await author.children(ids["a"]) == []
@@ -324,31 +330,31 @@ async def test_a_node_is_deleted_with_all_below_it_and_nothing_else(author: Auth
     assert await author.counts(garden) == (0, 0)
 
 
-async def test_the_id_of_a_node_is_never_given_again(author: Author, garden: str) -> None:
-    given_ids = [await author.node(garden, name) for name in "abc"]
+async def test_node_ids_are_never_reused(author: Author, garden: str) -> None:
+    ids = [await author.node(garden, name) for name in "abc"]
 
-    async def give(parent: object = garden) -> None:
-        given_ids.append(await author.node(parent, "new"))
-        await author.make("deleteNode", nodeId=given_ids[-1])
-        assert len(set(given_ids)) == len(given_ids)
+    async def create_and_delete(parent: object = garden) -> None:
+        ids.append(await author.node(parent, "new"))
+        await author.make("deleteNode", nodeId=ids[-1])
+        assert len(set(ids)) == len(ids)
 
-    # The last one is gone, all are gone, a branch with the greatest number is gone.
-    await give()
-    await author.make("deleteNode", nodeId=given_ids[2])
-    await give()
-    for id in given_ids[:2]:
+    # Delete the newest node, then all, then a subtree with the highest number.
+    await create_and_delete()
+    await author.make("deleteNode", nodeId=ids[2])
+    await create_and_delete()
+    for id in ids[:2]:
         await author.make("deleteNode", nodeId=id)
-    await give()
+    await create_and_delete()
     top = await author.node(garden, "top")
-    given_ids += [top, await author.node(top, "below")]
+    ids += [top, await author.node(top, "below")]
     await author.make("deleteNode", nodeId=top)
-    await give()
-    # Nor is one that was given and not kept.
+    await create_and_delete()
+    # A number is not reused after a refused creation either.
     await author.refused("InvalidInput", "name", "createNode", parentId=garden, name="")
-    await give()
+    await create_and_delete()
 
 
-async def test_new_nodes_of_copies_and_imports_come_behind_their_last(author: Author) -> None:
+async def test_new_nodes_in_copies_and_imports_are_numbered_after_the_last(author: Author) -> None:
     database = author.database
     imported = await factories.hierarchy(database, {"a": {"b": {}}, "c": {}})
     assert await author.node(imported, "d") == str(node_id(imported, 4))
@@ -363,7 +369,7 @@ async def test_new_nodes_of_copies_and_imports_come_behind_their_last(author: Au
     assert await author.counts(copy) == await author.counts(imported) == (4, 0)
 
 
-async def test_a_hierarchy_that_has_had_all_numbers_takes_no_more_nodes(
+async def test_a_hierarchy_out_of_node_numbers_accepts_no_more_nodes(
     author: Author, garden: str
 ) -> None:
     await factories.edited(author.database, UUID(garden), last_node_no=LAST_NODE_NO - 1)

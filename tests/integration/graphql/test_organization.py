@@ -1,5 +1,7 @@
-"""What is the organization's: every store reads it, nobody else's is read, and a copy of it is the
-store's own."""
+"""Ownership: stores read their own rows and the catalogue of the organization.
+
+A copy of a hierarchy of the organization belongs to the store.
+"""
 
 import inspect
 import json
@@ -64,13 +66,13 @@ NODE = 2
 
 @dataclass(frozen=True)
 class Stock:
-    """What one store has: some of everything."""
+    """Rows of one store, of every kind."""
 
     store: str
     hierarchy: Hierarchy
     product: Product
     job: Job
-    """One that waits."""
+    """A pending job."""
     failed: Job
     error: JobError
 
@@ -96,29 +98,29 @@ class Stock:
 
 
 async def stocked(database: Database, store: str) -> Stock:
-    """A garden, a job that copies it one day, one that failed."""
-    lost = await factories.hierarchy(database, {}, store=store)
-    failed = await factories.pending_duplication(database, lost, store=store)
-    await factories.deleted(database, lost)
+    """Create a hierarchy with a pending duplication, and a failed job."""
+    deleted = await factories.hierarchy(database, {}, store=store)
+    failed = await factories.pending_duplication(database, deleted, store=store)
+    await factories.deleted(database, deleted)
     await factories.ran_job(database, store=store)
     id = await factories.hierarchy(
         database,
         {"Trees": {"Oaks": {}}},
         name=f"Garden of {store}",
         store=store,
-        # The same skus in every store, and one of its own.
+        # Two skus are the same in every store, one is unique to it.
         products={"Oaks": ["a", "b", own_sku(store)]},
         curated={"Oaks": ["b"]},
     )
-    asked = Requester(store, request_id="given"), Duplication(id), KEY
-    job = (await database.write(services.request_duplication, *asked)).job
+    request = Requester(store, request_id="given"), Duplication(id), KEY
+    job = (await database.write(services.request_duplication, *request)).job
 
-    def as_a_retry(session: Session) -> None:
+    def mark_as_retry(session: Session) -> None:
         session.get_one(Job, job.pk).retry_of = failed.id
 
-    await database.write(as_a_retry)
+    await database.write(mark_as_retry)
 
-    def found(session: Session) -> Stock:
+    def read_stock(session: Session) -> Stock:
         product = select(Product).where(Product.store == store, Product.sku == "b")
         return Stock(
             store,
@@ -129,7 +131,7 @@ async def stocked(database: Database, store: str) -> Stock:
             session.exec(select(JobError).where(JobError.job_pk == failed.pk)).one(),
         )
 
-    return await database.read(found)
+    return await database.read(read_stock)
 
 
 def own_sku(store: str) -> str:
@@ -140,128 +142,140 @@ def ids(page: KeysetPage[Any]) -> list[UUID]:
     return [row.id for _, row in page.rows]
 
 
-def shown(span: OffsetPage[Any]) -> list[UUID]:
-    """What a span shows, which counts no other things."""
-    assert span.total == len(span.rows)
-    return [row.id for row in span.rows]
+def shown(page: OffsetPage[Any]) -> list[UUID]:
+    """The ids of a page, whose total equals its rows."""
+    assert page.total == len(page.rows)
+    return [row.id for row in page.rows]
 
 
 Read = Callable[[Session, str, Stock], Any]
-"""What a store gets, if anything, that asks for what may be another one's."""
+"""Reads rows of a stock on behalf of a store; falsy if the store cannot read them."""
 
-OF_ALL: Mapping[Callable[..., Any], Read] = {
-    hierarchies.by_ids: lambda s, store, of: hierarchies.by_ids(s, store, [of.hierarchy.id]),
-    hierarchies.by_pks: lambda s, store, of: hierarchies.by_pks(s, store, [of.hierarchy.pk or 0]),
-    hierarchies.by_id: lambda s, store, of: hierarchies.by_id(s, store, of.hierarchy.id),
-    hierarchies.revision: lambda s, store, of: (
-        hierarchies.revision(s, store, of.hierarchy.id) is not None
+SHARED_READS: Mapping[Callable[..., Any], Read] = {
+    hierarchies.by_ids: lambda s, store, stock: hierarchies.by_ids(s, store, [stock.hierarchy.id]),
+    hierarchies.by_pks: lambda s, store, stock: hierarchies.by_pks(
+        s, store, [stock.hierarchy.pk or 0]
     ),
-    hierarchies.listing: lambda s, store, of: (
-        of.hierarchy.id in ids(hierarchies.listing(s, store, [], ALL))
+    hierarchies.by_id: lambda s, store, stock: hierarchies.by_id(s, store, stock.hierarchy.id),
+    hierarchies.revision: lambda s, store, stock: (
+        hierarchies.revision(s, store, stock.hierarchy.id) is not None
     ),
-    hierarchies.lock: lambda s, store, of: hierarchies.lock(s, store, of.hierarchy.id),
-    hierarchies.offset_page: lambda s, store, of: (
-        of.hierarchy.id in shown(hierarchies.offset_page(s, store, [], NEWEST_FIRST, SPAN))
+    hierarchies.listing: lambda s, store, stock: (
+        stock.hierarchy.id in ids(hierarchies.listing(s, store, [], ALL))
     ),
-    hierarchies.count: lambda s, store, of: hierarchies.count(s, store, [named(of.hierarchy.name)]),
-    hierarchies.node_counts: lambda s, store, of: hierarchies.node_counts(s, store, [of.pk]),
-    hierarchies.visible_pks: lambda s, store, of: hierarchies.visible_pks(s, store, [of.pk]),
-    nodes.by_ids: lambda s, store, of: nodes.by_ids(s, store, [node_id(of.hierarchy.id, NODE)]),
-    nodes.items_by_keys: lambda s, store, of: nodes.items_by_keys(
-        s, store, [(of.pk, 0), (of.pk, NODE)]
+    hierarchies.lock: lambda s, store, stock: hierarchies.lock(s, store, stock.hierarchy.id),
+    hierarchies.offset_page: lambda s, store, stock: (
+        stock.hierarchy.id in shown(hierarchies.offset_page(s, store, [], NEWEST_FIRST, SPAN))
     ),
-    nodes.visible_hierarchies: lambda s, store, of: nodes.visible_hierarchies(
-        s, store, [(of.pk, NODE)]
+    hierarchies.count: lambda s, store, stock: hierarchies.count(
+        s, store, [named(stock.hierarchy.name)]
     ),
-    nodes.children: lambda s, store, of: nodes.children(s, store, [(of.pk, 0)], ALL)[of.pk, 0].rows,
-    nodes.children_counts: lambda s, store, of: nodes.children_counts(s, store, [(of.pk, 0)])[
-        of.pk, 0
+    hierarchies.node_counts: lambda s, store, stock: hierarchies.node_counts(s, store, [stock.pk]),
+    hierarchies.visible_pks: lambda s, store, stock: hierarchies.visible_pks(s, store, [stock.pk]),
+    nodes.by_ids: lambda s, store, stock: nodes.by_ids(
+        s, store, [node_id(stock.hierarchy.id, NODE)]
+    ),
+    nodes.items_by_keys: lambda s, store, stock: nodes.items_by_keys(
+        s, store, [(stock.pk, 0), (stock.pk, NODE)]
+    ),
+    nodes.visible_hierarchies: lambda s, store, stock: nodes.visible_hierarchies(
+        s, store, [(stock.pk, NODE)]
+    ),
+    nodes.children: lambda s, store, stock: (
+        nodes.children(s, store, [(stock.pk, 0)], ALL)[stock.pk, 0].rows
+    ),
+    nodes.children_counts: lambda s, store, stock: nodes.children_counts(s, store, [(stock.pk, 0)])[
+        stock.pk, 0
     ],
-    nodes.of_hierarchies: lambda s, store, of: (
-        nodes.of_hierarchies(s, store, [of.pk], ALL)[of.pk].rows
+    nodes.of_hierarchies: lambda s, store, stock: (
+        nodes.of_hierarchies(s, store, [stock.pk], ALL)[stock.pk].rows
     ),
-    associations.nodes_of_products: lambda s, store, of: (
-        associations.nodes_of_products(s, store, [of.product_pk], ALL)[of.product_pk].rows
+    associations.nodes_of_products: lambda s, store, stock: (
+        associations.nodes_of_products(s, store, [stock.product_pk], ALL)[stock.product_pk].rows
     ),
-    associations.counts_of_products: lambda s, store, of: associations.counts_of_products(
-        s, store, [of.product_pk]
-    )[of.product_pk],
-    ancestors.of_nodes: lambda s, store, of: ancestors.of_nodes(s, store, [(of.pk, NODE)])[
-        of.pk, NODE
+    associations.counts_of_products: lambda s, store, stock: associations.counts_of_products(
+        s, store, [stock.product_pk]
+    )[stock.product_pk],
+    ancestors.of_nodes: lambda s, store, stock: ancestors.of_nodes(s, store, [(stock.pk, NODE)])[
+        stock.pk, NODE
     ],
-    products.by_ids: lambda s, store, of: products.by_ids(s, store, [of.product.id]),
-    products.listing: lambda s, store, of: (
-        of.product.id in ids(products.listing(s, store, [], ALL))
+    products.by_ids: lambda s, store, stock: products.by_ids(s, store, [stock.product.id]),
+    products.listing: lambda s, store, stock: (
+        stock.product.id in ids(products.listing(s, store, [], ALL))
     ),
-    products.count: lambda s, store, of: products.count(s, store, [numbered(own_sku(of.store))]),
-    associations.of_nodes: lambda s, store, of: (
-        associations.of_nodes(s, store, [(of.pk, NODE)], ALL)[of.pk, NODE].rows
+    products.count: lambda s, store, stock: products.count(
+        s, store, [numbered(own_sku(stock.store))]
     ),
-    associations.counts_of_nodes: lambda s, store, of: associations.counts_of_nodes(
-        s, store, [(of.pk, NODE)]
-    )[of.pk, NODE],
-    associations.offset_page: lambda s, store, of: (
-        associations.offset_page(s, store, (of.pk, NODE), SPAN).rows
+    associations.of_nodes: lambda s, store, stock: (
+        associations.of_nodes(s, store, [(stock.pk, NODE)], ALL)[stock.pk, NODE].rows
+    ),
+    associations.counts_of_nodes: lambda s, store, stock: associations.counts_of_nodes(
+        s, store, [(stock.pk, NODE)]
+    )[stock.pk, NODE],
+    associations.offset_page: lambda s, store, stock: (
+        associations.offset_page(s, store, (stock.pk, NODE), SPAN).rows
     ),
 }
-"""Reads of what the organization lets all stores read."""
+"""Reads of the catalogue, which the organization shares with all stores."""
 
-ITS_OWN: Mapping[Callable[..., Any], Read] = {
-    products.pks_by_sku: lambda s, store, of: (
-        of.product_pk in products.pks_by_sku(s, store, ["b"]).values()
+PRIVATE_READS: Mapping[Callable[..., Any], Read] = {
+    products.pks_by_sku: lambda s, store, stock: (
+        stock.product_pk in products.pks_by_sku(s, store, ["b"]).values()
     ),
-    jobs.by_ids: lambda s, store, of: jobs.by_ids(s, store, [of.job.id]),
-    jobs.by_id: lambda s, store, of: jobs.by_id(s, store, of.job.id),
-    jobs.listing: lambda s, store, of: (
-        of.job.id in ids(jobs.listing(s, store, JobFilter(), False, ALL))
+    jobs.by_ids: lambda s, store, stock: jobs.by_ids(s, store, [stock.job.id]),
+    jobs.by_id: lambda s, store, stock: jobs.by_id(s, store, stock.job.id),
+    jobs.listing: lambda s, store, stock: (
+        stock.job.id in ids(jobs.listing(s, store, JobFilter(), False, ALL))
     ),
-    jobs.offset_page: lambda s, store, of: (
-        of.job.id in shown(jobs.offset_page(s, store, [], jobs.NEWEST_FIRST, SPAN))
+    jobs.offset_page: lambda s, store, stock: (
+        stock.job.id in shown(jobs.offset_page(s, store, [], jobs.NEWEST_FIRST, SPAN))
     ),
-    jobs.count: lambda s, store, of: jobs.count(s, store, JobFilter(hierarchy_id=of.hierarchy.id)),
-    jobs.of_hierarchies: lambda s, store, of: (
-        jobs.of_hierarchies(s, store, [of.hierarchy.id], ALL)[of.hierarchy.id].rows
+    jobs.count: lambda s, store, stock: jobs.count(
+        s, store, JobFilter(hierarchy_id=stock.hierarchy.id)
     ),
-    jobs.counts_of_hierarchies: lambda s, store, of: jobs.counts_of_hierarchies(
-        s, store, [of.hierarchy.id]
-    )[of.hierarchy.id],
-    jobs.first_pending: lambda s, store, of: (
-        getattr(jobs.first_pending(s, store), "id", None) == of.job.id
+    jobs.of_hierarchies: lambda s, store, stock: (
+        jobs.of_hierarchies(s, store, [stock.hierarchy.id], ALL)[stock.hierarchy.id].rows
     ),
-    jobs.queued: lambda s, store, of: of.job.id in ids(jobs.queued(s, store, ALL)),
-    jobs.newest_retries: lambda s, store, of: jobs.newest_retries(s, store, [of.failed.id]),
-    job_errors.by_ids: lambda s, store, of: job_errors.by_ids(s, store, [of.error.id]),
-    job_errors.of_jobs: lambda s, store, of: (
-        job_errors.of_jobs(s, store, [of.failed_version], ALL)[of.failed_version].rows
+    jobs.counts_of_hierarchies: lambda s, store, stock: jobs.counts_of_hierarchies(
+        s, store, [stock.hierarchy.id]
+    )[stock.hierarchy.id],
+    jobs.first_pending: lambda s, store, stock: (
+        getattr(jobs.first_pending(s, store), "id", None) == stock.job.id
     ),
-    job_errors.counts_of_jobs: lambda s, store, of: job_errors.counts_of_jobs(
-        s, store, [of.failed_version]
-    )[of.failed_version],
-    idempotency.find: lambda s, store, of: (
-        of.job.id == idempotency.find(s, store, KEY, START - timedelta(days=999))[0].id  # type: ignore[index]
+    jobs.queued: lambda s, store, stock: stock.job.id in ids(jobs.queued(s, store, ALL)),
+    jobs.newest_retries: lambda s, store, stock: jobs.newest_retries(s, store, [stock.failed.id]),
+    job_errors.by_ids: lambda s, store, stock: job_errors.by_ids(s, store, [stock.error.id]),
+    job_errors.of_jobs: lambda s, store, stock: (
+        job_errors.of_jobs(s, store, [stock.failed_version], ALL)[stock.failed_version].rows
     ),
-    events.after: lambda s, store, of: (
-        of.job_pk in [event.job_pk for event in events.after(s, store, 0, 100).events]
+    job_errors.counts_of_jobs: lambda s, store, stock: job_errors.counts_of_jobs(
+        s, store, [stock.failed_version]
+    )[stock.failed_version],
+    idempotency.find: lambda s, store, stock: (
+        stock.job.id == idempotency.find(s, store, KEY, START - timedelta(days=999))[0].id  # type: ignore[index]
     ),
-    events.oldest: lambda s, store, of: (
-        of.job_pk
+    events.after: lambda s, store, stock: (
+        stock.job_pk in [event.job_pk for event in events.after(s, store, 0, 100).events]
+    ),
+    events.oldest: lambda s, store, stock: (
+        stock.job_pk
         in [
             event.job_pk
-            for event in events.oldest(s, store, of.job.created_at + timedelta(days=1), 100)
+            for event in events.oldest(s, store, stock.job.created_at + timedelta(days=1), 100)
         ]
     ),
-    lanes.queue_positions: lambda s, store, of: lanes.queue_positions(s, store, [of.job_pk]),
+    lanes.queue_positions: lambda s, store, stock: lanes.queue_positions(s, store, [stock.job_pk]),
 }
-"""Reads of what is each store's alone, also the organization's."""
+"""Reads of rows that only their own store can read, including the organization."""
 
-NO_READS_OF_ROWS = {
-    # It makes a row, and reads none.
+OTHER_FUNCTIONS = {
+    # Inserts a row, reads none.
     hierarchies.add,
-    # What runs is shown in its own test, and so is what is told of all jobs together.
+    # Running jobs and statistics have tests of their own.
     jobs.started,
     job_stats.by_hour,
     jobs.oldest_pending_at,
-    # The store's lane and nothing else is what they are given.
+    # These read or change only the lane of the store.
     lanes.lock,
     lanes.log_bounds,
     lanes.event_head,
@@ -271,8 +285,8 @@ NO_READS_OF_ROWS = {
 }
 
 
-def test_every_function_of_storage_that_is_given_a_store_is_tried_here() -> None:
-    def of_a_store(module: ModuleType) -> set[Callable[..., Any]]:
+def test_every_storage_function_with_a_store_parameter_is_covered_here() -> None:
+    def functions_with_store(module: ModuleType) -> set[Callable[..., Any]]:
         return {
             function
             for name, function in inspect.getmembers(module, inspect.isfunction)
@@ -281,7 +295,7 @@ def test_every_function_of_storage_that_is_given_a_store_is_tried_here() -> None
             and list(inspect.signature(function).parameters)[:2] == ["session", "store"]
         }
 
-    of_stores = set[Callable[..., Any]]()
+    functions = set[Callable[..., Any]]()
     for module in (
         ancestors,
         associations,
@@ -295,28 +309,31 @@ def test_every_function_of_storage_that_is_given_a_store_is_tried_here() -> None
         nodes,
         products,
     ):
-        of_stores |= of_a_store(module)
-    assert of_stores == OF_ALL.keys() | ITS_OWN.keys() | NO_READS_OF_ROWS
+        functions |= functions_with_store(module)
+    assert functions == SHARED_READS.keys() | PRIVATE_READS.keys() | OTHER_FUNCTIONS
 
 
-async def test_a_store_sees_what_is_its_own_and_of_others_only_what_the_organization_lets_all_read(
+async def test_a_store_reads_only_its_own_rows_and_the_catalogue_of_the_organization(
     database: Database,
 ) -> None:
-    stock = {store: await stocked(database, store) for store in STORES}
-    for reads, whose in ((OF_ALL, readable_by), (ITS_OWN, lambda store: (store,))):
+    stocks = {store: await stocked(database, store) for store in STORES}
+    for reads, owners_read_by in (
+        (SHARED_READS, readable_by),
+        (PRIVATE_READS, lambda store: (store,)),
+    ):
         for function, read in reads.items():
             seen = {
                 (store, owner)
                 for store in STORES
-                for owner, of in stock.items()
-                # Written, since one of them locks what it finds.
-                if await database.write(read, store, of)
+                for owner, stock in stocks.items()
+                # In a write transaction, since one of them locks its row.
+                if await database.write(read, store, stock)
             }
-            expected = {(store, owner) for store in STORES for owner in whose(store)}
+            expected = {(store, owner) for store in STORES for owner in owners_read_by(store)}
             assert seen == expected, function
 
 
-async def test_the_job_that_runs_is_shown_to_its_own_store_only(database: Database) -> None:
+async def test_a_running_job_is_visible_only_to_its_own_store(database: Database) -> None:
     for store in STORES:
         stock = await stocked(database, store)
         assert (await factories.claimed_job(database, store=store)).id == stock.job.id
@@ -326,16 +343,16 @@ async def test_the_job_that_runs_is_shown_to_its_own_store_only(database: Databa
     assert [queue.running for queue in queues] == running
 
 
-async def test_what_is_not_whole_yet_is_shown_to_nobody(database: Database) -> None:
-    of = await stocked(database, ORGANIZATION)
-    await factories.deleted(database, of.hierarchy.id)
+async def test_an_invisible_hierarchy_is_hidden_from_every_store(database: Database) -> None:
+    stock = await stocked(database, ORGANIZATION)
+    await factories.deleted(database, stock.hierarchy.id)
     seen = {
         function
-        for function, read in OF_ALL.items()
+        for function, read in SHARED_READS.items()
         for store in STORES
-        if await database.write(read, store, of)
+        if await database.write(read, store, stock)
     }
-    # A product is no part of a hierarchy.
+    # Products do not belong to a hierarchy.
     assert seen == {products.by_ids, products.listing, products.count}
 
 
@@ -353,25 +370,25 @@ def numbered(sku: str) -> Condition:
 
 @dataclass(frozen=True)
 class Interleaved:
-    """Hierarchies of all stores made in turns, several of them at the same instant."""
+    """Hierarchies created alternately by all stores, several at the same instant."""
 
     newest_first: list[tuple[Key, str, str]]
-    """The key, store and name of each."""
+    """Key, store and name per hierarchy."""
 
     def seen_by(self, store: str, filter: Conditions) -> list[Key]:
-        """The keys of all that the store should find."""
+        """The expected keys for the store."""
         return [
             key
             for key, owner, name in self.newest_first
             if owner in readable_by(store)
             and all(
-                {"owner": owner_of(owner), "name": name}[asked.attribute] in asked.values
-                for asked in filter
+                {"owner": owner_of(owner), "name": name}[condition.attribute] in condition.values
+                for condition in filter
             )
         ]
 
     def page(self, store: str, filter: Conditions, window: KeysetWindow) -> KeysetPage[Any]:
-        """The page that the store should find."""
+        """The expected page for the store."""
         rows = [
             (key, key[1])
             for key in self.seen_by(store, filter)
@@ -385,15 +402,15 @@ class Interleaved:
 
 
 async def interleaved_in(database: Database, seed: int) -> Interleaved:
-    chance = random.Random(seed)
-    made = []
+    rng = random.Random(seed)
+    rows = []
     for number in range(36):
-        store, name = STORES[number % 3], chance.choice(("Garden", "Park"))
+        store, name = STORES[number % 3], rng.choice(("Garden", "Park"))
         id = await factories.hierarchy(database, {}, name=name, store=store)
-        created_at = START + timedelta(seconds=chance.randrange(8))
+        created_at = START + timedelta(seconds=rng.randrange(8))
         await factories.edited(database, id, created_at=created_at)
-        made.append(((created_at, id), store, name))
-    return Interleaved(sorted(made, reverse=True))
+        rows.append(((created_at, id), store, name))
+    return Interleaved(sorted(rows, reverse=True))
 
 
 FILTERS = [
@@ -405,11 +422,11 @@ FILTERS = [
 ]
 
 
-async def test_own_hierarchies_and_the_organizations_are_one_list(
+async def test_own_hierarchies_and_those_of_the_organization_are_one_list(
     database: Database, seed: int
 ) -> None:
     interleaved = await interleaved_in(database, seed)
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     bounds = [None, *(key for key, _, _ in interleaved.newest_first)]
     for store in STORES:
         for filter in FILTERS:
@@ -417,16 +434,16 @@ async def test_own_hierarchies_and_the_organizations_are_one_list(
             assert len(whole.rows) == await database.read(hierarchies.count, store, filter)
             windows = [ALL, KeysetWindow(100, backward=True)] + [
                 KeysetWindow(
-                    chance.randint(1, 14),
-                    chance.choice(bounds),
-                    chance.choice(bounds),
-                    chance.random() < 0.5,
+                    rng.randint(1, 14),
+                    rng.choice(bounds),
+                    rng.choice(bounds),
+                    rng.random() < 0.5,
                 )
                 for _ in range(20)
             ]
             for window in windows:
-                found = await database.read(hierarchies.listing, store, filter, window)
-                assert found.map(lambda row: row.id) == interleaved.page(store, filter, window), (
+                page = await database.read(hierarchies.listing, store, filter, window)
+                assert page.map(lambda row: row.id) == interleaved.page(store, filter, window), (
                     store,
                     filter,
                     window,
@@ -443,44 +460,44 @@ query ($first: Int, $after: String, $last: Int, $before: String, $filter: Hierar
 """
 
 
-async def test_clients_page_through_both_and_meet_each_once(
+async def test_clients_page_through_hierarchies_of_both_owners_once(
     idle_gateway: Gateway, idle_client: GraphQLClient, seed: int
 ) -> None:
     interleaved = await interleaved_in(idle_gateway.database, seed)
     for owner in (None, *Owner):
         seen = interleaved.seen_by(STORE, [owned_by(owner)] if owner else [])
         expected = [str(id) for _, id in seen]
-        named = {"owner": owner and owner.name}
-        assert await met_forward(idle_client, named) == expected
-        assert await met_backward(idle_client, named) == expected
+        filter = {"owner": owner and owner.name}
+        assert await ids_forward(idle_client, filter) == expected
+        assert await ids_backward(idle_client, filter) == expected
 
 
-async def met_forward(client: GraphQLClient, filter: dict[str, Any]) -> list[str]:
-    """What a client meets that goes from the first page to the last."""
-    met: list[str] = []
+async def ids_forward(client: GraphQLClient, filter: dict[str, Any]) -> list[str]:
+    """The ids of all pages, read from the first to the last."""
+    ids: list[str] = []
     after, more = None, True
     while more:
         page = (await client.data(LIST, first=5, after=after, filter=filter))["hierarchies"]
-        met += [row["id"] for row in page["nodes"]]
+        ids += [row["id"] for row in page["nodes"]]
         after, more = page["pageInfo"]["endCursor"], page["pageInfo"]["hasNextPage"]
-    assert page["totalCount"] == len(met)
-    return met
+    assert page["totalCount"] == len(ids)
+    return ids
 
 
-async def met_backward(client: GraphQLClient, filter: dict[str, Any]) -> list[str]:
-    """What a client meets that goes from the last page to the first."""
-    met: list[str] = []
+async def ids_backward(client: GraphQLClient, filter: dict[str, Any]) -> list[str]:
+    """The ids of all pages, read from the last to the first."""
+    ids: list[str] = []
     before, more = None, True
     while more:
         page = (await client.data(LIST, last=5, before=before, filter=filter))["hierarchies"]
-        met = [row["id"] for row in page["nodes"]] + met
+        ids = [row["id"] for row in page["nodes"]] + ids
         before, more = page["pageInfo"]["startCursor"], page["pageInfo"]["hasPreviousPage"]
-    assert page["totalCount"] == len(met)
-    return met
+    assert page["totalCount"] == len(ids)
+    return ids
 
 
 async def copied(database: Database, source: UUID, store: str) -> Hierarchy:
-    """The copy, with products, that a real worker makes for that store."""
+    """Duplicate `source` with products for `store` with a real worker."""
     await factories.pending_duplication(database, source, store=store, include_products=True)
     job_id = await factories.ran_job(database, store=store)
 
@@ -492,7 +509,7 @@ async def copied(database: Database, source: UUID, store: str) -> Hierarchy:
 
 
 async def products_of(database: Database, store: str, hierarchy: Hierarchy) -> list[Any]:
-    """What the store sees of the products at the node that has some."""
+    """The products of node `NODE` that the store can read: owner, sku, curated."""
     assert hierarchy.pk is not None
     key = hierarchy.pk, NODE
     page = (await database.read(associations.of_nodes, store, [key], ALL))[key]
@@ -502,7 +519,7 @@ async def products_of(database: Database, store: str, hierarchy: Hierarchy) -> l
 
 
 async def catalogue(database: Database, store: str) -> UUID:
-    """A hierarchy with products, one of them curated."""
+    """Create a hierarchy with two products, one of them curated."""
     return await factories.hierarchy(
         database,
         {"Trees": {"Oaks": {}}},
@@ -512,13 +529,15 @@ async def catalogue(database: Database, store: str) -> UUID:
     )
 
 
-async def test_what_a_store_copies_from_the_organization_is_its_own(database: Database) -> None:
+async def test_a_copy_of_a_hierarchy_of_the_organization_belongs_to_the_store(
+    database: Database,
+) -> None:
     source = await catalogue(database, ORGANIZATION)
     copy = await copied(database, source, STORE)
     assert (copy.store, copy.owner, copy.copied_from) == (STORE, Owner.STORE, source)
     assert (copy.node_count, copy.association_count) == (2, 2)
     seen = [await database.read(hierarchies.by_id, store, copy.id) for store in STORES]
-    assert [found is not None for found in seen] == [True, False, False]
+    assert [hierarchy is not None for hierarchy in seen] == [True, False, False]
 
     shown = [(ORGANIZATION, "b", True), (ORGANIZATION, "a", False)]
     assert await products_of(database, STORE, copy) == shown
@@ -526,7 +545,7 @@ async def test_what_a_store_copies_from_the_organization_is_its_own(database: Da
         assert await products_of(database, store, copy) == []
 
 
-async def test_a_product_of_the_organization_is_at_its_nodes_in_what_the_store_sees(
+async def test_a_product_of_the_organization_lists_only_nodes_readable_by_the_store(
     database: Database,
 ) -> None:
     source = await catalogue(database, ORGANIZATION)
@@ -544,14 +563,16 @@ async def test_a_product_of_the_organization_is_at_its_nodes_in_what_the_store_s
         expected[store].append(copies[ORGANIZATION])
     for store in STORES:
         page = (await database.read(associations.nodes_of_products, store, [product], ALL))[product]
-        found = [row for _, row in page.rows]
-        assert all(isinstance(row, TreeNode) for row in found)
-        assert [row.hierarchy.id for row in found] == expected[store]
+        nodes = [row for _, row in page.rows]
+        assert all(isinstance(row, TreeNode) for row in nodes)
+        assert [row.hierarchy.id for row in nodes] == expected[store]
         counts = await database.read(associations.counts_of_products, store, [product])
-        assert counts == {product: len(found)}
+        assert counts == {product: len(nodes)}
 
 
-async def test_what_the_organization_copies_is_the_organizations(database: Database) -> None:
+async def test_a_copy_made_by_the_organization_belongs_to_the_organization(
+    database: Database,
+) -> None:
     source = await catalogue(database, ORGANIZATION)
     copy = await copied(database, source, ORGANIZATION)
     assert (copy.store, copy.owner) == (ORGANIZATION, Owner.ORGANIZATION)
@@ -561,19 +582,19 @@ async def test_what_the_organization_copies_is_the_organizations(database: Datab
 
 
 @pytest.mark.parametrize(
-    ("asking", "owner"),
+    ("caller", "owner"),
     [(STORE, OTHER), (OTHER, STORE), (ORGANIZATION, STORE), (ORGANIZATION, OTHER)],
 )
-async def test_nobody_copies_what_another_store_owns(
-    database: Database, asking: str, owner: str
+async def test_a_hierarchy_of_another_store_cannot_be_copied(
+    database: Database, caller: str, owner: str
 ) -> None:
     source = await factories.hierarchy(database, {}, store=owner)
     with pytest.raises(NotFound):
-        await factories.pending_duplication(database, source, store=asking)
-    assert await database.read(jobs.count, asking, JobFilter()) == 0
+        await factories.pending_duplication(database, source, store=caller)
+    assert await database.read(jobs.count, caller, JobFilter()) == 0
 
 
-async def test_a_copy_that_was_asked_for_fails_when_the_organization_deletes_the_source(
+async def test_a_pending_copy_fails_when_the_organization_deletes_the_source(
     database: Database,
 ) -> None:
     source = await factories.hierarchy(database, {"Trees": {}}, store=ORGANIZATION)
@@ -593,26 +614,26 @@ def errors_of(session: Session, job_id: UUID) -> KeysetPage[JobError]:
     return job_errors.of_jobs(session, STORE, [version], ALL)[version]
 
 
-async def test_each_store_sees_its_own_jobs_of_what_is_the_organizations(
+async def test_a_hierarchy_of_the_organization_lists_only_the_jobs_of_the_reading_store(
     database: Database,
 ) -> None:
     source = await factories.hierarchy(database, {}, store=ORGANIZATION)
-    made = {
+    job_ids = {
         store: (await factories.pending_duplication(database, source, store=store)).id
         for store in STORES
     }
     for store in STORES:
         page = (await database.read(jobs.of_hierarchies, store, [source], ALL))[source]
-        assert ids(page) == [made[store]]
+        assert ids(page) == [job_ids[store]]
         counts = await database.read(jobs.counts_of_hierarchies, store, [source])
         assert counts == {source: 1}
         assert await database.read(jobs.count, store, JobFilter(hierarchy_id=source)) == 1
 
 
-async def test_one_key_stands_for_a_job_in_each_store(database: Database) -> None:
+async def test_one_idempotency_key_identifies_one_job_per_store(database: Database) -> None:
     source = await factories.hierarchy(database, {}, store=ORGANIZATION)
     for _ in range(2):
-        made = [
+        requests = [
             await database.write(
                 services.request_duplication,
                 Requester(store, request_id="given"),
@@ -621,15 +642,15 @@ async def test_one_key_stands_for_a_job_in_each_store(database: Database) -> Non
             )
             for store in STORES
         ]
-        assert len({requested.job.id for requested in made}) == len(STORES)
-    assert all(requested.replayed for requested in made)
+        assert len({requested.job.id for requested in requests}) == len(STORES)
+    assert all(requested.replayed for requested in requests)
 
 
-async def test_a_sku_is_one_product_in_each_store(database: Database) -> None:
+async def test_a_sku_identifies_one_product_per_store(database: Database) -> None:
     for store in (ORGANIZATION, STORE):
         await catalogue(database, store)
-    found = await database.read(lambda session: session.exec(select(Product)).all())
-    assert sorted((product.store, product.sku) for product in found) == [
+    products = await database.read(lambda session: session.exec(select(Product)).all())
+    assert sorted((product.store, product.sku) for product in products) == [
         (store, sku) for store in sorted((ORGANIZATION, STORE)) for sku in "ab"
     ]
     newest = await database.read(hierarchies.listing, STORE, [], ALL)
@@ -670,32 +691,32 @@ mutation ($id: ID!) {
 """
 
 
-async def test_clients_see_what_their_store_may(
+async def test_clients_read_only_what_their_store_can_read(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     database = idle_gateway.database
     source = await catalogue(database, ORGANIZATION)
-    asked_for = (await idle_client.data(DUPLICATE, id=str(source)))["duplicateHierarchy"]
-    assert asked_for["errors"] == []
+    requested = (await idle_client.data(DUPLICATE, id=str(source)))["duplicateHierarchy"]
+    assert requested["errors"] == []
     await factories.ran_job(database)
     (job,) = (await database.read(jobs.listing, STORE, JobFilter(), True, ALL)).rows
     copy = job[1].result_id
     assert copy
-    theirs = (await copied(database, source, OTHER)).id
+    copy_of_other = (await copied(database, source, OTHER)).id
     stock = await stocked(database, OTHER)
-    asked = [source, copy, *await organizations_products(database)]
+    readable = [source, copy, *await organizations_products(database)]
     hidden = [
-        theirs,
-        node_id(theirs, NODE),
+        copy_of_other,
+        node_id(copy_of_other, NODE),
         stock.hierarchy.id,
         stock.product.id,
         stock.job.id,
         stock.error.id,
     ]
-    found = (await idle_client.data(SEEN, ids=[str(id) for id in [*asked, *hidden]]))["nodes"]
-    assert found[len(asked) :] == [None] * len(hidden)
+    nodes = (await idle_client.data(SEEN, ids=[str(id) for id in [*readable, *hidden]]))["nodes"]
+    assert nodes[len(readable) :] == [None] * len(hidden)
 
-    of_jobs = {"nodes": [{"id": asked_for["job"]["id"]}], "totalCount": 1}
+    jobs_of_source = {"nodes": [{"id": requested["job"]["id"]}], "totalCount": 1}
     shown = {
         "edges": [
             {"curated": True, "node": {"sku": "b"}},
@@ -704,17 +725,17 @@ async def test_clients_see_what_their_store_may(
         "totalCount": 2,
     }
     nothing = {"edges": [], "totalCount": 0}
-    for at, id, owner, origin in (
+    for index, id, owner, origin in (
         (0, source, "ORGANIZATION", None),
         (1, copy, "STORE", {"id": str(source), "owner": "ORGANIZATION"}),
     ):
-        assert found[at] == {
+        assert nodes[index] == {
             "__typename": "Hierarchy",
             "id": str(id),
             "owner": owner,
             "nodeCount": 2,
             "copiedFrom": origin,
-            "jobs": of_jobs,
+            "jobs": jobs_of_source,
             "nodes": {
                 "nodes": [
                     {"name": "Trees", "owner": owner, "products": nothing},
@@ -722,7 +743,7 @@ async def test_clients_see_what_their_store_may(
                 ]
             },
         }
-    for product in found[2 : len(asked)]:
+    for product in nodes[2 : len(readable)]:
         assert product["nodes"] == {
             "nodes": [{"hierarchy": {"id": str(id)}} for id in (source, copy)],
             "totalCount": 2,
@@ -741,7 +762,7 @@ SECRET = "a secret that only these tests know"
 
 
 def token_of(store: str) -> str:
-    """A token of somebody in a store, or in the organization."""
+    """A token for a store or for the organization."""
     organization = store == ORGANIZATION
     return mint(
         SECRET,
@@ -757,7 +778,7 @@ def token_of(store: str) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """What somebody asks for to change something, as one of the two doors takes it."""
+    """A request that changes a hierarchy, through GraphQL or REST."""
 
     method: str
     path: str
@@ -765,30 +786,30 @@ class Change:
 
     @classmethod
     def mutation(cls, name: str, /, **input: Any) -> "Change":
-        """It is asked for through GraphQL."""
-        said = ", ".join(f"{field}: {json.dumps(value)}" for field, value in input.items())
-        query = f"mutation {{ made: {name}(input: {{{said}}}) {{ errors {{ __typename }} }} }}"
+        arguments = ", ".join(f"{field}: {json.dumps(value)}" for field, value in input.items())
+        query = (
+            f"mutation {{ result: {name}(input: {{{arguments}}}) {{ errors {{ __typename }} }} }}"
+        )
         return cls("POST", "/graphql", {"query": query})
 
     @classmethod
     def request(cls, method: str, path: str, data: Any = None) -> "Change":
-        """It is asked for through REST."""
         return cls(method, f"/pcm/hierarchies/{path}", None if data is None else {"data": data})
 
-    async def asked(self, http: httpx.AsyncClient, store: str) -> str:
-        """What becomes of it when somebody of that store asks."""
+    async def send(self, http: httpx.AsyncClient, store: str) -> str:
+        """Send the request for a store; return the status phrase or the GraphQL refusals."""
         headers = {"Authorization": f"Bearer {token_of(store)}"}
         answer = await http.request(self.method, self.path, json=self.body, headers=headers)
         if self.path != "/graphql":
             return answer.reason_phrase
-        refusals = answer.json()["data"]["made"]["errors"]
+        refusals = answer.json()["data"]["result"]["errors"]
         return ", ".join(refusal["__typename"] for refusal in refusals) or "OK"
 
 
-def mutations_of(of: Stock) -> list[Change]:
-    """Every mutation that changes a hierarchy; what deletes comes last."""
-    root, node, leaf = (str(node_id(of.hierarchy.id, no)) for no in (0, 1, NODE))
-    product = str(of.product.id)
+def mutations_of(stock: Stock) -> list[Change]:
+    """Every mutation that changes a hierarchy; deletions come last."""
+    root, node, leaf = (str(node_id(stock.hierarchy.id, no)) for no in (0, 1, NODE))
+    product = str(stock.product.id)
     return [
         Change.mutation("updateHierarchy", hierarchyId=root, slug="garden"),
         Change.mutation("createNode", parentId=root, name="Herbs"),
@@ -802,23 +823,23 @@ def mutations_of(of: Stock) -> list[Change]:
     ]
 
 
-def requests_of(of: Stock) -> list[Change]:
-    """The same through REST."""
-    root, node, leaf = (str(node_id(of.hierarchy.id, no)) for no in (0, 1, NODE))
-    held = [{"type": "product", "id": str(of.product.id)}]
-    named = {"type": "node", "attributes": {"name": "Herbs"}}
-    one = {"type": "node", "id": leaf}
+def requests_of(stock: Stock) -> list[Change]:
+    """Every REST request that changes a hierarchy; deletions come last."""
+    root, node, leaf = (str(node_id(stock.hierarchy.id, no)) for no in (0, 1, NODE))
+    products = [{"type": "product", "id": str(stock.product.id)}]
+    new_node = {"type": "node", "attributes": {"name": "Herbs"}}
+    reference = {"type": "node", "id": leaf}
     return [
         Change.request("PUT", root, {"type": "hierarchy", "attributes": {"slug": "garden"}}),
-        Change.request("POST", f"{root}/nodes", named),
-        Change.request("PUT", f"{root}/nodes/{leaf}", {**one, "meta": {"sort_order": 1}}),
+        Change.request("POST", f"{root}/nodes", new_node),
+        Change.request("PUT", f"{root}/nodes/{leaf}", {**reference, "meta": {"sort_order": 1}}),
         Change.request("DELETE", f"{root}/nodes/{leaf}/relationships/parent"),
         Change.request(
             "PUT", f"{root}/nodes/{leaf}/relationships/parent", {"type": "node", "id": node}
         ),
-        Change.request("POST", f"{root}/nodes/{node}/relationships/children", [one]),
-        Change.request("DELETE", f"{root}/nodes/{leaf}/relationships/products", held),
-        Change.request("POST", f"{root}/nodes/{leaf}/relationships/products", held),
+        Change.request("POST", f"{root}/nodes/{node}/relationships/children", [reference]),
+        Change.request("DELETE", f"{root}/nodes/{leaf}/relationships/products", products),
+        Change.request("POST", f"{root}/nodes/{leaf}/relationships/products", products),
         Change.request("DELETE", f"{root}/nodes/{leaf}"),
         Change.request("DELETE", root),
     ]
@@ -827,37 +848,37 @@ def requests_of(of: Stock) -> list[Change]:
 CHANGES = {"GraphQL": mutations_of, "REST": requests_of}
 
 
-@pytest.mark.parametrize("door", CHANGES)
-async def test_a_hierarchy_of_the_organization_is_changed_by_the_organization_alone(
-    settings: Settings, door: str
+@pytest.mark.parametrize("api", CHANGES)
+async def test_only_the_organization_can_change_its_hierarchies(
+    settings: Settings, api: str
 ) -> None:
     guarded = settings.model_copy(update={"jwt_secret": SecretStr(SECRET), "runner": False})
     async with (
         gateway_of(guarded) as gateway,
         http_client(gateway.url) as http,
     ):
-        of = await stocked(gateway.database, ORGANIZATION)
-        changes = CHANGES[door](of)
-        before = await gateway.database.read(rows_of, of)
+        stock = await stocked(gateway.database, ORGANIZATION)
+        changes = CHANGES[api](stock)
+        before = await gateway.database.read(rows_of, stock)
         assert len(before) > 4
         for change in changes:
             for store in (STORE, OTHER):
-                assert await change.asked(http, store) == "Forbidden", change
-        assert await gateway.database.read(rows_of, of) == before
-        # It is not that these changes are none.
+                assert await change.send(http, store) == "Forbidden", change
+        assert await gateway.database.read(rows_of, stock) == before
+        # The same requests succeed for the organization.
         for change in changes:
-            assert await change.asked(http, ORGANIZATION) in ("OK", "Created", "No Content"), change
-            now = await gateway.database.read(rows_of, of)
+            assert await change.send(http, ORGANIZATION) in ("OK", "Created", "No Content"), change
+            now = await gateway.database.read(rows_of, stock)
             assert now != before, change
             before = now
 
 
-def rows_of(session: Session, of: Stock) -> list[str]:
-    """What there is of a hierarchy."""
+def rows_of(session: Session, stock: Stock) -> list[str]:
+    """The rows of a hierarchy, its nodes and its associations."""
     tables = SQLModel.metadata.tables
     keys = ("hierarchy", "pk"), ("node", "hierarchy_pk"), ("node_product", "hierarchy_pk")
     return [
         repr(row)
         for name, key in keys
-        for row in session.execute(sa.select(tables[name]).where(tables[name].c[key] == of.pk))
+        for row in session.execute(sa.select(tables[name]).where(tables[name].c[key] == stock.pk))
     ]

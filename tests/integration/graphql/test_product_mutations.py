@@ -1,5 +1,4 @@
-"""Products made, attached to nodes, curated and detached over HTTP: what is read then, and every
-rule broken."""
+"""Creating, attaching, curating and detaching products over HTTP, and each refusal."""
 
 from uuid import uuid4
 
@@ -18,7 +17,7 @@ UNATTACHED = "Not attached to the node: "
 
 @pytest.fixture
 def author(idle_gateway: Gateway, idle_client: GraphQLClient) -> Author:
-    """Somebody who changes the catalogue of a gateway whose queue nobody runs."""
+    """A mutation client of a gateway whose queue does not run."""
     return Author(idle_client, idle_gateway.database)
 
 
@@ -36,39 +35,39 @@ async def roses(author: Author, garden: str) -> str:
 
 
 async def shown(author: Author, node: str) -> list[str]:
-    """The skus of the node's products in their order, the curated ones with a star."""
+    """The skus of the node's products in order, curated ones with a star."""
     products = (await author.seen(node))["products"]
     assert products["totalCount"] == len(products["edges"])
     return [edge["node"]["sku"] + "*" * edge["curated"] for edge in products["edges"]]
 
 
-async def test_products_are_made_in_the_order_given(author: Author) -> None:
-    asked = [("b", "A rose"), ("a", "A rose"), ("B", "🌹")]
-    wanted = [{"sku": sku, "name": name} for sku, name in asked]
-    made = await author.make("createProducts", products=wanted)
-    nowhere = {"nodes": [], "totalCount": 0}
-    assert made == [
-        {"id": product["id"], **said, "nodes": nowhere}
-        for product, said in zip(made, wanted, strict=True)
+async def test_products_are_created_in_the_input_order(author: Author) -> None:
+    pairs = [("b", "A rose"), ("a", "A rose"), ("B", "🌹")]
+    inputs = [{"sku": sku, "name": name} for sku, name in pairs]
+    created = await author.make("createProducts", products=inputs)
+    no_nodes = {"nodes": [], "totalCount": 0}
+    assert created == [
+        {"id": product["id"], **input, "nodes": no_nodes}
+        for product, input in zip(created, inputs, strict=True)
     ]
-    assert len({product["id"] for product in made}) == 3
-    for product in made:
+    assert len({product["id"] for product in created}) == 3
+    for product in created:
         assert await author.held_by(product["id"]) == []
 
 
-async def test_a_hundred_products_are_made_at_once(author: Author) -> None:
+async def test_a_hundred_products_can_be_created_at_once(author: Author) -> None:
     skus = [f"{number}" for number in range(100)]
-    made = await author.make("createProducts", **new(*skus))
-    assert [product["sku"] for product in made] == skus
+    created = await author.make("createProducts", **new(*skus))
+    assert [product["sku"] for product in created] == skus
 
 
-async def test_a_sku_may_be_almost_anything(author: Author) -> None:
+async def test_a_sku_can_be_almost_any_text(author: Author) -> None:
     for sku in ("s" * 255, "🌹" * 255, " a ", "'\"\\%_*", "0"):
-        (made,) = await author.make("createProducts", **new(sku, name="n" * 1000))
-        assert (made["sku"], made["name"]) == (sku, "n" * 1000)
+        (product,) = await author.make("createProducts", **new(sku, name="n" * 1000))
+        assert (product["sku"], product["name"]) == (sku, "n" * 1000)
 
 
-async def test_products_that_can_not_be_made_are_refused_with_all_the_others(
+async def test_one_invalid_product_refuses_the_whole_batch(
     author: Author,
 ) -> None:
     await author.products("taken")
@@ -92,40 +91,40 @@ async def test_products_that_can_not_be_made_are_refused_with_all_the_others(
             assert message == "The sku 'taken' is taken."
 
 
-async def test_other_stores_may_have_the_same_sku(author: Author) -> None:
+async def test_stores_can_use_the_same_sku(author: Author) -> None:
     stock = {"Roses": ["a"]}
     for store in ("other", ORGANIZATION):
         await factories.hierarchy(author.database, {"Roses": {}}, store=store, products=stock)
-    (made,) = await author.products("a")
+    (created,) = await author.products("a")
 
     def stores(session: Session) -> dict[str, str]:
-        found = session.exec(select(Product).where(Product.sku == "a"))
-        return {product.store: str(product.id) for product in found}
+        rows = session.exec(select(Product).where(Product.sku == "a"))
+        return {product.store: str(product.id) for product in rows}
 
-    found = await author.database.read(stores)
-    assert found.keys() == {"other", ORGANIZATION, factories.STORE}
-    assert found[factories.STORE] == made
+    ids = await author.database.read(stores)
+    assert ids.keys() == {"other", ORGANIZATION, factories.STORE}
+    assert ids[factories.STORE] == created
 
 
-async def test_what_is_attached_is_read_from_both_sides_at_once(
+async def test_attached_products_are_read_from_both_sides_immediately(
     author: Author, garden: str, roses: str
 ) -> None:
     b, a, c = await author.products("b", "a", "c")
-    made = await author.make("attachProducts", nodeId=roses, productIds=[b, a])
-    assert made == await author.seen(roses)
+    updated = await author.make("attachProducts", nodeId=roses, productIds=[b, a])
+    assert updated == await author.seen(roses)
     assert await shown(author, roses) == ["a", "b"]
-    below = await author.node(roses, "Red")
-    await author.make("attachProducts", nodeId=below, productIds=[c, a])
-    assert [await author.held_by(id) for id in (a, b, c)] == [[roses, below], [roses], [below]]
+    child = await author.node(roses, "Red")
+    await author.make("attachProducts", nodeId=child, productIds=[c, a])
+    assert [await author.held_by(id) for id in (a, b, c)] == [[roses, child], [roses], [child]]
     assert await author.counts(garden) == (2, 4)
-    # Once attached is attached.
+    # Attaching twice changes nothing.
     again = await author.make("attachProducts", nodeId=roses, productIds=[a, a, c, b])
     assert [edge["node"]["id"] for edge in again["products"]["edges"]] == [a, b, c]
-    assert await author.held_by(a) == [roses, below]
+    assert await author.held_by(a) == [roses, child]
     assert await author.counts(garden) == (2, 5)
 
 
-async def test_what_is_detached_is_nowhere_to_be_read_and_no_longer_curated(
+async def test_detached_products_disappear_everywhere_and_lose_their_curation(
     author: Author, garden: str, roses: str
 ) -> None:
     ids = a, b, c = await author.products("a", "b", "c")
@@ -134,13 +133,13 @@ async def test_what_is_detached_is_nowhere_to_be_read_and_no_longer_curated(
         await author.make("attachProducts", nodeId=node, productIds=ids)
         await author.make("updateNode", nodeId=node, curatedProductIds=[c, b])
     assert await author.counts(garden) == (2, 6)
-    made = await author.make("detachProducts", nodeId=roses, productIds=[c, a, a])
-    assert made == await author.seen(roses)
+    updated = await author.make("detachProducts", nodeId=roses, productIds=[c, a, a])
+    assert updated == await author.seen(roses)
     assert await shown(author, roses) == ["b*"]
     assert await shown(author, other) == ["c*", "b*", "a"]
     assert [await author.held_by(id) for id in ids] == [[other], [roses, other], [other]]
     assert await author.counts(garden) == (2, 4)
-    # What is not attached stays so, and comes back as it would the first time.
+    # Detaching twice changes nothing, and products attached again are not curated.
     await author.make("detachProducts", nodeId=roses, productIds=[a, c])
     assert await author.counts(garden) == (2, 4)
     await author.make("attachProducts", nodeId=roses, productIds=[c])
@@ -151,7 +150,7 @@ async def test_what_is_detached_is_nowhere_to_be_read_and_no_longer_curated(
 
 
 @pytest.mark.parametrize("mutation", ["attachProducts", "detachProducts"])
-async def test_products_that_are_not_seen_are_all_named_and_nothing_is_done(
+async def test_unknown_products_are_all_listed_and_nothing_changes(
     author: Author, roses: str, mutation: str
 ) -> None:
     a, b = await author.products("a", "b")
@@ -169,7 +168,7 @@ async def test_products_that_are_not_seen_are_all_named_and_nothing_is_done(
 
 
 @pytest.mark.parametrize("mutation", ["attachProducts", "detachProducts"])
-async def test_1_to_1000_products_are_named_at_a_time(
+async def test_a_mutation_accepts_1_to_1000_products(
     author: Author, garden: str, roses: str, mutation: str
 ) -> None:
     (a,) = await author.products("a")
@@ -179,23 +178,23 @@ async def test_1_to_1000_products_are_named_at_a_time(
     assert await author.counts(garden) == (1, 1 if mutation == "attachProducts" else 0)
 
 
-async def test_a_thousand_products_are_attached_and_detached_at_once(
+async def test_a_thousand_products_can_be_attached_and_detached_at_once(
     author: Author, garden: str, roses: str
 ) -> None:
-    made = [
+    batches = [
         await author.products(*(f"{hundred:02}-{number:02}" for number in range(100)))
         for hundred in range(10)
     ]
-    ids = [id for some in made for id in some]
-    held = await author.make("attachProducts", nodeId=roses, productIds=ids)
-    assert held["products"]["totalCount"] == 1000
+    ids = [id for batch in batches for id in batch]
+    node = await author.make("attachProducts", nodeId=roses, productIds=ids)
+    assert node["products"]["totalCount"] == 1000
     assert await author.counts(garden) == (1, 1000)
-    held = await author.make("detachProducts", nodeId=roses, productIds=ids[1:])
-    assert [edge["node"]["id"] for edge in held["products"]["edges"]] == ids[:1]
+    node = await author.make("detachProducts", nodeId=roses, productIds=ids[1:])
+    assert [edge["node"]["id"] for edge in node["products"]["edges"]] == ids[:1]
     assert await author.counts(garden) == (1, 1)
 
 
-async def test_one_product_by_two_spellings_of_its_id_is_one_product(
+async def test_different_spellings_of_an_id_are_one_product(
     author: Author, garden: str, roses: str
 ) -> None:
     (a,) = await author.products("a")
@@ -212,7 +211,7 @@ async def test_one_product_by_two_spellings_of_its_id_is_one_product(
     assert await author.counts(garden) == (1, 0)
 
 
-async def test_curated_products_lead_in_their_order(author: Author, roses: str) -> None:
+async def test_curated_products_come_first_in_their_order(author: Author, roses: str) -> None:
     skus = [f"{number:02}" for number in range(22)]
     ids = dict(zip(skus, await author.products(*skus), strict=True))
     await author.make("attachProducts", nodeId=roses, productIds=list(ids.values()))
@@ -232,31 +231,29 @@ async def test_curated_products_lead_in_their_order(author: Author, roses: str) 
     assert await shown(author, roses) == skus
 
 
-async def test_curation_refuses_what_it_can_not_have(
-    author: Author, garden: str, roses: str
-) -> None:
+async def test_invalid_curation_is_refused(author: Author, garden: str, roses: str) -> None:
     ids = await author.products(*(f"{number:02}" for number in range(22)))
-    attached, (apart,) = ids[:21], ids[21:]
+    attached, (unattached,) = ids[:21], ids[21:]
     await author.make("attachProducts", nodeId=roses, productIds=attached)
     other = await author.node(garden, "Others")
-    await author.make("attachProducts", nodeId=other, productIds=[apart])
+    await author.make("attachProducts", nodeId=other, productIds=[unattached])
     await author.make("updateNode", nodeId=roses, curatedProductIds=attached[:2])
     unknown = str(uuid4())
     refusals: list[tuple[list[str], str]] = [
         (attached, "21 products are named; at most 20 can be curated."),
         ([attached[0], attached[1], attached[0]], "A product can be curated once only."),
-        ([attached[0], apart], f"{UNATTACHED}{apart}."),
-        ([unknown, attached[0], "rose", apart], f"{UNATTACHED}{unknown}, rose, {apart}."),
+        ([attached[0], unattached], f"{UNATTACHED}{unattached}."),
+        ([unknown, attached[0], "rose", unattached], f"{UNATTACHED}{unknown}, rose, {unattached}."),
     ]
-    for curated, said in refusals:
-        # Nor is anything else of the same input done.
+    for curated, message in refusals:
+        # The other changes of the input are not applied either.
         input = {"nodeId": roses, "name": "Tulips", "curatedProductIds": curated}
         path = "curatedProductIds"
-        assert await author.refused("InvalidInput", path, "updateNode", **input) == said
+        assert await author.refused("InvalidInput", path, "updateNode", **input) == message
     assert (await shown(author, roses))[:3] == ["00*", "01*", "02"]
 
 
-async def test_products_go_with_a_node_that_moves_and_stay_when_it_is_deleted(
+async def test_products_move_with_their_node_and_outlive_it(
     author: Author, garden: str, roses: str
 ) -> None:
     a, b = await author.products("a", "b")

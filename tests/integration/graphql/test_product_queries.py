@@ -1,4 +1,4 @@
-"""Products are found by id and by sku, a store's own and the organization's as one list."""
+"""product and products: a store's own and the organization's products, by id, sku and filter."""
 
 from typing import Any
 
@@ -24,29 +24,29 @@ SHARED = ["A-0", "b-1", "z-9"]
 
 @pytest.fixture
 async def skus(idle_gateway: Gateway) -> dict[str, str]:
-    """The ids of the products that the store sees, by owner and sku."""
+    """Product ids by owner and sku, one of the owners being another store."""
     ids: dict[str, str] = {}
-    for store, of in ((STORE, OWN), (ORGANIZATION, SHARED), ("another", ["b-1", "secret"])):
-        new = [NewProduct(sku, f"Product {sku}") for sku in of]
+    for store, owned in ((STORE, OWN), (ORGANIZATION, SHARED), ("another", ["b-1", "secret"])):
+        new = [NewProduct(sku, f"Product {sku}") for sku in owned]
         for product in await idle_gateway.database.write(products.create, store, new):
             ids[f"{store} {product.sku}"] = str(product.id)
     return ids
 
 
-async def listed(client: GraphQLClient, **asked: Any) -> list[str]:
-    page = (await client.data(LIST, **asked))["products"]
+async def listed(client: GraphQLClient, **variables: Any) -> list[str]:
+    page = (await client.data(LIST, **variables))["products"]
     assert page["totalCount"] == len(page["nodes"])
     return [product["sku"] for product in page["nodes"]]
 
 
-async def test_the_list_is_ordered_by_sku_and_has_what_the_organization_owns(
+async def test_the_list_is_ordered_by_sku_and_includes_products_of_the_organization(
     skus: dict[str, str], idle_client: GraphQLClient
 ) -> None:
     assert await listed(idle_client) == sorted(OWN + SHARED)
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
-async def test_pages_meet_each_product_once_both_ways(
+async def test_paging_in_either_direction_visits_each_product_once(
     skus: dict[str, str], idle_client: GraphQLClient, size: int
 ) -> None:
     expected = sorted(OWN + SHARED)
@@ -54,20 +54,20 @@ async def test_pages_meet_each_product_once_both_ways(
         ("first", "after", "hasNextPage", "endCursor"),
         ("last", "before", "hasPreviousPage", "startCursor"),
     ):
-        met: list[str] = []
-        asked: dict[str, Any] = {count: size}
+        visited: list[str] = []
+        variables: dict[str, Any] = {count: size}
         while True:
-            page = (await idle_client.data(LIST, **asked))["products"]
-            found = [product["sku"] for product in page["nodes"]]
-            met = met + found if count == "first" else found + met
+            page = (await idle_client.data(LIST, **variables))["products"]
+            skus_of_page = [product["sku"] for product in page["nodes"]]
+            visited = visited + skus_of_page if count == "first" else skus_of_page + visited
             if not page["pageInfo"][more]:
                 break
-            asked[bound] = page["pageInfo"][edge]
-        assert met == expected
+            variables[bound] = page["pageInfo"][edge]
+        assert visited == expected
 
 
 @pytest.mark.parametrize(
-    ("filter", "found"),
+    ("filter", "expected"),
     [
         ({"sku": {"eq": "b-1"}}, ["b-1"]),
         ({"sku": {"eq": "secret"}}, []),
@@ -81,13 +81,13 @@ async def test_pages_meet_each_product_once_both_ways(
         ({"name": {"eq": "Product a-1"}, "sku": {"eq": "b-1"}}, []),
     ],
 )
-async def test_a_filter_finds_what_it_says(
-    skus: dict[str, str], idle_client: GraphQLClient, filter: dict[str, Any], found: list[str]
+async def test_a_filter_selects_products(
+    skus: dict[str, str], idle_client: GraphQLClient, filter: dict[str, Any], expected: list[str]
 ) -> None:
-    assert await listed(idle_client, filter=filter) == found
+    assert await listed(idle_client, filter=filter) == expected
 
 
-async def test_a_product_is_found_by_its_id_unless_it_is_of_another_store(
+async def test_a_product_is_returned_by_id_unless_another_store_owns_it(
     skus: dict[str, str], idle_client: GraphQLClient
 ) -> None:
     for key, id in skus.items():
@@ -98,11 +98,11 @@ async def test_a_product_is_found_by_its_id_unless_it_is_of_another_store(
         else:
             name = f"Product {sku}"
             assert product == {"id": id, "sku": sku, "name": name, "nodes": {"totalCount": 0}}
-    for none in ("", "b-1", "00000000-0000-0000-0000-000000000000"):
-        assert (await idle_client.data(ONE, id=none))["product"] is None
+    for unknown in ("", "b-1", "00000000-0000-0000-0000-000000000000"):
+        assert (await idle_client.data(ONE, id=unknown))["product"] is None
 
 
-async def test_a_filter_that_can_not_be_is_refused_naming_it(
+async def test_an_invalid_argument_is_refused_with_its_path(
     skus: dict[str, str], idle_client: GraphQLClient
 ) -> None:
     error = await idle_client.refusal(LIST, filter={"sku": {"in": ["a"] * 101}})

@@ -1,4 +1,4 @@
-"""Every query, and what each field says."""
+"""Every query and the value of every field."""
 
 import re
 from collections.abc import AsyncIterator
@@ -60,19 +60,19 @@ JOB = """
 
 @dataclass(frozen=True)
 class Shop:
-    """A gateway over a store with some of everything, shared by tests that only read."""
+    """A gateway with a populated store, shared by read-only tests."""
 
     client: GraphQLClient
     garden: UUID
     copy: UUID
     copied: UUID
-    """The job that made the copy."""
+    """The job that created the copy."""
     failed: UUID
     error: UUID
     rose: UUID
     """A product."""
     theirs: dict[str, UUID]
-    """What another store has: an id of each kind."""
+    """Ids of another store, by kind."""
 
     def node(self, number: int) -> UUID:
         return node_id(self.garden, number)
@@ -88,7 +88,7 @@ async def shop(new_database: NewDatabase) -> AsyncIterator[Shop]:
 
 
 async def stocked(database: Database, store: str) -> dict[str, UUID]:
-    """A garden, its copy, and a duplication that failed."""
+    """Create a hierarchy, its copy and a failed duplication; return their ids."""
     garden = await factories.hierarchy(
         database,
         {"Roses": {"Climbers": {}, "Tea roses": {}}, "Herbs": {}, "Trees": {}},
@@ -112,9 +112,9 @@ async def stocked(database: Database, store: str) -> dict[str, UUID]:
         database, garden, store=store, name="Park", description="", include_products=True
     )
     await factories.ran_job(database, store=store)
-    lost = await factories.hierarchy(database, {}, store=store)
-    failed = await factories.pending_duplication(database, lost, store=store)
-    await factories.deleted(database, lost)
+    deleted = await factories.hierarchy(database, {}, store=store)
+    failed = await factories.pending_duplication(database, deleted, store=store)
+    await factories.deleted(database, deleted)
     await factories.ran_job(database, store=store)
 
     def ids(session: Session) -> dict[str, UUID]:
@@ -138,16 +138,20 @@ def names(connection: dict[str, Any]) -> list[str]:
 
 
 def instant(text: str) -> datetime:
-    """An instant as clients see it."""
+    """Parse an instant in the format of the API."""
     assert INSTANT.fullmatch(text), text
     return datetime.fromisoformat(text)
 
 
-async def test_a_hierarchy_tells_all_it_has(shop: Shop) -> None:
+async def test_a_hierarchy_returns_all_its_fields(shop: Shop) -> None:
     data = await shop.client.data(f'{{ hierarchy(id: "{shop.garden}") {{ {HIERARCHY} }} }}')
-    found = data["hierarchy"]
-    assert instant(found.pop("createdAt")) <= instant(found.pop("updatedAt")) <= datetime.now(UTC)
-    assert found == {
+    hierarchy = data["hierarchy"]
+    assert (
+        instant(hierarchy.pop("createdAt"))
+        <= instant(hierarchy.pop("updatedAt"))
+        <= datetime.now(UTC)
+    )
+    assert hierarchy == {
         "__typename": "Hierarchy",
         "id": str(shop.garden),
         "name": "Garden",
@@ -172,14 +176,14 @@ async def test_a_hierarchy_tells_all_it_has(shop: Shop) -> None:
     }
 
 
-async def test_a_node_tells_all_it_has(shop: Shop) -> None:
+async def test_a_node_returns_all_its_fields(shop: Shop) -> None:
     data = await shop.client.data(
         f'{{ node(id: "{shop.node(3)}") {{ ... on HierarchyNode {{ {NODE} }} }} }}'
     )
-    found = data["node"]
-    assert instant(found.pop("createdAt")) <= instant(found.pop("updatedAt")) <= datetime.now(UTC)
-    products = found.pop("products")
-    assert found == {
+    node = data["node"]
+    assert instant(node.pop("createdAt")) <= instant(node.pop("updatedAt")) <= datetime.now(UTC)
+    products = node.pop("products")
+    assert node == {
         "__typename": "HierarchyNode",
         "id": str(shop.node(3)),
         "name": "Tea roses",
@@ -205,7 +209,7 @@ async def test_a_node_tells_all_it_has(shop: Shop) -> None:
     assert products["edges"][1]["node"] == {"id": str(shop.rose), "sku": "b", "name": "Product b"}
 
 
-async def test_a_node_below_the_root_has_the_hierarchy_as_its_parent(shop: Shop) -> None:
+async def test_the_parent_of_a_top_level_node_is_the_hierarchy(shop: Shop) -> None:
     document = """
         query ($id: ID!) {
             node(id: $id) {
@@ -221,7 +225,7 @@ async def test_a_node_below_the_root_has_the_hierarchy_as_its_parent(shop: Shop)
     assert names(node["parent"]["children"]) == ["Herbs", "Roses", "Trees"]
 
 
-async def test_a_product_is_found_at_all_its_nodes_in_all_hierarchies(shop: Shop) -> None:
+async def test_a_product_lists_its_nodes_in_all_hierarchies(shop: Shop) -> None:
     document = """
         query ($id: ID!) {
             node(id: $id) {
@@ -239,15 +243,15 @@ async def test_a_product_is_found_at_all_its_nodes_in_all_hierarchies(shop: Shop
         "name": "Product b",
     }
     assert nodes["totalCount"] == 6
-    found = [(node["name"], UUID(node["hierarchy"]["id"])) for node in nodes["nodes"]]
-    assert found == [
+    positions = [(node["name"], UUID(node["hierarchy"]["id"])) for node in nodes["nodes"]]
+    assert positions == [
         (name, hierarchy)
         for hierarchy in (shop.garden, shop.copy)
         for name in ("Roses", "Tea roses", "Herbs")
     ]
 
 
-async def test_a_copy_knows_its_source_and_the_job_that_made_it(shop: Shop) -> None:
+async def test_a_copy_has_its_source_and_its_job(shop: Shop) -> None:
     data = await shop.client.data(f'{{ hierarchy(id: "{shop.copy}") {{ {HIERARCHY} }} }}')
     copy = data["hierarchy"]
     assert (copy["name"], copy["description"]) == ("Park", None)
@@ -255,7 +259,11 @@ async def test_a_copy_knows_its_source_and_the_job_that_made_it(shop: Shop) -> N
     assert copy["copiedFrom"] == {"id": str(shop.garden)}
     assert copy["jobs"] == {"nodes": [{"id": str(shop.copied)}], "totalCount": 1}
     assert names(copy["children"]) == ["Herbs", "Roses", "Trees"]
-    assert [said["locale"] for said in copy["localizations"]] == ["de-DE", "fr", "fr-FR"]
+    assert [translation["locale"] for translation in copy["localizations"]] == [
+        "de-DE",
+        "fr",
+        "fr-FR",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +281,7 @@ async def test_a_copy_knows_its_source_and_the_job_that_made_it(shop: Shop) -> N
         ("", "Garden", "All that grows"),
     ],
 )
-async def test_a_text_is_told_in_the_locale_else_in_a_wider_one_else_in_the_default(
+async def test_a_text_falls_back_from_the_locale_to_its_language_to_the_default(
     shop: Shop, locale: str | None, name: str, description: str
 ) -> None:
     document = """
@@ -285,7 +293,7 @@ async def test_a_text_is_told_in_the_locale_else_in_a_wider_one_else_in_the_defa
     assert data["hierarchy"] == {"name": name, "description": description}
 
 
-async def test_nodes_are_told_in_a_locale_too(shop: Shop) -> None:
+async def test_texts_of_nodes_are_translated(shop: Shop) -> None:
     document = """
         query ($id: ID!) {
             node(id: $id) { ... on TreeItem { name(locale: "fr-CA") description(locale: "fr-CA") } }
@@ -295,7 +303,7 @@ async def test_nodes_are_told_in_a_locale_too(shop: Shop) -> None:
     assert data["node"] == {"name": "Roses thé", "description": "Scented"}
 
 
-async def test_a_job_that_succeeded_tells_all_it_did(shop: Shop) -> None:
+async def test_a_succeeded_job_returns_all_its_fields(shop: Shop) -> None:
     job = (await shop.client.data(f'{{ job(id: "{shop.copied}") {{ {JOB} }} }}'))["job"]
     created, started, completed, updated = (
         instant(job.pop(name)) for name in ("createdAt", "startedAt", "completedAt", "updatedAt")
@@ -326,7 +334,7 @@ async def test_a_job_that_succeeded_tells_all_it_did(shop: Shop) -> None:
     }
 
 
-async def test_a_job_that_failed_tells_why(shop: Shop) -> None:
+async def test_a_failed_job_returns_its_error(shop: Shop) -> None:
     job = (await shop.client.data(f'{{ job(id: "{shop.failed}") {{ {JOB} }} }}'))["job"]
     assert (job["status"], job["canCancel"]) == ("FAILED", False)
     assert instant(job["startedAt"]) <= instant(job["completedAt"])
@@ -334,17 +342,17 @@ async def test_a_job_that_failed_tells_why(shop: Shop) -> None:
     assert job["duplication"]["result"] is None
     (error,) = job["errors"]["nodes"]
     assert instant(error.pop("createdAt")) >= instant(job["completedAt"])
-    lost = job["duplication"]["sourceId"]
+    source_id = job["duplication"]["sourceId"]
     assert error == {
         "__typename": "JobError",
         "id": str(shop.error),
         "code": "NOT_FOUND",
-        "message": f"No hierarchy has the id {lost}.",
+        "message": f"No hierarchy has the id {source_id}.",
     }
     assert job["errors"]["totalCount"] == 1
 
 
-async def test_anything_is_found_by_its_id_and_null_stands_for_what_is_not(shop: Shop) -> None:
+async def test_node_and_nodes_return_any_kind_by_id_and_null_for_unknown_ids(shop: Shop) -> None:
     document = "query ($ids: [ID!]!) { nodes(ids: $ids) { __typename id } }"
     kinds = {
         str(shop.garden): "Hierarchy",
@@ -362,15 +370,15 @@ async def test_anything_is_found_by_its_id_and_null_stands_for_what_is_not(shop:
         *(str(id) for id in shop.theirs.values()),
         str(node_id(shop.theirs["garden"], 1)),
     ]
-    asked = [id for pair in zip([*kinds, *kinds, *kinds], missing, strict=False) for id in pair]
-    found = (await shop.client.data(document, ids=asked))["nodes"]
-    assert found == [{"__typename": kinds[id], "id": id} if id in kinds else None for id in asked]
-    for id in asked:
-        one = await shop.client.data("query ($id: ID!) { node(id: $id) { __typename } }", id=id)
-        assert one["node"] == ({"__typename": kinds[id]} if id in kinds else None)
+    ids = [id for pair in zip([*kinds, *kinds, *kinds], missing, strict=False) for id in pair]
+    nodes = (await shop.client.data(document, ids=ids))["nodes"]
+    assert nodes == [{"__typename": kinds[id], "id": id} if id in kinds else None for id in ids]
+    for id in ids:
+        data = await shop.client.data("query ($id: ID!) { node(id: $id) { __typename } }", id=id)
+        assert data["node"] == ({"__typename": kinds[id]} if id in kinds else None)
 
 
-async def test_nodes_takes_at_most_100_ids(shop: Shop) -> None:
+async def test_nodes_accepts_at_most_100_ids(shop: Shop) -> None:
     document = "query ($ids: [ID!]!) { nodes(ids: $ids) { id } }"
     assert (await shop.client.data(document, ids=[]))["nodes"] == []
     data = await shop.client.data(document, ids=[str(shop.garden)] * 100)
@@ -379,7 +387,7 @@ async def test_nodes_takes_at_most_100_ids(shop: Shop) -> None:
     assert error["extensions"] == {"code": "INVALID_INPUT", "argument": ["ids"]}
 
 
-async def test_a_query_for_one_kind_finds_no_other_kind(shop: Shop) -> None:
+async def test_a_query_for_one_kind_returns_no_other_kind(shop: Shop) -> None:
     document = """
         query ($id: ID!) {
             hierarchy(id: $id) { id } job(id: $id) { id } duplicationPreview(hierarchyId: $id) {
@@ -398,11 +406,11 @@ async def test_a_query_for_one_kind_finds_no_other_kind(shop: Shop) -> None:
         *shop.theirs.values(),
     ):
         assert await shop.client.data(document, id=str(id)) == nothing
-    found = await shop.client.data(document, id=str(shop.copied))
-    assert found == nothing | {"job": {"id": str(shop.copied)}}
+    data = await shop.client.data(document, id=str(shop.copied))
+    assert data == nothing | {"job": {"id": str(shop.copied)}}
 
 
-async def test_no_list_shows_what_another_store_has(shop: Shop) -> None:
+async def test_lists_exclude_rows_of_other_stores(shop: Shop) -> None:
     document = """
         query ($theirs: ID!) {
             hierarchies { nodes { id } totalCount }
@@ -421,7 +429,7 @@ async def test_no_list_shows_what_another_store_has(shop: Shop) -> None:
 
 @pytest.fixture(scope="module")
 async def shelf(new_database: NewDatabase) -> AsyncIterator[GraphQLClient]:
-    """A store of hierarchies whose names and slugs try the filters."""
+    """A store of hierarchies with names and slugs that test the filters."""
     settings = Settings(database_url=new_database("sqlite"), port=0, runner=False)
     async with gateway_of(settings) as gateway, client_of(gateway) as client:
         for name, slug in [
@@ -480,14 +488,14 @@ async def test_hierarchies_are_filtered(
             hierarchies(filter: $filter) { nodes { name owner } totalCount }
         }
     """
-    found = (await shelf.data(document, filter=filter))["hierarchies"]
-    assert names(found)[::-1] == expected
-    assert found["totalCount"] == len(expected)
-    for row in found["nodes"]:
+    connection = (await shelf.data(document, filter=filter))["hierarchies"]
+    assert names(connection)[::-1] == expected
+    assert connection["totalCount"] == len(expected)
+    for row in connection["nodes"]:
         assert row["owner"] == ("ORGANIZATION" if row["name"] == "garden" else "STORE")
 
 
-async def test_a_filter_holds_on_every_page(shelf: GraphQLClient) -> None:
+async def test_a_filter_applies_to_every_page(shelf: GraphQLClient) -> None:
     document = """
         query ($after: String) {
             hierarchies(first: 1, after: $after, filter: {name: {like: "garden*"}}) {
@@ -495,17 +503,17 @@ async def test_a_filter_holds_on_every_page(shelf: GraphQLClient) -> None:
             }
         }
     """
-    found, more, after = [], True, None
+    listed, more, after = [], True, None
     while more:
         page = (await shelf.data(document, after=after))["hierarchies"]
         assert page["totalCount"] == 4
-        found += names(page)
+        listed += names(page)
         more, after = page["pageInfo"]["hasNextPage"], page["pageInfo"]["endCursor"]
-    assert found == ["Garden 1000", "Garden 100%", "garden", "Garden"]
+    assert listed == ["Garden 1000", "Garden 100%", "garden", "Garden"]
 
 
 @pytest.mark.parametrize("field", ["name", "slug"])
-async def test_a_condition_on_a_text_names_exactly_one_way(
+async def test_a_text_condition_requires_exactly_one_operator(
     shelf: GraphQLClient, field: str
 ) -> None:
     document = "query ($filter: HierarchyFilter) { hierarchies(filter: $filter) { totalCount } }"
@@ -518,7 +526,7 @@ async def test_a_condition_on_a_text_names_exactly_one_way(
 
 @dataclass(frozen=True)
 class Queue:
-    """A gateway whose store has a job in every status, created in this order."""
+    """A gateway whose store has a job in every status, in this order of creation."""
 
     client: GraphQLClient
     succeeded: Job
@@ -532,7 +540,7 @@ class Queue:
     copy: UUID
 
     def name(self, id: str) -> str:
-        """Which of its jobs has that id."""
+        """The name of the job with that id."""
         kinds = ("succeeded", "failed", "cancelled", "started", "pending")
         by_id = {str(getattr(self, kind).id): kind for kind in kinds}
         return {**by_id, str(self.price_import): "price import"}[id]
@@ -544,10 +552,10 @@ async def queue(new_database: NewDatabase) -> AsyncIterator[Queue]:
     async with gateway_of(settings) as gateway, client_of(gateway) as client:
         database = gateway.database
         source = await factories.hierarchy(database, factories.wide_tree(4))
-        lost = await factories.hierarchy(database, {})
+        deleted = await factories.hierarchy(database, {})
         succeeded = await factories.pending_duplication(database, source)
-        failed = await factories.pending_duplication(database, lost)
-        await factories.deleted(database, lost)
+        failed = await factories.pending_duplication(database, deleted)
+        await factories.deleted(database, deleted)
         await factories.ran_job(database)
         await factories.ran_job(database)
         cancelled = await factories.pending_duplication(database, source)
@@ -562,7 +570,7 @@ async def queue(new_database: NewDatabase) -> AsyncIterator[Queue]:
             succeeded.id
         ].result_id
         assert copy
-        # Each is created at an instant of its own, a minute behind the one before it.
+        # Distinct creation times, a minute apart.
         await database.write(spread_out, datetime(2026, 1, 1, tzinfo=UTC))
         yield Queue(
             client,
@@ -573,7 +581,7 @@ async def queue(new_database: NewDatabase) -> AsyncIterator[Queue]:
             pending,
             price_import,
             source,
-            lost,
+            deleted,
             copy,
         )
 
@@ -636,16 +644,16 @@ async def test_jobs_are_filtered_and_ordered(
         filter = filter | {"hierarchyId": str(hierarchies[filter["hierarchyId"]])}
     data = await queue.client.data(document, filter=filter)
 
-    def found(alias: str) -> list[str]:
+    def listed(alias: str) -> list[str]:
         return [queue.name(row["id"]) for row in data[alias]["nodes"]]
 
-    assert found("ascending") == expected
-    assert found("jobs") == found("descending") == expected[::-1]
+    assert listed("ascending") == expected
+    assert listed("jobs") == listed("descending") == expected[::-1]
     assert data["jobs"]["totalCount"] == data["ascending"]["totalCount"] == len(expected)
 
 
 @pytest.mark.parametrize("text", ["yesterday", "", "0001-01-01T00:00:00+10:00", 7])
-async def test_what_is_no_instant_is_refused(queue: Queue, text: object) -> None:
+async def test_an_invalid_instant_is_refused(queue: Queue, text: object) -> None:
     document = "query ($filter: JobFilter) { jobs(filter: $filter) { totalCount } }"
     error = await queue.client.refusal(document, filter={"createdAfter": text})
     assert error["extensions"]["code"] == "BAD_USER_INPUT"
@@ -658,44 +666,44 @@ async def test_a_job_of_another_type_has_no_duplication(queue: Queue) -> None:
     assert job["duplication"] is None
 
 
-async def test_only_a_pending_job_can_be_cancelled_or_has_a_place_in_the_queue(
+async def test_only_pending_jobs_can_be_cancelled_and_have_a_queue_position(
     queue: Queue,
 ) -> None:
     document = """{ jobs(orderBy: CREATED_AT_ASC) { nodes {
         id status canCancel queuePosition startedAt completedAt version
         progress { completed total ratio }
     } } }"""
-    found = (await queue.client.data(document))["jobs"]["nodes"]
-    shown = {queue.name(job["id"]): job for job in found}
-    assert [job["canCancel"] for job in found] == [False] * 4 + [True] * 2
-    assert [job["queuePosition"] for job in found] == [None] * 4 + [1, 2]
-    assert [bool(job["startedAt"]) for job in found] == [True, True, False, True, False, False]
-    assert [bool(job["completedAt"]) for job in found] == [True, True, False, False, False, False]
-    assert shown["started"]["progress"] == {"completed": 1, "total": 4, "ratio": 0.25}
-    assert shown["failed"]["progress"] == {"completed": 0, "total": None, "ratio": None}
+    jobs = (await queue.client.data(document))["jobs"]["nodes"]
+    by_name = {queue.name(job["id"]): job for job in jobs}
+    assert [job["canCancel"] for job in jobs] == [False] * 4 + [True] * 2
+    assert [job["queuePosition"] for job in jobs] == [None] * 4 + [1, 2]
+    assert [bool(job["startedAt"]) for job in jobs] == [True, True, False, True, False, False]
+    assert [bool(job["completedAt"]) for job in jobs] == [True, True, False, False, False, False]
+    assert by_name["started"]["progress"] == {"completed": 1, "total": 4, "ratio": 0.25}
+    assert by_name["failed"]["progress"] == {"completed": 0, "total": None, "ratio": None}
     for unstarted in ("cancelled", "pending", "price import"):
-        assert shown[unstarted]["progress"] is None
+        assert by_name[unstarted]["progress"] is None
 
 
-async def test_the_queue_is_shown_as_it_stands(queue: Queue) -> None:
+async def test_job_queue_returns_the_state_of_the_queue(queue: Queue) -> None:
     document = "{ jobQueue { pending running { id status } oldestPendingAt cursor } }"
-    standing = (await queue.client.data(document))["jobQueue"]
-    assert standing.pop("cursor")
-    assert standing == {
+    state = (await queue.client.data(document))["jobQueue"]
+    assert state.pop("cursor")
+    assert state == {
         "pending": 2,
         "running": {"id": str(queue.started.id), "status": "STARTED"},
         "oldestPendingAt": "2026-01-01T00:04:00.000Z",
     }
 
 
-async def test_an_empty_queue_has_nothing_but_a_cursor(idle_client: GraphQLClient) -> None:
+async def test_an_empty_queue_has_only_a_cursor(idle_client: GraphQLClient) -> None:
     document = "{ jobQueue { pending running { id } oldestPendingAt cursor } }"
-    standing = (await idle_client.data(document))["jobQueue"]
-    assert standing.pop("cursor")
-    assert standing == {"pending": 0, "running": None, "oldestPendingAt": None}
+    state = (await idle_client.data(document))["jobQueue"]
+    assert state.pop("cursor")
+    assert state == {"pending": 0, "running": None, "oldestPendingAt": None}
 
 
-async def test_behind_the_queues_cursor_come_the_events_that_it_does_not_show_yet(
+async def test_a_subscription_after_the_cursor_of_the_queue_delivers_later_events(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
@@ -708,7 +716,7 @@ async def test_behind_the_queues_cursor_come_the_events_that_it_does_not_show_ye
     assert (event["type"], event["job"]["id"]) == ("CREATED", str(later.id))
 
 
-async def test_a_preview_tells_what_a_duplication_would_do_and_writes_nothing(
+async def test_a_preview_describes_a_duplication_and_writes_nothing(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     database = idle_gateway.database
@@ -739,7 +747,7 @@ async def test_a_preview_tells_what_a_duplication_would_do_and_writes_nothing(
     assert (queued["jobQueue"]["pending"], queued["hierarchies"]["totalCount"]) == (2, 1)
 
 
-async def test_estimates_are_null_until_a_job_has_shown_the_pace(
+async def test_estimates_are_null_until_a_job_has_completed(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     database = idle_gateway.database
@@ -765,7 +773,7 @@ async def test_estimates_are_null_until_a_job_has_shown_the_pace(
     unknown = await idle_client.data(document, source=str(source), **ids)
     assert unknown["plain"]["estimatedSeconds"] is unknown["full"]["estimatedSeconds"] is None
     assert unknown["second"]["estimatedStartAt"] is unknown["third"]["estimatedStartAt"] is None
-    # Nothing stands before the first one, so no pace is needed to tell when it starts.
+    # The first job has no predecessors, so its start needs no measured pace.
     assert instant(unknown["first"]["estimatedStartAt"]) <= datetime.now(UTC)
 
     await factories.ran_job(database)
@@ -773,7 +781,7 @@ async def test_estimates_are_null_until_a_job_has_shown_the_pace(
     assert known["first"]["estimatedStartAt"] is None
     plain, full = (known[alias]["estimatedSeconds"] for alias in ("plain", "full"))
     assert plain >= 0
-    # 24 items beside 20.
+    # 24 items instead of 20.
     assert full == pytest.approx(plain * 1.2)
     starts = [instant(known[alias]["estimatedStartAt"]) for alias in ("second", "third")]
     assert (starts[1] - starts[0]).total_seconds() == pytest.approx(plain, abs=0.002)
@@ -787,13 +795,13 @@ async def test_estimates_are_null_until_a_job_has_shown_the_pace(
     assert ends >= instant(running["second"]["startedAt"])
 
 
-async def test_what_is_being_made_is_not_seen(
+async def test_an_unfinished_copy_is_invisible(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     database = idle_gateway.database
     source = await factories.hierarchy(database, {"Roses": {}}, products={"Roses": ["a"]})
     job = await factories.pending_duplication(database, source, include_products=True)
-    await database.write(given_half_a_copy, await factories.claimed_job(database))
+    await database.write(write_invisible_copy, await factories.claimed_job(database))
     document = """
         query ($job: ID!) {
             hierarchies { nodes { id } totalCount }
@@ -806,23 +814,23 @@ async def test_what_is_being_made_is_not_seen(
     data = await idle_client.data(document, job=str(job.id))
     assert data["hierarchies"] == {"nodes": [{"id": str(source)}], "totalCount": 1}
     assert data["job"]["duplication"]["result"] is None
-    (seen,) = data["hierarchy"]["nodes"]
-    (node,) = seen["nodes"]["nodes"]
+    (hierarchy,) = data["hierarchy"]["nodes"]
+    (node,) = hierarchy["nodes"]["nodes"]
     (product,) = node["products"]["nodes"]
     assert product["nodes"] == {"totalCount": 1, "nodes": [{"id": str(node_id(source, 1))}]}
 
 
-def given_half_a_copy(session: Session, claimed: Job) -> None:
+def write_invisible_copy(session: Session, claimed: Job) -> None:
     copy = copies.begin(session, claimed)
     while copy.phase is not CopyPhase.DONE:
         copy = copies.advance(session, claimed, copy, 1)
 
 
-async def test_text_that_no_database_can_hold_is_not_taken(idle_client: GraphQLClient) -> None:
-    half_a_pair = (
+async def test_text_that_databases_cannot_store_is_refused(idle_client: GraphQLClient) -> None:
+    lone_surrogate = (
         r'{"query": "query ($id: ID!) { node(id: $id) { id } }", "variables": {"id": "\ud800"}}'
     )
     response = await idle_client.http.post(
-        "/graphql", content=half_a_pair, headers={"content-type": "application/json"}
+        "/graphql", content=lone_surrogate, headers={"content-type": "application/json"}
     )
     assert response.status_code == 400

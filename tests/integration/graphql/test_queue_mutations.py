@@ -1,5 +1,4 @@
-"""The queue, steered: jobs retried, cancelled by the dozen and moved to the front, the queue paused
-and resumed, and what is told of its last hours."""
+"""retryJob, cancelJobs, moveJob, pauseQueue, resumeQueue, and jobQueue.hours."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -100,23 +99,23 @@ async def source(idle_gateway: Gateway) -> UUID:
     return await factories.hierarchy(idle_gateway.database, {"a": {}})
 
 
-async def asked(gateway: Gateway, source: UUID, number: int) -> list[str]:
-    """The ids of so many pending jobs."""
+async def queue_duplications(gateway: Gateway, source: UUID, number: int) -> list[str]:
+    """Queue `number` duplications; return their ids."""
     return [
         str((await factories.pending_duplication(gateway.database, source)).id)
         for _ in range(number)
     ]
 
 
-async def failed(database: Database, *, store: str = factories.STORE) -> str:
-    """The id of the next job, which failed."""
+async def fail_next(database: Database, *, store: str = factories.STORE) -> str:
+    """Start the next job and let it fail; return its id."""
     claimed = await factories.claimed_job(database, store=store)
     await database.write(attempts.fail, claimed, "BROKEN", "It broke.", lambda: None)
     return str(claimed.id)
 
 
-async def succeeded(database: Database) -> str:
-    """The id of the next job, which is done."""
+async def succeed_next(database: Database) -> str:
+    """Start the next job and let it succeed; return its id."""
     claimed = await factories.claimed_job(database)
     await database.write(attempts.succeed, claimed, lambda: attempts.JobResult(2))
     return str(claimed.id)
@@ -138,39 +137,38 @@ async def cancel(client: GraphQLClient, **filter: Any) -> dict[str, Any]:
 
 
 async def job(client: GraphQLClient, id: object) -> dict[str, Any]:
-    found: dict[str, Any] = (await client.data(OF, id=str(id)))["job"]
-    return found
+    payload: dict[str, Any] = (await client.data(OF, id=str(id)))["job"]
+    return payload
 
 
 async def queued(client: GraphQLClient) -> list[str]:
-    """The ids of what waits, in the order in which it will run, told once as a list and once by
-    each one's place."""
-    found = (await client.data(QUEUED, first=100))["queuedJobs"]
-    assert found["totalCount"] == len(found["nodes"])
-    assert [one["queuePosition"] for one in found["nodes"]] == list(
-        range(1, 1 + len(found["nodes"]))
+    """The ids of the pending jobs in queue order, checked against their queue positions."""
+    connection = (await client.data(QUEUED, first=100))["queuedJobs"]
+    assert connection["totalCount"] == len(connection["nodes"])
+    assert [node["queuePosition"] for node in connection["nodes"]] == list(
+        range(1, 1 + len(connection["nodes"]))
     )
-    return [one["id"] for one in found["nodes"]]
+    return [node["id"] for node in connection["nodes"]]
 
 
-async def head(client: GraphQLClient) -> str:
-    """The end of the log."""
+async def newest_cursor(client: GraphQLClient) -> str:
+    """The cursor of the newest event."""
     cursor: str = (await client.data("{ jobQueue { cursor } }"))["jobQueue"]["cursor"]
     return cursor
 
 
 def refused(payload: dict[str, Any]) -> tuple[str, list[str]]:
-    """Why nothing was done."""
+    """The type and path of the only error."""
     (error,) = payload["errors"]
     assert error["message"].endswith(".")
     return error["__typename"], error["path"]
 
 
 async def jobs_in_each_status(gateway: Gateway, source: UUID) -> dict[str, str]:
-    """A job in each status."""
+    """Create a job in each status; return their ids by status."""
     database = gateway.database
-    ids = await asked(gateway, source, 5)
-    done, broken = await succeeded(database), await failed(database)
+    ids = await queue_duplications(gateway, source, 5)
+    done, broken = await succeed_next(database), await fail_next(database)
     running = await factories.claimed_job(database)
     await database.write(jobs.cancel, factories.STORE, UUID(ids[3]))
     assert ids[:3] == [done, broken, str(running.id)]
@@ -182,27 +180,27 @@ NOT_FOUND = ("NotFound", ["input", "jobId"])
 
 
 @pytest.mark.parametrize("mutation", [retry, move])
-async def test_what_is_not_the_stores_own_job_is_not_found(
+async def test_unreadable_jobs_are_refused_as_not_found(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID, mutation: Any
 ) -> None:
-    theirs = await factories.hierarchy(idle_gateway.database, {}, store=OTHER)
+    foreign_source = await factories.hierarchy(idle_gateway.database, {}, store=OTHER)
     pending = [
-        await factories.pending_duplication(idle_gateway.database, theirs, store=OTHER)
+        await factories.pending_duplication(idle_gateway.database, foreign_source, store=OTHER)
         for _ in range(3)
     ]
-    broken = await failed(idle_gateway.database, store=OTHER)
-    before = await head(idle_client)
+    broken = await fail_next(idle_gateway.database, store=OTHER)
+    before = await newest_cursor(idle_client)
     for id in (UNKNOWN, source, "no id", "", pending[2].id, broken):
         payload = await mutation(idle_client, id)
         assert payload["job"] is None
         assert refused(payload) == NOT_FOUND
-    assert await head(idle_client) == before
+    assert await newest_cursor(idle_client) == before
 
 
-# Retried.
+# retryJob.
 
 
-async def test_only_a_failed_job_is_tried_again(
+async def test_only_a_failed_job_can_be_retried(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     for status, id in (await jobs_in_each_status(idle_gateway, source)).items():
@@ -217,15 +215,15 @@ async def test_only_a_failed_job_is_tried_again(
         assert payload["errors"][0]["status"] == status
 
 
-async def test_a_retry_is_a_job_of_its_own_behind_all_others_that_asks_for_the_same(
+async def test_a_retry_is_a_new_last_job_with_the_same_options(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     database = idle_gateway.database
     await factories.pending_duplication(
         database, source, name="Copy", description="", include_products=True
     )
-    broken = await failed(database)
-    (other,) = await asked(idle_gateway, source, 1)
+    broken = await fail_next(database)
+    (other,) = await queue_duplications(idle_gateway, source, 1)
     seen = await job(idle_client, broken)
     payload = await retry(idle_client, broken)
     again = payload["job"]
@@ -243,8 +241,8 @@ async def test_a_retry_is_a_job_of_its_own_behind_all_others_that_asks_for_the_s
     assert await job(idle_client, broken) == {**seen, "retriedBy": {"id": again["id"]}}
 
     def rows(session: Session) -> list[Job]:
-        found = stored.by_ids(session, factories.STORE, [UUID(broken), UUID(again["id"])])
-        return [found[UUID(broken)], found[UUID(again["id"])]]
+        jobs_by_id = stored.by_ids(session, factories.STORE, [UUID(broken), UUID(again["id"])])
+        return [jobs_by_id[UUID(broken)], jobs_by_id[UUID(again["id"])]]
 
     first, second = await database.read(rows)
     for name in ("type", "source_id", "name", "description", "include_products", "items"):
@@ -253,14 +251,14 @@ async def test_a_retry_is_a_job_of_its_own_behind_all_others_that_asks_for_the_s
     assert second.request_id != first.request_id
 
 
-async def test_a_retry_is_given_while_it_waits_runs_or_is_done_and_anew_once_it_is_not(
+async def test_a_retry_is_replayed_unless_it_failed_or_was_cancelled(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     database = idle_gateway.database
-    await asked(idle_gateway, source, 1)
-    broken = await failed(database)
+    await queue_duplications(idle_gateway, source, 1)
+    broken = await fail_next(database)
 
-    async def the_retry(*, replayed: bool) -> str:
+    async def check_retry(*, replayed: bool) -> str:
         payload = await retry(idle_client, broken)
         assert payload["errors"] == []
         assert payload["replayed"] is replayed
@@ -268,31 +266,31 @@ async def test_a_retry_is_given_while_it_waits_runs_or_is_done_and_anew_once_it_
         assert (await job(idle_client, broken))["retriedBy"] == {"id": id}
         return id
 
-    first = await the_retry(replayed=False)
-    end = await head(idle_client)
-    assert await the_retry(replayed=True) == first
-    assert await head(idle_client) == end
+    first = await check_retry(replayed=False)
+    end = await newest_cursor(idle_client)
+    assert await check_retry(replayed=True) == first
+    assert await newest_cursor(idle_client) == end
     claimed = await factories.claimed_job(database)
-    assert await the_retry(replayed=True) == first
+    assert await check_retry(replayed=True) == first
     await database.write(attempts.fail, claimed, "BROKEN", "It broke.", lambda: None)
-    second = await the_retry(replayed=False)
+    second = await check_retry(replayed=False)
     await database.write(jobs.cancel, factories.STORE, UUID(second))
-    third = await the_retry(replayed=False)
-    assert await succeeded(database) == third
-    assert await the_retry(replayed=True) == third
+    third = await check_retry(replayed=False)
+    assert await succeed_next(database) == third
+    assert await check_retry(replayed=True) == third
     assert len({first, second, third}) == 3
-    # The first retry failed itself: its own retry is another one's.
+    # The first retry failed, so retriedBy now points to a later one.
     assert (await job(idle_client, first))["retriedBy"] is None
 
 
-async def test_a_job_whose_retry_is_itself_tried_again_is_not_tried_again_beside_that(
+async def test_a_job_whose_retry_was_retried_returns_that_retry(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     database = idle_gateway.database
-    await asked(idle_gateway, source, 1)
-    broken = await failed(database)
+    await queue_duplications(idle_gateway, source, 1)
+    broken = await fail_next(database)
     await retry(idle_client, broken)
-    last = await retry(idle_client, await failed(database))
+    last = await retry(idle_client, await fail_next(database))
 
     again = await retry(idle_client, broken)
 
@@ -300,21 +298,21 @@ async def test_a_job_whose_retry_is_itself_tried_again_is_not_tried_again_beside
     assert again["job"]["id"] == last["job"]["id"]
 
 
-async def test_two_who_try_a_job_again_at_once_make_one_retry(
+async def test_concurrent_retries_create_one_job(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
-    await asked(idle_gateway, source, 1)
-    broken = await failed(idle_gateway.database)
+    await queue_duplications(idle_gateway, source, 1)
+    broken = await fail_next(idle_gateway.database)
     payloads = await asyncio.gather(*(retry(idle_client, broken) for _ in range(8)))
     assert len({payload["job"]["id"] for payload in payloads}) == 1
     assert sorted(payload["replayed"] for payload in payloads) == [False] + 7 * [True]
 
 
-async def test_a_job_whose_source_is_gone_is_not_tried_again(
+async def test_a_job_with_a_deleted_source_cannot_be_retried(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
-    await asked(idle_gateway, source, 1)
-    broken = await failed(idle_gateway.database)
+    await queue_duplications(idle_gateway, source, 1)
+    broken = await fail_next(idle_gateway.database)
     await idle_gateway.database.write(hierarchies.delete, factories.STORE, source)
     payload = await retry(idle_client, broken)
     assert payload["job"] is None
@@ -323,73 +321,73 @@ async def test_a_job_whose_source_is_gone_is_not_tried_again(
     assert await queued(idle_client) == []
 
 
-async def test_a_job_of_a_type_without_a_source_is_tried_again(
+async def test_a_job_of_a_type_without_a_source_can_be_retried(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     await factories.pending_job(idle_gateway.database, JobType.PRODUCT_EXPORT)
-    payload = await retry(idle_client, await failed(idle_gateway.database))
+    payload = await retry(idle_client, await fail_next(idle_gateway.database))
     assert payload["errors"] == []
     assert await queued(idle_client) == [payload["job"]["id"]]
 
 
-async def test_of_many_retries_no_more_is_read_than_the_newest(
+async def test_only_the_newest_of_many_retries_is_read(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
-    await asked(idle_gateway, source, 1)
-    broken = await failed(idle_gateway.database)
+    await queue_duplications(idle_gateway, source, 1)
+    broken = await fail_next(idle_gateway.database)
     for _ in range(5):
         newest = (await retry(idle_client, broken))["job"]["id"]
-        await failed(idle_gateway.database)
+        await fail_next(idle_gateway.database)
     database = idle_gateway.database
-    (found,) = (
+    (newest_retry,) = (
         await database.read(stored.newest_retries, factories.STORE, [UUID(broken)])
     ).values()
-    assert str(found.id) == newest
-    asked_for = in_keys_values(database.url.get_backend_name(), [UUID(broken)])
-    assert await database.read(stored._RETRIES.rows, asked_for) == [found]
+    assert str(newest_retry.id) == newest
+    keys = in_keys_values(database.url.get_backend_name(), [UUID(broken)])
+    assert await database.read(stored._RETRIES.rows, keys) == [newest_retry]
 
 
-async def test_a_retry_outlives_what_it_tries_again(
+async def test_a_retry_outlives_the_retried_job(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
-    await asked(idle_gateway, source, 1)
-    broken = await failed(idle_gateway.database)
+    await queue_duplications(idle_gateway, source, 1)
+    broken = await fail_next(idle_gateway.database)
     again = (await retry(idle_client, broken))["job"]["id"]
 
-    def forget(session: Session) -> None:
+    def delete(session: Session) -> None:
         row = stored.by_id(session, factories.STORE, UUID(broken))
         assert row
         assert row.pk
         stored.delete(session, [row.pk])
 
-    await idle_gateway.database.write(forget)
+    await idle_gateway.database.write(delete)
     assert (await job(idle_client, again))["retryOf"] is None
 
 
-# Cancelled by the dozen.
+# cancelJobs.
 
 
-async def test_more_than_a_hundred_are_cancelled_a_hundred_at_a_time_in_their_order(
+async def test_cancel_jobs_cancels_a_hundred_jobs_at_a_time_in_order_of_creation(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
-    ids = await asked(idle_gateway, source, 205)
-    # The order is that of creation, also of one that was moved to the front.
+    ids = await queue_duplications(idle_gateway, source, 205)
+    # In order of creation, even for a job that was moved to the front.
     await move(idle_client, ids[150])
-    end = await head(idle_client)
-    found: list[str] = []
-    left = []
+    end = await newest_cursor(idle_client)
+    cancelled: list[str] = []
+    remaining = []
     for _ in range(3):
         payload = await cancel(idle_client, status=["PENDING"])
         assert all(outcome["cancelled"] for outcome in payload["outcomes"])
         assert {outcome["job"]["status"] for outcome in payload["outcomes"]} == {"CANCELLED"}
         assert {outcome["error"] is None for outcome in payload["outcomes"]} == {True}
-        found += [outcome["job"]["id"] for outcome in payload["outcomes"]]
-        left.append(payload["remaining"])
-    assert found == ids
-    assert left == [105, 5, 0]
+        cancelled += [outcome["job"]["id"] for outcome in payload["outcomes"]]
+        remaining.append(payload["remaining"])
+    assert cancelled == ids
+    assert remaining == [105, 5, 0]
     async with subscriber(idle_gateway.url) as connected:
-        told = await (await connected.subscribe(JOB_EVENTS, after=end)).take(205)
-    assert [(event["type"], event["job"]["id"]) for event in told] == [
+        events = await (await connected.subscribe(JOB_EVENTS, after=end)).take(205)
+    assert [(event["type"], event["job"]["id"]) for event in events] == [
         ("CANCELLED", id) for id in ids
     ]
     assert (await cancel(idle_client, status=["PENDING"])) == {
@@ -399,20 +397,24 @@ async def test_more_than_a_hundred_are_cancelled_a_hundred_at_a_time_in_their_or
     }
 
 
-async def test_what_can_not_be_cancelled_is_told_of_behind_what_can(
+async def test_jobs_that_cannot_be_cancelled_are_listed_after_those_that_can(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     ids = await jobs_in_each_status(idle_gateway, source)
     payload = await cancel(idle_client, status=list(ids))
-    told = [
-        (one["job"]["id"], one["cancelled"], one["error"] and one["error"]["status"])
-        for one in payload["outcomes"]
+    outcomes = [
+        (
+            outcome["job"]["id"],
+            outcome["cancelled"],
+            outcome["error"] and outcome["error"]["status"],
+        )
+        for outcome in payload["outcomes"]
     ]
-    assert told == [
+    assert outcomes == [
         (ids["PENDING"], True, None),
         *((id, False, status) for status, id in ids.items() if status != "PENDING"),
     ]
-    assert {one["error"]["message"] for one in payload["outcomes"][1:]} == {
+    assert {outcome["error"]["message"] for outcome in payload["outcomes"][1:]} == {
         f"Only a pending job can be cancelled; this one is {status.value}."
         for status in JobStatus
         if status is not JobStatus.PENDING
@@ -420,24 +422,27 @@ async def test_what_can_not_be_cancelled_is_told_of_behind_what_can(
     assert payload["remaining"] == 0
 
 
-async def test_without_a_status_it_is_those_that_have_not_ended(
+async def test_without_a_status_filter_only_unfinished_jobs_match(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     ids = await jobs_in_each_status(idle_gateway, source)
     for filter in ({}, {"status": None}):
         payload = await cancel(idle_client, **filter)
         waiting = [ids["PENDING"]] if filter == {} else []
-        assert [one["job"]["id"] for one in payload["outcomes"]] == [*waiting, ids["STARTED"]]
+        assert [outcome["job"]["id"] for outcome in payload["outcomes"]] == [
+            *waiting,
+            ids["STARTED"],
+        ]
 
 
-async def test_asked_again_until_none_remain_all_that_wait_are_cancelled_whatever_else_matches(
+async def test_repeated_calls_cancel_all_pending_jobs_even_if_other_jobs_match(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     database = idle_gateway.database
-    await asked(idle_gateway, source, 120)
+    await queue_duplications(idle_gateway, source, 120)
     for _ in range(110):
-        await failed(database)
-    await asked(idle_gateway, source, 195)
+        await fail_next(database)
+    await queue_duplications(idle_gateway, source, 195)
     statuses = ["FAILED", "PENDING", "CANCELLED"]
     remaining, calls = None, 0
     while remaining != 0:
@@ -449,26 +454,26 @@ async def test_asked_again_until_none_remain_all_that_wait_are_cancelled_whateve
     assert (await queued(idle_client)) == []
 
 
-async def test_every_kind_of_filter_says_what_is_cancelled(
+async def test_every_filter_field_selects_jobs_to_cancel(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     database = idle_gateway.database
     another = await factories.hierarchy(database, {})
-    first, second = await asked(idle_gateway, source, 2)
-    (third,) = await asked(idle_gateway, another, 1)
+    first, second = await queue_duplications(idle_gateway, source, 2)
+    (third,) = await queue_duplications(idle_gateway, another, 1)
     export = str((await factories.pending_job(database, JobType.PRODUCT_EXPORT)).id)
-    theirs = await factories.hierarchy(database, {}, store=OTHER)
-    stranger = await factories.pending_duplication(database, theirs, store=OTHER)
+    foreign_source = await factories.hierarchy(database, {}, store=OTHER)
+    foreign = await factories.pending_duplication(database, foreign_source, store=OTHER)
     times = {id: (await job(idle_client, id))["createdAt"] for id in (first, third)}
 
     async def cancelled(**filter: Any) -> list[str]:
         payload = await cancel(idle_client, **filter)
         assert payload["errors"] == []
-        return [one["job"]["id"] for one in payload["outcomes"] if one["cancelled"]]
+        return [outcome["job"]["id"] for outcome in payload["outcomes"] if outcome["cancelled"]]
 
     assert await cancelled(status=[]) == []
     assert await cancelled(status=["STARTED", "FAILED"]) == []
-    assert await cancelled(hierarchyId=str(theirs)) == []
+    assert await cancelled(hierarchyId=str(foreign_source)) == []
     assert await cancelled(hierarchyId="no id") == []
     assert await cancelled(createdBefore=times[first]) == []
     assert await cancelled(hierarchyId=str(source), type=["PRODUCT_EXPORT"]) == []
@@ -477,18 +482,18 @@ async def test_every_kind_of_filter_says_what_is_cancelled(
     assert await cancelled(hierarchyId=str(source), createdAfter=times[first]) == [second]
     assert await cancelled(hierarchyId=str(another)) == [third]
     assert await cancelled() == [first]
-    (kept,) = (await database.read(stored.by_ids, OTHER, [stranger.id])).values()
-    assert kept.status is JobStatus.PENDING
+    (foreign_job,) = (await database.read(stored.by_ids, OTHER, [foreign.id])).values()
+    assert foreign_job.status is JobStatus.PENDING
 
 
-# Moved.
+# moveJob.
 
 
-async def test_a_job_that_is_moved_is_the_next_to_run_and_was_asked_for_when_it_was(
+async def test_a_moved_job_runs_next_and_keeps_its_creation_time(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     database = idle_gateway.database
-    ids = await asked(idle_gateway, source, 4)
+    ids = await queue_duplications(idle_gateway, source, 4)
     before = await job(idle_client, ids[2])
     listed = "{ jobs(orderBy: CREATED_AT_ASC) { nodes { id createdAt } } jobQueue { pending } }"
     by_age = await idle_client.data(listed)
@@ -503,52 +508,52 @@ async def test_a_job_that_is_moved_is_the_next_to_run_and_was_asked_for_when_it_
     assert await queued(idle_client) == [ids[0], ids[1], ids[3]]
 
 
-async def test_of_several_that_are_moved_the_last_one_is_the_next_and_new_ones_come_behind_all(
+async def test_the_last_moved_job_runs_next_and_new_jobs_run_last(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
-    a, b, c, d = await asked(idle_gateway, source, 4)
+    a, b, c, d = await queue_duplications(idle_gateway, source, 4)
     for id in (c, d, b, c):
         await move(idle_client, id)
-    (e,) = await asked(idle_gateway, source, 1)
+    (e,) = await queue_duplications(idle_gateway, source, 1)
     order = [c, b, d, a, e]
     assert await queued(idle_client) == order
     ran = [str(await factories.ran_job(idle_gateway.database)) for _ in order]
     assert ran == order
 
 
-async def test_moved_jobs_are_paged_through_in_their_order_both_ways(
+async def test_queued_jobs_are_paged_in_queue_order_in_both_directions(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
-    ids = await asked(idle_gateway, source, 7)
+    ids = await queue_duplications(idle_gateway, source, 7)
     for id in (ids[5], ids[3], ids[6]):
         await move(idle_client, id)
     order = [ids[6], ids[3], ids[5], ids[0], ids[1], ids[2], ids[4]]
-    there: list[str] = []
+    forward: list[str] = []
     page: dict[str, Any] = {"first": 2}
     while True:
-        found = (await idle_client.data(QUEUED, **page))["queuedJobs"]
-        there += [one["id"] for one in found["nodes"]]
-        assert found["totalCount"] == 7
-        if not found["pageInfo"]["hasNextPage"]:
+        connection = (await idle_client.data(QUEUED, **page))["queuedJobs"]
+        forward += [node["id"] for node in connection["nodes"]]
+        assert connection["totalCount"] == 7
+        if not connection["pageInfo"]["hasNextPage"]:
             break
-        page["after"] = found["pageInfo"]["endCursor"]
-    assert there == order
-    back: list[str] = []
+        page["after"] = connection["pageInfo"]["endCursor"]
+    assert forward == order
+    backward: list[str] = []
     page = {"last": 3}
     while True:
-        found = (await idle_client.data(QUEUED, **page))["queuedJobs"]
-        back = [one["id"] for one in found["nodes"]] + back
-        if not found["pageInfo"]["hasPreviousPage"]:
+        connection = (await idle_client.data(QUEUED, **page))["queuedJobs"]
+        backward = [node["id"] for node in connection["nodes"]] + backward
+        if not connection["pageInfo"]["hasPreviousPage"]:
             break
-        page["before"] = found["pageInfo"]["startCursor"]
-    assert back == order
+        page["before"] = connection["pageInfo"]["startCursor"]
+    assert backward == order
 
 
-async def test_only_a_pending_job_is_moved(
+async def test_only_a_pending_job_can_be_moved(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     ids = await jobs_in_each_status(idle_gateway, source)
-    end = await head(idle_client)
+    end = await newest_cursor(idle_client)
     for status, id in ids.items():
         payload = await move(idle_client, id)
         assert payload["job"]["id"] == id
@@ -556,35 +561,35 @@ async def test_only_a_pending_job_is_moved(
         if status != "PENDING":
             assert refused(payload) == ("JobNotMovable", ["input", "jobId"])
             assert payload["errors"][0]["status"] == status
-    # The pending one is the only one, and so the first already.
-    assert await head(idle_client) == end
+    # The only pending job is already first, so moving it adds no event.
+    assert await newest_cursor(idle_client) == end
 
 
-async def test_to_move_the_first_one_changes_nothing(
+async def test_moving_the_first_job_changes_nothing(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
-    first, second = await asked(idle_gateway, source, 2)
+    first, second = await queue_duplications(idle_gateway, source, 2)
     for id in (first, second):
         await move(idle_client, id)
-        end, before = await head(idle_client), await job(idle_client, id)
+        end, before = await newest_cursor(idle_client), await job(idle_client, id)
         payload = await move(idle_client, id)
         assert payload["errors"] == []
         assert payload["job"]["version"] == before["version"]
-        assert await head(idle_client) == end
+        assert await newest_cursor(idle_client) == end
         assert await job(idle_client, id) == before
 
 
-async def test_subscribers_hear_of_a_move_and_those_who_resume_too(
+async def test_live_and_resumed_subscriptions_deliver_moves(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
-    _, second = await asked(idle_gateway, source, 2)
-    end = await head(idle_client)
+    _, second = await queue_duplications(idle_gateway, source, 2)
+    end = await newest_cursor(idle_client)
     async with subscriber(idle_gateway.url) as connected:
         live = await connected.subscribe(JOB_EVENTS)
         updates = await connected.subscribe(JOB_UPDATES, id=second)
         assert (await anext(updates))["type"] == "SNAPSHOT"
-        # Whoever hears this was there before what follows.
-        (third,) = await asked(idle_gateway, source, 1)
+        # After this event the subscription is known to be live.
+        (third,) = await queue_duplications(idle_gateway, source, 1)
         assert (await anext(live))["job"]["id"] == third
         await move(idle_client, second)
         moved = await anext(live)
@@ -596,23 +601,23 @@ async def test_subscribers_hear_of_a_move_and_those_who_resume_too(
         resumed = await connected.subscribe(JOB_EVENTS, after=end)
         created, again = await resumed.take(2)
         assert (created["type"], again) == ("CREATED", moved)
-        # Behind its cursor there is nothing but what came later.
+        # After the cursor of the move only later events are delivered.
         await factories.claimed_job(idle_gateway.database)
-        behind = await connected.subscribe(JOB_EVENTS, after=moved["cursor"])
-        started = await anext(behind)
+        later = await connected.subscribe(JOB_EVENTS, after=moved["cursor"])
+        started = await anext(later)
         assert (started["type"], started["job"]["id"]) == ("STARTED", second)
         assert started["previousStatus"] == "PENDING"
 
 
-async def test_rest_lists_jobs_by_their_creation_whoever_was_moved(
+async def test_rest_lists_jobs_by_creation_time_after_moves_too(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
-    ids = await asked(idle_gateway, source, 3)
+    ids = await queue_duplications(idle_gateway, source, 3)
     async with rest_of(idle_gateway) as rest:
 
         async def listed() -> list[tuple[str, str]]:
-            found = (await rest.send("GET", "/jobs")).json()["data"]
-            return [(one["id"], one["attributes"]["created_at"]) for one in found]
+            jobs = (await rest.send("GET", "/jobs")).json()["data"]
+            return [(job["id"], job["attributes"]["created_at"]) for job in jobs]
 
         before = await listed()
         assert [id for id, _ in before] == list(reversed(ids))
@@ -621,13 +626,13 @@ async def test_rest_lists_jobs_by_their_creation_whoever_was_moved(
         assert await listed() == before
 
 
-# Paused.
+# pauseQueue and resumeQueue.
 
 
-async def test_a_pause_says_since_when_why_and_stays_until_the_queue_is_resumed(
+async def test_a_pause_has_a_time_and_a_reason_and_lasts_until_resumed(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
-    await asked(idle_gateway, source, 2)
+    await queue_duplications(idle_gateway, source, 2)
     read = "{ jobQueue { pending pause { reason at by } } }"
     assert (await idle_client.data(read))["jobQueue"] == {"pending": 2, "pause": None}
     began = datetime.now(UTC) - timedelta(seconds=1)
@@ -654,7 +659,7 @@ async def test_a_pause_says_since_when_why_and_stays_until_the_queue_is_resumed(
 
 
 @pytest.mark.parametrize("reason", ["", "  \t\u2003\u200b", "r" * 1001, "a\0b"])
-async def test_a_reason_that_says_nothing_or_too_much_is_refused(
+async def test_a_blank_or_too_long_reason_is_refused(
     idle_client: GraphQLClient, reason: str
 ) -> None:
     payload = (await idle_client.data(PAUSE, input={"reason": reason}))["pauseQueue"]
@@ -664,35 +669,35 @@ async def test_a_reason_that_says_nothing_or_too_much_is_refused(
     assert (await idle_client.data(read))["jobQueue"]["pause"] is None
 
 
-async def test_a_paused_queue_starts_nothing_and_tells_no_estimates(
+async def test_a_paused_queue_starts_no_job_and_has_no_estimates(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     database = idle_gateway.database
-    first, *rest = await asked(idle_gateway, source, 4)
+    first, *rest = await queue_duplications(idle_gateway, source, 4)
     assert str(await factories.ran_job(database)) == first
     estimates = "{ queuedJobs { nodes { estimatedStartAt } } }"
 
-    async def told() -> list[Any]:
+    async def start_times() -> list[Any]:
         data = await idle_client.data(estimates)
         return [node["estimatedStartAt"] for node in data["queuedJobs"]["nodes"]]
 
-    assert None not in await told()
+    assert None not in await start_times()
     await database.write(lanes.pause, REQUESTER, None)
-    assert await told() == [None] * 3
+    assert await start_times() == [None] * 3
     assert (await move(idle_client, rest[2]))["errors"] == []
     assert await database.write(attempts.claim, factories.STORE, uuid4(), factories.LEASE) is None
     assert await database.read(claimable_stores) == []
-    # It can still be asked for, moved and cancelled.
-    (late,) = await asked(idle_gateway, source, 1)
+    # Jobs can still be created, moved and cancelled.
+    (late,) = await queue_duplications(idle_gateway, source, 1)
     await database.write(jobs.cancel, factories.STORE, UUID(rest[0]))
     assert await queued(idle_client) == [rest[2], rest[1], late]
     await database.write(lanes.resume, factories.STORE)
-    assert None not in await told()
+    assert None not in await start_times()
     assert await database.read(claimable_stores) == [factories.STORE]
     assert str((await factories.claimed_job(database)).id) == rest[2]
 
 
-async def test_what_runs_goes_on_and_is_taken_over_while_the_queue_is_paused(
+async def test_a_running_job_continues_and_is_taken_over_while_paused(
     clocked_database: Database, clock: Clock
 ) -> None:
     database = clocked_database
@@ -717,7 +722,7 @@ async def test_what_runs_goes_on_and_is_taken_over_while_the_queue_is_paused(
     assert (await factories.claimed_job(database)).id == waiting.id
 
 
-async def test_a_pause_of_one_store_does_not_touch_another(idle_gateway: Gateway) -> None:
+async def test_a_pause_affects_only_its_own_store(idle_gateway: Gateway) -> None:
     database = idle_gateway.database
     for store in (factories.STORE, OTHER):
         source = await factories.hierarchy(database, {}, store=store)
@@ -731,7 +736,7 @@ async def test_a_pause_of_one_store_does_not_touch_another(idle_gateway: Gateway
 
 @asynccontextmanager
 async def dispatching(database: Database) -> AsyncIterator[None]:
-    """The real queue, which looks by itself so seldom that a test would not live to see it."""
+    """Run the real dispatcher with a poll interval of an hour, so that it only reacts to wake-ups."""
     dispatcher = Dispatcher(database, find_handlers(), poll=3600)
     database.on_commit(dispatcher.wake)
     running = asyncio.create_task(dispatcher.run())
@@ -743,40 +748,40 @@ async def dispatching(database: Database) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def listening(url: str, speaking: Database) -> AsyncIterator[Database]:
-    """The database as another process has it, once that hears what this one says."""
-    other, heard = connect(url), asyncio.Event()
-    other.on_commit(lambda stores: heard.set() if "hello" in stores else None)
-    hearing = asyncio.create_task(other.listen())
+async def listening(url: str, notifier: Database) -> AsyncIterator[Database]:
+    """The database of another process, once it receives the notifications of `notifier`."""
+    other, connected = connect(url), asyncio.Event()
+    other.on_commit(lambda stores: connected.set() if "hello" in stores else None)
+    listener = asyncio.create_task(other.listen())
     try:
-        while not heard.is_set():
-            await speaking.write(lanes.resume, "hello")
+        while not connected.is_set():
+            await notifier.write(lanes.resume, "hello")
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.1):
-                    await heard.wait()
+                    await connected.wait()
         yield other
     finally:
-        hearing.cancel()
-        await asyncio.gather(hearing, return_exceptions=True)
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
         other.close()
 
 
 @pytest.mark.timeout(60)
-async def test_a_queue_that_is_resumed_starts_at_once(
+async def test_a_resumed_queue_starts_immediately(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID
 ) -> None:
     await idle_client.data(PAUSE, input=None)
     async with dispatching(idle_gateway.database), subscriber(idle_gateway.url) as connected:
-        (id,) = await asked(idle_gateway, source, 1)
+        (id,) = await queue_duplications(idle_gateway, source, 1)
         updates = await connected.subscribe(JOB_UPDATES, id=id)
         assert (await anext(updates))["type"] == "SNAPSHOT"
         await idle_client.data(RESUME)
-        told = [event["type"] async for event in updates if event["type"] != "PROGRESS"]
-    assert told == ["STARTED", "SUCCEEDED"]
+        types = [event["type"] async for event in updates if event["type"] != "PROGRESS"]
+    assert types == ["STARTED", "SUCCEEDED"]
 
 
 @pytest.mark.timeout(60)
-async def test_a_dispatcher_of_another_process_starts_at_once_what_is_resumed(
+async def test_a_dispatcher_of_another_process_starts_a_resumed_queue_immediately(
     new_database: Any,
 ) -> None:
     settings = Settings(database_url=new_database("postgresql"), port=0, runner=False)
@@ -789,20 +794,20 @@ async def test_a_dispatcher_of_another_process_starts_at_once_what_is_resumed(
         client = GraphQLClient(http)
         source = await factories.hierarchy(gateway.database, {"a": {}})
         await client.data(PAUSE, input=None)
-        (id,) = await asked(gateway, source, 1)
+        (id,) = await queue_duplications(gateway, source, 1)
         async with dispatching(other):
             updates = await connected.subscribe(JOB_UPDATES, id=id)
             await anext(updates)
             await client.data(RESUME)
-            told = [one["type"] async for one in updates if one["type"] != "PROGRESS"]
-    assert told == ["STARTED", "SUCCEEDED"]
+            types = [event["type"] async for event in updates if event["type"] != "PROGRESS"]
+    assert types == ["STARTED", "SUCCEEDED"]
 
 
 async def test_a_pause_survives_a_restart(settings: Settings) -> None:
     async with gateway_of(settings) as gateway:
         source = await factories.hierarchy(gateway.database, {"a": {}})
         await gateway.database.write(lanes.pause, REQUESTER, "Stocktaking")
-        await asked(gateway, source, 1)
+        await queue_duplications(gateway, source, 1)
     async with (
         gateway_of(settings) as gateway,
         http_client(gateway.url) as http,
@@ -814,16 +819,16 @@ async def test_a_pause_survives_a_restart(settings: Settings) -> None:
         assert queue["pause"] == {"reason": "Stocktaking", "by": "ada"}
         assert queue["running"] is None
         events = await connected.subscribe(JOB_EVENTS, after=queue["cursor"])
-        # A job that is cancelled was not running; had it started, that would be told first.
+        # Had the job started, its STARTED event would come first.
         payload = await cancel(client)
-        assert [one["cancelled"] for one in payload["outcomes"]] == [True]
+        assert [outcome["cancelled"] for outcome in payload["outcomes"]] == [True]
         assert (await anext(events))["type"] == "CANCELLED"
 
 
-# What is needed for it.
+# Scopes.
 
 
-async def test_each_needs_its_scopes(new_database: Any) -> None:
+async def test_each_queue_mutation_requires_its_scopes(new_database: Any) -> None:
     settings = Settings(
         database_url=new_database("sqlite"), port=0, jwt_secret=SecretStr(SECRET), runner=False
     )
@@ -848,7 +853,7 @@ async def test_each_needs_its_scopes(new_database: Any) -> None:
                 yield GraphQLClient(http)
 
         errors = "{ errors { __typename ... on UserError { message path } } }"
-        acts = {
+        mutations = {
             f'retryJob(input: {{jobId: "{ids["FAILED"]}"}})': "hierarchies:write",
             "cancelJobs(input: {filter: {}})": "jobs:write",
             f'moveJob(input: {{jobId: "{ids["PENDING"]}"}})': "jobs:write",
@@ -859,10 +864,10 @@ async def test_each_needs_its_scopes(new_database: Any) -> None:
         reader = [Scope.JOBS_READ, Scope.HIERARCHIES_WRITE]
         for scopes in ([Scope.JOBS_READ], reader, [Scope.JOBS_WRITE]):
             async with client(*scopes) as caller:
-                for act, needed in acts.items():
+                for mutation, needed in mutations.items():
                     if scopes == [Scope.JOBS_WRITE] and needed != "hierarchies:write":
                         continue
-                    data = await caller.data(f"mutation {{ done: {act} {errors} }}")
+                    data = await caller.data(f"mutation {{ done: {mutation} {errors} }}")
                     assert [e["__typename"] for e in data["done"]["errors"]] == ["Forbidden"]
                     missing = "jobs:write" if scopes == reader else needed
                     assert missing in data["done"]["errors"][0]["message"]
@@ -881,7 +886,7 @@ def _rows(session: Session) -> list[Any]:
     return [*session.execute(sa.select(Job.__table__)), *session.execute(sa.select(Lane.__table__))]  # type: ignore[attr-defined]
 
 
-# Its last hours.
+# jobQueue.hours.
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -891,22 +896,22 @@ LAST = timedelta(microseconds=1)
 async def fill(
     database: Database, clock: Clock, *rows: tuple[datetime, JobStatus, float | None]
 ) -> None:
-    """Jobs that were asked for then and have that status; some ran for so many seconds."""
+    """Insert jobs by creation time, status and run time in seconds (None: not started)."""
     for at, status, seconds in rows:
         clock.now = at
-        made = await factories.pending_job(database, JobType.PRODUCT_EXPORT)
+        job = await factories.pending_job(database, JobType.PRODUCT_EXPORT)
         values: dict[str, Any] = {"status": status}
         if seconds is not None:
             values["started_at"] = at + timedelta(seconds=1)
             values["completed_at"] = values["started_at"] + timedelta(seconds=seconds)
-        await database.write(partial(stored.update, job=made, **values))
+        await database.write(partial(stored.update, job=job, **values))
 
 
 async def hours_of(database: Database, number: int, store: str = factories.STORE) -> list[JobHour]:
     return await database.read(job_stats.by_hour, store, number)
 
 
-async def test_each_hour_has_its_jobs_by_the_status_they_have_now(
+async def test_each_hour_counts_its_jobs_by_current_status(
     clocked_database: Database, clock: Clock
 ) -> None:
     database = clocked_database
@@ -937,15 +942,15 @@ async def test_each_hour_has_its_jobs_by_the_status_they_have_now(
         (NOON, {JobStatus.PENDING: 2}, None, None),
     ]
     for clock.now in (NOON + HOUR - LAST, NOON + HOUR / 2, NOON + HOUR - LAST):
-        found = await hours_of(database, 5)
-        assert [(hour.begins, hour.counts) for hour in found] == [
+        hours = await hours_of(database, 5)
+        assert [(hour.begins, hour.counts) for hour in hours] == [
             (begins, counts) for begins, counts, *_ in expected
         ]
-        for hour, (_, _, average, longest) in zip(found, expected, strict=True):
+        for hour, (_, _, average, longest) in zip(hours, expected, strict=True):
             assert hour.average_seconds == pytest.approx(average, abs=0.002)
             assert hour.longest_seconds == pytest.approx(longest, abs=0.002)
     assert [hour.counts for hour in await hours_of(database, 1)] == [{JobStatus.PENDING: 2}]
-    # The next hour begins without any.
+    # The next hour starts empty.
     clock.now = NOON + HOUR
     (*before, now) = await hours_of(database, 5)
     assert (now.begins, now.counts) == (NOON + HOUR, {})
@@ -958,7 +963,7 @@ async def test_each_hour_has_its_jobs_by_the_status_they_have_now(
     ]
 
 
-async def test_what_is_asked_for_as_an_hour_begins_or_ends_is_of_that_hour(
+async def test_jobs_created_at_the_first_or_last_millisecond_belong_to_the_hour(
     clocked_database: Database, clock: Clock
 ) -> None:
     begins = [NOON + HOUR * number for number in range(50)]
@@ -970,13 +975,13 @@ async def test_what_is_asked_for_as_an_hour_begins_or_ends_is_of_that_hour(
             (first, JobStatus.SUCCESS, 0.0),
             (ends, JobStatus.CANCELLED, None),
         )
-    found = await hours_of(clocked_database, 50)
-    assert [hour.begins for hour in found] == begins
+    hours = await hours_of(clocked_database, 50)
+    assert [hour.begins for hour in hours] == begins
     each = {JobStatus.SUCCESS: 1, JobStatus.CANCELLED: 1}
-    assert [hour.counts for hour in found] == [each] * 50
+    assert [hour.counts for hour in hours] == [each] * 50
 
 
-async def test_a_clock_that_is_set_back_leaves_out_what_was_asked_for_later(
+async def test_after_a_clock_reversal_later_jobs_are_not_counted(
     clocked_database: Database, clock: Clock
 ) -> None:
     await fill(clocked_database, clock, (NOON, JobStatus.SUCCESS, 1.0))
@@ -985,11 +990,11 @@ async def test_a_clock_that_is_set_back_leaves_out_what_was_asked_for_later(
 
 
 @pytest.mark.parametrize("number", [1, 24, 168])
-async def test_as_many_hours_are_told_of_as_are_asked_for(
+async def test_the_requested_number_of_hours_is_returned(
     idle_gateway: Gateway, idle_client: GraphQLClient, source: UUID, number: int
 ) -> None:
     database = idle_gateway.database
-    await asked(idle_gateway, source, 3)
+    await queue_duplications(idle_gateway, source, 3)
     await factories.ran_job(database)
     fields = "begins pending started success failed cancelled averageSeconds longestSeconds"
     query = f"query ($hours: Int!) {{ jobQueue {{ hours(hours: $hours) {{ {fields} }} }} }}"
@@ -998,17 +1003,17 @@ async def test_as_many_hours_are_told_of_as_are_asked_for(
     assert begins == [begins[-1] - HOUR * ago for ago in reversed(range(number))]
     assert begins[-1] <= datetime.now(UTC) < begins[-1] + 2 * HOUR
     if number > 1:
-        # Also where the hour has ended since they were asked for.
+        # True even if the hour has ended since their creation.
         assert sum(hour["pending"] for hour in hours) == 2
         assert sum(hour["success"] for hour in hours) == 1
         assert len([hour for hour in hours if hour["longestSeconds"] is not None]) == 1
     if number == 24:
-        unsaid = (await idle_client.data(f"{{ jobQueue {{ hours {{ {fields} }} }} }}"))["jobQueue"]
-        assert len(unsaid["hours"]) == 24
+        default = (await idle_client.data(f"{{ jobQueue {{ hours {{ {fields} }} }} }}"))["jobQueue"]
+        assert len(default["hours"]) == 24
 
 
 @pytest.mark.parametrize("number", [0, -1, 169, 2**31 - 1])
-async def test_no_more_hours_are_told_of_than_a_week_has(
+async def test_fewer_than_1_or_more_than_168_hours_are_refused(
     idle_client: GraphQLClient, number: int
 ) -> None:
     refusal = await idle_client.refusal(f"{{ jobQueue {{ hours(hours: {number}) {{ begins }} }} }}")
@@ -1016,7 +1021,7 @@ async def test_no_more_hours_are_told_of_than_a_week_has(
     assert refusal["extensions"]["code"] == "INVALID_INPUT"
 
 
-async def test_a_store_without_jobs_has_hours_without_jobs(idle_client: GraphQLClient) -> None:
+async def test_a_store_without_jobs_has_empty_hours(idle_client: GraphQLClient) -> None:
     query = "{ jobQueue { pending pause { at } hours(hours: 2) { pending averageSeconds } } }"
     assert (await idle_client.data(query))["jobQueue"] == {
         "pending": 0,
