@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from app.main import Gateway
 from app.settings import Settings
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
-from tests.support import postgres
+from tests.support import postgres, tokens
 from tests.support.clients import GraphQLClient, client_of
 from tests.support.clock import Clock
 from tests.support.databases import DATABASES, Databases, NewDatabase
@@ -22,9 +23,9 @@ from tests.support.gateway import SharedGateways, gateway_of
 from tests.support.paths import SHARED
 from tests.support.processes import STARTED, LiveServer, start_server
 
-# Tests ask as fast as they can, in this process and in those they start; those of limits set own.
+# No rate limit in this process and in those that tests start; tests of the limit set their own.
 os.environ["JOBS_GATEWAY_MAX_REQUESTS_PER_SECOND"] = "0"
-# What is said of each request and job has tests of its own.
+# Log lines per request and job have tests of their own.
 os.environ["JOBS_GATEWAY_LOG_LEVEL"] = "warning"
 
 TAXONOMY = SHARED / "data" / "taxonomy.jsonl"
@@ -41,25 +42,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How hard and how repeatably the fault tests try."""
+    """Add the options of the fault tests."""
     parser.addoption(
         "--full", action="store_true", help="try faults often, not a few times; show tables"
     )
-    parser.addoption("--seed", type=int, default=None, help="another random of the fault tests")
+    parser.addoption("--seed", type=int, default=None, help="seed of the fault tests' random")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what tests have reported, whether they passed or not."""
+    """Show the lines that tests reported, whether they passed or not."""
     for reports in terminalreporter.stats.values():
-        for told in reports:
-            # At the teardown all is told that the test has told.
-            if getattr(told, "when", None) == "teardown":
-                for _, line in told.user_properties:
+        for phase in reports:
+            # The teardown's report has all lines of the test.
+            if getattr(phase, "when", None) == "teardown":
+                for _, line in phase.user_properties:
                     terminalreporter.write_line(line)
 
 
 def pytest_sessionfinish() -> None:
-    """End what failed tests have left running."""
+    """Kill the processes that failed tests left running."""
     for process in STARTED:
         if process.poll() is None:
             process.kill()
@@ -68,31 +69,40 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Takes a line to show when the run ends, passed or not."""
-    told = request.node.user_properties
-    return lambda line: told.append((REPORTED, f"{request.node.name}: {line}"))
+    """Return a function that adds a line to the summary of the run, passed or not."""
+    properties = request.node.user_properties
+    return lambda line: properties.append((REPORTED, f"{request.node.name}: {line}"))
 
 
 @pytest.fixture
 def tabled(request: pytest.FixtureRequest, report: Callable[[str], None]) -> Callable[[str], None]:
-    """`report` for the rows of long tables, which are shown by --full alone."""
+    """Return `report` for rows of long tables, which only --full shows."""
     return report if request.config.getoption("--full") else lambda _: None
 
 
 @pytest.fixture
 def counted(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
-    """Of a few times and the full number of times, how often a fault test tries."""
+    """Return a function that selects a fault test's repetitions: few, or many with --full."""
     full: bool = request.config.getoption("--full")
     return lambda few, many: many if full else few
 
 
+@pytest.fixture(params=["brief", pytest.param("long", marks=pytest.mark.long)])
+def scaled(request: pytest.FixtureRequest) -> Callable[[int, int, int], int]:
+    """Select a number of examples: in every run, in tests marked `long`, with --full."""
+    full: bool = request.config.getoption("--full")
+    if request.param == "brief":
+        return lambda brief, _usual, _full: brief
+    return lambda _brief, usual, many: many if full else usual
+
+
 @pytest.fixture
 def seed(request: pytest.FixtureRequest, report: Callable[[str], None]) -> int:
-    """What the random of a test grows from, told and repeated by --seed: by --full new in each run,
-    else always the same, so that a change is judged by what it changes."""
-    given: int | None = request.config.getoption("--seed")
-    some = random.randrange(2**32) if request.config.getoption("--full") else SEED
-    seed = some if given is None else given
+    """Return and report the seed of a test's random numbers: that of --seed, else with --full a new
+    one per run, else SEED, so that runs before and after a change are comparable."""
+    option: int | None = request.config.getoption("--seed")
+    default = random.randrange(2**32) if request.config.getoption("--full") else SEED
+    seed = default if option is None else option
     report(f"--seed {seed}")
     return seed
 
@@ -105,9 +115,9 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def taxonomy() -> Path:
-    """The real taxonomy of the shared data."""
+    """Return the file of the real taxonomy, of the shared data."""
     if not TAXONOMY.exists():
-        pytest.skip(f"needs the taxonomy of the shared data: {TAXONOMY} is not there")
+        pytest.skip(f"needs the taxonomy of the shared data: {TAXONOMY} does not exist")
     return TAXONOMY
 
 
@@ -125,14 +135,14 @@ def databases(
     """Migrated databases of both kinds."""
     databases = Databases(tmp_path_factory.mktemp("databases"), postgresql_server)
     yield databases
-    # A server of this run goes with all its databases. To drop each takes half a minute.
+    # A server of this run is removed whole; dropping its databases would take half a minute.
     if "TEST_DATABASE_URL" in os.environ:
         databases.drop_all()
 
 
 @pytest.fixture(scope="session")
 def new_database(databases: Databases) -> NewDatabase:
-    """Make a migrated database of a kind that no other test uses."""
+    """Return a function that creates a migrated database of a kind, for one test only."""
     return databases.new
 
 
@@ -180,7 +190,7 @@ def clocked_database(settings: Settings, clock: Clock) -> Iterator[Database]:
 
 @pytest.fixture
 async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """A whole gateway that runs its queue."""
+    """A gateway that runs its queue."""
     async with gateway_of(settings) as running:
         yield running
 
@@ -202,6 +212,13 @@ async def idle_gateway(
 
 
 @pytest.fixture
+async def guarded_gateway(shared_gateways: SharedGateways) -> AsyncIterator[Gateway]:
+    """A gateway on SQLite that runs no queue and needs bearer tokens (tests.support.tokens)."""
+    async with shared_gateways.lent("sqlite", jwt_secret=SecretStr(tokens.SECRET)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
 async def own_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """A gateway that runs no queue and serves no other test."""
     async with gateway_of(settings.model_copy(update={"runner": False})) as running:
@@ -217,7 +234,7 @@ async def client(gateway: Gateway) -> AsyncIterator[GraphQLClient]:
 
 @pytest.fixture
 async def idle_client(idle_gateway: Gateway) -> AsyncIterator[GraphQLClient]:
-    """A client of the gateway whose queue nobody runs."""
+    """A client of `idle_gateway`."""
     async with client_of(idle_gateway) as connected:
         yield connected
 

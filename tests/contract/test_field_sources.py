@@ -1,5 +1,5 @@
-"""How each field of the schema is read is said once, and by whom: compiled plans, or, for a reason
-that is told, the ordinary executor alone."""
+"""The source of each schema field: a compiled plan, or for a stated reason the reference executor
+alone."""
 
 from collections.abc import Mapping
 from typing import get_args
@@ -15,7 +15,7 @@ from app.api.graphql.fields.declarations import (
 from app.api.graphql.schema import graphql_schema
 from app.api.graphql.strawberry_seam import declaration_of
 
-ORDINARY = {
+REFERENCE_ONLY = {
     "JobQueue.hours",
     "Query.duplicationDiff",
     "Subscription.jobEvents",
@@ -23,8 +23,8 @@ ORDINARY = {
 }
 
 
-def reads() -> Mapping[str, FieldSource]:
-    """How each field is read, by its type and its name."""
+def field_sources() -> Mapping[str, FieldSource]:
+    """Return the source of each field, by type and name."""
     return {
         f"{type_.name}.{name}": source_of(declaration_of(field))
         for type_ in graphql_schema.type_map.values()
@@ -33,17 +33,25 @@ def reads() -> Mapping[str, FieldSource]:
     }
 
 
-def test_every_field_says_how_it_is_read() -> None:
-    assert len(reads()) > 200
-    assert all(isinstance(read, get_args(FieldSource)) for read in reads().values())
+def test_every_field_declares_its_source() -> None:
+    assert len(field_sources()) > 200
+    assert all(isinstance(source, get_args(FieldSource)) for source in field_sources().values())
 
 
-def test_a_field_that_no_plan_has_says_why() -> None:
-    ordinary = {name: read for name, read in reads().items() if isinstance(read, ReferenceField)}
-    assert ordinary.keys() == ORDINARY
-    assert all(read.reason.endswith(".") and " " in read.reason for read in ordinary.values())
+def test_a_field_without_a_plan_states_its_reason() -> None:
+    reference_only = {
+        name: source
+        for name, source in field_sources().items()
+        if isinstance(source, ReferenceField)
+    }
+    assert reference_only.keys() == REFERENCE_ONLY
+    assert all(
+        source.reason.endswith(".") and " " in source.reason for source in reference_only.values()
+    )
 
 
-def test_what_changes_something_is_a_mutation_and_every_mutation_does() -> None:
-    changes = {name for name, read in reads().items() if isinstance(read, MutationField)}
-    assert changes == {name for name in reads() if name.startswith("Mutation.")}
+def test_the_mutation_fields_are_exactly_the_fields_of_mutation() -> None:
+    mutations = {
+        name for name, source in field_sources().items() if isinstance(source, MutationField)
+    }
+    assert mutations == {name for name in field_sources() if name.startswith("Mutation.")}

@@ -1,4 +1,4 @@
-"""The contract's data in the repository equals its originals, where a machine has them."""
+"""The contract's data in the repository equals the originals, on machines that have them."""
 
 import pytest
 
@@ -11,11 +11,11 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("name", [reference_documents.CANCEL, reference_documents.DUPLICATE])
-def test_the_examples_of_a_reference_document_are_its_own(name: str) -> None:
+def test_the_examples_of_a_reference_document_equal_the_original(name: str) -> None:
     original = (reference_documents.ORIGINALS / f"{name}.txt").read_text("utf-8")
     assert reference_documents.load(name) == reference_documents.cut(original)
 
 
-def test_the_schema_contract_is_the_original() -> None:
+def test_the_schema_contract_equals_the_original() -> None:
     original = reference_documents.ORIGINAL_CONTRACT.read_text("utf-8")
     assert reference_documents.CONTRACT.read_text("utf-8") == original

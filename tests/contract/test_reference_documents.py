@@ -1,4 +1,4 @@
-"""The two reference documents: every example equals a live answer, and every status is provoked."""
+"""The examples of the two reference documents equal live answers, for every listed status."""
 
 import re
 from collections.abc import AsyncIterator
@@ -26,13 +26,13 @@ from tests.support.rest_client import (
     references,
     rest_of,
 )
-from tests.support.unexpected_errors import check_tells_nothing, lose
+from tests.support.unexpected_errors import check_no_secrets, lose
 
 NAMELESS = re.compile(r"\w+ can not be empty")
-"""What stands for `<XYZ> can not be empty`."""
+"""Matches the messages that `<XYZ> can not be empty` stands for."""
 
 NEVER_YET = {"file_locations", "filter"}
-"""Told of jobs that nobody runs yet."""
+"""Keys of job types that no handler runs yet."""
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +55,14 @@ def duplicate(references_by_name: dict[str, ReferenceDocument]) -> ReferenceDocu
 
 @pytest.fixture
 async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
-    """A client of a gateway whose queue nobody runs."""
+    """A client of a gateway that runs no queue."""
     async with rest_of(idle_gateway) as client:
         yield client
 
 
 def check_equal(example: Any, live: Any) -> None:
-    """The same keys at every level, the same types, and the same values where they are not those
-    of one day: ids and instants only have to look the same."""
+    """Check for equal keys, types and values at every level; of ids and instants only the format
+    is compared."""
     match example:
         case dict():
             assert live.keys() == example.keys()
@@ -70,8 +70,8 @@ def check_equal(example: Any, live: Any) -> None:
                 check_equal(value, live[key])
         case list():
             assert len(live) == len(example)
-            for one, other in zip(example, live, strict=True):
-                check_equal(one, other)
+            for example_item, live_item in zip(example, live, strict=True):
+                check_equal(example_item, live_item)
         case str() if UUID_FORMAT.fullmatch(example):
             assert UUID_FORMAT.fullmatch(live)
         case str() if INSTANT_FORMAT.fullmatch(example):
@@ -83,8 +83,10 @@ def check_equal(example: Any, live: Any) -> None:
 
 
 def check_possible(possible: Any, live: Any, seen: set[str]) -> None:
-    """Every key of the answer is one that the document has there, with a value of its type; times
-    may be null. The keys are added to those seen."""
+    """Check that every key of an answer is in the document, with a value of the same type.
+
+    Times may be null. The keys are added to `seen`.
+    """
     match possible:
         case dict():
             assert live.keys() <= possible.keys()
@@ -96,14 +98,14 @@ def check_possible(possible: Any, live: Any, seen: set[str]) -> None:
                     check_possible(possible[key], value, seen)
         case list():
             assert isinstance(live, list)
-            for one in live:
-                check_possible(possible[0], one, seen)
+            for item in live:
+                check_possible(possible[0], item, seen)
         case _:
             assert type(live) is type(possible)
 
 
 async def imported(database: Database) -> UUID:
-    """A pending import, asked for as the document's was: in a request with a UUID."""
+    """Enqueue an import in a request whose id is a UUID, as in the document. Return its id."""
 
     def queued(session: Session) -> UUID:
         lane = lanes.lock(session, factories.STORE)
@@ -114,20 +116,20 @@ async def imported(database: Database) -> UUID:
 
 
 async def refusal(
-    client: RestClient, reference: ReferenceDocument, status: int, *asked: Any
+    client: RestClient, reference: ReferenceDocument, status: int, *request: Any
 ) -> Any:
-    """The answer to a request that is refused with that status, which is the document's example."""
-    response = await client.send(*asked)
+    """Send a request whose refusal equals the document's example. Return the response."""
+    response = await client.send(*request)
     errors_of(response, status)
     check_equal(reference.by_status[status].example, response.json())
     check_possible(reference.by_status[status].possible, response.json(), set())
     return response
 
 
-def test_each_document_shows_two_payloads_of_each_status_that_it_lists(
+def test_each_document_shows_two_payloads_per_listed_status(
     references_by_name: dict[str, ReferenceDocument],
 ) -> None:
-    statuses = {name: [*one.by_status] for name, one in references_by_name.items()}
+    statuses = {name: [*document.by_status] for name, document in references_by_name.items()}
     assert statuses == {CANCEL: [200, 400, 404, 422, 500], DUPLICATE: [201, 404, 422, 500]}
 
 
@@ -146,7 +148,7 @@ async def test_200_a_cancelled_job(cancel: ReferenceDocument, rest: RestClient) 
     answer = await rest.ask("POST", f"/jobs/{id}/cancel")
     check_equal(shown.example, answer)
     check_possible(shown.possible, answer, set())
-    # As it is shown ever after.
+    # Later reads return the same document.
     assert await rest.ask("GET", f"/jobs/{id}") == answer
 
 
@@ -165,12 +167,10 @@ async def test_201_a_duplication_that_is_queued(
         assert response.json()["data"]["meta"]["x_request_id"] == response.headers["x-request-id"]
 
 
-async def test_400_a_filter_that_cannot_be_read(
-    cancel: ReferenceDocument, rest: RestClient
-) -> None:
+async def test_400_an_unreadable_filter(cancel: ReferenceDocument, rest: RestClient) -> None:
     id = await imported(rest.database)
-    for asked in (("GET", "/jobs?filter=garbage"), ("POST", f"/jobs/{id}/cancel?filter=garbage")):
-        await refusal(rest, cancel, 400, *asked)
+    for request in (("GET", "/jobs?filter=garbage"), ("POST", f"/jobs/{id}/cancel?filter=garbage")):
+        await refusal(rest, cancel, 400, *request)
     job = await rest.get(f"/jobs/{id}")
     assert job["attributes"]["status"] == "pending"
 
@@ -183,7 +183,7 @@ async def test_404_an_unknown_job_or_hierarchy(
         await refusal(rest, duplicate, 404, "POST", f"/hierarchies/{id}/duplicate_job")
 
 
-async def test_422_something_that_is_empty(
+async def test_422_an_empty_name_or_body(
     cancel: ReferenceDocument, duplicate: ReferenceDocument, rest: RestClient
 ) -> None:
     source = await factories.hierarchy(rest.database, {})
@@ -210,7 +210,7 @@ async def test_422_a_job_that_is_no_longer_pending(
 
 
 @pytest.mark.parametrize("name", [CANCEL, DUPLICATE])
-async def test_500_a_bug(
+async def test_500_an_unexpected_error(
     name: str, references_by_name: dict[str, ReferenceDocument], rest: RestClient
 ) -> None:
     source = await factories.hierarchy(rest.database, {})
@@ -220,15 +220,15 @@ async def test_500_a_bug(
     response = await refusal(rest, references_by_name[name], 500, "POST", path)
     (error,) = response.json()["errors"]
     assert error["request_id"] == response.headers["x-request-id"]
-    check_tells_nothing(response.text)
+    check_no_secrets(response.text)
 
 
-async def test_missing_ids_are_told_as_the_documents_tell_them(
+async def test_missing_ids_are_reported_as_in_the_documents(
     cancel: ReferenceDocument, rest: RestClient
 ) -> None:
     source = await factories.hierarchy(rest.database, {})
-    made = await rest.data("POST", f"/hierarchies/{source}/nodes", node("a"), status=201)
-    path = f"/hierarchies/{source}/nodes/{made['id']}/relationships/products"
+    created = await rest.data("POST", f"/hierarchies/{source}/nodes", node("a"), status=201)
+    path = f"/hierarchies/{source}/nodes/{created['id']}/relationships/products"
     response = await rest.send("POST", path, references([UNKNOWN]))
     errors_of(response, 404)
     seen: set[str] = set()
@@ -236,7 +236,7 @@ async def test_missing_ids_are_told_as_the_documents_tell_them(
     assert "missing_ids" in seen
 
 
-async def test_jobs_of_every_type_and_status_say_nothing_that_the_documents_do_not(
+async def test_jobs_of_every_type_and_status_have_only_documented_keys(
     cancel: ReferenceDocument, duplicate: ReferenceDocument, rest: RestClient
 ) -> None:
     source = await factories.hierarchy(rest.database, {"a": {}}, products={"a": ["b"]})
@@ -271,16 +271,16 @@ async def test_jobs_of_every_type_and_status_say_nothing_that_the_documents_do_n
     assert copy["attributes"]["name"] == "Garden"
 
 
-async def test_every_error_says_nothing_that_the_documents_do_not(
+async def test_errors_have_only_documented_keys(
     cancel: ReferenceDocument, rest: RestClient
 ) -> None:
     possible = cancel.by_status[500].possible
-    for asked, status in (
+    for request, status in (
         (("GET", "/nowhere"), 404),
         (("PATCH", "/jobs"), 405),
         (("POST", "/hierarchies", {"type": "hierarchy", "attributes": {"x": 1}}), 422),
         (("GET", "/jobs?sort=x"), 400),
     ):
-        response = await rest.send(*asked)
+        response = await rest.send(*request)
         errors_of(response, status)
         check_possible(possible, response.json(), set())

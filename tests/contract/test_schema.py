@@ -1,4 +1,4 @@
-"""The schema that is served, the file that tells of it, and the contract it has to keep."""
+"""The served schema equals schema.graphql and keeps the schema contract."""
 
 from collections.abc import Iterator
 
@@ -28,28 +28,30 @@ from tests.support.reference_documents import CONTRACT
 
 @pytest.fixture(scope="module")
 def ours() -> GraphQLSchema:
-    """The schema as it is served."""
+    """The served schema."""
     return build_schema(schema_text())
 
 
 @pytest.fixture(scope="module")
 def contract() -> GraphQLSchema:
-    """The contract."""
+    """The schema contract."""
     return build_schema(CONTRACT.read_text(encoding="utf-8"), assume_valid=True)
 
 
-def test_the_file_at_the_root_is_the_schema_that_is_served() -> None:
-    told = (ROOT / "schema.graphql").read_text(encoding="utf-8")
-    assert told == schema_text(), "run `jobs-gateway export-schema schema.graphql`"
+def test_schema_graphql_is_the_served_schema() -> None:
+    exported = (ROOT / "schema.graphql").read_text(encoding="utf-8")
+    assert exported == schema_text(), "run `jobs-gateway export-schema schema.graphql`"
 
 
-def test_the_schema_holds_all_of_the_contract(contract: GraphQLSchema, ours: GraphQLSchema) -> None:
+def test_the_schema_contains_the_whole_contract(
+    contract: GraphQLSchema, ours: GraphQLSchema
+) -> None:
     promised = set(_facts(contract))
     assert len(promised) > 300, "the contract was not read whole"
     assert sorted(promised - set(_facts(ours))) == []
 
 
-def test_what_the_schema_adds_breaks_no_client_of_the_contract(
+def test_additions_to_the_contract_break_no_client(
     contract: GraphQLSchema, ours: GraphQLSchema
 ) -> None:
     breaking = find_breaking_changes(contract, ours)
@@ -63,7 +65,7 @@ def test_every_public_element_is_described(ours: GraphQLSchema) -> None:
 
 
 def _facts(schema: GraphQLSchema) -> Iterator[str]:
-    """All that a schema says to a program, one sentence each."""
+    """Yield one sentence per fact of a schema that matters to programs."""
     for name, type_ in _public_types(schema):
         yield f"{type(type_).__name__} {name}"
         match type_:
@@ -75,18 +77,18 @@ def _facts(schema: GraphQLSchema) -> Iterator[str]:
                 yield from (f"{name} may be {member}" for member in members)
             case GraphQLInputObjectType(fields=fields):
                 yield f"{name} is {'one of' if type_.is_one_of else 'all of'} its fields"
-                yield from (f"{name}.{field}: {_asked(f)}" for field, f in fields.items())
+                yield from (f"{name}.{field}: {_input_type(f)}" for field, f in fields.items())
             case GraphQLObjectType() | GraphQLInterfaceType():
                 yield from (f"{name} is a {interface}" for interface in type_.interfaces)
                 for field, f in type_.fields.items():
                     yield f"{name}.{field}: {f.type}"
                     for argument, a in f.args.items():
-                        yield f"{name}.{field}({argument}: {_asked(a)})"
+                        yield f"{name}.{field}({argument}: {_input_type(a)})"
 
 
-def _asked(value: GraphQLArgument | GraphQLInputField) -> str:
-    told = value.ast_node and value.ast_node.default_value
-    return f"{value.type} = {print_ast(told)}" if told else str(value.type)
+def _input_type(value: GraphQLArgument | GraphQLInputField) -> str:
+    default = value.ast_node and value.ast_node.default_value
+    return f"{value.type} = {print_ast(default)}" if default else str(value.type)
 
 
 def _descriptions(schema: GraphQLSchema) -> Iterator[tuple[str, str | None]]:

@@ -1,6 +1,6 @@
-"""Requests that schemathesis makes from the OpenAPI document, all its checks made on every answer:
-statuses and shapes are those of the document, what it does not allow is refused, what is deleted is
-gone, and nobody is let in without a token where tokens are asked for."""
+"""Requests that schemathesis generates from the OpenAPI document, with all its checks: statuses and
+shapes conform to the document, invalid requests are refused, deleted resources are gone, and a
+gateway with authentication refuses requests without a token."""
 
 import asyncio
 import json
@@ -38,39 +38,39 @@ BODIES_WITH_RULES = (
     *("create_hierarchy", "update_hierarchy", "create_node", "update_node"),
     *("add_children", "set_parent", "attach_products", "detach_products", "duplicate_hierarchy"),
 )
-"""422 may be the answer to what their schemas allow. No schema tells that a name has something to
-be seen, that a text has no NUL, that no sibling has the name or the slug, that the id in the body
-is the one in the path, that what is curated is attached, that nothing hangs below itself."""
+"""Operations that may refuse bodies valid by their schemas with 422. No schema expresses that a
+name has a visible character, that a text has no NUL, that no sibling has the same name or slug,
+that the ids in body and path are equal, that curated products are attached, or that no node is
+below itself."""
 
 CHANGES_WITH_RULES = ("cancel_job", "unset_parent")
-"""422 may be their answer, and they have no body: only a pending job can be cancelled, and below
-the root there may be a node of the same name."""
+"""Operations without a body that may be refused with 422: only a pending job can be cancelled, and
+a child of the root may have the same name."""
 
 FILTERED = ("list_jobs", "list_hierarchies", "list_nodes", "list_root_children", "list_children")
-"""400 may be the answer to what the schemas of their parameters allow: a filter is a text with a
-grammar, of which a schema tells nothing."""
+"""Operations that may refuse parameters valid by their schemas with 400: no schema expresses the
+grammar of filters."""
 
 NAMING_OTHERS = ("add_children", "set_parent", "attach_products", "detach_products", "create_node")
-"""404 may be their answer for a thing that was just made: it is said of the other ids, those in the
-body."""
+"""Operations that may respond 404 for a new resource, because of the other ids, in the body."""
 
 REFUSED = ("400", "404", "405", "413", "415", "422")
-"""How a request may be refused that the document does not allow, or that is too long to be read."""
+"""Statuses that refuse invalid or too large requests."""
 
 DOOMED = 40
-"""Hierarchies, and nodes, that are there to be deleted."""
+"""Number of hierarchies, and of nodes, created for deletion."""
 
-SENSE = 0.8
-"""How many of the ids are those of something: as random has them, none would be."""
+KNOWN_ID_SHARE = 0.8
+"""Share of the ids that exist; random ids never do."""
 
 IDS = {
     "path.hierarchy_id": "hierarchies",
     "path.node_id": "nodes",
     "path.job_id": "jobs",
 }
-"""Where an id is asked for, and of what."""
+"""The kind of resource per id parameter."""
 
-IDS_OF_ONE = {
+IDS_PER_OPERATION = {
     "delete_hierarchy": {"path.hierarchy_id": "doomed_hierarchies"},
     "update_hierarchy": {"body.data.id": "hierarchies"},
     "delete_node": {"path.node_id": "doomed_nodes"},
@@ -82,11 +82,11 @@ IDS_OF_ONE = {
     "set_parent": {"path.node_id": "doomed_nodes", "body.data.id": "nodes"},
     "create_node": {"body.data.relationships.parent.data.id": "nodes"},
 }
-"""The same, where one operation is best asked of others than all are."""
+"""Exceptions from IDS for single operations."""
 
 
 async def furnished(gateway: Gateway) -> Mapping[str, Sequence[str]]:
-    """Hierarchies with nodes and products, jobs in every status; the ids by what they are of."""
+    """Create hierarchies with nodes and products, and jobs in every status. Return ids per kind."""
     database = gateway.database
     source = await factories.hierarchy(
         database,
@@ -105,29 +105,29 @@ async def furnished(gateway: Gateway) -> Mapping[str, Sequence[str]]:
     await factories.claimed_job(database)
     waiting = [await factories.pending_duplication(database, source) for _ in range(DOOMED)]
     jobs = [done, failed, started, await factories.pending_job(database, JobType.PRODUCT_EXPORT)]
-    found = await database.read(products.listing, factories.STORE, [], KeysetWindow(100))
+    page = await database.read(products.listing, factories.STORE, [], KeysetWindow(100))
     doomed = [await factories.hierarchy(database, {}) for _ in range(DOOMED)]
     ids: Mapping[str, Sequence[UUID]] = {
         "hierarchies": [source],
         "nodes": [node_id(source, no) for no in range(1, 5)],
         "oaks": [node_id(source, 2)],
-        "products": [product.id for _, product in found.rows],
+        "products": [product.id for _, product in page.rows],
         "jobs": [job.id for job in (*jobs, *waiting)],
         "waiting": [job.id for job in waiting],
         "doomed_hierarchies": doomed,
         "doomed_nodes": [node_id(source, no) for no in range(5, 5 + DOOMED)],
     }
-    return {of: list(map(str, some)) for of, some in ids.items()}
+    return {kind: list(map(str, kind_ids)) for kind, kind_ids in ids.items()}
 
 
 def configuration(ids: Mapping[str, Sequence[str]]) -> str:
-    """What schemathesis is told in a file: which ids there are, and which answers are right."""
+    """Return the configuration file of schemathesis: existing ids and expected statuses."""
     lines = []
-    for of, some in ids.items():
-        lines += [f"[dictionaries.{of}]", f"values = {json.dumps(some)}"]
+    for kind, kind_ids in ids.items():
+        lines += [f"[dictionaries.{kind}]", f"values = {json.dumps(kind_ids)}"]
     lines += ["[parameters]"]
-    for place, of in IDS.items():
-        lines += [f'"{place}" = {{ dictionary = "{of}", probability = {SENSE} }}']
+    for name, kind in IDS.items():
+        lines += [f'"{name}" = {{ dictionary = "{kind}", probability = {KNOWN_ID_SHARE} }}']
     lines += [
         "[checks]",
         'positive_data_acceptance.expected-statuses = ["2xx", "404", "413"]',
@@ -148,35 +148,37 @@ def configuration(ids: Mapping[str, Sequence[str]]) -> str:
         f"include-operation-id = {json.dumps(NAMING_OTHERS)}",
         "checks.ensure_resource_availability.enabled = false",
     ]
-    for operation, places in IDS_OF_ONE.items():
+    for operation, parameters in IDS_PER_OPERATION.items():
         lines += ["[[operations]]", f'include-operation-id = "{operation}"']
-        for place, of in places.items():
-            lines += [f'parameters."{place}" = {{ dictionary = "{of}", probability = {SENSE} }}']
+        for name, kind in parameters.items():
+            value = f'{{ dictionary = "{kind}", probability = {KNOWN_ID_SHARE} }}'
+            lines += [f'parameters."{name}" = {value}']
     return "\n".join(lines)
 
 
-async def tried(
+async def run_schemathesis(
     gateway: Gateway, folder: Path, examples: int, seed: int, *arguments: str
 ) -> tuple[str, Any]:
-    """What schemathesis says, and what it reports, after so many examples of each operation."""
-    config, told = folder / "schemathesis.toml", folder / "report.json"
+    """Run schemathesis with `examples` per operation. Return its output and its JSON report."""
+    config, result_path = folder / "schemathesis.toml", folder / "report.json"
     config.write_text(configuration(await furnished(gateway)))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", f"--config-file={config}", "run"),
         *(f"{gateway.url}/pcm/openapi.json", f"--max-examples={examples}", f"--seed={seed}"),
-        *("--continue-on-failure", "--no-color", f"--report-json-path={told}", *arguments),
+        *("--continue-on-failure", "--no-color", f"--report-json-path={result_path}", *arguments),
         cwd=folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     printed, _ = await process.communicate()
-    assert told.exists(), printed.decode()
-    return printed.decode(), json.loads(told.read_text())
+    assert result_path.exists(), printed.decode()
+    return printed.decode(), json.loads(result_path.read_text())
 
 
+@pytest.mark.generated
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("authenticated", [False, True], ids=["open", "with tokens"])
-async def test_no_request_is_answered_against_the_document(
+async def test_every_answer_conforms_to_the_document(
     authenticated: bool,
     new_database: NewDatabase,
     tmp_path: Path,
@@ -192,42 +194,44 @@ async def test_no_request_is_answered_against_the_document(
         max_requests_per_second=0,
         jwt_secret=SecretStr(SECRET) if authenticated else None,
     )
-    # Without --full the phase that goes through the bounds of every schema is run once.
+    # Without --full the phase that tries the bounds of every schema runs in one of the two cases.
     phases = counted(0, 1) or not authenticated
     arguments = [] if phases else ["--phases=examples,fuzzing,stateful"]
     if authenticated:
         arguments.append(f"--header=Authorization: Bearer {token()}")
     async with gateway_of(settings) as gateway:
-        printed, told = await tried(gateway, tmp_path, counted(2, 200), seed, *arguments)
-    cases = told["test_cases"]
+        printed, result = await run_schemathesis(
+            gateway, tmp_path, counted(2, 200), seed, *arguments
+        )
+    cases = result["test_cases"]
     report(f"{cases['generated']} requests, failures {cases['with_failures']}")
-    assert told["failures"] == [], printed
-    assert told["errors"] == [], printed
-    assert told["complete"]
-    assert told["exit_code"] == 0, printed
-    assert told["operations"]["tested"] == told["operations"]["total"] == OPERATIONS
-    assert {phase["status"] for name, phase in told["phases"].items() if name in ALWAYS} == {
+    assert result["failures"] == [], printed
+    assert result["errors"] == [], printed
+    assert result["complete"]
+    assert result["exit_code"] == 0, printed
+    assert result["operations"]["tested"] == result["operations"]["total"] == OPERATIONS
+    assert {phase["status"] for name, phase in result["phases"].items() if name in ALWAYS} == {
         "success"
     }
-    for operation, accepted in accepted_by_phase(told).items():
-        # One that nothing comes through to shows little.
+    for operation, accepted in accepted_by_phase(result).items():
+        # An operation without an accepted request is hardly tested.
         assert accepted or not counted(0, 1), operation
     if authenticated:
-        assert told["auth"]
+        assert result["auth"]
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-"""What OpenAPI 3.1 writes its schemas in."""
+"""The JSON Schema dialect of OpenAPI 3.1."""
 
 OPERATIONS = 23
-"""Those in the table of domain.md."""
+"""Number of operations in the table of domain.md."""
 
 ALWAYS = ("fuzzing", "stateful")
 
 
 def token() -> str:
-    """A token that allows everything in the store."""
+    """Mint a token with every scope of the store."""
     return mint(
         SECRET,
         issuer="jobs-gateway",
@@ -239,18 +243,18 @@ def token() -> str:
     )
 
 
-def accepted_by_phase(told: Any) -> Counter[str]:
-    """How many requests that the document allows were accepted, by operation."""
+def accepted_by_phase(result: Any) -> Counter[str]:
+    """Count the accepted valid requests per operation."""
     accepted: Counter[str] = Counter()
-    for operation, phases in told["valid_rates"].items():
+    for operation, phases in result["valid_rates"].items():
         accepted[operation] += sum(phase["accepted"] for phase in phases.values())
     return accepted
 
 
 @pytest.fixture
-def settings(new_database: NewDatabase) -> Settings:
-    """Which database is behind the gateway makes no difference to the document."""
-    return Settings(database_url=new_database("sqlite"), port=0)
+def database_kind() -> str:
+    """SQLite alone: the document does not depend on the database."""
+    return "sqlite"
 
 
 @pytest.fixture
@@ -270,22 +274,22 @@ def operations_of(document: Any) -> Mapping[str, Any]:
     }
 
 
-async def test_the_document_is_one_of_openapi_3_1(document: Any) -> None:
+async def test_the_document_is_valid_openapi_3_1(document: Any) -> None:
     assert document["openapi"].startswith("3.1.")
     faults = [str(fault) for fault in OPENAPI_31_VALIDATOR.iter_errors(document)]
     assert faults == []
     for name, schema in document["components"]["schemas"].items():
         meta.validate({"$schema": DRAFT, **schema})
-        # Names that somebody who generates a client can live with.
+        # Generated clients use these names.
         assert len(name) <= 40, name
 
 
-async def test_the_document_refers_to_nothing_that_is_not_there(document: Any) -> None:
+async def test_the_document_refers_only_to_its_own_schemas(document: Any) -> None:
     names = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
     assert names == document["components"]["schemas"].keys()
 
 
-async def test_every_operation_describes_itself_and_its_parameters(document: Any) -> None:
+async def test_every_operation_and_parameter_is_described(document: Any) -> None:
     operations = operations_of(document)
     assert len(operations) == OPERATIONS
     ids = [operation["operationId"] for operation in operations.values()]
@@ -295,11 +299,15 @@ async def test_every_operation_describes_itself_and_its_parameters(document: Any
         assert operation["description"].endswith("."), name
         for parameter in operation.get("parameters", []):
             assert parameter["description"], name
-        in_path = {one["name"] for one in operation.get("parameters", []) if one["in"] == "path"}
+        in_path = {
+            parameter["name"]
+            for parameter in operation.get("parameters", [])
+            if parameter["in"] == "path"
+        }
         assert in_path == set(re.findall(r"{(\w+)}", name)), name
 
 
-async def test_every_operation_tells_every_refusal_in_one_shape(document: Any) -> None:
+async def test_every_operation_documents_its_refusals_in_one_shape(document: Any) -> None:
     errors = {"$ref": "#/components/schemas/Errors"}
     for name, operation in operations_of(document).items():
         responses = operation["responses"]
@@ -318,12 +326,12 @@ async def test_every_operation_tells_every_refusal_in_one_shape(document: Any) -
 
 
 @pytest.mark.parametrize("authenticated", [False, True], ids=["open", "with tokens"])
-async def test_the_document_asks_for_tokens_where_the_gateway_does(
+async def test_the_document_requires_tokens_if_the_gateway_does(
     authenticated: bool, settings: Settings
 ) -> None:
     secret = SecretStr(SECRET) if authenticated else None
-    asked = settings.model_copy(update={"runner": False, "jwt_secret": secret})
-    async with gateway_of(asked) as gateway, http_client(gateway.url) as http:
+    changed = settings.model_copy(update={"runner": False, "jwt_secret": secret})
+    async with gateway_of(changed) as gateway, http_client(gateway.url) as http:
         refused = await http.get("/pcm/openapi.json")
         headers = {"Authorization": f"Bearer {token()}"} if authenticated else {}
         document = (await http.get("/pcm/openapi.json", headers=headers)).json()
@@ -333,7 +341,7 @@ async def test_the_document_asks_for_tokens_where_the_gateway_does(
     assert document.get("security", []) == [{name: []} for name in schemes]
 
 
-async def test_the_document_can_be_kept_from_clients(settings: Settings) -> None:
+async def test_the_document_is_hidden_without_introspection(settings: Settings) -> None:
     silent = settings.model_copy(update={"runner": False, "introspection": False})
     async with gateway_of(silent) as gateway, http_client(gateway.url) as http:
         response = await http.get("/pcm/openapi.json")

@@ -32,6 +32,8 @@ from tests.support import postgres
 from tests.support.processes import LiveServer, start_server, start_worker
 from tests.support.subscriber import Event, Follower, Refused, whole_log
 
+pytestmark = pytest.mark.fault
+
 GATEWAYS = 2
 WORKERS = 2
 LEASE_SECONDS = "1"
@@ -236,7 +238,7 @@ async def test_a_database_that_crashes_under_load_is_missed_politely_and_lived_w
     assert history.statuses == {JobStatus.SUCCESS: len(load.jobs)}
     assert sorted(copies) == sorted(load.jobs)
     for follower in followers:
-        assert follower.heard == log
+        assert follower.entries == log
     assert len(log) == history.events == 3 * len(load.jobs)
     report(
         f"{outages} outages, {history}; told that it is away: "

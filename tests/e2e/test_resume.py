@@ -16,6 +16,8 @@ from tests.support.clients import http_client
 from tests.support.processes import LiveProcess, LiveServer, start_server, start_worker
 from tests.support.subscriber import Follower, whole_log
 
+pytestmark = pytest.mark.fault
+
 REPLICAS = 3
 
 DUPLICATE = """
@@ -65,7 +67,7 @@ async def test_subscribers_that_drop_and_resume_anywhere_hear_each_event_once_an
         for place in sorted(random.choices(range(events), k=drops)):
             await follower.listen(
                 random.choice(gateways).url,
-                place - len(follower.heard),
+                place - len(follower.entries),
                 goodbye=random.random() < 0.5,
             )
         assert await follower.listen(random.choice(gateways).url, events)
@@ -82,7 +84,7 @@ async def test_subscribers_that_drop_and_resume_anywhere_hear_each_event_once_an
     log = whole_log(database_url)
     assert len(log) == events
     for follower in followers:
-        assert follower.heard == log
+        assert follower.entries == log
     report(
         f"gateways {len(gateways)}, subscribers {subscribers}, {drops} drops each, "
         f"{len(log)} events each, lost 0, twice 0, {took:.1f} s"

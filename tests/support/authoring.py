@@ -1,5 +1,7 @@
-"""The mutations that change the catalogue, as tests ask for them, and what is to be read behind
-them. Every refusal is seen to change nothing."""
+"""Mutations of the catalogue for tests, and reads of their effects.
+
+`refused` checks that a refused mutation changes no row.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ NODE = f"""
     products(first: 100) {{ edges {{ curated node {{ id sku }} }} totalCount }}
 """
 PRODUCT = "id sku name nodes { nodes { id } totalCount }"
-THING = f"""
+ITEM_BY_ID = f"""
     query ($id: ID!) {{
         node(id: $id) {{
             ... on Hierarchy {{ {HIERARCHY} }}
@@ -50,7 +52,7 @@ PREVIEW = """
         }
     }
 """
-MADE: Mapping[str, str] = {
+PAYLOADS: Mapping[str, str] = {
     "createHierarchy": f"hierarchy {{ {HIERARCHY} }}",
     "updateHierarchy": f"hierarchy {{ {HIERARCHY} }}",
     "deleteHierarchy": "deletedId",
@@ -62,7 +64,7 @@ MADE: Mapping[str, str] = {
     "attachProducts": f"node {{ {NODE} }}",
     "detachProducts": f"node {{ {NODE} }}",
 }
-"""What each mutation tells of what it did."""
+"""The fields of each mutation's payload that describe its effect."""
 
 Input = dict[str, Any]
 
@@ -80,19 +82,19 @@ BAD_ATTRIBUTES: Mapping[str, tuple[Input, str]] = {
     "a slug with NUL": ({"slug": "a\0b"}, "slug"),
     "a description with NUL": ({"description": "a\0b"}, "description"),
     **{
-        f"localizations: {what}": ({"localizations": said}, ".".join(("localizations", *path)))
-        for what, said, *path in (
+        f"localizations: {case}": ({"localizations": value}, ".".join(("localizations", *path)))
+        for case, value, *path in (
             ("no locale", [{"locale": "", "name": "a"}], "0"),
             ("a malformed locale", [{"locale": "fr_FR", "name": "a"}], "0"),
-            ("101 of them", [{"locale": f"fr-{i:03}", "name": "a"} for i in range(101)]),
-            ("one twice", [{"locale": "fr", "name": "a"}] * 2, "1", "locale"),
+            ("101 translations", [{"locale": f"fr-{i:03}", "name": "a"} for i in range(101)]),
+            ("a locale twice", [{"locale": "fr", "name": "a"}] * 2, "1", "locale"),
             (
-                "by case",
+                "a locale twice, in different case",
                 [{"locale": locale, "name": "a"} for locale in ("fr-FR", "FR-fr")],
                 "1",
             ),
-            ("nothing said", [{"locale": "fr"}], "0"),
-            ("nulls said", [{"locale": "fr", "name": None, "description": None}], "0"),
+            ("neither name nor description", [{"locale": "fr"}], "0"),
+            ("only nulls", [{"locale": "fr", "name": None, "description": None}], "0"),
             ("an empty name", [{"locale": "fr", "name": ""}], "0", "name"),
             ("a blank name", [{"locale": "fr", "name": " "}], "0", "name"),
             ("a long name", [{"locale": "fr", "name": LONG}], "0", "name"),
@@ -101,7 +103,7 @@ BAD_ATTRIBUTES: Mapping[str, tuple[Input, str]] = {
         )
     },
 }
-"""Attributes that neither a hierarchy nor a node can have, and the field that is at fault."""
+"""Attributes that are invalid for hierarchies and nodes, with the path of the faulty field."""
 
 ODD_ATTRIBUTES: Sequence[Input] = (
     {"name": "n" * 1000, "slug": "s" * 1000},
@@ -116,46 +118,49 @@ ODD_ATTRIBUTES: Sequence[Input] = (
         ],
     },
 )
-"""Attributes that look bad and are not."""
+"""Attributes that are unusual and valid."""
 
 
 @dataclass(frozen=True)
 class Author:
-    """Somebody who changes the catalogue over HTTP."""
+    """A client that edits the catalogue over HTTP."""
 
     client: GraphQLClient
     database: Database
 
     async def ask(self, mutation: str, **input: Any) -> tuple[Any, list[dict[str, Any]]]:
-        """What a mutation says it made, and its errors."""
+        """Run a mutation. Return the object of its payload, and its errors."""
         type = f"{mutation[0].upper()}{mutation[1:]}Input"
         document = f"""
             mutation ($input: {type}!) {{
                 {mutation}(input: $input) {{
-                    {MADE[mutation]} errors {{ __typename ... on UserError {{ message path }} }}
+                    {PAYLOADS[mutation]}
+                    errors {{ __typename ... on UserError {{ message path }} }}
                 }}
             }}
         """
-        plain = {name: str(of) if isinstance(of, UUID) else of for name, of in input.items()}
+        plain = {
+            name: str(value) if isinstance(value, UUID) else value for name, value in input.items()
+        }
         payload = (await self.client.data(document, input=plain))[mutation]
         errors = payload.pop("errors")
-        (made,) = payload.values()
-        return made, errors
+        (result,) = payload.values()
+        return result, errors
 
     async def make(self, mutation: str, **input: Any) -> Any:
-        """What a mutation made that was not refused."""
-        made, errors = await self.ask(mutation, **input)
+        """Run a mutation that succeeds. Return the object of its payload."""
+        result, errors = await self.ask(mutation, **input)
         assert errors == []
-        return made
+        return result
 
     async def node(self, parent_id: object, name: str, **input: Any) -> str:
-        """The id of a new node."""
-        made = await self.make("createNode", parentId=str(parent_id), name=name, **input)
-        id: str = made["id"]
+        """Create a node. Return its id."""
+        created = await self.make("createNode", parentId=str(parent_id), name=name, **input)
+        id: str = created["id"]
         return id
 
     async def chain(self, top: str, names: str) -> list[str]:
-        """The ids of new nodes of these names, a letter each, each below the one before."""
+        """Create a chain of nodes with one-letter names, top down. Return their ids."""
         ids = []
         for name in names:
             top = await self.node(top, name)
@@ -163,20 +168,20 @@ class Author:
         return ids
 
     async def products(self, *skus: str) -> list[str]:
-        """The ids of new products."""
+        """Create products. Return their ids."""
         new = [{"sku": sku, "name": f"Product {sku}"} for sku in skus]
-        return [made["id"] for made in await self.make("createProducts", products=new)]
+        return [product["id"] for product in await self.make("createProducts", products=new)]
 
     async def aged(self, id: str) -> Any:
-        """The thing of that id, as if it had been there for long."""
+        """Set the times of a hierarchy or node to LONG_AGO. Return it."""
         await factories.edited(self.database, UUID(id), created_at=LONG_AGO, updated_at=LONG_AGO)
         return await self.seen(id)
 
     async def refused(self, kind: str, path: str, mutation: str, **input: Any) -> str:
-        """What a mutation says that was refused like this, and changed nothing at all."""
+        """Run a mutation that is refused and changes no row. Return the error's message."""
         before = await everything(self.database)
-        made, errors = await self.ask(mutation, **input)
-        assert not made
+        result, errors = await self.ask(mutation, **input)
+        assert not result
         assert [(error["__typename"], ".".join(error["path"])) for error in errors] == [
             (kind, f"input.{path}" if path else "")
         ]
@@ -186,39 +191,42 @@ class Author:
         return message
 
     async def seen(self, id: object) -> Any:
-        """A hierarchy or a node as everybody sees it."""
-        return (await self.client.data(THING, id=str(id)))["node"]
+        """Read a hierarchy or node through the API."""
+        return (await self.client.data(ITEM_BY_ID, id=str(id)))["node"]
 
     async def children(self, id: object) -> list[str]:
-        """The names of what hangs right below, in order."""
+        """Return the names of the children, in order."""
         item = (await self.client.data(CHILDREN, id=str(id)))["node"]
         return [node["name"] for node in item["children"]["nodes"]]
 
     async def way(self, id: object) -> list[str]:
-        """The names from the root to the node of that id."""
+        """Return the names on the path from the root to a node."""
         return [step["name"] for step in (await self.seen(id))["breadcrumbs"]]
 
     async def held_by(self, product: str) -> list[str]:
-        """The ids of the nodes that hold the product."""
-        found = (await self.client.data(HOLDERS, id=product))["node"]["nodes"]
-        assert found["totalCount"] == len(found["nodes"])
-        return [node["id"] for node in found["nodes"]]
+        """Return the ids of the nodes that hold a product."""
+        nodes = (await self.client.data(HOLDERS, id=product))["node"]["nodes"]
+        assert nodes["totalCount"] == len(nodes["nodes"])
+        return [node["id"] for node in nodes["nodes"]]
 
     async def counts(self, hierarchy_id: object) -> tuple[int, int]:
-        """How many nodes and associations a duplication would copy, as two places tell it."""
-        told = (await self.client.data(PREVIEW, id=str(hierarchy_id)))["duplicationPreview"]
+        """Count the nodes and associations that a duplication would copy.
+
+        The preview and the hierarchy agree on the number of nodes.
+        """
+        preview = (await self.client.data(PREVIEW, id=str(hierarchy_id)))["duplicationPreview"]
         hierarchy = await self.seen(hierarchy_id)
-        assert hierarchy["nodeCount"] == told["nodeCount"]
-        return told["nodeCount"], told["productAssociationCount"]
+        assert hierarchy["nodeCount"] == preview["nodeCount"]
+        return preview["nodeCount"], preview["productAssociationCount"]
 
 
 def new(*skus: str, name: str = "Rose") -> Input:
-    """The input that makes products of these skus."""
+    """Return the input of createProducts for these SKUs."""
     return {"products": [{"sku": sku, "name": name} for sku in skus]}
 
 
 async def everything(database: Database) -> dict[str, list[Any]]:
-    """All rows there are, in the order of their keys."""
+    """Read all rows of all tables, ordered by primary key."""
 
     def rows(session: Session) -> dict[str, list[Any]]:
         return {
@@ -230,12 +238,12 @@ async def everything(database: Database) -> dict[str, list[Any]]:
 
 
 async def hidden_hierarchy(database: Database) -> UUID:
-    """A hierarchy that is there, and that nobody sees yet."""
+    """Create a hierarchy that is still importing, and so invisible. Return its id."""
     pk = await database.write(imports.begin, factories.STORE, "Half")
 
-    def made(session: Session) -> UUID:
+    def id_of(session: Session) -> UUID:
         hierarchy = session.get_one(Hierarchy, pk)
         assert hierarchy.state is HierarchyState.IMPORTING
         return hierarchy.id
 
-    return await database.read(made)
+    return await database.read(id_of)

@@ -1,6 +1,6 @@
-"""Debian's Chromium, and what it complains of while a test uses a page.
+"""Debian's Chromium, and the warnings and errors that it reports for a page.
 
-Without it, or without the playwright package, tests of pages are skipped.
+Tests of pages are marked `browser`. Without Chromium or the playwright package they are skipped.
 """
 
 import os
@@ -14,14 +14,7 @@ import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOTS = "TESTS_SCREENSHOTS"
-"""The folder that pictures of pages are kept in; those of a test are thrown away without it."""
-
-playwright: Any = pytest.importorskip(
-    "playwright.sync_api", reason="the browser tests need the playwright package"
-)
-needs_chromium = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason="the browser tests need Debian's chromium"
-)
+"""Variable that names a folder for screenshots; without it they are deleted with the test."""
 
 FLAGS = [
     "--headless",
@@ -32,7 +25,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-TELL_VIOLATIONS = """
+LOG_VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) =>
   console.error("policy:", event.violatedDirective, event.blockedURI));
 """
@@ -40,7 +33,12 @@ addEventListener("securitypolicyviolation", (event) =>
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """A browser with a profile that is empty, and thrown away."""
+    """Yield a browser with an empty, temporary profile."""
+    playwright: Any = pytest.importorskip(
+        "playwright.sync_api", reason="the browser tests need the playwright package"
+    )
+    if not CHROMIUM.exists():
+        pytest.skip("the browser tests need Debian's chromium")
     with playwright.sync_playwright() as drivers:
         browser = drivers.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         try:
@@ -50,34 +48,34 @@ def chromium() -> Iterator[Any]:
 
 
 class Tab:
-    """A page of a server, and what the browser complained of meanwhile."""
+    """A page of a server, with the complaints of the browser and its requests to other servers."""
 
     def __init__(self, page: Any, url: str) -> None:
         self.page = page
         self.complaints: list[str] = []
         self.foreign: list[str] = []
-        """What was asked of other servers."""
+        """The URLs requested from other servers."""
         self._server = urlsplit(url)
-        page.add_init_script(TELL_VIOLATIONS)
-        page.on("console", self._heard)
+        page.add_init_script(LOG_VIOLATIONS)
+        page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self._asked(request.url))
-        page.on("websocket", lambda socket: self._asked(socket.url))
+        page.on("request", lambda request: self._on_request(request.url))
+        page.on("websocket", lambda socket: self._on_request(socket.url))
         page.goto(url)
 
-    def _heard(self, message: Any) -> None:
+    def _on_console(self, message: Any) -> None:
         if message.type in ("error", "warning"):
             self.complaints.append(message.text)
 
-    def _asked(self, url: str) -> None:
-        asked = urlsplit(url)
-        if asked.scheme != "data" and asked.netloc != self._server.netloc:
+    def _on_request(self, url: str) -> None:
+        target = urlsplit(url)
+        if target.scheme != "data" and target.netloc != self._server.netloc:
             self.foreign.append(url)
 
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """Where a test puts its pictures."""
+    """Return the folder for a test's screenshots."""
     folder = Path(os.environ.get(SCREENSHOTS) or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -10,7 +10,7 @@ from app.main import Gateway
 
 
 def http_client(url: str, **options: Any) -> httpx.AsyncClient:
-    """A client of plain HTTP. Without `verify=False` httpx loads certificates for 40 ms."""
+    """Return an HTTP client. Without `verify=False` httpx loads certificates for 40 ms."""
     return httpx.AsyncClient(base_url=url, verify=False, **{"timeout": 30, **options})
 
 
@@ -21,28 +21,28 @@ class GraphQLClient:
         self.http = http
 
     async def answer(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The whole answer, errors included."""
+        """Return the whole answer, errors included."""
         response = await self.http.post("/graphql", json={"query": query, "variables": variables})
         answer: dict[str, Any] = response.json()
         return answer
 
     async def data(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The data of an answer without errors."""
+        """Return the data of an answer without errors."""
         answer = await self.answer(query, **variables)
         assert "errors" not in answer, answer["errors"]
         data: dict[str, Any] = answer["data"]
         return data
 
     async def refusal(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The one error of an answer."""
+        """Return the only error of an answer."""
         answer = await self.answer(query, **variables)
-        (error,) = answer["errors"]
-        refused: dict[str, Any] = error
-        return refused
+        errors: list[dict[str, Any]] = answer["errors"]
+        (error,) = errors
+        return error
 
 
 @asynccontextmanager
 async def client_of(gateway: Gateway) -> AsyncIterator[GraphQLClient]:
-    """A client of that gateway."""
+    """Yield a client of a gateway."""
     async with http_client(gateway.url) as http:
         yield GraphQLClient(http)

@@ -16,7 +16,7 @@ from app.storage.migrations import upgrade
 from tests.support import postgres
 
 DATABASES = ("sqlite", "postgresql")
-"""The kinds of database that a test runs on, one after the other."""
+"""The kinds of database that tests run on, in turn."""
 
 NewDatabase = Callable[[str], str]
 """Makes a migrated, empty database of a kind and returns its URL."""
@@ -28,7 +28,7 @@ SCHEMA_QUERIES = {
     "postgresql": "SELECT relname, relkind, relnatts, relhastriggers FROM pg_class "
     "WHERE relnamespace = 'public'::regnamespace ORDER BY relname",
 }
-"""What tells a changed schema from an unchanged one."""
+"""Queries whose rows differ once the schema has changed."""
 
 DELETE_ALL = [f"DELETE FROM {table.name}" for table in reversed(SQLModel.metadata.sorted_tables)]
 

@@ -6,18 +6,21 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import sqlalchemy as sa
 import uvicorn.server
 
-from app import main
+from app import main, wiring
 from app.main import Gateway
 from app.settings import Settings
+from app.storage.engine.connect import connect
+from app.storage.engine.database import Clock as DatabaseClock
 from tests.support.databases import NewDatabase, Schema, empty, schema_of
 
 TICK_SECONDS = 0.005
 LEAVE_SECONDS = 10
-"""How long the subscribers of a test may take to leave a gateway after the test."""
+"""Time for a test's subscribers to disconnect after the test."""
 
 
 class _Asyncio(SimpleNamespace):
@@ -35,21 +38,24 @@ uvicorn.server.asyncio = _Asyncio()  # type: ignore[assignment, attr-defined]
 
 
 @asynccontextmanager
-async def gateway_of(settings: Settings) -> AsyncIterator[Gateway]:
-    """A whole gateway on a real socket in this event loop."""
+async def gateway_of(
+    settings: Settings, clock: DatabaseClock | None = None
+) -> AsyncIterator[Gateway]:
+    """Yield a gateway on a real socket in this event loop; `clock` replaces the database's."""
     ready: asyncio.Future[Gateway] = asyncio.get_running_loop().create_future()
 
     async def on_ready(gateway: Gateway) -> None:
         ready.set_result(gateway)
 
     signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    serving = asyncio.create_task(main.serve(settings, on_ready))
-    serving.add_done_callback(lambda _: ready.done() or ready.cancel())
-    try:
-        gateway = await ready
-    except asyncio.CancelledError:
-        await serving
-        raise
+    with patch.object(wiring, "connect", lambda url: connect(url, clock)):
+        serving = asyncio.create_task(main.serve(settings, on_ready))
+        serving.add_done_callback(lambda _: ready.done() or ready.cancel())
+        try:
+            gateway = await ready
+        except asyncio.CancelledError:
+            await serving
+            raise
     # Ctrl-C ends the run of the tests, not the gateway of one of them.
     for number, handler in signals.items():
         signal.signal(number, handler)
@@ -61,21 +67,27 @@ async def gateway_of(settings: Settings) -> AsyncIterator[Gateway]:
 
 
 class SharedGateways:
-    """One idle gateway per kind of database, lent to one test after the other, each time empty."""
+    """One idle gateway per kind of database and settings, emptied after each test."""
 
     def __init__(self, new_database: NewDatabase, stack: AsyncExitStack) -> None:
         self._new_database = new_database
         self._stack = stack
-        self._gateways: dict[str, tuple[Gateway, Schema]] = {}
+        self._gateways: dict[object, tuple[Gateway, Schema]] = {}
 
     @asynccontextmanager
-    async def lent(self, kind: str) -> AsyncIterator[Gateway]:
-        """Yield the gateway of a kind. It is not lent again if the test changed its schema."""
-        if kind not in self._gateways:
-            settings = Settings(database_url=self._new_database(kind), port=0, runner=False)
+    async def lent(self, kind: str, **changed: Any) -> AsyncIterator[Gateway]:
+        """Yield the gateway of a kind of database and of these settings.
+
+        It is not lent again if the test changed the database's schema.
+        """
+        key = kind, *sorted(changed.items())
+        if key not in self._gateways:
+            settings = Settings(
+                database_url=self._new_database(kind), port=0, runner=False, **changed
+            )
             opened = await self._stack.enter_async_context(gateway_of(settings))
-            self._gateways[kind] = opened, await opened.database.read(schema_of)
-        gateway, schema = self._gateways[kind]
+            self._gateways[key] = opened, await opened.database.read(schema_of)
+        gateway, schema = self._gateways[key]
         try:
             yield gateway
         finally:
@@ -85,12 +97,12 @@ class SharedGateways:
             if await gateway.database.read(schema_of) == schema:
                 await gateway.database.write(empty)
             else:
-                del self._gateways[kind]
+                del self._gateways[key]
 
 
 @contextmanager
 def reads_of(gateway: Gateway) -> Iterator[list[str]]:
-    """The SQL statements it reads with meanwhile, as they come."""
+    """Yield a list that grows by each SQL statement of the gateway's read connections."""
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:

@@ -8,16 +8,16 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 Figures = Mapping[str, float]
-"""Values by series, as they are written."""
+"""Values by series: the name, then each label as ` name=value`."""
 
 
 def families(text: str) -> list[Metric]:
-    """What Prometheus makes of the answer."""
+    """Parse the text of /metrics as Prometheus does."""
     return list(text_string_to_metric_families(text))
 
 
 def figures(text: str) -> dict[str, float]:
-    """Each series with its value."""
+    """Return each series of /metrics with its value."""
     return {
         sample.name
         + "".join(f" {name}={value}" for name, value in sorted(sample.labels.items())): sample.value
@@ -26,20 +26,20 @@ def figures(text: str) -> dict[str, float]:
     }
 
 
-async def scraped(http: httpx.AsyncClient) -> dict[str, float]:
-    """The figures now."""
+async def scrape(http: httpx.AsyncClient) -> dict[str, float]:
+    """Read the current figures."""
     return figures((await http.get("/metrics")).text)
 
 
 class Added:
-    """What a block has added to the counts."""
+    """The increase of counters during a block."""
 
     def __init__(self, before: Figures) -> None:
         self.before = before
         self.after: Figures = {}
 
     def of(self, name: str) -> dict[str, float]:
-        """By labels, for those series of that name that grew."""
+        """Return the increase per label set, for the series `name` that grew."""
         return {
             series.removeprefix(f"jobs_gateway_{name}").strip(): value - self.before.get(series, 0)
             for series, value in self.after.items()
@@ -50,7 +50,7 @@ class Added:
 
 @asynccontextmanager
 async def adding(http: httpx.AsyncClient) -> AsyncIterator[Added]:
-    """Looks before and behind a block."""
-    added = Added(await scraped(http))
+    """Read the figures before and after a block."""
+    added = Added(await scrape(http))
     yield added
-    added.after = await scraped(http)
+    added.after = await scrape(http)

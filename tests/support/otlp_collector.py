@@ -1,4 +1,4 @@
-"""A collector of traces: takes spans as OpenTelemetry sends them, OTLP over HTTP."""
+"""A collector of traces that takes spans by OTLP over HTTP."""
 
 import threading
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 60
 
 @dataclass(frozen=True)
 class Span:
-    """What was told of one span."""
+    """The exported parts of a span."""
 
     service: str
     name: str
@@ -28,12 +28,12 @@ class Span:
     parent: str
     attributes: dict[str, Any]
     links: list[tuple[str, str]]
-    """The traces and ids of spans it is linked to."""
+    """Trace id and span id of each linked span."""
     is_error: bool
 
 
 class Collector:
-    """Spans, as they come."""
+    """The received spans, in the order of arrival."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -42,7 +42,7 @@ class Collector:
         self._new: Queue[Span] = Queue()
 
     def take(self, body: bytes) -> None:
-        """Note the spans of one delivery."""
+        """Add the spans of a request body."""
         self.raw += body
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             service = _values(resource.resource.attributes)["service.name"]
@@ -63,12 +63,12 @@ class Collector:
                     )
 
     def wait_for(self, name: str, **attributes: object) -> Span:
-        """The first span of that name with these attributes, dots written as double underscores."""
-        wanted = {key.replace("__", "."): value for key, value in attributes.items()}
+        """Return the first span `name` with these attributes (a dot is `__`), or wait for it."""
+        expected = {key.replace("__", "."): value for key, value in attributes.items()}
         seen = 0
         while True:
             for span in self.spans[seen:]:
-                if span.name == name and wanted.items() <= span.attributes.items():
+                if span.name == name and expected.items() <= span.attributes.items():
                     return span
             seen = len(self.spans)
             self.spans.append(self._new.get(timeout=PATIENCE_SECONDS))
@@ -83,7 +83,7 @@ def _values(attributes: Any) -> dict[str, Any]:
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """A collector on a socket of its own."""
+    """Run a collector on a free port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -94,7 +94,7 @@ def collecting() -> Iterator[Collector]:
             self.wfile.write(ExportTraceServiceResponse().SerializeToString())
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         collector = Collector(f"http://127.0.0.1:{server.server_port}")

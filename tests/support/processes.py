@@ -1,4 +1,4 @@
-"""Commands of jobs-gateway as processes of their own."""
+"""Commands of jobs-gateway in processes."""
 
 import os
 import signal
@@ -17,52 +17,52 @@ from tests.support.paths import ROOT
 START_SECONDS = 30
 
 STARTED: "list[subprocess.Popen[str]]" = []
-"""Every server process, so that none outlives a test that failed before it stopped its own."""
+"""All processes, so that the end of the run kills those of failed tests."""
 
 
 @dataclass
 class LiveProcess:
-    """A command of ours as a process of its own."""
+    """A running command."""
 
     process: "subprocess.Popen[str]"
     database_url: str
     lines: "Queue[str | None]"
-    """What it prints, line by line; None once it ends."""
+    """Lines of standard output; None at its end."""
     said: list[str] = field(default_factory=list)
-    """What was read of that."""
+    """The lines read so far."""
 
     def next_line(self) -> str:
-        """The next line it prints."""
+        """Read the next line of standard output."""
         line = self.lines.get(timeout=START_SECONDS)
-        assert line is not None, f"the process ended with {self.process.wait()}"
+        assert line is not None, f"the process exited with {self.process.wait()}"
         self.said.append(line)
         return line
 
     def wait_for(self, words: str) -> str:
-        """The first line from here on that has these words."""
+        """Read lines up to the first that contains `words`, and return it."""
         while words not in (line := self.next_line()):
             pass
         return line
 
     def kill(self) -> None:
-        """End it as the operating system would: without a chance to do anything."""
+        """Kill the process (SIGKILL)."""
         self.process.kill()
         self.process.wait()
 
     def stop(self, sign: signal.Signals = signal.SIGINT) -> int:
-        """End it as Ctrl-C or another signal does; its exit code."""
+        """Send a signal, by default that of Ctrl-C. Return the exit code."""
         self.process.send_signal(sign)
         return self.process.wait(timeout=START_SECONDS)
 
 
 @dataclass
 class LiveServer(LiveProcess):
-    """`jobs-gateway serve` as a process of its own."""
+    """A running `jobs-gateway serve`."""
 
     url: str = ""
 
     def post(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The data of an answer without errors."""
+        """Post an operation. Return the data of an answer without errors."""
         response = httpx.post(
             f"{self.url}/graphql",
             json={"query": query, "variables": variables},
@@ -76,17 +76,17 @@ class LiveServer(LiveProcess):
 
 
 def start_server(database_url: str, *arguments: str, **environment: str) -> LiveServer:
-    """A server on a free port, once it takes requests."""
+    """Start a server on a free port. Return once it takes requests."""
     command = ("-m", "app", "serve", "--port", "0", *arguments)
-    process, lines = _started(database_url, *command, **environment)
+    process, lines = _start(database_url, *command, **environment)
     server = LiveServer(process, database_url, lines)
     server.url = server.wait_for("  GraphQL").split()[1].removesuffix("/graphql")
     return server
 
 
 def start_worker(database_url: str, *arguments: str, **environment: str) -> LiveProcess:
-    """A worker, once it looks for jobs."""
-    process, lines = _started(database_url, "-m", "app", "worker", *arguments, **environment)
+    """Start a worker. Return once it looks for jobs."""
+    process, lines = _start(database_url, "-m", "app", "worker", *arguments, **environment)
     worker = LiveProcess(process, database_url, lines)
     worker.wait_for("Ctrl-C stops")
     return worker
@@ -95,13 +95,13 @@ def start_worker(database_url: str, *arguments: str, **environment: str) -> Live
 def start_script(
     script: Path, database_url: str, *arguments: str, **environment: str
 ) -> LiveProcess:
-    """A Python script of the tests as a process of its own, which finds `app` and `tests`."""
-    found = {"PYTHONPATH": str(ROOT), **environment}
-    process, lines = _started(database_url, str(script), *arguments, **found)
+    """Start a Python script of the tests, with `app` and `tests` on its path."""
+    variables = {"PYTHONPATH": str(ROOT), **environment}
+    process, lines = _start(database_url, str(script), *arguments, **variables)
     return LiveProcess(process, database_url, lines)
 
 
-def _started(
+def _start(
     database_url: str, *command: str, **environment: str
 ) -> "tuple[subprocess.Popen[str], Queue[str | None]]":
     process = subprocess.Popen(

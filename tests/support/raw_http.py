@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a plain socket, byte by byte."""
+"""HTTP/1.1 over a plain socket, with full control over the bytes."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ from app.api.graphql.transports.http import JSON
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back over a plain socket."""
+    """A response."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -22,7 +22,7 @@ class Answer:
 
     @property
     def errors(self) -> list[dict[str, Any]]:
-        """What a GraphQL client reads of a refusal."""
+        """Return the GraphQL errors of a refusal, which has no data."""
         answer = json.loads(self.body)
         assert isinstance(answer, dict)
         assert "data" not in answer
@@ -32,8 +32,8 @@ class Answer:
         return errors
 
 
-async def exchanged(url: str, sent: bytes, *, half_closed: bool = False) -> Answer:
-    """The answer to somebody who sends all there is before reading anything."""
+async def send_raw(url: str, sent: bytes, *, half_closed: bool = False) -> Answer:
+    """Send all bytes, then read the response."""
 
     def exchange() -> Answer:
         address = urlsplit(url)
@@ -49,14 +49,14 @@ async def exchanged(url: str, sent: bytes, *, half_closed: bool = False) -> Answ
 
 
 def posted(body: bytes, **headers: str) -> bytes:
-    """A POST of this body, byte by byte. Header names have underscores for hyphens."""
-    said = {"Content_Length": str(len(body)), "Content_Type": JSON, "Accept": "*/*", **headers}
-    lines = [f"{name.replace('_', '-')}: {value}" for name, value in said.items() if value]
+    """Return the bytes of a POST. Header names have underscores for hyphens; "" omits a header."""
+    fields = {"Content_Length": str(len(body)), "Content_Type": JSON, "Accept": "*/*", **headers}
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in fields.items() if value]
     head = "\r\n".join(["POST /graphql HTTP/1.1", "Host: localhost", *lines])
     return head.encode() + b"\r\n\r\n" + body
 
 
 def in_chunks(body: bytes, size: int = 65_536) -> bytes:
-    """The body in chunked transfer coding."""
-    pieces = (body[at : at + size] for at in range(0, len(body), size))
-    return b"".join(b"%x\r\n%s\r\n" % (len(one), one) for one in pieces) + b"0\r\n\r\n"
+    """Return a body in chunked transfer coding."""
+    chunks = (body[at : at + size] for at in range(0, len(body), size))
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"

@@ -216,6 +216,7 @@ def limits_part() -> str:
             ("`first`, `last`", f"1 to {cursors.MAX_ROWS}, default {cursors.DEFAULT_ROWS}"),
             ("ids in `nodes(ids:)`", f"{queries.MAX_IDS}"),
             ("values of `in` in a GraphQL filter", f"{filters.MAX_VALUES}"),
+            ("`like` in a GraphQL filter", f"{attributes.NAME_LIMIT} characters"),
             ("hours of `jobQueue`", f"{queue.MAX_HOURS}"),
             ("differences that `duplicationDiff` lists", f"{differences.MAX_DIFFERENCES}"),
             ("jobs that `cancelJobs` examines", f"{job_services.MAX_CANCELLED}"),

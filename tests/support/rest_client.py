@@ -1,4 +1,4 @@
-"""The REST surface as tests ask it, and what every answer has to be like."""
+"""A REST client for tests, with the checks that hold for every answer."""
 
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -32,18 +32,18 @@ TITLES = {
 }
 
 UNKNOWN = "11111111-2222-4333-8444-555555555555"
-"""An id that nothing has."""
+"""An id that does not exist."""
 
 
 @dataclass(frozen=True)
 class RestClient:
-    """Somebody who asks over HTTP."""
+    """A client of the REST API, with the gateway's database for checks."""
 
     http: httpx.AsyncClient
     database: Database
 
     async def send(self, method: str, path: str, data: Any = None, **more: Any) -> httpx.Response:
-        """The answer to a request with that `data`, if there is any; `more` is the client's."""
+        """Send a request with a document of `data`; `more` are arguments of httpx."""
         if data is not None:
             more["json"] = {"data": data}
         return await self.http.request(method, f"/pcm{path}", **more)
@@ -51,7 +51,7 @@ class RestClient:
     async def ask(
         self, method: str, path: str, data: Any = None, *, status: int = 200, **more: Any
     ) -> Any:
-        """The document of an answer with that status; None where it has none."""
+        """Return the document of an answer with this status, or None for 204."""
         response = await self.send(method, path, data, **more)
         assert response.status_code == status, response.text
         assert response.headers["x-request-id"]
@@ -64,26 +64,26 @@ class RestClient:
     async def data(
         self, method: str, path: str, data: Any = None, *, status: int = 200, **more: Any
     ) -> Any:
-        """The data of an answer with that status."""
+        """Return the data of an answer with this status."""
         return (await self.ask(method, path, data, status=status, **more))["data"]
 
     async def get(self, path: str, **parameters: Any) -> Any:
-        """The data of what is there."""
+        """Return the data of a resource."""
         return await self.data("GET", path, params=parameters)
 
     async def list(self, path: str, **parameters: Any) -> Any:
-        """A page of a list, whole."""
+        """Return the document of a page of a list."""
         return await self.ask("GET", path, params=in_brackets(parameters))
 
     async def names(self, path: str, **parameters: Any) -> Sequence[str]:
-        """The names of what a page of a list shows."""
+        """Return the names on a page of a list."""
         page = await self.list(path, **parameters)
-        return [one["attributes"]["name"] for one in page["data"]]
+        return [item["attributes"]["name"] for item in page["data"]]
 
     async def refused(
         self, status: int, method: str, path: str, data: Any = None, **more: Any
     ) -> dict[str, Any]:
-        """The one error of a request that is refused with that status and changes nothing."""
+        """Return the only error of a request that is refused and changes no row."""
         before = await everything(self.database)
         response = await self.send(method, path, data, **more)
         assert await everything(self.database) == before
@@ -92,7 +92,7 @@ class RestClient:
 
 
 def in_brackets(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters with page[...] for the names of a page."""
+    """Return parameters with `offset` and `limit` as `page[offset]` and `page[limit]`."""
     return {
         f"page[{name}]" if name in ("offset", "limit") else name: value
         for name, value in parameters.items()
@@ -100,7 +100,7 @@ def in_brackets(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def errors_of(response: httpx.Response, status: int) -> list[dict[str, Any]]:
-    """The errors of an answer that is a refusal with that status, and is like all of them."""
+    """Return the errors of a refusal, after the checks that hold for every refusal."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-request-id"]
@@ -119,41 +119,41 @@ def errors_of(response: httpx.Response, status: int) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def rest_of(gateway: Gateway, **headers: str) -> AsyncIterator[RestClient]:
-    """A client of that gateway."""
+    """Yield a client of a gateway."""
     async with http_client(gateway.url, headers=headers) as http:
         yield RestClient(http, gateway.database)
 
 
 def hierarchy(name: str, **attributes: Any) -> dict[str, Any]:
-    """A hierarchy to be made."""
+    """Return the data that creates a hierarchy."""
     return {"type": "hierarchy", "attributes": {"name": name, **attributes}}
 
 
 def node(name: str, parent: object = None, **attributes: Any) -> dict[str, Any]:
-    """A node to be made, below that parent or the root."""
-    made: dict[str, Any] = {"type": "node", "attributes": {"name": name, **attributes}}
+    """Return the data that creates a node, below `parent` or below the root."""
+    data: dict[str, Any] = {"type": "node", "attributes": {"name": name, **attributes}}
     if "sort_order" in attributes:
-        made["meta"] = {"sort_order": made["attributes"].pop("sort_order")}
+        data["meta"] = {"sort_order": data["attributes"].pop("sort_order")}
     if parent is not None:
-        made["relationships"] = {"parent": {"data": reference(parent)}}
-    return made
+        data["relationships"] = {"parent": {"data": reference(parent)}}
+    return data
 
 
 def reference(id: object, type: str = "node", **meta: Any) -> dict[str, Any]:
-    """What names a thing in a relationship."""
+    """Return a resource identifier, as in relationships."""
     return {"type": type, "id": str(id), **({"meta": meta} if meta else {})}
 
 
 def references(ids: Sequence[object], type: str = "product") -> list[dict[str, Any]]:
-    """What names several things in a relationship."""
+    """Return several resource identifiers."""
     return [reference(id, type) for id in ids]
 
 
 def ids_of(document: Any) -> list[str]:
-    """The ids of the things a page shows."""
-    return [one["id"] for one in document["data"]]
+    """Return the ids on a page."""
+    return [item["id"] for item in document["data"]]
 
 
 def hierarchy_of(id: object) -> UUID:
-    """The id of the hierarchy in which the node of that id is."""
+    """Return the id of a node's hierarchy."""
     return UUID(int=UUID(str(id)).int >> 32 << 32)

@@ -1,4 +1,4 @@
-"""A graphql-transport-ws client that reads only when a test asks it to."""
+"""A graphql-transport-ws client that reads its socket only on request of a test."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +20,7 @@ from app.storage.tables import Job, JobEvent
 PROTOCOL = Subprotocol("graphql-transport-ws")
 
 LOGGED = frozenset({"CREATED", "STARTED", "SUCCEEDED", "FAILED", "CANCELLED"})
-"""The types of the events that the log holds."""
+"""The types of events in the event log."""
 
 FIELDS = """
 cursor type at previousStatus
@@ -47,8 +47,8 @@ subscription($after: String) {
 BEGINNING = EVENTS.encode((0,))
 
 Event = dict[str, Any]
-Heard = tuple[str, str, UUID]
-"""An event's cursor, type and job."""
+LogEntry = tuple[str, str, UUID]
+"""The cursor, type and job id of an event."""
 
 
 class Refused(Exception):
@@ -61,7 +61,7 @@ class Refused(Exception):
 
 
 class Subscriber:
-    """One socket, and the messages of its operations as far as they were read."""
+    """One socket, with the unread messages per operation."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -69,23 +69,22 @@ class Subscriber:
         self._unread: dict[str, deque[dict[str, Any]]] = {}
 
     async def send(self, **message: Any) -> None:
-        """Send a message."""
         await self.socket.send(orjson.dumps(message).decode())
 
     async def receive(self) -> dict[str, Any]:
-        """The next message of the socket."""
+        """Read the next message of the socket."""
         message: dict[str, Any] = orjson.loads(await self.socket.recv())
         return message
 
     async def subscribe(self, query: str, **variables: Any) -> "Subscription":
-        """Begin a subscription."""
+        """Start a subscription."""
         id = next(self._ids)
         self._unread[id] = deque()
         await self.send(id=id, type="subscribe", payload={"query": query, "variables": variables})
         return Subscription(self, id)
 
     async def next_of(self, id: str) -> dict[str, Any]:
-        """The next message of an operation; those of others that come before it are kept."""
+        """Return the next message of an operation; messages of other operations are queued."""
         while not self._unread[id]:
             message = await self.receive()
             self._unread[message["id"]].append(message)
@@ -107,9 +106,9 @@ class Subscription:
         match message["type"]:
             case "next":
                 assert "errors" not in message["payload"], message["payload"]
-                (event,) = message["payload"]["data"].values()
-                told: Event = event
-                return told
+                data: dict[str, Event] = message["payload"]["data"]
+                (event,) = data.values()
+                return event
             case "error":
                 raise Refused(message["payload"][0])
             case "complete":
@@ -117,21 +116,21 @@ class Subscription:
         raise AssertionError(message)
 
     async def take(self, number: int) -> list[Event]:
-        """The next so many events."""
+        """Return the next `number` events."""
         return [await anext(self) for _ in range(number)]
 
     async def rest(self) -> list[Event]:
-        """All events up to the end of the subscription."""
+        """Return all events up to the end of the subscription."""
         return [event async for event in self]
 
     async def stop(self) -> None:
-        """End the subscription from this side."""
+        """End the subscription from the client's side."""
         await self._subscriber.send(id=self._id, type="complete")
 
 
 @asynccontextmanager
 async def subscriber(url: str, **options: Any) -> AsyncIterator[Subscriber]:
-    """A socket of the gateway at that URL, acknowledged."""
+    """Connect to the gateway at `url`, up to the acknowledgement."""
     async with connect(
         url.replace("http", "ws", 1) + "/graphql",
         subprotocols=[PROTOCOL],
@@ -147,27 +146,29 @@ async def subscriber(url: str, **options: Any) -> AsyncIterator[Subscriber]:
 
 
 class Follower:
-    """Somebody who wants every event of the log, over connections that do not last."""
+    """A client that collects every event of the log over several connections."""
 
     def __init__(self, last: str, on_event: Callable[[Event], None] = lambda _: None) -> None:
-        self.heard: list[Heard] = []
+        self.entries: list[LogEntry] = []
         self._last = last
-        """The name of the job that is created last, whose success is the end of the log."""
+        """The name of the last created job, whose success ends the log."""
         self.on_event = on_event
 
     async def listen(self, url: str, events: int, *, goodbye: bool = True) -> bool:
-        """At most so many events on one connection, behind all that was heard before; whether the
-        log ended with them. Without a goodbye the connection ends as a network may end it: what
-        was sent and not read is lost."""
-        after = self.heard[-1][0] if self.heard else BEGINNING
-        # However long a server with hundreds of others takes to answer.
+        """Receive up to `events` events on one connection, after those received before.
+
+        Return True if the log ended with them. Without `goodbye` the connection is aborted, as by a
+        network: sent and unread events are lost.
+        """
+        after = self.entries[-1][0] if self.entries else BEGINNING
+        # A server with hundreds of other clients may take long to answer.
         async with subscriber(url, open_timeout=None, ping_interval=None) as connected:
-            happening = await connected.subscribe(FOLLOWED, after=after)
+            subscription = await connected.subscribe(FOLLOWED, after=after)
             while events:
-                event = await anext(happening)
+                event = await anext(subscription)
                 job = event["job"]
                 if event["type"] in LOGGED:
-                    self.heard.append((event["cursor"], event["type"], UUID(job["id"])))
+                    self.entries.append((event["cursor"], event["type"], UUID(job["id"])))
                     events -= 1
                     self.on_event(event)
                 if event["type"] == "SUCCEEDED" and job["duplication"]["name"] == self._last:
@@ -177,8 +178,8 @@ class Follower:
         return False
 
 
-def whole_log(database_url: str) -> list[Heard]:
-    """What somebody who follows the log to its end has heard."""
+def whole_log(database_url: str) -> list[LogEntry]:
+    """Return what a Follower has received by the end of the log."""
     events = (
         sa.select(col(JobEvent.seq), col(JobEvent.type), col(Job.id))
         .join(Job, col(Job.pk) == col(JobEvent.job_pk))

@@ -21,7 +21,7 @@ def token(
     subject: str = "ada",
     lifetime: timedelta = timedelta(hours=1),
 ) -> str:
-    """A token with these scopes, with all where none is given."""
+    """Mint a token with these scopes; without scopes, with all."""
     return mint(
         SECRET,
         issuer="jobs-gateway",
@@ -35,14 +35,14 @@ def token(
 
 
 def bearing(token: str) -> dict[str, str]:
-    """The header that carries a token."""
+    """Return the header that carries a token."""
     return {"Authorization": f"Bearer {token}"}
 
 
 @asynccontextmanager
-async def caller(gateway: Gateway, *scopes: Scope, **said: Any) -> AsyncIterator[GraphQLClient]:
-    """A client with a token of its own."""
-    async with http_client(gateway.url, headers=bearing(token(*scopes, **said))) as http:
+async def caller(gateway: Gateway, *scopes: Scope, **claims: Any) -> AsyncIterator[GraphQLClient]:
+    """Yield a client with a token of these scopes and claims."""
+    async with http_client(gateway.url, headers=bearing(token(*scopes, **claims))) as http:
         yield GraphQLClient(http)
 
 
@@ -58,7 +58,7 @@ BAD_TOKENS = {
     ),
     "of another issuer": mint(
         SECRET,
-        issuer="somebody",
+        issuer="another-issuer",
         audience="jobs-gateway",
         subject="eve",
         store=STORE,

@@ -17,14 +17,14 @@ SECRETS = (
 
 
 async def lose(database: Database, table: str) -> None:
-    """Take a table away, as no rule of the gateway foresees."""
+    """Rename a table away, so that statements on it raise unexpected errors."""
     await database.write(
         lambda session: session.execute(sa.text(f"ALTER TABLE {table} RENAME TO lost"))
     )
 
 
 def check_masked(error: dict[str, Any], request_id: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing but the id is told, and the log has the rest under that id."""
+    """Check that an error shows only the request id, and that the log has the exception."""
     assert error["message"] == "Internal Server Error"
     assert error["extensions"] == {"code": "INTERNAL_SERVER_ERROR", "requestId": request_id}
     assert error.keys() <= {"message", "extensions", "path", "locations"}
@@ -37,5 +37,5 @@ def check_masked(error: dict[str, Any], request_id: str, caplog: pytest.LogCaptu
         assert any(words in str(record.exc_info[1]) for words in NO_TABLE)
 
 
-def check_tells_nothing(text: str) -> None:
+def check_no_secrets(text: str) -> None:
     assert [secret for secret in SECRETS if secret.lower() in text.lower()] == []

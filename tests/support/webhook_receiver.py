@@ -1,4 +1,4 @@
-"""A receiver of webhooks: an HTTP server on a real socket, which keeps what it was sent."""
+"""A receiver of webhooks: an HTTP server on a real socket that records its requests."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ SECRET = "whsec_QSBzZWNyZXQgb2YgdGhlIHRlc3RzIG9mIHdlYmhvb2tz"
 
 @dataclass(frozen=True)
 class Received:
-    """A request whose signature is right."""
+    """A request with a valid signature."""
 
     target: str
     headers: dict[str, str]
@@ -25,58 +25,58 @@ class Received:
 
     @property
     def id(self) -> str:
-        """What a repetition is known by."""
+        """The id of the delivery, equal for every attempt."""
         return self.headers["webhook-id"]
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What it says."""
-        told: dict[str, Any] = json.loads(self.body)
-        return told
+    def message(self) -> dict[str, Any]:
+        """The decoded body."""
+        message: dict[str, Any] = json.loads(self.body)
+        return message
 
     @property
     def job(self) -> str:
-        """The id of the job it tells of."""
-        id: str = self.told["data"]["job"]["id"]
+        """The id of the job in the message."""
+        id: str = self.message["data"]["job"]["id"]
         return id
 
 
 @dataclass
 class Receiver:
-    """Takes requests one by one and answers each as it was told to."""
+    """Takes one request per connection, and answers with the queued statuses."""
 
     port: int
     answers: deque[tuple[int, str]] = field(default_factory=deque)
-    """Statuses, each with the lines of its head; 204 once there are none. A body never comes."""
+    """Statuses with header lines, in order; 204 once the queue is empty. No answer has a body."""
     open: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set unless answers are to be held back."""
+    """Answers wait until this is set."""
     received: "asyncio.Queue[Received]" = field(default_factory=asyncio.Queue)
     connections: int = 0
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the receiver."""
         return f"http://127.0.0.1:{self.port}/hooks"
 
     def will_answer(self, *statuses: int, head: str = "") -> None:
-        """What it answers next."""
+        """Queue the statuses of the next answers, each with the header lines of `head`."""
         self.answers.extend((status, head) for status in statuses)
 
     async def next(self) -> Received:
-        """The next request."""
+        """Wait for the next request."""
         async with asyncio.timeout(30):
             return await self.received.get()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take one request and end the connection."""
+        """Answer one request and close the connection."""
         self.connections += 1
         try:
-            asked = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            method, target, _ = asked[0].split(" ")
+            lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            method, target, _ = lines[0].split(" ")
             assert method == "POST"
             headers = {
                 name.lower(): value
-                for name, _, value in (line.partition(": ") for line in asked[1:] if line)
+                for name, _, value in (line.partition(": ") for line in lines[1:] if line)
             }
             body = await reader.readexactly(int(headers["content-length"]))
             sent_at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
@@ -86,7 +86,7 @@ class Receiver:
             await self.open.wait()
             status, more = self.answers.popleft() if self.answers else (204, "")
             head = more or "content-length: 0\r\n"
-            writer.write(f"HTTP/1.1 {status} Told\r\n{head}\r\n".encode())
+            writer.write(f"HTTP/1.1 {status} Status\r\n{head}\r\n".encode())
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -98,7 +98,7 @@ class Receiver:
 async def receiving(
     *, host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Receiver]:
-    """A receiver, until the block ends."""
+    """Run a receiver until the block ends."""
     receiver = Receiver(port)
     receiver.open.set()
     server = await asyncio.start_server(receiver.handle, host, port, ssl=tls)
@@ -106,6 +106,6 @@ async def receiving(
     try:
         yield receiver
     finally:
-        # Whoever still waits for its answer does so no longer.
+        # Requests that still wait for their answer get it now.
         receiver.open.set()
         server.close()
