@@ -1,4 +1,4 @@
-"""The figures of a run, gathered by the benchmarks and printed behind the last one."""
+"""The figures of a run, collected by the benchmarks and printed after the last one."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.bench.table import Figures
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where another version of the gateway lies, to be measured beside this one."""
+    """Add --before, the folder of another version of the gateway to compare with."""
     parser.addoption(
         "--before",
         metavar="DIR",
@@ -21,9 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def figures() -> Iterator[Figures]:
-    """Where measured values go."""
-    gathered = Figures()
-    # Whatever else runs shows in every figure.
-    gathered.add("machine", f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
-    yield gathered
-    gathered.show()
+    """Collect the figures of the run and print them at its end."""
+    collected = Figures()
+    # Other load on the machine affects every figure.
+    collected.add("machine", f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
+    yield collected
+    collected.show()

@@ -1,4 +1,4 @@
-"""A large hierarchy copied by a gateway in a process of its own, or by plain SQL."""
+"""Copies of a large hierarchy, by a gateway process or by plain SQL."""
 
 import os
 import shutil
@@ -38,13 +38,13 @@ TABLES = "node", "node_product", "product_node"
 
 @dataclass
 class Copied:
-    """A copy that a gateway made."""
+    """The figures of a copy by a gateway."""
 
     seconds: float
     peak_mib: float
-    """The most memory that the server held at once."""
+    """Peak memory of the server, in MiB."""
     cancel_seconds: list[float] = field(default_factory=list)
-    """How long each cancelJob took that was sent meanwhile."""
+    """Duration of each cancelJob sent during the copy."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,15 @@ class Source:
 
     @property
     def rows(self) -> int:
-        """Rows that a copy writes."""
+        """Number of rows that a copy writes."""
         return self.nodes * (1 + 2 * self.products_per_node)
 
     @contextmanager
     def fresh(self) -> Iterator[Path]:
-        """The file as it was made, on disk and in nobody's hands."""
+        """Yield an unchanged copy of the file that no process has open."""
         path = self.path.with_name("fresh.db")
         shutil.copyfile(self.path, path)
-        # What the system still has to write of it would slow down whoever is measured.
+        # Pending writes of the operating system would slow down the measured copy.
         os.sync()
         try:
             yield path
@@ -76,7 +76,7 @@ class Source:
 
 
 async def source(folder: Path, nodes: int, products_per_node: int) -> Source:
-    """A new database file with such a hierarchy."""
+    """Create a database file with a hierarchy of this size."""
     path = folder / f"{nodes}.db"
     database = open_database(Settings(database_url=f"sqlite:///{path}"))
     try:
@@ -87,7 +87,10 @@ async def source(folder: Path, nodes: int, products_per_node: int) -> Source:
 
 
 def raw_copy(source: Source) -> float:
-    """Seconds to copy the rows by one INSERT ... SELECT a table, on a connection as ours."""
+    """Copy the rows by one INSERT ... SELECT per table, on the gateway's kind of connection.
+
+    Return the seconds.
+    """
     with source.fresh() as path:
         database = connect(f"sqlite:///{path}")
         try:
@@ -96,18 +99,18 @@ def raw_copy(source: Source) -> float:
             assert isinstance(connection, sqlite3.Connection)
             begun = time.perf_counter()
             connection.execute("BEGIN IMMEDIATE")
-            said = connection.execute("PRAGMA table_info(hierarchy)")
-            kept = ", ".join(row[1] for row in said if row[1] not in ("pk", "id"))
+            columns = [row[1] for row in connection.execute("PRAGMA table_info(hierarchy)")]
+            copied = ", ".join(name for name in columns if name not in ("pk", "id"))
             connection.execute(
-                f"INSERT INTO hierarchy (pk, id, {kept}) SELECT 2, hex(randomblob(16)), {kept}"
+                f"INSERT INTO hierarchy (pk, id, {copied}) SELECT 2, hex(randomblob(16)), {copied}"
                 " FROM hierarchy"
             )
             rows = 0
             for table in TABLES:
                 columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")][1:]
-                kept = ", ".join(columns)
+                copied = ", ".join(columns)
                 rows += connection.execute(
-                    f"INSERT INTO {table} (hierarchy_pk, {kept}) SELECT 2, {kept}"
+                    f"INSERT INTO {table} (hierarchy_pk, {copied}) SELECT 2, {copied}"
                     f" FROM {table} WHERE hierarchy_pk = 1"
                 ).rowcount
             connection.execute("COMMIT")
@@ -120,8 +123,8 @@ def raw_copy(source: Source) -> float:
 
 
 async def gateway_copy(source: Source, *, cancelling: bool = False) -> Copied:
-    """A copy through the queue of a gateway; meanwhile a client that queues duplications and
-    cancels them without a pause, if asked for."""
+    """Copy through the queue of a gateway; if `cancelling`, a client enqueues and cancels other
+    duplications without a pause during the copy."""
     with source.fresh() as path:
         server = start_server(f"sqlite:///{path}")
         try:
@@ -159,13 +162,13 @@ async def _end_of(server: LiveServer, job_id: str) -> None:
     updates.variable_values = {"id": job_id}
     async with Client(transport=transport) as client:
         async for _ in client.subscribe(updates):
-            pass  # The server completes the stream behind the job's last event.
+            pass  # The server completes the stream after the job's last event.
 
 
 async def _cancel_on_end(
     http: httpx.AsyncClient, source_id: UUID, cancel_seconds: list[float]
 ) -> None:
-    warm = False  # The first of a process also compiles its statements: some 100 ms, once.
+    warm = False  # The first request of a process also compiles statements: about 100 ms, once.
     while True:
         job_id = (await _post(http, ENQUEUE, source_id))["duplicateHierarchy"]["job"]["id"]
         begun = time.perf_counter()
@@ -185,7 +188,7 @@ async def _post(http: httpx.AsyncClient, query: str, id: object) -> dict[str, An
 
 
 def _check(path: Path, source: Source) -> None:
-    """The file holds the rows twice, or a little more: what was queued behind may have begun."""
+    """Check that the file has the rows twice, or slightly more if the next copy has started."""
     connection = sqlite3.connect(path)
     try:
         rows = [
@@ -197,7 +200,7 @@ def _check(path: Path, source: Source) -> None:
 
 
 def _peak_mib(pid: int) -> float:
-    # The kernel's own high-water mark misses nothing, as samples would.
+    # The kernel's high-water mark misses no peak; samples would.
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024

@@ -1,5 +1,7 @@
-"""Hierarchies of any size, written by SQL straight into the product's tables: an import of a
-million nodes takes a minute, and what is measured starts behind it."""
+"""Hierarchies of any size, written by SQL directly into the gateway's tables.
+
+An import of a million nodes would take a minute before each measurement.
+"""
 
 from uuid import UUID
 
@@ -17,13 +19,13 @@ PRODUCTS = 100_000
 CURATED = 3
 LOCALES = {"de-DE": {"name": "Gartenmöbel", "description": "Alles für draußen."}}
 
-_SAID_ON_POSTGRESQL = {
+_POSTGRESQL_FUNCTIONS = {
     "json_object": "json_build_object",
     "lower(hex(randomblob(16)))": "gen_random_uuid()",
 }
 
-# Numbered as an import numbers a file: each node right before all that is below it. A subtree
-# has one size a level, so a node's number follows from its parent's, and the nodes up to any number
+# Nodes are numbered as by an import: each directly before its descendants. All subtrees of a level
+# have the same size, so a node's number follows from its parent's, and the nodes up to any number
 # are a tree.
 _NODES = """
 WITH RECURSIVE
@@ -80,7 +82,7 @@ SELECT hierarchy_pk, product_pk, node_no FROM node_product WHERE hierarchy_pk = 
 async def large_hierarchy(
     database: Database, nodes: int, products_per_node: int, products: int = PRODUCTS
 ) -> UUID:
-    """A visible hierarchy of that many nodes on eight levels, each with so many products."""
+    """Create a visible hierarchy of `nodes` nodes on eight levels. Return its id."""
     id = await factories.hierarchy(database, {}, name="Catalogue", locales=LOCALES)
     await database.write(_fill, id, nodes, products_per_node, products)
     return id
@@ -102,8 +104,8 @@ def _fill(session: Session, id: UUID, nodes: int, products_per_node: int, produc
     }
     for statement in (_NODES, _PRODUCTS, _ASSOCIATIONS, _REVERSE):
         if dialect_of(session) == "postgresql":
-            for said, there in _SAID_ON_POSTGRESQL.items():
-                statement = statement.replace(said, there)
+            for sqlite_function, function in _POSTGRESQL_FUNCTIONS.items():
+                statement = statement.replace(sqlite_function, function)
         session.execute(sa.text(statement), values)
     hierarchy.node_count = hierarchy.last_node_no = nodes
     hierarchy.association_count = nodes * products_per_node

@@ -1,4 +1,4 @@
-"""A worker whose jobs only tell when they start, by the clock that all processes share."""
+"""A worker whose jobs only print when they start, by the clock that all processes share."""
 
 import asyncio
 from time import monotonic
@@ -13,22 +13,22 @@ from app.settings import Settings
 from app.storage.tables import Job
 
 
-class Empty:
-    """Succeeds at once."""
+class EmptyHandler:
+    """A handler whose jobs print their start and succeed at once."""
 
     type = JobType.HIERARCHY_DUPLICATE
 
     async def run(self, attempt: Attempt) -> None:
-        """Tell and succeed."""
+        """Print the start and succeed."""
         print(f"started {monotonic()}", flush=True)
         await attempt.succeed(lambda _session, _job: JobResult(0))
 
     def abandon(self, session: Session, job: Job) -> None:
-        """Nothing was written."""
+        """Do nothing: the job has written nothing."""
 
 
 if __name__ == "__main__":
-    handler = Empty()
+    handler = EmptyHandler()
     asyncio.run(
         main.work(Settings(), lambda *_: print("ready", flush=True), {handler.type: handler})
     )

@@ -1,5 +1,7 @@
-"""Requests from a process of its own, so that the server keeps a core to itself: `wrk` where it is
-installed, else this file, whose own speed then limits what it can show."""
+"""Load from a separate process, so that the server has a core to itself.
+
+The client is `wrk` if installed, else this module, whose own speed then limits the figures.
+"""
 
 import asyncio
 import json
@@ -32,7 +34,7 @@ end
 
 @dataclass(frozen=True)
 class Load:
-    """How a server took the same request over and over, on connections it keeps."""
+    """The figures of one request repeated on persistent connections; times in seconds."""
 
     requests: int
     seconds: float
@@ -40,12 +42,12 @@ class Load:
     p99: float
 
     def __str__(self) -> str:
-        pace = f"{self.requests / self.seconds:,.0f}/s"
-        return f"{pace}, p50 {self.p50 * 1000:.1f} ms, p99 {self.p99 * 1000:.1f} ms"
+        pace = f"{self.requests / self.seconds:,.0f} requests/s"
+        return f"{pace}, latency p50 {self.p50 * 1000:.1f} ms, p99 {self.p99 * 1000:.1f} ms"
 
 
 def load(url: str, body: str, connections: int, seconds: int, folder: Path) -> Load:
-    """Post `body` on so many connections at once, for so long."""
+    """Post `body` again and again on `connections` connections for `seconds`."""
     if WRK is None:
         script = [sys.executable, "-m", "tests.bench.load"]
     else:

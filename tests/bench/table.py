@@ -1,4 +1,4 @@
-"""The one table that a run of the benchmarks prints."""
+"""The table that a run of the benchmarks prints."""
 
 from dataclasses import dataclass, field
 
@@ -8,27 +8,27 @@ from rich.table import Table
 
 @dataclass
 class Figures:
-    """What was measured, in the order of measuring."""
+    """The measured figures, in order."""
 
     rows: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def add(self, what: str, measured: str) -> None:
-        """A figure without a goal."""
-        self.rows.append((what, measured, ""))
+    def add(self, name: str, measured: str) -> None:
+        """Add a figure without a goal."""
+        self.rows.append((name, measured, ""))
 
-    def add_goal(self, what: str, value: float, limit: float, form: str) -> None:
-        """A figure that should be at most `limit`; `form` formats both."""
+    def add_goal(self, name: str, value: float, limit: float, form: str) -> None:
+        """Add a figure that should be at most `limit`; `form` formats both."""
         met = "✓" if value <= limit else "✗"
-        self.rows.append((what, form.format(value), f"{met} at most {form.format(limit)}"))
+        self.rows.append((name, form.format(value), f"{met} at most {form.format(limit)}"))
 
-    def add_judged(self, what: str, measured: str, goal: str, met: bool) -> None:
-        """A figure that meets its goal or does not, told in words."""
-        self.rows.append((what, measured, f"{'✓' if met else '✗'} {goal}"))
+    def add_judged(self, name: str, measured: str, goal: str, met: bool) -> None:
+        """Add a figure that meets its goal, a text, or does not."""
+        self.rows.append((name, measured, f"{'✓' if met else '✗'} {goal}"))
 
     def show(self) -> None:
-        """Print them."""
+        """Print the table."""
         table = Table(
-            "what", "measured", "goal", title="jobs-gateway benchmarks", title_justify="left"
+            "benchmark", "measured", "goal", title="jobs-gateway benchmarks", title_justify="left"
         )
         for row in self.rows:
             table.add_row(*row)
@@ -36,5 +36,5 @@ class Figures:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that `share` of the values do not exceed."""
+    """Return the value that `share` of the values do not exceed."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]

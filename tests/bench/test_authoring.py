@@ -1,4 +1,4 @@
-"""Editing a hierarchy of 100,000 nodes: branches moved and deleted, siblings compared."""
+"""Edits of a hierarchy of 100,000 nodes: moving and deleting a branch, adding a sibling."""
 
 import resource
 from collections.abc import Callable
@@ -39,7 +39,7 @@ PLAIN_DELETE = [
 
 @pytest.mark.parametrize("products", PRODUCTS)
 @pytest.mark.parametrize("kind", DATABASES)
-async def test_a_branch_is_moved_and_deleted_as_one(
+async def test_move_and_delete_a_branch(
     new_database: NewDatabase, kind: str, products: int, figures: Figures
 ) -> None:
     database = open_database(Settings(database_url=new_database(kind)))
@@ -56,34 +56,34 @@ async def _measure_branch(database: Database, kind: str, products: int, figures:
     await database.write(lambda session: session.execute(sa.text("ANALYZE")))
 
     def gather(session: Session) -> tuple[TreeNode, TreeNode]:
-        """All nodes below one, and another one beside that."""
-        every = services.create(session, store, id, {"name": "All"})
-        key = every.node.hierarchy_pk, ROOT_NO
+        """Move all nodes below a new one. Return it, and a new sibling."""
+        whole = services.create(session, store, id, {"name": "All"})
+        key = whole.node.hierarchy_pk, ROOT_NO
         for _, top in nodes.children(session, store, [key], KeysetWindow(100))[key].rows:
-            if top.id != every.id:
-                services.move(session, store, top.id, every.id, {})
-        return every, services.create(session, store, id, {"name": "Elsewhere"})
+            if top.id != whole.id:
+                services.move(session, store, top.id, whole.id, {})
+        return whole, services.create(session, store, id, {"name": "Elsewhere"})
 
-    branch, other = await database.write(gather)
-    figures.add(f"{kind}: a branch of {NODES:,} nodes, {products} products each", "")
+    branch, sibling = await database.write(gather)
+    figures.add(f"{kind}: a branch of {NODES:,} nodes, products per node: {products}", "")
     plain = await _seconds(database, lambda session: _plain(session, [PLAIN_MOVE], root.pk))
     took = [
         await _seconds(database, partial(_move, id=branch.id, to=parent))
         for _ in range(TIMES)
-        for parent in (other.id, id)
+        for parent in (sibling.id, id)
     ]
-    figures.add("  moved a level deeper, and back", _beside(median(took), plain))
+    figures.add("  move one level down or up", _against_plain_sql(median(took), plain))
     plain = await _seconds(database, lambda session: _plain(session, PLAIN_DELETE, root.pk))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     deleted = await _seconds(database, lambda session: services.delete(session, store, branch.id))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    figures.add("  deleted", f"{_beside(deleted, plain)}, memory grew by {grown:.0f} MiB")
+    figures.add("  delete", f"{_against_plain_sql(deleted, plain)}, memory +{grown:.0f} MiB")
     left = (await database.read(hierarchies.by_ids, store, [id]))[id]
     assert (left.node_count, left.association_count) == (1, 0)
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-async def test_a_new_node_is_compared_with_its_siblings(
+async def test_create_a_node_among_many_siblings(
     new_database: NewDatabase, kind: str, figures: Figures
 ) -> None:
     database = open_database(Settings(database_url=new_database(kind)))
@@ -97,7 +97,7 @@ async def test_a_new_node_is_compared_with_its_siblings(
                 for no in range(TIMES * 5)
             ]
             figures.add(
-                f"{kind}: createNode beside {siblings:,} siblings", f"{median(took) * 1000:.1f} ms"
+                f"{kind}: createNode with {siblings:,} siblings", f"{median(took) * 1000:.1f} ms"
             )
     finally:
         database.close()
@@ -135,5 +135,5 @@ async def _seconds(database: Database, work: Callable[[Session], object]) -> flo
     return perf_counter() - began
 
 
-def _beside(took: float, plain: float) -> str:
-    return f"{took:.2f} s, {took / plain:.1f} times plain SQL over the whole hierarchy"
+def _against_plain_sql(took: float, plain: float) -> str:
+    return f"{took:.2f} s, {took / plain:.1f} times plain SQL on the whole hierarchy"

@@ -1,4 +1,4 @@
-"""What duplicationDiff costs, beside reading the same rows once."""
+"""The time of duplicationDiff, compared with counting the same rows."""
 
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ ROUNDS = 3
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-async def test_a_comparison_takes_a_few_times_as_long_as_counting_the_rows(
+async def test_duplication_diff_against_counting_the_rows(
     kind: str, new_database: NewDatabase, figures: Figures
 ) -> None:
     database = open_database(Settings(database_url=new_database(kind)))
@@ -34,30 +34,30 @@ async def test_a_comparison_takes_a_few_times_as_long_as_counting_the_rows(
         def count(session: Session) -> int:
             tables = (Node, NodeProduct)
             counts = [sa.select(sa.func.count()).select_from(table) for table in tables]
-            return sum(int(session.execute(one).scalar_one()) for one in counts)
+            return sum(int(session.execute(statement).scalar_one()) for statement in counts)
 
         def compare(session: Session) -> None:
-            found = differences.of_duplication(session, factories.STORE, job.id, 100)
-            assert found
-            assert found.counts == {}
+            result = differences.of_duplication(session, factories.STORE, job.id, 100)
+            assert result
+            assert result.counts == {}
 
-        def ended(session: Session) -> str:
+        def status_of_job(session: Session) -> str:
             return session.exec(select(Job.status).where(col(Job.id) == job.id)).one()
 
-        assert await database.read(ended) == "success"
+        assert await database.read(status_of_job) == "success"
         rows = await database.read(count)
         counted, compared = [
-            [await _timed(database.scan, what) for _ in range(ROUNDS)] for what in (count, compare)
+            [await _timed(database.scan, read) for _ in range(ROUNDS)] for read in (count, compare)
         ]
         figures.add(
             f"duplicationDiff of {rows:,} rows, {kind}",
-            f"{min(compared):.2f} s, {min(compared) / min(counted):.1f} times counting them",
+            f"{min(compared):.2f} s, {min(compared) / min(counted):.1f} times counting the rows",
         )
     finally:
         database.close()
 
 
-async def _timed(scan: Callable[..., object], what: Callable[[Session], object]) -> float:
+async def _timed(scan: Callable[..., object], read: Callable[[Session], object]) -> float:
     began = time.perf_counter()
-    await scan(what)  # type: ignore[misc]  # whatever it gives is awaited
+    await scan(read)  # type: ignore[misc]  # `object` hides that the result is awaitable
     return time.perf_counter() - began

@@ -1,5 +1,7 @@
-"""One event to thousands of sockets: ours, graphql-ws (the reference server) and Mercurius, in
-turn. Each has a core to itself, and the client the other one."""
+"""One event to thousands of sockets: this gateway, graphql-ws (the reference server) and Mercurius.
+
+They run in turn, each on one core, with the client on another.
+"""
 
 import json
 import resource
@@ -15,10 +17,10 @@ from statistics import median
 import httpx
 import pytest
 
-from tests.bench.fanout.client import Found
-from tests.bench.peers.running import CLIENT, GATEWAY, PROJECT, Server, packages, pinned, served
+from tests.bench.fanout.client import FanoutResult
+from tests.bench.peers.running import CLIENT, GATEWAY, PROJECT, Server, pinned, served
 from tests.bench.table import Figures
-from tests.support.node_js import MISSING
+from tests.support.node_js import missing, packages
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -29,15 +31,15 @@ RUN_SECONDS = 240
 FOLDER = Path(__file__).parent / "fanout"
 OURS, REFERENCE, MERCURIUS = "jobs-gateway", "graphql-ws", "Mercurius"
 
-MAKE = 'mutation { createHierarchy(input: {name: "Garden"}) { hierarchy { id } } }'
+CREATE = 'mutation { createHierarchy(input: {name: "Garden"}) { hierarchy { id } } }'
 DUPLICATE = 'mutation {{ duplicateHierarchy(input: {{hierarchyId: "{}"}}) {{ job {{ id }} }} }}'
 
 
 @pytest.fixture(scope="session")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The peers' servers, where they find their packages: installed once for all runs."""
-    if MISSING:
-        pytest.skip(f"there is no {', '.join(MISSING)}")
+    """Copy the peers' scripts to a folder with their packages, which are installed once."""
+    if missing():
+        pytest.skip(f"missing: {', '.join(missing())}")
     folder = tmp_path_factory.mktemp("fanout")
     for script in FOLDER.glob("*.js"):
         shutil.copy(script, folder)
@@ -48,17 +50,17 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def many_files() -> Iterator[None]:
-    """As many open files as are allowed, for what is started meanwhile."""
-    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Raise the limit of open files to its maximum, also for processes started in the block."""
+    before, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (maximum, maximum))
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (few, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, maximum))
 
 
-def found_of(server: Server, sockets: int, path: str, body: str) -> Found:
-    """What the client finds of a server."""
+def measure(server: Server, sockets: int, path: str, body: str) -> FanoutResult:
+    """Run the client against a server."""
     client = [
         sys.executable,
         "-m",
@@ -75,33 +77,33 @@ def found_of(server: Server, sockets: int, path: str, body: str) -> Found:
             timeout=RUN_SECONDS,
             check=True,
         )
-    return Found(**json.loads(ran.stdout))
+    return FanoutResult(**json.loads(ran.stdout))
 
 
-def ours(folder: Path, sockets: int) -> Found:
-    """This gateway, where jobs are asked for and nobody runs them."""
+def ours(folder: Path, sockets: int) -> FanoutResult:
+    """Measure this gateway: each event is the creation of a job that stays pending."""
     environment = {
         "JOBS_GATEWAY_MAX_STREAMS_PER_CLIENT": str(sockets + 1),
         "JOBS_GATEWAY_MAX_REQUESTS_PER_SECOND": "0",
     }
     path = Path(tempfile.mkdtemp(dir=folder)) / "ours.db"
     with served(OURS, GATEWAY, path, PROJECT, **environment) as server:
-        made = httpx.post(server.url, json={"query": MAKE}).json()
-        id = made["data"]["createHierarchy"]["hierarchy"]["id"]
+        answer = httpx.post(server.url, json={"query": CREATE}).json()
+        id = answer["data"]["createHierarchy"]["hierarchy"]["id"]
         body = json.dumps({"query": DUPLICATE.format(id)})
-        return found_of(server, sockets, "/graphql", body)
+        return measure(server, sockets, "/graphql", body)
 
 
-def theirs(name: str, script: str, scripts: Path, folder: Path, sockets: int) -> Found:
-    """A peer, whose own publisher makes the events."""
+def theirs(name: str, script: str, scripts: Path, folder: Path, sockets: int) -> FanoutResult:
+    """Measure a peer, whose own publisher creates the events."""
     path = Path(tempfile.mkdtemp(dir=folder)) / "none.db"
     with served(name, ("node", script), path, scripts) as server:
-        return found_of(server, sockets, "/publish", "{}")
+        return measure(server, sockets, "/publish", "{}")
 
 
 @pytest.mark.parametrize("sockets", SOCKETS)
 def test_fanout(sockets: int, scripts: Path, tmp_path: Path, figures: Figures) -> None:
-    rounds: dict[str, list[Found]] = {OURS: [], REFERENCE: [], MERCURIUS: []}
+    rounds: dict[str, list[FanoutResult]] = {OURS: [], REFERENCE: [], MERCURIUS: []}
     with many_files():
         for _ in range(ROUNDS):
             rounds[OURS].append(ours(tmp_path, sockets))
@@ -109,23 +111,23 @@ def test_fanout(sockets: int, scripts: Path, tmp_path: Path, figures: Figures) -
                 rounds[name].append(theirs(name, script, scripts, tmp_path, sockets))
 
     figures.add(f"one event to {sockets:,} sockets, medians of {ROUNDS} rounds", "")
-    for name, found in rounds.items():
-        assert all(one.messages == sockets * EVENTS for one in found)
+    for name, results in rounds.items():
+        assert all(result.messages == sockets * EVENTS for result in results)
         figures.add(
             f"  {name}",
-            f"{median(one.cpu_us for one in found):.0f} µs CPU a message, "
-            f"p50 {median(one.p50 for one in found) * 1000:.0f} ms, "
-            f"p99 {median(one.p99 for one in found) * 1000:.0f} ms, "
-            f"{median(one.idle_kib for one in found):.0f} KiB idle; "
-            f"the client {median(one.client_cpu_us for one in found):.0f} µs",
+            f"CPU {median(result.cpu_us for result in results):.0f} µs per message, "
+            f"latency p50 {median(result.p50 for result in results) * 1000:.0f} ms, "
+            f"p99 {median(result.p99 for result in results) * 1000:.0f} ms, "
+            f"{median(result.idle_kib for result in results):.0f} KiB per idle subscriber; "
+            f"client CPU {median(result.client_cpu_us for result in results):.0f} µs per message",
         )
     pairs = list(zip(rounds[OURS], rounds[REFERENCE], strict=True))
-    cpu = median(one.cpu_us / other.cpu_us for one, other in pairs)
-    p99 = median(one.p99 / other.p99 for one, other in pairs)
-    idle = median(one.idle_kib for one in rounds[OURS])
+    cpu = median(our.cpu_us / reference.cpu_us for our, reference in pairs)
+    p99 = median(our.p99 / reference.p99 for our, reference in pairs)
+    idle = median(result.idle_kib for result in rounds[OURS])
     if sockets == max(SOCKETS):
-        figures.add_goal(f"  CPU a message against {REFERENCE}", cpu, 0.5, "{:.2f}")
-        figures.add_goal(f"  p99 against {REFERENCE}", p99, 1, "{:.2f}")
-        figures.add_goal("  memory of an idle subscriber", idle, 30, "{:.0f} KiB")
+        figures.add_goal(f"  CPU per message, ratio to {REFERENCE}", cpu, 0.5, "{:.2f}")
+        figures.add_goal(f"  latency p99, ratio to {REFERENCE}", p99, 1, "{:.2f}")
+        figures.add_goal("  memory per idle subscriber", idle, 30, "{:.0f} KiB")
     else:
-        figures.add(f"  CPU and p99 against {REFERENCE}", f"{cpu:.2f}, {p99:.2f}")
+        figures.add(f"  CPU and latency p99, ratios to {REFERENCE}", f"{cpu:.2f}, {p99:.2f}")

@@ -31,8 +31,8 @@ def test_the_taxonomy_is_imported(
     )
     seconds = time.perf_counter() - begun
     assert f"{lines} nodes" in ran.stdout
-    what = f"import of {lines:,} lines, {products} products a leaf, new database"
+    name = f"import of {lines:,} lines, {products} products per leaf, new database"
     if products:
-        figures.add(what, f"{seconds:.1f} s")
+        figures.add(name, f"{seconds:.1f} s")
     else:
-        figures.add_goal(what, seconds, SECONDS, "{:.1f} s")
+        figures.add_goal(name, seconds, SECONDS, "{:.1f} s")

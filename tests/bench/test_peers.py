@@ -1,8 +1,8 @@
-"""Requests beside those of others: the same work on copies of the same file, one core each.
+"""The same requests to this gateway and its peers, on copies of the same file, one core each.
 
-All answers are compared, and what each wrote, before anything is timed. Then everybody is asked in
-turn, round after round in another order, so that whatever else the machine does falls on all alike;
-a ratio is that of the medians of the rounds.
+Before the measurements all answers and written rows are compared. The servers are measured in turn,
+in another order per round, so that other load on the machine affects all alike. A ratio is that of
+the medians of the rounds.
 """
 
 import json
@@ -27,7 +27,7 @@ from tests.bench.documents import CATALOGUE, ENQUEUE, HIERARCHIES, JOB, LOCALES,
 from tests.bench.load import load
 from tests.bench.peers.running import CLIENT, GATEWAY, PROJECT, Server, node_scripts, pinned, served
 from tests.bench.table import Figures
-from tests.support.node_js import MISSING
+from tests.support.node_js import missing
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
@@ -37,12 +37,12 @@ WARM_UP_SECONDS = 1
 CONNECTIONS = 16
 
 OURS = "jobs-gateway"
-BEFORE = "jobs-gateway, before"
+BEFORE = "jobs-gateway of --before"
 MERCURIUS = "Mercurius + JIT"
-ROUTE = "a route by hand"
+ROUTE = "hand-written route"
 
-LIST, ONE, BRANCHES = "50 hierarchies with localizations", "one job by id", "a tree of 20 x 10"
-LAST = "the last of many pending jobs"
+LIST, ONE, BRANCHES = "50 hierarchies with translations", "one job by id", "a tree of 20 x 10"
+LAST = "the last pending job"
 
 GOALS: Mapping[tuple[str, str], float] = {
     (LIST, MERCURIUS): 1.5,
@@ -53,18 +53,18 @@ GOALS: Mapping[tuple[str, str], float] = {
     (BRANCHES, ROUTE): 0.8,
     ("duplicateHierarchy", BEFORE): 2,
 }
-"""Our requests a second, at least so many times those of the other."""
+"""The minimum ratio of this gateway's requests per second to those of another server."""
 
 SIZES = {1: (20, 10), 10: (20, 100), 100: (200, 100)}
-"""How many times the data is made more, and the departments and categories of its tree."""
+"""Departments, and categories per department, of the tree, per factor by which the data grows."""
 
-GROWN = 1.3
-"""How many times slower a request may get while the data grows a hundredfold."""
+MAX_SLOWDOWN = 1.3
+"""Factor by which a request may get slower while the data grows by 100."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A request that is sent over and over."""
+    """A request that is repeated."""
 
     name: str
     query: str
@@ -72,24 +72,24 @@ class Work:
 
     @property
     def body(self) -> dict[str, Any]:
-        """What is posted."""
+        """The posted document."""
         return {"query": self.query, "variables": {"id": self.id}}
 
 
 @dataclass(frozen=True)
-class Taken:
-    """How a server took its work in one round."""
+class Round:
+    """The figures of a server in one round; times in seconds."""
 
     requests: int
     seconds: float
     p99: float
     cpu_seconds: float
-    """What it used for all of them. Less than the pace it depends on what else the machine does."""
+    """CPU time for all requests; other load on the machine affects it less than the pace."""
 
 
 @dataclass(frozen=True)
 class Shop:
-    """A file of 50 hierarchies and a pending job."""
+    """A database file with 50 hierarchies and a pending job."""
 
     path: Path
     hierarchy_id: str
@@ -97,7 +97,7 @@ class Shop:
 
     @property
     def reads(self) -> list[Work]:
-        """What is read of it."""
+        """The read requests."""
         return [
             Work(LIST, HIERARCHIES),
             Work(ONE, JOB, self.job_id),
@@ -119,8 +119,8 @@ async def shop(tmp_path: Path) -> Shop:
 
 @pytest.fixture
 def servers(shop: Shop, tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[list[Server]]:
-    """The gateway first, and whoever else there is."""
-    assert not MISSING, f"there is no {', '.join(MISSING)}"
+    """Start the gateway and its peers. The gateway comes first."""
+    assert not missing(), f"missing: {', '.join(missing())}"
     scripts = node_scripts(tmp_path)
     with ExitStack() as stack:
         started: list[Server] = []
@@ -132,7 +132,7 @@ def servers(shop: Shop, tmp_path: Path, pytestconfig: pytest.Config) -> Iterator
             started.append(stack.enter_context(served(name, command, path, folder, **environment)))
 
         start(OURS, *GATEWAY)
-        start("jobs-gateway, plans off", *GATEWAY, JOBS_GATEWAY_PLANS="no")
+        start("jobs-gateway without plans", *GATEWAY, JOBS_GATEWAY_PLANS="no")
         before: Path | None = pytestconfig.getoption("--before", None)
         if before:
             start(BEFORE, *GATEWAY, folder=before)
@@ -148,33 +148,33 @@ async def test_side_by_side(
     shop: Shop, servers: list[Server], tmp_path: Path, figures: Figures
 ) -> None:
     enqueueing = Work("duplicateHierarchy", ENQUEUE, shop.hierarchy_id)
-    ours, *others = servers
+    ours, *peers = servers
     for work in shop.reads:
         expected = _answer(ours, work)
-        for other in others:
-            assert _answer(other, work) == expected, other.name
+        for peer in peers:
+            assert _answer(peer, work) == expected, peer.name
     for server in servers:
         payload = _answer(server, enqueueing)["duplicateHierarchy"]
         assert payload["job"]["status"] == "PENDING"
         assert payload["errors"] == []
     expected_rows = _written(ours.path)
-    for other in others:
-        assert _written(other.path) == expected_rows, other.name
+    for peer in peers:
+        assert _written(peer.path) == expected_rows, peer.name
 
     for work in (*shop.reads, enqueueing):
-        taken = _measured(dict.fromkeys(servers, work), tmp_path)
+        rounds = _measure(dict.fromkeys(servers, work), tmp_path)
         _heading(figures, work.name)
-        figures.add(f"  {OURS}", _told(taken[ours]))
-        for other in others:
-            ratio = _ratio(taken[ours], taken[other], _pace)
-            work_ratio = _ratio(taken[other], taken[ours], _cpu)
-            told = f"{_told(taken[other])}; ours {ratio:.2f}, by CPU {work_ratio:.2f}"
-            goal = GOALS.get((work.name, other.name))
+        figures.add(f"  {OURS}", _summary(rounds[ours]))
+        for peer in peers:
+            ratio = _ratio(rounds[ours], rounds[peer], _pace)
+            cpu_ratio = _ratio(rounds[peer], rounds[ours], _cpu)
+            text = f"{_summary(rounds[peer])}; {OURS} {ratio:.2f} x, by CPU {cpu_ratio:.2f} x"
+            goal = GOALS.get((work.name, peer.name))
             if goal is None:
-                figures.add(f"  {other.name}", told)
+                figures.add(f"  {peer.name}", text)
             else:
-                figures.add_judged(f"  {other.name}", told, f"at least {goal}", ratio >= goal)
-    # What breaks a plan is answered without one, and would be measured so.
+                figures.add_judged(f"  {peer.name}", text, f"at least {goal}", ratio >= goal)
+    # A broken plan logs and falls back to the reference executor, which would be measured instead.
     assert ours.log.read_text() == ""
 
 
@@ -184,32 +184,32 @@ async def test_growth(shop: Shop, tmp_path: Path, figures: Figures) -> None:
         for times in SIZES:
             path = tmp_path / f"{times}x.db"
             shutil.copyfile(shop.path, path)
-            works = await _grow(path, shop, times)
-            server = stack.enter_context(served(f"{times}x", GATEWAY, path, PROJECT))
-            assert all(_answer(server, work) is not None for work in works)
-            sizes[server] = works
-        for asked in zip(*sizes.values(), strict=True):
-            name = asked[0].name
-            taken = _measured(dict(zip(sizes, asked, strict=True)), tmp_path)
+            requests = await _grow(path, shop, times)
+            server = stack.enter_context(served(f"{times}x data", GATEWAY, path, PROJECT))
+            assert all(_answer(server, work) is not None for work in requests)
+            sizes[server] = requests
+        for works in zip(*sizes.values(), strict=True):
+            name = works[0].name
+            rounds = _measure(dict(zip(sizes, works, strict=True)), tmp_path)
             _heading(figures, f"{name}, as the data grows")
             small, *larger = sizes
-            figures.add(f"  {small.name}", _told(taken[small]))
+            figures.add(f"  {small.name}", _summary(rounds[small]))
             for server in larger:
-                slower = _ratio(taken[small], taken[server], _pace)
-                told = f"{_told(taken[server])}; {slower:.2f} times slower"
+                slower = _ratio(rounds[small], rounds[server], _pace)
+                text = f"{_summary(rounds[server])}; {slower:.2f} times slower"
                 if name == LAST:
-                    # Its place is counted, by everybody: it grows with the jobs in front.
-                    figures.add(f"  {server.name}", told)
+                    # All servers count the queue position: the cost grows with the jobs in front.
+                    figures.add(f"  {server.name}", text)
                 else:
-                    goal_met = slower <= GROWN
-                    figures.add_judged(f"  {server.name}", told, f"at most {GROWN}", goal_met)
+                    goal = f"at most {MAX_SLOWDOWN}"
+                    figures.add_judged(f"  {server.name}", text, goal, slower <= MAX_SLOWDOWN)
         for server in sizes:
             assert server.log.read_text() == ""
 
 
 async def _grow(path: Path, shop: Shop, times: int) -> list[Work]:
-    """Make the file's data so many times more, and tell what is to be read of it: `times` times 50
-    hierarchies, 1,000 jobs of which every tenth is pending, and 200 nodes of one hierarchy."""
+    """Grow a file's data to `times` times 50 hierarchies, 1,000 jobs of which every tenth is
+    pending, and 200 nodes of one hierarchy. Return the requests to measure."""
     departments, categories = SIZES[times]
     tree: factories.Tree = {
         f"Department {i}": {f"Category {i}.{k}": {} for k in range(categories)}
@@ -262,15 +262,15 @@ async def _grow(path: Path, shop: Shop, times: int) -> list[Work]:
 
 
 _AGO = "strftime('%Y-%m-%d %H:%M:%f000', 'now', -n || ' minutes')"
-"""An instant as the gateway stores it, the longer ago the greater `n`."""
+"""An instant `n` minutes ago, in the gateway's stored form."""
 
 
 def _add(
-    connection: sqlite3.Connection, table: str, rows: int, like: str, other: Mapping[str, str]
+    connection: sqlite3.Connection, table: str, rows: int, like: str, changed: Mapping[str, str]
 ) -> None:
-    """Rows n = 1... like the one there is, but for some columns."""
+    """Add copies n = 1 to `rows` of the row matching `like`, with other values in some columns."""
     columns = [name for _, name, *_ in connection.execute(f"PRAGMA table_info({table})")]
-    values = ", ".join(other.get(name, name) for name in columns)
+    values = ", ".join(changed.get(name, name) for name in columns)
     connection.execute(
         f"WITH RECURSIVE number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n < ?)"
         f" INSERT INTO {table} SELECT {values}"
@@ -280,14 +280,14 @@ def _add(
 
 
 def _answer(server: Server, work: Work) -> Any:
-    """The data of an answer without errors."""
+    """Post a request. Return the data of an answer without errors."""
     answer = httpx.post(server.url, json=work.body, timeout=30).json()
     assert "errors" not in answer, f"{server.name}: {answer}"
     return answer["data"]
 
 
 def _written(path: Path) -> list[dict[str, Any]]:
-    """What the latest request wrote, without what is each one's own: ids and instants."""
+    """Return the rows that the latest request wrote, without ids and instants, which differ."""
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         job, event, lane = (
@@ -297,7 +297,7 @@ def _written(path: Path) -> list[dict[str, Any]]:
     snapshot = json.loads(event.pop("snapshot"))
     assert snapshot["id"].replace("-", "") == job["id"]
     assert snapshot["request_id"] == job["request_id"]
-    # SQL's null, or JSON's.
+    # Null of SQL or of JSON.
     assert job.pop("checkpoint") in (None, "null")
     rows = [job, event, lane, snapshot]
     for row in rows:
@@ -306,46 +306,46 @@ def _written(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _measured(asked: Mapping[Server, Work], folder: Path) -> dict[Server, list[Taken]]:
-    """What each server took of its work in every round."""
+def _measure(works: Mapping[Server, Work], folder: Path) -> dict[Server, list[Round]]:
+    """Measure each server's request in every round."""
 
-    def taken(server: Server, seconds: int) -> Taken:
+    def run_round(server: Server, seconds: int) -> Round:
         before = server.cpu_seconds()
         with pinned(CLIENT):
-            of = load(server.url, json.dumps(asked[server].body), CONNECTIONS, seconds, folder)
-        return Taken(of.requests, of.seconds, of.p99, server.cpu_seconds() - before)
+            result = load(server.url, json.dumps(works[server].body), CONNECTIONS, seconds, folder)
+        return Round(result.requests, result.seconds, result.p99, server.cpu_seconds() - before)
 
-    servers = list(asked)
+    servers = list(works)
     for server in servers:
-        taken(server, WARM_UP_SECONDS)
-    rounds: dict[Server, list[Taken]] = {server: [] for server in servers}
+        run_round(server, WARM_UP_SECONDS)
+    rounds: dict[Server, list[Round]] = {server: [] for server in servers}
     for _ in range(ROUNDS):
         servers = servers[1:] + servers[:1]
         for server in servers:
-            rounds[server].append(taken(server, SECONDS))
+            rounds[server].append(run_round(server, SECONDS))
     return rounds
 
 
-def _pace(taken: Taken) -> float:
-    """Requests a second."""
-    return taken.requests / taken.seconds
+def _pace(round: Round) -> float:
+    """Return the requests per second."""
+    return round.requests / round.seconds
 
 
-def _cpu(taken: Taken) -> float:
-    """CPU seconds a request."""
-    return taken.cpu_seconds / max(1, taken.requests)
+def _cpu(round: Round) -> float:
+    """Return the CPU seconds per request."""
+    return round.cpu_seconds / max(1, round.requests)
 
 
-def _told(rounds: list[Taken]) -> str:
+def _summary(rounds: list[Round]) -> str:
     pace, cpu = median(map(_pace, rounds)), median(map(_cpu, rounds))
-    p99 = median(taken.p99 for taken in rounds)
-    return f"{pace:,.0f}/s, p99 {p99 * 1e3:.0f} ms, CPU {cpu * 1e6:,.0f} µs"
+    p99 = median(round.p99 for round in rounds)
+    return f"{pace:,.0f} requests/s, p99 {p99 * 1e3:.0f} ms, CPU {cpu * 1e6:,.0f} µs per request"
 
 
-def _ratio(some: list[Taken], others: list[Taken], figure: Callable[[Taken], float]) -> float:
-    """How many times the others' figure the first one's is, in the median of the rounds."""
-    return median(map(figure, some)) / median(map(figure, others))
+def _ratio(first: list[Round], second: list[Round], figure: Callable[[Round], float]) -> float:
+    """Return the ratio of a figure of two servers, by the medians of the rounds."""
+    return median(map(figure, first)) / median(map(figure, second))
 
 
 def _heading(figures: Figures, work: str) -> None:
-    figures.add(f"{work}, {CONNECTIONS} at a time", f"load {os.getloadavg()[0]:.1f}")
+    figures.add(f"{work}, {CONNECTIONS} connections", f"machine load {os.getloadavg()[0]:.1f}")

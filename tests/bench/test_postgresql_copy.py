@@ -1,4 +1,4 @@
-"""Copying on PostgreSQL through the queue, beside one INSERT ... SELECT a table on its server."""
+"""A copy on PostgreSQL through the queue, compared with one INSERT ... SELECT per table."""
 
 import asyncio
 from statistics import median
@@ -51,11 +51,11 @@ async def test_a_copy_on_postgresql_is_about_as_fast_as_plain_sql(
 
 
 def raw_copy(database: Database, source: UUID, copy_pk: int) -> float:
-    """Seconds to write all rows again under another key, in one transaction."""
+    """Write all rows again under another key, in one transaction. Return the seconds."""
     began = monotonic()
     with database.write_engine.begin() as connection:
-        found = sa.text("SELECT pk FROM hierarchy WHERE id = :id")
-        source_pk = connection.execute(found, {"id": source}).scalar_one()
+        pk_of_source = sa.text("SELECT pk FROM hierarchy WHERE id = :id")
+        source_pk = connection.execute(pk_of_source, {"id": source}).scalar_one()
         root = sa.text(
             "INSERT INTO hierarchy SELECT (jsonb_populate_record(h, jsonb_build_object('pk',"
             " cast(:copy AS bigint), 'id', gen_random_uuid()))).* FROM hierarchy h WHERE pk = :pk"
@@ -71,15 +71,15 @@ def raw_copy(database: Database, source: UUID, copy_pk: int) -> float:
 
 
 async def queued_copy(database: Database, source: UUID) -> float:
-    """Seconds from asking for a copy to its end, with the queue idle before."""
+    """Copy through an idle queue. Return the seconds from the request to the end of the job."""
     dispatcher, feed = Dispatcher(database, find_handlers()), Feed(database)
     database.on_commit(dispatcher.wake)
     database.on_commit(feed.wake)
     running = asyncio.create_task(dispatcher.run())
     began = monotonic()
     job = await factories.pending_duplication(database, source, include_products=True)
-    async for happening in await feed.job_updates(factories.STORE, job.id, None):
-        job = happening.job
+    async for event in await feed.job_updates(factories.STORE, job.id, None):
+        job = event.job
     took = monotonic() - began
     dispatcher.stop()
     await running

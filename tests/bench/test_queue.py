@@ -1,6 +1,8 @@
-"""How many empty jobs the queue runs one behind the other, and how soon an idle one wakes up;
-beside it, in the same run on the same PostgreSQL server, Procrastinate with a lock, which makes it
-too run one at a time."""
+"""The rate of empty jobs in the queue, and the time from a commit to the start of the job.
+
+Compared with Procrastinate, in the same run on the same PostgreSQL server; with a lock it also runs
+one job at a time.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -35,8 +37,8 @@ ROUNDS = 3
 TYPE = JobType.HIERARCHY_DUPLICATE
 
 
-class Empty:
-    """Jobs that do nothing, and note when they start."""
+class EmptyHandler:
+    """A handler whose jobs record their start and succeed at once."""
 
     type = TYPE
 
@@ -53,21 +55,21 @@ class Empty:
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Database]:
-    """The database of a process that hears of others."""
+    """Yield a database that listens to commits of other processes."""
     database = connect(url)
     upgrade(database)
-    hearing = asyncio.create_task(database.listen())
+    listening = asyncio.create_task(database.listen())
     try:
         yield database
     finally:
-        hearing.cancel()
-        await asyncio.wait([hearing])
+        listening.cancel()
+        await asyncio.wait([listening])
         database.close()
 
 
 @asynccontextmanager
-async def running(database: Database, handler: Empty) -> AsyncIterator[None]:
-    """The queue, run in this process."""
+async def running(database: Database, handler: EmptyHandler) -> AsyncIterator[None]:
+    """Run the queue in this process."""
     dispatcher = Dispatcher(database, {handler.type: handler})
     database.on_commit(dispatcher.wake)
     task = asyncio.create_task(dispatcher.run())
@@ -78,9 +80,9 @@ async def running(database: Database, handler: Empty) -> AsyncIterator[None]:
         await task
 
 
-async def jobs_a_second(url: str) -> float:
-    """From the first one asked for to the start of the last, while the queue runs."""
-    handler = Empty()
+async def job_rate(url: str) -> float:
+    """Return jobs per second, from the first request to the last start, on a running queue."""
+    handler = EmptyHandler()
     async with opened(url) as database, running(database, handler):
         began = monotonic()
         for _ in range(JOBS):
@@ -91,8 +93,8 @@ async def jobs_a_second(url: str) -> float:
 
 
 async def wake_ups(url: str) -> list[float]:
-    """Milliseconds from each commit to the start of the job, in one process."""
-    handler, commits = Empty(), asyncio.Queue[float]()
+    """Return the milliseconds from each commit to the start of its job, in one process."""
+    handler, commits = EmptyHandler(), asyncio.Queue[float]()
     async with opened(url) as database:
         database.on_commit(lambda _: commits.put_nowait(monotonic()))
         async with running(database, handler):
@@ -100,7 +102,7 @@ async def wake_ups(url: str) -> list[float]:
 
 
 async def wake_ups_across(url: str) -> list[float]:
-    """`wake_ups` of a worker in another process."""
+    """Return the same as `wake_ups` with a worker in another process."""
     worker = start_script(Path(__file__).with_name("empty_worker.py"), url)
     worker.wait_for("ready")
     commits = asyncio.Queue[float]()
@@ -119,7 +121,7 @@ async def wake_ups_across(url: str) -> list[float]:
 async def wake_up(
     database: Database, commits: "asyncio.Queue[float]", started: Callable[[], Any]
 ) -> float:
-    """Milliseconds from the commit of one job, asked for in an idle queue, to its start."""
+    """Enqueue a job in an idle queue. Return the milliseconds from its commit to its start."""
     while not commits.empty():
         commits.get_nowait()
     job = await factories.pending_job(database, TYPE)
@@ -131,9 +133,8 @@ async def wake_up(
 
 
 @asynccontextmanager
-async def procrastinating(url: str) -> AsyncIterator[tuple[Any, "asyncio.Queue[float]"]]:
-    """Procrastinate's worker in this process; a task that does nothing, one at a time, and its
-    starts."""
+async def procrastinate_worker(url: str) -> AsyncIterator[tuple[Any, "asyncio.Queue[float]"]]:
+    """Run Procrastinate's worker. Yield an empty task that runs one at a time, and its starts."""
     procrastinate = pytest.importorskip(
         "procrastinate", reason="the comparison needs procrastinate: pip install -e '.[bench]'"
     )
@@ -158,34 +159,40 @@ async def procrastinating(url: str) -> AsyncIterator[tuple[Any, "asyncio.Queue[f
 
 async def test_empty_jobs_and_wake_ups(new_database: NewDatabase, figures: Figures) -> None:
     for kind in DATABASES:
-        rates = [await jobs_a_second(new_database(kind)) for _ in range(ROUNDS)]
+        rates = [await job_rate(new_database(kind)) for _ in range(ROUNDS)]
         figures.add(f"empty jobs, {kind}", _spread(rates, "{:.0f}") + " jobs/s")
         figures.add(
-            f"  commit to start, {kind}, in process", _times(await wake_ups(new_database(kind)))
+            f"  commit to start, {kind}, in one process", _times(await wake_ups(new_database(kind)))
         )
     across = await wake_ups_across(new_database("postgresql"))
     figures.add("  commit to start, postgresql, across processes", _times(across))
 
 
-async def test_the_same_by_procrastinate(postgresql_server: str, figures: Figures) -> None:
+async def test_empty_jobs_and_wake_ups_of_procrastinate(
+    postgresql_server: str, figures: Figures
+) -> None:
     rates = []
     for _ in range(ROUNDS):
-        async with procrastinating(postgres.new_database(postgresql_server)) as (empty, starts):
+        async with procrastinate_worker(postgres.new_database(postgresql_server)) as (
+            empty,
+            starts,
+        ):
             began = monotonic()
             for _ in range(JOBS):
                 await empty.defer_async()
             for _ in range(JOBS):
                 last = await starts.get()
             rates.append(JOBS / (last - began))
-    figures.add("empty jobs, procrastinate with a lock", _spread(rates, "{:.0f}") + " jobs/s")
+    figures.add("empty jobs, Procrastinate with a lock", _spread(rates, "{:.0f}") + " jobs/s")
 
     times = []
-    async with procrastinating(postgres.new_database(postgresql_server)) as (empty, starts):
+    url = postgres.new_database(postgresql_server)
+    async with procrastinate_worker(url) as (empty, starts):
         for _ in range(WAKE_UPS):
             await empty.defer_async()
             deferred = monotonic()
             times.append((await starts.get() - deferred) * 1000)
-    figures.add("  deferred to start, procrastinate", _times(times))
+    figures.add("  deferral to start, Procrastinate", _times(times))
 
 
 def _times(milliseconds: list[float]) -> str:

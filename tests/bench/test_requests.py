@@ -1,4 +1,4 @@
-"""How many requests a server answers in a second, and how fast."""
+"""Requests per second and latency of a server."""
 
 import json
 import sqlite3
@@ -24,7 +24,7 @@ CONNECTIONS = 1, 16
 
 @dataclass(frozen=True)
 class Shop:
-    """A server whose queue nobody runs, over 50 hierarchies."""
+    """A server without a runner, on a database with 50 hierarchies."""
 
     server: LiveServer
     path: Path
@@ -54,16 +54,16 @@ async def test_reads(shop: Shop, tmp_path: Path, figures: Figures) -> None:
     assert [len(department["children"]["nodes"]) for department in departments] == [10] * 20
 
     figures.add(f"requests, sent by {CLIENT}", "")
-    for what, query, of in (
-        ("50 hierarchies with localizations", HIERARCHIES, ""),
+    for name, query, variable in (
+        ("50 hierarchies with translations", HIERARCHIES, ""),
         ("one job by id", JOB, job["id"]),
         ("a tree of 20 x 10", TREE, id),
     ):
-        _measure(shop.server, what, query, of, tmp_path, figures)
+        _measure(shop.server, name, query, variable, tmp_path, figures)
 
 
 async def test_enqueueing(shop: Shop, tmp_path: Path, figures: Figures) -> None:
-    taken = _measure(
+    requests = _measure(
         shop.server, "duplicateHierarchy", ENQUEUE, shop.hierarchy_id, tmp_path, figures
     )
     connection = sqlite3.connect(shop.path)
@@ -71,16 +71,16 @@ async def test_enqueueing(shop: Shop, tmp_path: Path, figures: Figures) -> None:
         queued = connection.execute("SELECT count(*) FROM job").fetchone()[0]
     finally:
         connection.close()
-    assert queued >= taken
+    assert queued >= requests
 
 
 def _measure(
-    server: LiveServer, what: str, query: str, id: str, folder: Path, figures: Figures
+    server: LiveServer, name: str, query: str, id: str, folder: Path, figures: Figures
 ) -> int:
     body = json.dumps({"query": query, "variables": {"id": id}})
     total = 0
     for connections in CONNECTIONS:
-        taken = load(f"{server.url}/graphql", body, connections, SECONDS, folder)
-        total += taken.requests
-        figures.add(f"  {what}, {connections} at a time", str(taken))
+        result = load(f"{server.url}/graphql", body, connections, SECONDS, folder)
+        total += result.requests
+        figures.add(f"  {name}, connections: {connections}", str(result))
     return total

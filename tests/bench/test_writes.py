@@ -1,5 +1,7 @@
-"""What the writes of the queue take, each of them one transaction, without the way to them over
-HTTP; in turns with those of another commit where `--before` says where that lies."""
+"""The time of the queue's writes, each one transaction, without HTTP.
+
+With `--before` they alternate with those of another version.
+"""
 
 import os
 import sys
@@ -17,14 +19,14 @@ from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
-HERE = ROOT
+CURRENT = ROOT
 WRITES = {
-    "enqueue": "a duplication asked for",
-    "enqueue_with_key": "the same with a key",
-    "enqueue_at_once": "the same, 16 at a time",
-    "cancel": "one cancelled",
-    "run": "an empty one claimed and ended",
-    "step": "a step of one",
+    "enqueue": "enqueue a duplication",
+    "enqueue_with_key": "enqueue with an idempotency key",
+    "enqueue_concurrently": "enqueue, 16 concurrently",
+    "cancel": "cancel a pending job",
+    "run": "claim and end an empty job",
+    "step": "a step of a job",
 }
 NUMBER = 96
 ROUNDS = 5
@@ -32,12 +34,12 @@ ROUNDS = 5
 
 @contextmanager
 def writing(url: str, code: Path) -> "Iterator[Popen[str]]":
-    """A process that writes with the code in that folder."""
+    """Run a process that writes with the `app` in folder `code`."""
     environment = {
         **os.environ,
         "DATABASE_URL": url,
-        # Of the tests, those that came with the code know it best.
-        "PYTHONPATH": os.pathsep.join(map(str, (code, HERE))),
+        # The tests of that version fit its code.
+        "PYTHONPATH": os.pathsep.join(map(str, (code, CURRENT))),
     }
     script = [sys.executable, str(Path(__file__).with_name("writes.py"))]
     with Popen(script, env=environment, stdin=PIPE, stdout=PIPE, text=True) as process:
@@ -49,8 +51,8 @@ def writing(url: str, code: Path) -> "Iterator[Popen[str]]":
             process.kill()
 
 
-def took(process: "Popen[str]", kind: str) -> float:
-    """Microseconds for each of many writes of a kind."""
+def measure(process: "Popen[str]", kind: str) -> float:
+    """Run NUMBER writes of a kind. Return the microseconds per write."""
     assert process.stdin
     assert process.stdout
     process.stdin.write(f"{kind} {NUMBER}\n")
@@ -60,17 +62,17 @@ def took(process: "Popen[str]", kind: str) -> float:
 
 def test_writes(new_database: NewDatabase, figures: Figures, pytestconfig: pytest.Config) -> None:
     before: Path | None = pytestconfig.getoption("--before")
-    codes = [HERE, before.resolve()] if before else [HERE]
+    codes = [CURRENT, before.resolve()] if before else [CURRENT]
     for database in DATABASES:
         figures.add(f"writes, {database}", "")
         with ExitStack() as stack:
             processes = [
                 stack.enter_context(writing(new_database(database), code)) for code in codes
             ]
-            for kind, what in WRITES.items():
-                rounds = [[took(process, kind) for process in processes] for _ in range(ROUNDS)]
+            for kind, name in WRITES.items():
+                rounds = [[measure(process, kind) for process in processes] for _ in range(ROUNDS)]
                 medians = [median(times) for times in zip(*rounds, strict=True)]
-                told = f"{1e6 / medians[0]:,.0f}/s, {medians[0]:,.0f} µs"
+                text = f"{1e6 / medians[0]:,.0f} writes/s, {medians[0]:,.0f} µs per write"
                 if before:
-                    told += f"; before {medians[1]:,.0f} µs: x {medians[1] / medians[0]:.1f}"
-                figures.add(f"  {what}", told)
+                    text += f"; --before {medians[1]:,.0f} µs, {medians[1] / medians[0]:.1f} x"
+                figures.add(f"  {name}", text)

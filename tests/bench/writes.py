@@ -1,6 +1,8 @@
-"""Writes of whatever code is found first, as many of a kind as a line on standard input asks for:
-"enqueue 200". Tells where the code is, and then how many seconds each line took; what is written to
-is made before."""
+"""Writes of the queue by the first `app` on the path.
+
+Prints the folder of that `app`. Then reads lines such as "enqueue 200", a kind and a number of
+writes, and prints the seconds of each line. Preparations are not timed.
+"""
 
 import asyncio
 import os
@@ -26,11 +28,11 @@ from app.storage.tables import Job
 from tests import factories
 
 LEASE = timedelta(seconds=30)
-AT_ONCE = 16
+CONCURRENCY = 16
 
 
 class Writes:
-    """Each of its functions does so many writes."""
+    """One method per kind, for `number` writes. Each returns the seconds."""
 
     def __init__(self, database: Database, hierarchy_id: UUID) -> None:
         self._database = database
@@ -39,61 +41,61 @@ class Writes:
         self._numbers = count()
 
     async def enqueue(self, number: int) -> float:
-        return await _timed(self._enqueued, number)
+        return await _timed(self._enqueue, number)
 
     async def enqueue_with_key(self, number: int) -> float:
         keys = [f"key-{next(self._numbers)}" for _ in range(number)]
-        return await _timed(lambda: self._enqueued(keys.pop()), number)
+        return await _timed(lambda: self._enqueue(keys.pop()), number)
 
-    async def enqueue_at_once(self, number: int) -> float:
-        async def enqueue_some() -> None:
-            for _ in range(number // AT_ONCE):
-                await self._enqueued()
+    async def enqueue_concurrently(self, number: int) -> float:
+        async def enqueue_share() -> None:
+            for _ in range(number // CONCURRENCY):
+                await self._enqueue()
 
         async def enqueue_all() -> None:
-            await asyncio.gather(*(enqueue_some() for _ in range(AT_ONCE)))
+            await asyncio.gather(*(enqueue_share() for _ in range(CONCURRENCY)))
 
         return await _timed(enqueue_all, 1)
 
     async def cancel(self, number: int) -> float:
-        pending = [(await self._enqueued()).id for _ in range(number)]
+        pending = [(await self._enqueue()).id for _ in range(number)]
         return await _timed(
             lambda: self._database.write(jobs.cancel, factories.STORE, pending.pop()), number
         )
 
     async def run(self, number: int) -> float:
         for _ in range(number):
-            await self._enqueued()
+            await self._enqueue()
 
         async def run() -> None:
-            await self._ended(await factories.claimed_job(self._database))
+            await self._end(await factories.claimed_job(self._database))
 
         return await _timed(run, number)
 
     async def step(self, number: int) -> float:
-        await self._enqueued()
+        await self._enqueue()
         job = await factories.claimed_job(self._database)
 
         async def step() -> None:
             nonlocal job
             done = next(self._numbers)
-            job = await self._database.write_bulk(advanced, job, Step({"at": done}, done, done))
+            job = await self._database.write_bulk(_advance, job, Step({"at": done}, done, done))
 
         seconds = await _timed(step, number)
-        await self._ended(job)
+        await self._end(job)
         return seconds
 
-    async def _enqueued(self, key: str | None = None) -> Job:
+    async def _enqueue(self, key: str | None = None) -> Job:
         requested = await self._database.write(
             jobs.request_duplication, self._requester, self._duplication, key
         )
         return requested.job
 
-    async def _ended(self, job: Job) -> None:
+    async def _end(self, job: Job) -> None:
         await self._database.write(attempts.succeed, job, lambda: JobResult(0))
 
 
-def advanced(session: Session, job: Job, step: Step) -> Job:
+def _advance(session: Session, job: Job, step: Step) -> Job:
     return attempts.advance(session, job, lambda: step)
 
 

@@ -1,12 +1,12 @@
-"""The load of the fan-out benchmark, as a process of its own: thousands of sockets with the same
-subscription, and how long each message was on its way to each of them.
+"""The client of the fan-out benchmark: thousands of sockets with the same subscription.
 
     python -m tests.bench.fanout.client URL PID SOCKETS EVENTS PATH BODY
 
-URL and PID are the server's; posting BODY to PATH makes one event happen there.
+URL and PID are the server's; a POST of BODY to PATH causes one event there. An event is caused once
+all sockets have received the one before. The latency of each message is measured, and the result
+printed as one line of JSON.
 
-It speaks just enough of RFC 6455 to be faster than any server it asks. An event is asked for once
-everybody has heard the one before. What it found is one line of JSON.
+The client implements only the parts of RFC 6455 that it needs, to be faster than the servers.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ HANDSHAKE = (
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     b"Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
 )
-AT_ONCE = 50
-"""Handshakes under way."""
+MAX_HANDSHAKES = 50
+"""Concurrent handshakes."""
 EVENT_SECONDS = 60
-"""How long all may take to hear one."""
+"""Time for all sockets to receive an event."""
 SETTLE_SECONDS = 2
-"""How long those who came last may take to follow: their subscriptions are not acknowledged."""
+"""Time for the last subscriptions to start: the protocol does not acknowledge them."""
 WARM_UP = 5
-"""Events that are not measured."""
+"""Events before the measured ones."""
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") / 1024
 
@@ -47,42 +47,42 @@ TEXT, PING, PONG = 0x1, 0x9, 0xA
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the client has measured of a server."""
+class FanoutResult:
+    """The figures of a server."""
 
     cpu_us: float
-    """CPU time of the server for each message, in microseconds."""
+    """CPU time of the server per message, in microseconds."""
     p50: float
     p99: float
-    """Seconds from an event's `at` to its being read."""
+    """Seconds from an event's `at` to its receipt."""
     idle_kib: float
-    """Memory of the server for each socket that has subscribed and waits."""
+    """Memory of the server per idle subscriber, in KiB."""
     client_cpu_us: float
-    """CPU time of this process for each message."""
+    """CPU time of this process per message, in microseconds."""
     messages: int
 
 
-class Heard:
-    """What all sockets have heard of the event that is under way."""
+class Receipts:
+    """The messages of the current event at all sockets, with the times of receipt."""
 
     def __init__(self, sockets: int) -> None:
         self._sockets = sockets
         self.messages: list[tuple[float, bytes]] = []
-        self.whole = asyncio.Event()
+        self.complete = asyncio.Event()
 
-    def listen(self, message: bytes) -> None:
-        """Take one message of one socket."""
+    def add(self, message: bytes) -> None:
+        """Add the message of one socket."""
         self.messages.append((time.time(), message))
         if len(self.messages) == self._sockets:
-            self.whole.set()
+            self.complete.set()
 
 
 class Socket(asyncio.Protocol):
     """One subscriber."""
 
-    def __init__(self, id: str, heard: Heard) -> None:
+    def __init__(self, id: str, receipts: Receipts) -> None:
         self._id = id
-        self._heard = heard
+        self._receipts = receipts
         self._rest = b""
         self.subscribed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._open = False
@@ -97,8 +97,8 @@ class Socket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         data = self._rest + data
         if not self._open:
-            head, found, data = data.partition(b"\r\n\r\n")
-            if not found:
+            head, separator, data = data.partition(b"\r\n\r\n")
+            if not separator:
                 self._rest = head
                 return
             assert b" 101 " in head.partition(b"\r\n")[0], head
@@ -119,50 +119,54 @@ class Socket(asyncio.Protocol):
         if opcode == PING:
             self._send(PONG, payload)
         elif b"connection_ack" in payload[:30]:
-            asked = {"id": self._id, "type": "subscribe", "payload": {"query": DOCUMENT}}
-            self._send(TEXT, orjson.dumps(asked))
-            # A socket's messages are taken in order: once the pong is there, so is the other.
+            message = {"id": self._id, "type": "subscribe", "payload": {"query": DOCUMENT}}
+            self._send(TEXT, orjson.dumps(message))
+            # A server takes a socket's messages in order: after the pong it has the subscription.
             self._send(TEXT, b'{"type":"ping"}')
         elif payload == b'{"type":"pong"}':
             self.subscribed.set_result(None)
         else:
-            self._heard.listen(payload)
+            self._receipts.add(payload)
 
     def _send(self, opcode: int, payload: bytes) -> None:
         length = len(payload)
         size = bytes([0x80 | length]) if length < 126 else b"\xfe" + struct.pack("!H", length)
-        # A mask of zeros leaves the payload as it is.
+        # A mask of zeros leaves the payload unchanged.
         self._transport.write(bytes([0x80 | opcode]) + size + b"\0\0\0\0" + payload)
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used, of its own and of the kernel's."""
+    """Return the CPU time of a process, user and system, in seconds."""
     user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / TICKS
 
 
 def memory_kib(pid: int) -> float:
-    """What a process has in memory."""
+    """Return the resident memory of a process, in KiB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_KIB
 
 
-async def measured(url: str, pid: int, sockets: int, events: int, path: str, body: str) -> Found:
-    """Subscribe on so many sockets, and have so many events told to all of them."""
+async def measure(
+    url: str, pid: int, sockets: int, events: int, path: str, body: str
+) -> FanoutResult:
+    """Subscribe on `sockets` sockets, and measure `events` events."""
     address = urlsplit(url)
     host, port = address.hostname, address.port
     assert host
     assert port
     loop = asyncio.get_running_loop()
-    heard = Heard(sockets)
-    free = asyncio.Semaphore(AT_ONCE)
+    receipts = Receipts(sockets)
+    free = asyncio.Semaphore(MAX_HANDSHAKES)
 
     async def subscribe(number: int) -> None:
         async with free:
-            _, socket = await loop.create_connection(lambda: Socket(str(number), heard), host, port)
+            _, socket = await loop.create_connection(
+                lambda: Socket(str(number), receipts), host, port
+            )
             await socket.subscribed
 
     def trigger() -> None:
-        # One connection for each: a server may close what was idle.
+        # A connection per event: a server may close idle connections.
         connection = HTTPConnection(address.netloc, timeout=60)
         connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = connection.getresponse().read()
@@ -170,16 +174,16 @@ async def measured(url: str, pid: int, sockets: int, events: int, path: str, bod
         connection.close()
 
     async def event() -> list[float]:
-        heard.messages.clear()
-        heard.whole.clear()
+        receipts.messages.clear()
+        receipts.complete.clear()
         await loop.run_in_executor(None, trigger)
         async with asyncio.timeout(EVENT_SECONDS):
-            await heard.whole.wait()
-        last = orjson.loads(heard.messages[-1][1])
+            await receipts.complete.wait()
+        last = orjson.loads(receipts.messages[-1][1])
         at = datetime.fromisoformat(last["payload"]["data"]["jobEvents"]["at"]).timestamp()
-        return [when - at for when, _ in heard.messages]
+        return [when - at for when, _ in receipts.messages]
 
-    # The first one is the dearest: what is loaded for it is no subscriber's.
+    # The first subscription also loads code and data that belong to no subscriber.
     await subscribe(0)
     before = memory_kib(pid)
     await asyncio.gather(*map(subscribe, range(1, sockets)))
@@ -192,7 +196,7 @@ async def measured(url: str, pid: int, sockets: int, events: int, path: str, bod
     for _ in range(events):
         latencies += await event()
     spent, client_spent = cpu_seconds(pid) - began, time.process_time() - client_began
-    return Found(
+    return FanoutResult(
         cpu_us=spent / len(latencies) * 1e6,
         p50=percentile(latencies, 0.5),
         p99=percentile(latencies, 0.99),
@@ -204,9 +208,9 @@ async def measured(url: str, pid: int, sockets: int, events: int, path: str, bod
 
 if __name__ == "__main__":
     url, pid, sockets, events, path, body = sys.argv[1:]
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    found = uvloop.run(measured(url, int(pid), int(sockets), int(events), path, body))
-    print(orjson.dumps(asdict(found)).decode(), flush=True)
-    # To say goodbye on thousands of sockets takes longer than to leave.
+    _, max_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max_files, max_files))
+    result = uvloop.run(measure(url, int(pid), int(sockets), int(events), path, body))
+    print(orjson.dumps(asdict(result)).decode(), flush=True)
+    # Closing thousands of sockets properly would take long.
     os._exit(0)

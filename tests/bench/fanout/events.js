@@ -1,4 +1,4 @@
-// What both peers tell of: jobs that are created, one after the other, as the gateway would.
+// The events of both peers: created jobs, one after the other, in the gateway's shape.
 import { randomUUID } from 'node:crypto'
 
 export const SCHEMA = `

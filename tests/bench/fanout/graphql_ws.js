@@ -1,4 +1,4 @@
-// graphql-ws on ws: the reference server of graphql-transport-ws, with a publisher in the process.
+// graphql-ws on ws, the reference server of graphql-transport-ws, with a publisher in its process.
 import { createServer } from 'node:http'
 import { buildSchema } from 'graphql'
 import { useServer } from 'graphql-ws/use/ws'
@@ -7,16 +7,16 @@ import { SCHEMA, events } from './events.js'
 
 const waiting = new Set()
 
-/** The events from now on: no more than a subscriber's place among those who wait. */
+/** Yields the events from now on; a subscriber is one resolver in `waiting`. */
 async function* follow() {
   while (true) yield await new Promise((resolve) => waiting.add(resolve))
 }
 
 const server = createServer((request, response) => {
   const event = events.next().value
-  const told = [...waiting]
+  const resolvers = [...waiting]
   waiting.clear()
-  for (const tell of told) tell({ jobEvents: event })
+  for (const resolve of resolvers) resolve({ jobEvents: event })
   request.resume()
   response.end('{}')
 })

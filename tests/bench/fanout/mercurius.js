@@ -1,4 +1,4 @@
-// Mercurius' own subscriptions, with its own publisher in the process.
+// Mercurius with its own subscriptions and publisher, in one process.
 import Fastify from 'fastify'
 import mercurius from 'mercurius'
 import { SCHEMA, events } from './events.js'

@@ -1,6 +1,8 @@
-"""Ariadne: graphql-core's executor under the thinnest of libraries, documents parsed and validated
-once, JSON by orjson. Resolvers are plain functions: a statement for each parent is faster than a
-loader's promises."""
+"""Ariadne, a thin library over graphql-core's executor.
+
+Documents are parsed and validated once; JSON is encoded by orjson. Resolvers are plain functions: a
+statement per parent is faster than the promises of a loader.
+"""
 
 import sys
 from collections.abc import Mapping
@@ -32,7 +34,7 @@ from tests.bench.peers.store import (
 class _Hierarchy:
     def __init__(self, row: Row) -> None:
         self.pk: int
-        self.pk, id, owner, self.said_name, self.slug, self.said_description = row[:6]
+        self.pk, id, owner, self.base_name, self.slug, self.base_description = row[:6]
         self.stored_locales, self.nodeCount, created_at, updated_at = row[6:]
         self.number = 0
         self.id = dashed(id)
@@ -45,7 +47,7 @@ class _Node:
     def __init__(self, parent: "_Hierarchy | _Node", row: Row) -> None:
         self.pk: int = parent.pk
         self.number: int
-        self.number, self.said_name, self.slug, sort_order, self.stored_locales = row
+        self.number, self.base_name, self.slug, sort_order, self.stored_locales = row
         self.id: str = node_id(parent.id, self.number)
         self.sortOrder = None if sort_order == UNSET else sort_order
 
@@ -84,7 +86,7 @@ class _Handler(GraphQLHTTPHandler):
 
 
 def schema_of(store: Store) -> GraphQLSchema:
-    """The peers' schema over that file."""
+    """Return the peers' schema over a database file."""
     query, mutation = QueryType(), MutationType()
     hierarchy, node, job = ObjectType("Hierarchy"), ObjectType("HierarchyNode"), ObjectType("Job")
 
@@ -112,17 +114,17 @@ def schema_of(store: Store) -> GraphQLSchema:
     @hierarchy.field("name")
     @node.field("name")
     def name(item: Any, _info: Any, locale: str | None = None) -> Any:
-        return _said(item, locale, "name") or item.said_name
+        return _translated(item, locale, "name") or item.base_name
 
     @hierarchy.field("description")
     def description(item: Any, _info: Any, locale: str | None = None) -> Any:
-        said = _said(item, locale, "description")
-        return item.said_description if said is None else said
+        translated = _translated(item, locale, "description")
+        return item.base_description if translated is None else translated
 
     @hierarchy.field("localizations")
     def localizations(item: Any, _info: Any) -> Any:
         locales = orjson.loads(item.stored_locales)
-        return [{"locale": locale, **said} for locale, said in sorted(locales.items())]
+        return [{"locale": locale, **values} for locale, values in sorted(locales.items())]
 
     @hierarchy.field("children")
     @node.field("children")
@@ -131,14 +133,14 @@ def schema_of(store: Store) -> GraphQLSchema:
         return {"nodes": [_Node(item, row) for row in rows]}
 
     @job.field("queuePosition")
-    def queue_position(of: _Job, _info: Any) -> Any:
-        return store.position(of.turn) if of.canCancel else None
+    def queue_position(job: _Job, _info: Any) -> Any:
+        return store.position(job.turn) if job.canCancel else None
 
     text = Path(__file__).with_name("schema.graphql").read_text()
     return make_executable_schema(text, query, mutation, hierarchy, node, job)
 
 
-def _said(item: Any, locale: str | None, attribute: str) -> str | None:
+def _translated(item: Any, locale: str | None, attribute: str) -> str | None:
     if not locale:
         return None
     return translation(orjson.loads(item.stored_locales), locale).get(attribute)

@@ -1,4 +1,4 @@
-"""The limit: a route written by hand that knows its four requests, over plain statements."""
+"""The upper bound: a hand-written route for the four requests only, over plain statements."""
 
 import sys
 from typing import Any
@@ -41,10 +41,10 @@ def _hierarchies(store: Store, _variables: Answer) -> Answer:
                 "localizations": [
                     {
                         "locale": locale,
-                        "name": said.get("name"),
-                        "description": said.get("description"),
+                        "name": values.get("name"),
+                        "description": values.get("description"),
                     }
-                    for locale, said in sorted(locales.items())
+                    for locale, values in sorted(locales.items())
                 ],
             }
         )
@@ -133,18 +133,18 @@ ANSWERS = {
     "hierarchy(": _tree,
     "duplicateHierarchy(": _enqueue,
 }
-"""What is answered, by the field that the request asks for."""
+"""The function for a request, by the field in its query."""
 
 
 def app_of(store: Store) -> Starlette:
-    """The application over that file."""
+    """Return the application over a database file."""
 
     async def graphql(request: Request) -> Response:
-        asked = orjson.loads(await request.body())
-        query = asked["query"]
+        body = orjson.loads(await request.body())
+        query = body["query"]
         for field, answer in ANSWERS.items():
             if field in query:
-                data = answer(store, asked["variables"])
+                data = answer(store, body["variables"])
                 return Response(orjson.dumps({"data": data}), media_type="application/json")
         return Response(status_code=400)
 

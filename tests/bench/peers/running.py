@@ -1,18 +1,18 @@
-"""The gateway and its peers as processes on one core, each over a copy of the same file, and the
-load on them from another."""
+"""The gateway and its peers as processes on one core, each over its own copy of a file.
 
-import hashlib
+The load comes from another core.
+"""
+
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.node_js import INSTALLED
+from tests.support.node_js import packages
 from tests.support.paths import ROOT
 
 FOLDER = Path(__file__).parent
@@ -20,12 +20,10 @@ PROJECT = ROOT
 SCRIPTS = "schema.graphql", "store.mjs", "resolvers.mjs", "mercurius.mjs", "yoga.mjs"
 
 SERVERS, CLIENT = 0, 1
-"""The cores that servers and their load run on."""
+"""The cores of the servers and of the load."""
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
-INSTALL_SECONDS = 500
-"""With the time to compile better-sqlite3, where there is no binary to be had."""
 STOP_SECONDS = 30
 
 GATEWAY = (sys.executable, "-m", "app", "serve", "--port", "0", "--no-runner")
@@ -33,7 +31,7 @@ GATEWAY = (sys.executable, "-m", "app", "serve", "--port", "0", "--no-runner")
 
 @dataclass(frozen=True)
 class Server:
-    """A process that answers, and the file it answers from."""
+    """A server process and its database file."""
 
     name: str
     url: str
@@ -42,18 +40,18 @@ class Server:
 
     @property
     def log(self) -> Path:
-        """What it has said on standard error."""
+        """The file with its standard error."""
         return self.path.with_suffix(".log")
 
     def cpu_seconds(self) -> float:
-        """What it has used, the kernel's work for it included."""
+        """Return its CPU time, user and system, in seconds."""
         user, system = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / TICKS
 
 
 @contextmanager
 def pinned(core: int) -> Iterator[None]:
-    """What is started meanwhile runs on that core alone, where there is more than one."""
+    """Pin processes started in the block to `core`, if the machine has more than one."""
     before = os.sched_getaffinity(0)
     if {SERVERS, CLIENT} <= before:
         os.sched_setaffinity(0, {core})
@@ -67,18 +65,20 @@ def pinned(core: int) -> Iterator[None]:
 def served(
     name: str, command: tuple[str, ...], path: Path, folder: Path, **environment: str
 ) -> Iterator[Server]:
-    """A server over that file, from when it takes requests. What it logs, warnings only as in all
-    tests, goes into a file beside it: the peers log nothing at all."""
+    """Run a server over the file at `path`. Yields once it takes requests.
+
+    Its log goes into a file next to `path`: warnings only, as in all tests. Peers log nothing.
+    """
     variables = {"DATABASE_URL": f"sqlite:///{path}", "PYTHONUNBUFFERED": "1", **environment}
     log = path.with_suffix(".log")
-    with log.open("w") as said:
+    with log.open("w") as standard_error:
         with pinned(SERVERS):
             process = subprocess.Popen(
                 command,
                 cwd=folder,
                 env={**os.environ, **variables},
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=standard_error,
                 text=True,
             )
         assert process.stdout is not None
@@ -94,37 +94,11 @@ def served(
 
 
 def node_scripts(folder: Path) -> Path:
-    """A copy of the scripts of the peers on Node, where they find their packages."""
+    """Copy the scripts of the peers on Node to a folder with their packages."""
     scripts = folder / "peers"
     scripts.mkdir()
     for name in SCRIPTS:
         shutil.copy(FOLDER / name, scripts)
-    # The one package whose script is needed: it fetches or compiles its binary.
+    # The only package with a needed install script: it fetches or compiles its binary.
     (scripts / "node_modules").symlink_to(packages(FOLDER, ("rebuild", "better-sqlite3")))
     return scripts
-
-
-def packages(folder: Path, *after: Sequence[str]) -> Path:
-    """The locked packages of a folder, installed once for all runs; `after` are commands of npm
-    that come behind that."""
-    lock = (folder / "package-lock.json").read_bytes()
-    ready = INSTALLED / f"{folder.name}-{hashlib.sha256(lock).hexdigest()[:16]}"
-    if not ready.exists():
-        INSTALLED.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=INSTALLED) as workplace:
-            made = Path(workplace, "made")
-            made.mkdir()
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(folder / name, made)
-            for command in (("ci", "--no-audit", "--no-fund", "--ignore-scripts"), *after):
-                ran = subprocess.run(
-                    ["npm", *command],
-                    cwd=made,
-                    capture_output=True,
-                    text=True,
-                    timeout=INSTALL_SECONDS,
-                    check=False,
-                )
-                assert ran.returncode == 0, ran.stderr
-            made.rename(ready)
-    return ready / "node_modules"

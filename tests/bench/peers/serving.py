@@ -1,4 +1,4 @@
-"""How a peer in Python is served: by uvicorn, set as the gateway sets it."""
+"""Serve a peer in Python by uvicorn with the gateway's settings."""
 
 import asyncio
 import gc
@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 
 def serve(app: ASGIApp) -> None:
-    """Serve on a free port, which is printed, until a signal ends it."""
+    """Serve `app` on a free port, whose URL is printed, until a signal."""
     listener = socket.create_server(("127.0.0.1", 0))
     print(f"  GraphQL http://127.0.0.1:{listener.getsockname()[1]}/graphql", flush=True)
     config = uvicorn.Config(

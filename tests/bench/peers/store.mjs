@@ -1,4 +1,4 @@
-// The gateway's SQLite file as the peers on Node read and write it, with better-sqlite3.
+// Reads and writes of the gateway's SQLite file for the peers on Node, with better-sqlite3.
 import { randomUUID } from "node:crypto";
 import Database from "better-sqlite3";
 
@@ -6,7 +6,7 @@ const STORE = "default";
 const ORGANIZATION = "*organization";
 const UNSET = -(2 ** 31) - 1;
 
-/** What `locales` says for a locale, case aside, or for the nearest wider tag it has. */
+/** Returns the translation in a locale, ignoring case, or in its nearest wider tag. */
 function translation(locales, locale) {
   if (!locale) return undefined;
   if (locale in locales) return locales[locale];
@@ -24,7 +24,7 @@ const instant = (stored) => stored && `${stored.slice(0, 10)}T${stored.slice(11,
 const stored = (date) => `${date.toISOString().slice(0, -1).replace("T", " ")}000`;
 const member = (value) => value.toUpperCase().replaceAll("-", "_");
 
-/** What roots and nodes both say of themselves, worked out when it is asked for. */
+/** The fields that hierarchies and nodes share, computed on access. */
 class TreeItem {
   #locales;
 
@@ -129,13 +129,13 @@ export class Job {
 
 const HIERARCHY = `pk, id, owner, name, slug, description, locales, node_count, created_at, updated_at`;
 
-/** The file, with every statement prepared. */
+/** Opens a database file and prepares every statement. */
 export function open(path) {
   const database = new Database(path);
   for (const pragma of ["journal_mode = WAL", "synchronous = NORMAL", "cache_size = -16384"]) {
     database.pragma(pragma);
   }
-  // Arrays are made a good deal faster than objects.
+  // better-sqlite3 creates arrays much faster than objects.
   const hierarchies = database
     .prepare(
       `SELECT ${HIERARCHY} FROM hierarchy WHERE store = ? AND +state = 'ready'
@@ -187,7 +187,7 @@ export function open(path) {
      WHERE store = '${STORE}'`,
   );
 
-  /** When a job should start behind all that wait, as far as that is known. */
+  /** Returns the forecast start of a new job, or null if unknown. */
   function startAt(lane, at) {
     if (lane.paused_at !== null || running.get()) return null;
     if (!lane.pending) return at;
@@ -259,7 +259,7 @@ export function open(path) {
 
   const made = (Type, row) => (row ? new Type(row) : null);
   return {
-    /** The newest of the store's and the organization's. */
+    /** Returns the newest hierarchies of the store and the organization. */
     hierarchies(first) {
       const own = hierarchies.all(STORE, first);
       const shared = hierarchies.all(ORGANIZATION, first);

@@ -1,4 +1,4 @@
-"""The gateway's SQLite file as the peers in Python read and write it: plain statements, tuples."""
+"""Plain statements on the gateway's SQLite file, for the peers in Python. Rows are tuples."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ _ADVANCE_LANE = """
 
 
 class Store:
-    """The file, on one connection, which prepares each statement once."""
+    """A database file on one connection that prepares each statement once."""
 
     def __init__(self, path: str) -> None:
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -75,7 +75,7 @@ class Store:
         self._execute = self._connection.execute
 
     def hierarchies(self, first: int) -> list[Row]:
-        """The newest of the store's and the organization's."""
+        """Return the newest hierarchies of the store and the organization."""
         own = self._execute(_HIERARCHIES, (STORE, first)).fetchall()
         shared = self._execute(_HIERARCHIES, (ORGANIZATION, first)).fetchall()
         if not shared:
@@ -83,26 +83,26 @@ class Store:
         return sorted(own + shared, key=lambda row: (row[8], row[1]), reverse=True)[:first]
 
     def hierarchy(self, id: str) -> Row | None:
-        """The visible hierarchy of that id."""
+        """Return a visible hierarchy."""
         row: Row | None = self._execute(_BY_ID, (undashed(id), STORE, ORGANIZATION)).fetchone()
         return row
 
     def children(self, hierarchy_pk: int, parent_no: int, first: int) -> list[Row]:
-        """The first nodes right below a node, or below the root, 0."""
+        """Return the first children of a node, or of the root (0)."""
         return self._execute(_CHILDREN, (hierarchy_pk, parent_no, first)).fetchall()
 
     def job(self, id: str) -> Row | None:
-        """The job of that id."""
+        """Return a job."""
         row: Row | None = self._execute(_JOB, (undashed(id), STORE)).fetchone()
         return row
 
     def position(self, turn: int) -> int:
-        """Where the pending job of that turn stands."""
+        """Return the queue position of the pending job with rank `turn`."""
         position: int = self._execute(_POSITION, (STORE, turn)).fetchone()[0]
         return position
 
     def duplicate(self, id: str) -> str | None:
-        """Queue the duplication of a visible hierarchy: the job's id."""
+        """Enqueue the duplication of a visible hierarchy. Return the job's id."""
         self._execute("BEGIN IMMEDIATE")
         try:
             job_id = self._enqueue(id)
@@ -174,32 +174,32 @@ class Store:
 
 
 def undashed(id: str) -> str:
-    """An id as the file has it."""
+    """Convert an id to its stored form."""
     return id.replace("-", "").lower()
 
 
 def dashed(hex: str) -> str:
-    """An id as clients see it."""
+    """Convert a stored id to that of the API."""
     return f"{hex[:8]}-{hex[8:12]}-{hex[12:16]}-{hex[16:20]}-{hex[20:]}"
 
 
 def node_id(hierarchy_id: str, node_no: int) -> str:
-    """A node's id as clients see it, from that of its hierarchy."""
+    """Return a node's id in the API, from that of its hierarchy."""
     return f"{hierarchy_id[:28]}{node_no:08x}"
 
 
 def instant(stored: str | None) -> str | None:
-    """An instant as clients see it."""
+    """Convert a stored instant to that of the API."""
     return f"{stored[:10]}T{stored[11:23]}Z" if stored else None
 
 
 def member(value: str) -> str:
-    """A value of an enum as clients see it."""
+    """Convert a stored enum value to that of the API."""
     return value.upper().replace("-", "_")
 
 
 def translation(locales: Locales, locale: str | None) -> Mapping[str, str]:
-    """What `locales` says for a locale, case aside, or for the nearest wider tag it has."""
+    """Return the translation in a locale, ignoring case, or in its nearest wider tag."""
     if not locale:
         return {}
     if locale in locales:

@@ -1,4 +1,4 @@
-// GraphQL Yoga on node:http, with the JIT that its makers have for it.
+// GraphQL Yoga on node:http, with the JIT plugin of its authors.
 import { createServer } from "node:http";
 import { useGraphQlJit } from "@envelop/graphql-jit";
 import { createSchema, createYoga } from "graphql-yoga";
