@@ -1,3 +1,3 @@
-"""jobs-gateway: a GraphQL gateway over the jobs of a product catalogue."""
+"""jobs-gateway: a GraphQL gateway for the jobs of a product catalogue."""
 
 __version__ = "0.1.0"

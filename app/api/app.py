@@ -25,9 +25,9 @@ from app.api.http.probes import probe_routes
 from app.api.http.readiness import UnhealthyReason
 from app.api.http.refusals import report_bug
 from app.api.http.tracing import TracingMiddleware
-from app.api.rest.app import PATH, rest_app
+from app.api.rest.app import REST_PATH, rest_app
 from app.api.rest.context import RestState
-from app.api.rest.errors import refused as refused_by_rest
+from app.api.rest.errors import error_response as refused_by_rest
 from app.api.web.console import console as console_page
 from app.api.web.playground import PLAYGROUND
 from app.storage.engine.database import Database
@@ -59,14 +59,14 @@ def create_app(
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        if request.scope["path"].startswith(f"{PATH}/"):
+        if request.scope["path"].startswith(f"{REST_PATH}/"):
             # No route matches a path with a line break.
             return refused_by_rest(error.status_code, headers=error.headers)
         # No `errors`: a response of another route must not look like a GraphQL response.
         return JSONResponse({"message": error.detail}, error.status_code, error.headers)
 
     def too_large(path: str, error: BodyTooLarge) -> Response:
-        if path.startswith(f"{PATH}/"):
+        if path.startswith(f"{REST_PATH}/"):
             return refused_by_rest(413, [str(error)])
         extensions = {
             "code": "BODY_TOO_LARGE",
@@ -108,7 +108,7 @@ def create_app(
             WebSocketRoute("/graphql", SocketEndpoint(service, origins)),
             *([PLAYGROUND.mount()] if playground else []),
             *([console_html.mount()] if console else []),
-            Mount(PATH, rest),
+            Mount(REST_PATH, rest),
             *probe_routes(database, metrics=metrics, runner=runner),
         ],
         middleware=[

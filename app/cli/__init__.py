@@ -1,4 +1,7 @@
-"""The command line: run a gateway, import data, and call a running gateway."""
+"""The command line: run a gateway, import data, and call a running gateway.
+
+tests/contract/test_seams.py names the internals of typer that it overrides.
+"""
 
 import ast
 import gc
@@ -37,8 +40,7 @@ class _Commands(TyperGroup):
     """Imports a command's module when it is used.
 
     A client command takes a third of the time to start without the gateway's modules; the list of
-    commands needs no module. Typer vendors click under a private name, hence Any;
-    tests/contract/test_seams.py names what this class relies on.
+    commands needs no module. Typer vendors click under a private name, hence Any.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:

@@ -1,4 +1,7 @@
-"""Log output of `serve` and `worker`: one line per entry, for people or as JSON."""
+"""Log output of `serve` and `worker`: one line per entry, for people or as JSON.
+
+tests/contract/test_seams.py names the internals of logging that it sets.
+"""
 
 import logging
 import sys

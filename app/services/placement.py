@@ -59,7 +59,7 @@ class Placement:
         """
         parent = ImportedNode(ROOT_NO, 0)
         if line.parent is not None:
-            known = self._scratch.placed(line.parent)
+            known = self._scratch.find(line.parent)
             if known is None:
                 raise BadLine(line_no, f"the parent {line.parent!r} is on no line before this one")
             parent = known
@@ -77,9 +77,9 @@ class Placement:
             raise BadLine(line_no, f"{'.'.join(error.path)}: {error.reason}") from error
         self._node_no += 1
         placed = ImportedNode(self._node_no, parent.depth + 1)
-        if not self._scratch.place(line.id, placed):
+        if not self._scratch.add(line.id, placed):
             raise BadLine(line_no, f"the id {line.id!r} is on a line before this one")
         for attribute, value in (("name", line.name), ("slug", line.slug)):
-            if value is not None and not self._scratch.take(parent.node_no, attribute, value):
+            if value is not None and not self._scratch.claim(parent.node_no, attribute, value):
                 raise BadLine(line_no, f"a sibling has the {attribute} {value!r} already")
         return PlacedLine(line, placed.node_no, parent.node_no, placed.depth)

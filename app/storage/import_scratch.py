@@ -1,4 +1,4 @@
-"""What an import has to remember of its file, kept on disk however long the file is."""
+"""State of an import on disk, so that memory does not grow with the file."""
 
 import sqlite3
 from types import TracebackType
@@ -6,29 +6,29 @@ from typing import NamedTuple, Self
 
 
 class ImportedNode(NamedTuple):
-    """Where a line of the file ended up."""
+    """The node of a line of the file."""
 
     node_no: int
     depth: int
 
 
 class ImportScratch:
-    """The ids of a file and the names and slugs taken below each parent.
+    """The ids of a file, and the names and slugs used below each parent.
 
-    A private temporary SQLite database, gone when closed, with 2 MB of it in memory.
+    A private temporary SQLite database with a cache of 2 MB, deleted when closed.
     """
 
     def __init__(self) -> None:
-        # An empty name makes a temporary file that SQLite removes by itself.
+        # An empty name makes a temporary file that SQLite deletes by itself.
         self._connection = sqlite3.connect("", isolation_level=None)
         self._connection.executescript(
             """
             PRAGMA journal_mode = OFF;
             PRAGMA synchronous = OFF;
-            CREATE TABLE placed (id TEXT PRIMARY KEY, node_no INTEGER, depth INTEGER)
+            CREATE TABLE node (id TEXT PRIMARY KEY, node_no INTEGER, depth INTEGER)
                 WITHOUT ROWID;
-            CREATE TABLE taken (parent_no INTEGER, what TEXT, value TEXT,
-                PRIMARY KEY (parent_no, what, value)) WITHOUT ROWID;
+            CREATE TABLE used_value (parent_no INTEGER, attribute TEXT, value TEXT,
+                PRIMARY KEY (parent_no, attribute, value)) WITHOUT ROWID;
             """
         )
 
@@ -43,20 +43,22 @@ class ImportScratch:
     ) -> None:
         self._connection.close()
 
-    def place(self, id: str, placed: ImportedNode) -> bool:
-        """Remember where `id` is; False when it was there already."""
-        return self._added("INSERT OR IGNORE INTO placed VALUES (?, ?, ?)", id, *placed)
+    def add(self, id: str, node: ImportedNode) -> bool:
+        """Record a node. Return False if the id exists."""
+        return self._insert("INSERT OR IGNORE INTO node VALUES (?, ?, ?)", id, *node)
 
-    def placed(self, id: str) -> ImportedNode | None:
-        """Where `id` is."""
-        found = self._connection.execute(
-            "SELECT node_no, depth FROM placed WHERE id = ?", (id,)
+    def find(self, id: str) -> ImportedNode | None:
+        """Return the node with this id."""
+        row = self._connection.execute(
+            "SELECT node_no, depth FROM node WHERE id = ?", (id,)
         ).fetchone()
-        return ImportedNode(*found) if found else None
+        return ImportedNode(*row) if row else None
 
-    def take(self, parent_no: int, what: str, value: str) -> bool:
-        """Take a name or slug below a parent; False when a sibling has it."""
-        return self._added("INSERT OR IGNORE INTO taken VALUES (?, ?, ?)", parent_no, what, value)
+    def claim(self, parent_no: int, attribute: str, value: str) -> bool:
+        """Record a name or slug below a parent. Return False if a sibling has it."""
+        return self._insert(
+            "INSERT OR IGNORE INTO used_value VALUES (?, ?, ?)", parent_no, attribute, value
+        )
 
-    def _added(self, statement: str, *values: object) -> bool:
+    def _insert(self, statement: str, *values: object) -> bool:
         return self._connection.execute(statement, values).rowcount == 1

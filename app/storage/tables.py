@@ -1,7 +1,7 @@
-"""Every table. The keys are chosen so that a copy of a tree is a plain INSERT ... SELECT.
+"""Every table. Keys are chosen so that a copy of a tree is a plain INSERT ... SELECT.
 
-Big integers carry the references, because a copy of a million rows on text keys was measured
-five times slower; clients only ever see UUIDs.
+References are big integers, because a copy of a million rows with text keys was measured five times
+slower. Clients see UUIDs only.
 """
 
 from datetime import datetime
@@ -27,24 +27,24 @@ SQLModel.metadata.naming_convention = {
 }
 
 BigKey = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-"""SQLite numbers rows by itself only in a column it knows as INTEGER."""
+"""INTEGER on SQLite, which generates numbers only for a column of that type."""
 
 Sku = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-"""Ordered by its code points, as SQLite orders all text, whatever language a server speaks."""
+"""Ordered by code points on PostgreSQL too, independent of the server's locale."""
 
 BY_KEY: dict[str, Any] = {"sqlite_with_rowid": False}
-"""Rows lie in the order of their primary key: a copy in key order appends."""
+"""Stored in the order of the primary key: a copy in key order appends."""
 
 NEVER_REUSED: dict[str, Any] = {"sqlite_autoincrement": True}
-"""A number once given stays taken, so a late write can never hit another's row."""
+"""Numbers are not reused, so a late write cannot change another row."""
 
 
 class Hierarchy(SQLModel, table=True):
-    """A tree and the attributes of its root. Every state but READY is hidden from all reads."""
+    """A tree and the attributes of its root. Reads for clients return READY ones only."""
 
     __table_args__ = (
         sa.Index(None, "store", "created_at", "id"),
-        # The sweep looks for the few that are not READY.
+        # The sweeper reads the few that are not READY.
         sa.Index(None, "state"),
         NEVER_REUSED,
     )
@@ -53,7 +53,7 @@ class Hierarchy(SQLModel, table=True):
     id: UUID = Field(sa_column=sa.Column(sa.Uuid, nullable=False, unique=True))
     store: str = Field(max_length=255)
     owner: Owner = Field(default=Owner.STORE, sa_type=stored_enum(Owner))
-    """As the store has it: what is ORGANIZATION's is the organization's, and nothing else is."""
+    """ORGANIZATION exactly if `store` is the organization's."""
     state: HierarchyState = Field(sa_type=stored_enum(HierarchyState))
     name: str = Field(sa_type=sa.Text)
     slug: str | None = Field(default=None, sa_type=sa.Text)
@@ -63,20 +63,20 @@ class Hierarchy(SQLModel, table=True):
     created_at: datetime = Field(sa_type=Instant)
     updated_at: datetime = Field(sa_type=Instant)
     revision: int = Field(default=0, sa_type=sa.BigInteger)
-    """Grows with every edit of the tree, in the edit's transaction."""
+    """Incremented by every edit of the tree, in the edit's transaction."""
     last_node_no: int = Field(
         default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
     )
-    """The number given to a node last: none is ever given again, whatever is deleted."""
+    """The last assigned node number. Numbers are not reused after deletes."""
     copied_node_no: int = Field(
         default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
     )
-    """The greatest number that a copy has from its source: a greater one means another node in
-    each of the two."""
+    """The greatest node number copied from the source. The same greater number in source and copy
+    means two different nodes."""
     node_count: int = Field(default=0, sa_type=sa.BigInteger)
-    """Nodes below the root, kept with every edit."""
+    """Nodes below the root, updated by every edit."""
     association_count: int = Field(default=0, sa_type=sa.BigInteger)
-    """Associations of products with those nodes, kept with every edit."""
+    """Products' associations with those nodes, updated by every edit."""
 
 
 class Node(SQLModel, table=True):
@@ -100,16 +100,16 @@ class Node(SQLModel, table=True):
         default=None, sa_column=sa.Column(UnsetLast, nullable=False, server_default=str(UNSET))
     )
     touched: int = Field(default=0, sa_type=sa.BigInteger)
-    """The hierarchy's revision at the node's last edit; minus its number where it was imported and
-    never edited, so that the file's order stands. It orders siblings as updated_at would, without
-    ties, and a copy keeps it although its updated_at is the copy's own."""
+    """The hierarchy's revision at the node's last edit (edited revision). It orders siblings as
+    updated_at would, without ties, and a copy keeps it, unlike updated_at. Minus the node's number
+    for an imported node that was never edited, which keeps the file's order."""
     locales: dict[str, Translation] = Field(default_factory=dict, sa_type=sa.JSON)
     created_at: datetime = Field(sa_type=Instant)
     updated_at: datetime = Field(sa_type=Instant)
 
 
 class Product(SQLModel, table=True):
-    """A product of a store, as far as trees need it."""
+    """A product of a store."""
 
     __table_args__ = (sa.UniqueConstraint("store", "sku"), NEVER_REUSED)
 
@@ -123,7 +123,7 @@ class Product(SQLModel, table=True):
 
 
 class NodeProduct(SQLModel, table=True):
-    """A product's association with a node; curated_position 1..20 where it is curated."""
+    """A product's association with a node; curated_position is 1 to 20, None if not curated."""
 
     __tablename__ = "node_product"
     __table_args__ = (BY_KEY,)
@@ -135,8 +135,10 @@ class NodeProduct(SQLModel, table=True):
 
 
 class ProductNode(SQLModel, table=True):
-    """The same association from the product's side, in a table of its own: as an index on
-    node_product it made copies up to nine times slower."""
+    """The association by product, for lookups in that direction.
+
+    A table, because an index on node_product made copies up to nine times slower.
+    """
 
     __tablename__ = "product_node"
     __table_args__ = (BY_KEY,)
@@ -147,8 +149,10 @@ class ProductNode(SQLModel, table=True):
 
 
 class DeletedNode(SQLModel, table=True):
-    """A node that was deleted, while products are still associated with it: the sweep ends that.
-    Until then such associations are there for nobody."""
+    """A tombstone of a deleted node whose associations still have to be swept.
+
+    Reads skip such associations.
+    """
 
     __tablename__ = "cut_node"
     __table_args__ = (BY_KEY,)
@@ -158,36 +162,36 @@ class DeletedNode(SQLModel, table=True):
 
 
 class Lane(SQLModel, table=True):
-    """A store's queue: the one row that whoever changes one of its jobs locks first."""
+    """A store's queue as one lockable row, locked before any of its jobs is changed."""
 
     __table_args__ = (BY_KEY,)
 
     store: str = Field(primary_key=True, max_length=255)
     epoch: int = Field(default=0, sa_type=sa.BigInteger)
-    """Grows with every claim; a worker's writes count only while the epoch is the one it got."""
+    """The fencing token: incremented by every claim, and required by that worker's writes."""
     holder: UUID | None = Field(default=None, sa_type=sa.Uuid)
     """The process whose worker runs the started job."""
     lease_until: datetime | None = Field(default=None, sa_type=Instant)
     job_seq: int = Field(default=0, sa_type=sa.BigInteger)
-    """The number of the job created last."""
+    """The number of the last created job."""
     event_seq: int = Field(default=0, sa_type=sa.BigInteger)
-    """The number of the event logged last; gap-free and in commit order."""
+    """The number of the last logged event; gap-free and in commit order."""
     pruned_seq: int = Field(
         default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
     )
-    """The number of the last event that is no longer in the log, 0 while all are."""
+    """The number of the last pruned event, 0 before any."""
     front_turn: int = Field(
         default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
     )
-    """The turn given last to a job that was moved to the front, each less than the one before."""
+    """The rank of the job last moved to the front; decremented by each such move."""
     last_created_at: datetime | None = Field(default=None, sa_type=Instant)
     paused_at: datetime | None = Field(default=None, sa_type=Instant)
-    """Since when no job is started, and below why and by whom."""
+    """None unless paused; pause_reason and paused_by belong to it."""
     pause_reason: str | None = Field(default=None, sa_type=sa.Text)
     paused_by: str | None = Field(default=None, max_length=255)
     pending: int = Field(default=0, sa_type=sa.BigInteger)
-    """Pending jobs, and below the items of all of them: asking for a job costs the same however
-    many wait."""
+    """The number of pending jobs. With pending_items, requesting a job costs the same for any
+    number of pending jobs."""
     pending_items: int = Field(default=0, sa_type=sa.BigInteger)
     pace_seconds: float = 0.0
     pace_items: float = 0.0
@@ -199,8 +203,8 @@ class Job(SQLModel, table=True):
     __table_args__ = (
         sa.UniqueConstraint("store", "job_seq"),
         sa.Index("ix_job_status", "store", "status", "job_seq"),
-        # Only of those that wait; with the items, so that a place in the queue is read from the
-        # index alone.
+        # Pending jobs only; with the items, so that a position in the queue is read from the index
+        # alone.
         sa.Index(
             "ix_job_turn",
             "store",
@@ -228,11 +232,11 @@ class Job(SQLModel, table=True):
     )
     store: str = Field(max_length=255)
     job_seq: int = Field(sa_type=sa.BigInteger)
-    """Its number in the order of creation."""
+    """The job's number in the order of creation."""
     turn: int = Field(
         default=0, sa_column=sa.Column(sa.BigInteger, nullable=False, server_default="0")
     )
-    """Its place in the order of running: the least goes first. Its job_seq, until it is moved."""
+    """The job's rank: the least runs first. Equal to job_seq until the job is moved."""
     type: JobType = Field(sa_type=stored_enum(JobType))
     status: JobStatus = Field(default=JobStatus.PENDING, sa_type=stored_enum(JobStatus))
     version: int = Field(default=1, sa_type=sa.BigInteger)
@@ -243,30 +247,30 @@ class Job(SQLModel, table=True):
     request_id: str = Field(max_length=255)
     requested_by: str | None = Field(default=None, max_length=255)
     traceparent: str | None = Field(default=None, max_length=64)
-    """The span of the request (W3C Trace Context), where requests are traced."""
+    """The request's span (W3C Trace Context), None without tracing."""
     retry_of: UUID | None = Field(default=None, sa_type=sa.Uuid)
-    """The failed job that this one tries again."""
+    """The failed job that this one retries."""
 
     source_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
     result_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
-    """The duplicate, once it is whole."""
+    """The duplicate, None until it is complete."""
     name: str | None = Field(default=None, sa_type=sa.Text)
     description: str | None = Field(default=None, sa_type=sa.Text)
     include_products: bool = False
 
     items: int = Field(default=0, sa_type=sa.BigInteger)
-    """How much work the job looked like when it was created: what estimates go by."""
+    """The job's size when it was created, for estimates."""
     completed_items: int = Field(default=0, sa_type=sa.BigInteger)
     total_items: int | None = Field(default=None, sa_type=sa.BigInteger)
     epoch: int = Field(default=0, sa_type=sa.BigInteger)
     attempts: int = 0
     """Claims since the last finished step."""
     checkpoint: dict[str, Any] | None = Field(default=None, sa_type=sa.JSON)
-    """How far the handler has got, in its own words: what a resumed attempt starts from."""
+    """The handler's state after the last finished step, from which the next attempt resumes."""
 
 
 class JobError(SQLModel, table=True):
-    """Why a job failed."""
+    """An error of a failed job."""
 
     __tablename__ = "job_error"
     __table_args__ = (sa.Index("ix_job_error_job", "job_pk", "pk"),)
@@ -277,14 +281,14 @@ class JobError(SQLModel, table=True):
     )
     job_pk: int = Field(sa_type=sa.BigInteger, foreign_key="job.pk")
     job_version: int = Field(sa_type=sa.BigInteger)
-    """The version of the job that first had this error."""
+    """The first version of the job with this error."""
     code: str = Field(max_length=64)
     message: str = Field(sa_type=sa.Text)
     created_at: datetime = Field(sa_type=Instant)
 
 
 class JobEvent(SQLModel, table=True):
-    """One change of one job's status, with the job as it then was."""
+    """A logged event of a job, with a snapshot of the job."""
 
     __tablename__ = "job_event"
     __table_args__ = (sa.Index("ix_job_event_job", "job_pk", "seq"), BY_KEY)
@@ -299,7 +303,7 @@ class JobEvent(SQLModel, table=True):
 
 
 class IdempotencyKey(SQLModel, table=True):
-    """The job that a client's key stands for, and a digest of the input it came with."""
+    """The job created for a client's idempotency key, and a digest of the request's input."""
 
     __tablename__ = "idempotency_key"
     __table_args__ = (sa.Index("ix_idempotency_key_job", "job_pk"), BY_KEY)
@@ -312,7 +316,7 @@ class IdempotencyKey(SQLModel, table=True):
 
 
 class WebhookEndpoint(SQLModel, table=True):
-    """A URL that webhooks go to, or once went to."""
+    """A URL that receives webhooks, or did earlier."""
 
     __tablename__ = "webhook_endpoint"
 
@@ -322,8 +326,10 @@ class WebhookEndpoint(SQLModel, table=True):
 
 
 class WebhookPosition(SQLModel, table=True):
-    """How far a store's event log has been turned into deliveries to an endpoint; not at all where
-    there is no row."""
+    """The last event of a store's log that was examined for deliveries to an endpoint.
+
+    Without a row, none was.
+    """
 
     __tablename__ = "webhook_position"
     __table_args__ = (BY_KEY,)
@@ -341,7 +347,7 @@ class WebhookPosition(SQLModel, table=True):
 
 
 class WebhookDelivery(SQLModel, table=True):
-    """One message to one endpoint, about the last event of a job. It goes with its event."""
+    """A message to an endpoint about a job's final event; deleted with the event."""
 
     __tablename__ = "webhook_delivery"
     __table_args__ = (
@@ -360,7 +366,7 @@ class WebhookDelivery(SQLModel, table=True):
     id: UUID = Field(
         default_factory=uuid4, sa_column=sa.Column(sa.Uuid, nullable=False, unique=True)
     )
-    """The same at every attempt: what a receiver knows a repetition by."""
+    """The same at every attempt, so that receivers recognise repeated messages."""
     endpoint_pk: int = Field(sa_type=sa.BigInteger, foreign_key="webhook_endpoint.pk")
     store: str = Field(max_length=255)
     seq: int = Field(sa_type=sa.BigInteger)
@@ -369,12 +375,12 @@ class WebhookDelivery(SQLModel, table=True):
     )
     created_at: datetime = Field(sa_type=Instant)
     due_at: datetime | None = Field(default=None, sa_type=Instant)
-    """When a process may next take it up, while it is pending: one that has done so moves it past
-    the time an attempt may take."""
+    """The earliest next attempt while pending. A process that starts one sets it to a time after
+    the attempt's time limit."""
     attempts: int = 0
-    """Attempts begun. A result counts only while no other attempt was begun since."""
+    """Started attempts. A result is recorded only if no later attempt was started."""
     attempted_at: datetime | None = Field(default=None, sa_type=Instant)
     answer: int | None = None
-    """The HTTP status of the last attempt that ended, if it had any."""
+    """The HTTP status of the last completed attempt, None without a response."""
     reason: str | None = Field(default=None, max_length=255)
-    """A few words on it."""
+    """A short description of the last completed attempt's outcome."""

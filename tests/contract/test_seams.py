@@ -5,6 +5,7 @@ Seam. tests/contract/test_dependencies.py covers the versions.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -84,6 +85,69 @@ SEAMS = (
             | {"context_value", "variable_values"}
         ),
     ),
+    Seam(
+        "app.api.http.uvicorn_protocols",
+        (
+            "uvicorn._types:ASGIReceiveEvent",
+            "uvicorn._types:ASGISendEvent",
+            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.connection_lost",
+            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.connection_made",
+            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.data_received",
+            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.loop",
+            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_headers_complete",
+            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_message_complete",
+            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.send_400_response",
+            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.transport",
+            *(
+                f"uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.{name}"
+                for name in (
+                    *("close_sent", "conn", "curr_msg_data_type", "disconnected", "frames"),
+                    *("handle_cont", "handle_connect", "handle_parser_exception", "handle_ping"),
+                    *("handshake_complete", "keepalive_timeout", "queue", "read_paused"),
+                    *("request", "response", "resume_writing", "scope", "send"),
+                    *("send_receive_event_to_app", "transport", "writable"),
+                )
+            ),
+            "websockets.protocol:Protocol.fail",
+            "websockets.protocol:Protocol.state",
+        ),
+        common=frozenset(
+            {"connection_lost", "connection_made", "data_received", "loop", "transport", "frames"}
+            | {"queue", "request", "response", "scope", "send", "fail", "state", "disconnected"}
+        ),
+    ),
+    Seam(
+        "app.api.http.uvicorn_servers",
+        (
+            "uvicorn.server:Server.capture_signals",
+            "uvicorn.server:Server.main_loop",
+            "uvicorn.server:Server.should_exit",
+        ),
+        common=frozenset({"capture_signals"}),
+    ),
+    Seam(
+        "app.cli",
+        (
+            "typer.core:TyperCommand",
+            "typer.core:TyperGroup.get_command",
+            "typer.core:TyperGroup.list_commands",
+            "typer.core:TyperGroup.resolve_command",
+            "typer.main:get_command",
+        ),
+        common=frozenset({"list_commands"}),
+    ),
+    Seam(
+        "app.cli.logs", ("logging:logMultiprocessing", "logging:logProcesses", "logging:logThreads")
+    ),
+    Seam(
+        "app.observability.metrics",
+        (
+            "prometheus_client.metrics:MetricWrapperBase.labels",
+            "prometheus_client.registry:Collector.collect",
+            "prometheus_client.utils:floatToGoString",
+        ),
+        common=frozenset({"labels", "collect"}),
+    ),
 )
 
 INTERNALS = [(seam, internal) for seam in SEAMS for internal in seam.internals]
@@ -104,7 +168,7 @@ def resolved(internal: str) -> Any:
         is_declared = any(
             attribute in vars(base).get("__annotations__", ()) for base in cls.__mro__
         )
-        if not is_declared and f"self.{attribute} =" not in getsource(cls):
+        if not is_declared and not re.search(rf"self\.{attribute}(: .+)? = ", getsource(cls)):
             raise
         return None
 
@@ -112,10 +176,12 @@ def resolved(internal: str) -> Any:
 @cache
 def used_names() -> dict[str, set[str]]:
     """Return the attributes, names and imported names that each module of app uses."""
-    return {
-        ".".join(path.relative_to(APP.parent).with_suffix("").parts): {*names_in(path)}
-        for path in APP.rglob("*.py")
-    }
+    return {module_name(path): {*names_in(path)} for path in APP.rglob("*.py")}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(APP.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
 
 
 def names_in(path: Path) -> Iterator[str]:

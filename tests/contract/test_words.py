@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from app.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -119,3 +122,11 @@ def test_the_idiom_is_counted(tmp_path: Path, source: str, number: int) -> None:
     path = tmp_path / "example.py"
     path.write_text(source)
     assert len(faults(path, tmp_path)) == number
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_the_help_of_a_command_is_in_plain_english(command: str) -> None:
+    arguments = [*([command] if command else []), "--help"]
+    text = CliRunner().invoke(cli, arguments, env={"COLUMNS": "300"}).stdout
+    assert "Usage" in text
+    assert [match[0] for match in IDIOM.finditer(text)] == []

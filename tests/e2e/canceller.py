@@ -1,10 +1,10 @@
-"""Cancels whatever is next in a store's queue, again and again, until SIGTERM. Prints each try: the
-job's id and what it was told of it, "won" or the status it was refused with.
+"""Cancels the next job of a store's queue, again and again, until SIGTERM.
 
-With others like it, and workers, it goes for one and the same job all the time.
+Prints a line per attempt: the job's id, and "won" or the status in the refusal. Several cancellers
+and the workers race for the same job.
 """
 
-# ruff: noqa: T201 - what it prints is what it is asked for
+# ruff: noqa: T201 - the output is read by the test
 
 import asyncio
 import os
@@ -23,8 +23,8 @@ from app.storage.engine.database import Database
 POLL_SECONDS = 1.0
 
 
-async def cancel_what_is_next(database: Database, store: str) -> None:
-    """Until SIGTERM, resting only while nothing is pending."""
+async def cancel_next_jobs(database: Database, store: str) -> None:
+    """Cancel pending jobs until SIGTERM; wait only while nothing is pending."""
     stopping, woken = asyncio.Event(), asyncio.Event()
 
     def stop() -> None:
@@ -33,7 +33,7 @@ async def cancel_what_is_next(database: Database, store: str) -> None:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
     database.on_commit(lambda _: woken.set())
-    hearing = asyncio.create_task(database.listen())
+    listening = asyncio.create_task(database.listen())
     print("cancelling", flush=True)
     while not stopping.is_set():
         woken.clear()
@@ -49,11 +49,11 @@ async def cancel_what_is_next(database: Database, store: str) -> None:
             print(job.id, "won", flush=True)
         except JobNotCancellable as refusal:
             print(job.id, refusal.status, flush=True)
-    hearing.cancel()
+    listening.cancel()
 
 
 if __name__ == "__main__":
     opened = connect(os.environ["DATABASE_URL"])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(cancel_what_is_next(opened, sys.argv[1]))
+        runner.run(cancel_next_jobs(opened, sys.argv[1]))
     opened.close()

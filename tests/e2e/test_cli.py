@@ -1,4 +1,4 @@
-"""The commands as processes, against a server that is another."""
+"""The commands as processes, against a server process."""
 
 import json
 import os
@@ -32,7 +32,7 @@ Command = subprocess.Popen[str]
 
 
 def start(server: LiveServer, *arguments: str | Path) -> Command:
-    """A command that asks this server, still running."""
+    """Start a command as a client of this server."""
     return subprocess.Popen(
         [sys.executable, "-m", "app", *arguments],
         env={
@@ -50,7 +50,7 @@ def start(server: LiveServer, *arguments: str | Path) -> Command:
 def run(
     server: LiveServer, *arguments: str | Path, code: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    """A command that has come to its end with this exit code."""
+    """Run a command to its end. It exits with `code`."""
     command = start(server, *arguments)
     out, err = command.communicate(timeout=SECONDS)
     assert command.returncode == code, err
@@ -58,20 +58,20 @@ def run(
 
 
 def next_line(command: Command) -> str:
-    """What it prints next."""
+    """Read the next line of standard output."""
     assert command.stdout is not None
     line = command.stdout.readline()
-    assert line, "it ended"
+    assert line, "the command has ended"
     return line
 
 
 def fields(line: str) -> dict[str, str]:
-    """The key=value words of a plain line."""
+    """Return the key=value words of a line."""
     return dict(word.split("=", 1) for word in line.split() if "=" in word)
 
 
 def imported(server: LiveServer, file: Path) -> str:
-    """The id of a hierarchy imported from this file while the server runs."""
+    """Import a file while the server runs. Return the hierarchy's id."""
     return run(server, "import", file, "--name", "Plants").stdout.split()[0]
 
 
@@ -96,7 +96,7 @@ def source(live_server: LiveServer, plants: Path) -> str:
 
 @pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server whose queue nobody runs: jobs stay pending."""
+    """A server without a runner: jobs stay pending."""
     folder = tmp_path_factory.mktemp("waiting")
     server = start_server(f"sqlite:///{folder}/waiting.db", "--no-runner")
     yield server
@@ -105,22 +105,21 @@ def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 @pytest.fixture(scope="module")
 def waiting_source(waiting: LiveServer, plants: Path) -> str:
-    """A hierarchy on the server whose queue nobody runs."""
+    """A hierarchy on the server without a runner."""
     return imported(waiting, plants)
 
 
 def queued(server: LiveServer, source: str, count: int) -> list[str]:
-    """The ids of that many new duplications, in the order of the queue."""
-    asked = f'duplicateHierarchy(input: {{hierarchyId: "{source}"}}) {{ job {{ id }} }}'
-    duplicate = f"mutation {{ {asked} }}"
+    """Enqueue `count` duplications. Return their ids in queue order."""
+    field = f'duplicateHierarchy(input: {{hierarchyId: "{source}"}}) {{ job {{ id }} }}'
+    duplicate = f"mutation {{ {field} }}"
     return [server.post(duplicate)["duplicateHierarchy"]["job"]["id"] for _ in range(count)]
 
 
 def test_a_file_is_imported_while_the_server_runs(live_server: LiveServer, plants: Path) -> None:
     done = run(live_server, "import", plants, "--name", "Plants", "--products", "5")
     id = done.stdout.split()[0]
-    said = f"{id} 'Plants': 3 nodes, 10 products, store 'default' of /"
-    assert done.stdout.startswith(said)
+    assert done.stdout.startswith(f"{id} 'Plants': 3 nodes, 10 products, store 'default' of /")
     assert done.stderr == ""
     assert live_server.post(HIERARCHY, id=id) == {
         "hierarchy": {"name": "Plants", "nodeCount": NODES},
@@ -128,7 +127,7 @@ def test_a_file_is_imported_while_the_server_runs(live_server: LiveServer, plant
     }
 
 
-def test_a_duplicate_is_watched_to_a_copy_of_as_many_nodes(
+def test_duplicate_watch_follows_the_job_to_a_complete_copy(
     live_server: LiveServer, source: str
 ) -> None:
     done = run(live_server, "duplicate", source, "--name", "Plants again", "--watch")
@@ -142,7 +141,7 @@ def test_a_duplicate_is_watched_to_a_copy_of_as_many_nodes(
     assert done.stderr == ""
 
 
-def test_a_duplicate_is_watched_as_json_each_version_of_the_job_once(
+def test_duplicate_watch_json_prints_each_job_version_once(
     live_server: LiveServer, source: str
 ) -> None:
     done = run(live_server, "duplicate", source, "--watch", "--json")
@@ -154,9 +153,7 @@ def test_a_duplicate_is_watched_as_json_each_version_of_the_job_once(
     assert versions == sorted(set(versions))
 
 
-def test_the_newest_jobs_are_listed_over_as_many_pages_as_it_takes(
-    waiting: LiveServer, waiting_source: str
-) -> None:
+def test_the_newest_jobs_are_listed_across_pages(waiting: LiveServer, waiting_source: str) -> None:
     ids = queued(waiting, waiting_source, 130)
     listed = run(waiting, "jobs", "--limit", "120").stdout.splitlines()
     assert [line.split()[0] for line in listed] == ids[:9:-1]
@@ -170,7 +167,7 @@ def test_jobs_are_listed_by_status(waiting: LiveServer, waiting_source: str) -> 
     assert (none.stdout, none.stderr) == ("", "No jobs.\n")
 
 
-def test_a_watch_whose_reader_has_gone_ends_quietly(
+def test_a_watch_with_a_closed_stdout_ends_without_an_error(
     waiting: LiveServer, waiting_source: str
 ) -> None:
     queued(waiting, waiting_source, 1)
@@ -184,35 +181,35 @@ def test_a_watch_whose_reader_has_gone_ends_quietly(
         assert command.stderr.read() == ""
 
 
-def test_watched_jobs_are_told_of_until_ctrl_c(live_server: LiveServer, source: str) -> None:
+def test_jobs_watch_prints_events_until_ctrl_c(live_server: LiveServer, source: str) -> None:
     known = live_server.post(DUPLICATE, id=source)["duplicateHierarchy"]["job"]["id"]
     with start(live_server, "jobs", "--watch", "--limit", "1") as command:
         assert next_line(command).startswith(known)
-        # Whether the subscription stands by now or not: it begins where the list ended.
+        # The subscription may not be open yet: it starts at the cursor of the list.
         new = live_server.post(DUPLICATE, id=source)["duplicateHierarchy"]["job"]["id"]
-        told = []
-        while "SUCCEEDED" not in told:
+        types = []
+        while "SUCCEEDED" not in types:
             line = next_line(command)
             if line.startswith(new):
-                told.append(fields(line)["event"])
+                types.append(fields(line)["event"])
         command.send_signal(signal.SIGINT)
         assert command.wait(SECONDS) == 0
         assert command.stderr is not None
         assert command.stderr.read() == ""
-    assert [event for event in told if event != "PROGRESS"] == ["CREATED", "STARTED", "SUCCEEDED"]
+    assert [type for type in types if type != "PROGRESS"] == ["CREATED", "STARTED", "SUCCEEDED"]
 
 
 def test_a_pending_job_is_cancelled_once(waiting: LiveServer, waiting_source: str) -> None:
-    asked = run(waiting, "duplicate", waiting_source).stdout
-    id, status, *_ = asked.split()
+    queued_line = run(waiting, "duplicate", waiting_source).stdout
+    id, status, *_ = queued_line.split()
     assert status == "PENDING"
-    assert fields(asked)["source"] == waiting_source
+    assert fields(queued_line)["source"] == waiting_source
     assert run(waiting, "cancel", id).stdout.split()[:2] == [id, "CANCELLED"]
     again = run(waiting, "cancel", id, code=1)
     assert again.stderr == "Only a pending job can be cancelled; this one is cancelled.\n"
 
 
-def test_a_finished_job_is_not_cancelled_and_the_refusal_names_its_status(
+def test_cancelling_a_finished_job_is_refused_with_its_status(
     live_server: LiveServer, source: str
 ) -> None:
     line = run(live_server, "duplicate", source, "--watch").stdout.splitlines()[-1]
@@ -221,7 +218,7 @@ def test_a_finished_job_is_not_cancelled_and_the_refusal_names_its_status(
     assert refused.stderr == "Only a pending job can be cancelled; this one is success.\n"
 
 
-def test_whoever_watches_a_job_that_is_cancelled_hears_of_it_and_fails(
+def test_a_watch_of_a_cancelled_job_prints_the_event_and_fails(
     waiting: LiveServer, waiting_source: str
 ) -> None:
     command = start(waiting, "duplicate", waiting_source, "--watch", "--json")
@@ -233,9 +230,7 @@ def test_whoever_watches_a_job_that_is_cancelled_hears_of_it_and_fails(
     assert command.returncode == 1
 
 
-def test_a_paused_queue_starts_nothing_and_is_resumed_by_hand(
-    live_server: LiveServer, source: str
-) -> None:
+def test_a_paused_queue_starts_nothing_until_resume(live_server: LiveServer, source: str) -> None:
     paused = run(live_server, "pause", "--reason", "new prices").stdout
     assert paused.startswith("PAUSED pending=0 since=")
     assert paused.endswith(' reason="new prices"\n')
@@ -246,13 +241,13 @@ def test_a_paused_queue_starts_nothing_and_is_resumed_by_hand(
     assert run(live_server, "cancel", first).stdout.split()[1] == "CANCELLED"
 
     assert run(live_server, "resume").stdout == "RUNNING pending=1\n"
-    told = run(live_server, "watch", last).stdout.splitlines()
-    assert told[-1].split()[:2] == [last, "SUCCESS"]
+    lines = run(live_server, "watch", last).stdout.splitlines()
+    assert lines[-1].split()[:2] == [last, "SUCCESS"]
     refused = run(live_server, "move", last, code=1)
     assert refused.stderr == "Only a pending job can be moved; this one is success.\n"
 
 
-def test_a_job_is_watched_from_where_somebody_stopped(live_server: LiveServer, source: str) -> None:
+def test_a_watch_resumes_after_a_cursor(live_server: LiveServer, source: str) -> None:
     lines = run(live_server, "duplicate", source, "--watch", "--json").stdout.splitlines()
     events = [json.loads(line) for line in lines]
     id, first = events[-1]["job"]["id"], events[0]["cursor"]
@@ -263,7 +258,9 @@ def test_a_job_is_watched_from_where_somebody_stopped(live_server: LiveServer, s
     assert run(live_server, "watch", id, "--after", events[-1]["cursor"]).stdout == ""
 
 
-def test_what_a_copy_and_its_source_differ_in_is_told(live_server: LiveServer, source: str) -> None:
+def test_diff_lists_the_differences_of_copy_and_source(
+    live_server: LiveServer, source: str
+) -> None:
     copied = run(live_server, "duplicate", source, "--name", "Other", "--watch").stdout
     id = copied.splitlines()[-1].split()[0]
     assert run(live_server, "diff", id).stdout.splitlines() == [
@@ -274,15 +271,13 @@ def test_what_a_copy_and_its_source_differ_in_is_told(live_server: LiveServer, s
     assert refused.stderr.startswith(f"{source} is not a duplication that succeeded")
 
 
-def test_a_job_that_did_not_fail_is_not_tried_again(
-    waiting: LiveServer, waiting_source: str
-) -> None:
+def test_retry_of_a_pending_job_is_refused(waiting: LiveServer, waiting_source: str) -> None:
     id = run(waiting, "duplicate", waiting_source).stdout.split()[0]
     refused = run(waiting, "retry", id, code=1)
     assert refused.stderr == "Only a failed job can be tried again; this one is pending.\n"
 
 
-def test_ctrl_c_ends_the_watching_and_not_the_job(waiting: LiveServer, waiting_source: str) -> None:
+def test_ctrl_c_ends_the_watch_but_not_the_job(waiting: LiveServer, waiting_source: str) -> None:
     command = start(waiting, "duplicate", waiting_source, "--watch")
     id = next_line(command).split()[0]
     command.send_signal(signal.SIGINT)
@@ -292,31 +287,30 @@ def test_ctrl_c_ends_the_watching_and_not_the_job(waiting: LiveServer, waiting_s
     assert run(waiting, "jobs").stdout.split()[:2] == [id, "PENDING"]
 
 
-def test_an_id_of_nothing_is_refused_in_one_sentence(live_server: LiveServer) -> None:
+def test_an_unknown_id_is_refused_in_one_sentence(live_server: LiveServer) -> None:
     duplicated = run(live_server, "duplicate", UNKNOWN, "--watch", code=1)
     assert duplicated.stderr == f"No hierarchy has the id {UNKNOWN}.\n"
     cancelled = run(live_server, "cancel", "nonsense", code=1)
     assert cancelled.stderr == "No job has the id nonsense.\n"
 
 
-def test_a_gateway_that_does_not_answer_is_named(live_server: LiveServer) -> None:
+def test_an_unreachable_gateway_is_named(live_server: LiveServer) -> None:
     err = run(live_server, "jobs", "--url", "http://127.0.0.1:1/graphql", code=1).stderr
     assert err.startswith("No gateway at http://127.0.0.1:1 (")
     assert len(err.splitlines()) == 1
 
 
-def test_a_server_that_is_no_gateway_is_named(live_server: LiveServer) -> None:
+def test_a_server_other_than_a_gateway_is_named(live_server: LiveServer) -> None:
     err = run(live_server, "jobs", "--url", f"{live_server.url}/elsewhere", code=1).stderr
-    assert err == (
-        f"{live_server.url}/elsewhere/graphql responded 404 Not Found. Is it the URL of a gateway?\n"
-    )
+    url = f"{live_server.url}/elsewhere/graphql"
+    assert err == f"{url} responded 404 Not Found. Is it the URL of a gateway?\n"
 
 
-def test_a_url_that_is_none_is_a_mistake_in_the_command(live_server: LiveServer) -> None:
+def test_an_invalid_url_is_a_usage_error(live_server: LiveServer) -> None:
     assert "--url" in run(live_server, "jobs", "--url", "localhost:8000", code=2).stderr
 
 
-def test_a_watch_goes_on_where_it_was_when_the_server_was_killed_and_restarted(
+def test_a_watch_resumes_after_the_server_was_killed_and_restarted(
     tmp_path: Path, plants: Path
 ) -> None:
     server = start_server(f"sqlite:///{tmp_path}/killed.db", "--no-runner")
@@ -331,24 +325,24 @@ def test_a_watch_goes_on_where_it_was_when_the_server_was_killed_and_restarted(
     restarted.kill()
     assert command.returncode == 0, err
     seen += [json.loads(line) for line in out.splitlines()]
-    told = [event["type"] for event in seen if event["type"] != "PROGRESS"]
-    assert told == ["SNAPSHOT", "STARTED", "SUCCEEDED"]
+    types = [event["type"] for event in seen if event["type"] != "PROGRESS"]
+    assert types == ["SNAPSHOT", "STARTED", "SUCCEEDED"]
     assert seen[-1]["job"]["duplication"]["result"]["nodeCount"] == NODES
 
 
-def test_the_taxonomy_is_imported_whole_and_duplicated_whole(
+def test_the_whole_taxonomy_is_imported_and_duplicated(
     live_server: LiveServer, taxonomy: Path
 ) -> None:
     done = run(live_server, "import", taxonomy, "--name", "Taxonomy", "--products", "2")
     id = done.stdout.split()[0]
-    assert live_server.post(HIERARCHY, id=id) == whole()
+    assert live_server.post(HIERARCHY, id=id) == expected_taxonomy()
     watched = run(live_server, "duplicate", id, "--include-products", "--watch").stdout
     copy = fields(watched.splitlines()[-1])["result"]
-    assert live_server.post(HIERARCHY, id=copy) == whole()
+    assert live_server.post(HIERARCHY, id=copy) == expected_taxonomy()
 
 
-def whole() -> dict[str, Any]:
-    """The taxonomy with two products a leaf."""
+def expected_taxonomy() -> dict[str, Any]:
+    """The expected answer for the taxonomy with two products per leaf."""
     return {
         "hierarchy": {"name": "Taxonomy", "nodeCount": 10_281},
         "duplicationPreview": {"productAssociationCount": 2 * 8_251},

@@ -1,5 +1,5 @@
-"""The console in a real browser, with a real server: what it shows, what can be done with it, what
-it says when the server is away, and that nobody is kept out by eyes, hands or screen."""
+"""The console in a real browser with a real server: display, actions, loss of the server, and
+accessibility by keyboard, screen reader and phone."""
 
 import asyncio
 import json
@@ -46,11 +46,11 @@ PHONE = {"width": 360, "height": 740}
 
 
 class Console(Tab):
-    """What a person sees and does on the page."""
+    """The page, as a user sees and operates it."""
 
     def __init__(self, page: Any, url: str) -> None:
         self.sent: list[dict[str, Any]] = []
-        """The messages of all its sockets."""
+        """The messages sent on all sockets of the page."""
         self.received: list[dict[str, Any]] = []
         page.on("websocket", self._opened)
         super().__init__(page, f"{url}/")
@@ -61,7 +61,7 @@ class Console(Tab):
 
     @property
     def cursors(self) -> list[str]:
-        """Of the events of the log, as they were received."""
+        """The cursors of the received events of the log, in order."""
         events = [
             message["payload"]["data"]["jobEvents"]
             for message in self.received
@@ -70,7 +70,7 @@ class Console(Tab):
         return [event["cursor"] for event in events if event["type"] != "PROGRESS"]
 
     def live(self) -> "Console":
-        """Itself, as soon as it follows the queue."""
+        """Wait until the page follows the queue. Return it."""
         self.page.locator("#link", has_text="Live").wait_for()
         return self
 
@@ -78,7 +78,7 @@ class Console(Tab):
         return list(self.page.locator(f"#{listed} .title").all_inner_texts())
 
     def wait_for_titles(self, listed: str, names: list[str]) -> None:
-        """Until the list has these jobs, by what they are to be called, in this order."""
+        """Wait until a list starts with the jobs of these names, in this order."""
         self.page.wait_for_function(
             "([listed, names]) => { const shown = [...document.querySelectorAll("
             "`#${listed} .title`)].map((title) => title.textContent.split(' → ').at(-1));"
@@ -90,11 +90,11 @@ class Console(Tab):
         return self.page.locator(f"#{listed} .job").filter(has_text=f"→ {name}")
 
     def announced(self, words: str) -> None:
-        """Until a screen reader is told so."""
+        """Wait until `words` are announced to screen readers."""
         self.page.locator("#announcements", has_text=words).wait_for(state="attached")
 
     def choose(self, hierarchy: str) -> None:
-        """Open the newest hierarchy of that name."""
+        """Open the newest hierarchy of this name."""
         self.page.get_by_label("Filter by name").fill(hierarchy)
         button = self.page.locator("#hierarchies button").filter(has_text=hierarchy).first
         button.click()
@@ -130,14 +130,14 @@ def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer
 
 @pytest.fixture
 def server(demo_server: LiveServer) -> Iterator[LiveServer]:
-    """The shared server, which each test finds going on."""
+    """The shared server, resumed after each test."""
     yield demo_server
     demo_server.post(RESUME)
 
 
 @pytest.fixture
 def opened(browser: Any) -> Iterator[Callable[..., Console]]:
-    """Opens pages of a server, each in a profile of its own."""
+    """A function that opens a page of a server in a new browser profile."""
     contexts = []
 
     def opened(url: str, before: Callable[[Any], None] = lambda _: None, **options: Any) -> Console:
@@ -153,7 +153,7 @@ def opened(browser: Any) -> Iterator[Callable[..., Console]]:
 
 @pytest.fixture
 def console(server: LiveServer, opened: Callable[..., Console]) -> Iterator[Console]:
-    """The page on the shared server, with nothing to complain of in the end."""
+    """The page on the shared server. The browser must not report errors or warnings."""
     page = opened(server.url).live()
     yield page
     assert page.complaints == []
@@ -161,7 +161,7 @@ def console(server: LiveServer, opened: Callable[..., Console]) -> Iterator[Cons
 
 
 def in_database(database_url: str, work: Callable[[Database], Coroutine[Any, Any, Any]]) -> Any:
-    """What that comes to in the database, beside the server. Playwright has this thread's loop."""
+    """Run `work` on the database, in another thread: Playwright runs the loop of this one."""
 
     async def opened() -> Any:
         with closing(connect(database_url)) as database:
@@ -172,15 +172,15 @@ def in_database(database_url: str, work: Callable[[Database], Coroutine[Any, Any
 
 
 def source_id(server: LiveServer, name: str = SOURCE) -> str:
-    found = server.post(SOURCES)["hierarchies"]["nodes"]
-    return next(str(one["id"]) for one in found if one["name"] == name)
+    hierarchies = server.post(SOURCES)["hierarchies"]["nodes"]
+    return next(str(node["id"]) for node in hierarchies if node["name"] == name)
 
 
 def queue(server: LiveServer, *names: str) -> list[str]:
-    """Ask for duplications of these names; their jobs."""
+    """Enqueue duplications of these names. Return the ids of their jobs."""
     source = source_id(server)
-    asked = [server.post(DUPLICATE, id=source, name=name) for name in names]
-    return [str(one["duplicateHierarchy"]["job"]["id"]) for one in asked]
+    answers = [server.post(DUPLICATE, id=source, name=name) for name in names]
+    return [str(answer["duplicateHierarchy"]["job"]["id"]) for answer in answers]
 
 
 def test_the_page_opens_live_with_hierarchies_tree_queue_and_chart(
@@ -201,7 +201,7 @@ def test_the_page_opens_live_with_hierarchies_tree_queue_and_chart(
     page.screenshot(path=album / "console.png")
 
 
-def test_a_duplicate_is_previewed_asked_for_and_watched_to_its_end(
+def test_a_duplication_is_previewed_requested_and_watched_to_its_end(
     console: Console, server: LiveServer
 ) -> None:
     page = console.page
@@ -225,7 +225,7 @@ def test_a_duplicate_is_previewed_asked_for_and_watched_to_its_end(
     assert console.focused() == "hierarchy-name"
 
 
-def test_a_double_click_and_a_lost_answer_make_one_job(
+def test_a_double_click_and_a_lost_answer_create_one_job(
     console: Console, server: LiveServer
 ) -> None:
     page = console.page
@@ -253,11 +253,11 @@ def test_a_double_click_and_a_lost_answer_make_one_job(
     names = [job["duplication"]["name"] for job in server.post(NAMED)["jobs"]["nodes"]]
     assert names.count("Once") == 1
     assert len([title for title in console.titles("ended") if title.endswith("→ Once")]) == 1
-    # What the browser says of the request that was aborted.
+    # The browser reports the aborted request.
     console.complaints.clear()
 
 
-def test_a_name_that_breaks_a_rule_is_told_at_its_field(console: Console) -> None:
+def test_an_invalid_name_is_reported_at_its_field(console: Console) -> None:
     page = console.page
     console.choose(SOURCE)
     page.get_by_role("button", name="Duplicate…").click()
@@ -265,8 +265,8 @@ def test_a_name_that_breaks_a_rule_is_told_at_its_field(console: Console) -> Non
     name = dialog.get_by_label("Name")
     name.fill("x" * 1001)
     dialog.get_by_role("button", name="Duplicate").click()
-    told = dialog.locator("#duplicate-name-error")
-    told.filter(has_text="1000").wait_for()
+    error = dialog.locator("#duplicate-name-error")
+    error.filter(has_text="1000").wait_for()
 
     assert name.get_attribute("aria-invalid") == "true"
     assert "duplicate-name-error" in (name.get_attribute("aria-describedby") or "")
@@ -276,7 +276,7 @@ def test_a_name_that_breaks_a_rule_is_told_at_its_field(console: Console) -> Non
     dialog.wait_for(state="hidden")
 
 
-def test_a_paused_queue_is_put_into_another_order_thinned_and_resumed(
+def test_a_paused_queue_is_reordered_shortened_and_resumed(
     console: Console, server: LiveServer, album: Path
 ) -> None:
     page = console.page
@@ -292,7 +292,7 @@ def test_a_paused_queue_is_put_into_another_order_thinned_and_resumed(
     assert console.row("waiting", "first").get_by_role("button", name="Move").count() == 0
     console.row("waiting", "third").get_by_role("button", name="Move to front").press("Enter")
     console.wait_for_titles("waiting", ["third", "first", "second"])
-    # Not on a button: Enter, pressed twice, would cancel what was to be hurried.
+    # The focus is not on a button: a second Enter would cancel the moved job.
     page.wait_for_function("() => document.activeElement.matches('.job')")
     assert "→ third" in console.focused()
     queued = server.post(QUEUED)["queuedJobs"]["nodes"]
@@ -310,9 +310,7 @@ def test_a_paused_queue_is_put_into_another_order_thinned_and_resumed(
     page.locator("#waiting-empty").wait_for()
 
 
-def test_long_lists_are_shown_in_part_and_more_on_demand(
-    server: LiveServer, opened: Callable[..., Console]
-) -> None:
+def test_long_lists_are_shown_in_parts(server: LiveServer, opened: Callable[..., Console]) -> None:
     server.post(PAUSE, r="so that many wait")
     names = [f"many {number:02}" for number in range(60)]
     queue(server, *names)
@@ -324,7 +322,7 @@ def test_long_lists_are_shown_in_part_and_more_on_demand(
     page.locator("#queue-count", has_text="61 waiting").wait_for()
     assert page.locator("#waiting .job").count() == 50
 
-    # Those that were not shown are read when few are left.
+    # Further jobs are read when few of the shown ones are left.
     server.post(RESUME)
     console.wait_for_titles("ended", ["the last", *reversed(names[-20:])])
     page.locator("#waiting-empty").wait_for()
@@ -338,9 +336,7 @@ def test_long_lists_are_shown_in_part_and_more_on_demand(
     page.locator("#hierarchies li").nth(49).wait_for()
 
 
-def test_a_cancel_that_comes_too_late_is_told_beside_its_job(
-    console: Console, server: LiveServer
-) -> None:
+def test_a_late_cancel_is_reported_at_its_job(console: Console, server: LiveServer) -> None:
     page = console.page
     server.post(PAUSE, r="so that it waits")
     (job,) = queue(server, "Too late")
@@ -357,7 +353,7 @@ def test_a_cancel_that_comes_too_late_is_told_beside_its_job(
     console.announced("cancelled")
 
 
-def test_a_failed_job_says_why_and_is_tried_again(console: Console, server: LiveServer) -> None:
+def test_a_failed_job_shows_its_error_and_is_retried(console: Console, server: LiveServer) -> None:
     page = console.page
     in_database(
         server.database_url, lambda database: factories.pending_job(database, JobType.PRICE_IMPORT)
@@ -379,7 +375,7 @@ def free_port() -> int:
         return port
 
 
-def test_a_restart_of_the_server_loses_no_event_and_shows_none_twice(
+def test_a_restart_of_the_server_loses_or_repeats_no_event(
     tmp_path: Path, opened: Callable[..., Console], album: Path
 ) -> None:
     port, database_url = free_port(), f"sqlite:///{tmp_path}/restart.db"
@@ -391,15 +387,14 @@ def test_a_restart_of_the_server_loses_no_event_and_shows_none_twice(
     source = UUID(source_id(server))
     server.kill()
 
-    told = console.page.get_by_role("status").filter(has_text="Disconnected since")
-    told.wait_for()
+    console.page.get_by_role("status").filter(has_text="Disconnected since").wait_for()
     console.page.locator("#notice-countdown", has_text="Next try in").wait_for()
     console.page.screenshot(path=album / "console-disconnected.png")
     in_database(
         database_url,
         lambda database: factories.pending_duplication(database, source, name="meanwhile"),
     )
-    heard = console.cursors
+    received = console.cursors
     server = start_server(database_url, "--port", str(port))
     console.live()
     console.page.get_by_role("status").filter(has_text="Connected again").wait_for()
@@ -407,46 +402,46 @@ def test_a_restart_of_the_server_loses_no_event_and_shows_none_twice(
     console.wait_for_titles("ended", ["after", "meanwhile", "before"])
 
     subscribed = [message for message in console.sent if message["type"] == "subscribe"]
-    assert subscribed[-1]["payload"]["variables"]["after"] == heard[-1]
-    # What came before the page was there is not asked for: it was read with the lists.
+    assert subscribed[-1]["payload"]["variables"]["after"] == received[-1]
+    # Events before the page opened are not requested: the lists include them.
     log = [cursor for cursor, _, _ in whole_log(database_url)]
     assert console.cursors == log
     assert len(console.titles("ended")) == 3
     server.stop()
 
 
-def test_what_is_told_late_and_again_changes_nothing(
+def test_late_and_repeated_events_change_nothing(
     server: LiveServer, opened: Callable[..., Console]
 ) -> None:
-    def tell_again(routed: Any) -> None:
-        told: list[str] = []
+    def repeat_events(routed: Any) -> None:
+        sent: list[str] = []
 
-        def tell(message: str) -> None:
+        def send(message: str) -> None:
             routed.send(message)
             if '"SUCCEEDED"' in message:
-                for earlier in told:
+                for earlier in sent:
                     routed.send(earlier)
             elif '"next"' in message:
-                told.append(message)
+                sent.append(message)
 
-        routed.connect_to_server().on_message(tell)
+        routed.connect_to_server().on_message(send)
 
     def before(context: Any) -> None:
-        context.route_web_socket("**/graphql", tell_again)
+        context.route_web_socket("**/graphql", repeat_events)
 
     console = opened(server.url, before).live()
-    queue(server, "told again")
-    console.row("ended", "told again").wait_for()
-    queue(server, "told last")
-    console.wait_for_titles("ended", ["told last", "told again"])
+    queue(server, "repeated")
+    console.row("ended", "repeated").wait_for()
+    queue(server, "last")
+    console.wait_for_titles("ended", ["last", "repeated"])
 
     assert console.titles("waiting") == []
     assert console.titles("running") == []
-    shown = [title for title in console.titles("ended") if title.endswith("told again")]
+    shown = [title for title in console.titles("ended") if title.endswith("repeated")]
     assert len(shown) == 1
 
 
-def test_a_cursor_of_another_log_makes_the_page_read_everything_anew(
+def test_a_cursor_of_another_log_makes_the_page_read_everything_again(
     tmp_path: Path, opened: Callable[..., Console]
 ) -> None:
     port = free_port()
@@ -463,7 +458,7 @@ def test_a_cursor_of_another_log_makes_the_page_read_everything_anew(
     disconnected.wait_for()
     server = start_server(f"sqlite:///{tmp_path}/new.db", "--port", str(port))
     server.post(create)
-    # It may have found the server by itself by now.
+    # The page may already have reconnected by itself.
     console.page.evaluate("dispatchEvent(new Event('online'))")
     console.page.locator("#ended-empty").wait_for()
     console.page.get_by_role("status").filter(has_text="everything is read again").wait_for()
@@ -482,31 +477,31 @@ def test_a_cursor_of_another_log_makes_the_page_read_everything_anew(
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server that wants tokens."""
+    """A server with authentication."""
     folder = tmp_path_factory.mktemp("guarded")
     started = start_server(f"sqlite:///{folder}/guarded.db", JOBS_GATEWAY_JWT_SECRET=SECRET)
     yield started
     started.stop()
 
 
-def test_a_token_is_asked_for_used_on_every_way_and_forgotten(
+def test_a_token_is_requested_used_by_every_transport_and_forgotten(
     guarded: LiveServer, opened: Callable[..., Console], album: Path
 ) -> None:
     console = opened(guarded.url)
     page = console.page
-    asked = page.get_by_label("Bearer token")
-    asked.wait_for()
+    token_field = page.get_by_label("Bearer token")
+    token_field.wait_for()
     assert console.focused() == "token-text"
     page.screenshot(path=album / "console-token.png")
-    asked.fill("nonsense")
-    asked.press("Enter")
+    token_field.fill("nonsense")
+    token_field.press("Enter")
     page.locator("#token-why", has_text="token").filter(
         has_not_text="requires authentication"
     ).wait_for()
     token = token_of("alpha")
-    asked.fill(token)
+    token_field.fill(token)
     with page.expect_request(lambda request: request.method == "POST") as sent:
-        asked.press("Enter")
+        token_field.press("Enter")
     console.live()
 
     assert sent.value.headers["authorization"] == f"Bearer {token}"
@@ -516,12 +511,12 @@ def test_a_token_is_asked_for_used_on_every_way_and_forgotten(
     page.reload()
     console.live()
     page.get_by_role("button", name="Forget token").click()
-    asked.wait_for()
+    token_field.wait_for()
     assert page.evaluate("() => sessionStorage.length") == 0
     assert console.foreign == []
 
 
-def test_a_token_that_allows_too_little_is_told_what_it_lacks(
+def test_a_token_without_a_scope_shows_the_missing_scope(
     guarded: LiveServer, opened: Callable[..., Console]
 ) -> None:
     console = opened(guarded.url)
@@ -532,7 +527,7 @@ def test_a_token_that_allows_too_little_is_told_what_it_lacks(
     console.page.get_by_role("heading", name="Hierarchies").wait_for()
 
 
-def test_a_token_that_may_only_read_is_told_so_beside_the_job(
+def test_a_read_only_token_shows_the_missing_scope_at_the_action(
     guarded: LiveServer, opened: Callable[..., Console]
 ) -> None:
     async def furnished(database: Database) -> None:
@@ -553,7 +548,7 @@ def test_a_token_that_may_only_read_is_told_so_beside_the_job(
     assert console.focused() == "pause-reason"
 
 
-def test_the_tree_is_walked_by_keyboard(console: Console, server: LiveServer) -> None:
+def test_the_tree_is_navigated_by_keyboard(console: Console, server: LiveServer) -> None:
     page = console.page
 
     async def planted(database: Database) -> None:
@@ -573,15 +568,15 @@ def test_the_tree_is_walked_by_keyboard(console: Console, server: LiveServer) ->
     assert console.focused() == "tree"
 
     def active() -> dict[str, str | None]:
-        found: dict[str, str | None] = page.evaluate(
+        state: dict[str, str | None] = page.evaluate(
             "() => { const tree = document.getElementById('tree');"
             " const row = document.getElementById(tree.getAttribute('aria-activedescendant'));"
             " return { name: row.querySelector('.name').textContent, level: row.ariaLevel,"
-            " place: `${row.ariaPosInSet} of ${row.ariaSetSize}`, open: row.ariaExpanded }; }"
+            " position: `${row.ariaPosInSet} of ${row.ariaSetSize}`, open: row.ariaExpanded }; }"
         )
-        return found
+        return state
 
-    assert active() == {"name": "Herbs", "level": "1", "place": "1 of 3", "open": "false"}
+    assert active() == {"name": "Herbs", "level": "1", "position": "1 of 3", "open": "false"}
     page.keyboard.press("ArrowRight")
     page.get_by_role("treeitem", name="Basil").wait_for()
     assert active()["open"] == "true"
@@ -605,7 +600,7 @@ def test_the_tree_is_walked_by_keyboard(console: Console, server: LiveServer) ->
     assert active()["name"] == "Show more (30 left)"
     page.keyboard.press("Enter")
     page.locator("#tree-path", has_text="Tree 100").wait_for()
-    assert active() == {"name": "Tree 100", "level": "2", "place": "101 of 130", "open": None}
+    assert active() == {"name": "Tree 100", "level": "2", "position": "101 of 130", "open": None}
 
 
 def test_ten_thousand_nodes_open_at_once_and_scroll_smoothly(
@@ -643,14 +638,14 @@ def test_ten_thousand_nodes_open_at_once_and_scroll_smoothly(
             took.push(now - last);
             last = now;
           }
-          return took.sort((one, other) => one - other);
+          return took.sort((first, second) => first - second);
         }"""
     )
     longest = page.evaluate("() => window.longest")
     in_document = page.get_by_role("treeitem").count()
     report(
-        f"10,281 rows: longest task {longest:.0f} ms, frames while scrolling median "
-        f"{frames[50]:.0f} ms, 99% {frames[98]:.0f} ms; {in_document} rows in the document"
+        f"10,281 rows: longest task {longest:.0f} ms, frames while scrolling p50 "
+        f"{frames[50]:.0f} ms, p99 {frames[98]:.0f} ms; {in_document} rows in the document"
     )
 
     assert in_document < 100
@@ -665,20 +660,21 @@ def test_ten_thousand_nodes_open_at_once_and_scroll_smoothly(
 def test_a_phone_shows_everything_without_scrolling_sideways(
     server: LiveServer, opened: Callable[..., Console], album: Path
 ) -> None:
-    server.post(PAUSE, r="a reason_that_has_no_place_to_break_" * 4)
-    queue(server, "a_name_that_has_no_place_to_break_" * 6)
+    server.post(PAUSE, r="a reason_without_a_possible_line_break_" * 4)
+    queue(server, "a_name_without_a_possible_line_break_" * 6)
     console = opened(server.url, viewport=PHONE, has_touch=True, is_mobile=True).live()
     page = console.page
     page.locator("#waiting .job").first.wait_for()
     page.get_by_text("As a table").click()
 
     def too_wide() -> list[str]:
-        found: list[str] = page.evaluate(
+        elements: list[str] = page.evaluate(
             "() => document.documentElement.scrollWidth <= innerWidth ? [] :"
-            " [...document.querySelectorAll('body *')].filter((one) =>"
-            " one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.outerHTML)"
+            " [...document.querySelectorAll('body *')].filter((element) =>"
+            " element.getBoundingClientRect().right > innerWidth + 1)"
+            ".map((element) => element.outerHTML)"
         )
-        return found
+        return elements
 
     assert page.evaluate("() => innerWidth") == PHONE["width"]
     assert too_wide() == []
@@ -690,7 +686,7 @@ def test_a_phone_shows_everything_without_scrolling_sideways(
 
 @pytest.fixture(scope="module")
 def axe() -> str:
-    """The script of axe-core, which finds what keeps people out."""
+    """The script of axe-core, which checks accessibility."""
     spec = find_spec("axe_playwright_python")
     assert spec, "the browser extra brings axe-core"
     (folder,) = list(spec.submodule_search_locations or [])
@@ -698,13 +694,13 @@ def axe() -> str:
 
 
 def findings(page: Any, axe: str) -> list[str]:
-    """What axe finds to be serious or critical."""
-    # Over the debugger, so that the page's policy stays as it is.
+    """Return axe's findings with impact "serious" or "critical"."""
+    # Through the debugger, because the page's content security policy allows no other script.
     page.evaluate(axe)
-    found = page.evaluate("async () => (await axe.run()).violations")
+    violations = page.evaluate("async () => (await axe.run()).violations")
     return [
         f"{rule['id']}: {node['html']} {node['failureSummary']}"
-        for rule in found
+        for rule in violations
         if rule["impact"] in ("serious", "critical")
         for node in rule["nodes"]
     ]
@@ -726,8 +722,8 @@ def test_axe_finds_nothing_serious(
     page = console.page
     page.locator("#ended .job[data-status=FAILED]").first.wait_for()
     server.post(PAUSE, r="so that jobs wait")
-    queue(server, "one", "another")
-    console.row("waiting", "another").wait_for()
+    queue(server, "first", "second")
+    console.row("waiting", "second").wait_for()
     page.evaluate("() => dispatchEvent(new Event('focus'))")
     page.locator("#paused", has_text="so that jobs wait").wait_for()
     page.get_by_text("As a table").click()

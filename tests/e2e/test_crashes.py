@@ -1,9 +1,9 @@
-"""kill -9 at random moments: nothing half visible, nothing lost, nothing done twice.
+"""kill -9 at random moments: no partial copy is visible, no job is lost or run twice.
 
-On SQLite it is the whole server that is killed. On PostgreSQL it is one of two workers, and the
-other one and the gateways live on. Two stores have work all the while. Jobs are asked for before
-each kill and in the moment of it, and between some kills the sources are edited. What counts is
-what the database says, right behind each kill and in the end.
+On SQLite the whole server is killed, on PostgreSQL one of two workers; the other worker and the
+gateways keep running. Two stores have work throughout. Jobs are requested before and during each
+kill, and between some kills the sources are edited. The database is checked after each kill and at
+the end.
 """
 
 import asyncio
@@ -32,6 +32,8 @@ from tests import factories
 from tests.oracles.history import history_of
 from tests.support.processes import LiveProcess, LiveServer, start_server, start_worker
 
+pytestmark = pytest.mark.fault
+
 NODES = 2_500
 PRODUCTS_PER_NODE = 12
 OTHER_STORE = "other"
@@ -53,23 +55,23 @@ mutation($input: DuplicateHierarchyInput!) {
 
 
 class Processes(Protocol):
-    """What runs on the database, and is killed whole or in part."""
+    """The processes on the database, all or some of which are killed."""
 
     def complete(self) -> dict[str, LiveServer]:
-        """Start what is not there; the gateways, by their stores."""
+        """Start the missing processes. Return the gateways by store."""
         ...
 
     def kill(self, random: Random) -> None:
-        """End one that runs jobs, as the operating system would."""
+        """Kill a process that runs jobs (SIGKILL)."""
         ...
 
     def stop(self) -> None:
-        """End all of them as they should end."""
+        """Stop all processes by a signal they handle."""
         ...
 
 
 class OneServer:
-    """A server of the one store that runs the jobs of both."""
+    """A server for one store that runs the jobs of both."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -90,8 +92,10 @@ class OneServer:
 
 
 class GatewaysAndWorkers:
-    """A gateway of each store, which nobody kills, and two workers. Each runs one job at a time, so
-    that either has one while both stores do."""
+    """A gateway per store, never killed, and two workers, one of which is killed.
+
+    A worker runs one job at a time, so that both are busy while both stores have jobs.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -118,12 +122,12 @@ class GatewaysAndWorkers:
 
 
 def processes_of(url: str) -> Processes:
-    """Those that suit the kind of database."""
+    """Return the processes for the kind of database."""
     return OneServer(url) if url.startswith("sqlite") else GatewaysAndWorkers(url)
 
 
-class Picture(NamedTuple):
-    """What a hierarchy holds, by its rows."""
+class Contents(NamedTuple):
+    """Counts and checksums of a hierarchy's rows."""
 
     nodes: int
     associations: int
@@ -135,28 +139,28 @@ class Picture(NamedTuple):
     curation: int
 
 
-class Reading:
-    """What the database says at one moment, whoever goes on writing."""
+class Snapshot:
+    """Queries on one snapshot of the database, while other processes write."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def rows(self, question: str, **values: Any) -> list[tuple[Any, ...]]:
-        """The answer to a question that both kinds of database understand."""
-        answer = self._session.connection().execute(sa.text(question), values)
+    def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Run a query that both kinds of database support."""
+        answer = self._session.connection().execute(sa.text(query), values)
         return [tuple(row) for row in answer]
 
-    def number(self, question: str, **values: Any) -> int:
-        """The answer to a question that has one number as its answer."""
-        ((number,),) = self.rows(question, **values)
+    def number(self, query: str, **values: Any) -> int:
+        """Run a query for one number."""
+        ((number,),) = self.rows(query, **values)
         return int(number)
 
-    def pairs(self, question: str, **values: Any) -> dict[int, int]:
-        """The answer to a question that has pairs as its answer, each first one once."""
-        return dict(self.rows(question, **values))
+    def pairs(self, query: str, **values: Any) -> dict[int, int]:
+        """Run a query for pairs with unique first values."""
+        return dict(self.rows(query, **values))
 
-    def picture(self, pk: int) -> Picture:
-        """What a hierarchy holds, each row read."""
+    def contents(self, pk: int) -> Contents:
+        """Read all rows of a hierarchy."""
         named = self.rows("SELECT name FROM node WHERE hierarchy_pk = :pk ORDER BY node_no", pk=pk)
         ((nodes, parents),) = self.rows(
             "SELECT count(*), sum(node_no * parent_no) FROM node WHERE hierarchy_pk = :pk", pk=pk
@@ -171,54 +175,54 @@ class Reading:
             pk=pk,
         )
         names = "/".join(name for (name,) in named)
-        return Picture(
+        return Contents(
             nodes, associations, reverse, names, parents, products, nodes_of_products, curation
         )
 
 
 @contextmanager
-def reading(url: str) -> Iterator[Reading]:
-    """The database as it is now."""
+def snapshot(url: str) -> Iterator[Snapshot]:
+    """Yield a snapshot of the database."""
     with closing(connect(url)) as database, Session(database.read_engine) as session:
-        yield Reading(session)
+        yield Snapshot(session)
 
 
 @dataclass
 class Ledger:
-    """What the database must go on saying, whoever was killed while writing it."""
+    """The invariants that hold after every kill."""
 
     url: str
-    pictures: dict[Any, set[Picture]] = field(default_factory=dict)
-    """Every picture a source has ever shown, by its id."""
+    contents: dict[Any, set[Contents]] = field(default_factory=dict)
+    """All earlier and current contents of each source, by its id."""
     copies: set[int] = field(default_factory=set)
-    """Visible copies that were compared with their sources."""
+    """Visible copies already compared with their sources."""
     log: set[tuple[Any, ...]] = field(default_factory=set)
-    """The events that were there."""
+    """The events at the last check."""
     begun: dict[int, int] = field(default_factory=dict)
-    """The unfinished copy of each started job; an edit of the source ends its claim."""
+    """The unfinished copy of each started job, which must not restart unless the source changes."""
 
     def note_sources(self) -> None:
-        """The sources look like this now, and copies begun before may begin again."""
+        """Record the contents of the sources; copies begun before may start over."""
         self.begun.clear()
-        with reading(self.url) as now:
+        with snapshot(self.url) as now:
             for pk, id in now.rows("SELECT pk, id FROM hierarchy WHERE copied_from IS NULL"):
-                self.pictures.setdefault(id, set()).add(now.picture(pk))
+                self.contents.setdefault(id, set()).add(now.contents(pk))
 
     def check(self) -> None:
-        """Check all that may never be otherwise."""
+        """Check all invariants."""
         for store in STORES:
             assert history_of(self.url, store).faults == {}
-        with reading(self.url) as now:
+        with snapshot(self.url) as now:
             self._check_log(now)
             self._check_begun(now)
             self._check_copies(now)
 
-    def _check_log(self, now: Reading) -> None:
+    def _check_log(self, now: Snapshot) -> None:
         log = set(now.rows("SELECT store, seq, job_pk, type FROM job_event"))
-        assert self.log <= log, "an event that was committed is gone"
+        assert self.log <= log, "a committed event is missing"
         self.log = log
 
-    def _check_begun(self, now: Reading) -> None:
+    def _check_begun(self, now: Snapshot) -> None:
         begun = now.pairs(
             "SELECT job.pk, CAST(checkpoint ->> 'copy_pk' AS bigint) FROM job"
             " JOIN hierarchy ON hierarchy.id = source_id WHERE status = 'started'"
@@ -232,21 +236,21 @@ class Ledger:
         assert self.begun.items() <= (finished | begun).items(), "a copy started over"
         self.begun = begun
 
-    def _check_copies(self, now: Reading) -> None:
+    def _check_copies(self, now: Snapshot) -> None:
         visible = now.rows(
             "SELECT pk, copied_from, node_count, association_count FROM hierarchy"
             " WHERE state = 'ready' AND copied_from IS NOT NULL"
         )
         for pk, source, nodes, associations in visible:
             if pk not in self.copies:
-                shown = now.picture(pk)
-                assert shown in self.pictures[source], "a visible copy is no picture of its source"
+                shown = now.contents(pk)
+                assert shown in self.contents[source], "a visible copy differs from its source"
                 assert (nodes, associations) == (shown.nodes, shown.associations)
                 self.copies.add(pk)
 
 
-async def given_work(url: str, other_jobs: int) -> dict[str, UUID]:
-    """A source in each of two stores, by store, and jobs that wait in the other one."""
+async def create_work(url: str, other_jobs: int) -> dict[str, UUID]:
+    """Create a source per store, and jobs in the other store. Return the sources by store."""
     database = open_database(Settings(database_url=url))
     skus = [f"sku {number}" for number in range(PRODUCTS_PER_NODE)]
     sources = {
@@ -272,7 +276,7 @@ async def given_work(url: str, other_jobs: int) -> dict[str, UUID]:
 
 
 async def edit(url: str, id: UUID, name: str) -> None:
-    """Give a node of a source another name."""
+    """Rename a node of a source."""
     database = open_database(Settings(database_url=url))
     await factories.edited(database, id, name=name)
     database.close()
@@ -280,39 +284,39 @@ async def edit(url: str, id: UUID, name: str) -> None:
 
 @dataclass
 class Requests:
-    """What was asked for, and what of it was answered."""
+    """The requested copies and their answers."""
 
     http: httpx.Client
     sources: dict[str, UUID]
-    asked: dict[str, str] = field(default_factory=dict)
-    """The store that each copy was asked of, by the copy's name."""
+    stores: dict[str, str] = field(default_factory=dict)
+    """The store of each requested copy, by the copy's name."""
     answers: dict[str, str] = field(default_factory=dict)
     """The id of each copy's job."""
     lost: int = 0
-    """Answers that got lost."""
+    """Number of lost answers."""
     lost_of_jobs: int = 0
-    """Of these, how many had a job behind them."""
+    """Number of lost answers to requests that had created a job."""
 
-    def ask(self, gateways: dict[str, LiveServer], store: str) -> None:
-        """Ask for another copy of the store's source."""
-        name = f"copy {len(self.asked)}"
-        self.asked[name] = store
+    def send(self, gateways: dict[str, LiveServer], store: str) -> None:
+        """Request another copy of the store's source."""
+        name = f"copy {len(self.stores)}"
+        self.stores[name] = store
         self.answers[name], replayed = self._answer(gateways, name)
         assert not replayed
 
-    def ask_again(self, gateways: dict[str, LiveServer]) -> None:
-        """Ask again for what was not answered, and for the last that was."""
+    def send_again(self, gateways: dict[str, LiveServer]) -> None:
+        """Repeat the requests without an answer, and the last one with an answer."""
         for name in list(self.answers)[-1:]:
             assert self._answer(gateways, name) == (self.answers[name], True)
-        for name in self.asked.keys() - self.answers.keys():
+        for name in self.stores.keys() - self.answers.keys():
             self.answers[name], replayed = self._answer(gateways, name)
             self.lost += 1
             self.lost_of_jobs += replayed
 
     def _answer(self, gateways: dict[str, LiveServer], name: str) -> tuple[str, bool]:
-        """The job's id, and whether an earlier request had made it."""
-        store = self.asked[name]
-        wanted = {
+        """Request a copy. Return the job's id, and True if an earlier request had created it."""
+        store = self.stores[name]
+        input = {
             "hierarchyId": str(self.sources[store]),
             "name": name,
             "includeProducts": True,
@@ -320,7 +324,7 @@ class Requests:
         }
         answer = self.http.post(
             f"{gateways[store].url}/graphql",
-            json={"query": DUPLICATE, "variables": {"input": wanted}},
+            json={"query": DUPLICATE, "variables": {"input": input}},
         )
         payload = answer.json()["data"]["duplicateHierarchy"]
         assert payload["errors"] == []
@@ -328,24 +332,24 @@ class Requests:
 
 
 def let_run(server: LiveServer, seconds: float) -> None:
-    """Give the processes so long, in which the server must not end by itself."""
+    """Wait `seconds`, in which the server must not exit by itself."""
     with pytest.raises(subprocess.TimeoutExpired):
         server.process.wait(timeout=seconds)
 
 
-def run_until_nothing_is(server: LiveServer, question: str) -> None:
-    """Let the processes run until the database counts 0 of that."""
+def run_until_none(server: LiveServer, query: str) -> None:
+    """Let the processes run until the query counts 0."""
     deadline = monotonic() + DRAINED_WITHIN_SECONDS
     while True:
-        with reading(server.database_url) as now:
-            if now.number(question) == 0:
+        with snapshot(server.database_url) as now:
+            if now.number(query) == 0:
                 return
         assert monotonic() < deadline
         let_run(server, LOOK_EVERY_SECONDS)
 
 
 @pytest.mark.timeout(900)
-def test_processes_killed_at_any_moment_show_nothing_partial_and_lose_and_repeat_nothing(
+def test_kills_at_random_moments_leave_no_partial_copy_and_lose_or_repeat_no_job(
     database_url: str,
     counted: Callable[[int, int], int],
     seed: int,
@@ -355,21 +359,21 @@ def test_processes_killed_at_any_moment_show_nothing_partial_and_lose_and_repeat
     began = monotonic()
     random = Random(seed)
     ledger = Ledger(database_url)
-    sources = asyncio.run(given_work(database_url, other_jobs=kills // 2))
+    sources = asyncio.run(create_work(database_url, other_jobs=kills // 2))
     ledger.note_sources()
     processes = processes_of(database_url)
     edits = 0
 
-    with ThreadPoolExecutor(1) as meanwhile, httpx.Client(timeout=30, verify=False) as http:
+    with ThreadPoolExecutor(1) as background, httpx.Client(timeout=30, verify=False) as http:
         requests = Requests(http, sources)
         for _ in range(kills):
             gateways = processes.complete()
-            requests.ask_again(gateways)
+            requests.send_again(gateways)
             for store in gateways:
-                requests.ask(gateways, store)
+                requests.send(gateways, store)
             gateway = gateways[factories.STORE]
             let_run(gateway, random.uniform(0, KILLED_WITHIN_SECONDS))
-            answer = meanwhile.submit(requests.ask, gateways, factories.STORE)
+            answer = background.submit(requests.send, gateways, factories.STORE)
             let_run(gateway, random.uniform(0, ANSWERED_WITHIN_SECONDS))
             processes.kill(random)
             with suppress(httpx.TransportError):
@@ -384,16 +388,16 @@ def test_processes_killed_at_any_moment_show_nothing_partial_and_lose_and_repeat
                 ledger.note_sources()
 
         gateways = processes.complete()
-        requests.ask_again(gateways)
+        requests.send_again(gateways)
 
     gateway = gateways[factories.STORE]
-    run_until_nothing_is(gateway, "SELECT count(*) FROM job WHERE status IN ('pending', 'started')")
-    run_until_nothing_is(gateway, "SELECT count(*) FROM hierarchy WHERE state != 'ready'")
+    run_until_none(gateway, "SELECT count(*) FROM job WHERE status IN ('pending', 'started')")
+    run_until_none(gateway, "SELECT count(*) FROM hierarchy WHERE state != 'ready'")
     processes.stop()
 
     ledger.copies.clear()
     ledger.check()
-    with reading(database_url) as now:
+    with snapshot(database_url) as now:
         for table in ("node", "node_product", "product_node"):
             left = f"SELECT count(*) FROM {table} WHERE hierarchy_pk NOT IN"
             assert now.number(f"{left} (SELECT pk FROM hierarchy)") == 0
@@ -406,14 +410,14 @@ def test_processes_killed_at_any_moment_show_nothing_partial_and_lose_and_repeat
             " WHERE hierarchy.copied_from IS NOT NULL"
         )
     done = {UUID(str(id)): name for id, name in succeeded}
-    wanted = {UUID(id): name for name, id in requests.answers.items()}
+    requested = {UUID(id): name for name, id in requests.answers.items()}
     others = {id: name for id, name in done.items() if name.startswith("other")}
-    assert done == wanted | others
+    assert done == requested | others
     assert len(others) == kills // 2
     assert len(done) == jobs
     assert Counter(UUID(str(id)) for (id,) in copies) == Counter(done.keys())
     report(
-        f"{kills} kills, {jobs} jobs, {claims - jobs} taken over, {edits} edits; "
-        f"{requests.lost} answers lost, {requests.lost_of_jobs} of them of jobs that were made; "
-        f"partial 0, lost 0, twice 0; {monotonic() - began:.0f} s"
+        f"{kills} kills, {jobs} jobs, {claims - jobs} takeovers, {edits} edits; "
+        f"{requests.lost} lost answers, {requests.lost_of_jobs} of them after a job was created; "
+        f"partial copies 0, jobs lost 0, jobs run twice 0; {monotonic() - began:.0f} s"
     )

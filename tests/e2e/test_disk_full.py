@@ -1,11 +1,12 @@
-"""The disk is full in the middle of a copy: the job fails and says why, nothing of the copy is seen
-or stays, and the store's next job runs, on the same disk, without anybody's help. And all of that
-again, so that what is kept for such an emergency is there for the next one. A PostgreSQL server
-keeps nothing for one: there the failure may have to wait until there is room for it.
+"""The disk fills up during a copy: the job fails with the reason, and its rows are never visible
+and are swept. The store's next job then runs on the same disk without intervention.
 
-The disk is a small tmpfs. On SQLite the database is on it; on PostgreSQL a tablespace with all
-of the database is, and the server's own files and its log of writes are elsewhere. Mounting takes
-root: whoever is not becomes it in a user namespace of its own, and runs the test there.
+On SQLite this is repeated, to check that the reserved space is available again. PostgreSQL reserves
+nothing: its failures may have to wait for free space.
+
+The disk is a small tmpfs. It holds the SQLite database, or a PostgreSQL tablespace with the whole
+database; the server's other files and its WAL are elsewhere. Mounting needs root: without it the
+test runs as root in a user namespace.
 """
 
 import asyncio
@@ -37,13 +38,15 @@ from tests.support.databases import DATABASES
 from tests.support.processes import LiveServer, start_server
 from tests.support.subscriber import JOB_UPDATES, subscriber
 
+pytestmark = pytest.mark.fault
+
 NODES = 40_000
 NAME = "a name that takes room " * 22
-"""With it a copy takes some 25 MiB, on SQLite up to 4 MiB more meanwhile."""
+"""With this name a copy takes about 25 MiB, on SQLite temporarily up to 4 MiB more."""
 
 SMALL = 30
 ROOM = 24 * 2**20
-"""What is left on the disk: less than a copy takes, and more than may be kept for an emergency."""
+"""Free space at the start: less than a copy takes, and more than the reserve for failures."""
 
 LARGE = 256 * 2**20
 ROUNDS = 2
@@ -91,7 +94,7 @@ VISIBLE = "{ hierarchies(first: 100) { nodes { name nodeCount } } }"
 
 @pytest.fixture(autouse=True)
 def root(request: pytest.FixtureRequest) -> None:
-    """Whoever may not mount runs the test where it may, and skips it here once it passed there."""
+    """Without root, run the test in a user namespace, and skip it here if it passes."""
     if os.getuid() == 0:
         return
     assert REAL_ROOT not in os.environ, "the user namespace has no root"
@@ -111,27 +114,27 @@ def root(request: pytest.FixtureRequest) -> None:
     assert ran.returncode == 0, ran.stdout
     if "1 passed" not in ran.stdout:
         pytest.skip(f"did not run in a user namespace either: {ran.stdout[-500:]}")
-    pytest.skip("passed in a user namespace of its own, as root there")
+    pytest.skip("passed in a user namespace, as root")
 
 
 class Disk:
-    """A file system of its own in memory."""
+    """A file system in memory."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @property
     def free(self) -> int:
-        """How many bytes are left."""
+        """Free bytes."""
         room = os.statvfs(self.path)
         return room.f_bavail * room.f_frsize
 
     def leave(self, room: int) -> None:
-        """Make it as small as leaves this many bytes."""
+        """Resize the disk so that `room` bytes are free."""
         _mount(self.path, self._size - self.free + room, "remount,")
 
     def grow(self, by: int) -> None:
-        """Make it larger by so many bytes."""
+        """Enlarge the disk by `by` bytes."""
         _mount(self.path, self._size + by, "remount,")
 
     @property
@@ -142,8 +145,8 @@ class Disk:
 
 @pytest.fixture
 def disk() -> Iterator[Disk]:
-    """A disk that is large for now."""
-    # Not in pytest's own folders, where a database server that is nobody may not go.
+    """A disk that is still large."""
+    # Outside pytest's folders: a database server as an unprivileged user cannot enter them.
     path = Path(tempfile.mkdtemp(prefix="disk-"))
     try:
         try:
@@ -153,7 +156,7 @@ def disk() -> Iterator[Disk]:
         try:
             yield Disk(path)
         finally:
-            # Lazily: what a test that failed has left open there must not keep it.
+            # Lazily: files that a failed test left open must not prevent it.
             subprocess.run(["umount", "--lazy", path], check=True)
     finally:
         path.rmdir()
@@ -170,21 +173,21 @@ def _mount(path: Path, size: int, how: str = "") -> None:
 
 @contextmanager
 def database_on(disk: Disk, kind: str) -> Iterator[str]:
-    """The URL of a new database that has this disk."""
+    """Yield the URL of a new database on this disk."""
     if kind == "sqlite":
         yield f"sqlite:///{disk.path}/test.db"
         return
     with postgres.cluster() as cluster:
         try:
             with psycopg.connect(postgres.plain(cluster.server_url), autocommit=True) as connection:
-                # It belongs to whoever the server is.
+                # The disk must belong to the server's user.
                 (data,) = connection.execute("SHOW data_directory").fetchone() or ()
                 server = Path(data).stat()
                 os.chown(disk.path, server.st_uid, server.st_gid)
                 connection.execute(
                     sql.SQL("CREATE TABLESPACE small LOCATION {}").format(str(disk.path))
                 )
-                # As files: what is copied through the server's memory takes its room later.
+                # FILE_COPY: a copy through the server's memory would take disk space only later.
                 connection.execute(
                     "CREATE DATABASE full_disk TEMPLATE template0 TABLESPACE small"
                     " STRATEGY FILE_COPY"
@@ -195,7 +198,7 @@ def database_on(disk: Disk, kind: str) -> Iterator[str]:
 
 
 async def filled(url: str) -> tuple[UUID, UUID]:
-    """A large hierarchy and a small one in a new database."""
+    """Create a large and a small hierarchy in a new database. Return their ids."""
     migrate(Settings(database_url=url), check=False)
     with closing(connect(url)) as database:
         large = await factories.hierarchy(database, {}, name="Large")
@@ -210,10 +213,12 @@ async def filled(url: str) -> tuple[UUID, UUID]:
 
 
 async def ended(server: LiveServer, disk: Disk, source: UUID, name: str) -> dict[str, Any]:
-    """What is told of a copy once it has ended, whichever way. On SQLite there is always room for
-    that; a PostgreSQL server's disk may be so full that it has to wait until there is some."""
-    asked = server.post(DUPLICATE, id=str(source), name=name)
-    id = asked["duplicateHierarchy"]["job"]["id"]
+    """Duplicate a hierarchy and return the job once it has ended, in any way.
+
+    On SQLite the reserve has space for that. On PostgreSQL the disk is enlarged while it is full.
+    """
+    answer = server.post(DUPLICATE, id=str(source), name=name)
+    id = answer["duplicateHierarchy"]["job"]["id"]
     async with asyncio.timeout(ENDED_WITHIN_SECONDS), subscriber(server.url) as connected:
         end = asyncio.create_task((await connected.subscribe(JOB_UPDATES, id=id)).rest())
         while server.database_url.startswith("postgresql") and not end.done():
@@ -226,45 +231,45 @@ async def ended(server: LiveServer, disk: Disk, source: UUID, name: str) -> dict
 
 
 def seen(server: LiveServer) -> list[tuple[str, int]]:
-    """All hierarchies that anybody can see, by name, with how many nodes they have."""
+    """Return the visible hierarchies, sorted by name, with their numbers of nodes."""
     nodes = server.post(VISIBLE)["hierarchies"]["nodes"]
     return sorted((node["name"], node["nodeCount"]) for node in nodes)
 
 
-def number(url: str, question: str) -> int:
-    """The database's answer to a question that has one number as its answer."""
+def number(url: str, query: str) -> int:
+    """Run a query for one number."""
     with (
         closing(connect(url)) as database,
         Session(database.read_engine) as session,
     ):
-        return int(session.connection().execute(sa.text(question)).scalar_one())
+        return int(session.connection().execute(sa.text(query)).scalar_one())
 
 
 def wait_for_the_sweep(server: LiveServer) -> float:
-    """Until nothing is hidden in the database any more; how many seconds that took."""
+    """Wait until the database has no hidden hierarchy. Return the seconds."""
     began = monotonic()
     while number(server.database_url, HIDDEN_HIERARCHIES):
-        assert monotonic() - began < SWEPT_WITHIN_SECONDS, "what was hidden is still there"
+        assert monotonic() - began < SWEPT_WITHIN_SECONDS, "a hidden hierarchy was not swept"
         let_run(server)
     return monotonic() - began
 
 
 def let_run(server: LiveServer) -> None:
-    """Give the server a moment, in which it must not end by itself."""
+    """Wait for a moment in which the server must not exit."""
     with pytest.raises(subprocess.TimeoutExpired):
         server.process.wait(timeout=LOOK_EVERY_SECONDS)
 
 
 @pytest.mark.parametrize("kind", DATABASES)
-async def test_a_copy_for_which_there_is_no_room_fails_and_the_queue_goes_on(
+async def test_a_copy_that_fills_the_disk_fails_and_the_queue_continues(
     kind: str, disk: Disk, report: Callable[[str], None], capfd: pytest.CaptureFixture[str]
 ) -> None:
     with database_on(disk, kind) as url:
         large, small = await filled(url)
         disk.leave(ROOM)
         server = start_server(url, JOBS_GATEWAY_LEASE_SECONDS="1")
-        there = [("Large", NODES), ("Small", SMALL)]
-        # What was swept is room for others on PostgreSQL only once it was vacuumed.
+        visible = [("Large", NODES), ("Small", SMALL)]
+        # On PostgreSQL swept rows free space only after a vacuum.
         rounds = ROUNDS if kind == "sqlite" else 1
         for round in range(rounds):
             copied = f"Small {round}"
@@ -276,18 +281,18 @@ async def test_a_copy_for_which_there_is_no_room_fails_and_the_queue_goes_on(
             assert error["message"].startswith(SENTENCES[kind])
             assert failed["duplication"] == {"result": None}
             assert 0 < failed["progress"]["completed"] < NODES
-            assert seen(server) == sorted(there)
+            assert seen(server) == sorted(visible)
 
             swept = wait_for_the_sweep(server)
-            assert number(url, ROWS) == sum(nodes for _, nodes in there)
+            assert number(url, ROWS) == sum(nodes for _, nodes in visible)
 
             succeeded = await ended(server, disk, small, copied)
             assert succeeded["status"] == "SUCCESS", succeeded
-            there.append((copied, SMALL))
-            assert seen(server) == sorted(there)
+            visible.append((copied, SMALL))
+            assert seen(server) == sorted(visible)
             report(
-                f"{failed['progress']['completed']} of {NODES} nodes were copied, and swept"
-                f" {swept:.1f} s later; {disk.free / 2**20:.1f} MiB are left"
+                f"{failed['progress']['completed']} of {NODES} nodes copied, swept"
+                f" {swept:.1f} s later; {disk.free / 2**20:.1f} MiB free"
             )
         assert server.stop() == 0
         history = history_of(url)

@@ -1,8 +1,8 @@
-"""An answer that gets lost behind a commit: a client asks again with the same idempotency key, and
-there is one job with one event; a worker goes on, and has run each job once.
+"""Answers lost after a commit: a client that repeats its request with the same idempotency key gets
+the one job with one event; a worker continues and has run each job once.
 
-It gets lost in a proxy on a real socket, between the client and the gateway, or between PostgreSQL
-and the gateway or worker.
+A proxy on a real socket drops the answers, between client and gateway, or between PostgreSQL and
+the gateway or worker.
 """
 
 import asyncio
@@ -29,13 +29,15 @@ from tests.support.databases import NewDatabase
 from tests.support.processes import start_server, start_worker
 from tests.support.subscriber import Event, Follower
 
-SOME_BYTES = 64 * 1024
+pytestmark = pytest.mark.fault
+
+READ_BYTES = 64 * 1024
 
 COMMIT = b"COMMIT\0"
-"""The end of the message to PostgreSQL that has nothing else."""
+"""The end of the message to PostgreSQL that contains only the COMMIT."""
 
-LOST_OF_EVENTS = 0.5
-"""Behind how many of the events that tell of its work a commit of the worker is not answered."""
+LOST_SHARE = 0.5
+"""Share of the events of the worker's jobs after which the next answer to a COMMIT is dropped."""
 
 DUPLICATE = """
 mutation($id: ID!, $key: String!) {
@@ -49,18 +51,18 @@ Connect = Callable[[], Awaitable[tuple[StreamReader, StreamWriter]]]
 
 
 class Proxy:
-    """Passes everything on, both ways, except for the answers that it is told to lose."""
+    """Forwards everything in both directions, except the answers to drop."""
 
     def __init__(self, connect: Connect) -> None:
         self.port = 0
         self.lost = 0
-        """How many answers it has lost."""
+        """Number of dropped answers."""
         self._connect = connect
         self._words: bytes | None = None
 
     def lose_answer_to(self, words: bytes) -> None:
-        """Let the next message with these words through, and end its connection on both sides, as a
-        network may end it, when the first byte of the answer arrives."""
+        """Forward the next message that contains `words`, and abort its connection on both sides
+        when the first byte of the answer arrives."""
         self._words = words
 
     async def serve(self, near: StreamReader, near_writer: StreamWriter) -> None:
@@ -68,37 +70,37 @@ class Proxy:
         far, far_writer = await self._connect()
         losing = False
 
-        async def pass_on() -> None:
+        async def forward() -> None:
             nonlocal losing
             recent = b""
-            while some := await near.read(SOME_BYTES):
-                recent += some
+            while data := await near.read(READ_BYTES):
+                recent += data
                 if self._words and self._words in recent:
                     losing, self._words = True, None
                 recent = recent[1 - len(self._words) :] if self._words else b""
-                far_writer.write(some)
+                far_writer.write(data)
 
-        async def pass_back() -> None:
-            while some := await far.read(SOME_BYTES):
+        async def forward_answers() -> None:
+            while data := await far.read(READ_BYTES):
                 if losing:
                     self.lost += 1
                     return
-                near_writer.write(some)
+                near_writer.write(data)
 
-        ways = [asyncio.create_task(pass_on()), asyncio.create_task(pass_back())]
+        directions = [asyncio.create_task(forward()), asyncio.create_task(forward_answers())]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for way in ways:
-                way.cancel()
+            for direction in directions:
+                direction.cancel()
             for writer in (near_writer, far_writer):
                 writer.transport.abort()
-            await asyncio.gather(*ways, return_exceptions=True)
+            await asyncio.gather(*directions, return_exceptions=True)
 
 
 @asynccontextmanager
 async def proxy_to(connect: Connect) -> AsyncIterator[Proxy]:
-    """A proxy on a port of its own."""
+    """Run a proxy on a free port."""
     proxy = Proxy(connect)
     async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as server:
         proxy.port = server.sockets[0].getsockname()[1]
@@ -107,13 +109,13 @@ async def proxy_to(connect: Connect) -> AsyncIterator[Proxy]:
 
 @asynccontextmanager
 async def client_at(url: str) -> AsyncIterator[GraphQLClient]:
-    """A client of whatever listens there."""
+    """Yield a client of the server at `url`."""
     async with http_client(url) as http:
         yield GraphQLClient(http)
 
 
 async def check_sent_again(client: GraphQLClient, source: str, key: str) -> str:
-    """The id of the job that an earlier request with this key has made."""
+    """Repeat a request with a used key. Return the id of the job that it had created."""
     data = await client.data(DUPLICATE, id=source, key=key)
     payload = data["duplicateHierarchy"]
     assert payload["errors"] == []
@@ -123,14 +125,14 @@ async def check_sent_again(client: GraphQLClient, source: str, key: str) -> str:
 
 
 def check_one_job_each(database_url: str, job_ids: list[str], times: int) -> None:
-    """So many pending jobs are there, with no event but that they were created."""
+    """Check that there are `times` pending jobs, each with its CREATED event only."""
     history = history_of(database_url)
     assert history.faults == {}
     assert history.statuses == {JobStatus.PENDING: times}
     assert history.events == len(set(job_ids)) == times
 
 
-async def test_a_request_whose_answer_got_lost_can_be_sent_again(
+async def test_a_request_with_a_lost_answer_can_be_repeated(
     idle_gateway: Gateway,
     counted: Callable[[int, int], int],
     report: Callable[[str], None],
@@ -151,10 +153,10 @@ async def test_a_request_whose_answer_got_lost_can_be_sent_again(
 
     assert proxy.lost == times
     check_one_job_each(idle_gateway.settings.database_url, job_ids, times)
-    report(f"{times} answers lost, each sent again: 1 job and 1 event each")
+    report(f"{times} lost answers, each request repeated: 1 job and 1 event each")
 
 
-async def test_a_commit_whose_answer_got_lost_is_told_as_such_and_can_be_sent_again(
+async def test_a_lost_answer_to_commit_is_reported_and_the_request_can_be_repeated(
     new_database: NewDatabase, counted: Callable[[int, int], int], report: Callable[[str], None]
 ) -> None:
     times = counted(20, 200)
@@ -175,10 +177,10 @@ async def test_a_commit_whose_answer_got_lost_is_told_as_such_and_can_be_sent_ag
 
     assert proxy.lost == times
     check_one_job_each(url, job_ids, times)
-    report(f"{times} answers to COMMIT lost, each sent again: 1 job and 1 event each")
+    report(f"{times} lost answers to COMMIT, each request repeated: 1 job and 1 event each")
 
 
-async def test_a_worker_whose_commits_are_not_answered_runs_each_job_once(
+async def test_a_worker_with_lost_answers_to_commit_runs_each_job_once(
     new_database: NewDatabase,
     counted: Callable[[int, int], int],
     seed: int,
@@ -195,7 +197,7 @@ async def test_a_worker_whose_commits_are_not_answered_runs_each_job_once(
     async with proxy_to(lambda: connected_to(url)) as proxy:
 
         def lose_the_next(event: Event) -> None:
-            if event["type"] != "CREATED" and random.random() < LOST_OF_EVENTS:
+            if event["type"] != "CREATED" and random.random() < LOST_SHARE:
                 proxy.lose_answer_to(COMMIT)
 
         server = await asyncio.to_thread(start_server, url, "--no-runner")
@@ -217,11 +219,11 @@ async def test_a_worker_whose_commits_are_not_answered_runs_each_job_once(
     assert history.faults == {}
     assert history.statuses == {JobStatus.SUCCESS: len(names)}
     assert sorted(copies) == sorted(names)
-    report(f"{proxy.lost} answers to COMMIT lost, {history}")
+    report(f"{proxy.lost} lost answers to COMMIT, {history}")
 
 
 def connected_to(url: str) -> Awaitable[tuple[StreamReader, StreamWriter]]:
-    """A connection to the PostgreSQL server of that database."""
+    """Connect to the PostgreSQL server of a database."""
     parsed = sa.make_url(url)
     host = str(parsed.query.get("host", parsed.host))
     port = parsed.port or 5432
@@ -231,8 +233,8 @@ def connected_to(url: str) -> Awaitable[tuple[StreamReader, StreamWriter]]:
 
 
 def through(proxy: Proxy, url: str) -> str:
-    """The same database by way of the proxy, which has to be able to read what is sent."""
+    """The same database by direction of the proxy, which has to be able to read what is sent."""
     there = sa.make_url(url).set(
         host="127.0.0.1", port=proxy.port, query={"sslmode": "disable", "gssencmode": "disable"}
     )
-    return there.render_as_string(hide_password=False)
+    return proxied.render_as_string(hide_password=False)

@@ -1,4 +1,4 @@
-"""Many workers, one store: one job at a time, the earliest created first, whoever runs it."""
+"""Many workers on one store run one job at a time, in the order of creation."""
 
 import asyncio
 import signal
@@ -22,6 +22,8 @@ from tests.support import postgres
 from tests.support.databases import NewDatabase
 from tests.support.processes import start_worker
 
+pytestmark = pytest.mark.fault
+
 WORKERS = 8
 
 NOTE_CLAIMS = """
@@ -33,27 +35,27 @@ END $$;
 CREATE TRIGGER note_claim AFTER UPDATE ON lane FOR EACH ROW
     WHEN (NEW.epoch > OLD.epoch) EXECUTE FUNCTION note_claim();
 """
-"""What the lane forgets: who claimed its jobs."""
+"""Records the holder of each claim, which the lane overwrites."""
 
 
-async def asked_and_run(database: Database, number: int) -> None:
-    """Ask for so many jobs, one by one while they are run, until all of them ended."""
+async def enqueue_and_wait(database: Database, number: int) -> None:
+    """Enqueue `number` jobs one by one while they run. Return once all have ended."""
     source = await factories.hierarchy(database, {})
     feed = Feed(database)
     database.on_commit(feed.wake)
-    hearing = asyncio.create_task(database.listen())
+    listening = asyncio.create_task(database.listen())
 
-    async def ask() -> None:
+    async def enqueue() -> None:
         for _ in range(number):
             await factories.pending_duplication(database, source)
 
-    async with aclosing(await feed.job_events(factories.STORE, JobFilter(), None)) as happenings:
-        asking = asyncio.create_task(ask())
+    async with aclosing(await feed.job_events(factories.STORE, JobFilter(), None)) as events:
+        enqueueing = asyncio.create_task(enqueue())
         ended = 0
         while ended < number:
-            ended += (await anext(happenings)).type.is_last
-        await asking
-    hearing.cancel()
+            ended += (await anext(events)).type.is_last
+        await enqueueing
+    listening.cancel()
 
 
 @pytest.mark.timeout(1800)
@@ -67,7 +69,7 @@ async def test_many_workers_run_the_jobs_of_a_store_one_at_a_time_and_in_order(
     database = open_database(Settings(database_url=url))
     workers = [start_worker(url) for _ in range(WORKERS)]
 
-    await asked_and_run(database, number)
+    await enqueue_and_wait(database, number)
     for worker in workers:
         assert worker.stop(signal.SIGTERM) == 0
 

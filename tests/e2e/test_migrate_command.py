@@ -1,4 +1,4 @@
-"""`jobs-gateway migrate` as an operator types it, and what refuses to start without it."""
+"""`jobs-gateway migrate` as a process, and the commands that refuse to start without it."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ NEWEST = newest_revision()
 
 @pytest.fixture
 def empty_url(postgresql_server: str) -> Iterator[str]:
-    """A PostgreSQL database that nobody has migrated."""
+    """A PostgreSQL database that is not migrated."""
     url = postgres.new_database(postgresql_server)
     yield url
     postgres.drop_database(url, postgresql_server)
@@ -49,7 +49,7 @@ def test_migrate_brings_an_empty_database_to_the_newest_revision(empty_url: str)
 @pytest.mark.parametrize(
     "command", [("serve", "--port", "0"), ("worker",)], ids=["serve", "worker"]
 )
-def test_what_needs_a_migration_says_so_and_does_not_start(
+def test_a_command_that_needs_a_migration_reports_it_and_exits(
     empty_url: str, command: tuple[str, ...]
 ) -> None:
     refused = run(empty_url, *command)
@@ -64,7 +64,7 @@ def test_what_needs_a_migration_says_so_and_does_not_start(
     [("serve", "--port", "0"), ("worker",), ("migrate",)],
     ids=["serve", "worker", "migrate"],
 )
-def test_a_server_that_does_not_answer_is_one_sentence_without_the_password(
+def test_an_unreachable_server_is_reported_in_one_sentence_without_the_password(
     command: tuple[str, ...],
 ) -> None:
     refused = run("postgresql+psycopg://me:s3cret@127.0.0.1:1/catalogue", *command)

@@ -1,5 +1,5 @@
-"""The npm client @elasticpath/js-sdk, made for the REST API of the reference documents, against a
-gateway, without a token and with one. What each script shows is in tests/e2e/node."""
+"""The npm client @elasticpath/js-sdk, of the REST API of the reference documents, against a gateway,
+with and without a token. The scripts in tests/e2e/node print a line per passed part."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -14,9 +14,7 @@ from tests.support import node_js
 from tests.support.node_js import GUARDED, OPEN, tokens
 from tests.support.processes import LiveServer, start_server
 
-pytestmark = pytest.mark.skipif(
-    node_js.SKIPPED, reason="the tests of npm clients need node 20 and npm"
-)
+pytestmark = pytest.mark.npm
 
 AUTHORING = [
     "hierarchies, page by page",
@@ -35,13 +33,13 @@ AUTHORING = [
     "its job, up to the success",
     "jobs, page by page",
     "the copy, by the job's hierarchy_id",
-    "404 for what was deleted",
+    "404 for a deleted hierarchy",
 ]
 WAITING = [
     "the errors of a failed job",
-    "jobs that wait",
-    "a job cancelled",
-    "a job is cancelled once, while it waits",
+    "pending jobs",
+    "a cancelled job",
+    "only a pending job is cancelled, and only once",
     "404 for an unknown job",
     "jobs, page by page",
 ]
@@ -81,7 +79,7 @@ def test_a_published_client_authors_a_hierarchy_and_follows_its_duplication(
 
 
 @pytest.mark.parametrize("environment", [OPEN, GUARDED], ids=["open", "guarded"])
-async def test_a_published_client_cancels_what_waits_and_reads_why_a_job_failed(
+async def test_a_published_client_cancels_a_pending_job_and_reads_the_errors_of_a_failed_one(
     environment: Mapping[str, str], scripts: node_js.Scripts, database_url: str
 ) -> None:
     with closing(open_database(Settings(database_url=database_url))) as database:

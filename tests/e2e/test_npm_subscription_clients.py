@@ -1,5 +1,5 @@
-"""The npm clients graphql-ws, graphql-sse and Apollo Client, and the audits of graphql-http,
-against a gateway, without tokens and with them. What each script shows is in tests/e2e/node."""
+"""The npm clients graphql-ws, graphql-sse and Apollo Client, and the audits of graphql-http, against
+a gateway, with and without tokens. The scripts in tests/e2e/node print a line per passed part."""
 
 import json
 import os
@@ -12,21 +12,19 @@ import pytest
 from tests.support import node_js
 from tests.support.processes import LiveServer, start_server
 
-pytestmark = pytest.mark.skipif(
-    node_js.SKIPPED, reason="the tests of npm clients need node 20 and npm"
-)
+pytestmark = pytest.mark.npm
 
 AUDITS = 61
-SECRET = "a secret of the tests, and of nobody else's"
+SECRET = "a secret that only these tests know"
 
 OVER_SOCKETS = [
     "a query",
     "a mutation",
     "a job from its snapshot to its end",
-    "subscriptions side by side on one socket",
+    "concurrent subscriptions on one socket",
     "an invalid operation ends only itself",
-    "nothing comes after unsubscribing",
-    "a new socket resumes behind any cursor",
+    "no event after unsubscribing",
+    "a new socket resumes after any cursor",
 ]
 OVER_SSE = [
     "a query",
@@ -35,13 +33,13 @@ OVER_SSE = [
     "the errors of an invalid operation",
     "unsubscribing",
     "each event has its cursor as id",
-    "Last-Event-ID resumes behind any event",
+    "Last-Event-ID resumes after any event",
     "Last-Event-ID resumes a job up to its end",
 ]
 OVER_MULTIPART = [
     "a query",
     "a job from its snapshot to its end",
-    "each event as soon as it happened",
+    "each event without delay",
     "the errors of an invalid operation",
 ]
 
@@ -53,7 +51,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> node_js.Scripts:
 
 @pytest.fixture(scope="module")
 def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """A server with the demo data that takes nobody without a token."""
+    """A server with the demo data and authentication."""
     database_url = f"sqlite:///{tmp_path_factory.mktemp('guarded')}/live.db"
     server = start_server(database_url, "--demo", JOBS_GATEWAY_JWT_SECRET=SECRET)
     server.wait_for("SUCCEEDED")
@@ -63,7 +61,7 @@ def guarded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSer
 
 @pytest.fixture(scope="module")
 def token() -> str:
-    """What the command line mints."""
+    """A token minted by the command line."""
     minted = subprocess.run(
         [sys.executable, "-m", "app", "token"],
         env={**os.environ, "JOBS_GATEWAY_JWT_SECRET": SECRET},
@@ -76,7 +74,7 @@ def token() -> str:
 
 
 def shown(scripts: node_js.Scripts, script: str, server: LiveServer, *arguments: str) -> list[str]:
-    """What a script has shown at its end."""
+    """Run a script to its end. Return the lines that it printed."""
     ran = scripts.run(script, f"{server.url}/graphql", *arguments)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout.splitlines()
@@ -119,7 +117,7 @@ def test_an_npm_client_works_with_the_gateway(
         ("multipart.mjs", [*OVER_MULTIPART, "401 without a valid token"]),
     ],
 )
-def test_an_npm_client_with_a_token_works_with_a_gateway_that_asks_for_one(
+def test_an_npm_client_with_a_token_works_with_a_guarded_gateway(
     script: str,
     expected: list[str],
     scripts: node_js.Scripts,

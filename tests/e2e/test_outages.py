@@ -1,9 +1,10 @@
-"""PostgreSQL crashes under load, again and again: whoever asks meanwhile is told so, and the same
-processes go on by themselves once it is back, with nothing lost, repeated or out of order.
+"""PostgreSQL crashes repeatedly under load: requests during an outage are data_of with its error
+code, and the same processes continue by themselves afterwards. No event is lost, repeated or out of
+order.
 
-Two gateways and two workers live through it all. Clients ask for copies, each for its next one when
-the last is made, and ask again with the same key when told that the database is away. Onlookers
-read all the while. Subscribers change between the gateways and follow the log by cursor.
+Two gateways and two workers run throughout. Each client requests a copy once its last one is done,
+and repeats requests that failed by an outage with the same key. Readers query the queue without
+a pause. Subscribers switch between the gateways and follow the log by cursor.
 """
 
 import asyncio
@@ -39,14 +40,13 @@ WORKERS = 2
 LEASE_SECONDS = "1"
 CLIENTS = 6
 SUBSCRIBERS = 4
-EVENTS_PER_CONNECTION = 60
-"""At most."""
+MAX_EVENTS_PER_CONNECTION = 60
 
 ENDS_PER_OUTAGE = (10, 40)
-"""How many jobs end between two of them."""
+"""Minimum and maximum of the jobs that end between two outages."""
 
-AWAY_SECONDS = 2.0
-"""At most: some outages are longer than the lease."""
+MAX_OUTAGE_SECONDS = 2.0
+"""Some outages are longer than the lease."""
 
 UNAVAILABLE = "DATABASE_UNAVAILABLE"
 LAST = "the last one"
@@ -64,8 +64,8 @@ mutation($id: ID!, $name: String!) {
 """
 
 
-def answered(response: httpx.Response) -> dict[str, Any] | None:
-    """What a request was answered, or None if that was that the database is away."""
+def data_of(response: httpx.Response) -> dict[str, Any] | None:
+    """Return the data of an answer, or None if it reports the outage."""
     if response.status_code == 503:
         return None
     assert response.status_code == 200, response.text
@@ -79,94 +79,94 @@ def answered(response: httpx.Response) -> dict[str, Any] | None:
 
 @dataclass
 class Load:
-    """Those who use the gateways all the while."""
+    """The clients, readers and subscribers of the gateways."""
 
     http: httpx.AsyncClient
     gateways: Sequence[LiveServer]
     source: UUID
     random: Random
     back: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while the database is there."""
+    """Set while the database is up."""
     enough: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: dict[str, str] = field(default_factory=dict)
-    """The job of each name."""
+    """The job id of each copy, by name."""
     ended: dict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
-    """Set once any subscriber has heard of a job's end."""
+    """Set once any subscriber has received a job's last event."""
     ends: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
     """The jobs whose end was heard of."""
     told: Counter[str] = field(default_factory=Counter)
-    """How often it was answered that the database is away, by who asked."""
+    """How often it was data_of that the database is outage_seconds, by who asked."""
 
-    async def ask_on(self, number: int) -> None:
-        """Ask for a copy, and for the next when it is made."""
-        for turn in count():
+    async def request_copies(self, number: int) -> None:
+        """Request copies, each once the one before is done, until `enough` is set."""
+        for index in count():
             if self.enough.is_set():
                 return
-            await self.ask(f"copy {number}-{turn}")
+            await self.request_copy(f"copy {number}-{index}")
 
-    async def ask(self, name: str) -> None:
-        """Ask until there is an answer, and wait for the copy."""
+    async def request_copy(self, name: str) -> None:
+        """Request a copy until it is accepted, and wait for its end."""
         query = {"query": DUPLICATE, "variables": {"id": str(self.source), "name": name}}
         while True:
             url = self.random.choice(self.gateways).url
-            data = answered(await self.http.post(f"{url}/graphql", json=query))
+            data = data_of(await self.http.post(f"{url}/graphql", json=query))
             if data:
                 break
-            self.told["clients"] += 1
+            self.unavailable["clients"] += 1
             await self.back.wait()
         assert data["duplicateHierarchy"]["errors"] == []
         self.jobs[name] = data["duplicateHierarchy"]["job"]["id"]
         await self.ended[self.jobs[name]].wait()
 
-    async def look_on(self, gateway: LiveServer) -> None:
-        """Ask for the queue, over and over, whether there is an answer or not."""
+    async def read_queue(self, gateway: LiveServer) -> None:
+        """Query the queue repeatedly, also during outages."""
         while not self.enough.is_set():
-            data = answered(await self.http.post(f"{gateway.url}/graphql", json={"query": QUEUE}))
-            self.told["onlookers"] += data is None
+            data = data_of(await self.http.post(f"{gateway.url}/graphql", json={"query": QUEUE}))
+            self.unavailable["readers"] += data is None
 
     async def follow(self, follower: Follower) -> None:
-        """Hear the log to its end, over many connections."""
+        """Follow the log to its end, over many connections."""
         while True:
             url = self.random.choice(self.gateways).url
-            events = self.random.randint(1, EVENTS_PER_CONNECTION)
+            events = self.random.randint(1, MAX_EVENTS_PER_CONNECTION)
             try:
                 if await follower.listen(url, events, goodbye=self.random.random() < 0.5):
                     return
             except Refused as refused:
                 if refused.code != UNAVAILABLE:
                     raise
-                self.told["subscribers"] += 1
+                self.unavailable["subscribers"] += 1
                 await self.back.wait()
 
     def note(self, event: Event) -> None:
-        """Tell whoever waits that a job has ended."""
+        """Record the end of a job, and wake its client."""
         id = event["job"]["id"]
         if event["type"] == "SUCCEEDED" and not self.ended[id].is_set():
             self.ended[id].set()
             self.ends.put_nowait(id)
 
-    async def check_away(self, gateway: LiveServer) -> None:
-        """Whatever is asked of the gateway now is answered, and with what is the matter."""
+    async def check_outage(self, gateway: LiveServer) -> None:
+        """Whatever is asked of the gateway now is data_of, and with what is the matter."""
         ready = await self.http.get(f"{gateway.url}/readyz")
         assert ready.status_code == 503
         healthy = await self.http.get(f"{gateway.url}/healthz")
         assert healthy.status_code == 200
-        variables = {"id": str(self.source), "name": "away"}
+        variables = {"id": str(self.source), "name": "outage_seconds"}
         for query in ({"query": QUEUE}, {"query": DUPLICATE, "variables": variables}):
-            assert answered(await self.http.post(f"{gateway.url}/graphql", json=query)) is None
+            assert data_of(await self.http.post(f"{gateway.url}/graphql", json=query)) is None
         with pytest.raises(Refused) as refused:
             await Follower(LAST).listen(gateway.url, 1)
         assert refused.value.code == UNAVAILABLE
 
 
 def let_run(server: LiveServer, seconds: float) -> None:
-    """Give the processes so long, in which the server must not end by itself."""
+    """Wait `seconds`, in which the server must not exit by itself."""
     with pytest.raises(subprocess.TimeoutExpired):
         server.process.wait(timeout=seconds)
 
 
 async def source_in(database_url: str) -> UUID:
-    """A small hierarchy in a new database."""
+    """Create a small hierarchy in a new database. Return its id."""
     migrate(Settings(database_url=database_url), check=False)
     database = open_database(Settings(database_url=database_url))
     source = await factories.hierarchy(database, factories.wide_tree(30))
@@ -175,7 +175,7 @@ async def source_in(database_url: str) -> UUID:
 
 
 @pytest.mark.timeout(500)
-async def test_a_database_that_crashes_under_load_is_missed_politely_and_lived_without(
+async def test_outages_under_load_are_reported_and_survived_without_loss(
     counted: Callable[[int, int], int],
     seed: int,
     report: Callable[[str], None],
@@ -183,7 +183,7 @@ async def test_a_database_that_crashes_under_load_is_missed_politely_and_lived_w
 ) -> None:
     outages = counted(2, 10)
     random = Random(seed)
-    healed: list[float] = []
+    recovery_seconds: list[float] = []
     with postgres.cluster() as cluster:
         url = postgres.new_database(cluster.server_url)
         source = await source_in(url)
@@ -202,26 +202,26 @@ async def test_a_database_that_crashes_under_load_is_missed_politely_and_lived_w
                 follower.on_event = load.note
                 tasks.create_task(load.follow(follower))
             for gateway in gateways:
-                tasks.create_task(load.look_on(gateway))
-            clients = [tasks.create_task(load.ask_on(number)) for number in range(CLIENTS)]
+                tasks.create_task(load.read_queue(gateway))
+            clients = [tasks.create_task(load.request_copies(number)) for number in range(CLIENTS)]
             for _ in range(outages):
                 for _ in range(random.randint(*ENDS_PER_OUTAGE)):
                     await load.ends.get()
                 load.back.clear()
                 await asyncio.to_thread(cluster.stop, "immediate")
                 for gateway in gateways:
-                    await load.check_away(gateway)
-                away = random.uniform(0, AWAY_SECONDS)
-                await asyncio.to_thread(let_run, gateways[0], away)
+                    await load.check_outage(gateway)
+                outage_seconds = random.uniform(0, MAX_OUTAGE_SECONDS)
+                await asyncio.to_thread(let_run, gateways[0], outage_seconds)
                 load.ends = asyncio.Queue()
                 await asyncio.to_thread(cluster.start)
                 load.back.set()
                 began = monotonic()
                 await load.ends.get()
-                healed.append(monotonic() - began)
+                recovery_seconds.append(monotonic() - began)
             load.enough.set()
             await asyncio.gather(*clients)
-            await load.ask(LAST)
+            await load.request_copy(LAST)
         assert [process.stop() for process in (*workers, *gateways)] == [0] * (WORKERS + GATEWAYS)
         assert "Traceback" not in capfd.readouterr().err
 
@@ -241,8 +241,8 @@ async def test_a_database_that_crashes_under_load_is_missed_politely_and_lived_w
         assert follower.entries == log
     assert len(log) == history.events == 3 * len(load.jobs)
     report(
-        f"{outages} outages, {history}; told that it is away: "
+        f"{outages} outages, {history}; told that it is outage_seconds: "
         f"{', '.join(f'{who} {times}' for who, times in load.told.items())} times; "
         f"each subscriber heard 1..{len(log)}; "
-        f"the end of a job was heard again within {max(healed):.1f} s"
+        f"the end of a job was heard again within {max(recovery_seconds):.1f} s"
     )

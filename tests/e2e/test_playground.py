@@ -4,9 +4,9 @@ from typing import Any, Protocol
 
 import pytest
 
-from tests.support.browser import Tab, chromium, needs_chromium
+from tests.support.browser import Tab, chromium
 
-pytestmark = needs_chromium
+pytestmark = pytest.mark.browser
 
 
 class Server(Protocol):
@@ -14,7 +14,7 @@ class Server(Protocol):
 
 
 class Playground(Tab):
-    """What a person does on the page."""
+    """The page, as a user operates it."""
 
     def __init__(self, page: Any, server: str) -> None:
         super().__init__(page, f"{server}/graphql")
@@ -50,7 +50,7 @@ class Playground(Tab):
         self.page.wait_for_selector(f".graphiql-execute-button[aria-label^='{label}']")
 
     def result(self, expected: str) -> Any:
-        """The result, as soon as it holds the expected text."""
+        """Wait until the result contains the expected text. Return the result."""
         shown = self.page.wait_for_function(
             "(expected) => { const text = document.querySelector('.result-window .CodeMirror')"
             ".CodeMirror.getValue(); return text.includes(expected) && text; }",
@@ -65,7 +65,7 @@ def open_page(live_server: Server) -> Iterator[Playground]:
         yield Playground(browser.new_page(), live_server.url)
 
 
-def test_the_page_opens_with_four_runnable_tabs_and_nothing_to_complain_of(
+def test_the_page_opens_with_four_runnable_tabs_and_no_browser_error(
     open_page: Playground,
 ) -> None:
     open_page.page.wait_for_load_state("networkidle")
@@ -84,7 +84,7 @@ def test_the_documentation_opens_on_the_schema(open_page: Playground) -> None:
     assert open_page.complaints == []
 
 
-def test_the_settings_open_without_breaking_the_policy(open_page: Playground) -> None:
+def test_the_settings_open_without_a_policy_violation(open_page: Playground) -> None:
     open_page.page.get_by_label("Open settings dialog").click()
     open_page.page.get_by_text("Clear storage").first.wait_for()
 
@@ -99,7 +99,7 @@ def test_a_query_runs_and_shows_its_result(open_page: Playground) -> None:
     assert open_page.complaints == []
 
 
-def test_a_duplication_is_queued_and_the_next_tab_watches_that_job_to_its_end(
+def test_the_watch_tab_follows_a_queued_duplication_to_its_end(
     open_page: Playground,
 ) -> None:
     open_page.open("DuplicateHierarchy")
@@ -120,20 +120,20 @@ def test_a_duplication_is_queued_and_the_next_tab_watches_that_job_to_its_end(
     assert open_page.foreign == []
 
 
-def test_the_tab_that_cancels_runs_on_the_newest_job_and_shows_the_typed_refusal(
+def test_the_cancel_tab_runs_on_the_newest_job_and_shows_the_typed_refusal(
     open_page: Playground,
 ) -> None:
     open_page.open("CancelJob")
     open_page.press_run_or_stop()
     payload = open_page.result('"cancelJob"')["data"]["cancelJob"]
 
-    # The newest job there is has ended.
+    # The newest job has ended.
     assert payload["job"]["status"] == "SUCCESS"
     assert [error["__typename"] for error in payload["errors"]] == ["JobNotCancellable"]
     assert open_page.complaints == []
 
 
-def test_a_subscription_shows_one_value_after_the_other_until_it_is_stopped(
+def test_a_subscription_shows_its_events_in_turn_until_it_is_stopped(
     open_page: Playground,
 ) -> None:
     page = open_page.page
@@ -149,7 +149,7 @@ def test_a_subscription_shows_one_value_after_the_other_until_it_is_stopped(
         open_page.press_run_or_stop()
     open_page.wait_for_button("Stop")
 
-    # The first may be over before the server has taken up the subscription.
+    # The first job may end before the subscription is active.
     duplicate(page)
     duplicate(page)
     page.wait_for_function(
@@ -166,7 +166,7 @@ def test_a_subscription_shows_one_value_after_the_other_until_it_is_stopped(
     assert open_page.complaints == []
 
 
-def test_a_token_in_the_headers_editor_is_not_kept_by_the_browser(open_page: Playground) -> None:
+def test_a_token_in_the_headers_editor_is_not_stored_by_the_browser(open_page: Playground) -> None:
     page = open_page.page
     page.get_by_role("button", name="Headers").click()
     page.locator(".graphiql-editor-tool .graphiql-editor:not(.hidden) .CodeMirror").click()
@@ -183,13 +183,13 @@ def test_a_token_in_the_headers_editor_is_not_kept_by_the_browser(open_page: Pla
 def duplicate(page: Any) -> None:
     page.evaluate(
         """async () => {
-          const ask = async (query, variables) => (await (await fetch("/graphql", {
+          const post = async (query, variables) => (await (await fetch("/graphql", {
             method: "POST",
             headers: { "Content-Type": "application/json" },
             body: JSON.stringify({ query, variables }),
           })).json()).data;
-          const { hierarchies } = await ask("{ hierarchies(first: 1) { nodes { id } } }");
-          await ask(
+          const { hierarchies } = await post("{ hierarchies(first: 1) { nodes { id } } }");
+          await post(
             `mutation ($id: ID!) {
               duplicateHierarchy(input: { hierarchyId: $id }) { job { id } } }`,
             { id: hierarchies.nodes[0].id },

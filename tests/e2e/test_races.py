@@ -1,5 +1,5 @@
-"""Cancel against claim: workers and cancellers, processes all of them, go for the same jobs, and of
-each job exactly one gets its way."""
+"""Cancel against claim: worker and canceller processes race for the same jobs, and exactly one wins
+each job."""
 
 import asyncio
 import signal
@@ -29,38 +29,40 @@ from tests.oracles.history import history_of
 from tests.support.databases import NewDatabase
 from tests.support.processes import LiveProcess, start_script, start_worker
 
+pytestmark = pytest.mark.fault
+
 CANCELLER = Path(__file__).parent / "canceller.py"
 REQUESTER = Requester(factories.STORE, request_id="races")
 WORKERS = 3
 CANCELLERS = 3
 
 BATCH = 25
-"""How many jobs are asked for at a time, whenever fewer than these wait."""
+"""Jobs enqueued at a time, whenever fewer are pending."""
 
-TOLD_OF = {
+POSSIBLE_RESULTS = {
     JobStatus.CANCELLED: {"won", "cancelled"},
     JobStatus.SUCCESS: {"started", "success"},
 }
-"""What a canceller may have been told of a job that has come to that status."""
+"""The possible results of attempts to cancel a job, by the job's last status."""
 
 
-def new_tries(canceller: LiveProcess) -> list[tuple[str, str]]:
-    """What a canceller has printed since it was last asked: jobs, and what it was told of them."""
-    tries: list[tuple[str, str]] = []
+def new_attempts(canceller: LiveProcess) -> list[tuple[str, str]]:
+    """Read the new lines of a canceller: job ids, and the results of the attempts."""
+    attempts: list[tuple[str, str]] = []
     while True:
         try:
             line = canceller.lines.get_nowait()
         except Empty:
-            return tries
+            return attempts
         if line is None:
             assert canceller.process.wait() == 0
-            return tries
-        job, told = line.split()
-        tries.append((job, told))
+            return attempts
+        job, result = line.split()
+        attempts.append((job, result))
 
 
-def ask(session: Session, source: UUID) -> None:
-    """Ask for a batch of copies."""
+def enqueue_batch(session: Session, source: UUID) -> None:
+    """Enqueue a batch of copies."""
     for _ in range(BATCH):
         jobs.request_duplication(session, REQUESTER, Duplication(source))
 
@@ -68,32 +70,35 @@ def ask(session: Session, source: UUID) -> None:
 async def raced(
     database: Database, cancellers: list[LiveProcess], races: int
 ) -> list[tuple[str, str]]:
-    """The tries of the cancellers up to where they have tried `races` jobs and all jobs ended."""
+    """Enqueue jobs until the cancellers have tried `races` of them and all have ended.
+
+    Return the attempts.
+    """
     source = await factories.hierarchy(database, {})
     feed = Feed(database)
     database.on_commit(feed.wake)
-    hearing = asyncio.create_task(database.listen())
-    tries: list[tuple[str, str]] = []
+    listening = asyncio.create_task(database.listen())
+    attempts: list[tuple[str, str]] = []
     tried: set[str] = set()
-    asked, waiting, ended = 0, 0, 0
-    async with aclosing(await feed.job_events(factories.STORE, JobFilter(), None)) as happenings:
-        while ended < asked or len(tried) < races:
+    enqueued, waiting, ended = 0, 0, 0
+    async with aclosing(await feed.job_events(factories.STORE, JobFilter(), None)) as events:
+        while ended < enqueued or len(tried) < races:
             if waiting < BATCH and len(tried) + waiting < races:
-                await database.write(ask, source)
-                asked += BATCH
+                await database.write(enqueue_batch, source)
+                enqueued += BATCH
                 waiting += BATCH
-            happening = await anext(happenings)
-            waiting -= happening.type in (JobEventType.STARTED, JobEventType.CANCELLED)
-            ended += happening.type.is_last
-            new = [told for canceller in cancellers for told in new_tries(canceller)]
+            event = await anext(events)
+            waiting -= event.type in (JobEventType.STARTED, JobEventType.CANCELLED)
+            ended += event.type.is_last
+            new = [attempt for canceller in cancellers for attempt in new_attempts(canceller)]
             tried.update(job for job, _ in new)
-            tries += new
-    hearing.cancel()
-    return tries
+            attempts += new
+    listening.cancel()
+    return attempts
 
 
 @pytest.mark.timeout(1800)
-async def test_of_those_who_cancel_a_job_and_those_who_claim_it_one_gets_its_way(
+async def test_either_a_claim_or_one_cancellation_of_a_job_wins(
     new_database: NewDatabase, counted: Callable[[int, int], int], report: Callable[[str], None]
 ) -> None:
     url = new_database("postgresql")
@@ -104,16 +109,16 @@ async def test_of_those_who_cancel_a_job_and_those_who_claim_it_one_gets_its_way
         canceller.wait_for("cancelling")
 
     began = monotonic()
-    tries = await raced(database, cancellers, races=counted(100, 10_000))
+    attempts = await raced(database, cancellers, races=counted(100, 10_000))
     took = monotonic() - began
     for process in (*workers, *cancellers):
         assert process.stop(signal.SIGTERM) == 0
     for canceller in cancellers:
-        tries += new_tries(canceller)
+        attempts += new_attempts(canceller)
 
     def read(session: Session) -> dict[str, JobStatus]:
-        found = session.exec(select(Job.id, Job.status)).all()
-        return {str(id): JobStatus(status) for id, status in found}
+        rows = session.exec(select(Job.id, Job.status)).all()
+        return {str(id): JobStatus(status) for id, status in rows}
 
     statuses = await database.read(read)
     database.close()
@@ -121,19 +126,22 @@ async def test_of_those_who_cancel_a_job_and_those_who_claim_it_one_gets_its_way
     assert history.faults == {}
     assert history.unended == 0
 
-    untrue = [(job, told) for job, told in tries if told not in TOLD_OF[statuses[job]]]
-    assert untrue == []
-    won = Counter(job for job, told in tries if told == "won")
+    impossible = [
+        (job, result) for job, result in attempts if result not in POSSIBLE_RESULTS[statuses[job]]
+    ]
+    assert impossible == []
+    won = Counter(job for job, result in attempts if result == "won")
     cancelled = [job for job, status in statuses.items() if status is JobStatus.CANCELLED]
     assert won == Counter(cancelled)
 
-    told = Counter(told for _, told in tries)
-    tried = {job for job, _ in tries}
+    results = Counter(result for _, result in attempts)
+    tried = {job for job, _ in attempts}
     ran = sum(statuses[job] is JobStatus.SUCCESS for job in tried)
     report(
-        f"{len(tried)} races in {took:.0f} s with {len(tries)} tries: {len(cancelled)} cancelled, "
-        f"{ran} ran; refused because a worker was first {told['started'] + told['success']}, "
-        f"another canceller {told['cancelled']}; {history}"
+        f"{len(tried)} races in {took:.0f} s with {len(attempts)} attempts to cancel: "
+        f"{len(cancelled)} jobs cancelled, {ran} run; refused because of a worker "
+        f"{results['started'] + results['success']}, of another canceller "
+        f"{results['cancelled']}; {history}"
     )
     assert cancelled
     assert ran

@@ -1,6 +1,7 @@
-"""Subscribers that lose their connection again and again, and go on from their last cursor: at the
-one server of a SQLite file, or at any of several gateways on PostgreSQL, where another process runs
-the jobs."""
+"""Subscribers that lose their connection repeatedly and resume from their last cursor.
+
+On SQLite at the one server; on PostgreSQL at any of several gateways, with a separate worker.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ mutation($id: ID!, $name: String!) {
 
 
 def start(database_url: str) -> tuple[Sequence[LiveServer], Sequence[LiveProcess]]:
-    """The gateways, and all processes."""
+    """Start the gateways and, on PostgreSQL, a worker. Return the gateways and all processes."""
     if database_url.startswith("sqlite"):
         server = start_server(database_url)
         return [server], [server]
@@ -37,7 +38,7 @@ def start(database_url: str) -> tuple[Sequence[LiveServer], Sequence[LiveProcess
 
 
 @pytest.mark.timeout(500)
-async def test_subscribers_that_drop_and_resume_anywhere_hear_each_event_once_and_in_order(
+async def test_subscribers_that_drop_and_resume_receive_each_event_once_and_in_order(
     database_url: str,
     counted: Callable[[int, int], int],
     seed: int,
@@ -53,7 +54,7 @@ async def test_subscribers_that_drop_and_resume_anywhere_hear_each_event_once_an
     gateways, processes = start(database_url)
     began = monotonic()
 
-    async def ask_for_all(random: Random) -> None:
+    async def enqueue_all(random: Random) -> None:
         async with http_client("") as http:
             for name in names:
                 answer = await http.post(
@@ -63,11 +64,11 @@ async def test_subscribers_that_drop_and_resume_anywhere_hear_each_event_once_an
                 assert "errors" not in answer.json()
 
     async def follow(follower: Follower, random: Random) -> None:
-        # A connection between two equal places ends before it has heard anything.
-        for place in sorted(random.choices(range(events), k=drops)):
+        # Between two equal positions a connection ends without an event.
+        for position in sorted(random.choices(range(events), k=drops)):
             await follower.listen(
                 random.choice(gateways).url,
-                place - len(follower.entries),
+                position - len(follower.entries),
                 goodbye=random.random() < 0.5,
             )
         assert await follower.listen(random.choice(gateways).url, events)
@@ -76,10 +77,10 @@ async def test_subscribers_that_drop_and_resume_anywhere_hear_each_event_once_an
     async with asyncio.TaskGroup() as tasks:
         for number, follower in enumerate(followers):
             tasks.create_task(follow(follower, Random(f"{seed} {number}")))
-        tasks.create_task(ask_for_all(Random(seed)))
+        tasks.create_task(enqueue_all(Random(seed)))
     took = monotonic() - began
     assert [process.stop() for process in processes] == [0] * len(processes)
-    assert capfd.readouterr().err == "", "a client that goes away is no fault of the server"
+    assert capfd.readouterr().err == "", "a disconnect of a client must not be logged as an error"
 
     log = whole_log(database_url)
     assert len(log) == events
@@ -87,5 +88,5 @@ async def test_subscribers_that_drop_and_resume_anywhere_hear_each_event_once_an
         assert follower.entries == log
     report(
         f"gateways {len(gateways)}, subscribers {subscribers}, {drops} drops each, "
-        f"{len(log)} events each, lost 0, twice 0, {took:.1f} s"
+        f"{len(log)} events each, lost 0, repeated 0, {took:.1f} s"
     )

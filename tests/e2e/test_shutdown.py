@@ -1,4 +1,4 @@
-"""How a server ends, and when it does not begin."""
+"""Stops of a server, and reasons for not starting."""
 
 import os
 import shutil
@@ -32,12 +32,12 @@ from tests.support.subscriber import (
     subscriber,
 )
 
-# A copy of these takes some seconds, so that a stop in its middle has it unfinished.
+# A copy of these takes some seconds, so that a stop in the middle leaves it unfinished.
 NODES = 20_000
 PRODUCTS_PER_NODE = 30
 
 STOPPED_WITHIN_SECONDS = 5
-"""Far more than the second that is promised, for machines that have much else to do."""
+"""Far more than the promised second, for machines under load."""
 
 DUPLICATE = """
 mutation($id: ID!) { duplicateHierarchy(input: {hierarchyId: $id}) { job { id } } }
@@ -46,7 +46,7 @@ mutation($id: ID!) { duplicateHierarchy(input: {hierarchyId: $id}) { job { id } 
 
 @pytest.fixture(scope="module")
 def big_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file in which the copy of a big hierarchy waits to be made."""
+    """A file with a pending copy of a large hierarchy."""
     path = tmp_path_factory.mktemp("big") / "big.db"
 
     async def fill() -> None:
@@ -61,7 +61,7 @@ def big_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def serving(database_url: str, *arguments: str) -> Iterator[LiveServer]:
-    """A server for the length of a block, unless the block ends it."""
+    """Run a server during the block, unless the block stops it."""
     server = start_server(database_url, *arguments)
     try:
         yield server
@@ -71,7 +71,7 @@ def serving(database_url: str, *arguments: str) -> Iterator[LiveServer]:
 
 
 def refused_serve(*arguments: str, **environment: str) -> tuple[int, list[str]]:
-    """The exit code of a server that does not begin, and what it says of that."""
+    """Run a server that does not start. Return its exit code and the lines of standard error."""
     ended = subprocess.run(
         [sys.executable, "-m", "app", "serve", *arguments],
         env={**os.environ, **environment},
@@ -84,7 +84,7 @@ def refused_serve(*arguments: str, **environment: str) -> tuple[int, list[str]]:
 
 
 def the_job(path: Path) -> dict[str, Any]:
-    """The one job of a file, with how far its copy is."""
+    """Read the only job of a file, with the keys of its unfinished and finished copy."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
         file.row_factory = sqlite3.Row
         return dict(
@@ -96,7 +96,7 @@ def the_job(path: Path) -> dict[str, Any]:
 
 
 async def closed_with(subscription: Subscription) -> int:
-    """The code that a subscription's socket is closed with, once all before it is read."""
+    """Read a subscription to its end. Return the close code of the socket."""
     with pytest.raises(ConnectionClosed) as closed:
         await subscription.rest()
     assert closed.value.rcvd is not None
@@ -108,7 +108,7 @@ async def closed_with(subscription: Subscription) -> int:
     [(signal.SIGINT, 0), (signal.SIGTERM, 0)],
     ids=["SIGINT", "SIGTERM"],
 )
-async def test_a_stopped_server_closes_its_sockets_and_another_goes_on_with_its_copy(
+async def test_a_stopped_server_closes_its_sockets_and_the_next_one_continues_its_copy(
     number: signal.Signals,
     code: int,
     big_copy: Path,
@@ -122,16 +122,16 @@ async def test_a_stopped_server_closes_its_sockets_and_another_goes_on_with_its_
 
     async with subscriber(server.url) as one, subscriber(server.url) as another:
         updates = await one.subscribe(JOB_UPDATES, id=job_id)
-        happening = await another.subscribe(JOB_EVENTS)
+        events = await another.subscribe(JOB_EVENTS)
         event = await anext(updates)
         while not (event["job"]["progress"] or {}).get("completed"):
             event = await anext(updates)
         server.process.send_signal(number)
         signalled = monotonic()
-        assert {await closed_with(updates), await closed_with(happening)} == {1012}
+        assert {await closed_with(updates), await closed_with(events)} == {1012}
     assert server.process.wait(timeout=30) == code
     took = monotonic() - signalled
-    report(f"ended {took:.2f} s after {number.name}")
+    report(f"exited {took:.2f} s after {number.name}")
     assert took < STOPPED_WITHIN_SECONDS
 
     left = the_job(path)
@@ -141,13 +141,13 @@ async def test_a_stopped_server_closes_its_sockets_and_another_goes_on_with_its_
 
     with serving(url) as restarted:
         async with subscriber(restarted.url) as connected:
-            told: list[Event] = await (await connected.subscribe(JOB_UPDATES, id=job_id)).rest()
+            rest: list[Event] = await (await connected.subscribe(JOB_UPDATES, id=job_id)).rest()
             beginning = await connected.subscribe(JOB_EVENTS, after=EVENTS.encode((0,)))
             log = [event["type"] for event in await beginning.take(3)]
-    completed = [event["job"]["progress"]["completed"] for event in told]
+    completed = [event["job"]["progress"]["completed"] for event in rest]
     assert completed[0] >= left["completed_items"]
     assert completed == sorted(completed)
-    assert [event["type"] for event in told if event["type"] in LOGGED] == ["SUCCEEDED"]
+    assert [event["type"] for event in rest if event["type"] in LOGGED] == ["SUCCEEDED"]
     assert log == ["CREATED", "STARTED", "SUCCEEDED"]
     done = the_job(path)
     assert done["status"] == "success"
@@ -158,56 +158,58 @@ async def test_a_stopped_server_closes_its_sockets_and_another_goes_on_with_its_
 async def test_a_file_has_one_runner_and_any_number_of_servers(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
     with serving(url, "--demo") as runner:
-        code, said = refused_serve("--port", "0", DATABASE_URL=url)
+        code, lines = refused_serve("--port", "0", DATABASE_URL=url)
         assert code == 1
-        assert len(said) == 1
-        assert "already runs the queue" in said[0]
-        assert "--no-runner" in said[0]
+        assert len(lines) == 1
+        assert "already runs the queue" in lines[0]
+        assert "--no-runner" in lines[0]
 
         with serving(url, "--no-runner") as second:
             hierarchies = second.post("{ hierarchies { nodes { id } } }")["hierarchies"]["nodes"]
             requested = second.post(DUPLICATE, id=hierarchies[0]["id"])["duplicateHierarchy"]
             async with subscriber(second.url) as connected:
                 updates = await connected.subscribe(JOB_UPDATES, id=requested["job"]["id"])
-                told = await updates.rest()
-        assert told[-1]["job"]["status"] == "SUCCESS"
+                events = await updates.rest()
+        assert events[-1]["job"]["status"] == "SUCCESS"
         assert runner.process.poll() is None
 
 
-def test_a_host_that_others_can_reach_is_refused_without_insecure(tmp_path: Path) -> None:
-    code, said = refused_serve(
+def test_a_public_host_is_refused_without_insecure(tmp_path: Path) -> None:
+    code, lines = refused_serve(
         "--host", "0.0.0.0", "--port", "0", DATABASE_URL=f"sqlite:///{tmp_path}/new.db"
     )
 
     assert code == 2
-    assert len(said) == 1
-    assert "--insecure" in said[0]
+    assert len(lines) == 1
+    assert "--insecure" in lines[0]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        code, said = refused_serve("--port", str(port), DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
+        code, lines = refused_serve(
+            "--port", str(port), DATABASE_URL=f"sqlite:///{tmp_path}/new.db"
+        )
 
     assert code == 1
-    assert len(said) == 1
-    assert f"127.0.0.1:{port}" in said[0]
-    assert "in use" in said[0]
+    assert len(lines) == 1
+    assert f"127.0.0.1:{port}" in lines[0]
+    assert "in use" in lines[0]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_all_bad_settings_are_named_at_once(tmp_path: Path) -> None:
-    code, said = refused_serve(
+def test_all_invalid_settings_are_named_at_once(tmp_path: Path) -> None:
+    code, lines = refused_serve(
         DATABASE_URL=f"sqlite:///{tmp_path}/new.db",
         JOBS_GATEWAY_PORT="abc",
         JOBS_GATEWAY_CONCURRENCY="0",
     )
 
     assert code == 2
-    assert len(said) == 2
-    assert "port" in said[0].lower()
-    assert "'abc'" in said[0]
-    assert "concurrency" in said[1].lower()
-    assert "'0'" in said[1]
+    assert len(lines) == 2
+    assert "port" in lines[0].lower()
+    assert "'abc'" in lines[0]
+    assert "concurrency" in lines[1].lower()
+    assert "'0'" in lines[1]
     assert list(tmp_path.iterdir()) == []

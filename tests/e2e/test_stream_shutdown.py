@@ -1,4 +1,4 @@
-"""Stopping the server ends the streams that are open, whichever way they are encoded."""
+"""Stopping the server ends its open SSE and multipart streams."""
 
 import signal
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.support.subscriber import JOB_EVENTS
 APOLLO = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json'
 
 STOPPED_WITHIN_SECONDS = 2
-"""What issue 4 promises."""
+"""The promise of issue 4."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
@@ -45,12 +45,12 @@ def test_a_stopped_server_ends_its_streams(
         signalled = monotonic()
         for body in bodies:
             try:
-                heard = b"".join(body)
+                received = b"".join(body)
             except httpx.RemoteProtocolError:
-                # Cut off is as good: it was not complete, and the client comes again.
+                # An aborted stream is fine: it is not complete, so the client reconnects.
                 continue
-            assert b"complete" not in heard
-            assert b"--graphql--" not in heard
+            assert b"complete" not in received
+            assert b"--graphql--" not in received
         streams_took = monotonic() - signalled
         assert server.process.wait(timeout=30) == 0
     took = monotonic() - signalled

@@ -1,4 +1,4 @@
-"""`jobs-gateway token` as a process: it prints a token alone, or says in a sentence why not."""
+"""`jobs-gateway token` as a process: it prints only a token, or the reason for none in a sentence."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ SECONDS = 60
 
 
 def run(*arguments: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command with nothing but this set, once it has ended with this exit code."""
+    """Run the command with only these variables of the gateway set. It exits with `code`."""
     bare = {
         name: value
         for name, value in os.environ.items()
@@ -33,53 +33,53 @@ def run(*arguments: str, code: int = 0, **environment: str) -> subprocess.Comple
 
 
 def minted(*arguments: str, **environment: str) -> dict[str, Any]:
-    """What the printed token says."""
+    """Return the claims of the printed token."""
     ended = run(*arguments, code=0, JOBS_GATEWAY_JWT_SECRET=SECRET, **environment)
     assert ended.stderr == ""
     (line,) = ended.stdout.splitlines()
-    said: dict[str, Any] = jwt.decode(
+    claims: dict[str, Any] = jwt.decode(
         line, SECRET, ["HS256"], options={"verify_aud": False, "require": ["exp", "iat"]}
     )
-    return said
+    return claims
 
 
-def test_a_token_is_for_the_default_store_and_everything_for_half_a_day() -> None:
+def test_by_default_a_token_has_all_scopes_of_the_default_store_for_12_hours() -> None:
     before = int(time.time())
-    said = minted()
-    assert before <= said["iat"] <= time.time()
-    assert said == {
+    claims = minted()
+    assert before <= claims["iat"] <= time.time()
+    assert claims == {
         "iss": "jobs-gateway",
         "aud": "jobs-gateway",
         "sub": "developer",
         "store": "default",
         "scope": "hierarchies:read hierarchies:write jobs:read jobs:write",
-        "iat": said["iat"],
-        "exp": said["iat"] + 12 * 3600,
+        "iat": claims["iat"],
+        "exp": claims["iat"] + 12 * 3600,
     }
 
 
-def test_flags_and_settings_say_what_it_says() -> None:
-    said = minted(
+def test_flags_and_settings_determine_the_claims() -> None:
+    claims = minted(
         *("--store", "plants", "--subject", "ada", "--lifetime", "7d"),
         *("--scope", "jobs:read", "--scope", "hierarchies:write"),
         JOBS_GATEWAY_JWT_ISSUER="us",
         JOBS_GATEWAY_JWT_AUDIENCE="them",
     )
-    assert (said["iss"], said["aud"]) == ("us", "them")
-    assert (said["store"], said["sub"]) == ("plants", "ada")
-    assert said["scope"] == "hierarchies:write jobs:read"
-    assert said["exp"] - said["iat"] == 7 * 86_400
+    assert (claims["iss"], claims["aud"]) == ("us", "them")
+    assert (claims["store"], claims["sub"]) == ("plants", "ada")
+    assert claims["scope"] == "hierarchies:write jobs:read"
+    assert claims["exp"] - claims["iat"] == 7 * 86_400
 
 
 @pytest.mark.parametrize(("lifetime", "seconds"), [("90", 5400), ("30m", 1800), ("2h", 7200)])
-def test_a_lifetime_is_in_minutes_or_says_its_unit(lifetime: str, seconds: int) -> None:
-    said = minted("--lifetime", lifetime, "--organization")
-    assert said["exp"] - said["iat"] == seconds
-    assert said["organization"] is True
-    assert "store" not in said
+def test_a_lifetime_is_in_minutes_or_has_a_unit(lifetime: str, seconds: int) -> None:
+    claims = minted("--lifetime", lifetime, "--organization")
+    assert claims["exp"] - claims["iat"] == seconds
+    assert claims["organization"] is True
+    assert "store" not in claims
 
 
-def test_without_a_secret_it_says_how_to_make_one() -> None:
+def test_without_a_secret_the_error_explains_how_to_create_one() -> None:
     ended = run(code=2)
     assert ended.stdout == ""
     (sentence,) = ended.stderr.splitlines()
@@ -87,7 +87,7 @@ def test_without_a_secret_it_says_how_to_make_one() -> None:
     assert "openssl rand -hex 32" in sentence
 
 
-def test_where_an_issuer_makes_the_tokens_it_says_so(tmp_path: Path) -> None:
+def test_with_a_key_set_the_error_refers_to_the_issuer(tmp_path: Path) -> None:
     ended = run(code=2, JOBS_GATEWAY_JWKS=str(tmp_path / "jwks.json"))
     assert ended.stdout == ""
     assert ended.stderr == (
@@ -113,7 +113,7 @@ def test_a_short_secret_is_refused_and_not_shown() -> None:
         (["--lifetime", "999999999d"], "expiry"),
     ],
 )
-def test_a_mistake_ends_it_with_2_and_a_sentence(arguments: list[str], words: str) -> None:
+def test_a_mistake_exits_with_2_and_a_sentence(arguments: list[str], words: str) -> None:
     ended = run(*arguments, code=2, JOBS_GATEWAY_JWT_SECRET=SECRET)
     assert ended.stdout == ""
     assert words in ended.stderr

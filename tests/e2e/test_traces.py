@@ -1,5 +1,5 @@
-"""Traces, as a collector gets them: what a request sets off is found again, also in another
-process, and nothing in them is a secret of whoever asked."""
+"""Traces as a collector receives them: a job's span in another process is linked to the request,
+and spans contain no data of the client."""
 
 import socket
 from time import monotonic
@@ -15,8 +15,8 @@ from tests.support.otlp_collector import Collector, collecting
 from tests.support.processes import start_server, start_worker
 
 SERVER, CLIENT, CONSUMER = 2, 3, 5
-ABOVE = "11112222333344445555666677778888", "aaaabbbbccccdddd"
-"""The trace and the span that the client says it asks in."""
+PARENT = "11112222333344445555666677778888", "aaaabbbbccccdddd"
+"""The trace and span ids in the client's traceparent header."""
 
 DUPLICATE = """
 mutation Copy($id: ID!, $name: String!) {
@@ -26,7 +26,7 @@ mutation Copy($id: ID!, $name: String!) {
 
 
 def traced_by(url: str, service: str, delay: str = "50") -> dict[str, str]:
-    """The environment of a process that sends its spans there, after so many ms, or as it stops."""
+    """Return the environment of a process that sends spans to `url`, `delay` ms late at most."""
     return {
         "OTEL_EXPORTER_OTLP_ENDPOINT": url,
         "OTEL_SERVICE_NAME": service,
@@ -35,17 +35,17 @@ def traced_by(url: str, service: str, delay: str = "50") -> dict[str, str]:
 
 
 def check_request_and_run(
-    collector: Collector, asking: httpx.Response, job_id: str, route: str
+    collector: Collector, response: httpx.Response, job_id: str, route: str
 ) -> None:
-    """The request is in its client's trace, the run in one of its own, linked to the request."""
-    request_id = asking.headers["x-request-id"]
+    """Check that the request is in its client's trace, and the job's run in a linked trace."""
+    request_id = response.headers["x-request-id"]
     by_request = {"jobs_gateway__request_id": request_id}
     request = collector.wait_for(f"POST {route}", **by_request)
     assert request.service == "traced-gateway"
-    assert (request.trace, request.parent) == ABOVE
+    assert (request.trace, request.parent) == PARENT
     assert request.kind == SERVER
     assert request.attributes["http.route"] == route
-    assert request.attributes["http.response.status_code"] == asking.status_code
+    assert request.attributes["http.response.status_code"] == response.status_code
 
     run = collector.wait_for("job hierarchy-duplicate", **by_request)
     assert run.service == "traced-worker"
@@ -76,24 +76,26 @@ def check_request_and_run(
     assert "INSERT" in copied
 
 
-async def test_a_request_and_its_run_in_another_process_are_linked(
+async def test_a_request_and_the_run_of_its_job_in_another_process_are_linked(
     new_database: NewDatabase,
 ) -> None:
     url = new_database("postgresql")
     database = open_database(Settings(database_url=url))
     source = await factories.hierarchy(database, {"a": {"b": {}}}, name="sworn to silence")
     database.close()
-    headers = {"traceparent": f"00-{ABOVE[0]}-{ABOVE[1]}-01"}
+    headers = {"traceparent": f"00-{PARENT[0]}-{PARENT[1]}-01"}
     with collecting() as collector:
-        # What it sends comes as it stops, or not at all.
+        # The gateway sends its spans when it stops, or not at all.
         late = traced_by(collector.url, "traced-gateway", delay="600000")
         gateway = start_server(url, "--no-runner", **late)
         worker = start_worker(url, **traced_by(collector.url, "traced-worker"))
         async with http_client(gateway.url, headers=headers) as http:
             await http.get("/readyz")
             variables = {"id": str(source), "name": "not for others"}
-            asked = await http.post("/graphql", json={"query": DUPLICATE, "variables": variables})
-            job_id = asked.json()["data"]["duplicateHierarchy"]["job"]["id"]
+            by_graphql = await http.post(
+                "/graphql", json={"query": DUPLICATE, "variables": variables}
+            )
+            job_id = by_graphql.json()["data"]["duplicateHierarchy"]["job"]["id"]
             attributes = {"name": "nor for you", "include_products": True}
             body = {"data": {"type": "hierarchy", "attributes": attributes}}
             by_rest = await http.post(f"/pcm/hierarchies/{source}/duplicate_job", json=body)
@@ -102,16 +104,16 @@ async def test_a_request_and_its_run_in_another_process_are_linked(
             collector.wait_for("job hierarchy-duplicate", jobs_gateway__job__id=id)
         assert gateway.stop() == 0
         assert worker.stop() == 0
-        check_request_and_run(collector, asked, job_id, "/graphql")
+        check_request_and_run(collector, by_graphql, job_id, "/graphql")
         route = "/pcm/hierarchies/{hierarchy_id}/duplicate_job"
         check_request_and_run(collector, by_rest, rest_job_id, route)
     for secret in (b"sworn to silence", b"not for others", b"nor for you", str(source).encode()):
         assert secret not in collector.raw
-    assert b"duplicateHierarchy" not in collector.raw, "no document is told"
+    assert b"duplicateHierarchy" not in collector.raw, "a span contains the document"
     assert not [span for span in collector.spans if "readyz" in str(span.attributes)]
 
 
-def test_a_collector_that_hangs_keeps_nobody_waiting(new_database: NewDatabase) -> None:
+def test_a_hanging_collector_delays_no_request_or_stop(new_database: NewDatabase) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         url = f"http://127.0.0.1:{hanging.getsockname()[1]}"
         gateway = start_server(new_database("sqlite"), **traced_by(url, "unheard"))
@@ -119,5 +121,5 @@ def test_a_collector_that_hangs_keeps_nobody_waiting(new_database: NewDatabase) 
             gateway.post("{ jobs { totalCount } }")
         began = monotonic()
         assert gateway.stop() == 0
-        # By itself OpenTelemetry would wait for half a minute.
+        # OpenTelemetry's default would wait for 30 s.
         assert monotonic() - began < 15

@@ -1,5 +1,5 @@
-"""A process that dies between sending a webhook and writing that down: the message comes again, and
-the receiver can tell that it is the same."""
+"""A process killed between sending a webhook and recording it: the message is sent again with the
+same id, so that the receiver can recognise it."""
 
 import asyncio
 import subprocess
@@ -22,28 +22,30 @@ from tests import factories
 from tests.support.processes import start_worker
 from tests.support.webhook_receiver import SECRET, receiving
 
+pytestmark = pytest.mark.fault
+
 WRITTEN_WITHIN_SECONDS = 30
 LOOK_EVERY_SECONDS = 0.05
 
 
 async def delivery(database: Database) -> WebhookDelivery:
-    """The only one there is."""
+    """Read the only delivery."""
     return await database.read(lambda session: session.exec(select(WebhookDelivery)).one())
 
 
 def let_lease_pass(session: Session) -> None:
-    """Make it as late as the lease is long."""
+    """Move the delivery's due time back by the lease."""
     due = session.exec(select(WebhookDelivery.due_at)).one()
     assert due
     session.exec(sa.update(WebhookDelivery).values(due_at=due - LEASE))
 
 
 @pytest.mark.timeout(180)
-async def test_a_message_whose_sender_was_killed_comes_again_under_the_same_id(
+async def test_a_message_of_a_killed_sender_is_sent_again_with_the_same_id(
     database_url: str,
 ) -> None:
     async with receiving() as receiver:
-        told = {
+        environment = {
             "JOBS_GATEWAY_WEBHOOKS": receiver.url,
             "JOBS_GATEWAY_WEBHOOK_SECRET": SECRET,
             "JOBS_GATEWAY_WEBHOOK_NETWORKS": "127.0.0.0/8",
@@ -54,20 +56,22 @@ async def test_a_message_whose_sender_was_killed_comes_again_under_the_same_id(
             job = await factories.pending_duplication(database, source)
 
             receiver.open.clear()
-            first = await asyncio.to_thread(lambda: start_worker(database_url, **told))
+            first = await asyncio.to_thread(lambda: start_worker(database_url, **environment))
             lost = await receiver.next()
             first.kill()
             assert (await delivery(database)).status is DeliveryStatus.PENDING
 
             receiver.open.set()
             await database.write(let_lease_pass)
-            second = await asyncio.to_thread(lambda: start_worker(database_url, **told))
+            second = await asyncio.to_thread(lambda: start_worker(database_url, **environment))
             began = monotonic()
             again = await receiver.next()
             assert lost.job == again.job == str(job.id)
             assert (lost.id, lost.body) == (again.id, again.body)
-            for one in (lost, again):
-                assert Webhook(SECRET).verify(one.body, one.headers)["type"] == "job.succeeded"
+            for request in (lost, again):
+                assert (
+                    Webhook(SECRET).verify(request.body, request.headers)["type"] == "job.succeeded"
+                )
 
             while (last := await delivery(database)).status is DeliveryStatus.PENDING:
                 assert monotonic() < began + WRITTEN_WITHIN_SECONDS

@@ -1,4 +1,4 @@
-"""Gateways and workers as processes of their own on one PostgreSQL database."""
+"""Gateway and worker processes on one PostgreSQL database."""
 
 import os
 import signal
@@ -18,12 +18,12 @@ from tests.support.databases import NewDatabase
 from tests.support.processes import LiveProcess, start_server, start_worker
 from tests.support.subscriber import JOB_EVENTS, JOB_UPDATES, LOGGED, Event, subscriber
 
-# A copy of these takes some seconds, so that a stop in its middle has it unfinished.
+# A copy of these takes some seconds, so that a stop in the middle leaves it unfinished.
 NODES = 20_000
 PRODUCTS_PER_NODE = 30
 
 LEASE_SECONDS = 30
-"""What a worker is given that nobody tells otherwise."""
+"""The default lease."""
 
 STORY = ["CREATED", "STARTED", "SUCCEEDED"]
 
@@ -36,13 +36,13 @@ mutation($id: ID!, $name: String) {
 
 @pytest.fixture
 def database_url(new_database: NewDatabase) -> str:
-    """SQLite has one runner."""
+    """PostgreSQL alone: a SQLite file has one runner."""
     return new_database("postgresql")
 
 
 @contextmanager
 def stopping(*processes: LiveProcess) -> Iterator[None]:
-    """Ends them with the block, unless it has."""
+    """Stop processes at the end of the block that still run."""
     with ExitStack() as stack:
         for process in processes:
             stack.callback(_stop, process)
@@ -55,7 +55,7 @@ def _stop(process: LiveProcess) -> None:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-async def test_a_stopped_worker_hands_its_copy_to_another_at_once(
+async def test_a_stopped_worker_releases_its_copy_to_another_at_once(
     sign: signal.Signals, database_url: str, report: Callable[[str], None]
 ) -> None:
     with closing(open_database(Settings(database_url=database_url))) as database:
@@ -66,48 +66,49 @@ async def test_a_stopped_worker_hands_its_copy_to_another_at_once(
         job_id = gateway.post(DUPLICATE, id=str(source))["duplicateHierarchy"]["job"]["id"]
         async with subscriber(gateway.url) as connected:
             updates = await connected.subscribe(JOB_UPDATES, id=job_id)
-            told: list[Event] = []
-            while not told or not (told[-1]["job"]["progress"] or {}).get("completed"):
-                told.append(await anext(updates))
+            events: list[Event] = []
+            while not events or not (events[-1]["job"]["progress"] or {}).get("completed"):
+                events.append(await anext(updates))
             second = start_worker(database_url)
             with stopping(second):
                 signalled = monotonic()
                 assert first.stop(sign) == 0
                 ended = monotonic() - signalled
-                told += await updates.rest()
+                events += await updates.rest()
                 took = monotonic() - signalled
     completed = [
-        event["job"]["progress"]["completed"] for event in told if event["job"]["progress"]
+        event["job"]["progress"]["completed"] for event in events if event["job"]["progress"]
     ]
     assert completed == sorted(completed)
-    assert told[-1]["type"] == "SUCCEEDED"
+    assert events[-1]["type"] == "SUCCEEDED"
     assert completed[-1] == NODES * (1 + PRODUCTS_PER_NODE)
     assert took < LEASE_SECONDS
-    report(f"ended {ended:.2f} s after {sign.name}; another had done the rest {took:.2f} s after")
+    report(f"exited {ended:.2f} s after {sign.name}; another worker was done after {took:.2f} s")
 
 
-async def test_a_subscription_at_any_gateway_hears_of_all_jobs_whoever_runs_them(
+async def test_a_subscription_at_any_gateway_receives_the_events_of_all_jobs(
     database_url: str, report: Callable[[str], None]
 ) -> None:
     with closing(open_database(Settings(database_url=database_url))) as database:
         source = await factories.hierarchy(database, {"a": {}})
-    one = start_server(database_url, "--no-runner")
-    another = start_server(database_url, "--no-runner")
+    first = start_server(database_url, "--no-runner")
+    second = start_server(database_url, "--no-runner")
     worker = start_worker(database_url)
-    with stopping(one, another, worker):
-        async with subscriber(another.url) as connected:
-            happening = await connected.subscribe(JOB_EVENTS)
+    with stopping(first, second, worker):
+        async with subscriber(second.url) as connected:
+            events = await connected.subscribe(JOB_EVENTS)
             began = monotonic()
             for number in range(10):
-                one.post(DUPLICATE, id=str(source), name=f"copy {number}")
+                first.post(DUPLICATE, id=str(source), name=f"copy {number}")
                 types = []
                 while "SUCCEEDED" not in types:
-                    types.append((await anext(happening))["type"])
-                assert [one for one in types if one in LOGGED] == STORY
-            report(f"a job asked for, run and told of in {(monotonic() - began) / 10:.3f} s")
+                    types.append((await anext(events))["type"])
+                assert [type for type in types if type in LOGGED] == STORY
+            seconds = (monotonic() - began) / 10
+            report(f"from the request of a job to its last event {seconds:.3f} s on average")
 
 
-async def test_a_worker_of_some_stores_leaves_the_others_alone(database_url: str) -> None:
+async def test_a_worker_for_some_stores_runs_no_jobs_of_others(database_url: str) -> None:
     with closing(open_database(Settings(database_url=database_url))) as database:
         for store in ("north", "south"):
             source = await factories.hierarchy(database, {"a": {}}, store=store)
@@ -118,13 +119,13 @@ async def test_a_worker_of_some_stores_leaves_the_others_alone(database_url: str
     with stopping(north, south), stopping(start_worker(database_url, "--stores", "south, west")):
         async with subscriber(south.url) as connected:
             jobs = south.post("{ jobs { nodes { id } } }")["jobs"]["nodes"]
-            told = await (await connected.subscribe(JOB_UPDATES, id=jobs[0]["id"])).rest()
-            assert told[-1]["job"]["status"] == "SUCCESS"
+            events = await (await connected.subscribe(JOB_UPDATES, id=jobs[0]["id"])).rest()
+            assert events[-1]["job"]["status"] == "SUCCESS"
         (left,) = north.post("{ jobs { nodes { status } } }")["jobs"]["nodes"]
         assert left["status"] == "PENDING"
 
 
-def test_a_worker_refuses_a_sqlite_file_whose_queue_is_run(tmp_path: object) -> None:
+def test_a_worker_refuses_a_sqlite_file_that_has_a_runner(tmp_path: object) -> None:
     url = f"sqlite:///{tmp_path}/taken.db"
     with stopping(start_worker(url)):
         refused = subprocess.run(

@@ -1,8 +1,8 @@
-"""A worker that stands still past its lease and then goes on as if nothing had happened: another
-one has its job by then, and nothing of what the zombie still writes counts.
+"""A worker that is stopped for longer than its lease and then continues: another worker has its job
+by then, and no write of the zombie is committed.
 
-Each worker is a PostgreSQL user of its own, and triggers note who has written what in which
-transaction. What is rolled back leaves no note.
+Each worker is a PostgreSQL user of its own, and triggers record each write with its user and
+transaction. Rolled back writes leave no record.
 """
 
 import os
@@ -31,6 +31,8 @@ from tests.oracles.history import history_of
 from tests.support import postgres
 from tests.support.processes import LiveProcess, start_worker
 
+pytestmark = pytest.mark.fault
+
 NODES = 20_000
 PRODUCTS_PER_NODE = 5
 ITEMS = NODES * (1 + PRODUCTS_PER_NODE)
@@ -46,7 +48,7 @@ COMPARED = {
     "node_product": "node_no, product_pk, curated_position",
     "product_node": "product_pk, node_no",
 }
-"""The tables that hold a tree, and what a copy has in common with its source in each."""
+"""The tables of a tree, with the columns that are equal in a copy and its source."""
 
 GROW = f"""
 UPDATE hierarchy SET node_count = {NODES}, association_count = {NODES * PRODUCTS_PER_NODE};
@@ -98,28 +100,28 @@ CREATE TRIGGER note_deletes AFTER DELETE ON {table} REFERENCING OLD TABLE AS tou
 
 
 class Moment(Enum):
-    """Where a worker is stopped."""
+    """The point at which a worker is stopped."""
 
     BETWEEN_CHUNKS = "between chunks"
-    """Outside all transactions: nothing but the fence is in the way of its next one."""
+    """Outside all transactions: only the fence prevents the next one."""
     IN_A_CHUNK = "in a chunk"
-    """Inside its transaction: the rows are written, the job's row is locked."""
-    IN_THE_END = "in the end"
-    """Inside the last transaction: all is written, the lane is locked."""
+    """Inside a chunk's transaction: the rows are written, the job's row is locked."""
+    IN_THE_END = "at the end"
+    """Inside the last transaction: everything is written, the lane is locked."""
 
 
 class Return(Enum):
-    """When a zombie goes on."""
+    """The time at which a zombie continues."""
 
-    BESIDE = "beside its successor"
-    BEHIND = "behind the job's end"
+    DURING = "while its successor runs"
+    AFTER = "after the job's end"
     BEFORE = "before its successor"
-    """That one stands still as well, and is a zombie in its turn once the first is back."""
+    """The successor is stopped as well, and is a zombie once the first worker is back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A committed change of a job."""
+    """A committed update of a job."""
 
     who: str
     job_pk: int
@@ -129,82 +131,80 @@ class Update:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more happens to the job."""
+        """True if the job's status is final."""
         return self.status.is_final
 
 
 class Witness:
-    """Sees what is committed and who waits for what, and can be in the way."""
+    """Observes commits and waits for locks, and can hold locks itself."""
 
     def __init__(self, url: str) -> None:
         self._listening, self._looking, self._locking = (
             psycopg.connect(postgres.plain(url), autocommit=True) for _ in range(3)
         )
         self._listening.execute("LISTEN job")
-        self._told: deque[Update] = deque()
+        self._updates: deque[Update] = deque()
 
     def close(self) -> None:
         for connection in (self._listening, self._looking, self._locking):
             connection.close()
 
     def next_update(self) -> Update:
-        """The next change of a job, once it is committed."""
-        if not self._told:
+        """Wait for the next committed update of a job."""
+        if not self._updates:
             for notice in self._listening.notifies(timeout=PATIENCE_SECONDS, stop_after=1):
                 who, job_pk, epoch, completed, status = notice.payload.split()
-                self._told.append(
+                self._updates.append(
                     Update(who, int(job_pk), int(epoch), int(completed), JobStatus(status))
                 )
-        assert self._told, f"nothing happened to any job for {PATIENCE_SECONDS} s"
-        return self._told.popleft()
+        assert self._updates, f"no update of any job for {PATIENCE_SECONDS} s"
+        return self._updates.popleft()
 
-    def update_until(self, wanted: Callable[[Update], bool]) -> Update:
-        """The first of the next changes that is so."""
-        while not wanted(update := self.next_update()):
+    def update_until(self, matches: Callable[[Update], bool]) -> Update:
+        """Wait for the next update that matches."""
+        while not matches(update := self.next_update()):
             pass
         return update
 
-    def do(self, statements: str) -> None:
-        """Change something."""
+    def execute(self, statements: str) -> None:
         self._looking.execute(statements.encode())
 
-    def rows(self, question: str, *values: object) -> list[tuple[Any, ...]]:
-        """What the database answers now."""
-        return self._looking.execute(question.encode(), values).fetchall()
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._looking.execute(query.encode(), values).fetchall()
 
-    def one(self, question: str, *values: object) -> Any:
-        """The one value that the database answers now."""
-        ((value,),) = self.rows(question, *values)
+    def value(self, query: str, *values: object) -> Any:
+        """Run a query for one value."""
+        ((value,),) = self.rows(query, *values)
         return value
 
     def waits(self, user: str, to: str) -> bool:
-        """Whether a worker waits for a lock with a statement that begins so."""
-        found: bool = self.one(
+        """Return True if a worker waits for a lock, with a statement that starts with `to`."""
+        is_waiting: bool = self.value(
             "SELECT EXISTS (SELECT FROM pg_stat_activity"
             " WHERE usename = %s AND wait_event_type = 'Lock' AND query LIKE %s)",
             user,
             f"{to}%",
         )
-        return found
+        return is_waiting
 
     def is_inside(self, user: str) -> bool:
-        """Whether a worker is inside a transaction."""
-        found: bool = self.one(
+        """Return True if a worker is inside a transaction."""
+        is_active: bool = self.value(
             "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = %s AND state != 'idle')",
             user,
         )
-        return found
+        return is_active
 
     @contextmanager
     def locking(self, table: str, pk: int) -> Iterator[None]:
-        """Keep everybody from changing a row meanwhile."""
-        wanted = f"SELECT FROM {table} WHERE pk = %s FOR NO KEY UPDATE"
+        """Lock a row during the block."""
+        query = f"SELECT FROM {table} WHERE pk = %s FOR NO KEY UPDATE"
         with self._locking.transaction():
-            self._locking.execute(wanted.encode(), [pk])
+            self._locking.execute(query.encode(), [pk])
             yield
 
     def compare(self, copy_pk: int, source_pk: int) -> None:
-        """Assert that a copy is whole and right."""
+        """Check that the rows of a copy equal those of its source."""
         for table, columns in COMPARED.items():
             copy, source = (
                 f"SELECT {columns} FROM {table} WHERE hierarchy_pk = {pk}"
@@ -214,21 +214,21 @@ class Witness:
             assert self.rows(f"{source} EXCEPT ALL {copy} LIMIT 1") == []
 
     def clean(self, copy_pk: int) -> None:
-        """Delete the rows of a copy, past all triggers."""
+        """Delete the rows of a copy without firing triggers."""
         with self._looking.transaction():
-            self.do("SET LOCAL session_replication_role = replica")
+            self.execute("SET LOCAL session_replication_role = replica")
             for table in COMPARED:
-                self.do(f"DELETE FROM {table} WHERE hierarchy_pk = {copy_pk}")
+                self.execute(f"DELETE FROM {table} WHERE hierarchy_pk = {copy_pk}")
 
 
 def start_worker_as(user: str, url: str) -> LiveProcess:
-    """A worker that the database knows by that name."""
+    """Start a worker as a database user."""
     named = sa.make_url(url).set(username=user).render_as_string(hide_password=False)
     return start_worker(named, JOBS_GATEWAY_LEASE_SECONDS=str(LEASE_SECONDS))
 
 
 def look_until(running: LiveProcess, seen: Callable[[], bool]) -> None:
-    """Look again and again until that is so, while a process runs as it must."""
+    """Wait until `seen` returns True. The process must keep running."""
     deadline = monotonic() + PATIENCE_SECONDS
     while not seen():
         assert monotonic() < deadline
@@ -237,25 +237,25 @@ def look_until(running: LiveProcess, seen: Callable[[], bool]) -> None:
 
 
 def halt(worker: LiveProcess) -> None:
-    """Return once it stands still."""
+    """Stop a worker (SIGSTOP). Return once it is stopped."""
     worker.process.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, worker.process.pid, os.WSTOPPED)
 
 
 def go_on(worker: LiveProcess) -> None:
-    """As if nothing had happened."""
+    """Continue a stopped worker (SIGCONT)."""
     worker.process.send_signal(signal.SIGCONT)
 
 
 def halt_at(moment: Moment, witness: Witness, worker: LiveProcess, held: Update) -> None:
-    """Return once the worker, which copies, stands still there."""
+    """Stop a copying worker at a moment. Return once it is stopped."""
     if moment is Moment.BETWEEN_CHUNKS:
         halt(worker)
         while witness.is_inside(held.who):
             go_on(worker)
             halt(worker)
         return
-    copy_pk = witness.one("SELECT checkpoint ->> 'copy_pk' FROM job WHERE pk = %s", held.job_pk)
+    copy_pk = witness.value("SELECT checkpoint ->> 'copy_pk' FROM job WHERE pk = %s", held.job_pk)
     table, pk = ("job", held.job_pk) if moment is Moment.IN_A_CHUNK else ("hierarchy", int(copy_pk))
     with witness.locking(table, pk):
         look_until(worker, lambda: witness.waits(held.who, f"UPDATE {table} "))
@@ -263,10 +263,10 @@ def halt_at(moment: Moment, witness: Witness, worker: LiveProcess, held: Update)
 
 
 def taken_over(witness: Witness, held: Update) -> tuple[Update, float]:
-    """The takeover of a job from one who stands still, and the seconds until then."""
+    """Wait for the takeover of a job from a stopped worker. Return it, and the seconds."""
     began = monotonic()
     update = witness.update_until(lambda update: update.epoch > held.epoch or update.has_ended)
-    assert not update.has_ended, f"{update.who} ended a job that nobody had taken over"
+    assert not update.has_ended, f"{update.who} ended a job without a takeover"
     return update, monotonic() - began
 
 
@@ -277,8 +277,10 @@ def survive(
     comes_back: Return,
     random: Random,
 ) -> list[float]:
-    """Stop the worker that copies in the middle and let it go on later. Returns when the job ended,
-    with the seconds that each takeover took."""
+    """Stop the copying worker in the middle, and continue it later, until the job has ended.
+
+    Return the seconds of each takeover.
+    """
     far_enough = random.uniform(0.1, 0.5) * ITEMS
     held = witness.update_until(lambda update: update.completed >= far_enough or update.has_ended)
     assert not held.has_ended
@@ -293,17 +295,19 @@ def survive(
         update, seconds = taken_over(witness, update)
         took.append(seconds)
         go_on(successor)
-    if comes_back is Return.BESIDE:
+    if comes_back is Return.DURING:
         go_on(zombie)
     witness.update_until(lambda update: update.has_ended)
-    if comes_back is Return.BEHIND:
+    if comes_back is Return.AFTER:
         go_on(zombie)
     return took
 
 
 def written_by_zombies(witness: Witness, copies: Mapping[int, int]) -> Counter[str]:
-    """How many status changes and rows the workers have committed without having the job, whose
-    copy has the key that is given."""
+    """Count the updates and rows that workers committed without holding the job.
+
+    `copies` has the copy's key per job key.
+    """
     written = witness.rows(
         "SELECT who, transaction, what, pk, epoch, rows FROM written WHERE who = ANY(%s)"
         " ORDER BY no",
@@ -311,7 +315,7 @@ def written_by_zombies(witness: Witness, copies: Mapping[int, int]) -> Counter[s
     )
     holders: dict[int, tuple[str, int]] = {}
     fenced: dict[int, set[str]] = {job_pk: set() for job_pk in copies}
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for who, transaction, what, pk, epoch, _ in written:
         if what != "job":
             continue
@@ -320,40 +324,40 @@ def written_by_zombies(witness: Witness, copies: Mapping[int, int]) -> Counter[s
         if holders[pk] == (who, epoch):
             fenced[pk].add(transaction)
         else:
-            found["status changes"] += 1
+            counts["job updates"] += 1
     transactions = {copies[job_pk]: fenced[job_pk] for job_pk in copies}
     for _, transaction, what, pk, _, rows in written:
         if what != "job" and transaction not in transactions.get(pk, ()):
-            found["rows"] += rows
-    return found
+            counts["rows"] += rows
+    return counts
 
 
 @contextmanager
 def witnessed_database() -> Iterator[tuple[Database, Witness]]:
-    """A database on a server of its own, and who watches it."""
+    """Yield a database on a new server, and its witness."""
     with postgres.cluster() as server:
         url = postgres.new_database(server.server_url)
         with closing(connect(url)) as database, closing(Witness(url)) as witness:
             upgrade(database)
-            witness.do(NOTE_JOBS_AND_HIERARCHIES)
+            witness.execute(NOTE_JOBS_AND_HIERARCHIES)
             for table in COMPARED:
-                witness.do(NOTE_ROWS.format(table=table))
+                witness.execute(NOTE_ROWS.format(table=table))
             for user in USERS:
-                witness.do(f"CREATE ROLE {user} SUPERUSER LOGIN")
+                witness.execute(f"CREATE ROLE {user} SUPERUSER LOGIN")
             yield database, witness
 
 
 @pytest.mark.timeout(1800)
-async def test_nothing_counts_that_a_worker_writes_after_another_one_took_its_job(
+async def test_no_write_of_a_worker_is_committed_after_the_takeover_of_its_job(
     counted: Callable[[int, int], int], seed: int, report: Callable[[str], None]
 ) -> None:
     random = Random(seed)
     cases = [
         (Moment.BETWEEN_CHUNKS, Return.BEFORE),
-        (Moment.IN_A_CHUNK, Return.BESIDE),
-        (Moment.IN_THE_END, Return.BEHIND),
+        (Moment.IN_A_CHUNK, Return.DURING),
+        (Moment.IN_THE_END, Return.AFTER),
     ]
-    # What is left of a job in the end is too little to stop a successor in.
+    # At the end too little of a job is left to stop the successor in it.
     others = [*product(Moment, Return)]
     others.remove((Moment.IN_THE_END, Return.BEFORE))
     cases += random.choices(others, k=counted(0, 50 - len(cases)))
@@ -362,14 +366,14 @@ async def test_nothing_counts_that_a_worker_writes_after_another_one_took_its_jo
     with witnessed_database() as (database, witness):
         url = database.url.render_as_string(hide_password=False)
         source = await factories.hierarchy(database, {})
-        witness.do(GROW)
-        source_pk = witness.one("SELECT pk FROM hierarchy")
+        witness.execute(GROW)
+        source_pk = witness.value("SELECT pk FROM hierarchy")
         workers = {user: start_worker_as(user, url) for user in USERS}
         for moment, comes_back in cases:
             job = await factories.pending_duplication(database, source, include_products=True)
             took[moment] += survive(witness, workers, moment, comes_back, random)
             assert job.pk is not None
-            copies[job.pk] = witness.one(
+            copies[job.pk] = witness.value(
                 "SELECT pk FROM hierarchy WHERE id = (SELECT result_id FROM job WHERE pk = %s)",
                 job.pk,
             )
@@ -386,11 +390,11 @@ async def test_nothing_counts_that_a_worker_writes_after_another_one_took_its_jo
         assert states == [("ready", 1 + len(cases))]
         for table in COMPARED:
             stray = f"SELECT count(*) FROM {table} WHERE hierarchy_pk != %s"
-            assert witness.one(stray, source_pk) == 0
+            assert witness.value(stray, source_pk) == 0
 
     figures = ", ".join(
-        f"{len(seconds)} {moment.value} (longest {max(seconds):.1f} s)"
+        f"{len(seconds)} {moment.value} (max {max(seconds):.1f} s)"
         for moment, seconds in took.items()
     )
-    report(f"takeovers of workers that stood still {figures}; written by zombies 0; {history}")
+    report(f"takeovers from workers stopped {figures}; writes of zombies 0; {history}")
     assert max(map(max, took.values())) < TAKEN_OVER_WITHIN_SECONDS

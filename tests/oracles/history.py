@@ -1,5 +1,6 @@
-"""The judge of a store's history: what its jobs and its event log say, held against the queue's
-promises. Each promise has a figure of how often it was broken, and all figures are to be 0.
+"""Checks a store's jobs and event log against the guarantees of the queue.
+
+Each guarantee has a count of its violations, and all counts must be 0.
 
     history = history_of(database_url)
     assert history.faults == {}
@@ -29,7 +30,7 @@ FAILED = (JobEventType.FAILED, JobStatus.STARTED)
 CANCELLED = (JobEventType.CANCELLED, JobStatus.PENDING)
 MOVED = (JobEventType.MOVED, None)
 
-STORIES = frozenset(
+EVENT_SEQUENCES = frozenset(
     {
         (CREATED,),
         (CREATED, STARTED),
@@ -38,15 +39,17 @@ STORIES = frozenset(
         (CREATED, CANCELLED),
     }
 )
-"""The events a job may have had, each with the status before it: one of these, and no others but
-any number of moves right behind the first."""
+"""The allowed event sequences of a job, each event with the previous status.
+
+Any number of MOVED events may follow the first event.
+"""
 
 RUN = frozenset({JobEventType.STARTED, JobEventType.SUCCEEDED, JobEventType.FAILED})
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job, as far as it is judged."""
+    """The checked columns of a job."""
 
     pk: int
     job_seq: int
@@ -57,7 +60,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """An event, as far as it is judged."""
+    """The checked columns of an event."""
 
     seq: int
     job_pk: int
@@ -67,7 +70,7 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class LaneRow:
-    """What the lane says of its jobs and events."""
+    """The counters of the lane."""
 
     job_seq: int = 0
     event_seq: int = 0
@@ -76,63 +79,67 @@ class LaneRow:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """How often each promise was broken."""
+    """Number of violations per guarantee."""
 
     gaps: int
-    """Numbers in 1..N that no event has or several have, and events beyond N."""
+    """Sequence numbers in 1..N with no event or several events, and events above N."""
     both_started: int
-    """Jobs that started while another one was started."""
+    """Jobs that started while another job was running."""
     inversions: int
-    """Jobs that started while another had the next turn, which is the one that was moved to the
-    front last, else the one created first; or were created behind their successor."""
+    """Jobs that started before the first job of the queue, or were created after a successor.
+
+    The first job is the one moved to the front last, else the oldest.
+    """
     cancelled_and_run: int
-    """Jobs that were cancelled, and started or ended otherwise."""
-    wrong_stories: int
-    """Jobs whose events are none of STORIES: one that started twice, for instance."""
+    """Jobs that were cancelled and also started or ended otherwise."""
+    wrong_sequences: int
+    """Jobs whose events are not in EVENT_SEQUENCES, for instance with two starts."""
     lost: int
-    """Jobs without events, events without a job, jobs whose status is not what the last event
-    says, and numbers in 1..N that no job has."""
+    """Jobs without events, events without a job, jobs whose status differs from that of the
+    last event, and numbers in 1..N without a job."""
     clock_reversals: int
-    """Jobs that look created before their predecessor."""
+    """Jobs with an earlier creation time than their predecessor."""
     miscounted: int
-    """By how much the lane's number of pending jobs is wrong."""
+    """Error of the lane's number of pending jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A store's history, judged."""
+    """A store's history and its violations."""
 
     events: int
     statuses: Mapping[JobStatus, int]
-    """How many jobs there are in each status, those with none left out."""
-    found: Faults
+    """Number of jobs by status, without statuses that no job has."""
+    violations: Faults
 
     @property
     def faults(self) -> dict[str, int]:
-        """The figures that are not 0, by name."""
-        figures = {field.name: getattr(self.found, field.name) for field in fields(self.found)}
+        """The counts that are not 0, by name."""
+        figures = {
+            field.name: getattr(self.violations, field.name) for field in fields(self.violations)
+        }
         return {name: number for name, number in figures.items() if number}
 
     @property
     def jobs(self) -> int:
-        """How many jobs there are."""
+        """Number of jobs."""
         return sum(self.statuses.values())
 
     @property
     def unended(self) -> int:
-        """How many jobs are pending or started."""
+        """Number of pending or started jobs."""
         return sum(number for status, number in self.statuses.items() if not status.is_final)
 
     def __str__(self) -> str:
         figures = (
-            f"{field.name.replace('_', ' ')} {getattr(self.found, field.name)}"
-            for field in fields(self.found)
+            f"{field.name.replace('_', ' ')} {getattr(self.violations, field.name)}"
+            for field in fields(self.violations)
         )
         return f"{self.jobs} jobs, {self.events} events: {', '.join(figures)}"
 
 
 def history_of(database_url: str, store: str = factories.STORE) -> History:
-    """The store's history as it stands, in one consistent picture."""
+    """Check the store's current history, read in one snapshot."""
     with (
         closing(connect(database_url)) as database,
         Session(database.read_engine) as session,
@@ -159,35 +166,35 @@ def history_of(database_url: str, store: str = factories.STORE) -> History:
                 col(JobEvent.previous_status),
             ).where(col(JobEvent.store) == store)
         )
-        return judged(
+        return judge(
             [JobRow(*row) for row in jobs],
             [EventRow(*row) for row in events],
             LaneRow(*lane) if lane else LaneRow(),
         )
 
 
-def judged(jobs: Iterable[JobRow], events: Iterable[EventRow], lane: LaneRow) -> History:
-    """The history that these rows tell, in whatever order they come."""
+def judge(jobs: Iterable[JobRow], events: Iterable[EventRow], lane: LaneRow) -> History:
+    """Check a history from its rows, in any order."""
     jobs = sorted(jobs, key=lambda job: job.job_seq)
     events = sorted(events, key=lambda event: event.seq)
     numbers = {job.pk: job.job_seq for job in jobs}
-    stories: dict[int, list[EventRow]] = {job.pk: [] for job in jobs}
+    sequences: dict[int, list[EventRow]] = {job.pk: [] for job in jobs}
     for event in events:
-        stories.setdefault(event.job_pk, []).append(event)
+        sequences.setdefault(event.job_pk, []).append(event)
     statuses = Counter(job.status for job in jobs)
     return History(
         events=len(events),
         statuses=statuses,
-        found=Faults(
-            gaps=_apart([event.seq for event in events], lane.event_seq),
+        violations=Faults(
+            gaps=_differences([event.seq for event in events], lane.event_seq),
             both_started=_both_started(events),
             inversions=_inversions(events, numbers),
-            cancelled_and_run=_cancelled_and_run(jobs, stories),
-            wrong_stories=sum(
-                not _may_be([(event.type, event.previous_status) for event in story])
-                for story in stories.values()
+            cancelled_and_run=_cancelled_and_run(jobs, sequences),
+            wrong_sequences=sum(
+                not _is_allowed([(event.type, event.previous_status) for event in sequence])
+                for sequence in sequences.values()
             ),
-            lost=_lost(jobs, stories) + _apart(list(numbers.values()), lane.job_seq),
+            lost=_lost(jobs, sequences) + _differences(list(numbers.values()), lane.job_seq),
             clock_reversals=sum(
                 later.created_at < earlier.created_at for earlier, later in pairwise(jobs)
             ),
@@ -196,29 +203,29 @@ def judged(jobs: Iterable[JobRow], events: Iterable[EventRow], lane: LaneRow) ->
     )
 
 
-def _apart(numbers: Sequence[int], last: int) -> int:
-    """In how many places these are not exactly 1..last."""
-    found, wanted = Counter(numbers), Counter(range(1, last + 1))
-    return (found - wanted).total() + (wanted - found).total()
+def _differences(numbers: Sequence[int], last: int) -> int:
+    """Count the differences between `numbers` and 1..last."""
+    actual, expected = Counter(numbers), Counter(range(1, last + 1))
+    return (actual - expected).total() + (expected - actual).total()
 
 
 def _both_started(events: Sequence[EventRow]) -> int:
     running: set[int] = set()
-    moments = 0
+    overlaps = 0
     for event in events:
         if event.type is JobEventType.STARTED:
-            moments += bool(running)
+            overlaps += bool(running)
             running.add(event.job_pk)
         elif event.type.is_last:
             running.discard(event.job_pk)
-    return moments
+    return overlaps
 
 
-def _may_be(story: Sequence[tuple[JobEventType, JobStatus | None]]) -> bool:
-    rest = list(story)
+def _is_allowed(sequence: Sequence[tuple[JobEventType, JobStatus | None]]) -> bool:
+    rest = list(sequence)
     while rest[1:2] == [MOVED]:
         del rest[1]
-    return tuple(rest) in STORIES
+    return tuple(rest) in EVENT_SEQUENCES
 
 
 def _inversions(events: Sequence[EventRow], numbers: Mapping[int, int]) -> int:
@@ -230,34 +237,35 @@ def _inversions(events: Sequence[EventRow], numbers: Mapping[int, int]) -> int:
             front -= 1
             pending[event.job_pk] = front
             continue
-        turn = pending.pop(event.job_pk, 0)
+        rank = pending.pop(event.job_pk, 0)
         if event.type is JobEventType.CREATED:
             number = pending[event.job_pk] = numbers.get(event.job_pk, 0)
             inversions += number < newest
             newest = max(newest, number)
         if event.type is JobEventType.STARTED:
-            inversions += any(other < turn for other in pending.values())
+            inversions += any(pending_rank < rank for pending_rank in pending.values())
     return inversions
 
 
-def _cancelled_and_run(jobs: Sequence[JobRow], stories: Mapping[int, Sequence[EventRow]]) -> int:
+def _cancelled_and_run(jobs: Sequence[JobRow], sequences: Mapping[int, Sequence[EventRow]]) -> int:
     both = {
         job_pk
-        for job_pk, story in stories.items()
-        if (types := {event.type for event in story}) & RUN and JobEventType.CANCELLED in types
+        for job_pk, sequence in sequences.items()
+        if (types := {event.type for event in sequence}) & RUN and JobEventType.CANCELLED in types
     }
     started = {job.pk for job in jobs if job.status is JobStatus.CANCELLED and job.started_at}
     return len(both | started)
 
 
-def _lost(jobs: Sequence[JobRow], stories: Mapping[int, Sequence[EventRow]]) -> int:
-    said = {job.pk: event_of(job.status) for job in jobs}
+def _lost(jobs: Sequence[JobRow], sequences: Mapping[int, Sequence[EventRow]]) -> int:
+    expected = {job.pk: event_of(job.status) for job in jobs}
 
-    def last_of(story: Sequence[EventRow]) -> JobEventType | None:
-        """What it says of the status: a move says nothing."""
-        types = [event.type for event in story if event.type is not JobEventType.MOVED]
+    def last_of(sequence: Sequence[EventRow]) -> JobEventType | None:
+        """The type of the last event that changed the status (a move does not)."""
+        types = [event.type for event in sequence if event.type is not JobEventType.MOVED]
         return types[-1] if types else None
 
     return sum(
-        not story or last_of(story) is not said.get(job_pk) for job_pk, story in stories.items()
+        not sequence or last_of(sequence) is not expected.get(job_pk)
+        for job_pk, sequence in sequences.items()
     )

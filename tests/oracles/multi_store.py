@@ -1,4 +1,4 @@
-"""A gateway where several stores live, each with some of everything, marked as its own."""
+"""A gateway with several stores, each with rows of every kind that carry the store's marker."""
 
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -39,32 +39,33 @@ from app.storage.tables import (
 from tests import factories
 from tests.oracles.schema_walk import Material
 from tests.support.clients import http_client
+from tests.support.clock import HourClock
 from tests.support.gateway import gateway_of
 
 SECRET = "a secret that only these tests know"
 ALPHA, BETA = "alpha", "beta"
-STRANGERS = (BETA, ORGANIZATION)
+OTHER_STORES = (BETA, ORGANIZATION)
 LOCALE = "fr-FR"
 NODE = 2
-"""The number of the node that has products."""
-NEVER = UUID(int=0xDEAD << 32)
-"""An id of nothing at all; with a number in its low bits, of no node."""
+"""The number of the node with products."""
+UNKNOWN_ID = UUID(int=0xDEAD << 32)
+"""An id of no row; with a number in its low bits, of no node."""
 
 
 @dataclass(frozen=True)
-class Belongings:
-    """What a store was given, every text of it with the store's marker in it."""
+class StoreData:
+    """Ids of a store's rows, whose texts all contain the store's marker."""
 
     store: str
     marker: str
     hierarchy: UUID
     pending: UUID
     key: str
-    """An idempotency key that stands for a job."""
+    """An idempotency key of a job."""
 
 
-async def furnished(database: Database, store: str, shared: UUID | None = None) -> Belongings:
-    """A store with some of everything, and a copy of the organization's hierarchy."""
+async def populate(database: Database, store: str, shared: UUID | None = None) -> StoreData:
+    """Create rows of every kind, and a copy of the `shared` hierarchy, in a store."""
     marker = f"only-{store.strip('@')}s"
     tree: factories.Tree = {
         f"{marker} trees": {f"{marker} oaks": {}, f"{marker} firs": {}},
@@ -96,31 +97,31 @@ async def furnished(database: Database, store: str, shared: UUID | None = None) 
     await database.write(nodes.delete, store, node_id(source, 5))
     requester = Requester(store, f"{marker}-request", f"{marker}-robot")
 
-    async def asked(id: UUID, key: str | None = None) -> Job:
-        wanted = Duplication(id, f"{marker} copy", f"{marker} copied", include_products=True)
-        return (await database.write(jobs.request_duplication, requester, wanted, key)).job
+    async def request_duplication(id: UUID, key: str | None = None) -> Job:
+        duplication = Duplication(id, f"{marker} copy", f"{marker} copied", include_products=True)
+        return (await database.write(jobs.request_duplication, requester, duplication, key)).job
 
     for id in (source, shared or source):
-        await asked(id)
+        await request_duplication(id)
         await factories.ran_job(database, store=store)
-    await asked(source)
+    await request_duplication(source)
     failing = await factories.claimed_job(database, store=store)
-    await database.write(_with_errors, failing, marker)
+    await database.write(_add_errors, failing, marker)
     await database.write(jobs.retry, requester, failing.id)
     await factories.ran_job(database, store=store)
-    await database.write(_with_a_delivery, store)
-    await database.write(jobs.cancel, store, (await asked(source)).id)
-    await asked(source)
+    await database.write(_add_delivery, store)
+    await database.write(jobs.cancel, store, (await request_duplication(source)).id)
+    await request_duplication(source)
     started = await factories.claimed_job(database, store=store)
     await database.write(attempts.advance, started, lambda: Step({}, 3, 9))
     key = f"{marker}-key"
-    waiting = await asked(source, key)
-    await asked(shared or source)
+    pending = await request_duplication(source, key)
+    await request_duplication(shared or source)
     await factories.pending_job(database, JobType.PRODUCT_EXPORT, store=store)
-    return Belongings(store, marker, source, waiting.id, key)
+    return StoreData(store, marker, source, pending.id, key)
 
 
-def _with_a_delivery(session: Session, store: str) -> None:
+def _add_delivery(session: Session, store: str) -> None:
     url = "https://example.com/all"
     endpoint = session.exec(select(WebhookEndpoint).where(WebhookEndpoint.url == url)).first()
     if endpoint is None:
@@ -134,19 +135,19 @@ def _with_a_delivery(session: Session, store: str) -> None:
     )
 
 
-def _with_errors(session: Session, failing: Job, marker: str) -> None:
+def _add_errors(session: Session, failing: Job, marker: str) -> None:
     job = attempts.fail(session, failing, f"{marker}-code", f"{marker} went wrong", lambda: None)
     for no in range(2):
         add(session, job, f"{marker}-code-{no}", f"{marker} went worse", now(session))
 
 
 async def material_of(database: Database, store: str) -> Material:
-    """What a store may be asked for by: one of each kind of thing, its texts and times."""
+    """The arguments of operations on a store: ids of each kind, texts and times."""
 
     def read(session: Session) -> Material:
         def ids(entity: Any, *where: Any) -> list[str]:
-            found = session.exec(select(entity.id).where(entity.store == store, *where))
-            return [str(id) for id in found]
+            rows = session.exec(select(entity.id).where(entity.store == store, *where))
+            return [str(id) for id in rows]
 
         hierarchies = ids(Hierarchy)
         started, failed, done = (
@@ -188,13 +189,13 @@ async def material_of(database: Database, store: str) -> Material:
 
 
 def public_ids(database: Database, store: str) -> set[str]:
-    """The ids of all that a store has."""
+    """The ids of all rows of a store."""
 
     def read(session: Session) -> set[str]:
-        found: list[UUID] = []
+        ids: list[UUID] = []
         for entity in (Hierarchy, Product, Job):
-            found += session.exec(select(entity.id).where(entity.store == store))
-        found += session.exec(
+            ids += session.exec(select(entity.id).where(entity.store == store))
+        ids += session.exec(
             select(JobError.id).where(JobError.job_pk == Job.pk, Job.store == store)
         )
         nodes = session.exec(
@@ -202,26 +203,26 @@ def public_ids(database: Database, store: str) -> set[str]:
                 Node.hierarchy_pk == Hierarchy.pk, Hierarchy.store == store
             )
         )
-        found += [node_id(id, no) for id, no in nodes]
-        return {str(id) for id in found}
+        ids += [node_id(id, no) for id, no in nodes]
+        return {str(id) for id in ids}
 
     with Session(database.read_engine) as session:
         return read(session)
 
 
-def of_store(store: str) -> Iterator[tuple[sa.Table, sa.ColumnElement[bool]]]:
-    """Every table, and which of its rows are the store's; those that refer to others come first."""
+def rows_of_store(store: str) -> Iterator[tuple[sa.Table, sa.ColumnElement[bool]]]:
+    """Every table with the condition for the store's rows, referring tables first."""
     hierarchies = sa.select(col(Hierarchy.pk)).where(col(Hierarchy.store) == store)
-    owned = sa.select(col(Job.pk)).where(col(Job.store) == store)
+    jobs = sa.select(col(Job.pk)).where(col(Job.store) == store)
     for table in reversed(SQLModel.metadata.sorted_tables):
         if "store" in table.c:
             continue
         if "hierarchy_pk" in table.c:
             yield table, table.c.hierarchy_pk.in_(hierarchies)
         elif "job_pk" in table.c:
-            yield table, table.c.job_pk.in_(owned)
+            yield table, table.c.job_pk.in_(jobs)
         else:
-            # Where messages go to is the same for all stores.
+            # Webhook endpoints are shared by all stores.
             assert table.name == "webhook_endpoint"
     for table in reversed(SQLModel.metadata.sorted_tables):
         if "store" in table.c:
@@ -234,47 +235,46 @@ async def dump(database: Database, store: str) -> dict[str, list[str]]:
     def rows(session: Session) -> dict[str, list[str]]:
         return {
             table.name: sorted(map(repr, session.execute(sa.select(table).where(mine)).all()))
-            for table, mine in of_store(store)
+            for table, mine in rows_of_store(store)
         }
 
-    found = await database.read(rows)
-    assert all(found.values()), "a table that the store has no rows in shows nothing"
-    return found
+    tables = await database.read(rows)
+    assert all(tables.values()), "every table must have rows of the store"
+    return tables
 
 
-def forget(session: Session, store: str) -> None:
-    """Make it that a store has never been."""
-    for table, mine in of_store(store):
+def delete_store(session: Session, store: str) -> None:
+    """Delete every row of a store."""
+    for table, mine in rows_of_store(store):
         session.execute(sa.delete(table).where(mine))
 
 
 class Client:
-    """Somebody with a token."""
+    """A client with a token."""
 
     def __init__(self, http: httpx.AsyncClient, token: str) -> None:
         self.token = token
         self._http = http
 
     async def text(self, query: str) -> str:
-        """The whole answer."""
+        """Send a query; return the text of the response."""
         return (await self.answer("POST", "/graphql", {"query": query})).text
 
     async def answer(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        """What a request is answered."""
         headers, content = self.authorization, None
         if body is not None:
             headers["Content-Type"], content = "application/json", orjson.dumps(body)
         return await self._http.request(method, path, content=content, headers=headers)
 
     async def data(self, query: str) -> Any:
-        """The data of an answer without errors."""
+        """Send a query that must succeed; return its data."""
         answer = json.loads(await self.text(query))
         assert "errors" not in answer, (query, answer)
         return answer["data"]
 
     @asynccontextmanager
     async def stream(self, query: str, last_event_id: str) -> AsyncIterator[AsyncIterator[str]]:
-        """The lines of a stream of events that goes on behind a cursor."""
+        """The lines of an event stream resumed after `last_event_id`."""
         async with self._http.stream(
             "POST",
             "/graphql",
@@ -293,7 +293,7 @@ class Client:
 
 
 def token_of(store: str, scopes: Iterable[Scope] = EVERY_SCOPE) -> str:
-    """A token of somebody in a store, or in the organization."""
+    """A token for a store or for the organization."""
     organization = store == ORGANIZATION
     return mint(
         SECRET,
@@ -308,56 +308,55 @@ def token_of(store: str, scopes: Iterable[Scope] = EVERY_SCOPE) -> str:
 
 
 @dataclass
-class House:
-    """A gateway where the organization, alpha and beta live."""
+class MultiStore:
+    """A gateway with the stores organization, alpha and beta."""
 
     gateway: Gateway
     http: httpx.AsyncClient
-    belongings: dict[str, Belongings]
+    store_data: dict[str, StoreData]
 
     @property
     def database(self) -> Database:
         return self.gateway.database
 
     def client(self, store: str, scopes: Iterable[Scope] = EVERY_SCOPE) -> Client:
-        """A client of that store."""
         return Client(self.http, token_of(store, scopes))
 
 
 @asynccontextmanager
-async def housed(settings: Settings) -> AsyncIterator[House]:
-    """An empty gateway whose queue nobody runs."""
+async def empty_multi_store(settings: Settings) -> AsyncIterator[MultiStore]:
+    """An empty gateway that runs no queue. Statistics by hour do not change while it is open."""
     walked = settings.model_copy(
         update={"jwt_secret": SecretStr(SECRET), "runner": False, "max_requests_per_second": 0}
     )
     async with (
-        gateway_of(walked) as gateway,
+        gateway_of(walked, HourClock()) as gateway,
         http_client(gateway.url) as http,
     ):
-        yield House(gateway, http, {})
+        yield MultiStore(gateway, http, {})
 
 
 @asynccontextmanager
-async def furnished_house(settings: Settings) -> AsyncIterator[House]:
-    """All stores furnished."""
-    async with housed(settings) as house:
-        shared = await furnished(house.database, ORGANIZATION)
-        house.belongings[ORGANIZATION] = shared
+async def populated_multi_store(settings: Settings) -> AsyncIterator[MultiStore]:
+    """A gateway whose stores have rows of every kind."""
+    async with empty_multi_store(settings) as stores:
+        shared = await populate(stores.database, ORGANIZATION)
+        stores.store_data[ORGANIZATION] = shared
         for store in (ALPHA, BETA):
-            house.belongings[store] = await furnished(house.database, store, shared.hierarchy)
-        yield house
+            stores.store_data[store] = await populate(stores.database, store, shared.hierarchy)
+        yield stores
 
 
-def unheard_of(query: str, ids: Iterable[str]) -> str:
-    """The same operation with ids that nothing ever had."""
+def with_unknown_ids(query: str, ids: Iterable[str]) -> str:
+    """Replace the ids in an operation by ids of no row."""
     for no, id in enumerate(ids):
-        query = query.replace(id, str(UUID(int=NEVER.int + no)))
+        query = query.replace(id, str(UUID(int=UNKNOWN_ID.int + no)))
     return query
 
 
-def without(answer: str, asked: str, ids: Iterable[str]) -> str:
-    """An answer without the ids that were in what was asked."""
+def without_ids(answer: str, request: str, ids: Iterable[str]) -> str:
+    """Remove the ids of the request from its response."""
     for id in ids:
-        if id in asked:
+        if id in request:
             answer = answer.replace(id, "")
     return answer

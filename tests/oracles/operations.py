@@ -1,13 +1,13 @@
-"""Valid operations of any shape over the whole schema, made from its types by chance.
+"""Random valid operations over the whole schema.
 
-What they are made of is read from the schema: which fields a type has, which arguments a field
-takes, which conditions a fragment may have. Only what a value should look like to be of use, an id
-or a cursor that is there, is known by an argument's name or by where it stands.
+The fields of a type, the arguments of a field and the conditions of a fragment are read from the
+schema. Only useful values, such as existing ids and cursors, depend on the name or position of an
+argument.
 
-    @given(written("query", stocks))
-    def test(asked: Asked) -> None: ...
+    @given(operation_cases("query", stocks))
+    def test(case: OperationCase) -> None: ...
 
-Hypothesis shrinks them: the first choice is always the plainest one.
+Hypothesis shrinks them, since the first choice is always the simplest.
 """
 
 import json
@@ -47,14 +47,14 @@ from app.api.graphql.cursors import DEFAULT_ROWS
 from app.api.graphql.schema import graphql_schema as schema
 from tests.oracles.schema_walk import Coordinate, coordinates, fields
 
-DEEPEST = 14
-"""Fields inside fields, so that with fragments they stay within the limits."""
+MAX_DEPTH = 14
+"""Nested fields, so that with fragments the depth stays within the limits."""
 
-META_DEEPEST = 3
-"""Likewise in what the schema says of itself, for which there is a rule of its own."""
+MAX_META_DEPTH = 3
+"""Nested fields of introspection, which has a limit of its own."""
 
 BROKEN = ("__Type", "isOneOf")
-"""Strawberry has it fail on lists and on what can't be null."""
+"""Fails in Strawberry on lists and non-null types."""
 
 ALIASES, DIRECTIVES = 24, 20
 
@@ -74,9 +74,9 @@ WINDOWS: Sequence[tuple[int, tuple[str, ...]]] = (
     (98, ("first", "after", "before")),
     (100, ("first", "last")),
 )
-"""What of the arguments of a page is given, up to which of a hundred cases."""
+"""Combinations of page arguments, each with its cumulative percentage."""
 
-RICHEST = 8
+RICHEST_IDS = 8
 
 WHOLE_NUMBERS = (1, 2, 24, 168, 0, -1, 169)
 
@@ -89,13 +89,13 @@ NO_IDS = (
     "",
     "0",
 )
-"""Of nothing at all, and ill-formed ones."""
+"""Ids of no row, and malformed ones."""
 
 NO_CURSORS = ("", "no cursor", "W10", "WyJqb2JzIl0", "WyJqb2JzIiwibm9uZSJd")
-"""Some of them made like real ones."""
+"""Invalid cursors, some in the encoding of real ones."""
 
 KINDS = {"node": ("HierarchyNode",), "parent": ("Hierarchy", "HierarchyNode")}
-"""What ids are of whose argument is named by a role."""
+"""The kinds of ids that an argument takes whose name is a role."""
 
 REPLY_NAMES = ("a", "b", "id", "name", "nodes", "c")
 
@@ -104,49 +104,53 @@ FRAGMENT_NAMES = "ABCDEFGH"
 
 @dataclass
 class Stock:
-    """What one store can see, as it goes into arguments."""
+    """Values that a store can read, for arguments."""
 
     ids: dict[str, list[str]]
-    """By the name of the type; the first RICHEST of each are those that lead to most."""
+    """Ids by type name; the first RICHEST_IDS of each have the most related rows."""
     texts: list[str]
     instants: list[str]
     cursors: dict[Coordinate, list[str]] = field(default_factory=dict)
-    """By the field that has the list."""
+    """Cursors by connection field."""
 
 
 @dataclass(frozen=True)
-class Asking:
-    """One of the times that a document is asked for."""
+class Execution:
+    """One execution of a document."""
 
     store: str
     variables: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A document, and how it is asked for."""
+class OperationCase:
+    """A document and its executions."""
 
     text: str
     operation_name: str | None
-    askings: tuple[Asking, ...]
+    executions: tuple[Execution, ...]
     roots: tuple[str, ...]
-    """The fields it begins with, each as often as it does."""
+    """The root fields, with repetitions."""
     selected: frozenset[Coordinate]
 
     def __str__(self) -> str:
-        asked = "\n".join(f"{one.store}: {json.dumps(one.variables)}" for one in self.askings)
-        return f"{self.text}\n\noperationName: {self.operation_name}\n{asked}"
+        executions = "\n".join(
+            f"{execution.store}: {json.dumps(execution.variables)}" for execution in self.executions
+        )
+        return f"{self.text}\n\noperationName: {self.operation_name}\n{executions}"
 
 
-def written(kind: str, stocks: Mapping[str, Stock], times: int = 2) -> st.SearchStrategy[Asked]:
-    """Operations of that kind, each asked for so many times, by stores of any of these stocks."""
+def operation_cases(
+    kind: str, stocks: Mapping[str, Stock], times: int = 2
+) -> st.SearchStrategy[OperationCase]:
+    """Operations of a kind with `times` executions each, by the stores of `stocks`."""
     return st.randoms(use_true_random=False).map(
-        lambda random: _Author(random, kind, stocks, times).asked()
+        lambda random: _Generator(random, kind, stocks, times).generate()
     )
 
 
 class _EnumValue(str):
-    """Has no quotes in a document."""
+    """Written without quotes in a document."""
 
     __slots__ = ()
 
@@ -156,7 +160,7 @@ class _Variable:
     name: str
     declared: str
     values: tuple[Any, ...]
-    """Undefined where it is left out."""
+    """Values by execution; Undefined if omitted."""
 
 
 @dataclass
@@ -209,26 +213,26 @@ class _Spread:
 
 _Selection = _Field | _Inline | _Spread
 Path = tuple[str, ...]
-"""Response names, from the root down."""
+"""Response names from the root."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where something is selected."""
+class _Position:
+    """The position of a selection set."""
 
     type: GraphQLNamedType
     path: Path = ()
     level: int = 0
     rows: int = 1
-    """How many things an answer may have there."""
+    """Maximum number of values in a response."""
     page: int | None = None
-    """How many rows, where it is a page of a list."""
+    """Maximum number of rows, for a connection."""
 
 
-Make = Callable[[GraphQLNamedType, str], Any]
-"""Makes a value of a type for a store."""
+ValueGenerator = Callable[[GraphQLNamedType, str], Any]
+"""Generates a value of a type for a store."""
 
 
 def _block(inside: "Sequence[_Selection]") -> str:
@@ -237,7 +241,7 @@ def _block(inside: "Sequence[_Selection]") -> str:
 
 
 def literal(value: Any) -> str:
-    """A value in a document."""
+    """Format a value for a document."""
     match value:
         case _Variable():
             return f"${value.name}"
@@ -257,9 +261,9 @@ META = {"__schema": SchemaMetaFieldDef, "__type": TypeMetaFieldDef}
 
 
 def possible(type_: GraphQLNamedType) -> frozenset[str]:
-    """The names of the object types that a thing of this type can be of."""
+    """The names of the possible object types of a type."""
     if is_abstract_type(type_):
-        return frozenset(one.name for one in schema.get_possible_types(type_))
+        return frozenset(kind.name for kind in schema.get_possible_types(type_))
     return frozenset((type_.name,))
 
 
@@ -268,18 +272,18 @@ def _conditions() -> dict[str, list[GraphQLNamedType]]:
     return {
         type_.name: [
             type_,
-            *(one for one in outputs if one != type_ and possible(one) & possible(type_)),
+            *(other for other in outputs if other != type_ and possible(other) & possible(type_)),
         ]
         for type_ in outputs
     }
 
 
 CONDITIONS = _conditions()
-"""The types that a fragment inside a type may be on, the type itself first."""
+"""The possible type conditions of fragments by type, the type itself first."""
 
 
 def _steps_to(target: str) -> dict[str, int]:
-    """From how many types on the way, by their names, a type can be reached."""
+    """Distance to the target type, by type name."""
     steps = {target: 0}
     latest = {target}
     while latest:
@@ -293,39 +297,39 @@ def _steps_to(target: str) -> dict[str, int]:
 
 
 def _next(type_: GraphQLNamedType) -> frozenset[str]:
-    """The names of the types that a field or a condition leads to."""
-    led_to = {get_named_type(of.type).name for of in fields(type_).values()}
-    return frozenset(led_to) | (possible(type_) if is_abstract_type(type_) else set())
+    """The names of the types reachable through a field or a type condition."""
+    types = {get_named_type(of.type).name for of in fields(type_).values()}
+    return frozenset(types) | (possible(type_) if is_abstract_type(type_) else set())
 
 
 _QUERIED = coordinates("Query")
 _PAYLOADS = coordinates("Mutation") - _QUERIED
-AIMS = {
+TARGETS = {
     "query": sorted(_QUERIED),
-    # Most mutations lead to what many lead to: each is aimed at for itself, too.
+    # Most mutations return common types, so that each mutation is also a target itself.
     "mutation": sorted(_PAYLOADS, key=lambda at: at[0] != "Mutation")
     + 4 * sorted(at for at in _PAYLOADS if at[0] == "Mutation"),
 }
-"""Each document goes for one of these, so that they all come up about as often."""
+"""Each document targets one of these fields, so that all occur about equally often."""
 
-STEPS_TO = {name: _steps_to(name) for aims in AIMS.values() for name, _ in aims}
+STEPS_TO = {name: _steps_to(name) for aims in TARGETS.values() for name, _ in aims}
 
 
-class _Author:
-    """Writes one document."""
+class _Generator:
+    """Generates one document."""
 
     def __init__(self, random: Random, kind: str, stocks: Mapping[str, Stock], times: int) -> None:
         self._random = random
         self._kind = kind
         self._stocks = stocks
         stores = list(stocks)
-        # The first store has the most, and is asked most.
-        self._stores = [self._one((stores[0], stores[0], *stores))]
+        # The first store has the most rows, so most executions use it.
+        self._stores = [self._choose((stores[0], stores[0], *stores))]
         while len(self._stores) < times:
-            self._stores.append(self._one((*self._stores[:1] * 5, *stores)))
-        self._aim, self._aimed_at = self._one(AIMS[kind])
-        self._fields_left = self._one((20, 8, 30, 40, 60))
-        self._cost_left = self._one((1000, 300, 1000, 1000, 3000, 3000, 12_000))
+            self._stores.append(self._choose((*self._stores[:1] * 5, *stores)))
+        self._target_type, self._target_field = self._choose(TARGETS[kind])
+        self._fields_left = self._choose((20, 8, 30, 40, 60))
+        self._cost_left = self._choose((1000, 300, 1000, 1000, 3000, 3000, 12_000))
         self._aliases_left, self._directives_left = ALIASES, DIRECTIVES
         self._variables: dict[str, list[_Variable]] = {}
         self._fragments: list[_Fragment] = []
@@ -334,16 +338,17 @@ class _Author:
         self._selected: set[Coordinate] = set()
         self._levels = 0
 
-    def asked(self) -> Asked:
-        """The document and how it is asked for."""
+    def generate(self) -> OperationCase:
         root = schema.type_map[self._kind.capitalize()]
-        selections = self._selections(_Place(root))
-        roots = tuple(one.name for one in _unfolded(selections) if not one.name.startswith("__"))
+        selections = self._selections(_Position(root))
+        roots = tuple(
+            field.name for field in _flattened(selections) if not field.name.startswith("__")
+        )
         name, operations = None, []
         if several := self._chance(8):
             operations.append("query Other {\n  jobQueue {\n    pending\n  }\n}")
         if several or self._chance(30):
-            name = "Asked"
+            name = "Main"
         operations.append(self._operation(name, selections))
         if self._chance(50):
             operations.reverse()
@@ -353,22 +358,22 @@ class _Author:
             parts.reverse()
         text = "\n".join(parts)
         declared = set(re.findall(r"\$(\w+):", text))
-        askings = tuple(
-            Asking(
+        executions = tuple(
+            Execution(
                 store,
                 {
-                    one.name: one.values[time]
+                    variable.name: variable.values[time]
                     for known in self._variables.values()
-                    for one in known
-                    if one.name in declared and one.values[time] is not Undefined
+                    for variable in known
+                    if variable.name in declared and variable.values[time] is not Undefined
                 },
             )
             for time, store in enumerate(self._stores)
         )
-        return Asked(
+        return OperationCase(
             text,
             name if several or self._chance(50) else None,
-            askings,
+            executions,
             roots,
             frozenset(self._selected),
         )
@@ -377,15 +382,15 @@ class _Author:
         inside = "\n".join(
             (
                 _block(selections),
-                *(str(one) for one in self._fragments if _spreads(selections, one)),
+                *(str(fragment) for fragment in self._fragments if _spreads(selections, fragment)),
             )
         )
         used = set(re.findall(r"\$(\w+)", inside))
         declared = ", ".join(
-            f"${one.name}: {one.declared}"
+            f"${variable.name}: {variable.declared}"
             for known in self._variables.values()
-            for one in known
-            if one.name in used
+            for variable in known
+            if variable.name in used
         )
         if name is None and not declared and self._kind == "query":
             return _block(selections)
@@ -393,52 +398,56 @@ class _Author:
             f"{self._kind} {name or ''}{f'({declared})' if declared else ''} {_block(selections)}"
         )
 
-    # What is selected
+    # Selections
 
-    def _selections(self, place: _Place) -> "list[_Selection]":
-        self._levels = max(self._levels, place.level)
-        most = 3 if place.level == 0 else min(6, 2 + len(fields(place.type)))
-        least = most // 2 if self._chance(70) else 1
-        made = [
-            one
-            for number in range(least + self._random.randrange(most))
-            if (one := self._selection(place, 40 if number else 80))
+    def _selections(self, position: _Position) -> "list[_Selection]":
+        self._levels = max(self._levels, position.level)
+        maximum = 3 if position.level == 0 else min(6, 2 + len(fields(position.type)))
+        minimum = maximum // 2 if self._chance(70) else 1
+        selections = [
+            selection
+            for number in range(minimum + self._random.randrange(maximum))
+            if (selection := self._selection(position, 40 if number else 80))
         ]
-        return made or [self._typename(place)]
+        return selections or [self._typename(position)]
 
-    def _selection(self, place: _Place, aiming: int) -> "_Selection | None":
-        """One of a set, in so many of a hundred cases nearer to what is aimed at."""
+    def _selection(self, position: _Position, aiming: int) -> "_Selection | None":
+        """Generate one selection, in `aiming` percent of the cases towards the target field."""
         self._fields_left -= 1
-        self._cost_left -= place.rows
+        self._cost_left -= position.rows
         if self._fields_left < 0 or self._cost_left < 0:
             return None
-        kinds = fields(place.type)
-        if place.level < DEEPEST and self._chance(aiming) and (ahead := self._ahead(place.type)):
-            step = self._one(ahead)
+        kinds = fields(position.type)
+        if (
+            position.level < MAX_DEPTH
+            and self._chance(aiming)
+            and (ahead := self._towards_target(position.type))
+        ):
+            step = self._choose(ahead)
             if isinstance(step, str):
-                return self._field(place, step, kinds[step])
-            return self._fragment(place, step)
-        fragments = 40 if is_abstract_type(place.type) else 12
+                return self._field(position, step, kinds[step])
+            return self._fragment(position, step)
+        fragments = 40 if is_abstract_type(position.type) else 12
         if not kinds or self._chance(fragments):
-            return self._fragment(place)
+            return self._fragment(position)
         if self._chance(5):
-            return self._typename(place)
-        if self._chance(8) and (again := self._again(place)):
-            return again
-        if place.level == 0 and self._kind == "query" and self._chance(3):
-            name, of = self._one(list(META.items()))
+            return self._typename(position)
+        if self._chance(8) and (repeated := self._repeated_field(position)):
+            return repeated
+        if position.level == 0 and self._kind == "query" and self._chance(3):
+            name, of = self._choose(list(META.items()))
         else:
-            among = self._among(place)
+            among = self._candidates(position)
             if not among:
-                return self._typename(place)
-            name, of = self._one(among)
-        return self._field(place, name, of)
+                return self._typename(position)
+            name, of = self._choose(among)
+        return self._field(position, name, of)
 
-    def _ahead(self, parent: GraphQLNamedType) -> "list[str | GraphQLNamedType]":
-        """The fields that lead nearer to what this document aims at, or the conditions that do."""
-        if parent.name == self._aim:
-            return [self._aimed_at]
-        steps = STEPS_TO[self._aim]
+    def _towards_target(self, parent: GraphQLNamedType) -> "list[str | GraphQLNamedType]":
+        """The fields or type conditions one step closer to the target field."""
+        if parent.name == self._target_type:
+            return [self._target_field]
+        steps = STEPS_TO[self._target_type]
         nearer = steps.get(parent.name, 0) - 1
         ahead: list[str | GraphQLNamedType] = [
             name
@@ -447,241 +456,251 @@ class _Author:
         ]
         if is_abstract_type(parent):
             ahead += [
-                one for one in schema.get_possible_types(parent) if steps.get(one.name) == nearer
+                kind for kind in schema.get_possible_types(parent) if steps.get(kind.name) == nearer
             ]
         return ahead
 
-    def _among(self, place: _Place) -> list[tuple[str, GraphQLField]]:
-        """Fields to choose one of: all that lead further, or all that do not."""
+    def _candidates(self, position: _Position) -> list[tuple[str, GraphQLField]]:
+        """The candidates for a field: either all composite fields or all leaf fields."""
         kinds = {
-            name: of for name, of in fields(place.type).items() if (place.type.name, name) != BROKEN
+            name: of
+            for name, of in fields(position.type).items()
+            if (position.type.name, name) != BROKEN
         }
-        new = {name: of for name, of in kinds.items() if (place.path, name) not in self._placed}
+        new = {name: of for name, of in kinds.items() if (position.path, name) not in self._placed}
         if new and self._chance(85):
             kinds = new
-        further = [one for one in kinds.items() if is_composite_type(get_named_type(one[1].type))]
-        leaves = [one for one in kinds.items() if one not in further]
-        if place.level >= (META_DEEPEST if place.type.name.startswith("__") else DEEPEST):
+        further = [
+            item for item in kinds.items() if is_composite_type(get_named_type(item[1].type))
+        ]
+        leaves = [item for item in kinds.items() if item not in further]
+        if position.level >= (MAX_META_DEPTH if position.type.name.startswith("__") else MAX_DEPTH):
             return leaves
         if not leaves or self._chance(max(60, 100 * len(further) // len(kinds))):
             return further or leaves
         return leaves
 
-    def _typename(self, place: _Place) -> _Field:
+    def _typename(self, position: _Position) -> _Field:
         alias = "kind" if self._aliases_left > 0 and self._chance(10) else "__typename"
-        made = _Field(place.type, "__typename", TYPENAME, alias, "", self._directives())
-        if not self._place(place.path, [made]):
-            made.response = "__typename"
+        field = _Field(position.type, "__typename", TYPENAME, alias, "", self._directives())
+        if not self._register(position.path, [field]):
+            field.response = "__typename"
         self._aliases_left -= 1
-        self._selected.add((place.type.name, "__typename"))
-        return made
+        self._selected.add((position.type.name, "__typename"))
+        return field
 
-    def _field(self, place: _Place, name: str, of: GraphQLField) -> _Field | None:
-        arguments, size = self._arguments(place.type, name, of, place.rows)
-        made = _Field(place.type, name, of, name, arguments)
+    def _field(self, position: _Position, name: str, of: GraphQLField) -> _Field | None:
+        arguments, size = self._arguments(position.type, name, of, position.rows)
+        field = _Field(position.type, name, of, name, arguments)
         if self._chance(12):
-            made.response = self._one(REPLY_NAMES)
-        for response in (made.response, name, *REPLY_NAMES):
-            made.response = response
-            if self._costs_alias(made, place.path) and self._aliases_left <= 0:
+            field.response = self._choose(REPLY_NAMES)
+        for response in (field.response, name, *REPLY_NAMES):
+            field.response = response
+            if self._costs_alias(field, position.path) and self._aliases_left <= 0:
                 continue
-            if self._fits(place.path, [made]):
+            if self._fits(position.path, [field]):
                 break
         else:
             return None
-        return self._filled(place, made, size)
+        return self._add_field(position, field, size)
 
-    def _costs_alias(self, made: _Field, path: Path) -> bool:
-        return made.response != made.name or (path, made.response) in self._placed
+    def _costs_alias(self, field: _Field, path: Path) -> bool:
+        return field.response != field.name or (path, field.response) in self._placed
 
-    def _filled(self, place: _Place, made: _Field, size: int | None) -> _Field:
-        """The field, put where it belongs, with what is selected inside."""
-        if self._costs_alias(made, place.path):
+    def _add_field(self, position: _Position, field: _Field, size: int | None) -> _Field:
+        """Register the field and generate its directives and selections."""
+        if self._costs_alias(field, position.path):
             self._aliases_left -= 1
-        self._place(place.path, [made])
-        self._selected.add((made.parent.name, made.name))
-        made.directives = self._directives()
-        kind = get_named_type(made.of.type)
+        self._register(position.path, [field])
+        self._selected.add((field.parent.name, field.name))
+        field.directives = self._directives()
+        kind = get_named_type(field.of.type)
         if is_composite_type(kind):
-            below = place.rows
-            if is_list_type(get_nullable_type(made.of.type)):
-                below *= place.page or size or 10
+            rows = position.rows
+            if is_list_type(get_nullable_type(field.of.type)):
+                rows *= position.page or size or 10
                 size = None
-            made.inside = self._selections(
-                _Place(kind, (*place.path, made.response), place.level + 1, below, size)
+            field.inside = self._selections(
+                _Position(kind, (*position.path, field.response), position.level + 1, rows, size)
             )
-        return made
+        return field
 
-    def _again(self, place: _Place) -> _Field | None:
-        """A field that is selected there already, with something else inside."""
-        there = [
-            one
+    def _repeated_field(self, position: _Position) -> _Field | None:
+        """Select an already selected field again, with other selections."""
+        selected = [
+            original
             for (at, _), placed in self._placed.items()
-            if at == place.path
-            for one in placed
-            if one.parent == place.type and one.name != "__typename"
+            if at == position.path
+            for original in placed
+            if original.parent == position.type and original.name != "__typename"
         ]
-        if not there or self._aliases_left <= 0:
+        if not selected or self._aliases_left <= 0:
             return None
-        one = self._one(there)
-        made = _Field(place.type, one.name, one.of, one.response, one.arguments)
-        return self._filled(place, made, DEFAULT_ROWS)
+        original = self._choose(selected)
+        field = _Field(
+            position.type, original.name, original.of, original.response, original.arguments
+        )
+        return self._add_field(position, field, DEFAULT_ROWS)
 
-    def _fragment(self, place: _Place, on: GraphQLNamedType | None = None) -> "_Selection | None":
-        """A fragment, on a certain type or on any that fits."""
+    def _fragment(
+        self, position: _Position, on: GraphQLNamedType | None = None
+    ) -> "_Selection | None":
+        """Generate a fragment on type `on` (default: any type that fits)."""
         if on is None and self._chance(25):
             fitting = [
-                one
-                for one in self._fragments
-                if one.inside
-                and possible(one.on) & possible(place.type)
-                and one.levels + place.level <= DEEPEST
-                and one.cost * place.rows <= self._cost_left
-                and self._fits(place.path, one.inside)
+                known
+                for known in self._fragments
+                if known.inside
+                and possible(known.on) & possible(position.type)
+                and known.levels + position.level <= MAX_DEPTH
+                and known.cost * position.rows <= self._cost_left
+                and self._fits(position.path, known.inside)
             ]
             if fitting:
-                fragment = self._one(fitting)
-                self._place(place.path, fragment.inside)
-                self._cost_left -= fragment.cost * place.rows
-                # Cheaper than to count what is inside.
+                fragment = self._choose(fitting)
+                self._register(position.path, fragment.inside)
+                self._cost_left -= fragment.cost * position.rows
+                # An estimate, cheaper than counting the aliases inside.
                 self._aliases_left -= 1
                 return _Spread(fragment, self._directives(20))
         if on is None:
-            conditions = CONDITIONS[place.type.name]
-            # A union has no fields: something is to come of it.
-            with_fields = [one for one in conditions if fields(one)]
-            on = self._one(with_fields if self._chance(85) else conditions)
+            conditions = CONDITIONS[position.type.name]
+            # A union has no fields, so prefer types that have some.
+            with_fields = [kind for kind in conditions if fields(kind)]
+            on = self._choose(with_fields if self._chance(85) else conditions)
         if len(self._fragments) < len(FRAGMENT_NAMES) and self._chance(35):
             fragment = _Fragment(FRAGMENT_NAMES[len(self._fragments)], on)
             self._fragments.append(fragment)
-            levels, self._levels = self._levels, place.level
+            levels, self._levels = self._levels, position.level
             cost = self._cost_left
-            fragment.inside = self._selections(replace(place, type=on))
-            fragment.levels = self._levels - place.level
-            fragment.cost = (cost - self._cost_left) // place.rows + 1
+            fragment.inside = self._selections(replace(position, type=on))
+            fragment.levels = self._levels - position.level
+            fragment.cost = (cost - self._cost_left) // position.rows + 1
             self._levels = max(levels, self._levels)
             return _Spread(fragment, self._directives(20))
-        bare = on == place.type and self._chance(50)
+        bare = on == position.type and self._chance(50)
         return _Inline(
             on,
             "" if bare else f" on {on.name}",
             self._directives(20),
-            self._selections(replace(place, type=on)),
+            self._selections(replace(position, type=on)),
         )
 
     def _directives(self, of_a_hundred: int = 8) -> str:
-        given = ""
+        directives = ""
         if self._directives_left <= 0 or not self._chance(of_a_hundred):
-            return given
-        for name in self._one((("include",), ("skip",), ("skip", "include"))):
+            return directives
+        for name in self._choose((("include",), ("skip",), ("skip", "include"))):
             self._directives_left -= 1
-            wanted = GraphQLNonNull(GraphQLBoolean)
+            type_ = GraphQLNonNull(GraphQLBoolean)
             keeps = name == "include"
-            condition = self._given(wanted, name, lambda *_, k=keeps: k is not self._chance(40), 50)
-            given += f" @{name}(if: {literal(condition)})"
-        return given
+            condition = self._argument_value(
+                type_, name, lambda *_, k=keeps: k is not self._chance(40), 50
+            )
+            directives += f" @{name}(if: {literal(condition)})"
+        return directives
 
-    # What fits beside what: as the specification's "Field Selection Merging" has it
+    # Mergeable fields: "Field Selection Merging" of the specification
 
     def _fits(self, path: Path, selections: "Sequence[_Selection]") -> bool:
         return all(
-            _merge(made, one)
-            for at, made in _all_fields(path, selections)
-            for one in self._placed.get((at, made.response), ())
+            _can_merge(field, placed)
+            for field_path, field in _all_fields(path, selections)
+            for placed in self._placed.get((field_path, field.response), ())
         )
 
-    def _place(self, path: Path, selections: "Sequence[_Selection]") -> bool:
+    def _register(self, path: Path, selections: "Sequence[_Selection]") -> bool:
         if not self._fits(path, selections):
             return False
-        for at, made in _all_fields(path, selections):
-            self._placed.setdefault((at, made.response), []).append(made)
+        for field_path, entry in _all_fields(path, selections):
+            self._placed.setdefault((field_path, entry.response), []).append(entry)
         return True
 
-    # What is given
+    # Arguments and values
 
     def _arguments(
         self, parent: GraphQLNamedType, name: str, of: GraphQLField, rows: int
     ) -> tuple[str, int | None]:
-        """What a field is given, and how many rows it has at most, as far as that says."""
+        """Generate arguments; return them with the maximum number of rows, if known."""
         coordinate, sizes = (parent.name, name), list[int]()
         window = self._window(rows) if "first" in of.args and "after" in of.args else ()
-        given = {}
-        for called, argument in of.args.items():
-            make = self._maker(called, coordinate, possible(get_named_type(of.type)))
-            if called in ("first", "last", "after", "before"):
-                if called not in window:
+        values = {}
+        for argument_name, argument in of.args.items():
+            make = self._generator_of(argument_name, coordinate, possible(get_named_type(of.type)))
+            if argument_name in ("first", "last", "after", "before"):
+                if argument_name not in window:
                     continue
-                if called in ("first", "last"):
+                if argument_name in ("first", "last"):
                     make = self._sizes(rows, sizes)
             elif not is_required_argument(argument) and not self._chance(50):
                 continue
-            value = self._given(argument, called, make)
-            given[called] = value
-            if called == "ids":
+            value = self._argument_value(argument, argument_name, make)
+            values[argument_name] = value
+            if argument_name == "ids":
                 sizes.append(10 if not isinstance(value, list) else len(value))
         if window is not None and "first" in of.args:
             sizes.append(1 if sizes else DEFAULT_ROWS)
-        items = list(given.items())
+        items = list(values.items())
         if self._chance(20):
             items.reverse()
-        text = ", ".join(f"{called}: {literal(value)}" for called, value in items)
+        text = ", ".join(f"{argument_name}: {literal(value)}" for argument_name, value in items)
         return f"({text})" if text else "", max(sizes, default=None)
 
     def _window(self, rows: int) -> tuple[str, ...]:
-        """Which of the arguments of a page are given."""
+        """Choose the page arguments."""
         roll = self._random.randrange(100)
         names = next(names for below, names in WINDOWS if roll < below)
         bounded = "first" in names or "last" in names
         return names if bounded or rows * DEFAULT_ROWS * 4 < self._cost_left else ("first", *names)
 
-    def _sizes(self, rows: int, made: list[int]) -> Make:
+    def _sizes(self, rows: int, chosen: list[int]) -> ValueGenerator:
         fitting = [size for size in SIZES if size * rows * 4 < self._cost_left] or [1]
 
         def make(_type: GraphQLNamedType, _store: str) -> int:
             if self._chance(3):
-                return self._one(NO_SIZES)
-            size = self._one(fitting)
-            made.append(size)
+                return self._choose(NO_SIZES)
+            size = self._choose(fitting)
+            chosen.append(size)
             return size
 
         return make
 
-    def _maker(self, name: str, at: Coordinate, kinds: frozenset[str]) -> Make:
-        """What makes the values of an argument, or of a field of an input, of that name."""
+    def _generator_of(self, name: str, at: Coordinate, kinds: frozenset[str]) -> ValueGenerator:
+        """Return the generator of values of an argument or input field."""
 
         def make(type_: GraphQLNamedType, store: str) -> Any:
             stock = self._stocks[store]
             match type_:
                 case GraphQLEnumType():
-                    return _EnumValue(self._one(list(type_.values)))
+                    return _EnumValue(self._choose(list(type_.values)))
                 case GraphQLInputObjectType():
                     return self._input(type_, store)
             match type_.name:
                 case "Boolean":
                     return self._chance(50)
                 case "Int":
-                    return self._one(WHOLE_NUMBERS)
+                    return self._choose(WHOLE_NUMBERS)
                 case "ID":
                     return self._id(store, self._kinds(name, kinds))
                 case "DateTime":
-                    return self._one(stock.instants)
+                    return self._choose(stock.instants)
             assert type_.name == "String", type_
             match name:
                 case "after" | "before":
                     return self._cursor(store, at)
                 case "locale":
-                    return self._one(LOCALES)
+                    return self._choose(LOCALES)
                 case "name" if at[1] == "__type":
-                    return self._one(list(schema.type_map))
-            return self._one(stock.texts)
+                    return self._choose(list(schema.type_map))
+            return self._choose(stock.texts)
 
         return make
 
     @staticmethod
-    def _kinds(name: str, given: frozenset[str]) -> Sequence[str]:
-        """Which kinds of things the ids of an argument are meant to be of."""
+    def _kinds(name: str, returned: frozenset[str]) -> Sequence[str]:
+        """The kinds of ids that an argument takes."""
         if name in ("id", "ids"):
-            return sorted(given)
+            return sorted(returned)
         for role, kinds in KINDS.items():
             if name.startswith(role):
                 return kinds
@@ -690,13 +709,13 @@ class _Author:
     def _id(self, store: str, kinds: Sequence[str]) -> str:
         ids = self._stocks[store].ids
         if self._chance(5):
-            return self._one(NO_IDS)
+            return self._choose(NO_IDS)
         if self._chance(6):
-            ids = self._stocks[self._one(list(self._stocks))].ids
+            ids = self._stocks[self._choose(list(self._stocks))].ids
         if not (fitting := [kind for kind in kinds if ids.get(kind)]) or self._chance(6):
             fitting = [kind for kind in ids if ids[kind]]
-        of_kind = ids[self._one(fitting)]
-        id = self._one(of_kind[:RICHEST] if self._chance(40) else of_kind)
+        of_kind = ids[self._choose(fitting)]
+        id = self._choose(of_kind[:RICHEST_IDS] if self._chance(40) else of_kind)
         return id.upper().replace("-", "") if self._chance(2) else id
 
     def _cursor(self, store: str, at: Coordinate) -> str:
@@ -704,48 +723,50 @@ class _Author:
         known = cursors.get(at)
         if not known or self._chance(8):
             if self._chance(50):
-                return self._one(NO_CURSORS)
-            known = self._one([some for some in cursors.values() if some])
-        return self._one(known)
+                return self._choose(NO_CURSORS)
+            known = self._choose([known for known in cursors.values() if known])
+        return self._choose(known)
 
     def _input(self, type_: GraphQLInputObjectType, store: str) -> dict[str, Any]:
         names = list(type_.fields)
         one_of = type_.extensions["strawberry-definition"].is_one_of
         if one_of:
-            names = [self._one(names)]
+            names = [self._choose(names)]
         else:
             names = [
                 name
                 for name in names
                 if is_required_input_field(type_.fields[name]) or self._chance(40)
             ]
-        given = {}
+        values = {}
         for name in names:
             of = type_.fields[name]
-            make = self._maker(name, ("", name), frozenset())
-            wanted = GraphQLNonNull(get_nullable_type(of.type)) if one_of else of
-            given[name] = self._given(wanted, name, make, 10, store)
-        return given
+            make = self._generator_of(name, ("", name), frozenset())
+            target = GraphQLNonNull(get_nullable_type(of.type)) if one_of else of
+            values[name] = self._argument_value(target, name, make, 10, store)
+        return values
 
-    def _given(
+    def _argument_value(
         self,
-        wanted: Any,
+        target: Any,
         name: str,
-        make: Make,
+        make: ValueGenerator,
         variables: int = 25,
         store: str | None = None,
     ) -> Any:
-        """A value for what is wanted: a type, or something of one that may have a default; in so
-        many of a hundred cases a variable, unless this is inside of one's value."""
-        has_default = False
-        if isinstance(wanted, GraphQLArgument | GraphQLInputField):
-            has_default = wanted.default_value is not Undefined
-            wanted = wanted.type
-        if not self._in_value and self._chance(variables):
-            return self._variable(wanted, has_default, name, make)
-        return self._value(wanted, make, store or self._stores[0])
+        """Generate a value, or in `variables` percent of the cases a variable.
 
-    def _value(self, type_: Any, make: Make, store: str) -> Any:
+        `target` is a type, an argument or an input field. Values of variables contain no variables.
+        """
+        has_default = False
+        if isinstance(target, GraphQLArgument | GraphQLInputField):
+            has_default = target.default_value is not Undefined
+            target = target.type
+        if not self._in_value and self._chance(variables):
+            return self._variable(target, has_default, name, make)
+        return self._value(target, make, store or self._stores[0])
+
+    def _value(self, type_: Any, make: ValueGenerator, store: str) -> Any:
         if not is_non_null_type(type_) and self._chance(4):
             return None
         type_ = get_nullable_type(type_)
@@ -753,21 +774,23 @@ class _Author:
             if self._chance(4):
                 return self._value(GraphQLNonNull(get_nullable_type(type_.of_type)), make, store)
             return [
-                self._given(type_.of_type, "one", make, 8, store)
-                for _ in range(self._one((1, 2, 3, 6, 0)))
+                self._argument_value(type_.of_type, "item", make, 8, store)
+                for _ in range(self._choose((1, 2, 3, 6, 0)))
             ]
         return make(type_, store)
 
-    def _variable(self, wanted: Any, has_default: bool, name: str, make: Make) -> _Variable:
-        """A variable for what is wanted: a known one, or one with a value for each time."""
-        known = self._variables.setdefault(f"{name}: {wanted} {has_default}", [])
+    def _variable(
+        self, target: Any, has_default: bool, name: str, make: ValueGenerator
+    ) -> _Variable:
+        """Reuse or declare a variable with a value per execution."""
+        known = self._variables.setdefault(f"{name}: {target} {has_default}", [])
         if known and self._chance(40):
-            return self._one(known)
-        nullable = get_nullable_type(wanted)
+            return self._choose(known)
+        nullable = get_nullable_type(target)
         required = GraphQLNonNull(nullable)
         self._in_value = True
         default = ""
-        declared = self._one((wanted, wanted, required))
+        declared = self._choose((target, target, required))
         if self._chance(20):
             declared, default = (
                 nullable,
@@ -786,16 +809,16 @@ class _Author:
                 values.append(_plain(self._value(declared, make, store)))
         self._in_value = False
         number = sum(map(len, self._variables.values()))
-        made = _Variable(f"v{number}", f"{declared}{default}", tuple(values))
-        known.append(made)
-        return made
+        variable = _Variable(f"v{number}", f"{declared}{default}", tuple(values))
+        known.append(variable)
+        return variable
 
     # Chance
 
     def _chance(self, of_a_hundred: int) -> bool:
         return self._random.randrange(100) >= 100 - of_a_hundred
 
-    def _one(self, among: Sequence[T]) -> T:
+    def _choose(self, among: Sequence[T]) -> T:
         return among[self._random.randrange(len(among))]
 
 
@@ -811,42 +834,42 @@ def _plain(value: Any) -> Any:
 
 
 def _all_fields(path: Path, selections: "Sequence[_Selection]") -> Iterator[tuple[Path, _Field]]:
-    """Every field of a selection, each with the response names that lead there."""
-    for one in _unfolded(selections):
-        yield path, one
-        yield from _all_fields((*path, one.response), one.inside)
+    """Every field of a selection with its path."""
+    for entry in _flattened(selections):
+        yield path, entry
+        yield from _all_fields((*path, entry.response), entry.inside)
 
 
-def _unfolded(selections: "Sequence[_Selection]") -> Iterator[_Field]:
-    for one in selections:
-        match one:
+def _flattened(selections: "Sequence[_Selection]") -> Iterator[_Field]:
+    for selection in selections:
+        match selection:
             case _Field():
-                yield one
+                yield selection
             case _Inline():
-                yield from _unfolded(one.inside)
+                yield from _flattened(selection.inside)
             case _Spread():
-                yield from _unfolded(one.fragment.inside)
+                yield from _flattened(selection.fragment.inside)
 
 
 def _spreads(selections: "Sequence[_Selection]", fragment: _Fragment) -> bool:
-    """Whether a selection spreads that fragment, at whatever depth."""
-    for one in selections:
-        if isinstance(one, _Spread):
-            if one.fragment is fragment or _spreads(one.fragment.inside, fragment):
+    """Return True if the selections spread the fragment at any depth."""
+    for selection in selections:
+        if isinstance(selection, _Spread):
+            if selection.fragment is fragment or _spreads(selection.fragment.inside, fragment):
                 return True
-        elif _spreads(one.inside, fragment):
+        elif _spreads(selection.inside, fragment):
             return True
     return False
 
 
-def _merge(one: _Field, other: _Field) -> bool:
-    """Whether two fields of one response name may stand beside each other."""
-    if _shape(one.of) != _shape(other.of):
+def _can_merge(first: _Field, second: _Field) -> bool:
+    """Return True if two fields of one response name can be merged."""
+    if _shape(first.of) != _shape(second.of):
         return False
-    apart = one.parent != other.parent and all(
-        is_object_type(field.parent) for field in (one, other)
+    apart = first.parent != second.parent and all(
+        is_object_type(field.parent) for field in (first, second)
     )
-    return apart or (one.name, one.arguments) == (other.name, other.arguments)
+    return apart or (first.name, first.arguments) == (second.name, second.arguments)
 
 
 def _shape(of: GraphQLField) -> str:

@@ -1,8 +1,8 @@
-"""Operations made from the schema itself: ways from a root down to every field there is.
+"""Operations generated from the schema: paths from a root type to every field.
 
-A way is a chain of fields, each on the type the one before leads to. Its operation selects, on each
-type on the way, every field that leads no further. All maximal ways together select everything that
-can be reached in so many steps.
+A path is a chain of fields, each on the type of the previous field. Its operation also selects all
+leaf fields of each type on the path. All maximal paths of a length together select every field that
+can be reached in that number of steps.
 """
 
 import json
@@ -30,37 +30,36 @@ from graphql.type import get_nullable_type, is_required_argument, is_required_in
 from app.api.graphql.schema import graphql_schema as schema
 
 ROWS = 2
-"""How many rows of each list are asked for."""
+"""Rows per list."""
 
-WAYS = 6
-"""How many ways an operation goes at most, so that it stays within the limits."""
+MAX_PATHS = 6
+"""Maximum paths per operation, to stay within the limits."""
 
 NEW = "walked"
-"""What mutations call what they make or change."""
+"""The name that mutations write."""
 
 Coordinate = tuple[str, str]
-"""A type and one of its fields."""
+"""A type and one of its fields, by name."""
 
 
 @dataclass
 class Material:
-    """What a store has, as it goes into arguments."""
+    """Values of a store for arguments."""
 
     kinds: dict[str, str]
-    """Some ids of each kind of thing, and the name of its type."""
+    """Ids of every kind, each with its type name."""
     texts: list[str]
     instants: list[str]
     locale: str
     fitting: list[dict[str, str]]
-    """By the name of an input, an id that it takes."""
+    """Valid ids by the name of the input field."""
     keys: list[str] = field(default_factory=list)
     """Idempotency keys."""
     cursors: dict[Coordinate, list[str]] = field(default_factory=dict)
-    """As the store got them, by the field that has the list."""
+    """Cursors returned to the store, by connection field."""
 
     @property
     def ids(self) -> list[str]:
-        """All of them."""
         return list(self.kinds)
 
     def learn(self, at: Coordinate, cursor: str) -> None:
@@ -72,79 +71,80 @@ class Material:
 
 @dataclass(frozen=True)
 class Step:
-    """A field of a type, or the condition that a thing is of a type."""
+    """A field of a type, or a type condition."""
 
     on: GraphQLNamedType
     to: GraphQLNamedType
     field: str | None
     arguments: str = ""
     id: str | None = None
-    """What it asks for, where it asks for one thing by its id."""
+    """The value of an `id` argument."""
 
     @property
     def coordinate(self) -> Coordinate:
-        """Where in the schema it is."""
         return self.on.name, self.field or f"... on {self.to.name}"
 
     @property
     def needs_id(self) -> bool:
-        """Whether it is a field that gives what has an id."""
-        given = fields(self.on)[self.field].args.values() if self.field else ()
-        return any(is_required_argument(argument) for argument in given)
+        """Return True for a field with required arguments."""
+        arguments = fields(self.on)[self.field].args.values() if self.field else ()
+        return any(is_required_argument(argument) for argument in arguments)
 
     def __str__(self) -> str:
         return f"{self.field}{self.arguments}" if self.field else f"... on {self.to.name}"
 
 
-Way = tuple[Step, ...]
+FieldPath = tuple[Step, ...]
 Tree = dict[Step, Any]
-"""Steps, each with those that follow it."""
+"""Steps, each with the steps that follow it."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """What is asked for in one document."""
+    """A document and its paths."""
 
-    ways: tuple[Way, ...]
+    paths: tuple[FieldPath, ...]
     text: str
 
 
 def operations(
-    kind: str, ways: Iterable[Way], material: Material, together: int = WAYS
+    kind: str, paths: Iterable[FieldPath], material: Material, together: int = MAX_PATHS
 ) -> Iterator[Operation]:
-    """Operations that go all these ways, at most so many of those that begin alike together."""
-    for _, alike in groupby(ways, _beginning):
-        while some := tuple(islice(alike, together)):
+    """Operations that cover all paths, with at most `together` paths of equal beginning each."""
+    for _, group in groupby(paths, _beginning):
+        while batch := tuple(islice(group, together)):
             tree: Tree = {}
-            for way in some:
-                below = tree
-                for step in way:
-                    below = below.setdefault(step, {})
-            yield Operation(some, f"{kind} {_selection(tree, material)}")
+            for path in batch:
+                subtree = tree
+                for step in path:
+                    subtree = subtree.setdefault(step, {})
+            yield Operation(batch, f"{kind} {_selection(tree, material)}")
 
 
-def _beginning(way: Way) -> Way:
-    """What ways in one operation have in common: the same field may have another type in a thing
-    of another kind."""
-    return way[: 1 + next((at for at, step in enumerate(way) if step.field is None), 0)]
+def _beginning(path: FieldPath) -> FieldPath:
+    """The steps up to the first type condition, which paths of one operation share.
+
+    Below it the same field may have another type for another kind.
+    """
+    return path[: 1 + next((index for index, step in enumerate(path) if step.field is None), 0)]
 
 
 def _selection(tree: "Tree", material: Material, on: GraphQLNamedType | None = None) -> str:
-    inside = [f"{step} {_selection(below, material, step.to)}" for step, below in tree.items()]
+    inside = [f"{step} {_selection(subtree, material, step.to)}" for step, subtree in tree.items()]
     return f"{{ {' '.join([leaves(on, material) if on else '', *inside])} }}"
 
 
 def leaves(type_: GraphQLNamedType, material: Material) -> str:
-    """Every field of a type that leads to no other type; of a union, those that all have."""
+    """Select every leaf field of a type; for a union, those of the shared interfaces."""
     selected = ["__typename"]
     if is_union_type(type_):
         shared = set.intersection(*({*kind.interfaces} for kind in type_.types))
-        selected += [f"... on {one.name} {{ {leaves(one, material)} }}" for one in shared]
-    for name, of in fields(type_).items():
-        if not is_composite_type(get_named_type(of.type)):
+        selected += [f"... on {kind.name} {{ {leaves(kind, material)} }}" for kind in shared]
+    for name, definition in fields(type_).items():
+        if not is_composite_type(get_named_type(definition.type)):
             selected.append(name)
-            for argument in of.args:
-                # The only argument there is to such fields: whatever comes next needs a decision.
+            for argument in definition.args:
+                # Leaf fields have no other argument yet; a new one needs a decision here.
                 assert argument == "locale"
                 selected.append(f"translated_{name}: {name}(locale: {literal(material.locale)})")
     return " ".join(selected)
@@ -155,19 +155,25 @@ def fields(type_: GraphQLNamedType) -> Mapping[str, GraphQLField]:
     return type_.fields if is_object_type(type_) or is_interface_type(type_) else {}
 
 
-def maximal_ways(root: str, steps: int, material: Material) -> Iterator[Way]:
-    """All ways of so many steps, or fewer where there is no further one, from the fields of that
-    root type on. None goes by the same field twice, or further on from an id of another kind."""
-    for way in _ways((), schema.type_map[root], steps, material):
-        if len(way) == steps or not list(_next_steps(way, way[-1].to, material)):
-            yield way
+def maximal_paths(root: str, steps: int, material: Material) -> Iterator[FieldPath]:
+    """All paths of `steps` steps from a root type, shorter only if they cannot continue.
+
+    No path visits a field twice or continues from an id of another kind.
+    """
+    for path in _paths((), schema.type_map[root], steps, material):
+        if len(path) == steps or not list(_next_steps(path, path[-1].to, material)):
+            yield path
 
 
-def probing_ways(root: str, steps: int, material: Material, probes: Material) -> Iterator[Way]:
-    """All ways that end in a field with optional arguments, for each value that these can have;
-    then two steps on to the rows of the list, where it is one."""
-    for way in _ways((), schema.type_map[root], steps, material):
-        *before, last = way
+def probing_paths(
+    root: str, steps: int, material: Material, probes: Material
+) -> Iterator[FieldPath]:
+    """All paths that end in a field with an optional argument, for each value of it.
+
+    Paths that end in a connection continue to its rows.
+    """
+    for path in _paths((), schema.type_map[root], steps, material):
+        *before, last = path
         for arguments in _probed(last, probes, material):
             probing = (*before, replace(last, arguments=arguments))
             if last.to.name.endswith("Connection"):
@@ -177,47 +183,54 @@ def probing_ways(root: str, steps: int, material: Material, probes: Material) ->
             yield probing
 
 
-def _ways(way: Way, on: GraphQLNamedType, steps: int, material: Material) -> Iterator[Way]:
-    if way:
-        yield way
-    if len(way) < steps:
-        for step in _next_steps(way, on, material):
-            yield from _ways((*way, step), step.to, steps, material)
+def _paths(
+    path: FieldPath, on: GraphQLNamedType, steps: int, material: Material
+) -> Iterator[FieldPath]:
+    if path:
+        yield path
+    if len(path) < steps:
+        for step in _next_steps(path, on, material):
+            yield from _paths((*path, step), step.to, steps, material)
 
 
-def _next_steps(way: Way, on: GraphQLNamedType, material: Material) -> Iterator[Step]:
-    gone = {step.coordinate for step in way}
-    named = material.kinds.get(way[0].id or "") if len(way) == 1 else None
-    if named and is_object_type(on) and on.name in material.kinds.values() and on.name != named:
+def _next_steps(path: FieldPath, on: GraphQLNamedType, material: Material) -> Iterator[Step]:
+    visited = {step.coordinate for step in path}
+    kind_of_id = material.kinds.get(path[0].id or "") if len(path) == 1 else None
+    if (
+        kind_of_id
+        and is_object_type(on)
+        and on.name in material.kinds.values()
+        and on.name != kind_of_id
+    ):
         return
     for step in _fields_on(on, material):
-        if step.coordinate not in gone:
+        if step.coordinate not in visited:
             yield step
     if is_abstract_type(on):
         for kind in schema.get_possible_types(on):
-            if named in (None, kind.name):
+            if kind_of_id in (None, kind.name):
                 yield Step(on, kind, None)
 
 
 def _fields_on(on: GraphQLNamedType, material: Material) -> Iterator[Step]:
-    for name, of in fields(on).items():
-        to = get_named_type(of.type)
+    for name, definition in fields(on).items():
+        to = get_named_type(definition.type)
         if is_composite_type(to):
-            for args in _given(of, material):
-                yield Step(on, to, name, written(args), args.get("id", "").strip('"') or None)
+            for args in _required_arguments(definition, material):
+                yield Step(on, to, name, formatted(args), args.get("id", "").strip('"') or None)
 
 
-def _given(of: GraphQLField, material: Material) -> Iterator[dict[str, str]]:
-    """The arguments that a field needs, and how many rows of a list it is to give."""
-    rows = {"first": str(ROWS)} if "first" in of.args else {}
-    needed = {name: a for name, a in of.args.items() if is_required_argument(a)}
+def _required_arguments(field: GraphQLField, material: Material) -> Iterator[dict[str, str]]:
+    """The required arguments of a field, and the number of rows of a list."""
+    rows = {"first": str(ROWS)} if "first" in field.args else {}
+    needed = {name: a for name, a in field.args.items() if is_required_argument(a)}
     if not needed:
         yield rows
         return
     ((name, argument),) = needed.items()
     kind = get_named_type(argument.type)
     if isinstance(kind, GraphQLInputObjectType):
-        yield from ({name: written(value, "{}")} for value in _inputs(kind, material))
+        yield from ({name: formatted(value, "{}")} for value in _inputs(kind, material))
         return
     assert kind.name == "ID"
     if is_list_type(get_nullable_type(argument.type)):
@@ -227,39 +240,38 @@ def _given(of: GraphQLField, material: Material) -> Iterator[dict[str, str]]:
 
 
 def _inputs(kind: GraphQLInputObjectType, material: Material) -> Iterator[dict[str, str]]:
-    """What a mutation can be asked to do: with each id in each place that takes one, beside all
-    that fits in the others, and with each key."""
-    # Siblings are not of the same name.
+    """The inputs of a mutation: each id in each id field, valid ids in the others, and each key."""
+    # Siblings need different names.
     named = {"name": literal(f"{NEW} by {kind.name}")} if "name" in kind.fields else {}
     needed = {
-        name: _sample(of.type)
-        for name, of in kind.fields.items()
-        if is_required_input_field(of) and not _is_id(of.type)
+        name: _sample(field.type)
+        for name, field in kind.fields.items()
+        if is_required_input_field(field) and not _is_id(field.type)
     }
-    given = {**needed, **named}
-    places = [name for name, of in kind.fields.items() if _is_id(of.type)]
-    if not places:
-        yield given
+    values = {**needed, **named}
+    id_fields = [name for name, field in kind.fields.items() if _is_id(field.type)]
+    if not id_fields:
+        yield values
         return
     keyed = "idempotencyKey" in kind.fields
     seen = set[str]()
-    for place in places:
+    for id_field in id_fields:
         for id in material.ids:
             for fitting in material.fitting:
                 ids = {
-                    name: id if name == place else fitting[name]
-                    for name in places
-                    if name == place or is_required_input_field(kind.fields[name])
+                    name: id if name == id_field else fitting[name]
+                    for name in id_fields
+                    if name == id_field or is_required_input_field(kind.fields[name])
                 }
-                placed = {
+                id_values = {
                     name: _listed(kind.fields[name].type, literal(id)) for name, id in ids.items()
                 }
                 for key in material.keys if keyed else [""]:
-                    input = {**given, **placed}
+                    input = {**values, **id_values}
                     if keyed:
                         input["idempotencyKey"] = literal(key)
-                    if written(input) not in seen:
-                        seen.add(written(input))
+                    if formatted(input) not in seen:
+                        seen.add(formatted(input))
                         yield input
 
 
@@ -272,7 +284,7 @@ def _listed(type_: Any, value: str) -> str:
 
 
 def _sample(type_: Any) -> str:
-    """Something of a type that refers to nothing."""
+    """A value of a type without references."""
     kind = get_named_type(type_)
     if isinstance(kind, GraphQLInputObjectType):
         inside = {
@@ -280,27 +292,27 @@ def _sample(type_: Any) -> str:
             for name, of in kind.fields.items()
             if is_required_input_field(of)
         }
-        return _listed(type_, written(inside, "{}") or "{}")
+        return _listed(type_, formatted(inside, "{}") or "{}")
     assert kind.name == "String"
     return _listed(type_, literal(NEW))
 
 
 def _probed(step: Step, probes: Material, material: Material) -> Iterator[str]:
-    """The arguments of a field with each of its optional ones tried in turn."""
+    """The arguments of a field, with each optional argument in turn."""
     if step.field is None:
         return
-    of = fields(step.on)[step.field]
-    for base in _given(of, material):
-        if step.arguments != written(base):
+    field = fields(step.on)[step.field]
+    for base in _required_arguments(field, material):
+        if step.arguments != formatted(base):
             continue
-        for name, argument in of.args.items():
+        for name, argument in field.args.items():
             if not is_required_argument(argument):
                 for value in _values(step.coordinate, name, argument, probes):
-                    with_it = {**base, name: value}
+                    probed = {**base, name: value}
                     if name in ("last", "before"):
-                        with_it = {"last": str(ROWS), **with_it}
-                        del with_it["first"]
-                    yield written(with_it)
+                        probed = {"last": str(ROWS), **probed}
+                        del probed["first"]
+                    yield formatted(probed)
 
 
 def _values(
@@ -325,85 +337,84 @@ def _values(
         case "filter":
             yield from _filters(kind, probes)
         case _:
-            raise AssertionError(f"{at} has an argument {name} that nobody has thought of")
+            raise AssertionError(f"{at} has an argument {name} without a value here")
 
 
 def _filters(kind: Any, probes: Material) -> Iterator[str]:
-    """An input object with each of its fields in turn, with each value it can have."""
-    for name, of in kind.fields.items():
-        for value in _contents(of.type, probes):
+    """Input objects with one field each, for every field and value."""
+    for name, definition in kind.fields.items():
+        for value in _contents(definition.type, probes):
             yield f"{{{name}: {value}}}"
 
 
 def _contents(type_: Any, probes: Material) -> Iterator[str]:
     kind = get_named_type(type_)
-    listed = is_list_type(get_nullable_type(type_))
+    is_list = is_list_type(get_nullable_type(type_))
     if isinstance(kind, GraphQLInputObjectType):
-        found = _filters(kind, probes)
+        contents = _filters(kind, probes)
     elif is_enum_type(kind):
-        found = iter(kind.values)
+        contents = iter(kind.values)
     else:
         values = {"ID": probes.ids, "String": probes.texts, "DateTime": probes.instants}[kind.name]
-        found = map(literal, values)
-    yield from (f"[{value}]" for value in found) if listed else found
+        contents = map(literal, values)
+    yield from (f"[{value}]" for value in contents) if is_list else contents
 
 
-def written(values: Mapping[str, str], brackets: str = "()") -> str:
-    """The arguments of a field, or an input object in braces."""
+def formatted(values: Mapping[str, str], brackets: str = "()") -> str:
+    """Format the arguments of a field, or an input object in braces."""
     inside = ", ".join(f"{name}: {value}" for name, value in sorted(values.items()))
     return f"{brackets[0]}{inside}{brackets[1]}" if values else ""
 
 
 def literal(value: str | Sequence[str]) -> str:
-    """A text, or a list of texts, in a document."""
+    """Format a text or a list of texts for a document."""
     return json.dumps(value)
 
 
 @dataclass
-class Seen:
-    """What answers to ways had in them."""
+class Coverage:
+    """Fields selected by paths, and those with a value in a response."""
 
     selected: set[Coordinate] = field(default_factory=set)
-    found: set[Coordinate] = field(default_factory=set)
-    """Those that had a value."""
+    with_value: set[Coordinate] = field(default_factory=set)
 
-    def note(self, way: Way, data: Any, material: Material | None = None) -> None:
-        """Go through an answer along its way; cursors in it are learned."""
-        things: list[Any] = [data]
-        lists: Coordinate | None = None
-        for step in way:
+    def record(self, path: FieldPath, data: Any, material: Material | None = None) -> None:
+        """Follow a path through a response; `material` learns the cursors on it."""
+        values: list[Any] = [data]
+        connection: Coordinate | None = None
+        for step in path:
             on = step.on
-            self._note_all(on, things)
+            self._record_leaves(on, values)
             if step.field is None:
-                things = [one for one in things if one["__typename"] == step.to.name]
+                values = [value for value in values if value["__typename"] == step.to.name]
                 continue
             self.selected.add(step.coordinate)
-            things = [one[step.field] for one in things]
-            things = [
-                one
-                for some in things
-                for one in (some if isinstance(some, list) else [some])
-                if one is not None
+            values = [value[step.field] for value in values]
+            values = [
+                item
+                for value in values
+                for item in (value if isinstance(value, list) else [value])
+                if item is not None
             ]
-            if things:
-                self.found.add(step.coordinate)
+            if values:
+                self.with_value.add(step.coordinate)
             if step.to.name.endswith("Connection"):
-                lists = step.coordinate
-            if material and lists and step.to.name.endswith("Edge"):
-                for one in things:
-                    material.learn(lists, one["cursor"])
-        self._note_all(way[-1].to, things)
+                connection = step.coordinate
+            if material and connection and step.to.name.endswith("Edge"):
+                for edge in values:
+                    material.learn(connection, edge["cursor"])
+        self._record_leaves(path[-1].to, values)
 
-    def _note_all(self, type_: GraphQLNamedType, things: Sequence[Any]) -> None:
-        for name, of in fields(type_).items():
-            if not is_composite_type(get_named_type(of.type)):
+    def _record_leaves(self, type_: GraphQLNamedType, values: Sequence[Any]) -> None:
+        for name, definition in fields(type_).items():
+            if not is_composite_type(get_named_type(definition.type)):
                 self.selected.add((type_.name, name))
-                if any(one.get(name) is not None for one in things):
-                    self.found.add((type_.name, name))
+                if any(value.get(name) is not None for value in values):
+                    self.with_value.add((type_.name, name))
 
 
 def coordinates(root: str) -> set[Coordinate]:
-    """Every field of every type that can be reached from that root type."""
+    """Every field of every type reachable from a root type."""
     reached: dict[str, GraphQLNamedType] = {}
     ahead = [schema.type_map[root]]
     while ahead:

@@ -11,7 +11,7 @@ import jwt
 
 from app.api.auth.jwks import SharedSecret, TokenKeys
 from app.api.http.refusals import Unauthenticated
-from app.domain.callers import EVERY_SCOPE, Caller, Scope, granted
+from app.domain.callers import EVERY_SCOPE, Caller, Scope, with_implied_scopes
 from app.domain.errors import InvalidInput
 from app.domain.stores import ORGANIZATION, checked_store
 
@@ -169,7 +169,7 @@ def _scope_claim(claims: Mapping[str, Any]) -> frozenset[Scope]:
         names = names.split()
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise Unauthenticated("The token's scope must be a list of names or one string of them.")
-    return granted(scope for scope in Scope if scope in names)
+    return with_implied_scopes(scope for scope in Scope if scope in names)
 
 
 def _expiry_claim(claims: Mapping[str, Any]) -> datetime:

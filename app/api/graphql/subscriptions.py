@@ -7,7 +7,7 @@ import strawberry
 from strawberry import UNSET
 
 from app.api.graphql.context import Context, Info
-from app.api.graphql.cursors import given
+from app.api.graphql.cursors import none_if_unset
 from app.api.graphql.fields.declarations import FIELD_SOURCE, ReferenceField
 from app.api.graphql.types.events import EVENTS, JobEvent
 from app.api.graphql.types.jobs import JobFilter
@@ -28,7 +28,7 @@ Resume = Annotated[
 
 
 def _resume_seq(context: Context, after: str | None) -> int | None:
-    cursor = context.resume_from or given(after)
+    cursor = context.resume_from or none_if_unset(after)
     return None if cursor is None else EVENTS.decode(cursor, "after")[0]
 
 

@@ -103,7 +103,7 @@ class OperationRecord:
 
     def __enter__(self) -> Self:
         if len(self._request.operations) < MAX_OPERATIONS_LOGGED:
-            self._request.operations.append(self._name[: metrics.NAME_CHARACTERS])
+            self._request.operations.append(self._name[: metrics.MAX_NAME_LENGTH])
         if self._type == "subscription":
             self._request.results = 0
         return self

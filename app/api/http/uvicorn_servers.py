@@ -1,4 +1,7 @@
-"""uvicorn's servers: one for the gateway, one for a worker's probes."""
+"""uvicorn's servers: one for the gateway, one for a worker's probes.
+
+tests/contract/test_seams.py names the internals of uvicorn.Server that they override.
+"""
 
 import asyncio
 import gc

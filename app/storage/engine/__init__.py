@@ -1,1 +1,1 @@
-"""How databases are opened, read and written."""
+"""Databases: connections, transactions and threads."""

@@ -1,4 +1,4 @@
-"""The way in: the database that a URL names."""
+"""Opening the database of a URL."""
 
 import sqlalchemy as sa
 
@@ -10,15 +10,15 @@ IN_MEMORY = (None, "", ":memory:")
 
 
 def connect(url: str, clock: Clock | None = None) -> Database:
-    """The database at `url`, on its own clock unless one is given. Raises UnusableDatabase."""
-    parsed = checked_url(url)
+    """Return the database at `url`; `clock` replaces its own. Raises UnusableDatabase."""
+    parsed = parse_url(url)
     if parsed.drivername.startswith("sqlite"):
         return SQLite(parsed, clock)
     return PostgreSQL(parsed, clock)
 
 
-def checked_url(url: str) -> sa.URL:
-    """What a URL says, if it names a database of a kind that is known. Raises UnusableDatabase."""
+def parse_url(url: str) -> sa.URL:
+    """Parse the URL of a SQLite file or a PostgreSQL database. Raises UnusableDatabase."""
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
@@ -30,5 +30,6 @@ def checked_url(url: str) -> sa.URL:
             return parsed.set(drivername="postgresql+psycopg")
     raise UnusableDatabase(
         "The URL of a database must name a SQLite file, such as sqlite:///jobs-gateway.db, or a "
-        "PostgreSQL database, such as postgresql+psycopg://user@host/name. Nothing works in memory."
+        "PostgreSQL database, such as postgresql+psycopg://user@host/name. In-memory databases are "
+        "not supported."
     )

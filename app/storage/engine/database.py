@@ -1,4 +1,4 @@
-"""A database: its only doors, `read` and `write`, and what a transaction knows."""
+"""Databases: `read`, `write` and their variants, and the functions of a transaction."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -30,34 +30,33 @@ T = TypeVar("T")
 Clock = Callable[[Session], datetime]
 CommitListener = Callable[[frozenset[str]], None]
 
-JSON: dict[str, Any] = {
+JSON_CODEC: dict[str, Any] = {
     "json_serializer": lambda value: orjson.dumps(value).decode(),
     "json_deserializer": orjson.loads,
 }
-"""How engines write and read JSON columns."""
+"""Conversion of JSON columns by engines."""
 
 
 class UnusableDatabase(Exception):
-    """The URL names a database that this version cannot work with, or none that can be opened."""
+    """The database cannot be opened, or not be used by this version."""
 
 
 class RunnerAlreadyPresent(Exception):
-    """Another process runs the queue on the same SQLite file."""
+    """Another process already runs the queue of the same SQLite file."""
 
 
 class DatabaseUnavailable(Exception):
-    """The database does not answer now; it may later. Whether a write was kept is not known."""
+    """The database does not answer at present. A write may have been committed or not."""
 
 
 class StorageFull(Exception):
-    """There is no room left for what was to be written, and nothing of it was."""
+    """The disk is full, and the transaction was rolled back."""
 
 
 def now(session: Session) -> datetime:
-    """The instant to write down in this transaction, by the database's clock, in UTC, in whole
-    milliseconds.
+    """Return the time of the database's clock in UTC, in whole milliseconds.
 
-    Whole ones, because clients see milliseconds: what they read back compares equal.
+    Clients see milliseconds, so the values they read compare equal to the stored ones.
     """
     clock: Clock = session.info["clock"]
     instant = clock(session)
@@ -65,25 +64,25 @@ def now(session: Session) -> datetime:
 
 
 def announce(session: Session, store: str) -> None:
-    """Once this transaction commits, tell the listeners that something happened in `store`."""
+    """Notify listeners of a change in `store` when this transaction commits."""
     session.info["announced"].add(store)
 
 
 def before_commit(session: Session, write: Callable[[], None]) -> None:
-    """Let `write` write what it has gathered, when this transaction has nothing else to do."""
-    session.info["unwritten"].append(write)
+    """Call `write` as the last action of this transaction before it commits."""
+    session.info["before_commit"].append(write)
 
 
-def after_commit(session: Session, note: Callable[[], None]) -> None:
-    """Call `note` once this transaction has committed, in its thread: it is to be quick."""
-    session.info["notes"].append(note)
+def after_commit(session: Session, callback: Callable[[], None]) -> None:
+    """Call `callback` after this transaction commits, in its thread; it must be quick."""
+    session.info["after_commit"].append(callback)
 
 
 class Database(ABC):
-    """Where everything is kept. `storage.connect` opens the kind that a URL names.
+    """A database. `engine.connect` returns the subclass for a URL.
 
-    What is done in it are functions of a session, each in one transaction of its own. They raise
-    DatabaseUnavailable or StorageFull when it is the database that fails them.
+    `read`, `write` and their variants run a function of a session in one transaction. They raise
+    DatabaseUnavailable and StorageFull besides the function's own errors.
     """
 
     write_engine: sa.Engine
@@ -91,7 +90,7 @@ class Database(ABC):
     scan_engine: sa.Engine
 
     embedded: bool
-    """Whether it is ours alone: made where there is none, and migrated without asking."""
+    """True if the gateway owns it: it creates the database, and migrates it at start."""
 
     def __init__(self, url: sa.URL, clock: Clock) -> None:
         self.url = url
@@ -102,31 +101,34 @@ class Database(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What a person calls it, without secrets."""
+        """The database's name for logs and messages, without secrets."""
 
     async def read(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What `fn` finds, all in one consistent picture. Its rows outlive the session."""
+        """Run `fn` in one consistent snapshot. Its rows remain usable after the session."""
 
-        return await self._run_read(self._reading(self.read_engine, fn, *args, **kwargs))
+        return await self._run_read(self._read_transaction(self.read_engine, fn, *args, **kwargs))
 
     async def scan(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`read`, in nobody's way: for what may have to look at far more rows than it finds."""
-        return await self._run_scan(self._reading(self.scan_engine, fn, *args, **kwargs))
+        """Run `fn` as `read` does, where it may examine many rows without delaying other reads."""
+        return await self._run_scan(self._read_transaction(self.scan_engine, fn, *args, **kwargs))
 
     async def write(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """What `fn` returns, after its one transaction committed; nothing is kept if it raises."""
+        """Run `fn` and commit; roll back if it raises."""
         return await self._write(Priority.REQUEST, fn, *args, **kwargs)
 
     async def write_bulk(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`write`, in nobody's way: for one chunk of a long piece of work."""
+        """Run one chunk of long work as `write` does, after most other writes.
+
+        Raises StorageFull if little room is left.
+        """
 
         def with_room(session: Session) -> T:
             self._check_room(session)
@@ -134,64 +136,66 @@ class Database(ABC):
 
         return await self._write(Priority.BULK, with_room)
 
-    async def write_freeing(
+    async def write_cleanup(
         self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """`write_bulk`, for what makes room: also where hardly any is left."""
+        """Run `fn` as `write_bulk` does, without its check: the work frees room."""
         return await self._write(Priority.BULK, fn, *args, **kwargs)
 
     def trace(self, tracer: Tracer) -> None:
-        """Make each statement a span that is run for what has one."""
+        """Make a span of each statement that runs inside another span."""
         for engine in {self.write_engine, self.read_engine, self.scan_engine}:
-            # What is derived from another engine tells of its statements with that.
+            # A derived engine shares the events of its parent.
             if not is_derived(engine):
                 trace_statements(engine, tracer)
         self._traced = True
 
     def on_commit(self, listener: CommitListener) -> None:
-        """Call `listener` on the event loop with the stores that commits announced: a hint, of
-        this process at once, of others as far as `hear` hears of them."""
+        """Call `listener` on the event loop with the stores that commits announce.
+
+        A hint: at once for commits of this process, through `listen` for those of others.
+        """
         self._listeners.append(listener)
 
     @abstractmethod
     async def listen(self) -> None:
-        """Pass on what commits of other processes announce, until cancelled."""
+        """Pass on announcements of other processes' commits, until cancelled."""
 
     @abstractmethod
     def acquire_runner_lock(self) -> bool:
-        """Become a process that runs the queue; whether no other one can be alive.
+        """Acquire the runner lock. Return True if it is exclusive.
 
-        Raises RunnerAlreadyPresent where there can be one only.
+        Raises RunnerAlreadyPresent if another process has an exclusive lock.
         """
 
     def was_replaced(self) -> bool:
-        """Whether what is worked with is no longer what its URL leads to."""
+        """Return True if the database file was removed or replaced."""
         return False
 
     @abstractmethod
     def close(self) -> None:
-        """Finish the writes that were asked for and close every connection."""
+        """Finish pending writes and close every connection."""
 
     @abstractmethod
-    def _meaning(self, error: sa.exc.DBAPIError) -> Exception:
-        """What a failure of the driver means: one of the above, or the failure itself."""
+    def _classified(self, error: sa.exc.DBAPIError) -> Exception:
+        """Return DatabaseUnavailable or StorageFull for such an error, else the error itself."""
 
-    def _check_room(self, session: Session) -> None:  # noqa: B027, most databases need none
-        """Raises StorageFull when bulk work would take the room that short writes need."""
+    def _check_room(self, session: Session) -> None:  # noqa: B027, not abstract: a server checks its own room
+        """Raise StorageFull if bulk work would use the room that short writes need."""
 
     @abstractmethod
     async def _run_read(self, transaction: Callable[[], T]) -> T:
-        """What the transaction returns, run where reads run."""
+        """Run a transaction on a thread for reads."""
 
     @abstractmethod
     async def _run_scan(self, transaction: Callable[[], T]) -> T:
-        """What the transaction returns, run where it may take long."""
+        """Run a transaction on a thread where it may take long."""
 
     @abstractmethod
     async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
-        """What the transaction returns, run where writes run, in its turn."""
+        """Run a transaction on a thread for writes, in order of priority."""
 
-    def _reading(
+    def _read_transaction(
         self,
         engine: sa.Engine,
         fn: Callable[Concatenate[Session, P], T],
@@ -214,63 +218,62 @@ class Database(ABC):
         loop = asyncio.get_running_loop()
 
         def transaction() -> T:
-            with self._writing() as session:
+            with self._write_session() as session:
                 result = fn(session, *args, **kwargs)
-            for note in session.info["notes"]:
-                note()
+            for callback in session.info["after_commit"]:
+                callback()
             if stores := frozenset(session.info["announced"]):
-                loop.call_soon_threadsafe(self._tell, stores)
+                loop.call_soon_threadsafe(self._notify_listeners, stores)
             return result
 
         return await self._run_write(self._in_span(transaction), priority)
 
     def _in_span(self, transaction: Callable[[], T]) -> Callable[[], T]:
-        """The transaction, which belongs to the span it is asked for in, on whatever thread."""
+        """Keep the caller's span for a transaction that runs on another thread."""
         return partial(copy_context().run, transaction) if self._traced else transaction
 
-    def _tell(self, stores: frozenset[str]) -> None:
+    def _notify_listeners(self, stores: frozenset[str]) -> None:
         for listener in self._listeners:
             listener(stores)
 
     @contextmanager
-    def _writing(self) -> Iterator[Session]:
-        """A session whose transaction is committed in the end."""
+    def _write_session(self) -> Iterator[Session]:
+        """Open a session whose transaction is committed at the end."""
         with self._session(self.write_engine) as session:
             if not self._traced:
-                session.info[STATEMENT_RUNNER] = _driving(session.connection())
+                session.info[STATEMENT_RUNNER] = _driver_runner(session.connection())
             yield session
-            write_gathered(session)
+            run_before_commit(session)
             session.commit()
 
     @contextmanager
     def _session(self, engine: sa.Engine) -> Iterator[Session]:
-        with self._translated(), Session(engine, **self._terms()) as session:
+        with self._classifying_errors(), Session(engine, **self._session_options()) as session:
             yield session
 
-    def _terms(self) -> dict[str, Any]:
-        """What a session is made with."""
-        info = {"clock": self._clock, "announced": set(), "unwritten": [], "notes": []}
+    def _session_options(self) -> dict[str, Any]:
+        info = {"clock": self._clock, "announced": set(), "before_commit": [], "after_commit": []}
         return {"expire_on_commit": False, "info": info}
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _classifying_errors(self) -> Iterator[None]:
         try:
             yield
         except sa.exc.DBAPIError as error:
-            meaning = self._meaning(error)
-            if meaning is error:
+            classified = self._classified(error)
+            if classified is error:
                 raise
-            raise meaning from error
+            raise classified from error
 
 
-def write_gathered(session: Session) -> None:
-    """Write what is to be written before a commit."""
-    for write in session.info["unwritten"]:
+def run_before_commit(session: Session) -> None:
+    """Call the functions that `before_commit` registered."""
+    for write in session.info["before_commit"]:
         write()
 
 
-def _driving(connection: sa.Connection) -> StatementRunner:
-    """Runs statements by the driver itself in the connection's transaction."""
+def _driver_runner(connection: sa.Connection) -> StatementRunner:
+    """Return a function that runs statements by the driver in the connection's transaction."""
     driver: Any = connection.connection.driver_connection
     dialect = connection.dialect
 
@@ -279,7 +282,7 @@ def _driving(connection: sa.Connection) -> StatementRunner:
             return driver.execute(text, values)
         except driver_error(dialect) as error:
             if is_connection_lost(connection, driver, error):
-                # For SQLAlchemy to see it too: it then trusts none of its connections.
+                # Fails too, so SQLAlchemy sees the loss and drops all pooled connections.
                 connection.exec_driver_sql("SELECT 1")
             raise as_sqlalchemy_error(error) from error
 

@@ -14,7 +14,13 @@ import psycopg
 import sqlalchemy as sa
 from sqlmodel import Session, create_engine
 
-from app.storage.engine.database import JSON, Clock, Database, DatabaseUnavailable, StorageFull
+from app.storage.engine.database import (
+    JSON_CODEC,
+    Clock,
+    Database,
+    DatabaseUnavailable,
+    StorageFull,
+)
 from app.storage.engine.writer import Priority
 from app.storage.sql.statements import CompiledStatement
 
@@ -23,27 +29,27 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 REQUEST_THREADS = 8
-"""Reads and short writes side by side in a process, each on a connection of its own."""
+"""Reads and short writes at the same time per process, each with its own connection."""
 
 BULK_THREADS = 4
-"""Chunks of long work side by side. What needs none takes none: connections open when used."""
+"""Chunks of long work at the same time. Connections open when first used."""
 
 CONNECT_SECONDS = 5
 IDLE_IN_TRANSACTION_SECONDS = 5
-"""After this long without a word inside a transaction a connection is ended, and its locks with it:
-a process stopped there would otherwise keep others from its jobs for ever."""
+"""After this idle time inside a transaction the server ends a connection and releases its locks. A
+process stopped at this point would block its stores' queues forever."""
 
-TRUSTED_SECONDS = 1.0
-"""A connection not used for longer is asked whether it still lives before it is used again."""
+MAX_UNCHECKED_SECONDS = 1.0
+"""A connection that was idle for longer is tested before it is used again."""
 
-LISTEN_AGAIN_SECONDS = 1.0
+RELISTEN_SECONDS = 1.0
 
 CHANNEL = "jobs_gateway"
 
-CONNECTION: dict[str, Any] = {
+CONNECTION_OPTIONS: dict[str, Any] = {
     "connect_timeout": CONNECT_SECONDS,
     "application_name": "jobs-gateway",
-    # A server that vanished without a word is noticed within some 20 seconds.
+    # A server that disappeared without closing the connection is detected within 20 seconds.
     "keepalives_idle": 10,
     "keepalives_interval": 3,
     "keepalives_count": 3,
@@ -52,13 +58,13 @@ CONNECTION: dict[str, Any] = {
     " -c timezone=UTC",
 }
 
-GONE = ("08", "57P", "53300", "25P03")
-"""How the codes begin that say the connection is or cannot be: lost, shut down, too many, idle for
-too long inside a transaction."""
+UNAVAILABLE_SQLSTATES = ("08", "57P", "53300", "25P03")
+"""Prefixes of SQLSTATEs: connection lost, server shut down, too many connections, idle for too long
+inside a transaction."""
 
 
 class PostgreSQL(Database):
-    """A PostgreSQL database of version 15 or newer. Its clock is the server's."""
+    """A PostgreSQL database, version 15 or newer. The clock is the server's."""
 
     embedded = False
 
@@ -71,7 +77,7 @@ class PostgreSQL(Database):
         self.scan_engine = self.read_engine
         self._requests = ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")
         self._bulk = ThreadPoolExecutor(BULK_THREADS, thread_name_prefix="bulk")
-        self._self = uuid4().hex
+        self._process_id = uuid4().hex
         self._unsent: set[str] = set()
         self._sending: asyncio.Task[None] | None = None
 
@@ -80,29 +86,29 @@ class PostgreSQL(Database):
         return self.url.render_as_string(hide_password=True)
 
     async def listen(self) -> None:
-        """Listens on a connection of its own; what is told while that is lost, it does not hear."""
+        """Listen on a separate connection. Notifications sent while it is down are lost."""
         url = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
         while True:
             try:
                 connection = await psycopg.AsyncConnection.connect(
-                    url, autocommit=True, **CONNECTION
+                    url, autocommit=True, **CONNECTION_OPTIONS
                 )
                 async with connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
                     async for notice in connection.notifies():
                         sender, _, store = notice.payload.partition(" ")
-                        if sender != self._self:
-                            super()._tell(frozenset({store}))
+                        if sender != self._process_id:
+                            super()._notify_listeners(frozenset({store}))
             except psycopg.Error as error:
-                log.warning("not hearing of other processes for now: %s", error)
-                await asyncio.sleep(LISTEN_AGAIN_SECONDS)
+                log.warning("no notifications from other processes for now: %s", error)
+                await asyncio.sleep(RELISTEN_SECONDS)
 
     def acquire_runner_lock(self) -> bool:
         return False
 
     def close(self) -> None:
         with suppress(sa.exc.DBAPIError):
-            self._notify(self._taken())
+            self._notify(self._take_unsent())
         self._requests.shutdown()
         self._bulk.shutdown()
         self.write_engine.dispose()
@@ -117,39 +123,41 @@ class PostgreSQL(Database):
         threads = self._bulk if priority is Priority.BULK else self._requests
         return await asyncio.get_running_loop().run_in_executor(threads, transaction)
 
-    def _tell(self, stores: frozenset[str]) -> None:
-        super()._tell(stores)
+    def _notify_listeners(self, stores: frozenset[str]) -> None:
+        super()._notify_listeners(stores)
         self._unsent |= stores
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
 
     async def _send(self) -> None:
-        """Tell other processes, outside the transactions, whose commits would otherwise wait for
-        each other; what gathers meanwhile goes together."""
+        """Notify other processes; announcements that arrive meanwhile are sent together.
+
+        Not inside the transactions: NOTIFY makes commits wait for each other.
+        """
         loop = asyncio.get_running_loop()
-        while stores := self._taken():
+        while stores := self._take_unsent():
             with suppress(sa.exc.DBAPIError):
                 await loop.run_in_executor(self._requests, self._notify, stores)
 
-    def _taken(self) -> set[str]:
-        taken, self._unsent = self._unsent, set()
-        return taken
+    def _take_unsent(self) -> set[str]:
+        stores, self._unsent = self._unsent, set()
+        return stores
 
     def _notify(self, stores: set[str]) -> None:
         if not stores:
             return
-        told = [f"{self._self} {store}" for store in stores]
+        payloads = [f"{self._process_id} {store}" for store in stores]
         with self.write_engine.connect() as connection:
-            connection.execute(_NOTIFY, {"told": told})
+            connection.execute(_NOTIFY, {"payloads": payloads})
             connection.commit()
 
-    def _meaning(self, error: sa.exc.DBAPIError) -> Exception:
+    def _classified(self, error: sa.exc.DBAPIError) -> Exception:
         code = getattr(error.orig, "sqlstate", None)
         if isinstance(error.orig, psycopg.errors.DiskFull):
             return StorageFull("The database server's disk is full.")
         if error.connection_invalidated or (
             isinstance(error.orig, psycopg.OperationalError)
-            and (code is None or code.startswith(GONE))
+            and (code is None or code.startswith(UNAVAILABLE_SQLSTATES))
         ):
             return DatabaseUnavailable("The database server does not answer now.")
         return error
@@ -158,13 +166,13 @@ class PostgreSQL(Database):
 _NOTIFY = sa.select(
     sa.func.pg_notify(
         CHANNEL,
-        sa.func.unnest(sa.bindparam("told", type_=sa.ARRAY(sa.Text))),
+        sa.func.unnest(sa.bindparam("payloads", type_=sa.ARRAY(sa.Text))),
     )
 )
 
 
 def server_clock(session: Session) -> datetime:
-    """Not the transaction's start: it may have waited for a lane since."""
+    """Return the server's time, not the transaction's start: it may have waited for a lane."""
     [(instant,)] = _CLOCK.rows(session, {})
     return cast(datetime, instant)
 
@@ -175,23 +183,23 @@ _CLOCK = CompiledStatement(lambda _: sa.select(sa.func.clock_timestamp()))
 def _engine(url: sa.URL) -> sa.Engine:
     engine = create_engine(
         url,
-        connect_args=CONNECTION,
+        connect_args=CONNECTION_OPTIONS,
         pool_size=REQUEST_THREADS + BULK_THREADS,
         max_overflow=0,
-        # The same few are used again and again, and the rest of a quiet process stays closed.
+        # Reuses the same few connections; a quiet process does not open the others.
         pool_use_lifo=True,
-        # It takes the tables inside a LATERAL for a product of them; SQLite's engine still lints.
+        # Reports false cartesian products for tables in a LATERAL; SQLite's engine still lints.
         enable_from_linting=False,
-        # Else the log would have what clients sent, from any statement that fails.
+        # Logged errors of statements would contain clients' values.
         hide_parameters=True,
-        **JSON,
+        **JSON_CODEC,
     )
 
     def on_checkin(_connection: object, record: Any) -> None:
         record.info["used"] = monotonic()
 
     def on_checkout(connection: psycopg.Connection[Any], record: Any, _proxy: object) -> None:
-        if monotonic() - record.info.get("used", monotonic()) < TRUSTED_SECONDS:
+        if monotonic() - record.info.get("used", monotonic()) < MAX_UNCHECKED_SECONDS:
             return
         try:
             connection.autocommit = True

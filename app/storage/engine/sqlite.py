@@ -1,4 +1,4 @@
-"""SQLite: one file, with one writer and a few reading connections a process."""
+"""SQLite: one file, with one writer and a few reading connections per process."""
 
 import asyncio
 import fcntl
@@ -16,13 +16,13 @@ from sqlmodel import Session, create_engine
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from app.storage.engine.database import (
-    JSON,
+    JSON_CODEC,
     Clock,
     Database,
     DatabaseUnavailable,
     RunnerAlreadyPresent,
     StorageFull,
-    write_gathered,
+    run_before_commit,
 )
 from app.storage.engine.writer import Priority, Writer
 from app.storage.sql.sqlalchemy_seam import as_sqlalchemy_error, has_statement_listeners
@@ -32,30 +32,29 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BUSY_SECONDS = 30
-"""How long a write waits for another process's transaction on the same file."""
+"""Time limit of a write's wait for another process's transaction on the same file."""
 
 CACHE_KIB = 16 * 1024
-"""Pages each connection keeps in memory, whatever the size of the file."""
+"""Page cache per connection."""
 
 READERS = 4
-"""Reads at the same time: of one event loop there is one."""
+"""Connections for reads. One event loop uses one at a time."""
 
-SCANS = 2
-"""Reads that may take long, side by side."""
+SCAN_THREADS = 2
+"""Long reads at the same time."""
 
 RESERVE_BYTES = 16 * 2**20
-"""What bulk work leaves of the disk, so that its failure can be written and what it has left behind
-be swept. It must hold what a full log of writes, 4 MiB and a chunk, adds to the file: without that
-room the log can never be emptied again, and nothing be written."""
+"""Disk space that bulk work leaves free, so that its failure can be recorded and its rows swept. It
+must hold what a full write-ahead log (4 MiB and a chunk) adds to the file: with less room the log
+cannot be checkpointed, and no write succeeds."""
 
 BEGIN_READ = "BEGIN"
 BEGIN_WRITE = "BEGIN IMMEDIATE"
 
 Reader = tuple[Session, sa.Connection]
-"""A session that is used again and again, and the connection it is on: one picture, however it is
-asked."""
+"""A reused session and its connection: statements of both see the same snapshot."""
 
-OUT_OF_REACH = (
+UNAVAILABLE_CODES = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_CANTOPEN,
@@ -66,9 +65,8 @@ OUT_OF_REACH = (
 class SQLite(Database):
     """A SQLite file in WAL mode.
 
-    Reads run on the calling event loop: they are bounded pages by key and take tens of
-    microseconds. Scans run on threads of their own, writes on the writer's. Its clock is this
-    machine's.
+    Reads run on the event loop: they are bounded pages by key and take tens of microseconds. Scans
+    run on threads of their own, writes on the writer's thread. The clock is this machine's.
     """
 
     embedded = True
@@ -78,16 +76,16 @@ class SQLite(Database):
         self._writer = Writer()
         self.write_engine = _engine(url, begin=BEGIN_WRITE)
         self.read_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=READERS)
-        self.scan_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=SCANS)
+        self.scan_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=SCAN_THREADS)
         self._readers: list[Reader] = []
-        self._scans = ThreadPoolExecutor(SCANS, thread_name_prefix="scan")
+        self._scans = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
         self._runner_lock: int | None = None
-        self._opened: tuple[int, int] | None = None
+        self._opened_file: tuple[int, int] | None = None
         sa.event.listen(self.write_engine, "connect", self._on_connect)
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The database file."""
         return Path(str(self.url.database))
 
     @property
@@ -95,11 +93,13 @@ class SQLite(Database):
         return str(self.path.resolve())
 
     async def listen(self) -> None:
-        """Other processes on the same file tell nothing; whoever waits also looks by itself."""
+        """Return at once: other processes send no notifications, so waiters also poll."""
 
     def acquire_runner_lock(self) -> bool:
-        """The operating system drops the lock of a killed process, so whoever holds it knows that
-        no other runner is alive."""
+        """Lock the runner file.
+
+        The operating system releases the lock of a killed process, so no other runner is alive.
+        """
         lock = os.open(f"{self.path.resolve()}.runner", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,9 +113,11 @@ class SQLite(Database):
         return True
 
     def was_replaced(self) -> bool:
-        """SQLite goes on in a file that was removed or replaced, and nobody else sees what it
-        writes there."""
-        return self._opened not in (None, self._file())
+        """Return True if the file was removed or replaced.
+
+        SQLite continues in the old file, where no other process sees its writes.
+        """
+        return self._opened_file not in (None, self._file_at_path())
 
     def close(self) -> None:
         self._writer.close()
@@ -130,15 +132,15 @@ class SQLite(Database):
             self._runner_lock = None
 
     def _on_connect(self, _connection: object, _record: object) -> None:
-        self._opened = self._opened or self._file()
+        self._opened_file = self._opened_file or self._file_at_path()
 
-    def _file(self) -> tuple[int, int] | None:
-        """Which file is at the path now, if there is one."""
+    def _file_at_path(self) -> tuple[int, int] | None:
+        """Return device and inode of the file at the path, if it exists."""
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except FileNotFoundError:
             return None
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
     async def _run_read(self, transaction: Callable[[], T]) -> T:
         return transaction()
@@ -149,7 +151,7 @@ class SQLite(Database):
     async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
         return await self._writer.run(transaction, priority)
 
-    def _reading(
+    def _read_transaction(
         self,
         engine: sa.Engine,
         fn: Callable[Concatenate[Session, P], T],
@@ -157,22 +159,24 @@ class SQLite(Database):
         **kwargs: P.kwargs,
     ) -> Callable[[], T]:
         if engine is not self.read_engine or has_statement_listeners(engine):
-            # Somebody listens to the statements that SQLAlchemy runs.
-            return super()._reading(engine, fn, *args, **kwargs)
-        return lambda: self._look(lambda session: fn(session, *args, **kwargs))
+            # Listeners see only the statements that SQLAlchemy runs.
+            return super()._read_transaction(engine, fn, *args, **kwargs)
+        return lambda: self._read_by_driver(lambda session: fn(session, *args, **kwargs))
 
-    def _look(self, fn: Callable[[Session], T]) -> T:
-        """`fn` in a transaction that the driver begins and ends: SQLAlchemy takes 100 µs for that,
-        as long as it takes to find a job and to tell of it."""
+    def _read_by_driver(self, fn: Callable[[Session], T]) -> T:
+        """Run `fn` in a transaction that the driver begins and ends.
+
+        SQLAlchemy takes 100 µs for that, as long as reading a job and encoding it.
+        """
         reader = self._readers.pop() if self._readers else self._new_reader()
         session, connection = reader
         driver: Any = connection.connection.driver_connection
-        with self._translated():
+        with self._classifying_errors():
             try:
                 driver.execute(BEGIN_READ)
                 return fn(session)
             finally:
-                # It joined if it was asked for entities, and has them no longer than its reader.
+                # A query for entities began a transaction; closing the session expunges them.
                 if session.in_transaction():
                     session.close()
                 driver.rollback()
@@ -180,7 +184,7 @@ class SQLite(Database):
 
     def _new_reader(self) -> Reader:
         connection = self.read_engine.connect()
-        session = Session(connection, **self._terms())
+        session = Session(connection, **self._session_options())
         driver: Any = connection.connection.driver_connection
 
         def run(text: str, values: Any) -> Any:
@@ -192,50 +196,54 @@ class SQLite(Database):
         return session, connection
 
     @contextmanager
-    def _writing(self) -> Iterator[Session]:
-        """Begun and committed by the driver itself: SQLAlchemy takes as long for that as a short
-        write for all else. What is written through the session is in the same transaction."""
+    def _write_session(self) -> Iterator[Session]:
+        """Open a session in a transaction that the driver begins and commits.
+
+        SQLAlchemy takes as long for that as a short write takes for everything else. Writes through
+        the session are in the same transaction.
+        """
         if self._traced:
-            with super()._writing() as session:
+            with super()._write_session() as session:
                 yield session
             return
         with (
-            self._translated(),
+            self._classifying_errors(),
             self.write_engine.connect() as connection,
-            Session(connection, **self._terms()) as session,
+            Session(connection, **self._session_options()) as session,
         ):
             driver: Any = connection.connection.driver_connection
             session.info[STATEMENT_RUNNER] = driver.execute
             driver.execute(BEGIN_WRITE)
             yield session
-            write_gathered(session)
+            run_before_commit(session)
             if session.in_transaction():
                 session.commit()
             else:
                 driver.commit()
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
-        with super()._translated():
+    def _classifying_errors(self) -> Iterator[None]:
+        with super()._classifying_errors():
             try:
                 yield
             except sqlite3.Error as error:
                 raise as_sqlalchemy_error(error) from error
 
     def _check_room(self, session: Session) -> None:
-        [(page, pages, unused)] = _PAGES.rows(session, {})
+        [(page_size, pages, unused)] = _PAGES.rows(session, {})
         disk = os.statvfs(self.path)
-        # Pages that are still in the log of writes only will take their room in the file.
-        room = disk.f_bavail * disk.f_frsize + self.path.stat().st_size - (pages - unused) * page
+        # Used pages that are only in the write-ahead log so far will need room in the file.
+        used = (pages - unused) * page_size
+        room = disk.f_bavail * disk.f_frsize + self.path.stat().st_size - used
         if room < RESERVE_BYTES:
             raise StorageFull("The disk is full but for a small reserve.")
 
-    def _meaning(self, error: sa.exc.DBAPIError) -> Exception:
-        # The low byte is the kind, the rest a detail of it.
-        kind = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        if kind == sqlite3.SQLITE_FULL:
+    def _classified(self, error: sa.exc.DBAPIError) -> Exception:
+        # The low byte of an extended result code is the primary one.
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
             return StorageFull("The disk is full.")
-        if kind in OUT_OF_REACH:
+        if code in UNAVAILABLE_CODES:
             return DatabaseUnavailable("The database file cannot be used now.")
         return error
 
@@ -258,15 +266,15 @@ def _engine(url: sa.URL, *, begin: str, read_only: bool = False, connections: in
         connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS},
         pool_size=connections,
         max_overflow=0,
-        # Else the log would have what clients sent, from any statement that fails.
+        # Logged errors of statements would contain clients' values.
         hide_parameters=True,
-        **JSON,
+        **JSON_CODEC,
     )
 
     def on_connect(connection: Any, _record: object) -> None:
-        # The driver's own transactions begin late and deferred; `begin` below replaces them.
+        # The driver begins transactions late and deferred; `on_begin` begins them instead.
         connection.isolation_level = None
-        # SQLite's own knows no letters beyond ASCII, and what is compared case aside goes by it.
+        # SQLite's lower() handles ASCII only; comparisons that ignore case use it.
         connection.create_function("lower", 1, _lower, deterministic=True)
         _switch_to_wal(connection)
         for pragma in (
@@ -298,5 +306,5 @@ def _lower(text: str | None) -> str | None:
     reraise=True,
 )
 def _switch_to_wal(connection: Any) -> None:
-    """SQLite refuses it at once, without waiting, while another process does it to a new file."""
+    """Switch to WAL, and retry: SQLite fails at once while another process switches a new file."""
     connection.execute("PRAGMA journal_mode = WAL").close()

@@ -1,6 +1,6 @@
-"""A span for each SQL statement that is run inside another span (OpenTelemetry).
+"""Spans of SQL statements (OpenTelemetry).
 
-Its own instrumentation of SQLAlchemy does nothing on 2.1.
+OpenTelemetry's own instrumentation does nothing on SQLAlchemy 2.1.
 """
 
 from typing import Any
@@ -9,13 +9,14 @@ import sqlalchemy as sa
 from opentelemetry.trace import SpanKind, StatusCode, Tracer, get_current_span
 
 STATEMENT_LENGTH = 4_096
-"""Characters of a statement that are told."""
+"""Characters of a statement in its span."""
 
 
 def trace_statements(engine: sa.Engine, tracer: Tracer) -> None:
-    """Tell of each statement as it is written, with placeholders: never of its values.
+    """Make a span of each statement that runs inside another span.
 
-    What is run beside all requests and jobs, again and again, is not told.
+    It has the statement with placeholders, never values. Periodic work outside requests and jobs
+    has no spans.
     """
 
     def begin(*arguments: Any) -> None:
@@ -41,7 +42,7 @@ def trace_statements(engine: sa.Engine, tracer: Tracer) -> None:
     def fail(failure: sa.engine.ExceptionContext) -> None:
         context: Any = failure.execution_context
         if context is not None and (span := context.__dict__.pop("traced_by", None)):
-            # Its message may hold values.
+            # The type only: messages may contain values.
             span.set_attribute("error.type", type(failure.original_exception).__qualname__)
             span.set_status(StatusCode.ERROR)
             span.end()

@@ -1,4 +1,4 @@
-"""One thread for all writes of a process, the urgent ones soonest."""
+"""One thread for all writes of a process, with priorities."""
 
 import asyncio
 import itertools
@@ -15,25 +15,28 @@ T = TypeVar("T")
 
 
 class Priority(IntEnum):
-    """Who goes first when writes wait for each other."""
+    """The priority of a waiting write."""
 
     REQUEST = 0
-    """Somebody waits for it, or the queue's order hangs on it: short, before most bulk work."""
+    """A short write that a client waits for, or that the queue's order depends on."""
     BULK = 1
-    """A chunk of a long piece of work, which makes its chunks short enough to wait for one. It lets
-    those go first that are asked for soon after it, not all there ever are: authors who never pause
-    would keep a copy from ending."""
+    """A chunk of long work, short enough to wait for. The next requests overtake it, but not all
+    later ones: a constant stream of edits would keep a copy from ending."""
     STOP = 2
-    """The end of the thread, behind everything that was asked before."""
+    """The end of the thread, after all earlier writes."""
 
 
-LATER: Mapping[Priority, float] = {Priority.REQUEST: 0, Priority.BULK: 20, Priority.STOP: inf}
-"""Behind how many of those asked for after it a write goes at the latest."""
+MAX_OVERTAKING: Mapping[Priority, float] = {
+    Priority.REQUEST: 0,
+    Priority.BULK: 20,
+    Priority.STOP: inf,
+}
+"""Maximum number of later writes that may overtake a write, by priority."""
 
 
 @dataclass(order=True, slots=True)
 class _Task:
-    turn: float
+    rank: float
     number: int
     priority: Priority = field(compare=False)
     run: Callable[[], Any] = field(compare=False)
@@ -41,10 +44,10 @@ class _Task:
 
 
 class Writer:
-    """Runs functions one at a time on a thread of its own, by priority, then in order of asking.
+    """A thread that runs functions one at a time, by priority, then first come, first served.
 
-    SQLite lets one connection write at a time and lets the others poll for their turn; with one
-    writer and a queue in front of it nobody polls and nobody starves.
+    SQLite lets one connection write at a time and makes the others poll. With one writer and a
+    queue, no write polls or starves.
     """
 
     def __init__(self) -> None:
@@ -54,19 +57,21 @@ class Writer:
         self._thread.start()
 
     async def run(self, run: Callable[[], T], priority: Priority) -> T:
-        """What `run` returns or raises. Not begun yet, it is dropped when the caller is cancelled;
-        once begun it runs to its end."""
+        """Run a function and return its result.
+
+        If the caller is cancelled, a waiting function is dropped; a running one completes.
+        """
         return await asyncio.wrap_future(self._put(run, priority))
 
     def close(self) -> None:
-        """Finish all that was asked, then end the thread."""
+        """Finish all waiting functions, then end the thread."""
         self._put(lambda: None, Priority.STOP).result()
         self._thread.join()
 
     def _put(self, run: Callable[[], T], priority: Priority) -> "Future[T]":
         future: Future[T] = Future()
         number = next(self._numbers)
-        self._tasks.put(_Task(number + LATER[priority], number, priority, run, future))
+        self._tasks.put(_Task(number + MAX_OVERTAKING[priority], number, priority, run, future))
         return future
 
     def _work(self) -> None:

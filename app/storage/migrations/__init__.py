@@ -1,4 +1,4 @@
-"""The schema's history, and the way to its newest revision."""
+"""Revisions of the database's schema, and the upgrade to the newest one."""
 
 from pathlib import Path
 
@@ -12,27 +12,27 @@ from sqlmodel import Session
 
 from app.storage.engine.database import Database, UnusableDatabase
 
-ONE_AT_A_TIME = 0x6A6F6273
-"""PostgreSQL's advisory lock that a process holds while it migrates."""
+MIGRATION_LOCK_KEY = 0x6A6F6273
+"""Key of the advisory lock that a process holds while it migrates PostgreSQL."""
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the database to a revision, the newest by default, keeping its data.
+    """Migrate the database to a revision, the newest by default.
 
-    Raises UnusableDatabase for one that cannot be opened, is none, or is of a later version of
-    ours.
+    Raises UnusableDatabase for a database that cannot be opened, is not a database, or was migrated
+    by a later version.
     """
     try:
         with database.write_engine.begin() as connection:
             if connection.dialect.name == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ONE_AT_A_TIME)))
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK_KEY)))
             command.upgrade(_config(connection), revision)
     except (sa.exc.DatabaseError, CommandError) as error:
         raise _unusable(database, error) from error
 
 
 def revision_of(database: Database) -> str | None:
-    """The revision the database is at, None before the first. Raises UnusableDatabase."""
+    """Read the database's revision, None before the first. Raises UnusableDatabase."""
     try:
         with database.read_engine.connect() as connection:
             return MigrationContext.configure(connection).get_current_revision()
@@ -41,27 +41,27 @@ def revision_of(database: Database) -> str | None:
 
 
 def revision_in(session: Session) -> str | None:
-    """`revision_of` the database of a session."""
+    """Read the revision of a session's database."""
     return MigrationContext.configure(session.connection()).get_current_revision()
 
 
 def newest_revision() -> str:
-    """The revision this version works with."""
+    """Return the revision that this version requires."""
     revision = ScriptDirectory(str(Path(__file__).parent)).get_current_head()
     assert revision
     return revision
 
 
 def revisions() -> frozenset[str]:
-    """All revisions that this version knows."""
+    """Return all revisions that this version knows."""
     scripts = ScriptDirectory(str(Path(__file__).parent))
     return frozenset(script.revision for script in scripts.walk_revisions())
 
 
 def _unusable(database: Database, error: sa.exc.DatabaseError | CommandError) -> UnusableDatabase:
     cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
-    said = " ".join(str(cause).split())
-    return UnusableDatabase(f"Cannot use the database {database.name}: {said}")
+    reason = " ".join(str(cause).split())
+    return UnusableDatabase(f"Cannot use the database {database.name}: {reason}")
 
 
 def _config(connection: sa.Connection) -> Config:

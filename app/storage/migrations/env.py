@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions on the connection that `upgrade` hands over."""
+"""Alembic's entry point: runs revisions on the connection from `upgrade`."""
 
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from app.storage.tables import Hierarchy
 
 
 def render_item(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
-    """Write our column types as the plain ones they are stored as: revisions stand alone."""
+    """Render our column types as plain ones, so that revisions do not import our code."""
     match item:
         case sa.TypeDecorator():
             return f"sa.{item.impl_instance!r}"

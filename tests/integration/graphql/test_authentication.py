@@ -1,4 +1,4 @@
-"""Who may ask, for what, how it is told where they may not; and when nobody is asked at all."""
+"""Bearer tokens, scopes, refusals, and gateways without authentication."""
 
 import json
 import subprocess
@@ -37,27 +37,26 @@ READ = "{ jobs { totalCount } }"
 
 @pytest.fixture
 def settings(new_database: Any) -> Settings:
-    """An empty database, and tokens asked for."""
+    """Settings with an empty database that require tokens."""
     return Settings(
         database_url=new_database("sqlite"), port=0, jwt_secret=SecretStr(SECRET), runner=False
     )
 
 
 @pytest.fixture
-async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """A gateway that asks for tokens."""
-    async with gateway_of(settings) as running:
-        yield running
+def gateway(guarded_gateway: Gateway) -> Gateway:
+    """A gateway that requires tokens."""
+    return guarded_gateway
 
 
 @pytest.fixture
 async def http(gateway: Gateway) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that says nothing of itself."""
+    """A client without a token."""
     async with http_client(gateway.url) as client:
         yield client
 
 
-WAYS: dict[str, dict[str, Any]] = {
+REQUESTS: dict[str, dict[str, Any]] = {
     "POST": {"json": {"query": READ}},
     "GET": {"method": "GET", "params": {"query": READ}},
     "a batch": {"json": [{"query": READ}, {"query": READ}]},
@@ -66,11 +65,11 @@ WAYS: dict[str, dict[str, Any]] = {
         "headers": {"Accept": EVENT_STREAM},
     },
     "a mutation": {"json": {"query": 'mutation { cancelJob(input: {jobId: "x"}) { __typename } }'}},
-    "no GraphQL at all": {"content": b"{"},
+    "not GraphQL": {"content": b"{"},
 }
 
 
-async def test_a_proxy_on_the_same_machine_may_pass_on_the_name_it_was_called_by(
+async def test_a_local_proxy_may_forward_its_public_host_name(
     http: httpx.AsyncClient,
 ) -> None:
     response = await http.post(
@@ -79,15 +78,15 @@ async def test_a_proxy_on_the_same_machine_may_pass_on_the_name_it_was_called_by
     assert response.status_code == 200
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", REQUESTS)
 @pytest.mark.parametrize("bad", [None, *BAD_TOKENS])
-async def test_who_is_unknown_is_told_so_and_nothing_else(
-    http: httpx.AsyncClient, way: str, bad: str | None
+async def test_an_unauthenticated_request_gets_401_and_no_data(
+    http: httpx.AsyncClient, kind: str, bad: str | None
 ) -> None:
-    asked = {"method": "POST", "url": "/graphql", **WAYS[way]}
+    options = {"method": "POST", "url": "/graphql", **REQUESTS[kind]}
     if bad:
-        asked["headers"] = {**asked.get("headers", {}), **bearing(BAD_TOKENS[bad])}
-    response = await http.request(**asked)
+        options["headers"] = {**options.get("headers", {}), **bearing(BAD_TOKENS[bad])}
+    response = await http.request(**options)
     assert response.status_code == 401
     challenge = 'Bearer error="invalid_token"' if bad else "Bearer"
     assert response.headers["www-authenticate"] == challenge
@@ -102,7 +101,9 @@ async def test_who_is_unknown_is_told_so_and_nothing_else(
 
 
 @pytest.mark.parametrize("bad", [None, *BAD_TOKENS])
-async def test_a_socket_of_somebody_unknown_is_closed(gateway: Gateway, bad: str | None) -> None:
+async def test_an_unauthenticated_socket_is_closed_with_4403(
+    gateway: Gateway, bad: str | None
+) -> None:
     payload = bearing(BAD_TOKENS[bad]) if bad else {}
     url = gateway.url.replace("http", "ws", 1) + "/graphql"
     async with connect(url, subprotocols=[PROTOCOL]) as socket:
@@ -136,7 +137,7 @@ INCLUDED = {
 
 
 @pytest.mark.parametrize("scope", Scope)
-async def test_each_scope_allows_what_it_says(gateway: Gateway, scope: Scope) -> None:
+async def test_each_scope_allows_exactly_its_queries(gateway: Gateway, scope: Scope) -> None:
     has = INCLUDED.get(scope, {scope})
     async with caller(gateway, scope) as client:
         for query, needed in NEEDED.items():
@@ -153,7 +154,7 @@ async def test_each_scope_allows_what_it_says(gateway: Gateway, scope: Scope) ->
 
 
 @pytest.mark.parametrize("scope", Scope)
-async def test_a_subscription_needs_to_read_jobs(gateway: Gateway, scope: Scope) -> None:
+async def test_a_subscription_requires_the_scope_jobs_read(gateway: Gateway, scope: Scope) -> None:
     has = INCLUDED.get(scope, {scope})
     async with subscriber(gateway.url, additional_headers=bearing(token(scope))) as socket:
         with pytest.raises(Refused) as refused:
@@ -174,15 +175,15 @@ def all_jobs(session: Session) -> list[tuple[UUID, JobStatus]]:
 
 
 @pytest.mark.parametrize("scope", Scope)
-async def test_a_change_without_its_scopes_is_refused_and_not_made(
+async def test_a_mutation_without_its_scopes_is_forbidden_and_changes_nothing(
     gateway: Gateway, scope: Scope
 ) -> None:
     source = await factories.hierarchy(gateway.database, {}, store=STORE)
     job = await factories.pending_duplication(gateway.database, source, store=STORE)
     before = await gateway.database.read(all_jobs)
     async with caller(gateway, scope) as client:
-        asked = await client.data(DUPLICATE, id=str(source))
-        assert asked["duplicateHierarchy"] == {
+        duplicated = await client.data(DUPLICATE, id=str(source))
+        assert duplicated["duplicateHierarchy"] == {
             "replayed": False,
             "errors": [{"__typename": "Forbidden"}],
         }
@@ -196,14 +197,14 @@ async def test_a_change_without_its_scopes_is_refused_and_not_made(
         assert await gateway.database.read(all_jobs) == before
 
 
-async def test_both_write_scopes_together_duplicate(gateway: Gateway) -> None:
+async def test_both_write_scopes_together_allow_a_duplication(gateway: Gateway) -> None:
     source = await factories.hierarchy(gateway.database, {}, store=STORE)
     async with caller(gateway, Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE) as client:
-        asked = await client.data(DUPLICATE, id=str(source))
-    assert asked["duplicateHierarchy"] == {"replayed": False, "errors": []}
+        duplicated = await client.data(DUPLICATE, id=str(source))
+    assert duplicated["duplicateHierarchy"] == {"replayed": False, "errors": []}
 
 
-async def test_who_may_read_jobs_only_does_not_find_a_hierarchy_by_any_way(
+async def test_the_scope_jobs_read_reveals_no_hierarchy(
     gateway: Gateway,
 ) -> None:
     source = await factories.hierarchy(gateway.database, {"Trees": {}}, store=STORE)
@@ -216,11 +217,11 @@ async def test_who_may_read_jobs_only_does_not_find_a_hierarchy_by_any_way(
         refusal = await client.refusal(within, id=str(job.id))
         assert refusal["extensions"] == {"code": "FORBIDDEN", "scopes": [HIERARCHIES]}
         sourced = "query($id: ID!) { job(id: $id) { duplication { sourceId } } }"
-        found = await client.data(sourced, id=str(job.id))
-        assert found["job"]["duplication"]["sourceId"] == str(source)
+        data = await client.data(sourced, id=str(job.id))
+        assert data["job"]["duplication"]["sourceId"] == str(source)
 
 
-async def test_a_job_tells_who_asked_for_it_and_in_which_request(gateway: Gateway) -> None:
+async def test_a_job_shows_its_requester_and_request_id(gateway: Gateway) -> None:
     source = await factories.hierarchy(gateway.database, {}, store=STORE)
     query = """
     mutation($id: ID!) {
@@ -238,26 +239,28 @@ async def test_a_job_tells_who_asked_for_it_and_in_which_request(gateway: Gatewa
     assert response.headers["x-request-id"] == "request-7"
 
 
-async def test_the_subjects_of_a_store_share_what_it_has(gateway: Gateway) -> None:
+async def test_all_subjects_of_a_store_see_its_jobs_and_hierarchies(gateway: Gateway) -> None:
     source = await factories.hierarchy(gateway.database, {}, store=STORE)
     async with caller(gateway, subject="ada") as ada, caller(gateway, subject="grace") as grace:
         await ada.data(DUPLICATE, id=str(source))
-        found = await grace.data("{ jobs { nodes { requestedBy } } hierarchies { totalCount } }")
-    assert found == {
+        data = await grace.data("{ jobs { nodes { requestedBy } } hierarchies { totalCount } }")
+    assert data == {
         "jobs": {"nodes": [{"requestedBy": "ada"}]},
         "hierarchies": {"totalCount": 1},
     }
 
 
-async def test_a_token_of_the_organization_acts_for_it(gateway: Gateway) -> None:
+async def test_an_organization_token_reads_only_the_organizations_hierarchies(
+    gateway: Gateway,
+) -> None:
     await factories.hierarchy(gateway.database, {}, store=ORGANIZATION, name="All")
     await factories.hierarchy(gateway.database, {}, store=STORE, name="Own")
-    seen = "{ hierarchies { nodes { name owner } } }"
+    query = "{ hierarchies { nodes { name owner } } }"
     async with caller(gateway, store=None) as organization, caller(gateway) as store:
-        assert (await organization.data(seen))["hierarchies"]["nodes"] == [
+        assert (await organization.data(query))["hierarchies"]["nodes"] == [
             {"name": "All", "owner": "ORGANIZATION"}
         ]
-        assert (await store.data(seen))["hierarchies"]["nodes"] == [
+        assert (await store.data(query))["hierarchies"]["nodes"] == [
             {"name": "Own", "owner": "STORE"},
             {"name": "All", "owner": "ORGANIZATION"},
         ]
@@ -277,8 +280,8 @@ async def test_the_playground_page_needs_no_token(http: httpx.AsyncClient) -> No
 
 
 ALMOST_OVER = timedelta(seconds=4) - LEEWAY
-"""Of a token that expired some seconds ago, where clocks may differ by ten: enough left for a busy
-machine to begin with it."""
+"""Lifetime of a token that expired 6 s ago: the clock leeway of 10 s admits it for 4 s more, enough
+for a busy machine to open a stream."""
 
 
 async def test_a_stream_ends_with_its_token(gateway: Gateway) -> None:
@@ -306,42 +309,44 @@ async def test_a_socket_ends_with_its_token(gateway: Gateway) -> None:
 
 
 def slow(settings: Settings) -> Settings:
-    """So few requests a second that none comes back while a test runs."""
+    """Limit the rate so far that no request is regained while a test runs."""
     return settings.model_copy(update={"max_requests_per_second": 1 / 1000})
 
 
-async def test_each_subject_has_requests_of_its_own(settings: Settings) -> None:
+async def test_each_subject_has_its_own_rate_limit(settings: Settings) -> None:
     async with (
         gateway_of(slow(settings)) as gateway,
         caller(gateway, subject="ada") as ada,
         caller(gateway, subject="grace") as grace,
         caller(gateway, subject="ada", store="other") as namesake,
     ):
-        asked = [await one.http.get("/graphql", params={"query": READ}) for one in (ada, ada)]
-        assert [response.status_code for response in asked] == [200, 429]
-        assert asked[1].json()["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
-        assert int(asked[1].headers["retry-after"]) > 0
-        for other in (grace, namesake):
-            assert (await other.http.get("/graphql", params={"query": READ})).status_code == 200
+        responses = [
+            await client.http.get("/graphql", params={"query": READ}) for client in (ada, ada)
+        ]
+        assert [response.status_code for response in responses] == [200, 429]
+        assert responses[1].json()["errors"][0]["extensions"]["code"] == "RATE_LIMITED"
+        assert int(responses[1].headers["retry-after"]) > 0
+        for client in (grace, namesake):
+            assert (await client.http.get("/graphql", params={"query": READ})).status_code == 200
 
 
-async def test_guesses_of_tokens_are_counted_by_address(settings: Settings) -> None:
+async def test_invalid_tokens_are_rate_limited_per_address(settings: Settings) -> None:
     async with (
         gateway_of(slow(settings)) as gateway,
         http_client(gateway.url) as client,
-        caller(gateway) as known,
+        caller(gateway) as authenticated,
     ):
         guesses = [
             await client.post("/graphql", json={"query": READ}, headers=bearing(f"guess{no}"))
             for no in range(3)
         ]
         assert [guess.status_code for guess in guesses] == [401, 429, 429]
-        # Who is known does not suffer from others at the same address.
-        assert await known.data(READ) == {"jobs": {"totalCount": 0}}
+        # Invalid tokens from the same address do not limit an authenticated caller.
+        assert await authenticated.data(READ) == {"jobs": {"totalCount": 0}}
 
 
 async def never_ready(_gateway: Gateway) -> None:
-    raise AssertionError("it was to refuse")
+    raise AssertionError("the gateway must refuse to start")
 
 
 EVERYWHERE = {"host": "0.0.0.0", "jwt_secret": None}
@@ -363,7 +368,7 @@ def refusals(folder: Path) -> Iterable[tuple[dict[str, Any], str]]:
 
 
 @pytest.mark.parametrize("case", range(7))
-async def test_a_setting_that_is_not_safe_or_cannot_be_keeps_it_from_starting(
+async def test_an_unsafe_or_unusable_setting_prevents_the_start(
     settings: Settings, tmp_path: Path, case: int
 ) -> None:
     update, reason = list(refusals(tmp_path))[case]
@@ -374,18 +379,20 @@ async def test_a_setting_that_is_not_safe_or_cannot_be_keeps_it_from_starting(
 
 
 @pytest.mark.parametrize("update", [{}, {"jwt_secret": None, "insecure": True}])
-async def test_it_listens_everywhere_with_a_secret_or_told_that_it_is_insecure(
+async def test_listening_on_all_interfaces_needs_a_secret_or_the_insecure_setting(
     settings: Settings, update: dict[str, Any]
 ) -> None:
     everywhere = settings.model_copy(update={"host": "0.0.0.0", **update})
     async with gateway_of(everywhere) as gateway, http_client("") as client:
         url = gateway.url.replace("0.0.0.0", "127.0.0.1")
         assert (await client.get(f"{url}/healthz")).status_code == 200
-        asked = await client.post(f"{url}/graphql", json={"query": READ})
-        assert asked.status_code == (200 if update else 401)
+        response = await client.post(f"{url}/graphql", json={"query": READ})
+        assert response.status_code == (200 if update else 401)
 
 
-def test_the_command_refuses_to_serve_everybody_in_one_sentence(tmp_path: Path) -> None:
+def test_serving_all_interfaces_without_authentication_fails_with_one_sentence(
+    tmp_path: Path,
+) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "app", "serve", "--host", "0.0.0.0", "--port", "0"],
         env={"DATABASE_URL": f"sqlite:///{tmp_path}/new.db"},
@@ -401,7 +408,7 @@ def test_the_command_refuses_to_serve_everybody_in_one_sentence(tmp_path: Path) 
     assert not (tmp_path / "new.db").exists()
 
 
-def test_the_command_says_that_it_is_open(tmp_path: Path) -> None:
+def test_the_start_reports_open_access(tmp_path: Path) -> None:
     server = start_server(f"sqlite:///{tmp_path}/new.db")
     line = server.wait_for("  Access")
     assert "open to this machine, without authentication" in line

@@ -35,7 +35,7 @@ def gateway(guarded_gateway: Gateway) -> Gateway:
 async def author(
     gateway: Gateway, *scopes: Scope, store: str | None = STORE
 ) -> AsyncIterator[Author]:
-    """A mutation client with a token for `scopes` (default: all), `store` None for the organization."""
+    """A mutation client with a token for `scopes` (default: all); store None: the organization."""
     token = mint(
         SECRET,
         issuer="jobs-gateway",

@@ -1,5 +1,4 @@
-"""GraphQL over HTTP: how answers are negotiated, with which status, and that nothing a stranger can
-send ends in more than a refusal."""
+"""GraphQL over HTTP: content negotiation, status codes, and refusal of hostile requests."""
 
 import asyncio
 import json
@@ -24,7 +23,7 @@ from tests import factories
 from tests.support.clients import GraphQLClient, client_of, http_client
 from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
-from tests.support.raw_http import exchanged, in_chunks, posted
+from tests.support.raw_http import in_chunks, posted, send_raw
 
 URLENCODED = "application/x-www-form-urlencoded"
 QUERY = "{ __typename }"
@@ -44,13 +43,13 @@ DUPLICATE = """
 
 @pytest.fixture
 def settings(new_database: NewDatabase) -> Settings:
-    """For a gateway of a test's own. Which database is behind it makes no difference here."""
+    """Settings for a gateway of one test: SQLite, as the kind of database does not matter here."""
     return Settings(database_url=new_database("sqlite"), port=0, runner=False)
 
 
 @pytest.fixture(scope="module")
 async def idle_gateway(new_database: NewDatabase) -> AsyncIterator[Gateway]:
-    """The one gateway that everything is sent to, and that has to live through it all."""
+    """One gateway for all requests of this file, which it has to survive."""
     settings = Settings(
         database_url=new_database("sqlite"), port=0, runner=False, max_requests_per_second=0
     )
@@ -60,35 +59,35 @@ async def idle_gateway(new_database: NewDatabase) -> AsyncIterator[Gateway]:
 
 @pytest.fixture
 def client(idle_client: GraphQLClient) -> httpx.AsyncClient:
-    """A plain client of a gateway whose queue nobody runs."""
+    """An HTTP client of a gateway that runs no jobs."""
     return idle_client.http
 
 
-def asking(query: str, **more: Any) -> bytes:
-    """The body of an operation."""
+def graphql_body(query: str, **more: Any) -> bytes:
+    """Encode an operation as a JSON body."""
     return json.dumps({"query": query, **more}).encode()
 
 
 def check_refused(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """One error with that code, and nothing else."""
+    """Assert one error with this code and no data; return the error."""
     assert response.status_code == status, response.text
     answer = response.json()
     assert answer.keys() == {"errors"}
     (error,) = answer["errors"]
     assert error["message"]
     assert error["extensions"]["code"] == code
-    told: dict[str, Any] = error
-    return told
+    refusal: dict[str, Any] = error
+    return refusal
 
 
-# How an answer is negotiated.
+# Content negotiation.
 
 
 @pytest.mark.parametrize(
     ("accept", "answered"),
     [
         pytest.param(None, JSON, id="none"),
-        pytest.param("", JSON, id="an empty one"),
+        pytest.param("", JSON, id="empty"),
         ("*/*", JSON),
         ("application/*", JSON),
         (JSON, JSON),
@@ -141,20 +140,20 @@ async def test_an_answer_comes_in_the_media_type_that_accept_prefers(
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_an_accept_that_nothing_fits_is_refused_with_406_in_json(
+async def test_an_unsatisfiable_accept_gets_406_as_json(
     accept: str, method: str, client: httpx.AsyncClient
 ) -> None:
-    asked: dict[str, Any] = (
+    operation: dict[str, Any] = (
         {"json": {"query": QUERY}} if method == "POST" else {"params": {"query": QUERY}}
     )
-    response = await client.request(method, "/graphql", headers={"accept": accept}, **asked)
+    response = await client.request(method, "/graphql", headers={"accept": accept}, **operation)
     check_refused(response, 406, "NOT_ACCEPTABLE")
     assert response.headers["content-type"] == f"{JSON}; charset=utf-8"
 
 
 @pytest.mark.parametrize("more", ["a", ";", "a/b/c", "text/html;q=x", ",", "*/*;q=nan"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_an_accept_that_is_malformed_in_parts_is_no_bug(
+async def test_a_partly_malformed_accept_is_no_server_error(
     more: str, method: str, client: httpx.AsyncClient
 ) -> None:
     for accept in (f"text/html, {more}", f"{more}, text/html", f"{more}, {JSON}"):
@@ -166,7 +165,7 @@ async def test_an_accept_that_is_malformed_in_parts_is_no_bug(
 
 
 @pytest.mark.parametrize(
-    ("asked", "code"),
+    ("payload", "code"),
     [
         pytest.param({"query": "{"}, "GRAPHQL_PARSE_FAILED", id="a syntax error"),
         pytest.param(
@@ -216,19 +215,19 @@ async def test_an_accept_that_is_malformed_in_parts_is_no_bug(
         ),
     ],
 )
-async def test_an_operation_that_cannot_be_run_is_400_and_200_for_who_wants_plain_json(
-    asked: dict[str, Any], code: str, client: httpx.AsyncClient
+async def test_an_invalid_operation_gets_400_or_as_plain_json_200(
+    payload: dict[str, Any], code: str, client: httpx.AsyncClient
 ) -> None:
     for media_type, status in ((GRAPHQL_JSON, 400), (JSON, 200)):
-        response = await client.post("/graphql", json=asked, headers={"accept": media_type})
+        response = await client.post("/graphql", json=payload, headers={"accept": media_type})
         check_refused(response, status, code)
         assert response.headers["content-type"] == f"{media_type}; charset=utf-8"
 
 
-async def test_an_error_while_it_runs_is_200_with_data(client: httpx.AsyncClient) -> None:
-    asked = {"query": '{ __typename node(id: "nothing") { id } jobs(first: 0) { totalCount } }'}
+async def test_an_error_during_execution_gets_200_with_data(client: httpx.AsyncClient) -> None:
+    payload = {"query": '{ __typename node(id: "nothing") { id } jobs(first: 0) { totalCount } }'}
     for media_type in (GRAPHQL_JSON, JSON):
-        response = await client.post("/graphql", json=asked, headers={"accept": media_type})
+        response = await client.post("/graphql", json=payload, headers={"accept": media_type})
         assert response.status_code == 200
         answer = response.json()
         assert answer["data"] is None
@@ -242,11 +241,13 @@ async def test_one_of_several_operations_is_run_by_its_name(client: httpx.AsyncC
         assert response.json()["data"] == {name: "Query"}
 
 
-async def test_what_is_null_or_unknown_in_a_request_is_as_if_it_were_not_there(
+async def test_null_and_unknown_parameters_are_ignored(
     client: httpx.AsyncClient,
 ) -> None:
-    asked = {"operationName": None, "variables": None, "extensions": None, "documentId": None}
-    response = await client.post("/graphql", json={**asked, "query": QUERY, "id": 7, "nope": []})
+    parameters = {"operationName": None, "variables": None, "extensions": None, "documentId": None}
+    response = await client.post(
+        "/graphql", json={**parameters, "query": QUERY, "id": 7, "nope": []}
+    )
     assert response.json()["data"] == {"__typename": "Query"}
 
 
@@ -254,7 +255,7 @@ async def test_what_is_null_or_unknown_in_a_request_is_as_if_it_were_not_there(
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE"])
-async def test_other_methods_are_refused_with_what_is_allowed(
+async def test_other_methods_get_405_with_the_allowed_methods(
     method: str, client: httpx.AsyncClient
 ) -> None:
     response = await client.request(method, "/graphql", headers={"accept": "*/*"})
@@ -265,7 +266,7 @@ async def test_other_methods_are_refused_with_what_is_allowed(
         check_refused(response, 405, "METHOD_NOT_ALLOWED")
 
 
-async def test_a_query_may_be_a_get(client: httpx.AsyncClient) -> None:
+async def test_a_query_may_be_sent_by_get(client: httpx.AsyncClient) -> None:
     response = await client.get(
         "/graphql",
         params={
@@ -280,15 +281,15 @@ async def test_a_query_may_be_a_get(client: httpx.AsyncClient) -> None:
     assert response.json()["data"] == {"node": None}
 
 
-async def test_a_mutation_is_no_get_and_nothing_is_done(
+async def test_a_mutation_by_get_is_refused_and_changes_nothing(
     client: httpx.AsyncClient, idle_gateway: Gateway
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
-    asked = {
+    parameters = {
         "query": DUPLICATE + "query harmless { __typename }",
         "variables": json.dumps({"id": str(source)}),
     }
-    named = {**asked, "query": asked["query"].replace("mutation", "mutation harmful")}
+    named = {**parameters, "query": parameters["query"].replace("mutation", "mutation harmful")}
     for media_type in (JSON, GRAPHQL_JSON, EVENT_STREAM, "*/*"):
         response = await client.get(
             "/graphql",
@@ -304,7 +305,7 @@ async def test_a_mutation_is_no_get_and_nothing_is_done(
 @pytest.mark.parametrize(
     "parameters",
     [
-        pytest.param([], id="none"),
+        pytest.param([], id="no parameters"),
         pytest.param([("query", QUERY), ("variables", "{")], id="broken variables"),
         pytest.param([("query", QUERY), ("variables", "1")], id="variables that are a number"),
         pytest.param([("query", QUERY), ("variables", "[]")], id="variables that are a list"),
@@ -312,20 +313,22 @@ async def test_a_mutation_is_no_get_and_nothing_is_done(
         pytest.param([("query", QUERY), ("extensions", "nope")], id="broken extensions"),
         pytest.param([("query", QUERY), ("extensions", '"s"')], id="extensions that are a string"),
         pytest.param([("query", QUERY), ("query", QUERY)], id="two queries"),
-        pytest.param([("query", QUERY), ("variables", "{}"), ("variables", "{}")], id="twice"),
-        pytest.param([("query", QUERY), ("x", "1"), ("x", "1")], id="something else twice"),
+        pytest.param(
+            [("query", QUERY), ("variables", "{}"), ("variables", "{}")], id="variables twice"
+        ),
+        pytest.param([("query", QUERY), ("x", "1"), ("x", "1")], id="another parameter twice"),
     ],
 )
-async def test_a_url_that_asks_nothing_clear_is_refused(
+async def test_ambiguous_or_malformed_url_parameters_are_refused(
     parameters: list[tuple[str, str]], client: httpx.AsyncClient
 ) -> None:
     response = await client.get("/graphql", params=urlencode(parameters))
     check_refused(response, 400, "BAD_REQUEST")
 
 
-async def test_bytes_in_a_url_that_are_no_text_are_refused(idle_gateway: Gateway) -> None:
+async def test_undecodable_bytes_in_a_url_are_refused(idle_gateway: Gateway) -> None:
     for query in ("%FF%FE", "%ED%A0%80", "%00", "{%00}", "%", "{a%"):
-        answer = await exchanged(
+        answer = await send_raw(
             idle_gateway.url,
             f"GET /graphql?query={query} HTTP/1.1\r\nHost: localhost\r\n"
             f"Accept: {GRAPHQL_JSON}\r\n\r\n".encode(),
@@ -356,12 +359,12 @@ async def test_bytes_in_a_url_that_are_no_text_are_refused(idle_gateway: Gateway
         "application",
     ],
 )
-async def test_a_body_that_is_not_said_to_be_json_in_utf_8_is_refused(
+async def test_a_body_not_declared_as_json_in_utf_8_is_refused(
     content_type: str, client: httpx.AsyncClient
 ) -> None:
     response = await client.post(
         "/graphql",
-        content=asking(QUERY),
+        content=graphql_body(QUERY),
         headers={"content-type": content_type} if content_type else {},
     )
     check_refused(response, 415, "UNSUPPORTED_MEDIA_TYPE")
@@ -380,30 +383,30 @@ async def test_a_body_that_is_not_said_to_be_json_in_utf_8_is_refused(
         "application/json;",
     ],
 )
-async def test_a_body_that_is_said_to_be_json_in_utf_8_is_taken(
+async def test_a_body_declared_as_json_in_utf_8_is_accepted(
     content_type: str, client: httpx.AsyncClient
 ) -> None:
     response = await client.post(
-        "/graphql", content=asking(QUERY), headers={"content-type": content_type}
+        "/graphql", content=graphql_body(QUERY), headers={"content-type": content_type}
     )
     assert response.status_code == 200, response.text
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """Something that nobody who means well sends, and the status it is to be answered with."""
+    """A malformed or abusive request, and the status it must get."""
 
     name: str
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     half_closed: bool = False
-    """Whether the sender says that nothing more will come."""
+    """The client closes its side of the connection after the body."""
     of_http: bool = False
-    """Whether it is not even HTTP: then there is no request that JSON could answer."""
+    """The request is not valid HTTP, so no JSON error can answer it."""
 
     def sent(self, accept: str) -> bytes:
-        """As it goes over the wire."""
+        """Encode the request."""
         return posted(self.body, **{"Accept": accept, **self.headers})
 
 
@@ -416,7 +419,6 @@ SINCE = "{ jobs(filter: {createdAt: {gte: %s}}) { totalCount } }"
 
 
 def hostile_bodies() -> Iterator[Hostile]:
-    """The table."""
     for text in ("null", "123", '"s"', "[]", "true", "{}"):
         yield Hostile(text, 400, text.encode())
     for value in ("null", "1", '""', '["a"]', "{}", "true"):
@@ -436,25 +438,29 @@ def hostile_bodies() -> Iterator[Hostile]:
     yield Hostile("empty", 400, b"")
     yield Hostile("white space", 400, b" \r\n\t")
     yield Hostile("truncated", 400, b'{"query":"{ __typena')
-    yield Hostile("two values", 400, asking(QUERY) * 2)
+    yield Hostile("two values", 400, graphql_body(QUERY) * 2)
     yield Hostile("invalid UTF-8", 400, b'{"query":"{ \xff\xfe }"}')
     yield Hostile("invalid UTF-8 outside of strings", 400, b"\x80")
     yield Hostile("overlong UTF-8", 400, b'{"query":"{ \xc0\xaf }"}')
     yield Hostile("a surrogate in UTF-8", 400, b'{"query":"{ \xed\xa0\x80 }"}')
-    yield Hostile("UTF-16 with a byte order mark", 400, asking(QUERY).decode().encode("utf-16"))
-    yield Hostile("UTF-16 without one", 400, asking(QUERY).decode().encode("utf-16-le"))
-    yield Hostile("UTF-32", 400, asking(QUERY).decode().encode("utf-32"))
-    yield Hostile("UTF-8 with a byte order mark", 400, b"\xef\xbb\xbf" + asking(QUERY))
+    yield Hostile(
+        "UTF-16 with a byte order mark", 400, graphql_body(QUERY).decode().encode("utf-16")
+    )
+    yield Hostile(
+        "UTF-16 without a byte order mark", 400, graphql_body(QUERY).decode().encode("utf-16-le")
+    )
+    yield Hostile("UTF-32", 400, graphql_body(QUERY).decode().encode("utf-32"))
+    yield Hostile("UTF-8 with a byte order mark", 400, b"\xef\xbb\xbf" + graphql_body(QUERY))
     yield Hostile("half a surrogate pair in the query", 400, b'{"query":"{ \\ud800 }"}')
     half = b'{"query":"%s","variables":{"name":{"eq":"\\udc00"}}}' % LIKE.encode()
     yield Hostile("half a surrogate pair in variables", 400, half)
-    written = asking('{ node(id: "\\uD800") { id } }')
+    written = graphql_body('{ node(id: "\\uD800") { id } }')
     yield Hostile("half a surrogate pair as GraphQL", 400, written)
-    written = asking('{ node(id: "\\u{110000}") { id } }')
-    yield Hostile("a code point that is none", 400, written)
-    yield Hostile("NUL outside of strings", 400, b"\0" + asking(QUERY))
+    written = graphql_body('{ node(id: "\\u{110000}") { id } }')
+    yield Hostile("an invalid code point", 400, written)
+    yield Hostile("NUL outside of strings", 400, b"\0" + graphql_body(QUERY))
     yield Hostile("NUL in a string", 400, b'{"query":"{ \0 }"}')
-    yield Hostile("NUL in the query", 400, asking("{ \0 }"))
+    yield Hostile("NUL in the query", 400, graphql_body("{ \0 }"))
     yield Hostile("only NULs", 400, b"\0" * 1000)
     for number in ("NaN", "Infinity", "-Infinity", "1e400", "0x1", "1_000", "01", "+1"):
         body = b'{"query":"%s","variables":{"first":%s}}' % (FIRST.encode(), number.encode())
@@ -465,24 +471,24 @@ def hostile_bodies() -> Iterator[Hostile]:
         yield Hostile(
             f"a number of {name} in the query",
             400,
-            asking(f"{{ jobs(first: {number}) {{ totalCount }} }}"),
+            graphql_body(f"{{ jobs(first: {number}) {{ totalCount }} }}"),
         )
-        yield Hostile(f"a date of {name} in the query", 400, asking(SINCE % number))
-    yield Hostile("1e400 in the query", 400, asking("{ jobs(first: 1e400) { totalCount } }"))
-    # As many as fit, and more.
+        yield Hostile(f"a date of {name} in the query", 400, graphql_body(SINCE % number))
+    yield Hostile("1e400 in the query", 400, graphql_body("{ jobs(first: 1e400) { totalCount } }"))
+    # As many as fit into a body, and more.
     for many in (60_000, NESTED):
         fits = 400 if many < NESTED else 413
         yield Hostile(f"{many:,} brackets", fits, b"[" * many)
         pairs = many // 2 if fits == 400 else many
         yield Hostile(f"{pairs:,} pairs of brackets", fits, b"[" * pairs + b"]" * pairs)
-        yield Hostile(f"{many:,} braces in the query", fits, asking("{a" * (many // 2)))
-        yield Hostile(f"{many:,} brackets in the query", fits, asking("{a(a:" + "[" * many))
+        yield Hostile(f"{many:,} braces in the query", fits, graphql_body("{a" * (many // 2)))
+        yield Hostile(f"{many:,} brackets in the query", fits, graphql_body("{a(a:" + "[" * many))
         deep = b'{"query":"{ __typename }","variables":{"a":' + b"[" * many
         yield Hostile(f"{many:,} brackets in variables", fits, deep)
     deep = b'{"query":"%s","variables":{"name":%s}}'
     for many in (100, 1_000):
         nested = b'{"in":' * many + b"1" + b"}" * many
-        yield Hostile(f"{many:,} closed in variables", 400, deep % (LIKE.encode(), nested))
+        yield Hostile(f"{many:,} closed objects in variables", 400, deep % (LIKE.encode(), nested))
     for name, unit in {
         "lists": ("{ jobs(first: ", "[", "1", "]", ") { totalCount } }"),
         "objects": ("{ jobs(filter: ", "{a:", "1", "}", ") { totalCount } }"),
@@ -490,14 +496,14 @@ def hostile_bodies() -> Iterator[Hostile]:
         "fragments": ("{", "... {", "b", "}", "}"),
         "types": ("query ($a: ", "[", "Int", "]", ") { __typename }"),
     }.items():
-        before, opened, inside, closed, behind = unit
+        before, opened, inside, closed, after = unit
         for many in (150, 300, 480):
-            document = before + opened * many + inside + closed * many + behind
-            yield Hostile(f"{many} {name} in the query", 400, asking(document))
+            document = before + opened * many + inside + closed * many + after
+            yield Hostile(f"{many} {name} in the query", 400, graphql_body(document))
     twice = " ".join(f"fragment f{n} on Query {{ ...f{n + 1} ...f{n + 1} }}" for n in range(120))
-    doubling = asking(f"{{ ...f0 }} {twice} fragment f120 on Query {{ __typename }}")
+    doubling = graphql_body(f"{{ ...f0 }} {twice} fragment f120 on Query {{ __typename }}")
     yield Hostile("fragments that double 120 times", 400, doubling)
-    large = asking(QUERY) + b" " * FIVE_MB
+    large = graphql_body(QUERY) + b" " * FIVE_MB
     yield Hostile("5 MB", 413, large)
     yield Hostile("5 MB in chunks", 413, in_chunks(large), CHUNKED)
     yield Hostile("5 MB in chunks of a byte", 413, in_chunks(large[:300_000], 1), CHUNKED)
@@ -505,27 +511,39 @@ def hostile_bodies() -> Iterator[Hostile]:
     yield Hostile(
         "5 MB of a form in chunks", 415, in_chunks(large), {**CHUNKED, "Content_Type": URLENCODED}
     )
-    yield Hostile("5 MB for no media type there is", 413, large, {"Accept": "image/png"})
-    yield Hostile("5 MB and goodbye", 413, large, {"Connection": "close"})
+    yield Hostile("5 MB for an unavailable media type", 413, large, {"Accept": "image/png"})
+    yield Hostile("5 MB and Connection: close", 413, large, {"Connection": "close"})
     yield Hostile(
-        "5 MB in chunks and goodbye", 413, in_chunks(large), {**CHUNKED, "Connection": "close"}
+        "5 MB in chunks and Connection: close",
+        413,
+        in_chunks(large),
+        {**CHUNKED, "Connection": "close"},
     )
-    full = asking(QUERY) + b" " * 130_000
+    full = graphql_body(QUERY) + b" " * 130_000
     yield Hostile(
-        "a form and goodbye", 415, full, {"Connection": "close", "Content_Type": URLENCODED}
+        "a form and Connection: close",
+        415,
+        full,
+        {"Connection": "close", "Content_Type": URLENCODED},
     )
     form = {**CHUNKED, "Connection": "close", "Content_Type": URLENCODED}
-    yield Hostile("5 MB of a form in chunks and goodbye", 415, in_chunks(large), form)
-    yield Hostile("compressed", 400, b"\x1f\x8b" + asking(QUERY), {"Content_Encoding": "gzip"})
-    yield Hostile("a body shorter than it says", 400, asking(QUERY)[:-1], half_closed=True)
+    yield Hostile("5 MB of a form in chunks and Connection: close", 415, in_chunks(large), form)
+    yield Hostile(
+        "compressed", 400, b"\x1f\x8b" + graphql_body(QUERY), {"Content_Encoding": "gzip"}
+    )
+    yield Hostile(
+        "a body shorter than its Content-Length", 400, graphql_body(QUERY)[:-1], half_closed=True
+    )
     shorter = {"Content_Length": "5"}
-    yield Hostile("a body longer than it says", 400, asking(QUERY), shorter, of_http=True)
+    yield Hostile(
+        "a body longer than its Content-Length", 400, graphql_body(QUERY), shorter, of_http=True
+    )
     for length in ("many", "-1", "1.5", "0x10", "99999999999999999999999", "1, 2"):
-        body = asking(QUERY)
+        body = graphql_body(QUERY)
         yield Hostile(
             f"Content-Length: {length}", 400, body, {"Content_Length": length}, of_http=True
         )
-    yield Hostile("chunks that are none", 400, b"zz\r\nnothing\r\n", CHUNKED, of_http=True)
+    yield Hostile("malformed chunks", 400, b"zz\r\nnothing\r\n", CHUNKED, of_http=True)
 
 
 @pytest.mark.parametrize("hostile", [*hostile_bodies()], ids=lambda hostile: hostile.name)
@@ -535,7 +553,7 @@ async def test_a_hostile_body_is_refused(
     tabled: Callable[[str], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    answer = await exchanged(
+    answer = await send_raw(
         idle_gateway.url, hostile.sent(GRAPHQL_JSON), half_closed=hostile.half_closed
     )
     tabled(f"-> {answer.status}")
@@ -543,18 +561,18 @@ async def test_a_hostile_body_is_refused(
     if not hostile.of_http:
         assert answer.errors
         assert "json" in answer.headers["content-type"]
-    plain = await exchanged(idle_gateway.url, hostile.sent(JSON), half_closed=hostile.half_closed)
-    # Of a request that is well-formed, plain JSON has always told errors with 200.
+    plain = await send_raw(idle_gateway.url, hostile.sent(JSON), half_closed=hostile.half_closed)
+    # Plain JSON reports the errors of a well-formed request with status 200.
     assert plain.status in (hostile.status, 200)
     if not hostile.of_http:
         assert plain.errors
-    served = await exchanged(idle_gateway.url, posted(asking(QUERY)))
+    served = await send_raw(idle_gateway.url, posted(graphql_body(QUERY)))
     assert served.status == 200
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 @pytest.mark.parametrize("many", [10_000, NESTED])
-async def test_nesting_is_refused_also_where_it_fits_into_a_body(
+async def test_deep_nesting_within_the_body_limit_is_refused(
     many: int, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     roomy = settings.model_copy(update={"max_body_bytes": 4 * 1024**2, "max_tokens": 10**6})
@@ -563,38 +581,38 @@ async def test_nesting_is_refused_also_where_it_fits_into_a_body(
             b"[" * many,
             b"[" * many + b"]" * many,
             b'{"query":"{ __typename }","variables":' + b'{"a":' * many + b"1" + b"}" * many + b"}",
-            asking("{a" * many + "}" * many),
-            asking("{a(a:" + "[" * many + "]" * many + ")}"),
+            graphql_body("{a" * many + "}" * many),
+            graphql_body("{a(a:" + "[" * many + "]" * many + ")}"),
         ):
-            answer = await exchanged(gateway.url, posted(body, Accept=GRAPHQL_JSON))
+            answer = await send_raw(gateway.url, posted(body, Accept=GRAPHQL_JSON))
             assert answer.status == 400
             assert answer.errors
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def test_the_last_of_two_equal_keys_counts_for_everybody(client: httpx.AsyncClient) -> None:
+async def test_the_last_of_two_equal_keys_counts(client: httpx.AsyncClient) -> None:
     body = b'{"query":"{ nothing }","query":"{ __typename }"}'
     response = await client.post("/graphql", content=body, headers={"content-type": JSON})
     assert response.json()["data"] == {"__typename": "Query"}
 
 
-async def test_a_large_body_that_never_comes_is_refused_all_the_same(
+async def test_a_large_body_that_never_arrives_is_refused(
     idle_gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(body_limit, "MAX_DRAIN_SECONDS", 0.1)
-    answer = await exchanged(idle_gateway.url, posted(b"{", Content_Length=str(10**12)))
+    answer = await send_raw(idle_gateway.url, posted(b"{", Content_Length=str(10**12)))
     assert answer.status == 413
     assert answer.errors[0]["extensions"]["found"] == 10**12
 
 
-async def test_who_asks_whether_to_send_so_much_is_told_not_to(idle_gateway: Gateway) -> None:
-    asked = posted(b"", Content_Length=str(FIVE_MB), Expect="100-continue")
-    answer = await exchanged(idle_gateway.url, asked)
+async def test_expect_100_continue_for_a_large_body_is_refused(idle_gateway: Gateway) -> None:
+    head = posted(b"", Content_Length=str(FIVE_MB), Expect="100-continue")
+    answer = await send_raw(idle_gateway.url, head)
     assert answer.status == 413
     assert answer.errors[0]["extensions"]["code"] == "BODY_TOO_LARGE"
 
 
-async def test_a_sender_who_leaves_in_the_middle_of_a_body_is_no_bug(
+async def test_a_client_that_disconnects_within_a_body_causes_no_error(
     idle_gateway: Gateway, client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = urlsplit(idle_gateway.url)
@@ -614,16 +632,16 @@ async def test_a_sender_who_leaves_in_the_middle_of_a_body_is_no_bug(
 
 @pytest.mark.parametrize(
     "head",
-    [b"X-Long: " + b"x" * 500_000, b"".join(b"X-%d: y\r\n" % one for one in range(50_000))],
+    [b"X-Long: " + b"x" * 500_000, b"".join(b"X-%d: y\r\n" % number for number in range(50_000))],
     ids=["one header", "many headers"],
 )
-async def test_a_head_without_an_end_in_sight_is_refused(
+async def test_an_endless_head_is_refused(
     idle_gateway: Gateway, client: httpx.AsyncClient, head: bytes
 ) -> None:
     address = urlsplit(idle_gateway.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(b"GET /graphql HTTP/1.1\r\nHost: localhost\r\n" + head)
-    # It goes on and on: what is taken of it is bounded all the same.
+    # The head never ends; the server reads a bounded part of it.
     assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
     writer.close()
     with suppress(ConnectionError):
@@ -632,8 +650,8 @@ async def test_a_head_without_an_end_in_sight_is_refused(
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /graphql HTTP/1.1\r\nHost: localhost\r\n"])
-@pytest.mark.parametrize("first", [True, False], ids=["at first", "behind another"])
-async def test_a_head_that_does_not_come_to_its_end_ends_the_connection(
+@pytest.mark.parametrize("first", [True, False], ids=["first request", "after another"])
+async def test_an_incomplete_head_closes_the_connection(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, sent: bytes, first: bool
 ) -> None:
     monkeypatch.setattr(uvicorn_protocols, "MAX_HEAD_SECONDS", 1)
@@ -644,31 +662,31 @@ async def test_a_head_that_does_not_come_to_its_end_ends_the_connection(
             writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await reader.readuntil(b"}")
         writer.write(sent)
-        # Nothing that is idle between two requests is cut off by this, but by uvicorn, after 5 s.
+        # This limit spares connections idle between requests; uvicorn closes those after 5 s.
         assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()
 
 
-async def test_a_body_that_does_not_come_is_refused_with_408(
+async def test_a_body_that_never_arrives_gets_408(
     idle_gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "BODY_SECONDS", 0.1)
     monkeypatch.setattr(body_limit, "MAX_DRAIN_SECONDS", 0.1)
-    answer = await exchanged(idle_gateway.url, posted(b'{"query":', Content_Length="1000"))
+    answer = await send_raw(idle_gateway.url, posted(b'{"query":', Content_Length="1000"))
     assert answer.status == 408
     assert answer.errors[0]["extensions"]["code"] == "REQUEST_TIMEOUT"
 
 
-async def test_a_long_head_that_ends_and_a_body_behind_it_are_taken(
+async def test_a_long_complete_head_and_its_body_are_accepted(
     idle_gateway: Gateway,
 ) -> None:
-    body = asking(QUERY) + b" " * 100_000
-    answer = await exchanged(idle_gateway.url, posted(body, X_Long="x" * 50_000))
+    body = graphql_body(QUERY) + b" " * 100_000
+    answer = await send_raw(idle_gateway.url, posted(body, X_Long="x" * 50_000))
     assert answer.status == 200
 
 
-async def test_a_bug_around_an_operation_is_500_with_nothing_but_the_request_id(
+async def test_a_bug_outside_of_execution_gets_500_with_only_the_request_id(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
@@ -694,7 +712,7 @@ async def test_a_bug_around_an_operation_is_500_with_nothing_but_the_request_id(
 # Batches.
 
 
-async def test_a_batch_is_answered_in_its_order_each_with_its_own_errors(
+async def test_a_batch_is_answered_in_order_with_errors_per_operation(
     client: httpx.AsyncClient,
 ) -> None:
     batch: list[Any] = [
@@ -721,7 +739,7 @@ async def test_a_batch_is_answered_in_its_order_each_with_its_own_errors(
     ]
 
 
-async def test_a_batch_of_too_many_is_refused_as_a_whole(
+async def test_a_batch_above_the_limit_is_refused_as_a_whole(
     client: httpx.AsyncClient, idle_gateway: Gateway
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
@@ -731,17 +749,17 @@ async def test_a_batch_of_too_many_is_refused_as_a_whole(
     )
     assert error["extensions"] == {"code": "BATCH_LIMIT_EXCEEDED", "limit": 10, "found": 11}
     counted = await client.post("/graphql", json=[{"query": "{ jobs { totalCount } }"}] * 10)
-    assert [one["data"]["jobs"]["totalCount"] for one in counted.json()] == [0] * 10
+    assert [answer["data"]["jobs"]["totalCount"] for answer in counted.json()] == [0] * 10
 
 
-async def test_where_no_batches_are_taken_none_is(settings: Settings) -> None:
+async def test_batches_can_be_disabled(settings: Settings) -> None:
     alone = settings.model_copy(update={"max_batch": 0})
     async with gateway_of(alone) as gateway, client_of(gateway) as client:
         response = await client.http.post("/graphql", json=[{"query": QUERY}])
         check_refused(response, 400, "BATCH_LIMIT_EXCEEDED")
 
 
-async def test_the_operations_of_a_batch_are_paid_together(settings: Settings) -> None:
+async def test_the_cost_limit_applies_to_a_whole_batch(settings: Settings) -> None:
     cheap = settings.model_copy(update={"max_cost": 10})
     two, four = (
         "{ " + " ".join(f"a{n}: __typename" for n in range(many)) + " }" for many in (2, 4)
@@ -753,14 +771,14 @@ async def test_the_operations_of_a_batch_are_paid_together(settings: Settings) -
     assert "errors" not in second
     (error,) = third["errors"]
     assert error["extensions"] == {"code": "COST_LIMIT_EXCEEDED", "limit": 10, "found": 12}
-    # What was not run costs nothing.
+    # A refused operation adds no cost.
     assert "errors" not in fourth
 
 
 # A browser's page.
 
 
-async def test_the_playground_is_for_a_browser_that_asks_nothing(client: httpx.AsyncClient) -> None:
+async def test_a_browser_without_a_query_gets_the_playground(client: httpx.AsyncClient) -> None:
     browser = {"accept": BROWSER}
     page = await client.get("/graphql", headers=browser)
     assert page.status_code == 200
@@ -776,7 +794,7 @@ async def test_the_playground_is_for_a_browser_that_asks_nothing(client: httpx.A
         check_refused(await client.get("/graphql", headers={"accept": accept}), 400, "BAD_REQUEST")
 
 
-async def test_without_a_playground_a_browser_is_told_what_there_is(settings: Settings) -> None:
+async def test_without_a_playground_a_browser_gets_json_errors(settings: Settings) -> None:
     bare = settings.model_copy(update={"playground": False})
     async with gateway_of(bare) as gateway, client_of(gateway) as client:
         check_refused(
@@ -790,10 +808,10 @@ async def test_without_a_playground_a_browser_is_told_what_there_is(settings: Se
         assert (await client.http.get("/playground/")).status_code == 404
 
 
-# What every answer carries.
+# Headers of every response.
 
 
-async def test_every_answer_keeps_browsers_from_anything_clever(
+async def test_every_response_has_the_security_headers(
     client: httpx.AsyncClient, idle_gateway: Gateway
 ) -> None:
     page = await client.get("/graphql", headers={"accept": "text/html"})
@@ -833,15 +851,13 @@ async def test_every_answer_keeps_browsers_from_anything_clever(
 
 
 @pytest.mark.parametrize("id", ["mine", "a.b_c:d-e", "x" * 128, "01J9-7"])
-async def test_a_request_id_that_is_sensible_is_kept(id: str, client: httpx.AsyncClient) -> None:
+async def test_a_valid_request_id_is_kept(id: str, client: httpx.AsyncClient) -> None:
     for path in ("/graphql", "/healthz", "/nothing"):
         assert (await client.get(path, headers={"x-request-id": id})).headers["x-request-id"] == id
 
 
 @pytest.mark.parametrize("id", ["", "x" * 129, "a b", "a\tb", "<script>", "a;b", "a,b", "\xe4"])
-async def test_a_request_id_that_is_not_sensible_is_replaced(
-    id: str, client: httpx.AsyncClient
-) -> None:
+async def test_an_invalid_request_id_is_replaced(id: str, client: httpx.AsyncClient) -> None:
     sent = {b"x-request-id": id.encode("latin-1")}
     answered = (await client.get("/healthz", headers=sent)).headers["x-request-id"]
     assert answered != id
@@ -857,7 +873,7 @@ PREFLIGHT = {
 }
 
 
-async def test_pages_of_other_origins_are_told_nothing_by_default(
+async def test_other_origins_get_no_cors_headers_by_default(
     client: httpx.AsyncClient,
 ) -> None:
     preflight = await client.options("/graphql", headers={"origin": SHOP, **PREFLIGHT})
@@ -867,21 +883,21 @@ async def test_pages_of_other_origins_are_told_nothing_by_default(
         assert not [key for key in response.headers if key.startswith("access-control-")]
 
 
-async def test_a_page_of_an_allowed_origin_reads_every_answer_and_no_other_page_does(
+async def test_only_allowed_origins_get_cors_headers_on_every_response(
     settings: Settings,
 ) -> None:
     guarded = settings.model_copy(
         update={
             "origins": frozenset({SHOP}),
-            "jwt_secret": Settings(jwt_secret="a secret of this test and nobody else's").jwt_secret,
-            # Two tries, then no more for a minute.
+            "jwt_secret": Settings(jwt_secret="a secret of this test and no other").jwt_secret,
+            # Two requests, then none for a minute.
             "max_requests_per_second": 0.01,
         }
     )
     async with gateway_of(guarded) as gateway, client_of(gateway) as opened:
         client = opened.http
 
-        async def asked(origin: str) -> dict[int, httpx.Response]:
+        async def responses(origin: str) -> dict[int, httpx.Response]:
             answers = [
                 await client.post("/graphql", content=b" " * 200_000, headers={"origin": origin}),
                 *[
@@ -895,12 +911,12 @@ async def test_a_page_of_an_allowed_origin_reads_every_answer_and_no_other_page_
             ]
             return {answer.status_code: answer for answer in answers}
 
-        allowed, others = await asked(SHOP), await asked(EVIL)
+        allowed, foreign = await responses(SHOP), await responses(EVIL)
 
     assert allowed.keys() == {413, 401, 429, 405, 406, 200}
     for status, answer in allowed.items():
         assert answer.headers["access-control-allow-origin"] == SHOP, status
         assert "Origin" in answer.headers["vary"], status
         assert "access-control-allow-credentials" not in answer.headers, status
-    for status, answer in others.items():
+    for status, answer in foreign.items():
         assert "access-control-allow-origin" not in answer.headers, status

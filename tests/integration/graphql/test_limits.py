@@ -1,4 +1,4 @@
-"""What is too much is refused, clearly, and before it costs much."""
+"""Limits: excess is refused with a clear error before it costs much."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -28,13 +28,17 @@ MESSAGE_BYTES = Settings().max_body_bytes
 async def limited(
     new_database: NewDatabase, **settings: Any
 ) -> AsyncIterator[tuple[Gateway, GraphQLClient]]:
-    """A gateway with these settings, and a client of it."""
-    asked = Settings(database_url=new_database("sqlite"), port=0, runner=False, **settings)
-    async with gateway_of(asked) as gateway, client_of(gateway) as client:
+    """Run a gateway with these settings; yield it with a client."""
+    limited_settings = Settings(
+        database_url=new_database("sqlite"), port=0, runner=False, **settings
+    )
+    async with gateway_of(limited_settings) as gateway, client_of(gateway) as client:
         yield gateway, client
 
 
-async def test_a_body_that_says_it_is_too_large_is_refused(idle_client: GraphQLClient) -> None:
+async def test_a_body_with_a_content_length_above_the_limit_is_refused(
+    idle_client: GraphQLClient,
+) -> None:
     response = await idle_client.http.post(
         "/graphql", content=b" " * (MESSAGE_BYTES + 1), headers=JSON
     )
@@ -47,7 +51,7 @@ async def test_a_body_that_says_it_is_too_large_is_refused(idle_client: GraphQLC
     assert response.headers["x-request-id"]
 
 
-async def test_a_body_that_does_not_say_how_large_it_is_is_refused_too(
+async def test_a_chunked_body_above_the_limit_is_refused(
     idle_client: GraphQLClient,
 ) -> None:
     async def pieces() -> AsyncIterator[bytes]:
@@ -58,7 +62,7 @@ async def test_a_body_that_does_not_say_how_large_it_is_is_refused_too(
     assert response.status_code == 413
 
 
-async def test_a_body_of_the_largest_size_is_taken(idle_client: GraphQLClient) -> None:
+async def test_a_body_of_the_largest_size_is_accepted(idle_client: GraphQLClient) -> None:
     body = b'{"query": "{ __typename }"}'
     response = await idle_client.http.post(
         "/graphql", content=body + b" " * (MESSAGE_BYTES - len(body)), headers=JSON
@@ -108,7 +112,7 @@ LIMITS = [
 @pytest.mark.parametrize(
     ("setting", "limit", "code", "enough", "too_much"), LIMITS, ids=[row[0] for row in LIMITS]
 )
-async def test_more_than_a_limit_is_refused_with_the_limit_and_what_was_found(
+async def test_an_exceeded_limit_is_reported_with_the_limit_and_the_count(
     new_database: NewDatabase,
     tabled: Callable[[str], None],
     setting: str,
@@ -141,19 +145,21 @@ async def test_more_than_a_limit_is_refused_with_the_limit_and_what_was_found(
         assert message == {"id": "1", "type": "error", "payload": [error]}
 
 
-async def test_a_document_that_speaks_of_tokens_is_just_wrong(idle_client: GraphQLClient) -> None:
+async def test_a_syntax_error_near_the_word_tokens_is_no_limit_error(
+    idle_client: GraphQLClient,
+) -> None:
     error = await idle_client.refusal("{ tokens( }")
     assert error["extensions"]["code"] == "GRAPHQL_PARSE_FAILED"
     error = await idle_client.refusal("tokens")
     assert error["extensions"]["code"] == "GRAPHQL_PARSE_FAILED"
 
 
-async def test_every_answer_says_what_it_cost(idle_client: GraphQLClient) -> None:
+async def test_every_response_reports_its_cost(idle_client: GraphQLClient) -> None:
     answer = await idle_client.answer("{ jobs(first: 10) { nodes { id } } }")
     assert answer["extensions"] == {"cost": {"requested": 12, "limit": Settings().max_cost}}
 
 
-async def test_introspection_costs_nothing_but_has_a_limit_of_its_own(
+async def test_introspection_costs_nothing_but_has_its_own_limit(
     idle_client: GraphQLClient,
 ) -> None:
     fields = "fields { name args { name type { name kind ofType { name } } } }"
@@ -163,7 +169,7 @@ async def test_introspection_costs_nothing_but_has_a_limit_of_its_own(
     assert error["extensions"]["found"] > error["extensions"]["limit"]
 
 
-async def test_the_schema_can_be_kept_from_clients_suggestions_included(
+async def test_introspection_and_suggestions_can_be_disabled(
     new_database: NewDatabase,
 ) -> None:
     async with limited(new_database, introspection=False, suggestions=False) as (_, client):
@@ -179,7 +185,7 @@ async def test_the_schema_can_be_kept_from_clients_suggestions_included(
         assert "CREATED_AT_DESC" not in error["message"]
 
 
-async def test_a_query_that_takes_too_long_is_ended_and_the_next_one_is_answered(
+async def test_a_query_beyond_the_time_limit_is_cancelled_and_the_next_one_succeeds(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with limited(new_database, max_execution_seconds=0.5) as (gateway, client):
@@ -201,7 +207,7 @@ async def test_a_query_that_takes_too_long_is_ended_and_the_next_one_is_answered
         assert await client.data("{ jobs { totalCount } }") == {"jobs": {"totalCount": 0}}
 
 
-async def test_a_client_that_asks_too_often_is_told_when_to_come_again(
+async def test_a_client_above_the_rate_limit_gets_retry_after(
     new_database: NewDatabase,
 ) -> None:
     async with limited(new_database, max_requests_per_second=0.001) as (gateway, client):
@@ -219,10 +225,10 @@ async def test_a_client_that_asks_too_often_is_told_when_to_come_again(
         assert "0.001 per second" in closed.value.rcvd.reason
 
 
-async def test_operations_on_a_socket_are_counted_like_requests(
+async def test_the_rate_limit_counts_operations_on_a_socket(
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Two at once: the handshake is one, the first operation another.
+    # A burst of two: the handshake and the first operation.
     monkeypatch.setattr(throttle, "BURST_SECONDS", 2000)
     async with (
         limited(new_database, max_requests_per_second=0.001) as (gateway, _),
@@ -230,13 +236,13 @@ async def test_operations_on_a_socket_are_counted_like_requests(
     ):
         for id in ("1", "2"):
             await connected.send(id=id, type="subscribe", payload={"query": "{ __typename }"})
-        told = [await connected.receive() for _ in range(3)]
-    assert [(message["id"], message["type"]) for message in told] == [
+        messages = [await connected.receive() for _ in range(3)]
+    assert [(message["id"], message["type"]) for message in messages] == [
         ("1", "next"),
         ("1", "complete"),
         ("2", "error"),
     ]
-    assert told[2]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
+    assert messages[2]["payload"][0]["extensions"]["code"] == "RATE_LIMITED"
 
 
 async def test_too_many_ids_are_refused(idle_client: GraphQLClient) -> None:
@@ -247,7 +253,7 @@ async def test_too_many_ids_are_refused(idle_client: GraphQLClient) -> None:
 
 
 class TestTrustedDocuments:
-    """Documents by their SHA-256, over every way, and no others if the operator wants it so."""
+    """Documents requested by SHA-256, over every transport; other documents can be refused."""
 
     JOBS = "query Jobs { jobs { totalCount } }"
     EVENTS = "subscription Events($after: String) { jobEvents(after: $after) { cursor } }"
@@ -261,26 +267,26 @@ class TestTrustedDocuments:
         (folder / "README.md").write_text("No document.")
         return folder
 
-    async def test_a_document_is_run_by_its_hash(
+    async def test_a_trusted_document_runs_by_its_hash(
         self, new_database: NewDatabase, folder: Path
     ) -> None:
         jobs = hash_of(self.JOBS)
         async with limited(new_database, trusted_documents=folder) as (gateway, client):
-            ways: list[dict[str, Any]] = [
+            requests: list[dict[str, Any]] = [
                 {"documentId": f"sha256:{jobs}"},
                 {"documentId": jobs, "query": self.JOBS},
                 {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": jobs}}},
             ]
-            for parameters in ways:
+            for parameters in requests:
                 response = await client.http.post("/graphql", json=parameters)
                 assert response.json()["data"] == {"jobs": {"totalCount": 0}}
             response = await client.http.get("/graphql", params={"documentId": f"sha256:{jobs}"})
             assert response.json()["data"] == {"jobs": {"totalCount": 0}}
-            # What is not trusted is run too, unless it is told otherwise.
+            # Untrusted documents run too, unless configured otherwise.
             assert await client.data("{ __typename }") == {"__typename": "Query"}
 
             async with subscriber(gateway.url) as connected:
-                await connected.send(id="1", type="subscribe", payload=ways[0])
+                await connected.send(id="1", type="subscribe", payload=requests[0])
                 message = await connected.receive()
                 assert message["payload"]["data"] == {"jobs": {"totalCount": 0}}
                 assert (await connected.receive())["type"] == "complete"
@@ -292,7 +298,7 @@ class TestTrustedDocuments:
                 await factories.pending_duplication(gateway.database, source)
                 assert (await connected.receive())["payload"]["data"]["jobEvents"]["cursor"]
 
-    async def test_a_hash_of_no_document_is_refused_as_apollos_clients_expect(
+    async def test_an_unknown_hash_is_refused_as_apollo_clients_expect(
         self, new_database: NewDatabase, folder: Path
     ) -> None:
         async with limited(new_database, trusted_documents=folder) as (_, client):
@@ -304,7 +310,7 @@ class TestTrustedDocuments:
             assert error["message"] == "PersistedQueryNotFound"
             assert error["extensions"]["code"] == "PERSISTED_QUERY_NOT_FOUND"
 
-    async def test_a_hash_of_another_query_than_the_one_that_comes_with_it_is_refused(
+    async def test_a_hash_that_does_not_match_its_query_is_refused(
         self, idle_client: GraphQLClient
     ) -> None:
         response = await idle_client.http.post(
@@ -312,7 +318,7 @@ class TestTrustedDocuments:
         )
         assert response.status_code == 400
 
-    async def test_no_other_document_is_run_where_only_these_are_trusted(
+    async def test_other_documents_are_refused_with_only_trusted(
         self, new_database: NewDatabase, folder: Path
     ) -> None:
         settings = {"trusted_documents": folder, "only_trusted": True}
@@ -328,7 +334,7 @@ class TestTrustedDocuments:
                     assert (await connected.receive())["payload"] == [error]
 
 
-async def test_a_name_that_somebody_pointed_at_this_machine_is_not_answered(
+async def test_a_foreign_host_name_of_this_machine_is_refused(
     idle_client: GraphQLClient,
 ) -> None:
     for host, status in (("evil.example", 400), ("localhost:1", 200), ("127.0.0.1", 200)):
@@ -358,7 +364,7 @@ async def test_a_condition_with_a_nul_character_is_refused(
     assert error["extensions"] == {"code": "INVALID_INPUT", "argument": ["filter", "name"]}
 
 
-async def test_another_loopback_address_answers_by_its_own_name(settings: Settings) -> None:
+async def test_a_gateway_on_another_loopback_address_accepts_it_as_host(settings: Settings) -> None:
     elsewhere = settings.model_copy(update={"host": "127.0.0.2", "runner": False})
     async with gateway_of(elsewhere) as gateway:
         async with client_of(gateway) as client:

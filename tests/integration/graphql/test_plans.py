@@ -1,8 +1,7 @@
-"""The ordinary executor is the oracle: whatever is asked, compiled plans answer the same, data and
-errors, to the order of keys.
+"""Compiled plans return the same responses as the reference executor, to the order of keys.
 
-Operations are made by chance over the whole schema, and queries are asked for twice each, by any of
-two stores and the organization, of trees and jobs made by chance.
+Operations are generated at random over the whole schema. Each query runs twice, for any of two
+stores and the organization, on random trees and jobs.
 """
 
 import asyncio
@@ -52,7 +51,14 @@ from app.storage.tables import Hierarchy, Job, JobError, Node, Product
 from tests import factories
 from tests.conftest import SEED
 from tests.oracles.multi_store import ALPHA, BETA
-from tests.oracles.operations import Asked, Asking, Stock, literal, possible, written
+from tests.oracles.operations import (
+    Execution,
+    OperationCase,
+    Stock,
+    literal,
+    operation_cases,
+    possible,
+)
 from tests.oracles.schema_walk import Coordinate, coordinates, fields
 from tests.support import postgres
 from tests.support.clock import Clock
@@ -60,7 +66,7 @@ from tests.support.databases import DATABASES, NewDatabase
 
 pytestmark = [
     pytest.mark.timeout(3600),
-    # graphql-core does not await what it has begun beside what raises at once: 1 of 40,000 answers.
+    # graphql-core never awaits coroutines begun before a sibling raises: 1 of 40,000 responses.
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
 ]
 
@@ -73,21 +79,21 @@ UUIDS = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True)
 class Furnished:
-    """A database that has everything, and that nobody is connected to."""
+    """A database with rows of every kind and no open connections."""
 
     url: str
     at: datetime
-    """When it was made."""
+    """Time at which the last row was created."""
     stocks: dict[str, Stock]
 
     @contextmanager
     def opened(self, url: str | None = None, clock: Clock | None = None) -> Iterator[Database]:
-        """It, or a copy of it at that URL, on a clock that stands still unless it is told to go."""
+        """Connect to it, or to its copy at `url`; the clock stands still unless advanced."""
         with closing(connect(url or self.url, clock=clock or self.clock())) as database:
             yield database
 
     def clock(self) -> Clock:
-        """A clock that begins when all was made."""
+        """A clock that begins at the time of the last row."""
         clock = Clock()
         clock.now = self.at
         return clock
@@ -95,79 +101,84 @@ class Furnished:
 
 @pytest.fixture(scope="module", params=DATABASES)
 def furnished(request: pytest.FixtureRequest, new_database: NewDatabase) -> Furnished:
-    """All stores with some of everything, by chance."""
-    given_seed: int | None = request.config.getoption("--seed")
+    """All stores with random rows of every kind."""
+    seed_option: int | None = request.config.getoption("--seed")
     url, clock = new_database(request.param), Clock()
-    with closing(connect(url, clock=clock)) as database, running() as runner:
+    with closing(connect(url, clock=clock)) as database, uvloop_runner() as runner:
         upgrade(database)
-        furnisher = Furnisher(database, clock, Random(SEED if given_seed is None else given_seed))
+        furnisher = Furnisher(database, clock, Random(SEED if seed_option is None else seed_option))
         runner.run(furnisher.furnish())
         return Furnished(url, clock.now, runner.run(stocks_of(database, furnisher.rich)))
 
 
-def running() -> asyncio.Runner:
-    """The event loop that the server runs on."""
+def uvloop_runner() -> asyncio.Runner:
+    """A runner with the event loop of the server."""
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
-class Court:
-    """Has operations answered by the oracle and by plans, each of a database of its own or both of
-    the same."""
+class Comparison:
+    """Executes operations with the reference executor and with plans.
 
-    def __init__(self, runner: asyncio.Runner, ordinary: Database, planned: Database) -> None:
+    Both use the same database, or each its own.
+    """
+
+    def __init__(self, runner: asyncio.Runner, reference: Database, planned: Database) -> None:
         self.outcome = Counter[str]()
-        """How the operation before was answered with plans."""
+        """Counts per outcome of plans for the last operation."""
         self._runner = runner
         self._documents = Documents(schema, Limits())
         self._executors = [
             Executor(database, Feed(database), Limits(), plans=plans)
-            for database, plans in ((ordinary, False), (planned, True))
+            for database, plans in ((reference, False), (planned, True))
         ]
 
-    def answers(self, asked: Asked, asking: Asking) -> list[dict[str, Any]]:
-        """What the oracle answers, and what is answered with plans. Raises Refused."""
+    def answers(self, asked: OperationCase, asking: Execution) -> list[dict[str, Any]]:
+        """Return the responses of the reference executor and of plans. Raises Refused."""
         request = GraphQLRequest(asked.text, None, asked.operation_name, asking.variables)
-        caller = Caller(asking.store, "somebody")
+        caller = Caller(asking.store, "a subject")
         operation = self._documents.admit(request, caller)
 
-        async def both() -> list[Any]:
-            # An operation has its task to itself.
+        async def execute_both() -> list[Any]:
+            # Each operation runs in its own task.
             return [
                 await asyncio.create_task(executor.execute(operation, caller, REQUEST))
                 for executor in self._executors
             ]
 
         before = outcomes()
-        oracle, planned = map(response_of, self._runner.run(both()))
-        # What breaks both ways shows nothing, and where a plan breaks the oracle answers twice.
-        assert "INTERNAL_SERVER_ERROR" not in str(oracle)
+        expected, planned = map(response_of, self._runner.run(execute_both()))
+        # If both fail, equality shows nothing; after a plan breaks, the reference executor
+        # produces both responses.
+        assert "INTERNAL_SERVER_ERROR" not in str(expected)
         self.outcome = outcomes() - before
         assert self.outcome["broke"] == 0
-        # A null where none may be keeps plans from being made, also where nothing comes of it.
+        # A null variable can prevent a plan without any effect on the response.
         if self.outcome["ordinary"] and None not in asking.variables.values():
-            assert any(left_to_the_oracle(*at) for at in asked.selected)
-        return [oracle, planned]
+            assert any(uses_reference_executor(*at) for at in asked.selected)
+        return [expected, planned]
 
 
-def left_to_the_oracle(type_: str, name: str) -> bool:
-    """Whether a field is declared so, or is what the schema says of itself; or of a mutation, whose
-    plan has nothing but what is done."""
+def uses_reference_executor(type_: str, name: str) -> bool:
+    """Return True if a field has no plan: declared so, introspection, or a mutation's `__typename`.
+
+    The plan of a mutation has only its mutation fields.
+    """
     if name.startswith("__"):
         return name != "__typename" or type_ == "Mutation"
     if type_.startswith("__"):
         return False
-    of = fields(schema.type_map[type_])[name]
-    return isinstance(source_of(of.extensions["strawberry-definition"]), ReferenceField)
+    field = fields(schema.type_map[type_])[name]
+    return isinstance(source_of(field.extensions["strawberry-definition"]), ReferenceField)
 
 
 def response_of(answer: Any) -> dict[str, Any]:
-    """What an executor answers, as a client gets it."""
+    """Decode an executor's result as a client receives it."""
     response: dict[str, Any] = orjson.loads(orjson.dumps(answer))
     return response
 
 
 def outcomes() -> Counter[str]:
-    """How often plans have answered so far, and how often they have not."""
+    """Count the operations so far per outcome of plans."""
     (metric,) = metrics.PLANS.collect()
     return Counter(
         {
@@ -178,23 +189,28 @@ def outcomes() -> Counter[str]:
     )
 
 
-def facts_of(response: dict[str, Any]) -> dict[str, Any]:
-    """What has to be equal: all of it. The data as text, as the order of its keys counts; that of
-    the errors does not, which are told as they are met."""
-    told = {"data": orjson.dumps(response["data"]).decode()} if "data" in response else {}
-    errors = [orjson.dumps(one, option=orjson.OPT_SORT_KEYS) for one in response.get("errors", ())]
-    return {**response, **told, "errors": sorted(errors)}
+def comparable(response: dict[str, Any]) -> dict[str, Any]:
+    """Convert a response to the form in which two responses must be equal.
+
+    The data becomes text, as the order of its keys counts. Errors are sorted, as they come in the
+    order of their occurrence.
+    """
+    data = {"data": orjson.dumps(response["data"]).decode()} if "data" in response else {}
+    errors = [
+        orjson.dumps(error, option=orjson.OPT_SORT_KEYS) for error in response.get("errors", ())
+    ]
+    return {**response, **data, "errors": sorted(errors)}
 
 
-def test_plans_answer_every_query_as_the_ordinary_executor_does(
+def test_plans_answer_every_query_like_the_reference_executor(
     furnished: Furnished,
     seed: int,
     counted: Callable[[int, int], int],
     report: Callable[[str], None],
 ) -> None:
     tally, roots, selected = Counter[str](), Counter[str](), set[Coordinate]()
-    with furnished.opened() as database, running() as runner:
-        court = Court(runner, database, database)
+    with furnished.opened() as database, uvloop_runner() as runner:
+        comparison = Comparison(runner, database, database)
 
         @hypothesis.seed(seed)
         @hypothesis.settings(
@@ -204,36 +220,36 @@ def test_plans_answer_every_query_as_the_ordinary_executor_does(
             phases=(Phase.generate, Phase.shrink),
             suppress_health_check=list(HealthCheck),
         )
-        @forall(written("query", furnished.stocks))
-        def check(asked: Asked) -> None:
-            for asking in asked.askings:
-                hypothesis.note(f"{asking.store} asks\n{asked}")
+        @forall(operation_cases("query", furnished.stocks))
+        def check(asked: OperationCase) -> None:
+            for asking in asked.executions:
+                hypothesis.note(f"{asking.store}:\n{asked}")
                 try:
-                    oracle, planned = court.answers(asked, asking)
+                    expected, planned = comparison.answers(asked, asking)
                 except Refused:
                     assume(False)
-                assert facts_of(planned) == facts_of(oracle)
-                tally.update(court.outcome)
+                assert comparable(planned) == comparable(expected)
+                tally.update(comparison.outcome)
                 tally["answers"] += 1
-                tally["with errors"] += "errors" in oracle
-                tally["without data"] += oracle["data"] is None
+                tally["with errors"] += "errors" in expected
+                tally["without data"] += expected["data"] is None
             tally["examples"] += 1
             roots.update(set(asked.roots))
             selected.update(asked.selected)
 
         check()
-    known = coordinates("Query")
-    report(told(tally))
-    report(f"{len(selected & known)} of {len(known)} fields; examples with {told(roots)}")
+    schema_fields = coordinates("Query")
+    report(joined_counts(tally))
+    covered = len(selected & schema_fields)
+    report(f"{covered} of {len(schema_fields)} fields; examples with {joined_counts(roots)}")
     assert roots.keys() == fields(schema.type_map["Query"]).keys()
 
 
-def told(counts: Counter[str]) -> str:
-    """Figures in one line."""
-    return ", ".join(f"{what} {number:,}" for what, number in sorted(counts.items()))
+def joined_counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items()))
 
 
-def test_plans_answer_every_mutation_as_the_ordinary_executor_does(
+def test_plans_answer_every_mutation_like_the_reference_executor(
     furnished: Furnished,
     postgresql_server: str,
     seed: int,
@@ -241,61 +257,63 @@ def test_plans_answer_every_mutation_as_the_ordinary_executor_does(
     report: Callable[[str], None],
 ) -> None:
     tally, roots = Counter[str](), Counter[str]()
-    known = {id for stock in furnished.stocks.values() for ids in stock.ids.values() for id in ids}
+    known_ids = {
+        id for stock in furnished.stocks.values() for ids in stock.ids.values() for id in ids
+    }
     clock = furnished.clock()
     with (
-        copied(furnished.url, postgresql_server) as one_url,
-        copied(furnished.url, postgresql_server) as other_url,
-        furnished.opened(one_url, clock) as one,
-        furnished.opened(other_url, clock) as other,
-        running() as runner,
+        copied(furnished.url, postgresql_server) as first_url,
+        copied(furnished.url, postgresql_server) as second_url,
+        furnished.opened(first_url, clock) as first,
+        furnished.opened(second_url, clock) as second,
+        uvloop_runner() as runner,
     ):
-        court = Court(runner, one, other)
+        comparison = Comparison(runner, first, second)
 
         @hypothesis.seed(seed)
         @hypothesis.settings(
             max_examples=counted(120, 2_000),
             database=None,
             deadline=None,
-            # What was done is done: there is no second try that finds the same.
+            # A mutation changes the databases, so shrinking could not reproduce it.
             phases=(Phase.generate,),
             suppress_health_check=list(HealthCheck),
         )
-        @forall(written("mutation", furnished.stocks, times=1))
-        def check(asked: Asked) -> None:
-            (asking,) = asked.askings
+        @forall(operation_cases("mutation", furnished.stocks, times=1))
+        def check(asked: OperationCase) -> None:
+            (asking,) = asked.executions
             hypothesis.note(str(asked))
-            # What is made by one of them is older than all that is made next.
+            # Rows of one mutation are older than the rows of the next.
             clock.advance(timedelta(seconds=1))
             try:
-                oracle, planned = court.answers(asked, asking)
+                expected, planned = comparison.answers(asked, asking)
             except Refused:
                 assume(False)
-            assert numbered(planned, known) == numbered(oracle, known)
-            tally.update(court.outcome)
+            assert numbered(planned, known_ids) == numbered(expected, known_ids)
+            tally.update(comparison.outcome)
             tally["answers"] += 1
-            tally["with errors"] += "errors" in oracle
+            tally["with errors"] += "errors" in expected
             roots.update(set(asked.roots))
 
         check()
-    report(f"{told(tally)}; examples with {told(roots)}")
+    report(f"{joined_counts(tally)}; examples with {joined_counts(roots)}")
     assert roots.keys() == fields(schema.type_map["Mutation"]).keys()
 
 
-def numbered(response: dict[str, Any], known: set[str]) -> str:
-    """The facts of a response, ids of what is new as numbers: each database has made its own."""
+def numbered(response: dict[str, Any], known_ids: set[str]) -> str:
+    """The comparable form of a response, with new ids as numbers: they differ per database."""
     new: dict[str, str] = {}
 
-    def number(found: re.Match[str]) -> str:
-        id = found.group()
-        return id if id in known else new.setdefault(id, f"new {len(new)}")
+    def number(match: re.Match[str]) -> str:
+        id = match.group()
+        return id if id in known_ids else new.setdefault(id, f"new {len(new)}")
 
-    return UUIDS.sub(number, str(facts_of(response)))
+    return UUIDS.sub(number, str(comparable(response)))
 
 
 @contextmanager
 def copied(url: str, postgresql_server: str) -> Iterator[str]:
-    """Another database with the same in it as that one, which nobody is connected to."""
+    """Copy a database without open connections; yield the URL of the copy."""
     path = sa.make_url(url).database
     if url.startswith("sqlite"):
         copy = f"{path}-{uuid4()}"
@@ -320,22 +338,21 @@ DEEP = """{
 }"""
 
 
-def test_a_plan_reads_no_more_keys_at_once_than_a_statement_takes(
+def test_a_plan_limits_the_number_of_keys_per_statement(
     furnished: Furnished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_run, "MAX_BATCH_KEYS", 3)
-    with furnished.opened() as database, running() as runner:
-        court = Court(runner, database, database)
-        oracle, planned = court.answers(*once(DEEP))
-    assert facts_of(planned) == facts_of(oracle)
-    assert court.outcome == {"planned": 1}
+    with furnished.opened() as database, uvloop_runner() as runner:
+        comparison = Comparison(runner, database, database)
+        expected, planned = comparison.answers(*once(DEEP))
+    assert comparable(planned) == comparable(expected)
+    assert comparison.outcome == {"planned": 1}
 
 
-def once(text: str) -> tuple[Asked, Asking]:
-    """A document without variables that alpha asks for; what the schema says of itself may be in
-    it."""
-    asking = Asking(ALPHA, {})
-    return Asked(text, None, (asking,), (), frozenset({("Query", "__schema")})), asking
+def once(text: str) -> tuple[OperationCase, Execution]:
+    """A document without variables, requested by alpha; it may use introspection."""
+    asking = Execution(ALPHA, {})
+    return OperationCase(text, None, (asking,), (), frozenset({("Query", "__schema")})), asking
 
 
 @pytest.mark.parametrize(
@@ -346,26 +363,27 @@ def once(text: str) -> tuple[Asked, Asking]:
         ("{ __schema { queryType { name } } }", "ordinary"),
     ],
 )
-def test_how_queries_are_answered_is_counted(furnished: Furnished, text: str, outcome: str) -> None:
-    with furnished.opened() as database, running() as runner:
-        court = Court(runner, database, database)
-        court.answers(*once(text))
-    # Once: the oracle answers without plans.
-    assert court.outcome == {outcome: 1}
+def test_the_outcome_of_each_query_is_counted(
+    furnished: Furnished, text: str, outcome: str
+) -> None:
+    with furnished.opened() as database, uvloop_runner() as runner:
+        comparison = Comparison(runner, database, database)
+        comparison.answers(*once(text))
+    # One count: the reference executor runs without plans.
+    assert comparison.outcome == {outcome: 1}
 
 
 class Furnisher:
-    """Makes trees, copies of them, and jobs in every state."""
+    """Creates trees, copies of them, and jobs in every state."""
 
     def __init__(self, database: Database, clock: Clock, random: Random) -> None:
         self._database = database
         self._clock = clock
         self._random = random
         self.rich = set[str]()
-        """What leads to most."""
+        """Ids that lead to the most rows."""
 
     async def furnish(self) -> None:
-        """Everything."""
         shared = [await self._hierarchy(ORGANIZATION, size) for size in (9, 1)]
         for store, sizes in ((BETA, (12, 0)), (ALPHA, (40, 18, 7, 3, 1, 0))):
             own = [await self._hierarchy(store, size) for size in sizes]
@@ -384,70 +402,75 @@ class Furnisher:
         return await self._database.write(fn, *arguments)
 
     async def _hierarchy(self, store: str, size: int) -> UUID:
-        """A tree of that many nodes, at most six deep."""
-        some = self._random
-        self._clock.advance(timedelta(minutes=some.randrange(3)))
-        places: list[tuple[str, dict[str, Any], int]] = [("", {}, 0)]
-        tree = places[0][1]
+        """Create a tree of `size` nodes, at most six levels deep."""
+        random = self._random
+        self._clock.advance(timedelta(minutes=random.randrange(3)))
+        branches: list[tuple[str, dict[str, Any], int]] = [("", {}, 0)]
+        tree = branches[0][1]
         for number in range(size):
-            _, below, depth = some.choice([place for place in places if place[2] < 6])
-            name = f"{some.choice(('Oak', 'oak', 'Fir', 'Ångström', 'a*b'))} {number}"
-            places.append((name, below.setdefault(name, {}), depth + 1))
-        names = [name for name, *_ in places[1:]]
+            _, below, depth = random.choice([branch for branch in branches if branch[2] < 6])
+            name = f"{random.choice(('Oak', 'oak', 'Fir', 'Ångström', 'a*b'))} {number}"
+            branches.append((name, below.setdefault(name, {}), depth + 1))
+        names = [name for name, *_ in branches[1:]]
         skus = [f"{store}-{number:02}" for number in range(32)]
-        carried = {name: some.sample(skus, some.randrange(5)) for name in names}
+        carried = {name: random.sample(skus, random.randrange(5)) for name in names}
         if names:
             carried[names[0]] = skus[:28]
         id = await factories.hierarchy(
             self._database,
             tree,
             store=store,
-            name=some.choice(("Garden", "garden of *", "Ödland")),
-            slug=some.choice((None, "garden", "a-slug")),
-            description=some.choice((None, "what it is")),
+            name=random.choice(("Garden", "garden of *", "Ödland")),
+            slug=random.choice((None, "garden", "a-slug")),
+            description=random.choice((None, "what it is")),
             locales=self._locales(),
             products=carried,
             curated={
-                name: some.sample(held, min(20, len(held)))[::2] for name, held in carried.items()
+                name: random.sample(attached, min(20, len(attached)))[::2]
+                for name, attached in carried.items()
             },
         )
         for number in range(1, size + 1):
-            if some.randrange(3):
+            if random.randrange(3):
                 at = node_id(id, number)
                 await self._write(
                     nodes.update,
                     store,
                     at,
                     {
-                        "sort_order": some.choice((None, 0, 1, 1, -7)),
-                        "description": some.choice((None, f"about {number}")),
-                        "slug": some.choice((None, f"slug-{number}")),
+                        "sort_order": random.choice((None, 0, 1, 1, -7)),
+                        "description": random.choice((None, f"about {number}")),
+                        "slug": random.choice((None, f"slug-{number}")),
                         "locales": self._locales(),
                     },
                 )
         return id
 
     def _locales(self) -> dict[str, dict[str, str]]:
-        said = {
+        translations = {
             "de": {"name": "Garten", "description": "was es ist"},
             "fr": {"name": "jardin"},
             "fr-CA": {"description": "ce que c'est"},
             "de-AT": {"name": "Gartl"},
         }
-        return {tag: one for tag, one in said.items() if not self._random.randrange(2)}
+        return {
+            tag: translation
+            for tag, translation in translations.items()
+            if not self._random.randrange(2)
+        }
 
-    async def _request(self, store: str, source: UUID, **asked: Any) -> Job:
+    async def _request(self, store: str, source: UUID, **options: Any) -> Job:
         by = self._random.choice((None, "a robot"))
         requester = Requester(store, f"request {self._random.randrange(100)}", by)
         requested = await self._write(
-            jobs.request_duplication, requester, Duplication(source, **asked)
+            jobs.request_duplication, requester, Duplication(source, **options)
         )
         job: Job = requested.job
         return job
 
-    async def _copied(self, store: str, source: UUID, **asked: Any) -> UUID:
-        """The copy that a real worker makes."""
-        job = await self._request(store, source, **asked)
+    async def _copied(self, store: str, source: UUID, **options: Any) -> UUID:
+        """Duplicate a hierarchy with a real worker; return the id of the copy."""
+        job = await self._request(store, source, **options)
         self._clock.advance(timedelta(seconds=7))
         await factories.ran_job(self._database, store=store)
         done = (await self._database.read(stored_jobs.by_ids, store, [job.id]))[job.id]
@@ -456,7 +479,7 @@ class Furnisher:
         return done.result_id
 
     async def _copies(self, store: str, own: list[UUID], shared: list[UUID]) -> None:
-        """Copies, edited since, or gone, or with a source that is gone."""
+        """Create copies: edited, deleted, and with a deleted source."""
         edited = await self._copied(store, own[0], include_products=True)
         self.rich |= {str(id) for id in (own[0], edited, node_id(own[0], 1), node_id(edited, 1))}
         for number, change in ((1, "name"), (2, "slug"), (3, "description")):
@@ -474,7 +497,7 @@ class Furnisher:
         await factories.deleted(self._database, source)
 
     async def _failures(self, store: str, source: UUID) -> None:
-        """Failed jobs, with errors, one or many, tried again, in vain and not."""
+        """Create failed jobs with one error or many, retried with and without success."""
         requester = Requester(store, "again", "a robot")
         for errors in (1, 30):
             await self._request(store, source)
@@ -502,7 +525,7 @@ class Furnisher:
         return job
 
     async def _waiting(self, store: str, sources: list[UUID]) -> None:
-        """Jobs that run, wait, and were cancelled."""
+        """Create running, pending and cancelled jobs."""
         await self._request(store, sources[0])
         if store == ALPHA:
             started = await factories.claimed_job(self._database, store=store)
@@ -530,7 +553,7 @@ def _add_nameless_product(session: Session, store: str) -> UUID:
 
 
 async def stocks_of(database: Database, rich: set[str]) -> dict[str, Stock]:
-    """What each store can be asked for by, the rich first."""
+    """Arguments for generated operations per store, ids of `rich` first."""
     return {store: await _stock_of(database, store, rich) for store in STORES}
 
 
@@ -539,16 +562,16 @@ async def _stock_of(database: Database, store: str, rich: set[str]) -> Stock:
         ids: dict[str, list[str]] = {}
         for owner in readable_by(store):
             for entity in (Hierarchy, Product):
-                found = session.exec(
+                rows = session.exec(
                     select(entity.id).where(entity.store == owner).order_by(col(entity.pk))
                 )
-                ids.setdefault(entity.__name__, []).extend(map(str, found))
-            places = session.exec(
+                ids.setdefault(entity.__name__, []).extend(map(str, rows))
+            refs = session.exec(
                 select(Hierarchy.id, Node.node_no)
                 .where(Node.hierarchy_pk == Hierarchy.pk, Hierarchy.store == owner)
                 .order_by(col(Hierarchy.pk), col(Node.node_no))
             )
-            ids.setdefault("HierarchyNode", []).extend(str(node_id(*place)) for place in places)
+            ids.setdefault("HierarchyNode", []).extend(str(node_id(*ref)) for ref in refs)
         ids["Job"] = [
             str(id)
             for id in session.exec(
@@ -565,7 +588,10 @@ async def _stock_of(database: Database, store: str, rich: set[str]) -> Stock:
         ]
         moments = session.exec(select(Job.created_at).where(Job.store == store)).all()
         return Stock(
-            {kind: sorted(some, key=lambda id: id not in rich) for kind, some in ids.items()},
+            {
+                kind: sorted(kind_ids, key=lambda id: id not in rich)
+                for kind, kind_ids in ids.items()
+            },
             texts=[
                 "Garden",
                 "*",
@@ -589,13 +615,13 @@ async def _stock_of(database: Database, store: str, rich: set[str]) -> Stock:
 async def _cursors(
     database: Database, store: str, stock: Stock
 ) -> dict[tuple[str, str], list[str]]:
-    """Some cursors of each list there is, as the store gets them."""
+    """Cursors of each list, as the store receives them."""
     executor, caller = Executor(database, Feed(database), Limits(), plans=False), Caller(store)
     documents = Documents(schema, Limits())
-    found: dict[tuple[str, str], list[str]] = {}
+    cursors: dict[tuple[str, str], list[str]] = {}
     for type_ in schema.type_map.values():
-        for name, of in fields(type_).items():
-            if "after" not in of.args or type_.name == "Subscription":
+        for name, field in fields(type_).items():
+            if "after" not in field.args or type_.name == "Subscription":
                 continue
             inside = f"{name}(first: 30) {{ edges {{ cursor }} }}"
             if type_.name != "Query":
@@ -606,5 +632,5 @@ async def _cursors(
             request = GraphQLRequest(f"{{ {inside} }}", None, None, {})
             answer = await executor.execute(documents.admit(request, caller), caller, REQUEST)
             text = orjson.dumps(response_of(answer)).decode()
-            found[type_.name, name] = list(dict.fromkeys(re.findall(r'"cursor":"([^"]+)"', text)))
-    return found
+            cursors[type_.name, name] = list(dict.fromkeys(re.findall(r'"cursor":"([^"]+)"', text)))
+    return cursors

@@ -736,7 +736,7 @@ async def test_a_pause_affects_only_its_own_store(idle_gateway: Gateway) -> None
 
 @asynccontextmanager
 async def dispatching(database: Database) -> AsyncIterator[None]:
-    """Run the real dispatcher with a poll interval of an hour, so that it only reacts to wake-ups."""
+    """Run the real dispatcher, polling once per hour, so that it only reacts to wake-ups."""
     dispatcher = Dispatcher(database, find_handlers(), poll=3600)
     database.on_commit(dispatcher.wake)
     running = asyncio.create_task(dispatcher.run())

@@ -1,5 +1,7 @@
-"""Results over one long HTTP answer: server-sent events and multipart, as clients read them, and
-what becomes of streams whose clients are slow, gone or too many."""
+"""Results over streaming HTTP responses: server-sent events and multipart, as clients read them.
+
+Covers slow, disconnected and excess clients.
+"""
 
 import asyncio
 import gc
@@ -37,7 +39,7 @@ from tests.support.clients import GraphQLClient, client_of
 from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
 from tests.support.subscriber import BEGINNING, JOB_EVENTS, JOB_UPDATES
-from tests.support.unexpected_errors import check_masked, check_tells_nothing, lose
+from tests.support.unexpected_errors import check_masked, check_no_secrets, lose
 
 APOLLO = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json'
 QUERY = "{ __typename }"
@@ -47,9 +49,9 @@ DESCRIBED = """
     } }
 """
 SOON = 30
-"""Seconds in which what is not held up has come."""
+"""Seconds within which an unblocked result must arrive."""
 
-# Where an operation is cancelled in its middle, graphql-core drops what it had not begun yet.
+# When an operation is cancelled, graphql-core drops the coroutines it has not begun.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:coroutine '(Executor|GraphQLCoreConverter):RuntimeWarning"
 )
@@ -63,13 +65,13 @@ def database_kind() -> str:
 
 @pytest.fixture
 def settings(new_database: NewDatabase) -> Settings:
-    """Which database is behind it makes no difference here."""
+    """SQLite, as the kind of database does not matter here."""
     return Settings(database_url=new_database("sqlite"), port=0, runner=False)
 
 
 @pytest.fixture
 def client(idle_client: GraphQLClient) -> httpx.AsyncClient:
-    """A plain client of a gateway whose queue nobody runs."""
+    """An HTTP client of a gateway that runs no jobs."""
     return idle_client.http
 
 
@@ -80,7 +82,7 @@ async def source(idle_gateway: Gateway) -> UUID:
 
 
 @dataclass(frozen=True)
-class Sent:
+class ServerSentEvent:
     """One server-sent event."""
 
     event: str
@@ -89,17 +91,17 @@ class Sent:
 
     @property
     def answer(self) -> dict[str, Any]:
-        """The response of GraphQL that it brings."""
+        """The GraphQL response in `data`."""
         answer: dict[str, Any] = json.loads(self.data)
         return answer
 
     @property
-    def told(self) -> dict[str, Any]:
-        """The one field of a response without errors."""
+    def value(self) -> dict[str, Any]:
+        """The single field of a response without errors."""
         assert "errors" not in self.answer, self.data
-        (told,) = self.answer["data"].values()
-        found: dict[str, Any] = told
-        return found
+        (value,) = self.answer["data"].values()
+        field_value: dict[str, Any] = value
+        return field_value
 
 
 class EventSource:
@@ -113,25 +115,25 @@ class EventSource:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Sent:
+    async def __anext__(self) -> ServerSentEvent:
         fields: dict[str, str] = {}
         async for line in self._lines:
             name, _, value = line.partition(":")
             if not line and fields:
-                return Sent(fields["event"], fields.get("id"), fields.get("data", ""))
+                return ServerSentEvent(fields["event"], fields.get("id"), fields.get("data", ""))
             if name:
                 fields[name] = value.removeprefix(" ")
             elif line:
                 self.comments += 1
         raise StopAsyncIteration
 
-    async def take(self, number: int) -> list[Sent]:
-        """The next so many events."""
+    async def take(self, number: int) -> list[ServerSentEvent]:
+        """The next `number` events."""
         return [await anext(self) for _ in range(number)]
 
 
 @asynccontextmanager
-async def answered(
+async def streamed_response(
     client: httpx.AsyncClient,
     query: str,
     *,
@@ -140,13 +142,13 @@ async def answered(
     headers: Mapping[str, str | bytes] | None = None,
     **variables: Any,
 ) -> AsyncIterator[httpx.Response]:
-    """A long answer, which is left in the middle if it does not end before."""
-    how: dict[str, Any] = {"json": {"query": query, "variables": variables}}
+    """Open a streamed response, abandoned at the end of the block if it has not ended."""
+    parameters: dict[str, Any] = {"json": {"query": query, "variables": variables}}
     if get:
-        how = {"params": {"query": query, "variables": json.dumps(variables)}}
-    said: dict[str, Any] = {"accept": accept, **(headers or {})}
+        parameters = {"params": {"query": query, "variables": json.dumps(variables)}}
+    all_headers: dict[str, Any] = {"accept": accept, **(headers or {})}
     method = "GET" if get else "POST"
-    async with client.stream(method, "/graphql", headers=said, **how) as response:
+    async with client.stream(method, "/graphql", headers=all_headers, **parameters) as response:
         yield response
 
 
@@ -154,8 +156,8 @@ async def answered(
 async def event_source(
     client: httpx.AsyncClient, query: str, **more: Any
 ) -> AsyncIterator[EventSource]:
-    """A stream of server-sent events, whatever it may tell."""
-    async with answered(client, query, **more) as response:
+    """Open a stream of server-sent events for an operation."""
+    async with streamed_response(client, query, **more) as response:
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].split(";")[0] == EVENT_STREAM
         assert response.headers["cache-control"] == "no-store"
@@ -163,13 +165,13 @@ async def event_source(
 
 
 async def succeeded(gateway: Gateway) -> None:
-    """The next job, brought from its start to its end."""
+    """Start the next job and end it with success."""
     claimed = await factories.claimed_job(gateway.database)
     await gateway.database.write(attempts.succeed, claimed, lambda: JobResult(1, None))
 
 
 async def described(gateway: Gateway, source: UUID, number: int, description: str) -> None:
-    """So many queued jobs that have much to tell."""
+    """Enqueue `number` jobs with this description, in batches of 100."""
 
     def queued(session: Session) -> None:
         for _ in range(100):
@@ -190,36 +192,36 @@ async def described(gateway: Gateway, source: UUID, number: int, description: st
     ("accept", "get"),
     [
         pytest.param(EVENT_STREAM, False, id="a POST"),
-        pytest.param(EVENT_STREAM, True, id="a GET, as of EventSource"),
+        pytest.param(EVENT_STREAM, True, id="EventSource's GET"),
         pytest.param("*/*", False, id="curl's POST"),
         pytest.param("*/*", True, id="curl's GET"),
-        pytest.param(f"{EVENT_STREAM}, {JSON};q=0.5", False, id="rather than JSON"),
+        pytest.param(f"{EVENT_STREAM}, {JSON};q=0.5", False, id="preferred to JSON"),
         pytest.param("TEXT/Event-Stream", False, id="upper case"),
     ],
 )
-async def test_a_job_is_told_as_server_sent_events_from_its_snapshot_to_its_end(
+async def test_job_updates_arrive_as_server_sent_events_from_snapshot_to_end(
     accept: str, get: bool, idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID
 ) -> None:
     job = await factories.pending_duplication(idle_gateway.database, source)
     async with event_source(client, JOB_UPDATES, accept=accept, get=get, id=str(job.id)) as updates:
-        told = [await anext(updates)]
+        events = [await anext(updates)]
         await succeeded(idle_gateway)
-        told += [sent async for sent in updates]
+        events += [sent async for sent in updates]
 
-    *results, end = told
+    *results, end = events
     assert [sent.event for sent in results] == ["next"] * len(results)
-    assert [sent.told["type"] for sent in results] == ["SNAPSHOT", "STARTED", "SUCCEEDED"]
-    assert [sent.id for sent in results] == [sent.told["cursor"] for sent in results]
-    assert end == Sent("complete", None, "")
+    assert [sent.field["type"] for sent in results] == ["SNAPSHOT", "STARTED", "SUCCEEDED"]
+    assert [sent.id for sent in results] == [sent.field["cursor"] for sent in results]
+    assert end == ServerSentEvent("complete", None, "")
 
 
 @pytest.mark.parametrize("accept", [EVENT_STREAM, f"{EVENT_STREAM}, {JSON};q=0.5"])
-async def test_a_query_is_told_as_one_event(accept: str, client: httpx.AsyncClient) -> None:
+async def test_the_result_of_a_query_is_one_event(accept: str, client: httpx.AsyncClient) -> None:
     async with event_source(client, QUERY, accept=accept) as stream:
         only, end = [sent async for sent in stream]
     assert (only.event, only.id) == ("next", None)
     assert only.answer["data"] == {"__typename": "Query"}
-    assert end == Sent("complete", None, "")
+    assert end == ServerSentEvent("complete", None, "")
 
 
 @pytest.mark.parametrize(
@@ -230,7 +232,7 @@ async def test_a_query_is_told_as_one_event(accept: str, client: httpx.AsyncClie
         ("subscription ($id: ID!) { jobUpdates(id: $id) { cursor } }", "BAD_USER_INPUT"),
     ],
 )
-async def test_what_cannot_be_run_is_told_as_one_event_too(
+async def test_the_errors_of_an_invalid_operation_are_one_event(
     document: str, code: str, client: httpx.AsyncClient
 ) -> None:
     for get in (False, True):
@@ -241,7 +243,7 @@ async def test_what_cannot_be_run_is_told_as_one_event_too(
         assert (only.event, end.event) == ("next", "complete")
 
 
-async def test_a_request_that_is_none_is_refused_with_its_status_and_not_as_a_stream(
+async def test_a_malformed_request_gets_its_status_instead_of_a_stream(
     client: httpx.AsyncClient,
 ) -> None:
     response = await client.post("/graphql", json={}, headers={"accept": EVENT_STREAM})
@@ -250,43 +252,43 @@ async def test_a_request_that_is_none_is_refused_with_its_status_and_not_as_a_st
     assert response.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
 
 
-async def test_a_subscription_that_plain_json_could_not_tell_is_refused(
+async def test_a_subscription_without_a_streaming_media_type_gets_406(
     client: httpx.AsyncClient,
 ) -> None:
-    asked = {"query": "subscription { jobEvents { cursor } }"}
+    operation = {"query": "subscription { jobEvents { cursor } }"}
     for accept in (JSON, f"application/graphql-response+json, {JSON};q=0.9", "application/*"):
-        response = await client.post("/graphql", json=asked, headers={"accept": accept})
+        response = await client.post("/graphql", json=operation, headers={"accept": accept})
         assert response.status_code == 406
         (error,) = response.json()["errors"]
         assert error["extensions"]["code"] == "NOT_ACCEPTABLE"
         assert EVENT_STREAM in error["message"]
 
 
-async def test_connections_that_break_lose_nothing_and_hear_nothing_twice(
+async def test_a_reconnecting_client_misses_and_repeats_no_event(
     idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID, seed: int
 ) -> None:
     events = 60
     chance = random.Random(seed)
 
-    async def happen() -> None:
+    async def enqueue() -> None:
         for _ in range(events):
             await factories.pending_duplication(idle_gateway.database, source)
 
-    happening = asyncio.create_task(happen())
-    heard: list[str] = []
-    while len(heard) < events:
-        headers = {"last-event-id": heard[-1]} if heard else {}
-        # As EventSource does it: the same request again, with where it broke.
+    enqueuing = asyncio.create_task(enqueue())
+    cursors: list[str] = []
+    while len(cursors) < events:
+        headers = {"last-event-id": cursors[-1]} if cursors else {}
+        # Like EventSource: the same request again, with the id of the last event.
         async with event_source(client, JOB_EVENTS, after=BEGINNING, headers=headers) as stream:
-            many = min(chance.randint(1, 9), events - len(heard))
-            for sent in await stream.take(many):
-                assert sent.id == sent.told["cursor"]
-                heard.append(sent.told["cursor"])
-    await happening
-    assert heard == [EVENTS.encode((seq,)) for seq in range(1, events + 1)]
+            count = min(chance.randint(1, 9), events - len(cursors))
+            for sent in await stream.take(count):
+                assert sent.id == sent.field["cursor"]
+                cursors.append(sent.field["cursor"])
+    await enqueuing
+    assert cursors == [EVENTS.encode((seq,)) for seq in range(1, events + 1)]
 
 
-async def test_a_job_is_resumed_behind_what_was_heard_of_it_up_to_its_end(
+async def test_job_updates_resume_after_the_last_event_id_up_to_the_end(
     idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID
 ) -> None:
     job = await factories.pending_duplication(idle_gateway.database, source)
@@ -300,7 +302,7 @@ async def test_a_job_is_resumed_behind_what_was_heard_of_it_up_to_its_end(
         headers = {"last-event-id": cursor}
         async with event_source(client, JOB_UPDATES, headers=headers, id=str(job.id)) as updates:
             sent = await anext(updates)
-        story.append(sent.told["type"] if sent.event == "next" else sent.event)
+        story.append(sent.field["type"] if sent.event == "next" else sent.event)
         cursor = sent.id or cursor
     assert story == ["STARTED", "SUCCEEDED", "complete"]
 
@@ -308,15 +310,15 @@ async def test_a_job_is_resumed_behind_what_was_heard_of_it_up_to_its_end(
 @pytest.mark.parametrize(
     ("cursor", "code"),
     [
-        pytest.param(b"nonsense", "INVALID_INPUT", id="no cursor at all"),
-        pytest.param(b"\xe4", "INVALID_INPUT", id="no text"),
+        pytest.param(b"nonsense", "INVALID_INPUT", id="not a cursor"),
+        pytest.param(b"\xe4", "INVALID_INPUT", id="not text"),
         pytest.param(JOBS.encode((1,)).encode(), "INVALID_INPUT", id="of another list"),
         pytest.param(b"W1tbW1tb", "INVALID_INPUT", id="brackets"),
         pytest.param(EVENTS.encode((2,)).encode(), "CURSOR_INVALID", id="ahead of the log"),
         pytest.param(EVENTS.encode((2**63 - 1,)).encode(), "CURSOR_INVALID", id="far ahead"),
     ],
 )
-async def test_a_last_event_id_of_no_use_is_an_error(
+async def test_an_unusable_last_event_id_is_an_error(
     cursor: bytes, code: str, client: httpx.AsyncClient, idle_gateway: Gateway, source: UUID
 ) -> None:
     job = await factories.pending_duplication(idle_gateway.database, source)
@@ -329,16 +331,16 @@ async def test_a_last_event_id_of_no_use_is_an_error(
         assert error["extensions"] == {"code": code, "argument": ["after"]}
 
 
-async def test_an_empty_last_event_id_is_none(
+async def test_an_empty_last_event_id_is_ignored(
     idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID
 ) -> None:
     await factories.pending_duplication(idle_gateway.database, source)
     headers = {"last-event-id": ""}
     async with event_source(client, JOB_EVENTS, headers=headers, after=BEGINNING) as stream:
-        assert (await anext(stream)).told["type"] == "CREATED"
+        assert (await anext(stream)).field["type"] == "CREATED"
 
 
-async def test_a_silent_stream_shows_that_it_is_alive(
+async def test_an_idle_stream_sends_keepalives(
     idle_gateway: Gateway,
     client: httpx.AsyncClient,
     source: UUID,
@@ -347,13 +349,13 @@ async def test_a_silent_stream_shows_that_it_is_alive(
     monkeypatch.setattr(sse_multipart, "KEEPALIVE_SECONDS", 0.05)
     job = await factories.pending_duplication(idle_gateway.database, source)
     async with event_source(client, JOB_EVENTS) as stream:
-        async with answered(client, JOB_EVENTS, accept=APOLLO) as multipart:
-            heard, pieces = b"", multipart.aiter_bytes()
-            while heard.count(b"{}") < 2:
-                heard += await anext(pieces)
-        # It has been silent for as long.
+        async with streamed_response(client, JOB_EVENTS, accept=APOLLO) as multipart:
+            received, pieces = b"", multipart.aiter_bytes()
+            while received.count(b"{}") < 2:
+                received += await anext(pieces)
+        # This stream was idle for the same time.
         await idle_gateway.database.write(jobs.cancel, factories.STORE, job.id)
-        assert (await anext(stream)).told["type"] == "CANCELLED"
+        assert (await anext(stream)).field["type"] == "CANCELLED"
         assert stream.comments >= 2
 
 
@@ -361,7 +363,7 @@ async def test_a_silent_stream_shows_that_it_is_alive(
 
 
 def payloads(response: httpx.Response, body: bytes) -> list[Any]:
-    """What the parts of a whole answer hold."""
+    """Decode the parts of a complete multipart response."""
     head = f"Content-Type: {response.headers['content-type']}\r\n\r\n".encode()
     message = message_from_bytes(head + body, policy=policy.HTTP)
     assert message.is_multipart()
@@ -376,11 +378,11 @@ def payloads(response: httpx.Response, body: bytes) -> list[Any]:
     return parts
 
 
-async def test_a_job_is_told_in_parts_from_its_snapshot_to_its_end(
+async def test_job_updates_arrive_as_parts_from_snapshot_to_end(
     idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID
 ) -> None:
     job = await factories.pending_duplication(idle_gateway.database, source)
-    async with answered(client, JOB_UPDATES, accept=APOLLO, id=str(job.id)) as response:
+    async with streamed_response(client, JOB_UPDATES, accept=APOLLO, id=str(job.id)) as response:
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("multipart/mixed")
         body = b""
@@ -391,29 +393,29 @@ async def test_a_job_is_told_in_parts_from_its_snapshot_to_its_end(
 
     parts = [part for part in payloads(response, body) if part != {}]
     assert all(part.keys() == {"payload"} for part in parts)
-    told = [part["payload"]["data"]["jobUpdates"]["type"] for part in parts]
-    assert told == ["SNAPSHOT", "STARTED", "SUCCEEDED"]
+    types = [part["payload"]["data"]["jobUpdates"]["type"] for part in parts]
+    assert types == ["SNAPSHOT", "STARTED", "SUCCEEDED"]
     assert body.endswith(b"\r\n--graphql--\r\n")
 
 
-async def test_a_part_is_told_with_the_delimiter_that_ends_it(
+async def test_a_part_is_sent_with_its_closing_delimiter(
     idle_gateway: Gateway,
     client: httpx.AsyncClient,
     source: UUID,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Apollo Client takes a part for whole once the next one begins, and a beat must not be needed
-    # for that.
+    # Apollo Client considers a part complete once the next delimiter arrives, which must not
+    # require a keepalive.
     monkeypatch.setattr(sse_multipart, "KEEPALIVE_SECONDS", 3600)
     job = await factories.pending_duplication(idle_gateway.database, source)
-    async with answered(client, JOB_UPDATES, accept=APOLLO, id=str(job.id)) as response:
-        heard, pieces = b"", response.aiter_bytes()
+    async with streamed_response(client, JOB_UPDATES, accept=APOLLO, id=str(job.id)) as response:
+        received, pieces = b"", response.aiter_bytes()
         async with asyncio.timeout(SOON):
-            while not heard.endswith(b"\r\n--graphql") or b"SNAPSHOT" not in heard:
-                heard += await anext(pieces)
+            while not received.endswith(b"\r\n--graphql") or b"SNAPSHOT" not in received:
+                received += await anext(pieces)
 
 
-async def test_a_query_and_what_cannot_be_run_are_plain_json_for_apollo(
+async def test_queries_and_invalid_operations_are_plain_json_for_apollo(
     client: httpx.AsyncClient,
 ) -> None:
     for document in (QUERY, "subscription { nothing }"):
@@ -425,32 +427,32 @@ async def test_a_query_and_what_cannot_be_run_are_plain_json_for_apollo(
 
 
 async def test_an_error_of_a_subscription_is_a_part(client: httpx.AsyncClient) -> None:
-    async with answered(client, JOB_UPDATES, accept=APOLLO, id="nothing") as response:
+    async with streamed_response(client, JOB_UPDATES, accept=APOLLO, id="nothing") as response:
         body = await response.aread()
     (part,) = [part for part in payloads(response, body) if part != {}]
     (error,) = part["payload"]["errors"]
     assert error["extensions"]["code"] == "NOT_FOUND"
 
 
-# Clients that are gone, too many, or slow.
+# Disconnected, excess and slow clients.
 
 
 @pytest.mark.parametrize("accept", [EVENT_STREAM, APOLLO])
-async def test_a_client_that_goes_away_is_followed_no_longer(
+async def test_a_disconnect_ends_the_subscription(
     accept: str, idle_gateway: Gateway, client: httpx.AsyncClient, source: UUID
 ) -> None:
     await factories.pending_duplication(idle_gateway.database, source)
-    async with answered(client, JOB_EVENTS, accept=accept, after=BEGINNING) as response:
-        heard, pieces = b"", response.aiter_bytes()
-        while b"CREATED" not in heard:
-            heard += await anext(pieces)
+    async with streamed_response(client, JOB_EVENTS, accept=accept, after=BEGINNING) as response:
+        received, pieces = b"", response.aiter_bytes()
+        while b"CREATED" not in received:
+            received += await anext(pieces)
         (tail,) = idle_gateway.feed._tails.values()
         assert tail.reader is not None
     await asyncio.wait([tail.reader], timeout=SOON)
     assert idle_gateway.feed._tails == {}
 
 
-async def test_a_client_has_so_many_streams_and_another_once_it_leaves_one(
+async def test_a_client_at_its_stream_limit_may_open_another_after_closing_one(
     settings: Settings,
 ) -> None:
     few = settings.model_copy(update={"max_streams_per_client": 2, "max_requests_per_second": 0})
@@ -460,10 +462,10 @@ async def test_a_client_has_so_many_streams_and_another_once_it_leaves_one(
         await factories.pending_duplication(gateway.database, source)
         async with event_source(client, JOB_EVENTS, after=BEGINNING) as first:
             await anext(first)
-            async with answered(client, JOB_EVENTS, accept=APOLLO) as second:
+            async with streamed_response(client, JOB_EVENTS, accept=APOLLO) as second:
                 assert second.status_code == 200
                 for accept in (EVENT_STREAM, APOLLO):
-                    async with answered(client, JOB_EVENTS, accept=accept) as third:
+                    async with streamed_response(client, JOB_EVENTS, accept=accept) as third:
                         assert third.status_code == 429
                         assert int(third.headers["retry-after"]) >= 1
                         assert third.headers["content-type"] == f"{JSON}; charset=utf-8"
@@ -474,17 +476,17 @@ async def test_a_client_has_so_many_streams_and_another_once_it_leaves_one(
                         "found": 3,
                     }
                 assert (await client.post("/graphql", json={"query": QUERY})).status_code == 200
-            # It takes the server as long as it does to see that somebody has left.
+            # The server takes a while to notice the disconnect.
             status = 429
             while status == 429:
-                async with answered(client, JOB_EVENTS, accept=APOLLO) as third:
+                async with streamed_response(client, JOB_EVENTS, accept=APOLLO) as third:
                     status = third.status_code
             assert status == 200
 
 
-async def test_what_ends_by_itself_gives_its_place_back(settings: Settings) -> None:
-    one = settings.model_copy(update={"max_streams_per_client": 1})
-    async with gateway_of(one) as gateway, client_of(gateway) as client:
+async def test_a_completed_stream_frees_its_slot(settings: Settings) -> None:
+    single = settings.model_copy(update={"max_streams_per_client": 1})
+    async with gateway_of(single) as gateway, client_of(gateway) as client:
         for document in (QUERY, "{ nothing }", 'subscription { jobUpdates(id: "x") { cursor } }'):
             async with event_source(client.http, document) as stream:
                 assert (await stream.take(2))[-1].event == "complete"
@@ -492,15 +494,15 @@ async def test_what_ends_by_itself_gives_its_place_back(settings: Settings) -> N
 
 
 def unsent() -> list[int]:
-    """How many bytes wait for each client outside of the system's socket buffers."""
+    """Bytes per client that wait outside of the system's socket buffers."""
     return [
-        found.transport.get_write_buffer_size()
-        for found in gc.get_objects()
-        if isinstance(found, HttpToolsProtocol) and not found.transport.is_closing()
+        protocol.transport.get_write_buffer_size()
+        for protocol in gc.get_objects()
+        if isinstance(protocol, HttpToolsProtocol) and not protocol.transport.is_closing()
     ]
 
 
-async def test_a_reader_that_stalls_holds_nobody_up_costs_no_memory_and_misses_nothing(
+async def test_a_stalled_reader_delays_no_other_client_costs_no_memory_and_misses_nothing(
     idle_gateway: Gateway,
     client: httpx.AsyncClient,
     source: UUID,
@@ -520,58 +522,60 @@ async def test_a_reader_that_stalls_holds_nobody_up_costs_no_memory_and_misses_n
         )
         making = asyncio.create_task(described(idle_gateway, source, events, description))
         async with event_source(client, DESCRIBED, after=BEGINNING) as stream:
-            heard = [sent.id for sent in await stream.take(events)]
+            delivered = [sent.id for sent in await stream.take(events)]
         await making
-        assert heard == every_cursor
-        most = max(unsent())
-        report(f"{most:,} bytes waited for it of {events * len(description):,} and more")
-        assert 0 < most < 64 * 1024 + 2 * len(description)
+        assert delivered == every_cursor
+        max_unsent = max(unsent())
+        report(
+            f"{max_unsent:,} bytes buffered for the stalled reader, of {events * len(description):,} and more"
+        )
+        assert 0 < max_unsent < 64 * 1024 + 2 * len(description)
 
         def read_on() -> list[str]:
-            found: list[str] = []
+            cursors: list[str] = []
             with http.client.HTTPResponse(stalled) as response:
                 response.begin()
-                while len(found) < events:
+                while len(cursors) < events:
                     line = response.readline()
-                    assert line, f"the stream ended behind {len(found)} events"
+                    assert line, f"the stream ended after {len(cursors)} events"
                     if line.startswith(b"id: "):
-                        found.append(line[4:-1].decode())
-            return found
+                        cursors.append(line[4:-1].decode())
+            return cursors
 
         assert await anyio.to_thread.run_sync(read_on) == every_cursor
 
 
-async def test_a_server_that_stops_ends_its_streams_uncompleted_and_as_a_matter_of_course(
+async def test_a_stopping_server_ends_streams_without_completion_and_error_logs(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with gateway_of(settings) as gateway, client_of(gateway) as client:
         source = await factories.hierarchy(gateway.database, {})
         await factories.pending_duplication(gateway.database, source)
         for accept in (EVENT_STREAM, APOLLO):
-            async with answered(
+            async with streamed_response(
                 client.http, JOB_EVENTS, accept=accept, after=BEGINNING
             ) as response:
-                heard, pieces = b"", response.aiter_bytes()
-                while b"CREATED" not in heard:
-                    heard += await anext(pieces)
+                received, pieces = b"", response.aiter_bytes()
+                while b"CREATED" not in received:
+                    received += await anext(pieces)
                 if accept == APOLLO:
                     gateway.stop()
-                    heard += b"".join([piece async for piece in pieces])
-                    assert not heard.endswith(b"--graphql--\r\n")
+                    received += b"".join([piece async for piece in pieces])
+                    assert not received.endswith(b"--graphql--\r\n")
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 # Bugs.
 
 
-async def test_a_stream_that_breaks_in_between_shows_only_the_request_id(
+async def test_an_error_between_events_shows_only_the_request_id(
     idle_gateway: Gateway,
     client: httpx.AsyncClient,
     source: UUID,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     await factories.pending_duplication(idle_gateway.database, source)
-    # The place to resume from is known without the log; the events behind it are not.
+    # The start cursor is known without the log; the events after it are not.
     await lose(idle_gateway.database, "job_event")
     headers = {"x-request-id": "mine"}
     async with event_source(client, JOB_EVENTS, after=BEGINNING, headers=headers) as stream:
@@ -580,11 +584,11 @@ async def test_a_stream_that_breaks_in_between_shows_only_the_request_id(
     assert (broken.event, end.event) == ("next", "complete")
     (error,) = broken.answer["errors"]
     check_masked(error, "mine", caplog)
-    check_tells_nothing(broken.data)
+    check_no_secrets(broken.data)
 
 
 @pytest.mark.parametrize("table", ["lane", "job"])
-async def test_a_stream_that_breaks_before_its_first_event_shows_only_the_request_id(
+async def test_an_error_before_the_first_event_shows_only_the_request_id(
     table: str,
     idle_gateway: Gateway,
     client: httpx.AsyncClient,
@@ -597,7 +601,7 @@ async def test_a_stream_that_breaks_before_its_first_event_shows_only_the_reques
     variables: dict[str, Any] = {} if table == "lane" else {"id": str(job.id)}
     for accept in (EVENT_STREAM, APOLLO):
         caplog.clear()
-        async with answered(client, document, accept=accept, **variables) as response:
+        async with streamed_response(client, document, accept=accept, **variables) as response:
             body = (await response.aread()).decode()
         if accept == APOLLO:
             (part,) = [part for part in payloads(response, body.encode()) if part != {}]
@@ -607,4 +611,4 @@ async def test_a_stream_that_breaks_before_its_first_event_shows_only_the_reques
             answer = json.loads(data.removeprefix("data: "))
         (error,) = answer["errors"]
         check_masked(error, response.headers["x-request-id"], caplog)
-        check_tells_nothing(body)
+        check_no_secrets(body)

@@ -1,5 +1,4 @@
-"""However much is selected, and however many rows there are, the number of SQL statements is that
-of the kinds of reads in the selection."""
+"""The number of SQL statements depends on the kinds of reads in a selection, not on its rows."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -32,12 +31,15 @@ from tests.support.gateway import gateway_of, reads_of
 from tests.support.paths import SCHEMA
 
 FEW, MANY = 2, 25
-KINDS, MOST_IDS = 6, 100
+KINDS, MAX_IDS = 6, 100
 PRODUCTS = 4
-"""Where the products are among the kinds."""
-EACH = MANY + MOST_IDS // KINDS
-"""How many of each kind the store has. Lists begin with the newest and `nodes` asks for the oldest:
-what both ways lead to is read once, so where they meet, many rows cost less than few."""
+"""Index of the products among the kinds."""
+EACH = MANY + MAX_IDS // KINDS
+"""Entities of each kind in the store.
+
+Lists begin with the newest and `nodes` requests the oldest: entities reached by both are read once,
+so overlapping pages would make many rows cost less than few.
+"""
 
 EVERYTHING = """
 query ($rows: Int!, $ids: [ID!]!) {
@@ -195,17 +197,17 @@ fragment OfProduct on Product {
     }
 }
 """
-"""By itself: what it leads to is what hierarchies lead to."""
+"""A separate query, as products lead to the same types as hierarchies."""
 
 
 @dataclass(frozen=True)
 class Shop:
-    """A gateway over a store that has enough of everything."""
+    """A gateway over a store with enough entities of each kind."""
 
     gateway: Gateway
     client: GraphQLClient
     ids: list[list[str]]
-    """Ids of each kind of thing, the oldest first."""
+    """Ids per kind, oldest first."""
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +243,7 @@ async def stocked(database: Database) -> list[list[str]]:
     def ids(session: Session) -> list[list[str]]:
         copies = select(Job.result_id).where(col(Job.result_id).is_not(None))
         pending = select(Job.id).where(Job.status == JobStatus.PENDING)
-        found = (
+        ids_by_kind = (
             sources,
             [node_id(source, 3) for source in sources],
             session.exec(copies.order_by(col(Job.job_seq))),
@@ -249,16 +251,16 @@ async def stocked(database: Database) -> list[list[str]]:
             session.exec(select(Product.id).order_by(col(Product.pk))),
             session.exec(select(JobError.id).order_by(col(JobError.pk))),
         )
-        return [list(map(str, kind)) for kind in found]
+        return [list(map(str, kind)) for kind in ids_by_kind]
 
     return await database.read(ids)
 
 
-async def answered(shop: Shop, rows: int) -> tuple[dict[str, Any], list[str]]:
-    """The answer with so many rows a page, and the statements it took."""
-    asked = [id for ids in shop.ids for id in ids[: min(rows, MOST_IDS // KINDS)]]
+async def read_everything(shop: Shop, rows: int) -> tuple[dict[str, Any], list[str]]:
+    """The response with `rows` rows per page, and its statements."""
+    requested_ids = [id for ids in shop.ids for id in ids[: min(rows, MAX_IDS // KINDS)]]
     with reads_of(shop.gateway) as statements:
-        data = await shop.client.data(EVERYTHING, rows=rows, ids=asked)
+        data = await shop.client.data(EVERYTHING, rows=rows, ids=requested_ids)
     return data, statements
 
 
@@ -287,9 +289,9 @@ def test_the_query_selects_every_field_below_hierarchies_jobs_and_nodes() -> Non
 
 
 async def test_the_number_of_statements_does_not_grow_with_the_number_of_rows(shop: Shop) -> None:
-    few, for_few = await answered(shop, FEW)
-    many, for_many = await answered(shop, MANY)
-    # Of more rows more are known already where they are asked for again.
+    few, for_few = await read_everything(shop, FEW)
+    many, for_many = await read_everything(shop, MANY)
+    # Of more rows, more are already loaded when the query reaches them again.
     assert len(for_many) <= len(for_few), (
         f"{len(for_few)} statements for pages of {FEW}, {len(for_many)} for pages of {MANY}"
     )
@@ -299,7 +301,7 @@ async def test_the_number_of_statements_does_not_grow_with_the_number_of_rows(sh
     assert None not in few["nodes"] + many["nodes"]
 
 
-async def test_nor_does_that_for_products_depend_on_it(shop: Shop) -> None:
+async def test_the_number_of_statements_for_products_does_not_grow_either(shop: Shop) -> None:
     id = shop.ids[PRODUCTS][-1]
     numbers = []
     for rows in (FEW, MANY):

@@ -1,5 +1,7 @@
-"""A store finds nothing of another one: the walk of every field of the schema, with every id, every
-cursor and every text of the other store in every argument that can carry one."""
+"""No store sees another: a walk of every field with the other store's ids, cursors and texts.
+
+Each goes into every argument that accepts one.
+"""
 
 import json
 import re
@@ -27,191 +29,193 @@ from tests import factories
 from tests.oracles.multi_store import (
     ALPHA,
     BETA,
-    STRANGERS,
+    OTHER_STORES,
     Client,
-    House,
+    MultiStore,
+    delete_store,
     dump,
-    forget,
-    furnished,
-    furnished_house,
-    housed,
+    empty_multi_store,
     material_of,
+    populate,
+    populated_multi_store,
     public_ids,
-    unheard_of,
-    without,
+    with_unknown_ids,
+    without_ids,
 )
 from tests.oracles.schema_walk import (
+    Coverage,
+    FieldPath,
     Operation,
-    Seen,
-    Way,
     coordinates,
     fields,
+    formatted,
     literal,
-    maximal_ways,
+    maximal_paths,
     operations,
-    probing_ways,
-    written,
+    probing_paths,
 )
 from tests.support.subscriber import BEGINNING, Subscriber, subscriber
 
 
 @pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
-    """All stores furnished."""
-    async with furnished_house(settings) as house:
+async def house(settings: Settings) -> AsyncIterator[MultiStore]:
+    """A gateway whose stores all have rows of every kind."""
+    async with populated_multi_store(settings) as house:
         yield house
 
 
-def is_a_place_unknown(error: dict[str, Any]) -> bool:
-    """Whether it refuses a cursor that stands for an id of somebody else's."""
+def is_unknown_cursor(error: dict[str, Any]) -> bool:
+    """Return True if the error refuses a cursor with an id of another store."""
     return "cursor is gone" in error["message"] and error["path"][-2:-1] in (["nodes"], ["errors"])
 
 
-async def answers_to(client: Client, asked: Iterable[Operation]) -> list[str]:
-    """The answers to these operations, one after the other."""
-    return [await client.text(operation.text) for operation in asked]
+async def answers_to(client: Client, requests: Iterable[Operation]) -> list[str]:
+    """The responses to these operations, in order."""
+    return [await client.text(operation.text) for operation in requests]
 
 
 def timeless(answer: str) -> str:
-    """An answer without what depends on when it was asked for."""
+    """A response without the values that depend on the time of the request."""
     return re.sub(r'"(estimatedStartAt|begins)":"[^"]+"', r'"\1":"known"', answer)
 
 
 @pytest.mark.timeout(900)
-async def test_a_walk_of_every_field_finds_nothing_of_another_store(
-    house: House, counted: Callable[[int, int], int], report: Callable[[str], None]
+async def test_no_query_reveals_another_store(
+    house: MultiStore, counted: Callable[[int, int], int], report: Callable[[str], None]
 ) -> None:
     steps = counted(3, 5)
-    # It takes four to come to each field there is.
-    far = max(4, steps)
+    # Four steps are needed to reach every field.
+    depth = max(4, steps)
     database = house.database
     alphas = await material_of(database, ALPHA)
-    marker, ids = house.belongings[ALPHA].marker, public_ids(database, ALPHA)
+    marker, ids = house.store_data[ALPHA].marker, public_ids(database, ALPHA)
 
-    # Its owner finds it all by the same operations: what follows is no empty test.
-    owner, seen, probed = house.client(ALPHA), Seen(), Seen()
-    for operation in operations("query", maximal_ways("Query", far, alphas), alphas):
+    # The same operations show everything to the owner, so the walk below is not empty.
+    owner, visited, probed = house.client(ALPHA), Coverage(), Coverage()
+    for operation in operations("query", maximal_paths("Query", depth, alphas), alphas):
         data = await owner.data(operation.text)
-        for way in operation.ways:
-            seen.note(way, data, alphas)
-    for operation in operations("query", probing_ways("Query", far - 1, alphas, alphas), alphas, 1):
+        for way in operation.paths:
+            visited.record(way, data, alphas)
+    for operation in operations(
+        "query", probing_paths("Query", depth - 1, alphas, alphas), alphas, 1
+    ):
         data = await owner.data(operation.text)
-        for way in operation.ways:
-            seen.note(way, data)
-            probed.note(way, data)
-    # What is told of a pause is told of no queue that goes on.
+        for way in operation.paths:
+            visited.record(way, data)
+            probed.record(way, data)
+    # Only a paused queue has the fields of a pause.
     requester = Requester(ALPHA, "pausing", f"{marker}-robot")
     await database.write(lane_service.pause, requester, f"{marker} pauses")
-    for operation in operations("query", maximal_ways("Query", 2, alphas), alphas):
+    for operation in operations("query", maximal_paths("Query", 2, alphas), alphas):
         data = await owner.data(operation.text)
-        for way in operation.ways:
-            seen.note(way, data)
-    assert seen.selected == coordinates("Query")
-    assert seen.selected == seen.found
-    assert probed.found >= set(alphas.cursors)
+        for way in operation.paths:
+            visited.record(way, data)
+    assert visited.selected == coordinates("Query")
+    assert visited.selected == visited.with_value
+    assert probed.with_value >= set(alphas.cursors)
 
     before = await dump(database, ALPHA)
     walks: list[tuple[Client, list[Operation], list[str]]] = []
-    for stranger in STRANGERS:
+    for stranger in OTHER_STORES:
         client = house.client(stranger)
         steps -= stranger == ORGANIZATION
-        for operation in operations("query", by_id(maximal_ways("Query", 1, alphas)), alphas):
+        for operation in operations("query", by_id(maximal_paths("Query", 1, alphas)), alphas):
             answer = await client.text(operation.text)
-            (found,) = json.loads(answer)["data"].values()
-            assert found in (None, [None] * len(alphas.ids))
-            assert answer == await client.text(unheard_of(operation.text, alphas.ids))
+            (value,) = json.loads(answer)["data"].values()
+            assert value in (None, [None] * len(alphas.ids))
+            assert answer == await client.text(with_unknown_ids(operation.text, alphas.ids))
         theirs = await material_of(database, stranger)
-        # Alpha has copied this, so that its copy hangs on what all can read.
+        # Alpha has copied a hierarchy that every store can read.
         shared = await material_of(database, ORGANIZATION)
         theirs.kinds |= {
             id: kind for id, kind in shared.kinds.items() if kind in ("Hierarchy", "Product")
         }
-        asked = [
-            *operations("query", by_id(maximal_ways("Query", steps, alphas)), alphas),
-            *operations("query", maximal_ways("Query", steps, theirs), theirs),
-            *operations("query", probing_ways("Query", steps - 1, theirs, alphas), theirs, 1),
+        requests = [
+            *operations("query", by_id(maximal_paths("Query", steps, alphas)), alphas),
+            *operations("query", maximal_paths("Query", steps, theirs), theirs),
+            *operations("query", probing_paths("Query", steps - 1, theirs, alphas), theirs, 1),
         ]
-        answers = await answers_to(client, asked)
-        for operation, answer in zip(asked, answers, strict=True):
-            assert all(map(is_a_place_unknown, json.loads(answer).get("errors", []))), answer
-            leaks = [one for one in (marker, *ids) if one in answer]
+        answers = await answers_to(client, requests)
+        for operation, answer in zip(requests, answers, strict=True):
+            assert all(map(is_unknown_cursor, json.loads(answer).get("errors", []))), answer
+            leaks = [text for text in (marker, *ids) if text in answer]
             assert leaks == [], (stranger, operation.text, answer)
-        walks.append((client, asked, answers))
+        walks.append((client, requests, answers))
     assert await dump(database, ALPHA) == before
 
-    # Nor is anything of it counted: all is the same, word for word, once it has never been.
-    await database.write(forget, ALPHA)
-    for client, asked, answers in walks:
-        again = await answers_to(client, asked)
-        for operation, first, second in zip(asked, answers, again, strict=True):
+    # Nor is anything of alpha counted: without its rows every response is the same.
+    await database.write(delete_store, ALPHA)
+    for client, requests, answers in walks:
+        again = await answers_to(client, requests)
+        for operation, first, second in zip(requests, answers, again, strict=True):
             assert timeless(first) == timeless(second), operation.text
-    looked_at = sum(len(answers) for _, _, answers in walks)
-    report(f"{len(seen.selected)} fields visited, {looked_at} answers looked at, leaks 0")
+    checked = sum(len(answers) for _, _, answers in walks)
+    report(f"{len(visited.selected)} fields visited, {checked} responses checked, leaks 0")
 
 
-def by_id(ways: Iterable[Way]) -> Iterator[Way]:
-    """Those that begin with an id."""
+def by_id(ways: Iterable[FieldPath]) -> Iterator[FieldPath]:
+    """Select the ways that begin with an id."""
     return (way for way in ways if way[0].needs_id)
 
 
-ANEW = ("createHierarchy", "createProducts")
-"""Mutations that are not about anything that is there."""
+CREATIONS = ("createHierarchy", "createProducts")
+"""Mutations that refer to no existing entity."""
 
-OF_ALL_JOBS = ("cancelJobs", "pauseQueue", "resumeQueue")
-"""Mutations that are about a whole queue."""
+QUEUE_MUTATIONS = ("cancelJobs", "pauseQueue", "resumeQueue")
+"""Mutations of a whole queue."""
 
 
 @pytest.mark.timeout(900)
-async def test_no_mutation_does_anything_with_what_is_another_stores(
-    house: House, report: Callable[[str], None]
+async def test_no_mutation_changes_or_reveals_another_store(
+    house: MultiStore, report: Callable[[str], None]
 ) -> None:
     database = house.database
-    alphas, alpha = await material_of(database, ALPHA), house.belongings[ALPHA]
+    alphas, alpha = await material_of(database, ALPHA), house.store_data[ALPHA]
     alphas.kinds[str(alpha.pending)] = "Job"
-    alphas.keys += [alpha.key, "a key of nobody's"]
+    alphas.keys += [alpha.key, "an unused key"]
     fitting, ids = alphas.fitting, public_ids(database, ALPHA)
     before = await dump(database, ALPHA)
-    looked_at = 0
-    for stranger in STRANGERS:
+    checked = 0
+    for stranger in OTHER_STORES:
         client = house.client(stranger)
-        # What is its own stands beside what is not, too.
+        # Arguments combine own and foreign values, too.
         alphas.fitting = [*fitting, *(await material_of(database, stranger)).fitting]
         untouched = await dump(database, stranger)
         ways = [
             way
-            for way in maximal_ways("Mutation", 2, alphas)
-            if way[0].field not in (*ANEW, *OF_ALL_JOBS)
+            for way in maximal_paths("Mutation", 2, alphas)
+            if way[0].field not in (*CREATIONS, *QUEUE_MUTATIONS)
         ]
         for operation in operations("mutation", ways, alphas):
             answer = await client.text(operation.text)
             (payload,) = json.loads(answer)["data"].values()
             (refusal,) = payload.pop("errors")
             assert refusal["__typename"] in ("NotFound", "InvalidInput")
-            assert not any(told for name, told in payload.items() if name != "__typename")
-            shown = without(answer, operation.text, ids)
-            assert [one for one in (alpha.marker, *ids) if one in shown] == []
-            asked = unheard_of(operation.text, alphas.ids)
-            assert unheard_of(answer, alphas.ids) == await client.text(asked)
-            looked_at += 1
+            assert not any(value for name, value in payload.items() if name != "__typename")
+            shown = without_ids(answer, operation.text, ids)
+            assert [text for text in (alpha.marker, *ids) if text in shown] == []
+            unknown = with_unknown_ids(operation.text, alphas.ids)
+            assert with_unknown_ids(answer, alphas.ids) == await client.text(unknown)
+            checked += 1
         assert await dump(database, stranger) == untouched
 
-        own = house.belongings[stranger].hierarchy
+        own = house.store_data[stranger].hierarchy
         keyed = f'{{hierarchyId: "{own}", idempotencyKey: "{alpha.key}"}}'
         query = f"mutation {{ duplicateHierarchy(input: {keyed}) {{ replayed job {{ id }} }} }}"
         first, again = [(await client.data(query))["duplicateHierarchy"] for _ in range(2)]
         assert not first["replayed"]
         assert again == {**first, "replayed": True}
     assert await dump(database, ALPHA) == before
-    report(f"{looked_at} answers looked at, leaks 0")
+    report(f"{checked} responses checked, leaks 0")
 
 
-async def test_whoever_steers_a_queue_steers_their_own(house: House) -> None:
-    database, marker = house.database, house.belongings[ALPHA].marker
+async def test_queue_mutations_affect_only_the_callers_queue(house: MultiStore) -> None:
+    database, marker = house.database, house.store_data[ALPHA].marker
     alphas, ids = await material_of(database, ALPHA), public_ids(database, ALPHA)
     before = await dump(database, ALPHA)
-    ways = [way for way in maximal_ways("Mutation", 4, alphas) if way[0].field in OF_ALL_JOBS]
-    assert {way[0].field for way in ways} == set(OF_ALL_JOBS)
-    for stranger in STRANGERS:
+    ways = [way for way in maximal_paths("Mutation", 4, alphas) if way[0].field in QUEUE_MUTATIONS]
+    assert {way[0].field for way in ways} == set(QUEUE_MUTATIONS)
+    for stranger in OTHER_STORES:
         client, untouched = house.client(stranger), await dump(database, stranger)
         for id in alphas.ids:
             query = f"""mutation {{
@@ -225,12 +229,12 @@ async def test_whoever_steers_a_queue_steers_their_own(house: House) -> None:
         for operation in operations("mutation", ways, alphas):
             answer = await client.text(operation.text)
             assert "errors" not in json.loads(answer), answer
-            assert [one for one in (marker, *ids) if one in answer] == []
+            assert [text for text in (marker, *ids) if text in answer] == []
         assert await dump(database, stranger) != untouched
     assert await dump(database, ALPHA) == before
 
 
-TAKE = """mutation {
+CREATE = """mutation {
     createHierarchy(input: {name: $name, slug: $slug}) {
         hierarchy { children { totalCount } jobs { totalCount } copiedFrom { id } }
         errors { ... on UserError { message path } }
@@ -242,14 +246,14 @@ TAKE = """mutation {
 }"""
 
 
-async def test_names_and_skus_of_another_store_are_free_to_take(house: House) -> None:
+async def test_names_and_skus_of_another_store_may_be_reused(house: MultiStore) -> None:
     alphas, before = (
         await material_of(house.database, ALPHA),
         await dump(house.database, ALPHA),
     )
     name, slug, sku, _ = map(literal, alphas.texts)
-    query = TAKE.replace("$name", name).replace("$slug", slug).replace("$sku", sku)
-    for stranger in STRANGERS:
+    query = CREATE.replace("$name", name).replace("$slug", slug).replace("$sku", sku)
+    for stranger in OTHER_STORES:
         assert await house.client(stranger).data(query) == {
             "createHierarchy": {
                 "hierarchy": {
@@ -262,7 +266,7 @@ async def test_names_and_skus_of_another_store_are_free_to_take(house: House) ->
             "createProducts": {"products": [{"nodes": {"totalCount": 0}}], "errors": []},
         }
     assert await dump(house.database, ALPHA) == before
-    # Its own are not.
+    # The store's own are taken.
     (refused,) = (await house.client(ALPHA).data(query))["createProducts"]["errors"]
     assert refused["path"] == ["input", "products", "0", "sku"]
 
@@ -271,72 +275,72 @@ READING = (Scope.HIERARCHIES_READ, Scope.JOBS_READ)
 ENDING = ("cancelJob", "cancelJobs", "deleteNode", "deleteHierarchy")
 
 
-async def test_the_owner_gets_every_field_of_the_same_mutations(house: House) -> None:
-    alphas, alpha = await material_of(house.database, ALPHA), house.belongings[ALPHA]
+async def test_the_owner_gets_every_field_of_the_same_mutations(house: MultiStore) -> None:
+    alphas, alpha = await material_of(house.database, ALPHA), house.store_data[ALPHA]
     alphas.kinds[str(alpha.pending)] = "Job"
-    alphas.keys += [alpha.key, "a key of nobody's", ""]
+    alphas.keys += [alpha.key, "an unused key", ""]
     new = coordinates("Mutation") - coordinates("Query")
     ways = [
-        *maximal_ways("Mutation", 2, alphas),
-        *(way for way in maximal_ways("Mutation", 3, alphas) if way[0].field == "cancelJobs"),
+        *maximal_paths("Mutation", 2, alphas),
+        *(way for way in maximal_paths("Mutation", 3, alphas) if way[0].field == "cancelJobs"),
         *(
             way
-            for way in maximal_ways("Mutation", 4, alphas)
+            for way in maximal_paths("Mutation", 4, alphas)
             if {step.coordinate for step in way if step.field} <= new
         ),
     ]
-    # What is cancelled or deleted can be asked for nothing else.
+    # Last, the mutations after which an entity accepts no other.
     ways.sort(key=lambda way: [way[0].field == name for name in reversed(ENDING)])
-    seen, made = Seen(), set[str]()
+    visited, succeeded = Coverage(), set[str]()
     for client in (house.client(ALPHA), house.client(ALPHA, READING)):
         for operation in operations("mutation", ways, alphas):
             data = await client.data(operation.text)
-            for way in operation.ways:
-                seen.note(way, data)
-            made |= {name for name, payload in data.items() if payload.get("errors") == []}
-    assert new <= seen.selected
-    assert new <= seen.found
-    assert made == set(fields(schema.type_map["Mutation"]))
+            for way in operation.paths:
+                visited.record(way, data)
+            succeeded |= {name for name, payload in data.items() if payload.get("errors") == []}
+    assert new <= visited.selected
+    assert new <= visited.with_value
+    assert succeeded == set(fields(schema.type_map["Mutation"]))
 
 
 async def head_of(database: Database, store: str) -> int:
-    """The number of the last event of a store."""
+    """The number of a store's last event."""
     return await database.read(lanes.event_head, store)
 
 
-async def test_no_subscription_tells_of_another_store(
-    house: House, report: Callable[[str], None]
+async def test_no_subscription_reveals_another_store(
+    house: MultiStore, report: Callable[[str], None]
 ) -> None:
     database = house.database
-    alphas, alpha = await material_of(database, ALPHA), house.belongings[ALPHA]
+    alphas, alpha = await material_of(database, ALPHA), house.store_data[ALPHA]
     head = EVENTS.encode((await database.read(lanes.event_head, ALPHA),))
     for name in fields(schema.type_map["Subscription"]):
         alphas.cursors["Subscription", name] = [BEGINNING, head]
     followed = [
-        *operations("subscription", maximal_ways("Subscription", 2, alphas), alphas),
-        *operations("subscription", probing_ways("Subscription", 1, alphas, alphas), alphas, 1),
+        *operations("subscription", maximal_paths("Subscription", 2, alphas), alphas),
+        *operations("subscription", probing_paths("Subscription", 1, alphas, alphas), alphas, 1),
     ]
-    by_id = [operation for operation in followed if operation.ways[0][0].needs_id]
-    of_all = [operation for operation in followed if not operation.ways[0][0].needs_id]
-    looked_at = 0
-    for stranger in STRANGERS:
+    by_id = [operation for operation in followed if operation.paths[0][0].needs_id]
+    of_all = [operation for operation in followed if not operation.paths[0][0].needs_id]
+    checked = 0
+    for stranger in OTHER_STORES:
         client = house.client(stranger)
-        heard: list[tuple[str, str]] = []
+        received: list[tuple[str, str]] = []
         async with socket_of(house, client) as socket:
             for operation in by_id:
-                asked = (operation.text, unheard_of(operation.text, alphas.ids))
-                refusal, same = [await only_message(socket, text) for text in asked]
+                queries = (operation.text, with_unknown_ids(operation.text, alphas.ids))
+                refusal, same = [await only_message(socket, text) for text in queries]
                 assert json.loads(refusal)["type"] == "error"
                 assert "NOT_FOUND" in refusal
-                assert unheard_of(refusal, alphas.ids) == same
-                heard.append((operation.text, refusal))
+                assert with_unknown_ids(refusal, alphas.ids) == same
+                received.append((operation.text, refusal))
         for operation in by_id:
             async with client.stream(operation.text, head) as lines:
                 streamed = "\n".join([line async for line in lines])
             assert "NOT_FOUND" in streamed
-            heard.append((operation.text, streamed))
+            received.append((operation.text, streamed))
 
-        # What is open while others are busy hears of its own store and of nothing else.
+        # An open subscription receives events of its own store only, during activity of others.
         async with socket_of(house, client) as socket:
             for operation in of_all:
                 await socket.subscribe(operation.text)
@@ -348,86 +352,86 @@ async def test_no_subscription_tells_of_another_store(
                 await busy(house, stranger, last)
                 while last not in (message := json.dumps(await socket.receive())):
                     assert alpha.marker not in message
-                    heard.append(("", message))
+                    received.append(("", message))
         for cursor in (BEGINNING, head):
             query = "subscription { jobEvents { cursor job { id requestId } } }"
             async with client.stream(query, cursor) as lines:
                 async for line in lines:
                     assert alpha.marker not in line
-                    heard.append((query, line))
+                    received.append((query, line))
                     if LAST in line or "errors" in line:
                         break
         new = public_ids(database, ALPHA)
-        for asked_for, answer in heard:
-            shown = without(answer, asked_for, new)
-            assert [one for one in (alpha.marker, *new) if one in shown] == [], answer
-        looked_at += len(heard)
-    report(f"{len(followed)} subscriptions, {looked_at} messages looked at, leaks 0")
+        for request, answer in received:
+            shown = without_ids(answer, request, new)
+            assert [text for text in (alpha.marker, *new) if text in shown] == [], answer
+        checked += len(received)
+    report(f"{len(followed)} subscriptions, {checked} messages checked, leaks 0")
 
 
 LAST = "the last request"
 
 
-async def busy(house: House, store: str, request_id: str) -> None:
-    """Alpha asks for something, and then the store does."""
-    for one, id in ((ALPHA, house.belongings[ALPHA].marker), (store, request_id)):
+async def busy(house: MultiStore, store: str, request_id: str) -> None:
+    """Request a duplication for alpha, then one for `store`."""
+    for owner, id in ((ALPHA, house.store_data[ALPHA].marker), (store, request_id)):
         await house.database.write(
             jobs.request_duplication,
-            Requester(one, id),
-            Duplication(house.belongings[one].hierarchy),
+            Requester(owner, id),
+            Duplication(house.store_data[owner].hierarchy),
         )
 
 
 @asynccontextmanager
-async def socket_of(house: House, client: Client) -> AsyncIterator[Subscriber]:
-    """A socket of that client."""
+async def socket_of(house: MultiStore, client: Client) -> AsyncIterator[Subscriber]:
+    """Open a socket with the token of `client`."""
     async with subscriber(house.gateway.url, additional_headers=client.authorization) as socket:
         yield socket
 
 
 async def only_message(socket: Subscriber, query: str) -> str:
-    """What is said to an operation that does not begin."""
+    """The single message in reply to a refused operation."""
     await socket.send(id="refused", type="subscribe", payload={"query": query})
     return json.dumps(await socket.receive())
 
 
-async def test_the_owner_gets_every_field_of_the_same_subscriptions(house: House) -> None:
-    alphas, seen = await material_of(house.database, ALPHA), Seen()
+async def test_the_owner_gets_every_field_of_the_same_subscriptions(house: MultiStore) -> None:
+    alphas, visited = await material_of(house.database, ALPHA), Coverage()
     head = await house.database.read(lanes.event_head, ALPHA)
     async with socket_of(house, house.client(ALPHA)) as socket:
-        for way in maximal_ways("Subscription", 3, alphas):
+        for way in maximal_paths("Subscription", 3, alphas):
             root = way[0]
             if alphas.kinds.get(root.id or "", "Job") != "Job":
                 continue
             events = 1
             if not root.needs_id:
-                after = written({"after": literal(BEGINNING)})
+                after = formatted({"after": literal(BEGINNING)})
                 way, events = (replace(root, arguments=after), *way[1:]), head
             (operation,) = operations("subscription", [way], alphas)
-            happening = await socket.subscribe(operation.text)
+            subscription = await socket.subscribe(operation.text)
             assert root.field
-            for event in await happening.take(events):
-                seen.note(way, {root.field: event})
-            await happening.stop()
+            for event in await subscription.take(events):
+                visited.record(way, {root.field: event})
+            await subscription.stop()
     new = coordinates("Subscription") - coordinates("Query")
-    assert new <= seen.selected
-    assert new <= seen.found
+    assert new <= visited.selected
+    assert new <= visited.with_value
 
 
-async def test_the_jobs_of_others_do_not_touch_a_stores_queue(settings: Settings) -> None:
-    async with housed(settings) as house:
+async def test_jobs_of_other_stores_do_not_affect_a_stores_queue(settings: Settings) -> None:
+    async with empty_multi_store(settings) as house:
         database = house.database
         own = await factories.hierarchy(database, {"Trees": {}}, store=BETA)
         client = house.client(BETA)
 
-        async def told() -> Any:
+        async def queue_state() -> Any:
             return await client.data(QUEUE.replace("$id", str(own)))
 
-        nothing = await told()
-        await furnished(database, ALPHA)
+        nothing = await queue_state()
+        await populate(database, ALPHA)
         slow = await factories.hierarchy(database, {"Trees": {}}, store=ALPHA)
         await factories.pending_duplication(database, slow, store=ALPHA)
-        assert await told() == nothing
+        assert await queue_state() == nothing
         assert nothing["jobQueue"]["pending"] == 0
         assert nothing["duplicationPreview"] == {
             "nodeCount": 1,
@@ -437,12 +441,12 @@ async def test_the_jobs_of_others_do_not_touch_a_stores_queue(settings: Settings
         }
         for _ in range(2):
             await factories.pending_duplication(database, own, store=BETA)
-        queued = await told()
-        # Nothing is known of how long the first one takes, however long it took others.
+        queued = await queue_state()
+        # The durations of other stores' jobs give no estimate.
         assert queued["jobs"]["nodes"][0] == {"queuePosition": 2, "estimatedStartAt": None}
         assert queued["jobs"]["totalCount"] == 2
         assert queued["duplicationPreview"]["queuePosition"] == 3
-        # The other way round it tells.
+        # Alpha has completed jobs, and so an estimate.
         assert (await house.client(ALPHA).data(QUEUE.replace("$id", str(slow))))[
             "duplicationPreview"
         ]["estimatedSeconds"] is not None
@@ -457,19 +461,21 @@ QUEUE = """{
 }"""
 
 
-async def test_no_cursor_counts_what_other_stores_have(settings: Settings) -> None:
-    """A cursor can be read, opaque or not: two stores with the same things have the same numbers
-    in theirs, however much there was before."""
-    async with housed(settings) as house:
-        shared = await furnished(house.database, ORGANIZATION)
+async def test_cursors_do_not_count_rows_of_other_stores(settings: Settings) -> None:
+    """Cursors are readable: two stores with equal rows have equal numbers in theirs.
+
+    Earlier rows of other stores do not matter.
+    """
+    async with empty_multi_store(settings) as house:
+        shared = await populate(house.database, ORGANIZATION)
         numbers = []
         for store in (ALPHA, BETA):
-            await furnished(house.database, store, shared.hierarchy)
+            await populate(house.database, store, shared.hierarchy)
             client, theirs = house.client(store), await material_of(house.database, store)
-            for operation in operations("query", maximal_ways("Query", 4, theirs), theirs):
+            for operation in operations("query", maximal_paths("Query", 4, theirs), theirs):
                 data = await client.data(operation.text)
-                for way in operation.ways:
-                    Seen().note(way, data, theirs)
+                for way in operation.paths:
+                    Coverage().record(way, data, theirs)
             numbers.append(
                 {
                     at: [list(filter(is_number, read_cursor(cursor))) for cursor in cursors]
@@ -483,7 +489,7 @@ async def test_no_cursor_counts_what_other_stores_have(settings: Settings) -> No
 
 
 def read_cursor(cursor: str) -> list[Any]:
-    """What a cursor is made of."""
+    """The decoded parts of a cursor."""
     parts: list[Any] = orjson.loads(urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     return parts
 

@@ -29,12 +29,18 @@ from app.storage.admin.backlog import QueueBacklog, queue_backlog
 from app.storage.engine.database import Database
 from app.storage.jobs import JobFilter
 from tests import factories
-from tests.oracles.multi_store import SECRET, STRANGERS, furnished_house, public_ids, token_of
+from tests.oracles.multi_store import (
+    OTHER_STORES,
+    SECRET,
+    populated_multi_store,
+    public_ids,
+    token_of,
+)
 from tests.support.clients import GraphQLClient, client_of, http_client
 from tests.support.clock import Clock
 from tests.support.databases import DATABASES, NewDatabase
 from tests.support.gateway import gateway_of
-from tests.support.metrics import Figures, adding, families, figures, scraped
+from tests.support.metrics import Figures, adding, families, figures, scrape
 from tests.support.processes import start_server, start_worker
 from tests.support.subscriber import BEGINNING, JOB_EVENTS, JOB_UPDATES, PROTOCOL, subscriber
 
@@ -161,13 +167,13 @@ async def test_a_subscription_is_counted_while_it_follows_and_when_it_ends(
     source = await factories.hierarchy(database, {})
     job = await factories.pending_duplication(database, source)
     query = JOB_UPDATES.replace("subscription", "subscription Watch")
-    before = await scraped(http)
+    before = await scrape(http)
     async with adding(http) as added, subscriber(idle_gateway.url) as connected:
         updates = await connected.subscribe(query, id=str(job.id))
         assert (await anext(updates))["type"] == "SNAPSHOT"
         claimed = await factories.claimed_job(database)
         assert (await anext(updates))["type"] == "STARTED"
-        now = await scraped(http)
+        now = await scrape(http)
         assert now["jobs_gateway_subscribers"] == before["jobs_gateway_subscribers"] + 1
         await database.write(attempts.fail, claimed, "X", "x", lambda: None)
         assert [event["type"] for event in await updates.rest()] == ["FAILED"]
@@ -355,7 +361,7 @@ async def test_the_queue_is_told_as_of_now_and_a_database_that_is_away_leaves_it
     database = idle_gateway.database
     for _ in range(3):
         await factories.pending_job(database, JobType.PRODUCT_EXPORT)
-    told = await scraped(idle_client.http)
+    told = await scrape(idle_client.http)
     assert told["jobs_gateway_queue_depth"] == 3
     assert told["jobs_gateway_queue_waiting_lanes"] == 1
     age = "jobs_gateway_queue_oldest_pending_age_seconds"
@@ -370,7 +376,7 @@ async def test_figures_of_the_process_are_there_while_the_database_is_not(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     await idle_gateway.database.write(_lose, "lane")
-    _tells_of_itself_alone(await scraped(idle_client.http))
+    _tells_of_itself_alone(await scrape(idle_client.http))
 
 
 async def test_a_database_that_hangs_is_not_waited_for_and_not_asked_again(
@@ -387,7 +393,7 @@ async def test_a_database_that_hangs_is_not_waited_for_and_not_asked_again(
     monkeypatch.setattr("app.api.http.metrics_endpoint.BACKLOG_SECONDS", 0)
     monkeypatch.setattr(idle_gateway.database, "scan", never)
     for _ in range(3):
-        _tells_of_itself_alone(await scraped(idle_client.http))
+        _tells_of_itself_alone(await scrape(idle_client.http))
     assert asked == 1
 
 
@@ -398,8 +404,8 @@ def _tells_of_itself_alone(told: Figures) -> None:
 
 
 async def test_nothing_tells_whose_things_they_are(settings: Settings) -> None:
-    async with furnished_house(settings) as house:
-        for store, belonging in house.belongings.items():
+    async with populated_multi_store(settings) as house:
+        for store, belonging in house.store_data.items():
             client = house.client(store)
             names = await client.data("query Named { jobs { nodes { id } } }")
             assert names["jobs"]["nodes"]
@@ -408,16 +414,16 @@ async def test_nothing_tells_whose_things_they_are(settings: Settings) -> None:
             await client.data(f'mutation {{ cancelJob(input: {{jobId: "{belonging.pending}"}}) '
                               "{ job { id } } }")  # fmt: skip
         text = (await house.http.get("/metrics")).text
-        ids = {id for store in house.belongings for id in public_ids(house.database, store)}
+        ids = {id for store in house.store_data for id in public_ids(house.database, store)}
         texts = {sample for family in families(text) for one in family.samples
                  for sample in (*one.labels.values(), repr(one.value))}  # fmt: skip
     assert "Named" in texts
     assert not ids & texts
     assert not ID.search(text)
-    for store, belonging in house.belongings.items():
+    for store, belonging in house.store_data.items():
         assert belonging.marker not in text
         assert store not in texts
-    assert {"alpha", "beta", ORGANIZATION} >= set(STRANGERS)
+    assert {"alpha", "beta", ORGANIZATION} >= set(OTHER_STORES)
     assert token_of("alpha")[:20] not in text
     assert SECRET not in text
 

@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 import pytest
 from sqlmodel import Session, SQLModel, col, select
 
-from app import wiring
 from app.api.graphql.types.events import EVENTS
 from app.api.graphql.types.jobs import JOBS
 from app.domain.events import CursorExpired
@@ -28,7 +27,6 @@ from app.services.jobs import Requested, Requester
 from app.settings import Settings
 from app.storage import jobs as stored
 from app.storage import lanes
-from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.lanes import LogBounds
 from app.storage.tables import IdempotencyKey, Job, JobError, JobEvent
@@ -68,15 +66,9 @@ async def source(database: Database) -> UUID:
 
 
 @pytest.fixture
-def on_the_clock(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole gateways have the injected clock too."""
-    monkeypatch.setattr(wiring, "connect", lambda url: connect(url, clock))
-
-
-@pytest.fixture
-async def idle_gateway(settings: Settings, on_the_clock: None) -> AsyncIterator[Gateway]:
+async def idle_gateway(settings: Settings, clock: Clock) -> AsyncIterator[Gateway]:
     """A gateway on the injected clock, whose queue nobody runs."""
-    async with gateway_of(settings.model_copy(update={"runner": False})) as running:
+    async with gateway_of(settings.model_copy(update={"runner": False}), clock) as running:
         yield running
 
 
@@ -347,7 +339,6 @@ async def test_a_gateway_keeps_what_is_over_for_as_many_days_as_set_and_for_ever
     database: Database,
     clock: Clock,
     source: UUID,
-    on_the_clock: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await requested(database, source)
@@ -361,7 +352,7 @@ async def test_a_gateway_keeps_what_is_over_for_as_many_days_as_set_and_for_ever
         swept.set()
 
     monkeypatch.setattr(Sweeper, "sweep", told)
-    async with gateway_of(settings.model_copy(update={"retention_days": days})):
+    async with gateway_of(settings.model_copy(update={"retention_days": days}), clock):
         await swept.wait()
 
     assert len(await all_of(database, Job)) == left

@@ -25,7 +25,7 @@ from tests.support import postgres
 from tests.support.authoring import everything
 from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
-from tests.support.raw_http import exchanged, in_chunks
+from tests.support.raw_http import in_chunks, send_raw
 from tests.support.rest_client import (
     UNKNOWN,
     RestClient,
@@ -36,7 +36,7 @@ from tests.support.rest_client import (
     rest_of,
 )
 from tests.support.tokens import BAD_TOKENS, SECRET, STORE, bearing, token
-from tests.support.unexpected_errors import check_tells_nothing, lose
+from tests.support.unexpected_errors import check_no_secrets, lose
 
 SHOP, EVIL = "https://shop.example", "https://evil.example"
 NOTHING = [{"status": "404", "title": "Not Found"}]
@@ -82,15 +82,21 @@ ENDPOINTS: Mapping[tuple[str, str], tuple[int, Any, Sequence[Scope]]] = {
 
 
 @pytest.fixture
+def database_kind() -> str:
+    """Which database is behind it makes no difference here."""
+    return "sqlite"
+
+
+@pytest.fixture
 def settings(new_database: NewDatabase) -> Settings:
     """For a gateway of a test's own. Which database is behind it makes no difference here."""
     return Settings(database_url=new_database("sqlite"), port=0, runner=False)
 
 
 @pytest.fixture
-async def rest(settings: Settings) -> AsyncIterator[RestClient]:
+async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
     """A client of a gateway whose queue nobody runs."""
-    async with gateway_of(settings) as gateway, rest_of(gateway) as client:
+    async with rest_of(idle_gateway) as client:
         yield client
 
 
@@ -301,7 +307,7 @@ async def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(
     lines = ["POST /pcm/hierarchies HTTP/1.1", "Host: localhost", "Content-Type: application/json"]
     head = "\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""])
     sent = head.encode() + in_chunks(body + b" ")
-    answer = await exchanged(str(rest.http.base_url), sent)
+    answer = await send_raw(str(rest.http.base_url), sent)
     assert answer.status == 413
     assert json.loads(answer.body)["errors"][0]["status"] == "413"
 
@@ -499,7 +505,7 @@ async def test_a_bug_tells_nothing_but_its_request(
             "request_id": "mine",
         }
     ]
-    check_tells_nothing(response.text)
+    check_no_secrets(response.text)
     (logged,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert "mine" in logged.getMessage()
 
@@ -539,7 +545,7 @@ async def test_a_database_that_is_away_is_told_as_such(settings: Settings) -> No
                 response = await rest.send(*filled(asked, ids))
                 (error,) = errors_of(response, 503)
                 assert error["detail"].endswith("Try again later.")
-                check_tells_nothing(response.text)
+                check_no_secrets(response.text)
             await asyncio.to_thread(cluster.start)
             job = await rest.get(f"/jobs/{ids['j']}")
             assert job["attributes"]["status"] == "pending"

@@ -14,16 +14,16 @@ from app.settings import Settings
 from tests.oracles.multi_store import (
     ALPHA,
     NODE,
-    STRANGERS,
+    OTHER_STORES,
     Client,
-    House,
+    MultiStore,
+    delete_store,
     dump,
-    forget,
-    furnished_house,
     material_of,
+    populated_multi_store,
     public_ids,
-    unheard_of,
-    without,
+    with_unknown_ids,
+    without_ids,
 )
 from tests.oracles.schema_walk import NEW, Material
 
@@ -32,9 +32,9 @@ Ids = Mapping[str, str]
 
 
 @pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[House]:
+async def house(settings: Settings) -> AsyncIterator[MultiStore]:
     """All stores furnished."""
-    async with furnished_house(settings) as house:
+    async with populated_multi_store(settings) as house:
         yield house
 
 
@@ -108,9 +108,9 @@ def bodies(endpoint: Endpoint) -> Mapping[str, Callable[[str], Any]]:
     return BODIES[endpoint.name] if endpoint.has_body else {}
 
 
-def belonging(house: House, store: str, material: Material) -> Ids:
+def belonging(house: MultiStore, store: str, material: Material) -> Ids:
     """What a store can ask for of its own."""
-    own = house.belongings[store]
+    own = house.store_data[store]
     (product,) = (id for id, kind in material.kinds.items() if kind == "Product")
     return {
         "hierarchy_id": str(own.hierarchy),
@@ -125,16 +125,16 @@ def belonging(house: House, store: str, material: Material) -> Ids:
 
 
 async def test_no_endpoint_does_anything_with_what_is_another_stores(
-    house: House, report: Callable[[str], None]
+    house: MultiStore, report: Callable[[str], None]
 ) -> None:
     database = house.database
     alphas = await material_of(database, ALPHA)
     theirs = belonging(house, ALPHA, alphas)
     alphas.kinds |= {theirs["job_id"]: "Job", theirs["node_id"]: "HierarchyNode"}
-    marker, ids = house.belongings[ALPHA].marker, public_ids(database, ALPHA)
+    marker, ids = house.store_data[ALPHA].marker, public_ids(database, ALPHA)
     before = await dump(database, ALPHA)
     looked_at = 0
-    for stranger in STRANGERS:
+    for stranger in OTHER_STORES:
         client = house.client(stranger)
         own = belonging(house, stranger, await material_of(database, stranger))
         untouched = await dump(database, stranger)
@@ -142,12 +142,12 @@ async def test_no_endpoint_does_anything_with_what_is_another_stores(
             for path, body in _strange(endpoint, alphas.ids, theirs, own):
                 answer = await client.answer(endpoint.method, path, body)
                 assert answer.status_code in (404, 422), (endpoint, path, body, answer.text)
-                shown = without(answer.text, f"{path} {body}", ids)
+                shown = without_ids(answer.text, f"{path} {body}", ids)
                 assert [one for one in (marker, *ids) if one in shown] == []
-                no_path = unheard_of(path, alphas.ids)
+                no_path = with_unknown_ids(path, alphas.ids)
                 no_body = {"data": _unheard_of(body["data"], alphas.ids)} if body else None
                 nothing = await client.answer(endpoint.method, no_path, no_body)
-                assert unheard_of(answer.text, alphas.ids) == nothing.text
+                assert with_unknown_ids(answer.text, alphas.ids) == nothing.text
                 assert answer.status_code == nothing.status_code
                 looked_at += 1
         assert await dump(database, stranger) == untouched
@@ -157,7 +157,7 @@ async def test_no_endpoint_does_anything_with_what_is_another_stores(
 
 def _unheard_of(said: Any, ids: Iterable[str]) -> Any:
     if isinstance(said, str):
-        return unheard_of(said, ids)
+        return with_unknown_ids(said, ids)
     if isinstance(said, list):
         return [_unheard_of(one, ids) for one in said]
     return {name: _unheard_of(one, ids) for name, one in said.items()}
@@ -185,7 +185,7 @@ def _strange(
     yield from found.values()
 
 
-async def test_the_owner_can_do_all_of_it(house: House) -> None:
+async def test_the_owner_can_do_all_of_it(house: MultiStore) -> None:
     client = house.client(ALPHA)
     own = belonging(house, ALPHA, await material_of(house.database, ALPHA))
     for endpoint in await endpoints(client):
@@ -241,13 +241,13 @@ def lists_of(all_of_them: Iterable[Endpoint], own: Ids, alphas: Material) -> Ite
 
 
 async def test_no_list_shows_or_counts_anything_of_another_store(
-    house: House, report: Callable[[str], None]
+    house: MultiStore, report: Callable[[str], None]
 ) -> None:
     database = house.database
     alphas = await material_of(database, ALPHA)
     belonging_to_alpha = belonging(house, ALPHA, alphas)
     alphas.kinds |= {belonging_to_alpha["node_id"]: "HierarchyNode"}
-    marker, ids = house.belongings[ALPHA].marker, public_ids(database, ALPHA)
+    marker, ids = house.store_data[ALPHA].marker, public_ids(database, ALPHA)
 
     # Its owner finds it by the same conditions.
     owner = house.client(ALPHA)
@@ -261,7 +261,7 @@ async def test_no_list_shows_or_counts_anything_of_another_store(
     assert {one for one in said if "description" not in one} <= found
 
     walks: list[tuple[Client, dict[str, str]]] = []
-    for stranger in STRANGERS:
+    for stranger in OTHER_STORES:
         client = house.client(stranger)
         own = belonging(house, stranger, await material_of(database, stranger))
         answers = {}
@@ -277,7 +277,7 @@ async def test_no_list_shows_or_counts_anything_of_another_store(
         walks.append((client, answers))
 
     # Nor is anything of it counted: all is the same once it has never been.
-    await database.write(forget, ALPHA)
+    await database.write(delete_store, ALPHA)
     for client, answers in walks:
         for path, first in answers.items():
             assert (await client.answer("GET", path)).text == first, path

@@ -194,13 +194,13 @@ async def test_failed_and_cancelled_jobs_are_told_of_and_why_they_failed(
         one = await receiver.next()
         stopped = await cancelled(database)
         other = await receiver.next()
-    assert (one.told["type"], one.job) == ("job.failed", str(failed.id))
-    assert one.told["data"]["errors"] == [{"code": "BROKEN", "message": "It broke."}]
-    assert one.told["data"]["job"]["attributes"]["status"] == "failed"
-    assert (other.told["type"], other.job) == ("job.cancelled", str(stopped.id))
-    assert "errors" not in other.told["data"]
-    assert other.told["data"]["job"]["attributes"]["started_at"] is None
-    assert other.told["data"]["job"]["meta"].keys() == {"x_request_id"}
+    assert (one.message["type"], one.job) == ("job.failed", str(failed.id))
+    assert one.message["data"]["errors"] == [{"code": "BROKEN", "message": "It broke."}]
+    assert one.message["data"]["job"]["attributes"]["status"] == "failed"
+    assert (other.message["type"], other.job) == ("job.cancelled", str(stopped.id))
+    assert "errors" not in other.message["data"]
+    assert other.message["data"]["job"]["attributes"]["started_at"] is None
+    assert other.message["data"]["job"]["meta"].keys() == {"x_request_id"}
     assert receiver.received.empty()
 
 
@@ -426,7 +426,7 @@ async def test_a_process_tells_of_the_stores_whose_jobs_it_runs(
         assert (await receiver.next()).job == str(ours.id)
         await outcomes.next()
     async with telling(database, receiver.url):
-        stores = {(await receiver.next()).told["data"]["store"] for _ in range(2)}
+        stores = {(await receiver.next()).message["data"]["store"] for _ in range(2)}
         assert stores == {"theirs"}
 
 

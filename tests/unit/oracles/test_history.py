@@ -12,7 +12,7 @@ from app.domain.jobs import JobStatus
 from app.storage.engine.database import Database
 from app.storage.tables import Job, JobEvent
 from tests import factories
-from tests.oracles.history import EventRow, History, JobRow, LaneRow, history_of, judged
+from tests.oracles.history import EventRow, History, JobRow, LaneRow, history_of, judge
 
 BEGINNING = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ class Told:
 
     @property
     def history(self) -> History:
-        return judged(self.jobs, self.events, self.lane)
+        return judge(self.jobs, self.events, self.lane)
 
 
 def told(story: str) -> Told:
@@ -89,20 +89,20 @@ def test_a_history_in_which_jobs_were_moved_has_no_faults() -> None:
         ("1+ 2+ 1! 2! 1. 2.", {"both_started": 1}),
         ("1+ 2+ 2! 2. 1! 1.", {"inversions": 1}),
         ("2+ 1+ 1! 1. 2! 2.", {"inversions": 1}),
-        ("1+ 1x 1!", {"cancelled_and_run": 1, "wrong_stories": 1}),
-        ("1+ 1! 1x", {"cancelled_and_run": 1, "wrong_stories": 1}),
-        ("1+ 1! 1. 1! 1.", {"wrong_stories": 1}),
-        ("1+ 1! 1! 1.", {"wrong_stories": 1, "both_started": 1}),
-        ("1+ 1! 1. 1.", {"wrong_stories": 1}),
-        ("1+ 1x 1x", {"wrong_stories": 1}),
-        ("1! 1.", {"wrong_stories": 1}),
-        ("1+ 1.", {"wrong_stories": 1}),
+        ("1+ 1x 1!", {"cancelled_and_run": 1, "wrong_sequences": 1}),
+        ("1+ 1! 1x", {"cancelled_and_run": 1, "wrong_sequences": 1}),
+        ("1+ 1! 1. 1! 1.", {"wrong_sequences": 1}),
+        ("1+ 1! 1! 1.", {"wrong_sequences": 1, "both_started": 1}),
+        ("1+ 1! 1. 1.", {"wrong_sequences": 1}),
+        ("1+ 1x 1x", {"wrong_sequences": 1}),
+        ("1! 1.", {"wrong_sequences": 1}),
+        ("1+ 1.", {"wrong_sequences": 1}),
         ("1+ 2+ 3+ 3^ 1! 1. 3! 3.", {"inversions": 1}),
         ("1+ 2+ 3+ 3^ 2^ 3! 3. 2! 2.", {"inversions": 1}),
         ("1+ 2+ 3+ 3^ 1^ 1! 1. 2! 2.", {"inversions": 1}),
-        ("1+ 1! 1^ 1.", {"wrong_stories": 1}),
-        ("1+ 1x 1^", {"wrong_stories": 1}),
-        ("1^ 1+", {"wrong_stories": 1}),
+        ("1+ 1! 1^ 1.", {"wrong_sequences": 1}),
+        ("1+ 1x 1^", {"wrong_sequences": 1}),
+        ("1^ 1+", {"wrong_sequences": 1}),
     ],
 )
 def test_a_story_that_may_not_be_is_found(story: str, faults: dict[str, int]) -> None:
@@ -131,7 +131,7 @@ def test_a_job_without_events_is_lost() -> None:
     spoiled = told("1+ 1! 1.")
     spoiled.jobs.append(JobRow(2, 2, JobStatus.PENDING, BEGINNING + timedelta(days=1), None))
     spoiled.lane = LaneRow(job_seq=2, event_seq=3, pending=1)
-    assert spoiled.history.faults == {"lost": 1, "wrong_stories": 1}
+    assert spoiled.history.faults == {"lost": 1, "wrong_sequences": 1}
 
 
 def test_a_job_that_is_gone_is_lost() -> None:
@@ -155,7 +155,7 @@ def test_a_cancelled_job_that_has_a_start_was_run() -> None:
 def test_an_event_that_names_the_wrong_status_before_it_is_a_wrong_story() -> None:
     spoiled = told("1+ 1! 1.")
     spoiled.events[1] = replace(spoiled.events[1], previous_status=None)
-    assert spoiled.history.faults == {"wrong_stories": 1}
+    assert spoiled.history.faults == {"wrong_sequences": 1}
 
 
 def test_a_job_that_looks_older_than_its_predecessor_is_found() -> None:
@@ -205,7 +205,7 @@ async def test_what_is_wrong_in_a_real_database_is_found(database: Database) -> 
     assert history_of(url).faults == {
         "gaps": 1,
         "cancelled_and_run": 1,
-        "wrong_stories": 1,
+        "wrong_sequences": 1,
         "lost": 2,
         "miscounted": 1,
     }

@@ -5,7 +5,7 @@ from typing import Any, cast
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.cursors import given
+from app.api.graphql.cursors import none_if_unset
 from app.domain.attributes import Attributes, Translation
 from app.domain.errors import DomainError, InvalidInput
 
@@ -37,8 +37,8 @@ def _translations(localizations: list[LocalizationInput]) -> dict[str, Translati
             reason = f"The locale {localization.locale} is there more than once."
             raise InvalidInput(reason, ("localizations", str(index), "locale"))
         texts = {
-            "name": given(localization.name),
-            "description": given(localization.description),
+            "name": none_if_unset(localization.name),
+            "description": none_if_unset(localization.description),
         }
         translations[localization.locale] = {
             name: text for name, text in texts.items() if text is not None

@@ -6,7 +6,7 @@ import strawberry
 from strawberry import UNSET
 
 from app.api.graphql.context import Info
-from app.api.graphql.cursors import given
+from app.api.graphql.cursors import none_if_unset
 from app.api.graphql.errors import (
     Forbidden,
     InvalidInput,
@@ -22,7 +22,7 @@ from app.api.graphql.types.jobs import Job
 from app.domain import jobs as domain
 from app.domain.callers import Scope
 from app.domain.errors import DomainError
-from app.domain.ids import known_uuid
+from app.domain.ids import require_uuid
 from app.domain.jobs import Duplication
 from app.services import jobs as service
 from app.storage import jobs
@@ -91,12 +91,12 @@ async def _duplicate_hierarchy(
             service.request_duplication,
             info.context.requester,
             Duplication(
-                source_id=known_uuid("hierarchy", input.hierarchy_id, "hierarchyId"),
-                name=given(input.name),
-                description=given(input.description),
+                source_id=require_uuid("hierarchy", input.hierarchy_id, "hierarchyId"),
+                name=none_if_unset(input.name),
+                description=none_if_unset(input.description),
                 include_products=input.include_products,
             ),
-            given(input.idempotency_key),
+            none_if_unset(input.idempotency_key),
         )
     except domain.IdempotencyConflict as error:
         job: Any = await current_loaders.get().load(jobs.by_ids, error.job_id)

@@ -10,7 +10,7 @@ from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.mutations.attributes import LocalizationInput, attributes_of
 from app.api.graphql.mutations.payloads import ERRORS, AuthoringError, DeletePayload, run_mutation
 from app.api.graphql.types.hierarchies import Hierarchy
-from app.domain.ids import known_uuid
+from app.domain.ids import require_uuid
 from app.services import hierarchies
 
 
@@ -87,7 +87,7 @@ async def _update(
         lambda session, store: hierarchies.update(
             session,
             store,
-            known_uuid("hierarchy", input.hierarchy_id, "hierarchyId"),
+            require_uuid("hierarchy", input.hierarchy_id, "hierarchyId"),
             attributes_of(input),
         ),
     )
@@ -104,7 +104,7 @@ async def _delete(
         info,
         input,
         lambda session, store: hierarchies.delete(
-            session, store, known_uuid("hierarchy", input.hierarchy_id, "hierarchyId")
+            session, store, require_uuid("hierarchy", input.hierarchy_id, "hierarchyId")
         ),
     )
     return DeletePayload.of(deleted, errors)

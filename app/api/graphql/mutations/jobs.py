@@ -23,7 +23,7 @@ from app.api.graphql.types.jobs import Job, JobFilter
 from app.domain import jobs as domain
 from app.domain.callers import Scope
 from app.domain.errors import DomainError
-from app.domain.ids import known_uuid
+from app.domain.ids import require_uuid
 from app.domain.jobs import JobStatus
 from app.services import jobs as service
 from app.services.jobs import MAX_CANCELLED
@@ -122,7 +122,7 @@ async def change_job(
     reset_loaders(info.context.database, info.context.caller)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
-        job_id = known_uuid("job", id, "jobId")
+        job_id = require_uuid("job", id, "jobId")
         return await info.context.database.write(change, info.context.store, job_id), []
     except domain.WrongStatus as error:
         job = await current_loaders.get().load(jobs.by_ids, error.job_id)
@@ -148,7 +148,7 @@ async def _retry_job(
     try:
         # As for duplicateHierarchy: the new job creates a hierarchy.
         info.context.caller.check(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)
-        job_id = known_uuid("job", input.job_id, "jobId")
+        job_id = require_uuid("job", input.job_id, "jobId")
         requested = await info.context.database.write(service.retry, info.context.requester, job_id)
     except domain.JobNotRetryable as error:
         refusal = JobNotRetryable(message=str(error), path=input_path(error), status=error.status)

@@ -10,7 +10,7 @@ from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.mutations.attributes import LocalizationInput, attributes_of
 from app.api.graphql.mutations.payloads import ERRORS, AuthoringError, DeletePayload, run_mutation
 from app.api.graphql.types.nodes import HierarchyNode
-from app.domain.ids import known_uuid
+from app.domain.ids import require_uuid
 from app.domain.nodes import MAX_CURATED, NodeAttributes
 from app.services import nodes
 
@@ -113,7 +113,7 @@ async def _create(
         lambda session, store: nodes.create(
             session,
             store,
-            known_uuid("hierarchy or node", input.parent_id, "parentId"),
+            require_uuid("hierarchy or node", input.parent_id, "parentId"),
             _node_attributes(input),
         ),
     )
@@ -129,7 +129,7 @@ async def _update(
         info,
         input,
         lambda session, store: nodes.update(
-            session, store, known_uuid("node", input.node_id, "nodeId"), _node_attributes(input)
+            session, store, require_uuid("node", input.node_id, "nodeId"), _node_attributes(input)
         ),
     )
     return NodePayload(node=updated, errors=errors)
@@ -146,8 +146,8 @@ async def _move(
         lambda session, store: nodes.move(
             session,
             store,
-            known_uuid("node", input.node_id, "nodeId"),
-            known_uuid("hierarchy or node", input.parent_id, "parentId"),
+            require_uuid("node", input.node_id, "nodeId"),
+            require_uuid("hierarchy or node", input.parent_id, "parentId"),
             _sort_order(input),
         ),
     )
@@ -162,7 +162,7 @@ async def _delete(
         info,
         input,
         lambda session, store: nodes.delete(
-            session, store, known_uuid("node", input.node_id, "nodeId")
+            session, store, require_uuid("node", input.node_id, "nodeId")
         ),
     )
     return DeletePayload.of(deleted, errors)

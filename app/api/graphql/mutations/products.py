@@ -9,7 +9,7 @@ from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.mutations.nodes import NodePayload
 from app.api.graphql.mutations.payloads import ERRORS, AuthoringError, run_mutation
 from app.api.graphql.types.products import Product
-from app.domain.ids import known_uuid
+from app.domain.ids import require_uuid
 from app.domain.nodes import MAX_PRODUCTS
 from app.domain.products import MAX_NEW_PRODUCTS, SKU_LIMIT, NewProduct
 from app.services import products
@@ -80,7 +80,7 @@ async def _attach(
         info,
         input,
         lambda session, store: products.attach(
-            session, store, known_uuid("node", input.node_id, "nodeId"), input.product_ids
+            session, store, require_uuid("node", input.node_id, "nodeId"), input.product_ids
         ),
     )
     return NodePayload(node=node, errors=errors)
@@ -97,7 +97,7 @@ async def _detach(
         info,
         input,
         lambda session, store: products.detach(
-            session, store, known_uuid("node", input.node_id, "nodeId"), input.product_ids
+            session, store, require_uuid("node", input.node_id, "nodeId"), input.product_ids
         ),
     )
     return NodePayload(node=node, errors=errors)

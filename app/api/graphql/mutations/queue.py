@@ -8,7 +8,7 @@ from sqlmodel import Session
 from strawberry import UNSET
 
 from app.api.graphql.context import Info
-from app.api.graphql.cursors import given
+from app.api.graphql.cursors import none_if_unset
 from app.api.graphql.errors import (
     Forbidden,
     InvalidInput,
@@ -85,7 +85,7 @@ async def _pause_queue(
         PauseQueueInput | None, strawberry.argument(description="The reason. Default: null.")
     ] = UNSET,
 ) -> Any:
-    reason = given(input.reason) if input else None
+    reason = none_if_unset(input.reason) if input else None
     return await _change_queue(info, service.pause, info.context.requester, reason)
 
 

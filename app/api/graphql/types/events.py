@@ -5,7 +5,7 @@ from typing import Any
 
 import strawberry
 
-from app.api.graphql.cursors import Cursors, whole
+from app.api.graphql.cursors import Cursors, int_part
 from app.api.graphql.fields.declarations import expression
 from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.jobs import Job
@@ -29,7 +29,7 @@ describe_enum(
     },
 )
 
-EVENTS = Cursors("events", whole)
+EVENTS = Cursors("events", int_part)
 
 
 @strawberry.type(

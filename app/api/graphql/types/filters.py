@@ -3,7 +3,7 @@
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.cursors import given
+from app.api.graphql.cursors import none_if_unset
 from app.domain.attributes import NAME_LIMIT, checked_text
 from app.domain.errors import InvalidInput
 from app.domain.filters import Condition, Operator
@@ -27,7 +27,7 @@ class StringFilter:
     def conditions_on(self, attribute: str) -> list[Condition]:
         """Build the conditions on `attribute`. Raises InvalidInput."""
         path = ("filter", attribute)
-        eq, values, like = given(self.eq), given(self.in_), given(self.like)
+        eq, values, like = none_if_unset(self.eq), none_if_unset(self.in_), none_if_unset(self.like)
         if values is not None and len(values) > MAX_VALUES:
             raise InvalidInput(
                 f"in has {len(values)} values; at most {MAX_VALUES} are allowed.", (*path, "in")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.cursors import Cursors, given, instant, uuid, whole
+from app.api.graphql.cursors import Cursors, instant_part, int_part, none_if_unset, uuid_part
 from app.api.graphql.fields.declarations import connection, relation
 from app.api.graphql.types.filters import StringFilter
 from app.api.graphql.types.nodes import HierarchyNode
@@ -16,9 +16,9 @@ from app.domain.hierarchies import Owner
 from app.storage import hierarchies, jobs, nodes, tables
 from app.storage.sql.rows import is_row_of
 
-HIERARCHIES = Cursors("hierarchies", instant, uuid)
-_ALL_NODES = Cursors("nodes", whole, whole)
-_JOBS = Cursors("hierarchy-jobs", whole)
+HIERARCHIES = Cursors("hierarchies", instant_part, uuid_part)
+_ALL_NODES = Cursors("nodes", int_part, int_part)
+_JOBS = Cursors("hierarchy-jobs", int_part)
 
 
 @strawberry.type(
@@ -69,7 +69,11 @@ class HierarchyFilter:
 
     def conditions(self) -> list[Condition]:
         """Build the conditions for storage. Raises InvalidInput."""
-        name, slug, owner = given(self.name), given(self.slug), given(self.owner)
+        name, slug, owner = (
+            none_if_unset(self.name),
+            none_if_unset(self.slug),
+            none_if_unset(self.owner),
+        )
         return [
             *(name.conditions_on("name") if name else ()),
             *(slug.conditions_on("slug") if slug else ()),

@@ -8,7 +8,7 @@ from uuid import UUID
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.cursors import Cursors, given, uuid, whole
+from app.api.graphql.cursors import Cursors, int_part, none_if_unset, uuid_part
 from app.api.graphql.fields.declarations import connection, expression, relation
 from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.duplications import Duplication
@@ -43,9 +43,9 @@ describe_enum(
     },
 )
 
-JOBS = Cursors("jobs", whole)
-QUEUED = Cursors("queued-jobs", whole)
-_ERRORS = Cursors("job-errors", uuid)
+JOBS = Cursors("jobs", int_part)
+QUEUED = Cursors("queued-jobs", int_part)
+_ERRORS = Cursors("job-errors", uuid_part)
 
 _STATUS = frozenset({"status"})
 
@@ -204,15 +204,15 @@ class JobFilter:
     def to_storage(self) -> jobs.JobFilter:
         """Convert to the filter of storage."""
         status, type_, hierarchy_id = (
-            given(self.status),
-            given(self.type),
-            given(self.hierarchy_id),
+            none_if_unset(self.status),
+            none_if_unset(self.type),
+            none_if_unset(self.hierarchy_id),
         )
         return jobs.JobFilter(
             status=None if status is None else tuple(status),
             type=None if type_ is None else tuple(type_),
             # An invalid id matches nothing, like the id of no hierarchy.
             hierarchy_id=None if hierarchy_id is None else uuid_of(hierarchy_id) or UUID(int=0),
-            created_after=given(self.created_after),
-            created_before=given(self.created_before),
+            created_after=none_if_unset(self.created_after),
+            created_before=none_if_unset(self.created_before),
         )

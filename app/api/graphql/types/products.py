@@ -5,7 +5,7 @@ from typing import Any
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.cursors import Cursors, given, text, uuid, whole
+from app.api.graphql.cursors import Cursors, int_part, none_if_unset, text_part, uuid_part
 from app.api.graphql.fields.declarations import (
     NO_COLUMNS,
     connection,
@@ -19,9 +19,9 @@ from app.domain.filters import Condition
 from app.storage import associations, tables
 from app.storage.sql.rows import is_row_of
 
-PRODUCTS = Cursors("products", text, uuid)
-PRODUCTS_OF_NODE = Cursors("node-products", whole, text, uuid)
-_NODES_OF_PRODUCT = Cursors("product-nodes", uuid)
+PRODUCTS = Cursors("products", text_part, uuid_part)
+PRODUCTS_OF_NODE = Cursors("node-products", int_part, text_part, uuid_part)
+_NODES_OF_PRODUCT = Cursors("product-nodes", uuid_part)
 
 
 @strawberry.type(description="A product, as far as hierarchies need it.")
@@ -80,7 +80,7 @@ class ProductFilter:
 
     def conditions(self) -> list[Condition]:
         """Build the conditions for storage. Raises InvalidInput."""
-        sku, name = given(self.sku), given(self.name)
+        sku, name = none_if_unset(self.sku), none_if_unset(self.name)
         return [
             *(sku.conditions_on("sku") if sku else ()),
             *(name.conditions_on("name") if name else ()),

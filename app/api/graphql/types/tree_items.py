@@ -6,7 +6,7 @@ from typing import Any, Literal
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.cursors import Cursors, given, maybe_whole, whole
+from app.api.graphql.cursors import Cursors, int_part, none_if_unset, optional_int_part
 from app.api.graphql.fields.declarations import (
     AttributeField,
     attribute,
@@ -36,7 +36,7 @@ describe_enum(
     },
 )
 
-_CHILDREN = Cursors("children", maybe_whole, whole, whole)
+_CHILDREN = Cursors("children", optional_int_part, int_part, int_part)
 
 
 @strawberry.type(description="One ancestor of an item, or the item itself: root first, item last.")
@@ -70,7 +70,7 @@ def _description(root: Any, locale: Locale = UNSET) -> Any:
 
 def _translated(row: Any, attribute: Literal["name", "description"], locale: str | None) -> Any:
     attributes = attributes_row(row)
-    translated = translation(attributes.locales, locale) if given(locale) else None
+    translated = translation(attributes.locales, locale) if none_if_unset(locale) else None
     if translated and attribute in translated:
         return translated[attribute]
     return getattr(attributes, attribute)

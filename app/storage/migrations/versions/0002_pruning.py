@@ -1,4 +1,4 @@
-"""The log may begin later than with its first event, and keys go with the jobs they stand for."""
+"""Pruned event logs, and an index to delete idempotency keys with their jobs."""
 
 import sqlalchemy as sa
 from alembic import op

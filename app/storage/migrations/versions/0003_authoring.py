@@ -1,5 +1,4 @@
-"""A hierarchy remembers the last number it gave to a node, so that none is given twice, and deleted
-nodes whose associations are still to be swept are noted."""
+"""The last node number of a hierarchy, which is not reused, and tombstones of deleted nodes."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +11,7 @@ def upgrade() -> None:
     op.add_column(
         "hierarchy", sa.Column("last_node_no", sa.BigInteger(), server_default="0", nullable=False)
     )
-    # Until now no node was ever deleted: the greatest number is the last one given.
+    # Nodes could not be deleted before, so the greatest number is the last assigned one.
     op.execute(
         "UPDATE hierarchy SET last_node_no = coalesce((SELECT node.node_no FROM node"
         " WHERE node.hierarchy_pk = hierarchy.pk ORDER BY node.node_no DESC LIMIT 1), 0)"

@@ -1,4 +1,4 @@
-"""What is to be sent to whom when a job ends, and what came of it."""
+"""Webhook endpoints, positions in event logs, and deliveries."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""The first tables. There is no way back from the first revision."""
+"""The first tables. This revision has no downgrade."""
 
 import sqlalchemy as sa
 from alembic import op

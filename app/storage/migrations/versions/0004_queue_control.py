@@ -1,5 +1,4 @@
-"""Jobs have a turn of their own, apart from their creation, and remember what they try again and
-which trace asked for them; a store's queue can be paused; a copy knows which nodes came with it."""
+"""Ranks of jobs, retries, traces of requests, pauses of queues, and the copied nodes of a copy."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -38,5 +37,5 @@ def upgrade() -> None:
         "hierarchy",
         sa.Column("copied_node_no", sa.BigInteger(), server_default="0", nullable=False),
     )
-    # Of copies so far nobody noted it: what was added to one since counts as copied.
+    # Unknown for existing copies: nodes added to one since count as copied.
     op.execute("UPDATE hierarchy SET copied_node_no = last_node_no WHERE copied_from IS NOT NULL")
