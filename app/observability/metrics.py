@@ -1,7 +1,8 @@
 """Metrics of this process, without stores, ids or paths.
 
 Every label has few values. Only operation names come from clients; those after the first hundred
-share one label. app.api.http.metrics_endpoint serves the metrics.
+share one label. app.api.http.metrics_endpoint serves the metrics, and
+tests/contract/test_seams.py names the internals of prometheus_client used here.
 """
 
 from bisect import bisect_left
