@@ -20,7 +20,7 @@ from gql.transport.websockets import WebsocketsTransport
 from app.settings import Settings
 from app.storage.engine.connect import connect
 from app.wiring import open_database
-from tests.bench.data import large_hierarchy
+from tests.support.large_hierarchy import large_hierarchy
 from tests.support.processes import LiveServer, start_server
 
 ENQUEUE = """mutation($id: ID!) {

@@ -21,9 +21,9 @@ from app.storage.sql.keyset import KeysetWindow
 from app.storage.tables import Hierarchy
 from app.wiring import open_database
 from tests import factories
-from tests.bench.data import large_hierarchy
 from tests.bench.table import Figures
 from tests.support.databases import DATABASES, NewDatabase
+from tests.support.large_hierarchy import large_hierarchy
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
 

@@ -12,9 +12,9 @@ from app.storage import differences
 from app.storage.tables import Job, Node, NodeProduct
 from app.wiring import open_database
 from tests import factories
-from tests.bench.data import large_hierarchy
 from tests.bench.table import Figures
 from tests.support.databases import DATABASES, NewDatabase
+from tests.support.large_hierarchy import large_hierarchy
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 

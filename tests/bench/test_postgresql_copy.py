@@ -15,9 +15,9 @@ from app.services.feed import Feed
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from tests import factories
-from tests.bench.data import large_hierarchy
 from tests.bench.table import Figures
 from tests.support.databases import NewDatabase
+from tests.support.large_hierarchy import large_hierarchy
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 

@@ -233,8 +233,8 @@ def connected_to(url: str) -> Awaitable[tuple[StreamReader, StreamWriter]]:
 
 
 def through(proxy: Proxy, url: str) -> str:
-    """The same database by direction of the proxy, which has to be able to read what is sent."""
-    there = sa.make_url(url).set(
+    """Return the URL of the database through the proxy, unencrypted: the proxy reads messages."""
+    proxied = sa.make_url(url).set(
         host="127.0.0.1", port=proxy.port, query={"sslmode": "disable", "gssencmode": "disable"}
     )
     return proxied.render_as_string(hide_password=False)

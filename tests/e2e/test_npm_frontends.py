@@ -1,5 +1,5 @@
 """Frontends against a gateway: TypeScript generated from schema.graphql, with Apollo Client, urql
-and Relay. The scripts in tests/e2e/node print a line per passed part."""
+and Relay. The scripts (tests/e2e/node) print a line per passed part."""
 
 import shutil
 import signal

@@ -1,5 +1,5 @@
-"""The npm client @elasticpath/js-sdk, of the REST API of the reference documents, against a gateway,
-with and without a token. The scripts in tests/e2e/node print a line per passed part."""
+"""The npm client @elasticpath/js-sdk, made for the REST API of the reference documents, against a
+gateway with and without tokens. The scripts in tests/e2e/node print a line per passed part."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager

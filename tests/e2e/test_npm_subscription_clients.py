@@ -1,5 +1,5 @@
-"""The npm clients graphql-ws, graphql-sse and Apollo Client, and the audits of graphql-http, against
-a gateway, with and without tokens. The scripts in tests/e2e/node print a line per passed part."""
+"""The npm clients graphql-ws, graphql-sse and Apollo Client, and the audits of graphql-http,
+against a gateway with and without tokens. The scripts print a line per passed part."""
 
 import json
 import os

@@ -49,7 +49,7 @@ MAX_OUTAGE_SECONDS = 2.0
 """Some outages are longer than the lease."""
 
 UNAVAILABLE = "DATABASE_UNAVAILABLE"
-LAST = "the last one"
+LAST = "the last copy"
 
 QUEUE = (
     "{ jobQueue { pending } jobs(first: 5) { nodes { status duplication { result { name } } } } }"
@@ -93,9 +93,9 @@ class Load:
     ended: dict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
     """Set once any subscriber has received a job's last event."""
     ends: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
-    """The jobs whose end was heard of."""
-    told: Counter[str] = field(default_factory=Counter)
-    """How often it was data_of that the database is outage_seconds, by who asked."""
+    """The ids of ended jobs, as subscribers receive the events."""
+    unavailable: Counter[str] = field(default_factory=Counter)
+    """Number of answers that report the outage, by kind of client."""
 
     async def request_copies(self, number: int) -> None:
         """Request copies, each once the one before is done, until `enough` is set."""
@@ -146,12 +146,12 @@ class Load:
             self.ends.put_nowait(id)
 
     async def check_outage(self, gateway: LiveServer) -> None:
-        """Whatever is asked of the gateway now is data_of, and with what is the matter."""
+        """Check that a gateway answers every kind of request during an outage, with its code."""
         ready = await self.http.get(f"{gateway.url}/readyz")
         assert ready.status_code == 503
         healthy = await self.http.get(f"{gateway.url}/healthz")
         assert healthy.status_code == 200
-        variables = {"id": str(self.source), "name": "outage_seconds"}
+        variables = {"id": str(self.source), "name": "outage"}
         for query in ({"query": QUEUE}, {"query": DUPLICATE, "variables": variables}):
             assert data_of(await self.http.post(f"{gateway.url}/graphql", json=query)) is None
         with pytest.raises(Refused) as refused:
@@ -241,8 +241,8 @@ async def test_outages_under_load_are_reported_and_survived_without_loss(
         assert follower.entries == log
     assert len(log) == history.events == 3 * len(load.jobs)
     report(
-        f"{outages} outages, {history}; told that it is outage_seconds: "
-        f"{', '.join(f'{who} {times}' for who, times in load.told.items())} times; "
-        f"each subscriber heard 1..{len(log)}; "
-        f"the end of a job was heard again within {max(recovery_seconds):.1f} s"
+        f"{outages} outages, {history}; answers {UNAVAILABLE}: "
+        f"{', '.join(f'{client} {times}' for client, times in load.unavailable.items())}; "
+        f"each subscriber received events 1..{len(log)}; "
+        f"first end of a job within {max(recovery_seconds):.1f} s after an outage"
     )

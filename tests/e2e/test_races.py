@@ -37,7 +37,7 @@ WORKERS = 3
 CANCELLERS = 3
 
 BATCH = 25
-"""Jobs enqueued at a time, whenever fewer are pending."""
+"""Jobs enqueued at a time, while fewer are pending."""
 
 POSSIBLE_RESULTS = {
     JobStatus.CANCELLED: {"won", "cancelled"},

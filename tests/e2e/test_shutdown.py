@@ -21,7 +21,7 @@ from app.api.graphql.types.events import EVENTS
 from app.settings import Settings
 from app.wiring import open_database
 from tests import factories
-from tests.bench.data import large_hierarchy
+from tests.support.large_hierarchy import large_hierarchy
 from tests.support.processes import LiveServer, start_server
 from tests.support.subscriber import (
     JOB_EVENTS,
@@ -120,9 +120,9 @@ async def test_a_stopped_server_closes_its_sockets_and_the_next_one_continues_it
     server = start_server(url)
     job_id = server.post("{ jobs { nodes { id } } }")["jobs"]["nodes"][0]["id"]
 
-    async with subscriber(server.url) as one, subscriber(server.url) as another:
-        updates = await one.subscribe(JOB_UPDATES, id=job_id)
-        events = await another.subscribe(JOB_EVENTS)
+    async with subscriber(server.url) as first, subscriber(server.url) as second:
+        updates = await first.subscribe(JOB_UPDATES, id=job_id)
+        events = await second.subscribe(JOB_EVENTS)
         event = await anext(updates)
         while not (event["job"]["progress"] or {}).get("completed"):
             event = await anext(updates)

@@ -1,4 +1,4 @@
-"""`jobs-gateway token` as a process: it prints only a token, or the reason for none in a sentence."""
+"""`jobs-gateway token` as a process: it prints only a token, or one sentence with the reason."""
 
 import os
 import subprocess

@@ -13,8 +13,8 @@ import pytest
 from app.settings import Settings
 from app.wiring import open_database
 from tests import factories
-from tests.bench.data import large_hierarchy
 from tests.support.databases import NewDatabase
+from tests.support.large_hierarchy import large_hierarchy
 from tests.support.processes import LiveProcess, start_server, start_worker
 from tests.support.subscriber import JOB_EVENTS, JOB_UPDATES, LOGGED, Event, subscriber
 

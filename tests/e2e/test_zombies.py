@@ -316,8 +316,8 @@ def written_by_zombies(witness: Witness, copies: Mapping[int, int]) -> Counter[s
     holders: dict[int, tuple[str, int]] = {}
     fenced: dict[int, set[str]] = {job_pk: set() for job_pk in copies}
     counts: Counter[str] = Counter()
-    for who, transaction, what, pk, epoch, _ in written:
-        if what != "job":
+    for who, transaction, table, pk, epoch, _ in written:
+        if table != "job":
             continue
         if pk not in holders or epoch > holders[pk][1]:
             holders[pk] = (who, epoch)
@@ -326,8 +326,8 @@ def written_by_zombies(witness: Witness, copies: Mapping[int, int]) -> Counter[s
         else:
             counts["job updates"] += 1
     transactions = {copies[job_pk]: fenced[job_pk] for job_pk in copies}
-    for _, transaction, what, pk, _, rows in written:
-        if what != "job" and transaction not in transactions.get(pk, ()):
+    for _, transaction, table, pk, _, rows in written:
+        if table != "job" and transaction not in transactions.get(pk, ()):
             counts["rows"] += rows
     return counts
 

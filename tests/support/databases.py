@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 import sqlalchemy as sa
 from sqlmodel import Session, SQLModel
 
@@ -17,6 +18,11 @@ from tests.support import postgres
 
 DATABASES = ("sqlite", "postgresql")
 """The kinds of database that tests run on, in turn."""
+
+postgresql_is_long = pytest.mark.parametrize(
+    "database_kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)], indirect=True
+)
+"""For many examples against an oracle: on PostgreSQL they run with the tests marked `long`."""
 
 NewDatabase = Callable[[str], str]
 """Makes a migrated, empty database of a kind and returns its URL."""

@@ -32,19 +32,19 @@ const client = new ApolloClient({
   ),
 });
 
-/** What there is: an answer with errors has thrown them before. */
-function there<What>(what: What | null | undefined): What {
-  assert.ok(what);
-  return what;
+/** Returns data that must exist: Apollo Client has thrown the errors of an answer. */
+function required<Data>(data: Data | null | undefined): Data {
+  assert.ok(data);
+  return data;
 }
 
 const firstPage = { query: HierarchiesDocument, variables: { first: 3 } };
 const list = client.watchQuery(firstPage);
 const showing = list.subscribe(() => {});
-const { pageInfo, edges } = there((await client.query(firstPage)).data).hierarchies;
+const { pageInfo, edges } = required((await client.query(firstPage)).data).hierarchies;
 const { data } = await list.fetchMore({ variables: { after: pageInfo.endCursor } });
-const whole = there(client.readQuery(firstPage)).hierarchies;
-assert.deepEqual(whole.edges, [...edges, ...there(data).hierarchies.edges]);
+const whole = required(client.readQuery(firstPage)).hierarchies;
+assert.deepEqual(whole.edges, [...edges, ...required(data).hierarchies.edges]);
 assert.deepEqual([whole.edges.length, whole.totalCount, whole.pageInfo.hasNextPage], [5, 5, false]);
 showing.unsubscribe();
 shown("a query, and its second page merged into the first");
@@ -52,10 +52,10 @@ shown("a query, and its second page merged into the first");
 const source = edges[0].node.id;
 const item = { query: ItemDocument, variables: { id: source } };
 await client.query(item);
-const held = there(client.readQuery(item)).node;
-assert.equal(held?.__typename, "Hierarchy");
+const cachedItem = required(client.readQuery(item)).node;
+assert.equal(cachedItem?.__typename, "Hierarchy");
 assert.deepEqual(
-  held.children.nodes.map(({ name, parent }) => [name, parent.__typename]),
+  cachedItem.children.nodes.map(({ name, parent }) => [name, parent.__typename]),
   [["a", "Hierarchy"], ["b", "Hierarchy"]],
 );
 shown("interfaces, read from the cache");
@@ -64,19 +64,19 @@ await showQueue(
   {
     async duplicate(input) {
       const answer = await client.mutate({ mutation: DuplicateDocument, variables: { input } });
-      return there(answer.data).duplicateHierarchy;
+      return required(answer.data).duplicateHierarchy;
     },
     async cancel(jobId) {
       const input = { jobId };
       const answer = await client.mutate({ mutation: CancelDocument, variables: { input } });
-      return there(answer.data).cancelJob;
+      return required(answer.data).cancelJob;
     },
-    queue: async () => there((await client.query({ query: QueueDocument })).data),
-    cached: () => there(client.readQuery({ query: QueueDocument })).jobs,
-    follow(after, tell) {
+    queue: async () => required((await client.query({ query: QueueDocument })).data),
+    cached: () => required(client.readQuery({ query: QueueDocument })).jobs,
+    follow(after, onEvent) {
       const subscription = client
         .subscribe({ query: JobEventsDocument, variables: { after } })
-        .subscribe(({ data, error }) => tell(there(data ?? assert.fail(error)).jobEvents));
+        .subscribe(({ data, error }) => onEvent(required(data ?? assert.fail(error)).jobEvents));
       return () => subscription.unsubscribe();
     },
     terminate: () => live.terminate(),

@@ -1,4 +1,4 @@
-// Everything that graphql-http checks of a server over HTTP: one line of JSON an audit.
+// The audits of graphql-http: prints one line of JSON per audit.
 import { serverAudits } from "graphql-http";
 import { url } from "./gateway.mjs";
 

@@ -1,5 +1,5 @@
-// What each script is given, what it asks a gateway for, and the time it has for that. A client
-// here is anything with graphql-ws's and graphql-sse's `iterate({ query, variables })`.
+// Arguments, operations and time limit of the scripts. A client is an object with the method
+// `iterate({ query, variables })` of graphql-ws and graphql-sse.
 import assert from "node:assert/strict";
 
 export const [url, token] = process.argv.slice(2);
@@ -28,9 +28,9 @@ export const JOB_UPDATES = `
 export const JOB_EVENTS = `
   subscription ($after: String) { jobEvents(after: $after) { ${EVENT} } }`;
 
-/** Tells the test that this holds. */
-export function shown(what) {
-  console.log(what);
+/** Reports a passed part to the test. */
+export function shown(part) {
+  console.log(part);
 }
 
 export async function all(results) {
@@ -39,7 +39,7 @@ export async function all(results) {
   return collected;
 }
 
-/** The one result of a query or mutation. */
+/** Returns the data of a query or mutation, which has one result. */
 export async function answer(client, query, variables) {
   const results = await all(client.iterate({ query, variables }));
   assert.equal(results.length, 1, `${results.length} results of ${query}`);
@@ -47,7 +47,7 @@ export async function answer(client, query, variables) {
   return results[0].data;
 }
 
-/** The events of a subscription. */
+/** Yields the events of a subscription. */
 export async function* events(client, query, variables) {
   for await (const { data, errors } of client.iterate({ query, variables })) {
     assert.equal(errors, undefined);
@@ -65,7 +65,7 @@ export async function endOfLog(client) {
   return (await answer(client, END_OF_LOG)).jobQueue.cursor;
 }
 
-/** The job of a new duplication. */
+/** Enqueues a duplication and returns its job. */
 export async function duplicate(client, hierarchyId) {
   const { job, errors } = (await answer(client, DUPLICATE, { hierarchyId })).duplicateHierarchy;
   assert.deepEqual(errors, []);
@@ -73,24 +73,24 @@ export async function duplicate(client, hierarchyId) {
   return job;
 }
 
-/** Follow a new job from its SNAPSHOT to its end, all of which comes over the client. */
+/** Follows a new job from its SNAPSHOT to its end. */
 export async function followToTheEnd(client, hierarchyId) {
   for (;;) {
     const { id } = await duplicate(client, hierarchyId);
-    const heard = await all(events(client, JOB_UPDATES, { id }));
-    // A job that was over before somebody began to follow it has nothing more to tell.
-    if (heard.length === 1 && heard[0].job.status === "SUCCESS") continue;
-    assert.deepEqual(new Set(heard.map((event) => event.job.id)), new Set([id]));
-    assert.equal(heard[0].type, "SNAPSHOT");
-    assert.deepEqual([heard.at(-1).type, heard.at(-1).job.status], ["SUCCEEDED", "SUCCESS"]);
-    for (const { type } of heard.slice(1, -1)) assert.match(type, /^(STARTED|PROGRESS)$/);
+    const received = await all(events(client, JOB_UPDATES, { id }));
+    // The job ended before the subscription started: try another.
+    if (received.length === 1 && received[0].job.status === "SUCCESS") continue;
+    assert.deepEqual(new Set(received.map((event) => event.job.id)), new Set([id]));
+    assert.equal(received[0].type, "SNAPSHOT");
+    assert.deepEqual([received.at(-1).type, received.at(-1).job.status], ["SUCCEEDED", "SUCCESS"]);
+    for (const { type } of received.slice(1, -1)) assert.match(type, /^(STARTED|PROGRESS)$/);
     return;
   }
 }
 
-/** Of the events of one or more jobs, what the log holds, up to the success of the last job. */
-export async function* logged(happening, last) {
-  for await (const { cursor, type, job } of happening) {
+/** Yields the events that the log holds (all but PROGRESS), up to the success of the job `last`. */
+export async function* logged(events, last) {
+  for await (const { cursor, type, job } of events) {
     if (type !== "PROGRESS") yield { cursor, type, id: job.id };
     if (type === "SUCCEEDED" && job.id === last.id) return;
   }

@@ -1,5 +1,5 @@
-// The graphql-sse client against the gateway, a connection an operation; and what EventSource
-// does after a connection broke.
+// The graphql-sse client against the gateway, with a connection per operation, and the resumption of
+// an EventSource after a lost connection.
 import assert from "node:assert/strict";
 import { createClient, NetworkError } from "graphql-sse";
 import * as gateway from "./gateway.mjs";
@@ -28,9 +28,9 @@ shown("the errors of an invalid operation");
 
 const start = await gateway.endOfLog(client);
 const jobs = [];
-for (let made = 0; made < 3; made++) jobs.push(await gateway.duplicate(client, hierarchy));
+for (let number = 0; number < 3; number++) jobs.push(await gateway.duplicate(client, hierarchy));
 const last = jobs.at(-1);
-// take() leaves, which unsubscribes.
+// take() leaves the iteration, which unsubscribes.
 const [first] = await gateway.take(1, gateway.events(client, JOB_EVENTS, { after: start }));
 assert.equal(first.type, "CREATED");
 assert.equal(first.job.id, jobs[0].id);
@@ -40,7 +40,7 @@ const log = await gateway.all(
 assert.ok(log.length >= 9);
 shown("unsubscribing");
 
-/** The events of a stream as a browser's EventSource reads them, ids included. */
+/** Yields the events of a stream with their ids, as a browser's EventSource reads them. */
 async function* stream(query, variables, headers) {
   const leave = new AbortController();
   const response = await fetch(url, {
@@ -65,7 +65,7 @@ async function* stream(query, variables, headers) {
         const event = {};
         for (const line of block.split("\n")) {
           const [, field, value] = /^([^:]*)(?:: ?(.*))?$/.exec(line);
-          // An empty field name is a comment, which keeps the connection alive.
+          // A line with an empty field name is a comment, sent as a heartbeat.
           if (field) event[field] = value;
         }
         if (!("event" in event)) continue;
@@ -79,7 +79,7 @@ async function* stream(query, variables, headers) {
   }
 }
 
-/** Of a stream of jobEvents, what the log holds, once each event's id is known as its cursor. */
+/** Yields the events of a jobEvents stream, and checks that each id is the event's cursor. */
 async function* withIds(streamed) {
   for await (const { event, id, data } of streamed) {
     assert.equal(event, "next");
@@ -94,13 +94,13 @@ const streamed = (headers) =>
 assert.deepEqual(await gateway.all(streamed()), log);
 shown("each event has its cursor as id");
 
-for (let heard = 1; heard < log.length; heard++) {
-  const before = await gateway.take(heard, streamed());
-  // The same request once more, and where it broke.
-  const behind = await gateway.all(streamed({ "Last-Event-ID": before.at(-1).cursor }));
-  assert.deepEqual([...before, ...behind], log);
+for (let number = 1; number < log.length; number++) {
+  const before = await gateway.take(number, streamed());
+  // The same request again, with the id of the last event.
+  const after = await gateway.all(streamed({ "Last-Event-ID": before.at(-1).cursor }));
+  assert.deepEqual([...before, ...after], log);
 }
-shown("Last-Event-ID resumes behind any event");
+shown("Last-Event-ID resumes after any event");
 
 const ending = log.filter(({ id }) => id === last.id);
 assert.deepEqual(

@@ -5,7 +5,7 @@ import WebSocket from "ws";
 import * as gateway from "./gateway.mjs";
 import { JOB_EVENTS, JOB_UPDATES, authorization, shown, token } from "./gateway.mjs";
 
-/** A client on one socket that it opens at once, tries once, and keeps. */
+/** Returns a client that opens one socket at once, keeps it, and does not reconnect. */
 function connect(options) {
   const client = createClient({
     url: gateway.url.replace(/^http/, "ws"),
@@ -34,21 +34,21 @@ shown("a job from its snapshot to its end");
 
 const start = await gateway.endOfLog(client);
 const jobs = [];
-for (let made = 0; made < 3; made++) jobs.push(await gateway.duplicate(client, hierarchy));
-const lives = await Promise.all(
+for (let number = 0; number < 3; number++) jobs.push(await gateway.duplicate(client, hierarchy));
+const types = await Promise.all(
   jobs.map(({ id }) =>
-    gateway.all(gateway.events(client, JOB_UPDATES, { id, after: start })).then((heard) => {
-      assert.deepEqual(new Set(heard.map((event) => event.job.id)), new Set([id]));
-      return heard.map((event) => event.type).filter((type) => type !== "PROGRESS");
+    gateway.all(gateway.events(client, JOB_UPDATES, { id, after: start })).then((received) => {
+      assert.deepEqual(new Set(received.map((event) => event.job.id)), new Set([id]));
+      return received.map((event) => event.type).filter((type) => type !== "PROGRESS");
     }),
   ),
 );
-assert.deepEqual(lives, Array(3).fill(["CREATED", "STARTED", "SUCCEEDED"]));
+assert.deepEqual(types, Array(3).fill(["CREATED", "STARTED", "SUCCEEDED"]));
 assert.equal(client.sockets, 1);
-shown("subscriptions side by side on one socket");
+shown("concurrent subscriptions on one socket");
 
-const living = gateway.events(client, JOB_EVENTS, { after: start });
-assert.equal((await living.next()).value.type, "CREATED");
+const open = gateway.events(client, JOB_EVENTS, { after: start });
+assert.equal((await open.next()).value.type, "CREATED");
 for (const query of ["{ nonsense }", "{ jobQueue {", "subscription { nonsense }"]) {
   await assert.rejects(gateway.all(client.iterate({ query })), (errors) => {
     assert.ok(Array.isArray(errors), `${query}: ${errors}`);
@@ -57,52 +57,52 @@ for (const query of ["{ nonsense }", "{ jobQueue {", "subscription { nonsense }"
   });
 }
 const afterwards = await gateway.duplicate(client, hierarchy);
-await gateway.all(gateway.logged(living, afterwards));
+await gateway.all(gateway.logged(open, afterwards));
 assert.equal(client.sockets, 1);
 shown("an invalid operation ends only itself");
 
 const ids = [];
-const told = new Map();
+const messages = new Map();
 const counting = connect({
   generateID: () => {
     ids.push(String(ids.length));
     return ids.at(-1);
   },
-  on: { message: ({ id }) => id !== undefined && told.set(id, (told.get(id) ?? 0) + 1) },
+  on: { message: ({ id }) => id !== undefined && messages.set(id, (messages.get(id) ?? 0) + 1) },
 });
 const ended = gateway.events(counting, JOB_EVENTS, { after: start });
 await gateway.take(1, ended);
 const [endedId] = ids;
-// What was on its way has come before the answer of what was asked afterwards.
+// Messages on their way arrive before the answer to a later query.
 await gateway.endOfLog(counting);
-const toldBefore = told.get(endedId);
+const messagesBefore = messages.get(endedId);
 await gateway.followToTheEnd(counting, hierarchy);
-assert.equal(told.get(endedId), toldBefore);
+assert.equal(messages.get(endedId), messagesBefore);
 assert.equal(counting.sockets, 1);
 counting.terminate();
-shown("nothing comes after unsubscribing");
+shown("no event after unsubscribing");
 
 const last = jobs.at(-1);
 const log = await gateway.all(
   gateway.logged(gateway.events(client, JOB_EVENTS, { after: start }), last),
 );
 assert.ok(log.length >= 9);
-for (let heard = 1; heard < log.length; heard++) {
+for (let number = 1; number < log.length; number++) {
   const broken = connect();
   const before = await gateway.take(
-    heard,
+    number,
     gateway.logged(gateway.events(broken, JOB_EVENTS, { after: start }), last),
   );
   broken.terminate();
   const resumed = connect();
   const { cursor: after } = before.at(-1);
-  const behind = await gateway.all(
+  const rest = await gateway.all(
     gateway.logged(gateway.events(resumed, JOB_EVENTS, { after }), last),
   );
-  assert.deepEqual([...before, ...behind], log);
+  assert.deepEqual([...before, ...rest], log);
   await resumed.dispose();
 }
-shown("a new socket resumes behind any cursor");
+shown("a new socket resumes after any cursor");
 
 await client.dispose();
 

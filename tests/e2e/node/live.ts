@@ -1,7 +1,7 @@
 // One socket for the subscriptions of any frontend.
 import { createClient, type Client } from "graphql-ws";
 
-/** Subscriptions whose socket is lost go on, over a new one, behind the last event they told. */
+/** Returns a client whose subscriptions resume on a new socket, after the last received event. */
 export function connect(url: string, token?: string): Client {
   const client = createClient({
     url,

@@ -11,11 +11,11 @@ import { getMainDefinition } from "@apollo/client/utilities";
 import * as gateway from "./gateway.mjs";
 import { JOB_EVENTS, authorization, shown, token, url } from "./gateway.mjs";
 
-/** Apollo Client as a client of ours. */
+/** Returns Apollo Client as a client of gateway.mjs. */
 function connect(headers) {
   const client = new ApolloClient({
     cache: new InMemoryCache(),
-    link: new HttpLink({ uri: url, headers, fetch: fetchAndHear }),
+    link: new HttpLink({ uri: url, headers, fetch: fetchAndRecord }),
     defaultOptions: { query: { fetchPolicy: "no-cache" }, mutate: { fetchPolicy: "no-cache" } },
   });
   return {
@@ -29,37 +29,37 @@ function connect(headers) {
   };
 }
 
-/** What the last response has brought so far. */
-let heard;
+/** The body of the last response so far. */
+let body;
 let contentType;
 let status;
 
-async function fetchAndHear(address, options) {
+async function fetchAndRecord(address, options) {
   const response = await fetch(address, options);
   status = response.status;
   contentType = response.headers.get("content-type");
-  heard = "";
-  const hear = new TransformStream({
+  body = "";
+  const record = new TransformStream({
     transform(chunk, controller) {
-      heard += Buffer.from(chunk).toString("latin1");
+      body += Buffer.from(chunk).toString("latin1");
       controller.enqueue(chunk);
     },
   });
-  return new Response(response.body.pipeThrough(hear), response);
+  return new Response(response.body.pipeThrough(record), response);
 }
 
-/** What an observable tells, which ends with it. */
+/** Yields the values of an observable up to its end. */
 async function* each(observable) {
   const pending = [];
   let wake = () => {};
-  const tell = (what) => {
-    pending.push(what);
+  const push = (item) => {
+    pending.push(item);
     wake();
   };
   const subscription = observable.subscribe({
-    next: (value) => tell({ value }),
-    error: (error) => tell({ error }),
-    complete: () => tell({ done: true }),
+    next: (value) => push({ value }),
+    error: (error) => push({ error }),
+    complete: () => push({ done: true }),
   });
   try {
     for (;;) {
@@ -82,18 +82,18 @@ shown("a query");
 
 await gateway.followToTheEnd(client, hierarchy);
 assert.match(contentType, /^multipart\/mixed; ?boundary="?graphql"?(;|$)/);
-assert.ok(/\r\n--graphql--(\r\n)?$/.test(heard), heard.slice(-80));
+assert.ok(/\r\n--graphql--(\r\n)?$/.test(body), body.slice(-80));
 shown("a job from its snapshot to its end");
 
-// A part ends where the next delimiter begins: one sent only with the next part is heard too late.
+// A part ends with the next delimiter, which must be sent without waiting for the next part.
 const start = await gateway.endOfLog(client);
 const job = await gateway.duplicate(client, hierarchy);
 for await (const event of gateway.events(client, JOB_EVENTS, { after: start })) {
-  const [, behind] = heard.split(JSON.stringify(event.cursor));
-  assert.ok(!/\{\}/.test(behind), `heard only with the heartbeat behind it: ${behind}`);
+  const [, rest] = body.split(JSON.stringify(event.cursor));
+  assert.ok(!/\{\}/.test(rest), `delivered only with the following heartbeat: ${rest}`);
   if (event.type === "SUCCEEDED" && event.job.id === job.id) break;
 }
-shown("each event as soon as it happened");
+shown("each event without delay");
 
 await assert.rejects(
   gateway.all(client.iterate({ query: "subscription { nonsense }" })),

@@ -1,4 +1,4 @@
-// What every frontend has to show of a queue that nobody runs at first.
+// The parts that every frontend passes, on a queue that has no runner at first.
 import assert from "node:assert/strict";
 import { shown } from "./gateway.mjs";
 import type {
@@ -7,7 +7,7 @@ import type {
   DuplicateMutation,
   JobStatus,
 } from "./generated/graphql.js";
-import { explained } from "./refusals.js";
+import { messageOf } from "./refusals.js";
 
 interface Jobs {
   edges: readonly { node: { id: string; status: JobStatus } }[];
@@ -18,32 +18,32 @@ interface Event {
   job: { id: string };
 }
 
-/** One of the libraries, as its script has set it up. */
+/** A library as set up by its script. */
 export interface Frontend {
   duplicate(input: DuplicateHierarchyInput): Promise<DuplicateMutation["duplicateHierarchy"]>;
   cancel(jobId: string): Promise<CancelMutation["cancelJob"]>;
-  /** Asks for the queue. */
+  /** Queries the queue. */
   queue(): Promise<{ jobQueue: { cursor: string }; jobs: Jobs }>;
-  /** The list of that answer as the cache has it now. */
+  /** Returns the current list of that answer in the cache. */
   cached(): Jobs;
-  /** Follows the events behind a cursor until it is told to stop. */
-  follow(after: string, tell: (event: Event) => void): () => void;
-  /** Tears the socket off. */
+  /** Follows the events after a cursor. Returns a function that stops. */
+  follow(after: string, onEvent: (event: Event) => void): () => void;
+  /** Aborts the socket. */
   terminate(): void;
 }
 
-/** The events as they come, but for PROGRESS, which the log does not hold. */
-class Heard {
+/** The received events without PROGRESS, which the log does not hold. */
+class ReceivedEvents {
   readonly events: string[] = [];
   #wake = () => {};
 
-  note({ type, job }: Event): void {
+  add({ type, job }: Event): void {
     if (type === "PROGRESS") return;
     this.events.push(`${type} ${job.id}`);
     this.#wake();
   }
 
-  async until(number: number): Promise<void> {
+  async waitFor(number: number): Promise<void> {
     while (this.events.length < number) {
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
@@ -69,26 +69,26 @@ export async function showQueue(frontend: Frontend, hierarchyId: string): Promis
   shown("a mutation changes the list in the cache");
 
   const [again] = (await frontend.cancel(cancelled)).errors;
-  assert.match(explained(again), /^Only a pending job .*CANCELLED/);
+  assert.match(messageOf(again), /^Only a pending job .*CANCELLED/);
   const [nameless] = (await frontend.duplicate({ hierarchyId, name: " " })).errors;
-  assert.match(explained(nameless), /^input\.name: /);
-  shown("refusals are told apart");
+  assert.match(messageOf(nameless), /^input\.name: /);
+  shown("refusals are distinguished");
 
-  const heard = new Heard();
-  const stop = frontend.follow(jobQueue.cursor, (event) => heard.note(event));
-  await heard.until(1);
+  const received = new ReceivedEvents();
+  const stop = frontend.follow(jobQueue.cursor, (event) => received.add(event));
+  await received.waitFor(1);
   frontend.terminate();
   const last = await duplicated();
-  await heard.until(2);
-  shown("a new socket tells what follows");
+  await received.waitFor(2);
+  shown("a new socket delivers the following events");
 
-  // The test does so when it reads this.
+  // The test replaces the server when it reads this line.
   shown("now another server, which runs the queue");
-  await heard.until(6);
+  await received.waitFor(6);
   const next = await duplicated();
-  await heard.until(7);
+  await received.waitFor(7);
   stop();
-  assert.deepEqual(heard.events.slice(0, 7), [
+  assert.deepEqual(received.events.slice(0, 7), [
     `CANCELLED ${cancelled}`,
     `CREATED ${last}`,
     `STARTED ${waiting}`,
@@ -97,7 +97,7 @@ export async function showQueue(frontend: Frontend, hierarchyId: string): Promis
     `SUCCEEDED ${last}`,
     `CREATED ${next}`,
   ]);
-  shown("it tells what follows, nothing twice");
+  shown("it delivers the following events once");
 
   assert.deepEqual(statuses(frontend.cached()), [[waiting, "SUCCESS"], [cancelled, "CANCELLED"]]);
   shown("events change the list in the cache");

@@ -1,12 +1,12 @@
-// The typed errors of payloads: a case that is forgotten is an error of the compiler.
+// The typed errors of payloads: a missing case is a compiler error.
 import type { CancelMutation, DuplicateMutation } from "./generated/graphql.js";
 
 type Refusal =
   | CancelMutation["cancelJob"]["errors"][number]
   | DuplicateMutation["duplicateHierarchy"]["errors"][number];
 
-/** What to tell the person who asked. */
-export function explained(refusal: Refusal): string {
+/** Returns the message for the user. */
+export function messageOf(refusal: Refusal): string {
   switch (refusal.__typename) {
     case "NotFound":
     case "Forbidden":

@@ -1,16 +1,16 @@
-// The client @elasticpath/js-sdk pointed at a gateway, and what it leaves unsaid of the answers.
+// The client @elasticpath/js-sdk on a gateway, with the status and media type that it hides.
 import assert from "node:assert/strict";
 import { inspect } from "node:util";
 import { MemoryStorageFactory, gateway } from "@elasticpath/js-sdk";
 import { token, url } from "./gateway.mjs";
 
-// The client says where its token comes from on stdout, which is for what is shown.
+// The client logs to stdout, which is reserved for `shown`.
 console.info = console.error;
 
-/** The status and the media type of the last answer: the client keeps the body alone. */
+/** Status and media type of the last response; the client returns only the body. */
 export const last = {};
 
-async function fetchAndNote(address, options) {
+async function fetchAndRecord(address, options) {
   delete last.status;
   const response = await fetch(address, options);
   last.status = response.status;
@@ -18,9 +18,9 @@ async function fetchAndNote(address, options) {
   return response;
 }
 
-/** A client with this bearer token, or with none. One that has none never clears its filters and
- * limits, so it has some token also where nobody asks for one. */
-export function connect(bearer = token ?? "anybody") {
+/** Returns a client with a bearer token. Without authentication it has a token too, because a client
+ * without one never clears its filters and limits. */
+export function connect(bearer = token ?? "unused") {
   const { protocol, host } = new URL(url);
   return gateway({
     protocol: protocol.replace(":", ""),
@@ -29,33 +29,33 @@ export function connect(bearer = token ?? "anybody") {
       access_token: bearer,
       expires: Math.floor(Date.now() / 1000) + 3600,
     }),
-    custom_fetch: fetchAndNote,
+    custom_fetch: fetchAndRecord,
     storage: new MemoryStorageFactory(),
     disableCart: true,
-    // It repeats what was refused with 401 or 429.
+    // The client repeats requests after 401 and 429.
     retryDelay: 1,
     retryJitter: 1,
   });
 }
 
-/** What was asked for, which comes with this status. */
-export async function answered(asked, status = 200) {
-  const [{ value, reason }] = await Promise.allSettled([asked]);
+/** Returns the document of a response with this status. */
+export async function answered(request, status = 200) {
+  const [{ value, reason }] = await Promise.allSettled([request]);
   assert.equal(last.status, status, inspect(reason ?? value));
   assert.match(last.type, /^application\/(vnd\.api\+)?json(;|$)/);
   return value;
 }
 
-/** What was asked for and has no content: the client makes this of an empty body. */
-export async function emptied(asked) {
-  const [{ value, reason }] = await Promise.allSettled([asked]);
+/** Checks for a 204 response; the client returns "{}" for its empty body. */
+export async function emptied(request) {
+  const [{ value, reason }] = await Promise.allSettled([request]);
   assert.equal(last.status, 204, inspect(reason));
   assert.equal(value, "{}");
 }
 
-/** The one error that a request is refused with; the client rejects with the body as it is. */
-export async function refused(asked, status, title) {
-  const [{ value, reason }] = await Promise.allSettled([asked]);
+/** Returns the only error of a refusal; the client rejects with the unchanged body. */
+export async function refused(request, status, title) {
+  const [{ value, reason }] = await Promise.allSettled([request]);
   assert.equal(last.status, status, inspect(reason ?? value));
   const [error, ...more] = reason.errors;
   assert.deepEqual(more, []);
@@ -63,27 +63,27 @@ export async function refused(asked, status, title) {
   return error;
 }
 
-/** A whole list, page by page of that length, however long it is. */
-export async function pages(ask, limit) {
+/** Reads a whole list in pages of `limit`. */
+export async function pages(read, limit) {
   const data = [];
   for (;;) {
-    const page = await answered(ask(limit, data.length));
+    const page = await answered(read(limit, data.length));
     assert.ok(page.data.length <= limit, `${page.data.length} of ${limit}`);
     data.push(...page.data);
     assert.ok(data.length <= page.meta.results.total);
     assert.equal(!page.links.next, data.length === page.meta.results.total);
     assert.equal(!page.links.prev, data.length === page.data.length);
     if (!page.links.next) return data;
-    assert.ok(page.data.length, "a page between others is empty");
+    assert.ok(page.data.length, "a page with a next page is empty");
   }
 }
 
-/** The page of a list that a link of another page leads to. */
+/** Reads the page of a list at a link. */
 export function follow(client, link) {
   return answered(client.PCM.request.send(link.replace(/^\/(pcm\/)?/, ""), "GET"));
 }
 
-/** Cancel a job. The client has no function for that; this is how it sends what it has one for. */
+/** Cancels a job. The client has no function for it; this sends the request as its functions do. */
 export function cancel(client, { id }) {
   return client.PCM.Jobs.request.send(`jobs/${id}/cancel`, "POST");
 }
@@ -92,13 +92,13 @@ export const ids = (resources) => resources.map(({ id }) => id);
 
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z$/;
 
-/** A time as the documents write it. */
+/** Parses a time in the format of the reference documents. */
 export function time(value) {
   assert.match(value, TIME);
   return new Date(value);
 }
 
-/** What each job has, and its status. */
+/** Checks the attributes that every job has, and returns its status. */
 export function statusOf(job, type = "hierarchy-duplicate") {
   assert.equal(job.type, "pim-job");
   const { status, ...attributes } = job.attributes;

@@ -1,5 +1,5 @@
-// @elasticpath/js-sdk against a gateway that runs its queue, with the demo data: the catalogue, a
-// hierarchy of its own with nodes and products, its duplicate, and the end of both.
+// @elasticpath/js-sdk against a gateway that runs its queue, with the demo data: reads the catalogue,
+// creates a hierarchy with nodes and products, duplicates it, and deletes both.
 import assert from "node:assert/strict";
 import { shown, token } from "./gateway.mjs";
 import {
@@ -19,7 +19,7 @@ const { Hierarchies, PCM } = client;
 const { Nodes, Relationships } = Hierarchies;
 const { Jobs } = PCM;
 
-/** All nodes of a hierarchy. The builder of Nodes keeps its Limit and Offset. */
+/** Reads all nodes of a hierarchy. The builder of Nodes keeps its Limit and Offset. */
 const nodesOf = (hierarchyId, limit = 100) =>
   pages((size, offset) => Nodes.Limit(size).Offset(offset).All({ hierarchyId }), limit);
 const rootsOf = (hierarchyId) =>
@@ -36,7 +36,7 @@ const productsOf = (hierarchyId, nodeId) =>
   );
 const parentOf = (node) => node.relationships.parent?.data.id;
 
-/** Names and what hangs below them, in order, with the skus of products, curated ones marked. */
+/** Returns a tree of names, each with the SKUs of its products, whether curated, and its children. */
 async function treeOf(hierarchyId) {
   const below = async (nodes) => {
     const tree = [];
@@ -150,7 +150,7 @@ const fresh = await create("Fresh", { sort_order: 1 });
 const dried = await create("Dried", { sort_order: 2 });
 const mint = await create("Mint", { parent: fresh });
 const apple = await create("Apple", { parent: mint });
-// The higher its sort_order, the earlier a node comes.
+// Nodes with a higher sort_order come first.
 assert.deepEqual(ids(await rootsOf(hierarchyId)), ids([dried, fresh]));
 assert.deepEqual(ids(await childrenOf(hierarchyId, fresh.id)), [mint.id]);
 assert.deepEqual(ids(await childrenOf(hierarchyId, mint.id)), [apple.id]);
@@ -223,21 +223,21 @@ assert.deepEqual(missing.meta.missing_ids, ids(unknown));
 shown("products");
 
 const tree = await treeOf(hierarchyId);
-const asked = await answered(
+const queued = await answered(
   Hierarchies.Duplicate(hierarchyId, {
     type: "hierarchy",
     attributes: { name: "More herbs", include_products: true },
   }),
   201,
 );
-assert.equal(asked.data.attributes.status, "pending");
-statusOf(asked.data);
+assert.equal(queued.data.attributes.status, "pending");
+statusOf(queued.data);
 shown("a duplication");
 
-let job = asked.data;
+let job = queued.data;
 while (["pending", "started"].includes(statusOf(job))) {
-  ({ data: job } = await answered(Jobs.Get(asked.data.id)));
-  assert.equal(job.id, asked.data.id);
+  ({ data: job } = await answered(Jobs.Get(queued.data.id)));
+  assert.equal(job.id, queued.data.id);
 }
 assert.equal(job.attributes.status, "success");
 assert.equal(job.meta.copied_from, hierarchyId);
@@ -277,7 +277,7 @@ for (const { id } of [copy, herbs]) {
   await refused(Hierarchies.Duplicate(id, { type: "hierarchy", attributes: {} }), 404, "Not Found");
 }
 assert.deepEqual(ids((await answered(Hierarchies.All())).data), ids(hierarchies));
-shown("404 for what was deleted");
+shown("404 for a deleted hierarchy");
 
 if (token) {
   for (const bearer of [null, `${token}x`]) {

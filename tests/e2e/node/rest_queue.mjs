@@ -1,5 +1,5 @@
-// @elasticpath/js-sdk against a gateway whose queue nobody runs: jobs wait until they are
-// cancelled. One job has failed before.
+// @elasticpath/js-sdk against a gateway without a runner: jobs stay pending until they are cancelled.
+// One job has failed before.
 import assert from "node:assert/strict";
 import { shown } from "./gateway.mjs";
 import { answered, cancel, connect, ids, pages, refused, statusOf } from "./rest.mjs";
@@ -29,9 +29,9 @@ const { data: source } = await answered(
   201,
 );
 const waiting = [];
-for (let made = 0; made < 3; made++) {
+for (let number = 0; number < 3; number++) {
   const { data } = await answered(
-    Hierarchies.Duplicate(source.id, { type: "hierarchy", attributes: { name: `Herbs ${made}` } }),
+    Hierarchies.Duplicate(source.id, { type: "hierarchy", attributes: { name: `Herbs ${number}` } }),
     201,
   );
   assert.equal(statusOf(data), "pending");
@@ -43,7 +43,7 @@ const { created_at } = second.attributes;
 const { data: since } = await answered(Jobs.Filter({ ge: { created_at } }).All());
 assert.ok(ids(since).includes(second.id) && ids(since).includes(third.id));
 assert.ok(!ids(since).includes(failed.id));
-shown("jobs that wait");
+shown("pending jobs");
 
 const { data: cancelled } = await answered(cancel(client, second));
 assert.equal(cancelled.id, second.id);
@@ -52,19 +52,19 @@ assert.deepEqual((await answered(Jobs.Get(second.id))).data, cancelled);
 assert.deepEqual(ids(await withStatus("cancelled")), [second.id]);
 assert.deepEqual(ids(await withStatus("pending")).sort(), ids([first, third]).sort());
 assert.deepEqual((await answered(Jobs.GetJobErrors(second.id))).data, []);
-shown("a job cancelled");
+shown("a cancelled job");
 
 const again = await refused(cancel(client, second), 422, "Failed Validation");
 assert.match(again.detail, /cancelled/i);
 const over = await refused(cancel(client, failed), 422, "Failed Validation");
 assert.match(over.detail, /failed/i);
 assert.deepEqual((await answered(Jobs.Get(second.id))).data, cancelled);
-shown("a job is cancelled once, while it waits");
+shown("only a pending job is cancelled, and only once");
 
-const nobody = { id: "00000000-0000-4000-8000-000000000000" };
-await refused(cancel(client, nobody), 404, "Not Found");
-await refused(Jobs.Get(nobody.id), 404, "Not Found");
-await refused(Jobs.GetJobErrors(nobody.id), 404, "Not Found");
+const unknown = { id: "00000000-0000-4000-8000-000000000000" };
+await refused(cancel(client, unknown), 404, "Not Found");
+await refused(Jobs.Get(unknown.id), 404, "Not Found");
+await refused(Jobs.GetJobErrors(unknown.id), 404, "Not Found");
 shown("404 for an unknown job");
 
 const listed = await pages((limit, offset) => Jobs.Limit(limit).Offset(offset).All(), 2);

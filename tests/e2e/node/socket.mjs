@@ -1,4 +1,4 @@
-// The WebSocket that a browser has.
+// The global WebSocket of browsers.
 import WebSocket from "ws";
 
 globalThis.WebSocket = WebSocket;

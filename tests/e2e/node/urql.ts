@@ -37,7 +37,7 @@ const client = new Client({
   ],
 });
 
-/** The data of an answer without errors. */
+/** Returns the data of an answer without errors. */
 function dataOf<Data>({ data, error }: Pick<OperationResult<Data>, "data" | "error">): Data {
   assert.ok(data && !error, error);
   return data;
@@ -70,10 +70,10 @@ await showQueue(
       dataOf(await client.mutation(CancelDocument, { input: { jobId } })).cancelJob,
     queue: async () => dataOf(await client.query(QueueDocument, {})),
     cached: () => dataOf(client.readQuery(QueueDocument, {}) ?? {}).jobs,
-    follow: (after, tell) =>
+    follow: (after, onEvent) =>
       client
         .subscription(JobEventsDocument, { after })
-        .subscribe((result) => tell(dataOf(result).jobEvents)).unsubscribe,
+        .subscribe((result) => onEvent(dataOf(result).jobEvents)).unsubscribe,
     terminate: () => live.terminate(),
   },
   source,

@@ -165,11 +165,11 @@ await showQueue(
     cancel: async (jobId) => (await mutate(CANCEL, { input: { jobId } })).cancelJob,
     queue: () => query(QUEUE),
     cached: jobs,
-    follow: (after, tell) =>
+    follow: (after, onEvent) =>
       requestSubscription(environment, {
         subscription: JOB_EVENTS,
         variables: { after },
-        onNext: ({ jobEvents }) => tell(jobEvents),
+        onNext: ({ jobEvents }) => onEvent(jobEvents),
         onError: (error) => assert.fail(error),
       }).dispose,
     terminate: () => live.terminate(),
@@ -184,5 +184,5 @@ assert.deepEqual(
   jobs().edges.map(({ node }) => node.id),
   [job.id, ...before.map(({ node }) => node.id)],
 );
-shown("a mutation prepends what it made to a list");
+shown("a mutation prepends its result to a list");
 await live.dispose();
