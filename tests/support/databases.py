@@ -1,7 +1,7 @@
 """Databases for tests: migrated once, then copied, or emptied and used again."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -117,3 +117,32 @@ def empty(session: Session) -> None:
     """Delete every row."""
     for statement in DELETE_ALL:
         session.execute(sa.text(statement))
+
+
+def insert_many(session: Session, table: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert tens of thousands of rows of the same columns: on PostgreSQL by COPY, which takes a
+    fifth of the time."""
+    if session.get_bind().dialect.name == "sqlite":
+        session.execute(sa.insert(table), list(rows))
+        return
+    dialect, columns = session.get_bind().dialect, table.__table__.columns  # type: ignore[attr-defined]
+    defaults = {
+        column.name: column.default.arg if column.default.is_scalar else column.default.arg(None)
+        for column in columns
+        if column.default is not None
+    }
+    names = list({**defaults, **rows[0]})
+    encoders = [
+        columns[name].type.dialect_impl(dialect).bind_processor(dialect) or (lambda value: value)
+        for name in names
+    ]
+    driver = session.connection().connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    with driver.cursor().copy(
+        f"COPY {table.__tablename__} ({', '.join(names)}) FROM STDIN"
+    ) as copy:
+        for row in rows:
+            values = {**defaults, **row}
+            copy.write_row(
+                [encode(values[name]) for name, encode in zip(names, encoders, strict=True)]
+            )

@@ -1016,7 +1016,7 @@ class Authoring(RuleBasedStateMachine):
 def test_the_catalogue_equals_the_model_after_any_mutations(
     kind: str,
     new_database: NewDatabase,
-    counted: Callable[[int, int], int],
+    scaled: Callable[[int, int, int], int],
     seed: int,
     report: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -1034,11 +1034,11 @@ def test_the_catalogue_equals_the_model_after_any_mutations(
     with asyncio.Runner() as OverOneKind.runner:
         try:
             # Examples may end early, so count steps instead of examples.
-            while OverOneKind.steps.total() < counted(100, 5000):
+            while OverOneKind.steps.total() < scaled(50, 100, 5000):
                 run_state_machine_as_test(
                     hypothesis.seed(seed + OverOneKind.steps.total())(OverOneKind),
                     settings=settings(
-                        max_examples=counted(3, 25), stateful_step_count=50, deadline=None
+                        max_examples=scaled(2, 3, 25), stateful_step_count=50, deadline=None
                     ),
                 )
             # Deleted and unfinished hierarchies are swept with all their rows.

@@ -23,7 +23,7 @@ from app.storage.engine.database import Database, now
 from app.storage.tables import Hierarchy, JobError, Product
 from tests import factories
 from tests.support.clients import GraphQLClient, client_of
-from tests.support.databases import NewDatabase
+from tests.support.databases import NewDatabase, postgresql_is_long
 from tests.support.gateway import gateway_of, reads_of
 
 MAX_ROWS = 100
@@ -397,6 +397,7 @@ def trees(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, int | None]]]:
     return parents, draw(st.lists(edits, max_size=10))
 
 
+@postgresql_is_long
 @hypothesis.settings(
     max_examples=15,
     deadline=None,

@@ -30,9 +30,9 @@ from app.storage import differences
 from app.storage.tables import DeletedNode, Hierarchy, Job, Node, NodeProduct
 from app.wiring import open_database
 from tests import factories
-from tests.bench.data import large_hierarchy
 from tests.support.clients import GraphQLClient
-from tests.support.databases import DATABASES, NewDatabase
+from tests.support.databases import DATABASES, NewDatabase, postgresql_is_long
+from tests.support.large_hierarchy import large_hierarchy
 
 SOURCE, COPY = "source", "copy"
 NOTHING: dict[str, Any] = {"onlyInSource": 0, "onlyInCopy": 0, "changed": 0, "differences": []}
@@ -258,6 +258,7 @@ edits = st.lists(
 )
 
 
+@postgresql_is_long
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -706,7 +706,7 @@ async def test_a_bug_outside_of_execution_gets_500_with_only_the_request_id(
     }
     assert answer.headers["x-request-id"] == "r"
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "request r broke" in caplog.text
+    assert "request r failed" in caplog.text
 
 
 # Batches.

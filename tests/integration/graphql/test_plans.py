@@ -132,10 +132,10 @@ class Comparison:
             for database, plans in ((reference, False), (planned, True))
         ]
 
-    def answers(self, asked: OperationCase, asking: Execution) -> list[dict[str, Any]]:
+    def answers(self, case: OperationCase, execution: Execution) -> list[dict[str, Any]]:
         """Return the responses of the reference executor and of plans. Raises Refused."""
-        request = GraphQLRequest(asked.text, None, asked.operation_name, asking.variables)
-        caller = Caller(asking.store, "a subject")
+        request = GraphQLRequest(case.text, None, case.operation_name, execution.variables)
+        caller = Caller(execution.store, "a subject")
         operation = self._documents.admit(request, caller)
 
         async def execute_both() -> list[Any]:
@@ -153,8 +153,8 @@ class Comparison:
         self.outcome = outcomes() - before
         assert self.outcome["broke"] == 0
         # A null variable can prevent a plan without any effect on the response.
-        if self.outcome["ordinary"] and None not in asking.variables.values():
-            assert any(uses_reference_executor(*at) for at in asked.selected)
+        if self.outcome["ordinary"] and None not in execution.variables.values():
+            assert any(uses_reference_executor(*at) for at in case.selected)
         return [expected, planned]
 
 
@@ -205,7 +205,7 @@ def comparable(response: dict[str, Any]) -> dict[str, Any]:
 def test_plans_answer_every_query_like_the_reference_executor(
     furnished: Furnished,
     seed: int,
-    counted: Callable[[int, int], int],
+    scaled: Callable[[int, int, int], int],
     report: Callable[[str], None],
 ) -> None:
     tally, roots, selected = Counter[str](), Counter[str](), set[Coordinate]()
@@ -214,18 +214,18 @@ def test_plans_answer_every_query_like_the_reference_executor(
 
         @hypothesis.seed(seed)
         @hypothesis.settings(
-            max_examples=counted(500, 20_000),
+            max_examples=scaled(120, 500, 20_000),
             database=None,
             deadline=None,
             phases=(Phase.generate, Phase.shrink),
             suppress_health_check=list(HealthCheck),
         )
         @forall(operation_cases("query", furnished.stocks))
-        def check(asked: OperationCase) -> None:
-            for asking in asked.executions:
-                hypothesis.note(f"{asking.store}:\n{asked}")
+        def check(case: OperationCase) -> None:
+            for execution in case.executions:
+                hypothesis.note(f"{execution.store}:\n{case}")
                 try:
-                    expected, planned = comparison.answers(asked, asking)
+                    expected, planned = comparison.answers(case, execution)
                 except Refused:
                     assume(False)
                 assert comparable(planned) == comparable(expected)
@@ -234,8 +234,8 @@ def test_plans_answer_every_query_like_the_reference_executor(
                 tally["with errors"] += "errors" in expected
                 tally["without data"] += expected["data"] is None
             tally["examples"] += 1
-            roots.update(set(asked.roots))
-            selected.update(asked.selected)
+            roots.update(set(case.roots))
+            selected.update(case.selected)
 
         check()
     schema_fields = coordinates("Query")
@@ -253,7 +253,7 @@ def test_plans_answer_every_mutation_like_the_reference_executor(
     furnished: Furnished,
     postgresql_server: str,
     seed: int,
-    counted: Callable[[int, int], int],
+    scaled: Callable[[int, int, int], int],
     report: Callable[[str], None],
 ) -> None:
     tally, roots = Counter[str](), Counter[str]()
@@ -272,7 +272,7 @@ def test_plans_answer_every_mutation_like_the_reference_executor(
 
         @hypothesis.seed(seed)
         @hypothesis.settings(
-            max_examples=counted(120, 2_000),
+            max_examples=scaled(50, 120, 2_000),
             database=None,
             deadline=None,
             # A mutation changes the databases, so shrinking could not reproduce it.
@@ -280,20 +280,20 @@ def test_plans_answer_every_mutation_like_the_reference_executor(
             suppress_health_check=list(HealthCheck),
         )
         @forall(operation_cases("mutation", furnished.stocks, times=1))
-        def check(asked: OperationCase) -> None:
-            (asking,) = asked.executions
-            hypothesis.note(str(asked))
+        def check(case: OperationCase) -> None:
+            (execution,) = case.executions
+            hypothesis.note(str(case))
             # Rows of one mutation are older than the rows of the next.
             clock.advance(timedelta(seconds=1))
             try:
-                expected, planned = comparison.answers(asked, asking)
+                expected, planned = comparison.answers(case, execution)
             except Refused:
                 assume(False)
             assert numbered(planned, known_ids) == numbered(expected, known_ids)
             tally.update(comparison.outcome)
             tally["answers"] += 1
             tally["with errors"] += "errors" in expected
-            roots.update(set(asked.roots))
+            roots.update(set(case.roots))
 
         check()
     report(f"{joined_counts(tally)}; examples with {joined_counts(roots)}")
@@ -351,8 +351,9 @@ def test_a_plan_limits_the_number_of_keys_per_statement(
 
 def once(text: str) -> tuple[OperationCase, Execution]:
     """A document without variables, requested by alpha; it may use introspection."""
-    asking = Execution(ALPHA, {})
-    return OperationCase(text, None, (asking,), (), frozenset({("Query", "__schema")})), asking
+    execution = Execution(ALPHA, {})
+    case = OperationCase(text, None, (execution,), (), frozenset({("Query", "__schema")}))
+    return case, execution
 
 
 @pytest.mark.parametrize(

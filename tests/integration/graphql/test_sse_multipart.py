@@ -96,7 +96,7 @@ class ServerSentEvent:
         return answer
 
     @property
-    def value(self) -> dict[str, Any]:
+    def field(self) -> dict[str, Any]:
         """The single field of a response without errors."""
         assert "errors" not in self.answer, self.data
         (value,) = self.answer["data"].values()
@@ -520,15 +520,14 @@ async def test_a_stalled_reader_delays_no_other_client_costs_no_memory_and_misse
             f"POST /graphql HTTP/1.1\r\nHost: localhost\r\nAccept: {EVENT_STREAM}\r\n"
             f"Content-Type: {JSON}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
         )
-        making = asyncio.create_task(described(idle_gateway, source, events, description))
+        enqueuing = asyncio.create_task(described(idle_gateway, source, events, description))
         async with event_source(client, DESCRIBED, after=BEGINNING) as stream:
             delivered = [sent.id for sent in await stream.take(events)]
-        await making
+        await enqueuing
         assert delivered == every_cursor
         max_unsent = max(unsent())
-        report(
-            f"{max_unsent:,} bytes buffered for the stalled reader, of {events * len(description):,} and more"
-        )
+        sent = events * len(description)
+        report(f"{max_unsent:,} bytes buffered for the stalled reader, of {sent:,} and more")
         assert 0 < max_unsent < 64 * 1024 + 2 * len(description)
 
         def read_on() -> list[str]:

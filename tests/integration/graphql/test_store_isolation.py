@@ -54,6 +54,7 @@ from tests.oracles.schema_walk import (
     operations,
     probing_paths,
 )
+from tests.support.databases import postgresql_is_long
 from tests.support.subscriber import BEGINNING, Subscriber, subscriber
 
 
@@ -79,11 +80,12 @@ def timeless(answer: str) -> str:
     return re.sub(r'"(estimatedStartAt|begins)":"[^"]+"', r'"\1":"known"', answer)
 
 
+@postgresql_is_long
 @pytest.mark.timeout(900)
 async def test_no_query_reveals_another_store(
-    house: MultiStore, counted: Callable[[int, int], int], report: Callable[[str], None]
+    house: MultiStore, scaled: Callable[[int, int, int], int], report: Callable[[str], None]
 ) -> None:
-    steps = counted(3, 5)
+    steps = scaled(2, 3, 5)
     # Four steps are needed to reach every field.
     depth = max(4, steps)
     database = house.database
@@ -165,6 +167,7 @@ QUEUE_MUTATIONS = ("cancelJobs", "pauseQueue", "resumeQueue")
 """Mutations of a whole queue."""
 
 
+@postgresql_is_long
 @pytest.mark.timeout(900)
 async def test_no_mutation_changes_or_reveals_another_store(
     house: MultiStore, report: Callable[[str], None]

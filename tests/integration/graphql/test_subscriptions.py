@@ -1,4 +1,4 @@
-"""What subscribers hear, over real sockets."""
+"""Subscriptions over real sockets."""
 
 import asyncio
 import socket
@@ -31,7 +31,7 @@ async def source(idle_gateway: Gateway) -> UUID:
 
 @pytest.fixture
 async def connected(idle_gateway: Gateway) -> AsyncIterator[Subscriber]:
-    """A socket of the gateway whose jobs move only when a test moves them."""
+    """A socket of a gateway whose jobs advance only when a test advances them."""
     async with subscriber(idle_gateway.url) as opened:
         yield opened
 
@@ -44,28 +44,28 @@ async def beginning(idle_client: GraphQLClient) -> str:
 
 
 async def advanced(gateway: Gateway, job: Job, completed: int, total: int) -> Job:
-    """A claimed job, one step further."""
+    """Advance a claimed job by one step."""
     return await gateway.database.write(attempts.advance, job, lambda: Step({}, completed, total))
 
 
 async def succeeded(gateway: Gateway, job: Job, result: UUID | None = None) -> Job:
-    """A claimed job, brought to its end."""
+    """End a claimed job with success."""
     return await gateway.database.write(attempts.succeed, job, lambda: JobResult(4, result))
 
 
 async def failed(gateway: Gateway, job: Job) -> Job:
-    """A claimed job, failed."""
+    """End a claimed job with failure."""
     return await gateway.database.write(
         attempts.fail, job, "NOT_FOUND", "No hierarchy has that id.", lambda: None
     )
 
 
-def story(told: list[Event]) -> list[tuple[str, str | None]]:
-    """What happened, and the status before."""
-    return [(event["type"], event["previousStatus"]) for event in told]
+def story(events: list[Event]) -> list[tuple[str, str | None]]:
+    """The type of each event, and its previous status."""
+    return [(event["type"], event["previousStatus"]) for event in events]
 
 
-async def test_job_updates_begin_with_a_snapshot_tell_each_change_and_complete(
+async def test_job_updates_begin_with_a_snapshot_deliver_each_change_and_complete(
     idle_gateway: Gateway, connected: Subscriber, source: UUID
 ) -> None:
     job = await factories.pending_duplication(idle_gateway.database, source)
@@ -104,7 +104,7 @@ async def test_job_updates_of_a_finished_job_are_a_snapshot_and_complete(
     assert snapshot["job"]["status"] == "SUCCESS"
 
 
-async def test_job_updates_past_a_cursor_replay_then_follow_then_complete(
+async def test_job_updates_after_a_cursor_replay_then_follow_then_complete(
     idle_gateway: Gateway, connected: Subscriber, source: UUID, beginning: str
 ) -> None:
     job = await factories.pending_duplication(idle_gateway.database, source)
@@ -121,7 +121,7 @@ async def test_job_updates_past_a_cursor_replay_then_follow_then_complete(
     assert story([replayed, *rest]) == [("STARTED", "PENDING"), ("SUCCEEDED", "STARTED")]
 
 
-async def test_job_updates_past_the_last_event_complete_at_once(
+async def test_job_updates_after_the_last_event_complete_at_once(
     idle_gateway: Gateway, connected: Subscriber, source: UUID
 ) -> None:
     job = await factories.pending_duplication(idle_gateway.database, source)
@@ -136,7 +136,7 @@ async def test_job_updates_past_the_last_event_complete_at_once(
     assert await updates.rest() == []
 
 
-async def test_a_job_that_is_not_there_is_an_error_and_the_socket_lives_on(
+async def test_an_unknown_job_is_an_error_and_the_socket_stays_open(
     idle_gateway: Gateway, connected: Subscriber, source: UUID
 ) -> None:
     database = idle_gateway.database
@@ -160,12 +160,12 @@ async def test_a_job_that_is_not_there_is_an_error_and_the_socket_lives_on(
 @pytest.mark.parametrize(
     ("cursor", "code"),
     [
-        pytest.param("nonsense", "INVALID_INPUT", id="no cursor at all"),
+        pytest.param("nonsense", "INVALID_INPUT", id="not a cursor"),
         pytest.param(JOBS.encode((1,)), "INVALID_INPUT", id="of another list"),
         pytest.param(EVENTS.encode((2,)), "CURSOR_INVALID", id="ahead of the log"),
     ],
 )
-async def test_a_cursor_of_no_use_is_an_error_and_the_socket_lives_on(
+async def test_an_unusable_cursor_is_an_error_and_the_socket_stays_open(
     cursor: str, code: str, idle_gateway: Gateway, connected: Subscriber, source: UUID
 ) -> None:
     job = await factories.pending_duplication(idle_gateway.database, source)
@@ -187,22 +187,22 @@ async def test_job_events_without_a_cursor_begin_now(
 ) -> None:
     before = await factories.pending_duplication(idle_gateway.database, source)
 
-    happening = await connected.subscribe(JOB_EVENTS)
-    first = asyncio.ensure_future(anext(happening))
-    made: list[str] = []
-    # The protocol acknowledges no subscription, so jobs are made until one is heard of.
+    events = await connected.subscribe(JOB_EVENTS)
+    first = asyncio.ensure_future(anext(events))
+    created: list[str] = []
+    # The protocol acknowledges no subscription, so jobs are created until an event arrives.
     while not first.done():
         job = await factories.pending_duplication(idle_gateway.database, source)
-        made.append(str(job.id))
-    heard = [(await first)["job"]["id"]]
-    while heard[-1] != made[-1]:
-        heard.append((await anext(happening))["job"]["id"])
+        created.append(str(job.id))
+    received = [(await first)["job"]["id"]]
+    while received[-1] != created[-1]:
+        received.append((await anext(events))["job"]["id"])
 
-    assert str(before.id) not in heard
-    assert heard == made[made.index(heard[0]) :]
+    assert str(before.id) not in received
+    assert received == created[created.index(received[0]) :]
 
 
-async def test_job_events_past_a_cursor_replay_and_go_on(
+async def test_job_events_after_a_cursor_replay_and_continue(
     idle_gateway: Gateway, connected: Subscriber, source: UUID, beginning: str
 ) -> None:
     first = await factories.pending_duplication(idle_gateway.database, source)
@@ -233,14 +233,14 @@ async def test_job_events_are_filtered_by_the_status_the_job_had_at_the_event(
     second = await factories.pending_duplication(database, source)
     await failed(idle_gateway, await factories.claimed_job(database))
 
-    async def told(*statuses: str) -> list[tuple[str, str]]:
+    async def matches(*statuses: str) -> list[tuple[str, str]]:
         filter = {"status": statuses}
         matching = await connected.subscribe(JOB_EVENTS, filter=filter, after=beginning)
         return [(event["type"], event["job"]["id"]) for event in await matching.take(2)]
 
-    assert await told("PENDING") == [("CREATED", str(first.id)), ("CREATED", str(second.id))]
-    assert await told("STARTED") == [("STARTED", str(first.id)), ("STARTED", str(second.id))]
-    assert await told("SUCCESS", "FAILED") == [
+    assert await matches("PENDING") == [("CREATED", str(first.id)), ("CREATED", str(second.id))]
+    assert await matches("STARTED") == [("STARTED", str(first.id)), ("STARTED", str(second.id))]
+    assert await matches("SUCCESS", "FAILED") == [
         ("SUCCEEDED", str(first.id)),
         ("FAILED", str(second.id)),
     ]
@@ -293,7 +293,7 @@ async def test_job_events_are_filtered_by_the_hierarchies_the_job_named_at_the_e
     ]
 
 
-async def test_a_replayed_event_shows_the_job_as_of_then(
+async def test_a_replayed_event_shows_the_job_at_that_event(
     idle_gateway: Gateway, connected: Subscriber, source: UUID, beginning: str
 ) -> None:
     first = await factories.pending_duplication(idle_gateway.database, source)
@@ -302,15 +302,15 @@ async def test_a_replayed_event_shows_the_job_as_of_then(
     await failed(idle_gateway, await advanced(idle_gateway, claimed, 1, 4))
 
     replay = await connected.subscribe(JOB_EVENTS, after=beginning)
-    told = await replay.take(4)
+    events = await replay.take(4)
 
-    assert story(told) == [
+    assert story(events) == [
         ("CREATED", None),
         ("CREATED", None),
         ("STARTED", "PENDING"),
         ("FAILED", "STARTED"),
     ]
-    jobs_then = [event["job"] for event in told]
+    jobs_then = [event["job"] for event in events]
     assert [job["id"] for job in jobs_then] == [
         str(job.id) for job in (first, second, first, first)
     ]
@@ -323,7 +323,7 @@ async def test_a_replayed_event_shows_the_job_as_of_then(
     assert [job["errors"]["nodes"] for job in jobs_then] == [[], [], [], [{"code": "NOT_FOUND"}]]
 
 
-async def test_a_cancelled_job_is_told_as_cancelled_and_ends_its_updates(
+async def test_a_cancellation_is_delivered_and_ends_the_updates_of_the_job(
     idle_gateway: Gateway, connected: Subscriber, source: UUID
 ) -> None:
     job = await factories.pending_duplication(idle_gateway.database, source)
@@ -342,21 +342,21 @@ async def test_progress_carries_the_last_logged_cursor_and_never_follows_the_end
 ) -> None:
     database = idle_gateway.database
     first, second = [await factories.pending_duplication(database, source) for _ in range(2)]
-    told = await connected.subscribe(JOB_EVENTS, after=beginning)
-    await told.take(2)
+    events = await connected.subscribe(JOB_EVENTS, after=beginning)
+    await events.take(2)
 
     claimed = await factories.claimed_job(database)
-    started = await anext(told)
+    started = await anext(events)
     claimed = await advanced(idle_gateway, claimed, 1, 4)
-    progress = await anext(told)
-    # Steps faster than progress is told: what is held back must not come behind the end.
+    progress = await anext(events)
+    # Steps faster than the progress interval: deferred progress must not follow the end.
     claimed = await advanced(idle_gateway, claimed, 2, 4)
     claimed = await advanced(idle_gateway, claimed, 3, 4)
     await succeeded(idle_gateway, claimed)
     await advanced(idle_gateway, await factories.claimed_job(database), 1, 4)
-    later = [await anext(told)]
+    later = [await anext(events)]
     while (later[-1]["type"], later[-1]["job"]["id"]) != ("PROGRESS", str(second.id)):
-        later.append(await anext(told))
+        later.append(await anext(events))
 
     assert progress["type"] == "PROGRESS"
     assert progress["previousStatus"] is None
@@ -390,15 +390,15 @@ subscription($after: String) {
 """
 
 
-async def test_a_reader_that_stalls_misses_nothing_and_holds_nobody_up(
+async def test_a_stalled_reader_misses_nothing_and_delays_no_other_subscriber(
     idle_gateway: Gateway,
     connected: Subscriber,
     source: UUID,
     beginning: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # What the reader leaves unread has to overflow every buffer between the feed and it: the
-    # kernel's take 4 MiB at most, and the feed keeps no more than the last few events.
+    # The unread events have to overflow every buffer between the feed and the reader: the
+    # kernel's take 4 MiB at most, and the feed keeps only the last few events.
     monkeypatch.setattr(feed, "TAIL_EVENTS", 4)
     description = "x" * 200_000
 
@@ -409,17 +409,17 @@ async def test_a_reader_that_stalls_misses_nothing_and_holds_nobody_up(
     async with subscriber(idle_gateway.url, sock=narrow, max_queue=1) as stalled:
         unread = await stalled.subscribe(LARGE, after=beginning)
         followed = await connected.subscribe(JOB_EVENTS, after=beginning)
-        made: list[str] = []
+        created: list[str] = []
         for _ in range(40):
             job = await factories.pending_duplication(
                 idle_gateway.database, source, description=description
             )
-            made.append(str(job.id))
-            assert (await anext(followed))["job"]["id"] == made[-1]
+            created.append(str(job.id))
+            assert (await anext(followed))["job"]["id"] == created[-1]
 
         caught_up = [await anext(unread)]
-        while caught_up[-1]["job"]["id"] != made[-1]:
+        while caught_up[-1]["job"]["id"] != created[-1]:
             caught_up.append(await anext(unread))
 
-    assert [event["job"]["id"] for event in caught_up] == made
+    assert [event["job"]["id"] for event in caught_up] == created
     assert {event["job"]["duplication"]["description"] for event in caught_up} == {description}

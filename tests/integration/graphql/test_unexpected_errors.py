@@ -1,4 +1,4 @@
-"""What nobody foresaw is shown as nothing but the request's id, and logged with it."""
+"""Unexpected errors show only the request id, and are logged with it."""
 
 import logging
 from typing import Any
@@ -115,18 +115,18 @@ async def test_a_subscription_that_breaks_before_its_first_event_shows_only_the_
 
 
 def response_id(socket: Any) -> str:
-    """The request id in the answer to a socket's handshake."""
+    """The request id in the handshake response of a socket."""
     id: str = socket.response.headers["x-request-id"]
     return id
 
 
-async def test_a_subscription_that_breaks_in_between_shows_only_the_request_id(
+async def test_a_subscription_that_breaks_between_events_shows_only_the_request_id(
     idle_gateway: Gateway, idle_client: GraphQLClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     beginning = (await idle_client.data("{ jobQueue { cursor } }"))["jobQueue"]["cursor"]
     source = await factories.hierarchy(idle_gateway.database, {})
     await factories.pending_duplication(idle_gateway.database, source)
-    # The place to resume from is known without the log; the events behind it are not.
+    # The start cursor is known without the log; the events after it are not.
     await lose(idle_gateway.database, "job_event")
     async with subscriber(idle_gateway.url) as connected:
         await connected.send(
@@ -146,7 +146,7 @@ async def test_a_subscription_that_breaks_in_between_shows_only_the_request_id(
     assert alive["payload"]["data"] == {"__typename": "Query"}
 
 
-async def test_an_event_that_breaks_below_shows_only_the_request_id_and_the_next_one_follows(
+async def test_an_event_with_a_broken_nested_read_shows_only_the_request_id_and_the_next_follows(
     idle_gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
@@ -174,7 +174,7 @@ async def test_an_event_that_breaks_below_shows_only_the_request_id_and_the_next
         check_no_secrets(str(message))
 
 
-async def test_what_was_foreseen_is_told_and_not_logged(
+async def test_expected_errors_reach_the_client_and_are_not_logged(
     idle_client: GraphQLClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     for document in ("{ jobs(first: 0) { totalCount } }", "{ nothing }", "{", "mutation { x }"):

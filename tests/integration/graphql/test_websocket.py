@@ -1,5 +1,4 @@
-"""graphql-transport-ws to the letter, over real sockets: what may be said and when, how a socket is
-closed for what may not, and that nothing one socket does reaches another."""
+"""graphql-transport-ws over real sockets: valid messages, close codes, and isolation of sockets."""
 
 import asyncio
 import gc
@@ -57,18 +56,18 @@ GatewayWith = Callable[..., Any]
 
 INIT = '{"type": "connection_init"}'
 PATIENCE = 20
-"""Seconds within which what has to happen must have happened, however busy the machine is."""
+"""Seconds within which an expected change must happen, even on a busy machine."""
 
 SECRET = "x" * 32
 
 
 @pytest.fixture(autouse=True)
 def quiet_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Whatever a stranger sends, it is no error of ours."""
-    # What is there by now need not be looked through below: 80 ms.
+    """Fail on logged errors: no message of a client is a server error."""
+    # Frozen objects are not examined by the collection below, which saves 80 ms.
     gc.freeze()
     yield
-    # A task's exception that nobody took is logged once the task is collected.
+    # An exception that a task raised unobserved is logged when the task is collected.
     gc.collect()
     errors = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
     assert [record.getMessage() for record in errors] == []
@@ -76,10 +75,10 @@ def quiet_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def gateway_with(new_database: NewDatabase) -> GatewayWith:
-    """Runs a gateway on a new SQLite database, with these settings and without a queue."""
+    """Run a gateway on a new SQLite database with these settings, running no jobs."""
 
     def running(**values: Any) -> Any:
-        # All clients of the tests are one client, and in a hurry.
+        # All clients of the tests share one address, so the rate limit is off.
         defaults: dict[str, Any] = {"max_requests_per_second": 0, "runner": False, "port": 0}
         return gateway_of(Settings(database_url=new_database("sqlite"), **{**defaults, **values}))
 
@@ -88,7 +87,7 @@ def gateway_with(new_database: NewDatabase) -> GatewayWith:
 
 @pytest.fixture(scope="module")
 async def gateway(gateway_with: GatewayWith) -> AsyncIterator[Gateway]:
-    """A gateway that all tests of this file share: no socket leaves a trace for another."""
+    """A gateway shared by all tests of this file: no socket affects another."""
     async with gateway_with() as running:
         yield running
 
@@ -111,7 +110,7 @@ async def cancel(gateway: Gateway, job: Job) -> None:
 
 @asynccontextmanager
 async def opened(gateway: Gateway, **options: Any) -> AsyncIterator[ClientConnection]:
-    """A socket that has said nothing yet."""
+    """Open a socket without sending a message."""
     url = gateway.url.replace("http", "ws", 1) + "/graphql"
     options = {"subprotocols": [PROTOCOL], "compression": None, **options}
     async with connect(url, **options) as connected:
@@ -119,34 +118,36 @@ async def opened(gateway: Gateway, **options: Any) -> AsyncIterator[ClientConnec
 
 
 async def end_of(connected: ClientConnection) -> tuple[int, str]:
-    """The code and the reason that the server closes with, with nothing said before."""
+    """The code and reason of a close without messages before it."""
     with pytest.raises(ConnectionClosed) as closed:
         await connected.recv()
-    said = closed.value.rcvd
-    assert said is not None, "the connection was lost without a goodbye, which clients see as 1006"
-    return said.code, said.reason
+    close = closed.value.rcvd
+    assert close is not None, (
+        "the connection was lost without a close frame, which clients see as 1006"
+    )
+    return close.code, close.reason
 
 
 async def round_trip(connected: Subscriber) -> None:
-    """Wait for the server to answer, with nothing said before."""
+    """Ping the server; the pong must be its next message."""
     await connected.send(type="ping")
     assert await connected.receive() == {"type": "pong"}
 
 
 async def until(condition: Callable[[], bool], connected: Subscriber) -> None:
-    """Wait for something to be so in the server, which answers meanwhile."""
+    """Wait until `condition` holds, while the server answers pings."""
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await round_trip(connected)
 
 
 def watchers(gateway: Gateway) -> int:
-    """How many subscriptions follow the log."""
+    """The number of subscriptions that follow the log."""
     return sum(tail.watchers for tail in gateway.feed._tails.values())
 
 
 def subscribe(query: object, id: object = "1", **payload: object) -> str:
-    """The message that begins an operation."""
+    """Encode a subscribe message."""
     message = {"type": "subscribe", "id": id, "payload": {"query": query, **payload}}
     return json.dumps(message)
 
@@ -154,23 +155,23 @@ def subscribe(query: object, id: object = "1", **payload: object) -> str:
 async def check_close(
     connected: ClientConnection, frame: str | bytes, code: int, words: str, tabled: Report
 ) -> None:
-    """Send a frame; the socket is closed with that code, and a reason that has these words."""
-    # Of a large message the end may no longer be taken.
+    """Send a frame; assert the close code and the words of its reason."""
+    # The server may close before it has read a whole large message.
     with suppress(ConnectionClosed):
         await connected.send(frame)
-    found, reason = await end_of(connected)
-    tabled(f"{found} {reason}")
-    assert found == code
+    actual, reason = await end_of(connected)
+    tabled(f"{actual} {reason}")
+    assert actual == code
     assert words in reason
     assert len(reason.encode()) <= MAX_REASON_BYTES
 
 
 def nested(depth: int) -> str:
-    """An object in an object, and so on."""
+    """An object nested `depth` times."""
     return '{"a":' * depth + "1" + "}" * depth
 
 
-NO_MESSAGES = [
+INVALID_MESSAGES = [
     pytest.param("[]", 4400, "object", id="[]"),
     pytest.param("null", 4400, "object", id="null"),
     pytest.param("123", 4400, "object", id="123"),
@@ -189,7 +190,7 @@ NO_MESSAGES = [
     pytest.param('{"type": "next", "id": "1", "payload": {}}', 4400, "next", id="next"),
     pytest.param('{"type": "error", "id": "1", "payload": []}', 4400, "error", id="error"),
     pytest.param(json.dumps({"type": "ä" * 1000}), 4400, "type", id="type of 2,000 bytes"),
-    pytest.param(json.dumps({"type": "\U0001f600" * 1000}), 4400, "type", id="type of 1,000 faces"),
+    pytest.param(json.dumps({"type": "\U0001f600" * 1000}), 4400, "type", id="type of 1,000 emoji"),
     pytest.param(json.dumps({"type": "\u0085" * 1000}), 4400, "type", id="type of 1,000 controls"),
     pytest.param("hello", 4400, "JSON", id="no JSON"),
     pytest.param("", 4400, "JSON", id="empty text"),
@@ -222,7 +223,7 @@ NO_MESSAGES = [
     pytest.param('{"type": "complete", "id": []}', 4400, "id", id="complete id []"),
 ]
 
-NO_SUBSCRIBES = [
+INVALID_SUBSCRIBES = [
     pytest.param('{"type": "subscribe", "payload": {"query": "{a}"}}', "id", id="id missing"),
     pytest.param(subscribe("{ __typename }", 1), "id", id="id 1"),
     pytest.param(subscribe("{ __typename }", None), "id", id="id null"),
@@ -250,25 +251,25 @@ NO_SUBSCRIBES = [
 @pytest.mark.parametrize(
     ("frame", "code", "words"),
     [
-        *NO_MESSAGES,
+        *INVALID_MESSAGES,
         pytest.param('{"type": "connection_init", "payload": 1}', 4400, "payload", id="init 1"),
         pytest.param('{"type": "connection_init", "payload": "s"}', 4400, "payload", id='init "s"'),
         pytest.param('{"type": "connection_init", "payload": []}', 4400, "payload", id="init []"),
         pytest.param(subscribe("{ __typename }"), 4401, "Unauthorized", id="subscribe"),
     ],
 )
-async def test_before_init_what_is_no_message_closes_the_socket_with_a_reason(
+async def test_before_init_an_invalid_message_closes_the_socket_with_a_reason(
     frame: str | bytes, code: int, words: str, gateway: Gateway, tabled: Report
 ) -> None:
     async with opened(gateway) as connected:
         await check_close(connected, frame, code, words, tabled)
 
 
-@pytest.mark.parametrize(("frame", "words"), NO_SUBSCRIBES)
-async def test_before_init_a_malformed_subscribe_is_first_of_all_malformed(
+@pytest.mark.parametrize(("frame", "words"), INVALID_SUBSCRIBES)
+async def test_before_init_a_malformed_subscribe_gets_4400_instead_of_4401(
     frame: str, words: str, gateway: Gateway, tabled: Report
 ) -> None:
-    # As the reference server has it, which reads a message before it looks who sent it.
+    # Like the reference server, which parses a message before it checks for the init.
     async with opened(gateway) as connected:
         await check_close(connected, frame, 4400, words, tabled)
 
@@ -276,21 +277,21 @@ async def test_before_init_a_malformed_subscribe_is_first_of_all_malformed(
 @pytest.mark.parametrize(
     ("frame", "code", "words"),
     [
-        *NO_MESSAGES,
+        *INVALID_MESSAGES,
         pytest.param(INIT, 4429, "Too many initialisation requests", id="second init"),
         pytest.param(
             '{"type": "connection_init", "payload": 1}', 4400, "payload", id="second init 1"
         ),
     ],
 )
-async def test_after_init_what_is_no_message_closes_the_socket_with_a_reason(
+async def test_after_init_an_invalid_message_closes_the_socket_with_a_reason(
     frame: str | bytes, code: int, words: str, gateway: Gateway, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
         await check_close(connected.socket, frame, code, words, tabled)
 
 
-@pytest.mark.parametrize(("frame", "words"), NO_SUBSCRIBES)
+@pytest.mark.parametrize(("frame", "words"), INVALID_SUBSCRIBES)
 async def test_a_malformed_subscribe_closes_the_socket_with_a_reason(
     frame: str, words: str, gateway: Gateway, tabled: Report
 ) -> None:
@@ -313,7 +314,7 @@ async def test_text_that_is_not_utf_8_is_refused_by_the_websocket_layer(
     assert "UTF-8" in reason
 
 
-async def test_an_id_of_a_running_operation_is_taken(
+async def test_the_id_of_a_running_operation_closes_the_socket_with_4409(
     gateway: Gateway, job: Job, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
@@ -324,7 +325,7 @@ async def test_an_id_of_a_running_operation_is_taken(
         )
 
 
-async def test_a_taken_id_without_end_is_cut_to_the_room_of_a_close_frame(
+async def test_a_long_duplicate_id_is_truncated_to_the_size_of_a_close_frame(
     gateway: Gateway, job: Job, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
@@ -334,7 +335,7 @@ async def test_a_taken_id_without_end_is_cut_to_the_room_of_a_close_frame(
         await check_close(connected.socket, message, 4409, "Subscriber for ää", tabled)
 
 
-async def test_who_does_not_say_init_in_time_is_let_go_whatever_else_they_say(
+async def test_a_socket_without_init_in_time_is_closed_even_if_it_sends_pings(
     gateway_with: GatewayWith, monkeypatch: pytest.MonkeyPatch, tabled: Report
 ) -> None:
     monkeypatch.setattr(app, "SocketEndpoint", partial(SocketEndpoint, init_seconds=0.5))
@@ -357,7 +358,7 @@ async def test_who_does_not_say_init_in_time_is_let_go_whatever_else_they_say(
         '{"type": "connection_init", "payload": {"anything": [1]}, "more": true}',
     ],
 )
-async def test_init_is_acknowledged_whatever_comes_with_it(first: str, gateway: Gateway) -> None:
+async def test_init_is_acknowledged_with_any_payload(first: str, gateway: Gateway) -> None:
     async with opened(gateway) as connected:
         await connected.send(first)
         assert await connected.recv() == '{"type":"connection_ack"}'
@@ -402,14 +403,14 @@ async def test_a_pong_and_the_end_of_an_unknown_operation_are_ignored(
             assert await connected.recv() == '{"type":"pong"}'
 
 
-async def test_a_message_of_the_largest_size_is_taken(gateway: Gateway) -> None:
+async def test_a_message_of_the_largest_size_is_accepted(gateway: Gateway) -> None:
     async with subscriber(gateway.url) as connected:
         message = '{"type": "ping"}'
         await connected.socket.send(message + " " * (Limits().max_body_bytes - len(message)))
         assert await connected.receive() == {"type": "pong"}
 
 
-async def test_a_message_in_pieces_is_one_message(gateway: Gateway) -> None:
+async def test_a_fragmented_message_is_one_message(gateway: Gateway) -> None:
     async with subscriber(gateway.url) as connected:
         await connected.socket.send(iter('{"type": "ping", "payload": {"ä": 1}}'))
         assert await connected.receive() == {"type": "pong", "payload": {"ä": 1}}
@@ -420,7 +421,7 @@ async def test_a_message_in_pieces_is_one_message(gateway: Gateway) -> None:
     [
         pytest.param({"query": "{"}, "GRAPHQL_PARSE_FAILED", id="a syntax error"),
         pytest.param({"query": ""}, "GRAPHQL_PARSE_FAILED", id="an empty document"),
-        pytest.param({"query": "{a" * 900}, "GRAPHQL_PARSE_FAILED", id="a bottomless document"),
+        pytest.param({"query": "{a" * 900}, "GRAPHQL_PARSE_FAILED", id="a deeply nested document"),
         pytest.param({"query": "{ nothing }"}, "GRAPHQL_VALIDATION_FAILED", id="an unknown field"),
         pytest.param(
             {"query": "{" + "".join(f" a{n}: __typename" for n in range(31)) + "}"},
@@ -448,7 +449,7 @@ async def test_a_message_in_pieces_is_one_message(gateway: Gateway) -> None:
                 "variables": {"id": orjson.loads(nested(900))},
             },
             "BAD_USER_INPUT",
-            id="a bottomless variable",
+            id="a deeply nested variable",
         ),
         pytest.param(
             {"query": "{ __typename }", "extensions": {"persistedQuery": {"sha256Hash": "0" * 64}}},
@@ -457,7 +458,7 @@ async def test_a_message_in_pieces_is_one_message(gateway: Gateway) -> None:
         ),
     ],
 )
-async def test_a_refused_operation_ends_alone_and_its_id_is_free_at_once(
+async def test_a_refused_operation_ends_no_other_and_its_id_is_free_at_once(
     payload: Mapping[str, object], code: str, gateway: Gateway, job: Job, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
@@ -474,7 +475,7 @@ async def test_a_refused_operation_ends_alone_and_its_id_is_free_at_once(
         tabled(f"error {refused['payload'][0]['message']}")
         await connected.socket.send(subscribe("{ __typename }", "mine"))
         answered = [await connected.receive(), await connected.receive()]
-        assert [one["type"] for one in answered] == ["next", "complete"]
+        assert [reply["type"] for reply in answered] == ["next", "complete"]
 
         await cancel(gateway, job)
         assert [event["type"] for event in await updates.rest()] == ["CANCELLED"]
@@ -517,7 +518,10 @@ async def test_a_client_that_completes_ends_its_subscription_in_the_server_and_f
         await updates.stop()
         await connected.socket.send(subscribe("{ __typename }", "1"))
         answered = [await connected.receive(), await connected.receive()]
-        assert [(one["id"], one["type"]) for one in answered] == [("1", "next"), ("1", "complete")]
+        assert [(reply["id"], reply["type"]) for reply in answered] == [
+            ("1", "next"),
+            ("1", "complete"),
+        ]
 
         await until(lambda: watchers(gateway) == 0, connected)
         await cancel(gateway, job)
@@ -527,20 +531,20 @@ async def test_a_client_that_completes_ends_its_subscription_in_the_server_and_f
 async def test_a_subscription_ends_in_the_server_with_its_socket(
     gateway: Gateway, job: Job
 ) -> None:
-    async with subscriber(gateway.url) as left, subscriber(gateway.url) as connected:
-        for one in (left, connected):
-            await anext(await one.subscribe(JOB_UPDATES, id=str(job.id)))
-        await left.socket.close()
+    async with subscriber(gateway.url) as closing, subscriber(gateway.url) as connected:
+        for client in (closing, connected):
+            await anext(await client.subscribe(JOB_UPDATES, id=str(job.id)))
+        await closing.socket.close()
         await until(lambda: watchers(gateway) == 1, connected)
 
 
-async def test_a_client_that_vanishes_in_the_middle_of_anything_leaves_nothing_behind(
+async def test_a_client_that_disconnects_at_any_point_leaves_no_subscription(
     gateway: Gateway, job: Job
 ) -> None:
     follow = {"variables": {"id": str(job.id)}}
     nowhere = {"variables": {"id": "nowhere"}}
-    last_words = [
-        # Closing takes as long as what runs takes to end.
+    sequences = [
+        # A close waits for the end of running operations.
         [subscribe(JOB_UPDATES, **follow), "[]"],
         [subscribe(JOB_UPDATES, str(n), **nowhere) for n in range(20)],
         [subscribe("{", str(n)) for n in range(20)],
@@ -549,11 +553,11 @@ async def test_a_client_that_vanishes_in_the_middle_of_anything_leaves_nothing_b
         [INIT],
     ]
     async with subscriber(gateway.url) as connected:
-        for words in last_words:
+        for messages in sequences:
             for _ in range(3):
                 async with subscriber(gateway.url) as vanishing:
-                    for word in words:
-                        await vanishing.socket.send(word)
+                    for message in messages:
+                        await vanishing.socket.send(message)
                     vanishing.socket.transport.abort()
         await until(lambda: watchers(gateway) == 0, connected)
         async with subscriber(gateway.url) as another:
@@ -569,7 +573,7 @@ async def test_a_client_that_vanishes_in_the_middle_of_anything_leaves_nothing_b
         pytest.param(["GraphQL-transport-WS"], id="in capitals"),
     ],
 )
-async def test_a_socket_that_does_not_offer_the_protocol_is_not_acceptable(
+async def test_a_socket_that_does_not_offer_the_protocol_is_closed_with_4406(
     offered: list[str], gateway: Gateway, tabled: Report
 ) -> None:
     protocols = [Subprotocol(name) for name in offered] or None
@@ -596,18 +600,18 @@ FOREIGN = [
     pytest.param("http://127.0.0.1:1", id="another port"),
     pytest.param("http://127.0.0.1", id="no port"),
     pytest.param("http://localhost:{port}", id="another name of the same machine"),
-    pytest.param("http://127.0.0.1:{port}.evil.example", id="looks the same"),
+    pytest.param("http://127.0.0.1:{port}.evil.example", id="own origin as a prefix"),
     pytest.param("http://evil@127.0.0.1:{port}", id="with a user"),
     pytest.param("file://", id="file"),
     pytest.param("http://[", id="malformed"),
-    pytest.param("https://shop.example.evil.example", id="begins like an allowed one"),
-    pytest.param("http://shop.example", id="an allowed one by another scheme"),
+    pytest.param("https://shop.example.evil.example", id="allowed origin as a prefix"),
+    pytest.param("http://shop.example", id="allowed host with another scheme"),
 ]
 
 
 @pytest.fixture(scope="module")
 async def shop_gateway(gateway_with: GatewayWith) -> AsyncIterator[Gateway]:
-    """A gateway that the pages of a shop may ask."""
+    """A gateway that allows the origin of a shop."""
     async with gateway_with(origins=frozenset({"https://shop.example"})) as running:
         yield running
 
@@ -635,17 +639,17 @@ async def test_programs_own_pages_and_allowed_pages_get_a_socket(
         await round_trip(connected)
 
 
-async def test_a_page_whose_name_somebody_pointed_at_this_machine_gets_no_socket(
+async def test_a_page_under_a_foreign_host_name_of_this_machine_gets_no_socket(
     gateway: Gateway,
 ) -> None:
     port = urlsplit(gateway.url).port
-    there = f"evil.example:{port}"
+    foreign_host = f"evil.example:{port}"
     with pytest.raises(InvalidStatus) as refused:
         async with connect(
-            f"ws://{there}/graphql",
+            f"ws://{foreign_host}/graphql",
             host="127.0.0.1",
             port=port,
-            origin=Origin(f"http://{there}"),
+            origin=Origin(f"http://{foreign_host}"),
             subprotocols=[PROTOCOL],
         ):
             pass
@@ -673,17 +677,20 @@ async def test_a_client_with_too_many_sockets_may_try_again_once_one_is_closed(
         await round_trip(first)
 
 
-async def test_an_operation_too_many_is_refused_alone(
+async def test_only_the_operation_above_the_limit_is_refused(
     gateway_with: GatewayWith, tabled: Report
 ) -> None:
-    async with gateway_with(max_operations_per_socket=2) as narrow, subscriber(narrow.url) as one:
+    async with (
+        gateway_with(max_operations_per_socket=2) as narrow,
+        subscriber(narrow.url) as client,
+    ):
         job = await pending_job(narrow)
-        running = [await one.subscribe(JOB_UPDATES, id=str(job.id)) for _ in range(2)]
+        running = [await client.subscribe(JOB_UPDATES, id=str(job.id)) for _ in range(2)]
         for updates in running:
             await anext(updates)
 
-        await one.socket.send(subscribe("{ __typename }", "mine"))
-        refused = await one.receive()
+        await client.socket.send(subscribe("{ __typename }", "mine"))
+        refused = await client.receive()
         assert (refused["type"], refused["id"]) == ("error", "mine")
         (error,) = refused["payload"]
         tabled(f"error {error}")
@@ -691,21 +698,23 @@ async def test_an_operation_too_many_is_refused_alone(
         assert error["extensions"] == extensions
 
         await running[0].stop()
-        await one.socket.send(subscribe("{ __typename }", "mine"))
-        assert [(await one.receive())["type"] for _ in range(2)] == ["next", "complete"]
+        await client.socket.send(subscribe("{ __typename }", "mine"))
+        assert [(await client.receive())["type"] for _ in range(2)] == ["next", "complete"]
         await cancel(narrow, job)
         assert [event["type"] for event in await running[1].rest()] == ["CANCELLED"]
 
 
 def frames(*messages: str) -> bytes:
-    """The messages as they go over the wire."""
-    return b"".join(Frame(Opcode.TEXT, one.encode()).serialize(mask=True) for one in messages)
+    """Encode the messages as masked frames."""
+    return b"".join(
+        Frame(Opcode.TEXT, message.encode()).serialize(mask=True) for message in messages
+    )
 
 
 async def raw_socket(
     gateway: Gateway, sock: socket.socket | None = None
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A WebSocket whose client knows nothing of pings, nor of anything else."""
+    """Open a WebSocket whose client answers no pings."""
     address = urlsplit(gateway.url)
     where = {"sock": sock} if sock else {"host": address.hostname, "port": address.port}
     reader, writer = await asyncio.open_connection(limit=1024, **where)
@@ -735,11 +744,11 @@ async def test_a_peer_that_answers_no_pings_is_dropped_and_others_are_not(
         began = time.monotonic()
         writer.write(frames(INIT, subscribe(JOB_UPDATES, variables={"id": str(job.id)})))
         async with asyncio.timeout(PATIENCE):
-            heard = await reader.read()
+            received = await reader.read()
         tabled(f"dropped after {time.monotonic() - began:.1f} s")
         writer.close()
-        assert b"SNAPSHOT" in heard
-        assert heard.endswith(b"keepalive ping timeout")
+        assert b"SNAPSHOT" in received
+        assert received.endswith(b"keepalive ping timeout")
         await until(lambda: watchers(impatient) == 0, healthy)
 
 
@@ -751,24 +760,26 @@ subscription($after: String) {
 
 
 def memory() -> int:
-    """How many bytes this process has in memory, gateway included."""
+    """Resident bytes of this process, gateway included."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 async def many_jobs(gateway: Gateway, source: UUID, number: int, description: str) -> list[UUID]:
-    """So many jobs at once, each with an event that carries the description."""
+    """Request `number` jobs at once, each with an event that carries `description`."""
 
     def request(session: Session) -> list[UUID]:
         requester = Requester(factories.STORE, request_id="given")
-        asked = Duplication(source, description=description)
-        return [jobs.request_duplication(session, requester, asked).job.id for _ in range(number)]
+        duplication = Duplication(source, description=description)
+        return [
+            jobs.request_duplication(session, requester, duplication).job.id for _ in range(number)
+        ]
 
     return await gateway.database.write(request)
 
 
 def narrow_connection(gateway: Gateway) -> socket.socket:
-    """A connection that takes little from the network while nobody reads."""
+    """A connection with a small receive buffer."""
     address = urlsplit(gateway.url)
     narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -776,7 +787,7 @@ def narrow_connection(gateway: Gateway) -> socket.socket:
     return narrow
 
 
-async def test_a_peer_that_stopped_reading_for_good_is_dropped_with_all_that_waits_for_it(
+async def test_a_peer_that_stops_reading_is_dropped_with_its_buffered_events(
     gateway_with: GatewayWith,
 ) -> None:
     async with (
@@ -786,7 +797,7 @@ async def test_a_peer_that_stopped_reading_for_good_is_dropped_with_all_that_wai
         source = await factories.hierarchy(impatient.database, {})
         await many_jobs(impatient, source, 100, "x" * 100_000)
         _, stuck = await raw_socket(impatient, narrow_connection(impatient))
-        # As a process that is stopped, or a machine that sleeps: its kernel still says hello.
+        # Like a stopped process or a sleeping machine, whose kernel still acknowledges packets.
         stuck.transport.pause_reading()  # type: ignore[attr-defined]
         stuck.write(frames(INIT, subscribe(LARGE, variables={"after": BEGINNING})))
         await until(lambda: watchers(impatient) == 1, healthy)
@@ -796,7 +807,7 @@ async def test_a_peer_that_stopped_reading_for_good_is_dropped_with_all_that_wai
             stuck.transport.abort()
 
 
-async def test_a_peer_that_reads_no_answers_to_its_pings_is_not_heard_without_end(
+async def test_a_peer_that_floods_pings_and_reads_no_pongs_is_dropped(
     gateway_with: GatewayWith, tabled: Report
 ) -> None:
     pings = Frame(Opcode.PING, b"x" * 125).serialize(mask=True) * 1000
@@ -815,7 +826,7 @@ async def test_a_peer_that_reads_no_answers_to_its_pings_is_not_heard_without_en
 
         try:
             with pytest.raises(ConnectionError):
-                # It ends when the peer is dropped.
+                # The flood ends when the peer is dropped.
                 await asyncio.wait_for(flood(), PATIENCE)
         finally:
             grown = memory() - before
@@ -824,7 +835,7 @@ async def test_a_peer_that_reads_no_answers_to_its_pings_is_not_heard_without_en
     assert grown < 10e6
 
 
-async def test_a_reader_that_stalls_for_thousands_of_events_holds_nobody_up_and_misses_nothing(
+async def test_a_reader_stalled_for_thousands_of_events_delays_no_other_and_misses_nothing(
     gateway_with: GatewayWith, tabled: Report
 ) -> None:
     rounds, batch, description = 100, 20, "x" * 20_000
@@ -839,18 +850,18 @@ async def test_a_reader_that_stalls_for_thousands_of_events_holds_nobody_up_and_
         source = await factories.hierarchy(gateway.database, {})
         slow = await stalled.subscribe(LARGE, after=BEGINNING)
         followed = await other.subscribe(FOLLOWED, after=BEGINNING)
-        made: list[str] = []
+        created: list[str] = []
         slowest_round = slowest_query = 0.0
         for number in range(rounds):
             if number == rounds // 2:
-                # By now the database's cache is full, and whatever else is bounded.
+                # By now the database's cache and every other bounded buffer are full.
                 halfway = memory()
             ids = await many_jobs(gateway, source, batch, description)
             began = time.monotonic()
-            heard = [event["job"]["id"] for event in await followed.take(batch)]
+            received = [event["job"]["id"] for event in await followed.take(batch)]
             slowest_round = max(slowest_round, time.monotonic() - began)
-            assert heard == [str(id) for id in ids]
-            made += heard
+            assert received == [str(id) for id in ids]
+            created += received
 
             began = time.monotonic()
             await other.socket.send(subscribe("{ jobs(first: 1) { totalCount } }", "q"))
@@ -863,14 +874,14 @@ async def test_a_reader_that_stalls_for_thousands_of_events_holds_nobody_up_and_
         (tail,) = gateway.feed._tails.values()
         assert len(tail.recent) == TAIL_EVENTS
         narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024**2)
-        caught_up = [await anext(slow) for _ in made]
+        caught_up = [await anext(slow) for _ in created]
 
     tabled(
-        f"{len(made)} events of {unread / 1e6:.0f} MB unread, memory grew by {grown / 1e6:.0f} MB "
-        f"in the second half of it; another subscriber heard {batch} events within "
-        f"{slowest_round:.2f} s, a query took {slowest_query * 1000:.0f} ms at most"
+        f"{len(created)} events of {unread / 1e6:.0f} MB unread, memory grew by "
+        f"{grown / 1e6:.0f} MB in the second half; another subscriber received {batch} events "
+        f"within {slowest_round:.2f} s, a query took {slowest_query * 1000:.0f} ms at most"
     )
-    assert [event["job"]["id"] for event in caught_up] == made
+    assert [event["job"]["id"] for event in caught_up] == created
     assert {event["job"]["duplication"]["description"] for event in caught_up} == {description}
     assert grown < unread / 4
 
@@ -909,7 +920,7 @@ LIKE_MESSAGES = st.fixed_dictionaries(
 
 @hypothesis.settings(max_examples=200, deadline=None)
 @forall(message=LIKE_MESSAGES | ANY_JSON, acknowledged=st.booleans())
-async def test_whatever_json_comes_as_a_message_the_socket_lives_or_is_closed_as_the_protocol_says(
+async def test_any_json_message_leaves_the_socket_open_or_closed_with_a_protocol_code(
     message: object, acknowledged: bool, gateway: Gateway
 ) -> None:
     async with opened(gateway) as connected:
@@ -931,13 +942,13 @@ async def test_whatever_json_comes_as_a_message_the_socket_lives_or_is_closed_as
 
 @pytest.fixture(scope="module")
 async def guarded(gateway_with: GatewayWith) -> AsyncIterator[Gateway]:
-    """A gateway that wants to know who asks."""
+    """A gateway that requires tokens."""
     async with gateway_with(jwt_secret=SecretStr(SECRET)) as running:
         yield running
 
 
 def bearer(lifetime: timedelta = timedelta(hours=1), secret: str = SECRET) -> str:
-    """An Authorization of the store that the tests' jobs are in."""
+    """An Authorization header for the store of the tests' jobs."""
     token = mint(
         secret,
         issuer="jobs-gateway",
@@ -950,7 +961,7 @@ def bearer(lifetime: timedelta = timedelta(hours=1), secret: str = SECRET) -> st
 
 
 def init(**payload: object) -> str:
-    """The first message of a client."""
+    """Encode a connection_init message."""
     return json.dumps({"type": "connection_init", "payload": payload})
 
 
@@ -985,7 +996,7 @@ def init(**payload: object) -> str:
         ),
     ],
 )
-async def test_a_socket_without_a_token_that_can_be_believed_is_closed(
+async def test_a_socket_without_a_valid_token_is_closed(
     headers: Mapping[str, str],
     first: str,
     code: int,
@@ -1020,12 +1031,12 @@ async def test_a_socket_with_a_token_serves_its_store(
         assert "errors" not in answer["payload"]
 
 
-async def test_a_socket_is_closed_when_its_token_expires_whatever_runs_on_it(
+async def test_a_socket_is_closed_when_its_token_expires_even_with_a_running_operation(
     guarded: Gateway, tabled: Report
 ) -> None:
     job = await pending_job(guarded)
     async with opened(guarded) as connected:
-        # Some seconds before the end of the time that clocks may differ by.
+        # An expired token that the clock leeway admits for 4 s more.
         authorization = bearer(timedelta(seconds=4) - LEEWAY)
         began = time.time()
         await connected.send(init(Authorization=authorization))

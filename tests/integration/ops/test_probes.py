@@ -98,6 +98,7 @@ async def test_a_file_that_is_no_longer_the_database_is_missed(
     assert str(tmp_path) not in str(health)
 
 
+@pytest.mark.fault
 async def test_a_server_that_stopped_is_missed_and_one_that_came_back_is_not() -> None:
     with postgres.cluster() as cluster:
         url = postgres.new_database(cluster.server_url)

@@ -319,7 +319,7 @@ class Queue(RuleBasedStateMachine):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", DATABASES)
 def test_any_schedule_leaves_the_store_as_the_model_says(
-    kind: str, new_database: NewDatabase, counted: Callable[[int, int], int]
+    kind: str, new_database: NewDatabase, scaled: Callable[[int, int, int], int]
 ) -> None:
     class OverOneKind(Queue):
         @staticmethod
@@ -329,6 +329,8 @@ def test_any_schedule_leaves_the_store_as_the_model_says(
     run_state_machine_as_test(
         OverOneKind,
         settings=settings(
-            max_examples=counted(12, 200), stateful_step_count=counted(30, 50), deadline=None
+            max_examples=scaled(6, 12, 200),
+            stateful_step_count=scaled(30, 30, 50),
+            deadline=None,
         ),
     )

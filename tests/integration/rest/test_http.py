@@ -531,6 +531,7 @@ async def test_a_request_that_takes_too_long_is_ended(
         assert (await rest.list("/jobs"))["data"] == []
 
 
+@pytest.mark.fault
 async def test_a_database_that_is_away_is_told_as_such(settings: Settings) -> None:
     with postgres.cluster() as cluster:
         url = postgres.new_database(cluster.server_url)

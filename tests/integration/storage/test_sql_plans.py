@@ -41,8 +41,8 @@ from app.storage.sql.offset import OffsetPage, OffsetWindow
 from app.storage.tables import Hierarchy, Job, Lane
 from app.wiring import open_database
 from tests import factories
-from tests.bench.data import large_hierarchy
-from tests.support.databases import NewDatabase
+from tests.support.databases import NewDatabase, insert_many
+from tests.support.large_hierarchy import large_hierarchy
 
 NODES = 30_000
 PRODUCTS = 10_000
@@ -427,7 +427,7 @@ def _fill_mall(session: Session) -> None:
         for store, many in ((MALL, HIERARCHIES), ("other", HIERARCHIES), (ORGANIZATION, SMALL))
         for number in range(many)
     ]
-    session.execute(sa.insert(Hierarchy), rows)
+    insert_many(session, Hierarchy, rows)
 
 
 def _fill_queue(session: Session) -> None:
@@ -447,7 +447,7 @@ def _fill_queue(session: Session) -> None:
         }
         for seq in range(1, JOBS + 1)
     ]
-    session.execute(sa.insert(Job), rows)
+    insert_many(session, Job, rows)
     session.add(Lane(store=STORE, job_seq=JOBS, pending=PENDING))
 
 

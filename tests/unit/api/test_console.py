@@ -1,5 +1,4 @@
-"""The console's page and files: what their policy allows, and that what they send is GraphQL of
-this schema."""
+"""The console: its content security policy, and operations valid for the schema."""
 
 import asyncio
 import re
@@ -54,13 +53,13 @@ def test_the_policy_allows_this_servers_files_and_nothing_else(get: Get) -> None
         "base-uri": "'none'",
         "form-action": "'none'",
         "frame-ancestors": "'none'",
-        # No text becomes markup, whoever wrote it.
+        # No text becomes markup.
         "require-trusted-types-for": "'script'",
         "trusted-types": "'none'",
     }
 
 
-def test_the_page_holds_nothing_that_its_policy_refuses(get: Get) -> None:
+def test_the_page_contains_nothing_that_its_policy_blocks(get: Get) -> None:
     page = get("/").text
 
     assert "<style" not in page
@@ -78,7 +77,7 @@ def test_every_address_is_relative_so_that_a_proxy_may_add_a_prefix(get: Get) ->
         assert re.match(r"console/|graphql$", address), address
 
 
-def test_every_file_the_page_names_is_served_and_may_be_kept_for_ever(get: Get) -> None:
+def test_every_file_of_the_page_is_served_and_cached_forever(get: Get) -> None:
     named = re.findall(r'(?:src|href)="(console/[^"]+)"', get("/").text)
     kinds = {get(f"/{address}").headers["content-type"].split(";")[0] for address in named}
 
@@ -88,18 +87,18 @@ def test_every_file_the_page_names_is_served_and_may_be_kept_for_ever(get: Get) 
     assert get("/").headers["cache-control"] == "no-cache"
 
 
-def test_without_a_playground_nothing_leads_there() -> None:
+def test_without_a_playground_no_link_leads_to_it() -> None:
     assert b'href="graphql"' in bytes(console(playground=True).response().body)
     assert b'href="graphql"' not in bytes(console(playground=False).response().body)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.stem)
-def test_every_module_imports_modules_that_are_there(module: Path) -> None:
+def test_every_module_imports_existing_modules(module: Path) -> None:
     for name in re.findall(r'from "\./([^"]+)"', module.read_text("utf-8")):
         assert (ASSETS / name).is_file(), name
 
 
-def test_no_module_makes_markup_of_text() -> None:
+def test_no_module_turns_text_into_markup() -> None:
     for module in MODULES:
         assert not re.search(
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function",
@@ -121,13 +120,13 @@ def test_every_operation_is_valid_against_the_schema_and_within_its_limits() -> 
         (operation, *_) = document.definitions
         assert isinstance(operation, OperationDefinitionNode)
         named = {
-            one.name.value: one
-            for one in document.definitions
-            if isinstance(one, FragmentDefinitionNode)
+            definition.name.value: definition
+            for definition in document.definitions
+            if isinstance(definition, FragmentDefinitionNode)
         }
-        most = {"ids": ["0"] * 30, "ended": 100, "first": 100}
-        told = operation_cost(schema, named, operation, most)
-        assert told.cost <= Limits().max_cost, (text, told.cost)
+        largest = {"ids": ["0"] * 30, "ended": 100, "first": 100}
+        total = operation_cost(schema, named, operation, largest)
+        assert total.cost <= Limits().max_cost, (text, total.cost)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +138,7 @@ def test_every_operation_is_valid_against_the_schema_and_within_its_limits() -> 
         ("::1", False, False),
     ],
 )
-def test_it_is_shown_on_loopback_unless_an_operator_says_otherwise(
+def test_it_is_shown_on_loopback_unless_configured_otherwise(
     host: str, console: bool | None, shown: bool
 ) -> None:
     assert Settings(host=host, console=console).shows_console is shown

@@ -1,4 +1,4 @@
-"""What operations cost, and which scopes they need, told without running them."""
+"""Costs and required scopes of operations, computed without execution."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ READ_JOBS = frozenset({Scope.JOBS_READ})
 READ_HIERARCHIES = frozenset({Scope.HIERARCHIES_READ})
 
 
-def bill_of(text: str, **variables: Any) -> OperationCost:
+def cost_of(text: str, **variables: Any) -> OperationCost:
     document = ParsedDocument(text, parse(text))
     return operation_cost(graphql_schema, document.fragments, document.operation(None), variables)
 
@@ -24,7 +24,7 @@ def bill_of(text: str, **variables: Any) -> OperationCost:
     [
         ("{ __typename }", {}, 1),
         ("{ jobs { totalCount } }", {}, 2),
-        # jobs, nodes, and 25 of each field: the default of a page.
+        # jobs, nodes, and 25 of each field: the default page size.
         ("{ jobs { nodes { id status } } }", {}, 2 + 25 * 2),
         ("{ jobs(first: 3) { nodes { id } } }", {}, 2 + 3),
         ("{ jobs(last: 4) { edges { cursor node { id } } } }", {}, 2 + 4 * 3),
@@ -45,7 +45,7 @@ def bill_of(text: str, **variables: Any) -> OperationCost:
             {},
             2 + 10 * (2 + 20),
         ),
-        # The page's size reaches the rows through fragments, as often as they are spread.
+        # The page size applies through fragments, once per spread.
         (
             "{ jobs(first: 5) { ...page } } fragment page on JobConnection { nodes { id } }",
             {},
@@ -60,28 +60,28 @@ def bill_of(text: str, **variables: Any) -> OperationCost:
         ('{ node(id: "a") { id ... on Job { status } ... on Hierarchy { name } } }', {}, 4),
     ],
 )
-def test_every_field_counts_one_times_the_lists_it_is_in(
+def test_every_field_costs_one_per_row_of_its_lists(
     text: str, variables: dict[str, Any], cost: int
 ) -> None:
-    assert bill_of(text, **variables).cost == cost
+    assert cost_of(text, **variables).cost == cost
 
 
-def test_what_is_spread_again_and_again_is_told_without_unfolding_it() -> None:
-    # 2 to the power of 60 fields: unfolded they would take for ever.
+def test_repeated_fragment_spreads_are_priced_without_expansion() -> None:
+    # 2 to the power of 60 fields: their expansion would take forever.
     fragments = "".join(
         f"fragment f{n} on Hierarchy {{ a: copiedFrom {{ ...f{n + 1} }} b: copiedFrom {{ id ...f"
         f"{n + 1} }} }}"
         for n in range(60)
     )
     text = f'{{ hierarchy(id: "a") {{ ...f0 }} }} {fragments} fragment f60 on Hierarchy {{ id }}'
-    assert bill_of(text).cost == MAX_COST
+    assert cost_of(text).cost == MAX_COST
 
 
-def test_what_the_schema_says_of_itself_is_counted_apart() -> None:
-    whole = bill_of(get_introspection_query(input_value_deprecation=True))
+def test_introspection_is_counted_separately() -> None:
+    whole = cost_of(get_introspection_query(input_value_deprecation=True))
     assert whole.cost == 0
     assert whole.introspection > 1000
-    assert bill_of("{ __schema { types { name } } jobs { totalCount } }").cost == 2
+    assert cost_of("{ __schema { types { name } } jobs { totalCount } }").cost == 2
     assert whole.scopes == frozenset()
 
 
@@ -106,4 +106,4 @@ def test_what_the_schema_says_of_itself_is_counted_apart() -> None:
 def test_an_operation_needs_the_scopes_of_all_types_it_selects_from(
     text: str, scopes: frozenset[Scope]
 ) -> None:
-    assert bill_of(text).scopes == scopes
+    assert cost_of(text).scopes == scopes

@@ -1,4 +1,4 @@
-"""Filters as they are written in a URL: what is written comes back, and nothing else is read."""
+"""Filters in URLs: written filters are parsed back, and anything else is refused."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -50,11 +50,11 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def conditions(draw: st.DrawFn) -> Condition:
-    """Any condition that can be asked."""
+    """Any valid condition."""
     attribute = draw(st.sampled_from(sorted(KINDS)))
     operator = draw(st.sampled_from(sorted(KINDS[attribute].operators)))
-    most = 4 if operator is Operator.IN else 1
-    values = draw(st.lists(VALUES[attribute], min_size=1, max_size=most))
+    max_values = 4 if operator is Operator.IN else 1
+    values = draw(st.lists(VALUES[attribute], min_size=1, max_size=max_values))
     return Condition(attribute, operator, values)
 
 
@@ -69,26 +69,26 @@ def text_of(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """Any text, as it can always be written."""
+    """Quote and escape any text."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
 
-def written(asked: Sequence[Condition]) -> str:
-    """The conditions as a filter that puts every value in quotes."""
+def written(parts: Sequence[Condition]) -> str:
+    """A filter that quotes every value."""
     return ":".join(
-        f"{one.operator}({one.attribute},{','.join(quoted(text_of(v)) for v in one.values)})"
-        for one in asked
+        f"{part.operator}({part.attribute},{','.join(quoted(text_of(v)) for v in part.values)})"
+        for part in parts
     )
 
 
 @given(st.lists(conditions(), min_size=1, max_size=MAX_CONDITIONS))
-def test_what_is_written_is_read(asked: list[Condition]) -> None:
-    assert list(parse_filter(written(asked), KINDS)) == asked
+def test_a_written_filter_is_parsed_back(expected: list[Condition]) -> None:
+    assert list(parse_filter(written(expected), KINDS)) == expected
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters='\0(),"'), max_size=20))
-def test_a_value_without_marks_needs_no_quotes(text: str) -> None:
+def test_a_value_without_punctuation_needs_no_quotes(text: str) -> None:
     plain = [Condition("name", Operator.EQ, [text.strip()])]
     assert list(parse_filter(f"eq(name,{text})", KINDS)) == plain
     several = [Condition("name", Operator.IN, [text.strip(), "b"])]
@@ -96,7 +96,7 @@ def test_a_value_without_marks_needs_no_quotes(text: str) -> None:
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_read_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_refused(text: str) -> None:
     for filter in (text, f"eq(name,{text}", f"eq(name,{text})", f"in(id,{text})", f"gt({text})"):
         with suppress(InvalidFilter):
             assert parse_filter(filter, KINDS)
@@ -126,7 +126,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ("like(name,*Gar*den*)", ["*Gar*den*"]),
     ],
 )
-def test_marks_in_values(filter: str, values: list[str]) -> None:
+def test_punctuation_in_values(filter: str, values: list[str]) -> None:
     (condition,) = parse_filter(filter, KINDS)
     assert condition.values == values
 
@@ -141,7 +141,7 @@ def test_marks_in_values(filter: str, values: list[str]) -> None:
         "20240111T224910.338Z",
     ],
 )
-def test_instants_are_read_leniently(text: str) -> None:
+def test_instants_are_accepted_in_several_formats(text: str) -> None:
     (condition,) = parse_filter(f"gt(created_at,{text})", KINDS)
     assert condition.values == [datetime(2024, 1, 11, 22, 49, 10, 338_000, tzinfo=UTC)]
 
@@ -151,7 +151,7 @@ def test_a_date_is_its_first_instant() -> None:
     assert condition.values == [datetime(2024, 1, 11, tzinfo=UTC)]
 
 
-def test_ids_are_read_however_they_are_written() -> None:
+def test_ids_are_accepted_in_every_notation() -> None:
     id = UUID("1e5da4bf-b2c0-4619-bb3d-f749875b15bb")
     (condition,) = parse_filter(f"in(id,{id},{str(id).upper()},{id.hex})", KINDS)
     assert condition.values == [id] * 3
@@ -175,30 +175,30 @@ def test_ids_are_read_however_they_are_written() -> None:
         *("eq(has_children,1)", "in(has_children,true)", 'in(name,"a,b)'),
     ],
 )
-def test_anything_else_is_refused(filter: str) -> None:
+def test_any_other_filter_is_refused(filter: str) -> None:
     with pytest.raises(InvalidFilter) as refused:
         parse_filter(filter, KINDS)
     assert refused.value.status == 400
     assert str(refused.value).startswith(COULD_NOT_PARSE)
 
 
-def test_there_are_at_most_so_many_conditions() -> None:
-    most = ["eq(name,a)"] * MAX_CONDITIONS
-    assert len(parse_filter(":".join(most), KINDS)) == MAX_CONDITIONS == 10
+def test_the_number_of_conditions_is_limited() -> None:
+    full = ["eq(name,a)"] * MAX_CONDITIONS
+    assert len(parse_filter(":".join(full), KINDS)) == MAX_CONDITIONS == 10
     with pytest.raises(InvalidFilter, match="10 conditions"):
-        parse_filter(":".join([*most, "eq(name,a)"]), KINDS)
+        parse_filter(":".join([*full, "eq(name,a)"]), KINDS)
 
 
-def test_there_are_at_most_so_many_values() -> None:
-    most = ["a"] * MAX_VALUES
-    (condition,) = parse_filter(f"in(name,{','.join(most)})", KINDS)
-    assert condition.values == most
+def test_the_number_of_values_is_limited() -> None:
+    full = ["a"] * MAX_VALUES
+    (condition,) = parse_filter(f"in(name,{','.join(full)})", KINDS)
+    assert condition.values == full
     with pytest.raises(InvalidFilter, match="100 values"):
-        parse_filter(f"in(name,{','.join([*most, 'a'])})", KINDS)
+        parse_filter(f"in(name,{','.join([*full, 'a'])})", KINDS)
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "🌱"])
-def test_a_filter_has_at_most_so_many_bytes(letter: str) -> None:
+def test_the_size_of_a_filter_is_limited(letter: str) -> None:
     room = MAX_FILTER_BYTES - len("eq(name,)")
     text = letter * (room // len(letter.encode()))
     (condition,) = parse_filter(f"eq(name,{text})".ljust(1), KINDS)

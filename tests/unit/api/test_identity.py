@@ -1,5 +1,7 @@
-"""Only what one trusted issuer has signed with a known key says who sends a request; whatever
-else a token is, it is refused with a sentence and nothing worse."""
+"""Callers are identified only by tokens that the trusted issuer signed with a known key.
+
+Every other token is refused with a sentence.
+"""
 
 import asyncio
 import base64
@@ -59,7 +61,7 @@ SHARED = BearerTokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE)
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """Seconds, advanced by the test."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -69,23 +71,23 @@ class Clock:
 
 
 class Issuer:
-    """A real HTTP server whose answer can be changed."""
+    """A real HTTP server with a changeable response."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.requests = 0
         self.status = 200
         self.body = b""
         self.headers: dict[str, str] = {}
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-        self.was_asked = threading.Event()
+        self.may_respond = threading.Event()
+        self.may_respond.set()
+        self.was_requested = threading.Event()
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                issuer.asked += 1
-                issuer.was_asked.set()
-                issuer.may_answer.wait(30)
+                issuer.requests += 1
+                issuer.was_requested.set()
+                issuer.may_respond.wait(30)
                 self.send_response(issuer.status)
                 for name, value in issuer.headers.items():
                     self.send_header(name, value)
@@ -99,7 +101,7 @@ class Issuer:
         self.url = f"http://127.0.0.1:{self.server.server_port}/jwks.json"
 
     def publish(self, *keys: Jwk) -> None:
-        """Answer with this set of keys."""
+        """Respond with this set of keys."""
         self.body = key_set(*keys)
 
 
@@ -110,7 +112,7 @@ def issuer() -> Iterator[Issuer]:
     thread = threading.Thread(target=running.server.serve_forever, args=[0.01])
     thread.start()
     yield running
-    running.may_answer.set()
+    running.may_respond.set()
     running.server.shutdown()
     running.server.server_close()
     thread.join()
@@ -123,7 +125,7 @@ def clock() -> Clock:
 
 
 def public(key: PrivateKey, **members: Any) -> Jwk:
-    """The public half as an issuer shows it."""
+    """The public key as an issuer publishes it."""
     if isinstance(key, rsa.RSAPrivateKey):
         jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
     else:
@@ -136,7 +138,7 @@ def key_set(*keys: Jwk) -> bytes:
 
 
 def saved(folder: Path, *keys: Jwk) -> str:
-    """The path of a file with these keys."""
+    """Save these keys to a file; return its path."""
     file = folder / "jwks.json"
     file.write_bytes(key_set(*keys))
     return str(file)
@@ -148,13 +150,13 @@ def broken(path: str) -> None:
 
 @dataclass(frozen=True)
 class In:
-    """An instant so many seconds from when the token is made, not from when tests are collected."""
+    """An instant `seconds` after the token is created, not after tests are collected."""
 
     seconds: float
 
 
 def claims(**changed: Any) -> dict[str, Any]:
-    """What a good token says, changed; None leaves a claim out."""
+    """The claims of a good token with changes; None removes a claim."""
     now = int(time.time())
     good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "store": "plants", "exp": In(300)}
     return {
@@ -165,7 +167,7 @@ def claims(**changed: Any) -> dict[str, Any]:
 
 
 def signed(**changed: Any) -> str:
-    """A token that says this, signed with the shared secret."""
+    """A token with these claims, signed with the shared secret."""
     return jwt.encode(claims(**changed), SECRET, "HS256")
 
 
@@ -176,7 +178,7 @@ def signed_by(key: PrivateKey, kid: str | None = None, algorithm: str | None = N
 
 
 def raw(header: Any, payload: Any, secret: bytes = SECRET.encode()) -> str:
-    """A token made by hand, of parts that no library would sign; bytes are taken as they are."""
+    """A token of parts that no library would sign; bytes are used unchanged."""
 
     def part(value: bytes) -> str:
         return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
@@ -194,7 +196,7 @@ def trusting(keys: JwksKeys) -> BearerTokens:
 
 
 async def refusal(authentication: BearerTokens, token: str | None) -> str:
-    """The sentence that the token is refused with."""
+    """The sentence of the refusal."""
     with pytest.raises(Unauthenticated) as caught:
         await authentication.caller(token)
     return str(caught.value)
@@ -254,17 +256,17 @@ def test_a_header_is_a_token_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("token", [None, "", "rubbish"])
-async def test_without_authentication_everybody_may_do_everything_in_one_store(
+async def test_without_authentication_every_request_has_all_scopes_in_one_store(
     token: str | None,
 ) -> None:
     access = OpenAccess("default")
     assert await access.caller(token) == Caller("default", None, EVERY_SCOPE, None)
 
 
-# What a good token says
+# Good tokens
 
 
-async def test_a_token_says_who_sends_it_for_which_store_and_until_when() -> None:
+async def test_a_token_names_its_subject_store_and_expiry() -> None:
     exp = int(time.time()) + 300
     caller = await SHARED.caller(signed(exp=exp, scope="jobs:write"))
     assert caller == Caller(
@@ -275,7 +277,7 @@ async def test_a_token_says_who_sends_it_for_which_store_and_until_when() -> Non
     )
 
 
-async def test_a_minted_token_is_taken() -> None:
+async def test_a_minted_token_is_accepted() -> None:
     token = mint(
         SECRET,
         issuer=ISSUER,
@@ -319,19 +321,19 @@ async def test_an_organization_token_acts_for_the_organization() -> None:
         {"secret": SECRET[1:]},
     ],
 )
-def test_what_would_not_be_taken_is_not_minted(nonsense: dict[str, Any]) -> None:
-    said: dict[str, Any] = {
+def test_a_token_that_would_be_refused_is_not_minted(nonsense: dict[str, Any]) -> None:
+    arguments: dict[str, Any] = {
         "store": "plants",
         "subject": "ada",
         "lifetime": SOON,
         "secret": SECRET,
     } | nonsense
     with pytest.raises(ValueError, match=r"\.$"):
-        mint(said.pop("secret"), issuer=ISSUER, audience=AUDIENCE, **said)
+        mint(arguments.pop("secret"), issuer=ISSUER, audience=AUDIENCE, **arguments)
 
 
 @pytest.mark.parametrize(
-    ("said", "scopes"),
+    ("changed", "scopes"),
     [
         ({}, set()),
         ({"scope": ""}, set()),
@@ -344,14 +346,14 @@ def test_what_would_not_be_taken_is_not_minted(nonsense: dict[str, Any]) -> None
         ({"scope": "", "scopes": ["jobs:write"]}, set()),
     ],
 )
-async def test_scopes_are_a_string_or_a_list_and_unknown_ones_mean_nothing(
-    said: dict[str, Any], scopes: set[str]
+async def test_scopes_are_a_string_or_a_list_and_unknown_ones_are_ignored(
+    changed: dict[str, Any], scopes: set[str]
 ) -> None:
-    assert (await SHARED.caller(signed(**said))).scopes == scopes
+    assert (await SHARED.caller(signed(**changed))).scopes == scopes
 
 
 @pytest.mark.parametrize(
-    "said",
+    "changed",
     [
         {"aud": ["other", AUDIENCE]},
         {"store": "a" * 255},
@@ -365,15 +367,15 @@ async def test_scopes_are_a_string_or_a_list_and_unknown_ones_mean_nothing(
         {"else": {"deep": [1, 2]}},
     ],
 )
-async def test_what_is_unusual_and_right_is_taken(said: dict[str, Any]) -> None:
-    assert (await SHARED.caller(signed(**said))).store == said.get("store", "plants")
+async def test_unusual_but_valid_claims_are_accepted(changed: dict[str, Any]) -> None:
+    assert (await SHARED.caller(signed(**changed))).store == changed.get("store", "plants")
 
 
-# What is refused
+# Refused tokens
 
 
 @pytest.mark.parametrize(
-    ("said", "sentence"),
+    ("changed", "sentence"),
     [
         ({"exp": In(-60)}, "The token has expired."),
         ({"nbf": In(600)}, "The token is not valid yet."),
@@ -416,14 +418,14 @@ async def test_what_is_unusual_and_right_is_taken(said: dict[str, Any]) -> None:
         ({"scopes": [["jobs:read"]]}, "The token's scope"),
     ],
 )
-async def test_a_signed_token_that_says_something_else_is_refused(
-    said: dict[str, Any], sentence: str
+async def test_a_signed_token_with_invalid_claims_is_refused(
+    changed: dict[str, Any], sentence: str
 ) -> None:
-    token = raw({"alg": "HS256"}, claims(**said))
+    token = raw({"alg": "HS256"}, claims(**changed))
     assert (await refusal(SHARED, token)).startswith(sentence)
 
 
-async def test_without_a_token_one_is_asked_for() -> None:
+async def test_a_missing_token_is_refused_with_a_request_for_one() -> None:
     assert await refusal(SHARED, None) == "Authentication required: send a bearer token."
 
 
@@ -466,7 +468,7 @@ NESTED = b'{"a":' + b"[" * 2900 + b"]" * 2900 + b"}"
         raw({"alg": "HS256", "b64": False, "crit": ["b64"]}, claims()),
     ],
 )
-async def test_what_is_no_signed_token_is_not_valid(token: str) -> None:
+async def test_anything_but_a_signed_token_is_not_valid(token: str) -> None:
     assert await refusal(SHARED, token) == "The token is not valid."
 
 
@@ -482,16 +484,18 @@ CLAIM = st.sampled_from(
 
 @settings(deadline=None, max_examples=300)
 @given(st.dictionaries(CLAIM, JSON, max_size=4), st.dictionaries(st.text(), JSON, max_size=2))
-def test_whatever_claims_say_a_token_is_taken_or_refused(
-    known: dict[str, Any], others: dict[str, Any]
+def test_a_token_with_any_claims_is_accepted_or_refused(
+    standard: dict[str, Any], extra: dict[str, Any]
 ) -> None:
-    told = {**others, **claims(), **known}
+    claimed = {**extra, **claims(), **standard}
     try:
-        caller = asyncio.run(SHARED.caller(raw({"alg": "HS256"}, told)))
+        caller = asyncio.run(SHARED.caller(raw({"alg": "HS256"}, claimed)))
     except Unauthenticated:
         return
-    assert caller.subject == told["sub"]
-    assert caller.store == (ORGANIZATION if told.get("organization") is True else told["store"])
+    assert caller.subject == claimed["sub"]
+    assert caller.store == (
+        ORGANIZATION if claimed.get("organization") is True else claimed["store"]
+    )
 
 
 @settings(deadline=None, max_examples=300)
@@ -504,12 +508,12 @@ def test_whatever_claims_say_a_token_is_taken_or_refused(
         st.dictionaries(st.sampled_from(["kid", "crit", "b64", "typ", "cty", "zip"]), JSON),
     ),
 )
-def test_whatever_a_token_is_it_is_taken_or_refused(token: str) -> None:
+def test_any_token_is_accepted_or_refused(token: str) -> None:
     try:
-        said = asyncio.run(SHARED.caller(token)).subject
+        outcome = asyncio.run(SHARED.caller(token)).subject
     except Unauthenticated as refused:
-        said = str(refused)
-    assert said in {"ada", "The token is not valid.", "The token is longer than 8,192 bytes."}
+        outcome = str(refused)
+    assert outcome in {"ada", "The token is not valid.", "The token is longer than 8,192 bytes."}
 
 
 # Algorithms
@@ -590,19 +594,19 @@ async def test_a_token_cannot_bring_its_own_key(tmp_path: Path, issuer: Issuer) 
     header = {"kid": "one", "jku": issuer.url, "x5u": issuer.url, "jwk": public(OTHER_RSA)}
     token = jwt.encode(claims(), OTHER_RSA, "RS256", header)
     assert await refusal(authentication, token) == "The token is not valid."
-    assert issuer.asked == 0
+    assert issuer.requests == 0
 
 
 # Which key
 
 
-async def test_without_a_kid_the_only_key_is_meant(tmp_path: Path) -> None:
+async def test_without_a_kid_the_only_key_is_used(tmp_path: Path) -> None:
     unusable = public(OTHER_RSA, use="enc")
     authentication = trusting(JwksKeys(saved(tmp_path, unusable, public(RSA, kid="one"))))
     assert (await authentication.caller(signed_by(RSA))).subject == "ada"
 
 
-async def test_without_a_kid_none_of_several_keys_is_meant(tmp_path: Path) -> None:
+async def test_without_a_kid_none_of_several_keys_is_used(tmp_path: Path) -> None:
     path = saved(tmp_path, public(RSA, kid="one"), public(EC, kid="two"))
     authentication = trusting(JwksKeys(path))
     assert "does not name a known key" in await refusal(authentication, signed_by(RSA))
@@ -638,7 +642,7 @@ async def test_without_a_kid_none_of_several_keys_is_meant(tmp_path: Path) -> No
         None,
     ],
 )
-def test_a_key_that_does_not_fit_is_no_key(jwk: Any, tmp_path: Path) -> None:
+def test_an_unsuitable_key_is_ignored(jwk: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a JWKS with a public key"):
         JwksKeys(saved(tmp_path, jwk))
 
@@ -656,7 +660,7 @@ def test_a_key_that_does_not_fit_is_no_key(jwk: Any, tmp_path: Path) -> None:
         max_size=4,
     )
 )
-def test_whatever_a_key_set_holds_it_is_taken_or_refused(
+def test_a_good_key_works_in_a_set_with_any_other_keys(
     tmp_path_factory: pytest.TempPathFactory, keys: list[Any]
 ) -> None:
     path = saved(tmp_path_factory.getbasetemp(), *keys, public(OTHER_RSA, kid="good"))
@@ -682,7 +686,7 @@ def test_whatever_a_key_set_holds_it_is_taken_or_refused(
         (b" " * (MAX_KEY_SET_BYTES + 1), "more than 262,144 bytes"),
     ],
 )
-def test_a_file_that_is_no_key_set_is_refused_when_it_is_named(
+def test_an_invalid_key_set_file_is_refused_naming_its_path(
     content: bytes | None, words: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "jwks.json"
@@ -707,14 +711,14 @@ async def test_a_file_is_read_again_for_an_unknown_kid(tmp_path: Path, clock: Cl
     assert "a known key" in await refusal(authentication, signed_by(RSA, "old"))
 
 
-async def test_a_key_taken_out_of_a_file_ends(tmp_path: Path, clock: Clock) -> None:
+async def test_a_key_removed_from_a_file_is_forgotten(tmp_path: Path, clock: Clock) -> None:
     authentication = trusting(JwksKeys(saved(tmp_path, public(RSA, kid="old")), clock=clock))
     saved(tmp_path, public(EC, kid="new"))
     clock.now += MAX_AGE_SECONDS
     assert "a known key" in await refusal(authentication, signed_by(RSA, "old"))
 
 
-async def test_a_broken_file_leaves_the_known_keys(
+async def test_a_broken_file_keeps_the_known_keys(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = saved(tmp_path, public(RSA, kid="one"))
@@ -743,7 +747,7 @@ async def test_a_broken_file_leaves_the_known_keys(
         ("https://ada:secret@issuer.example/", "without user and password"),
     ],
 )
-def test_a_url_that_keys_could_not_be_trusted_from_is_refused(url: str, words: str) -> None:
+def test_an_untrustworthy_key_url_is_refused(url: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         JwksKeys(url)
 
@@ -752,28 +756,28 @@ def test_a_url_that_keys_could_not_be_trusted_from_is_refused(url: str, words: s
     "url",
     ["https://issuer.example/a", "http://localhost:9/a", "http://127.0.0.9/a", "http://[::1]:9/a"],
 )
-def test_a_url_is_not_asked_before_it_is_needed(url: str) -> None:
+def test_a_url_is_not_requested_before_it_is_needed(url: str) -> None:
     JwksKeys(url)
 
 
-async def test_a_url_is_asked_at_first_use_and_again_when_its_keys_are_old(
+async def test_a_url_is_requested_at_first_use_and_again_when_its_keys_are_old(
     issuer: Issuer, clock: Clock
 ) -> None:
     issuer.publish(public(RSA, kid="one"))
     authentication = trusting(JwksKeys(issuer.url, clock=clock))
-    assert issuer.asked == 0
+    assert issuer.requests == 0
     for _ in range(3):
         assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
-    assert issuer.asked == 1
+    assert issuer.requests == 1
     clock.now += MAX_AGE_SECONDS - 1
     await authentication.caller(signed_by(RSA, "one"))
-    assert issuer.asked == 1
+    assert issuer.requests == 1
     clock.now += 1
     await authentication.caller(signed_by(RSA, "one"))
-    assert issuer.asked == 2
+    assert issuer.requests == 2
 
 
-async def test_a_rotated_key_is_found_by_its_kid(issuer: Issuer, clock: Clock) -> None:
+async def test_a_rotated_key_is_loaded_by_its_kid(issuer: Issuer, clock: Clock) -> None:
     issuer.publish(public(RSA, kid="old"))
     authentication = trusting(JwksKeys(issuer.url, clock=clock))
     await authentication.caller(signed_by(RSA, "old"))
@@ -781,10 +785,10 @@ async def test_a_rotated_key_is_found_by_its_kid(issuer: Issuer, clock: Clock) -
     clock.now += MIN_LOAD_INTERVAL_SECONDS
     assert (await authentication.caller(signed_by(EC, "new"))).subject == "ada"
     assert (await authentication.caller(signed_by(RSA, "old"))).subject == "ada"
-    assert issuer.asked == 2
+    assert issuer.requests == 2
 
 
-async def test_a_flood_of_unknown_kids_asks_once_in_thirty_seconds(
+async def test_many_unknown_kids_cause_one_request_per_thirty_seconds(
     issuer: Issuer, clock: Clock
 ) -> None:
     issuer.publish(public(RSA, kid="one"))
@@ -795,24 +799,24 @@ async def test_a_flood_of_unknown_kids_asks_once_in_thirty_seconds(
         await asyncio.gather(
             *(refusal(authentication, signed_by(EC, f"no{second}-{no}")) for no in range(5))
         )
-    assert issuer.asked == 1 + 3
+    assert issuer.requests == 1 + 3
 
 
-async def test_those_who_wait_share_one_answer(issuer: Issuer, clock: Clock) -> None:
+async def test_concurrent_callers_share_one_request(issuer: Issuer, clock: Clock) -> None:
     issuer.publish(public(RSA, kid="one"))
-    issuer.may_answer.clear()
+    issuer.may_respond.clear()
     authentication = trusting(JwksKeys(issuer.url, clock=clock))
     token = signed_by(RSA, "one")
     first = asyncio.create_task(authentication.caller(token))
-    await asyncio.to_thread(issuer.was_asked.wait, 30)
-    others = asyncio.gather(*(authentication.caller(token) for _ in range(50)))
-    # The one that made the gateway ask goes away: the others must not notice.
+    await asyncio.to_thread(issuer.was_requested.wait, 30)
+    waiting = asyncio.gather(*(authentication.caller(token) for _ in range(50)))
+    # The caller that caused the request is cancelled; the others must not notice.
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    issuer.may_answer.set()
-    assert {caller.subject for caller in await others} == {"ada"}
-    assert issuer.asked == 1
+    issuer.may_respond.set()
+    assert {caller.subject for caller in await waiting} == {"ada"}
+    assert issuer.requests == 1
 
 
 def _answers(status: int = 200, body: bytes = b"", **headers: str) -> Callable[[Issuer], None]:
@@ -834,7 +838,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("change", "reason"), FAILURES.values(), ids=FAILURES)
-async def test_while_the_url_fails_the_known_keys_serve_on(
+async def test_while_the_url_fails_the_known_keys_stay_valid(
     change: Callable[[Issuer], None],
     reason: str,
     issuer: Issuer,
@@ -849,7 +853,7 @@ async def test_while_the_url_fails_the_known_keys_serve_on(
     for _ in range(3):
         assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
     assert "a known key" in await refusal(authentication, signed_by(EC, "new"))
-    assert issuer.asked == 2
+    assert issuer.requests == 2
     (record,) = caplog.records
     assert reason in record.getMessage()
 
@@ -859,7 +863,7 @@ async def test_while_the_url_fails_the_known_keys_serve_on(
     assert (await authentication.caller(signed_by(EC, "new"))).subject == "ada"
 
 
-async def test_without_any_keys_nobody_is_believed_until_there_are_some(
+async def test_without_keys_every_token_is_refused_until_keys_are_loaded(
     issuer: Issuer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer.status = 503
@@ -867,28 +871,28 @@ async def test_without_any_keys_nobody_is_believed_until_there_are_some(
     for _ in range(3):
         sentence = await refusal(authentication, signed_by(RSA, "one"))
         assert sentence == "The token does not name a known key (kid)."
-    assert issuer.asked == len(caplog.records) == 1
+    assert issuer.requests == len(caplog.records) == 1
     issuer.status = 200
     issuer.publish(public(RSA, kid="one"))
     clock.now += MIN_LOAD_INTERVAL_SECONDS
     assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
 
 
-async def test_an_issuer_that_is_not_there_is_told_in_the_log(
+async def test_an_unreachable_issuer_is_logged(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gone = Issuer()
-    gone.server.server_close()
-    await refusal(trusting(JwksKeys(gone.url, clock=clock)), signed_by(RSA, "one"))
+    unreachable = Issuer()
+    unreachable.server.server_close()
+    await refusal(trusting(JwksKeys(unreachable.url, clock=clock)), signed_by(RSA, "one"))
     (record,) = caplog.records
     assert "Connection refused" in record.getMessage()
-    assert gone.url in record.getMessage()
+    assert unreachable.url in record.getMessage()
 
 
-async def test_an_issuer_that_never_answers_is_waited_for_five_seconds(
+async def test_an_issuer_that_never_responds_times_out(
     issuer: Issuer, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    issuer.may_answer.clear()
+    issuer.may_respond.clear()
     began = time.monotonic()
     await refusal(trusting(JwksKeys(issuer.url, clock=clock)), signed_by(RSA, "one"))
     assert time.monotonic() - began < 20
@@ -896,7 +900,7 @@ async def test_an_issuer_that_never_answers_is_waited_for_five_seconds(
     assert issuer.url in record.getMessage()
 
 
-async def test_this_machine_is_not_asked_through_a_proxy(
+async def test_a_loopback_issuer_is_requested_without_a_proxy(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy = Issuer()

@@ -52,7 +52,7 @@ def test_the_page_allows_no_inline_script_no_eval_and_no_other_host(get: Get) ->
     assert "//" not in policy.replace("'sha256-Y/huXlwoYkVyQlxwSVcCi1RCDGDCSVBzDt0hYP9qlTc='", "")
 
 
-def test_the_page_holds_nothing_that_its_policy_refuses(get: Get) -> None:
+def test_the_page_contains_nothing_that_its_policy_blocks(get: Get) -> None:
     page = get("/graphql").text
 
     assert "<style" not in page
@@ -62,7 +62,7 @@ def test_the_page_holds_nothing_that_its_policy_refuses(get: Get) -> None:
     assert all("src=" in tag for tag in page.split("<script")[1:])
 
 
-def test_a_cache_keeps_the_page_apart_from_the_json_of_the_same_address(
+def test_caches_separate_the_page_from_json_at_the_same_url(
     get: Get,
 ) -> None:
     headers = get("/graphql").headers
@@ -72,7 +72,7 @@ def test_a_cache_keeps_the_page_apart_from_the_json_of_the_same_address(
     assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_every_file_the_page_names_is_served_and_may_be_kept_for_ever(get: Get) -> None:
+def test_every_file_of_the_page_is_served_and_cached_forever(get: Get) -> None:
     named = links(get("/graphql").text)
 
     assert len(named) == 7
@@ -84,7 +84,7 @@ def test_every_file_the_page_names_is_served_and_may_be_kept_for_ever(get: Get) 
         assert answer.headers["content-type"].split(";")[0] in ("text/javascript", "text/css")
 
 
-def test_a_file_that_is_not_there_is_not_remembered(get: Get) -> None:
+def test_a_missing_file_is_not_cached(get: Get) -> None:
     answer = get(f"/playground/{PLAYGROUND.release}/own/nothing.js")
 
     assert answer.status_code == 404
@@ -108,17 +108,19 @@ def test_a_file_that_is_not_there_is_not_remembered(get: Get) -> None:
     ],
 )
 def test_nothing_outside_the_two_folders_is_served(get: Get, folder: str, path: str) -> None:
-    # Dots spelt plainly would be resolved by the client and never reach the server.
+    # The client would resolve literal dots, and they would never reach the server.
     hidden = quote(path, safe="").replace(".", "%2e")
 
     assert get(f"/playground/{PLAYGROUND.release}/{folder}/{hidden}").status_code == 404
 
 
-def test_the_folders_hold_no_code_of_the_server() -> None:
+def test_the_folders_contain_no_server_code() -> None:
     assert not [file for folder in (ASSETS, GRAPHIQL) for file in folder.rglob("*.py")]
 
 
-def test_without_the_wheel_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_wheel_the_error_names_the_package_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     with pytest.raises(RuntimeError, match="pip install graphene-django-graphiql-static"):
@@ -134,7 +136,7 @@ def test_every_operation_offered_is_valid_against_the_schema(file: Path) -> None
     assert validate(build_schema(SCHEMA.read_text("utf-8")), document) == []
 
 
-def test_every_operation_the_boot_script_reads_is_there_and_bears_its_files_name() -> None:
+def test_every_operation_of_the_boot_script_exists_and_is_named_like_its_file() -> None:
     script = (ASSETS / "boot.js").read_text("utf-8")
 
     assert {part.split('"')[0] for part in script.split('text("')[1:]} == {
@@ -153,7 +155,7 @@ def test_every_operation_the_boot_script_reads_is_there_and_bears_its_files_name
         ("::1", False, False),
     ],
 )
-def test_it_is_shown_on_loopback_unless_an_operator_says_otherwise(
+def test_it_is_shown_on_loopback_unless_configured_otherwise(
     host: str, playground: bool | None, shown: bool
 ) -> None:
     assert Settings(host=host, playground=playground).shows_playground is shown

@@ -19,14 +19,14 @@ JSON = st.recursive(
 )
 
 
-def test_what_is_null_or_left_out_is_the_same() -> None:
+def test_null_and_missing_parameters_are_equal() -> None:
     names = ("operationName", "variables", "extensions", "documentId")
     nothing: dict[str, Any] = {"query": QUERY, **dict.fromkeys(names)}
     assert GraphQLRequest.of(nothing) == GraphQLRequest.of({"query": QUERY})
     assert GraphQLRequest.of(nothing) == GraphQLRequest(QUERY, None, None, {})
 
 
-def test_a_document_id_comes_either_way() -> None:
+def test_a_document_id_has_three_notations() -> None:
     for parameters in (
         {"documentId": HASH},
         {"documentId": f"sha256:{HASH}"},
@@ -51,7 +51,7 @@ def test_a_document_id_comes_either_way() -> None:
         ({"documentId": HASH + "\n"}, "SHA-256"),
     ],
 )
-def test_a_parameter_at_fault_is_named(parameters: dict[str, Any], words: str) -> None:
+def test_the_error_names_the_invalid_parameter(parameters: dict[str, Any], words: str) -> None:
     with pytest.raises(BadRequest, match=words):
         GraphQLRequest.of(parameters)
 

@@ -1,4 +1,4 @@
-"""Every type of the schema says which scope it needs, or that it needs none."""
+"""Every type of the schema declares its required scope, or that it needs none."""
 
 from graphql import is_interface_type, is_object_type
 

@@ -1,4 +1,4 @@
-"""How deep and how wide a document is, told without knowing the schema."""
+"""Depth and width of a document, computed without the schema."""
 
 import pytest
 from graphql import parse
@@ -17,12 +17,12 @@ from app.api.http.refusals import LimitExceeded
         ("{ a { ... { b } ... on T { c { d } } } }", 3),
         ("{ a { ...f } } fragment f on T { b { ...g } } fragment g on T { c }", 3),
         ("query One { a } query Two { a { b } }", 2),
-        # What validation will refuse has a depth all the same.
+        # Documents that validation will refuse have a depth, too.
         ("{ ...f } fragment f on T { a { ...f } }", 1),
         ("{ ...nothing }", 0),
     ],
 )
-def test_depth_counts_fields_inside_fields_wherever_they_are_written(text: str, depth: int) -> None:
+def test_depth_counts_nested_fields_through_fragments(text: str, depth: int) -> None:
     assert DocumentComplexity(ParsedDocument(text, parse(text))).depth == depth
 
 
@@ -42,20 +42,22 @@ def code_of(text: str, **limits: int) -> str | None:
         ("{ x x x }", None),
         ("{ x x x x }", "ALIAS_LIMIT_EXCEEDED"),
         ("{ x ... { x } ... on T { x x } }", "ALIAS_LIMIT_EXCEEDED"),
-        # Beside itself, not below itself or in another place.
+        # Only in one selection set, neither nested nor in different fields.
         ("{ x { x { x { x } } } y { x } z { x } }", None),
     ],
 )
-def test_a_field_named_again_beside_itself_counts_as_an_alias(text: str, code: str | None) -> None:
+def test_a_field_repeated_in_its_selection_set_counts_as_an_alias(
+    text: str, code: str | None
+) -> None:
     assert code_of(text, max_aliases=2) == code
 
 
-def test_directives_count_wherever_they_are() -> None:
+def test_directives_count_in_every_location() -> None:
     text = "query ($v: Int @a) @b { x @c ...f @d ... @e { y } } fragment f on T @g { z }"
     assert code_of(text, max_directives=6) is None
     assert code_of(text, max_directives=5) == "DIRECTIVE_LIMIT_EXCEEDED"
 
 
-def test_what_is_within_the_limits_is_let_through() -> None:
+def test_a_document_within_the_limits_is_admitted() -> None:
     assert code_of("{ a { b } }", max_depth=2) is None
     assert code_of("{ a { b } }", max_depth=1) == "DEPTH_LIMIT_EXCEEDED"

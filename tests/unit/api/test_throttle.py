@@ -1,4 +1,4 @@
-"""Each client has a bucket of its own, which fills with time, and places for its streams."""
+"""Rate limits and stream slots per client."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from app.api.http.refusals import BadRequest
 
 
 class Seconds:
-    """A clock that goes when it is told to."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -33,7 +33,7 @@ def allowed(throttle: Throttle, client: str = "a", operations: int = 1) -> bool:
     return True
 
 
-def test_a_quiet_client_may_ask_for_two_seconds_worth_at_once() -> None:
+def test_an_idle_client_may_send_a_burst_of_two_seconds() -> None:
     clock = Seconds()
     bucket = throttle(clock, max_requests_per_second=10)
     assert [allowed(bucket) for _ in range(21)] == [True] * 20 + [False]
@@ -43,7 +43,7 @@ def test_a_quiet_client_may_ask_for_two_seconds_worth_at_once() -> None:
     assert sum(allowed(bucket) for _ in range(50)) == 20
 
 
-def test_clients_do_not_share() -> None:
+def test_clients_have_separate_buckets() -> None:
     bucket = throttle(Seconds(), max_requests_per_second=1)
     assert [allowed(bucket, "a") for _ in range(3)] == [True, True, False]
     assert allowed(bucket, "b")
@@ -56,7 +56,7 @@ def test_a_batch_takes_a_token_for_each_of_its_operations() -> None:
     assert allowed(bucket, operations=2)
 
 
-def test_who_is_refused_hears_when_to_come_again() -> None:
+def test_a_refused_client_learns_when_to_retry() -> None:
     clock = Seconds()
     bucket = throttle(clock, max_requests_per_second=0.5)
     assert allowed(bucket)
@@ -94,7 +94,7 @@ def test_memory_is_bounded_by_the_number_of_buckets() -> None:
         max_size=100,
     )
 )
-def test_over_any_time_no_more_is_allowed_than_the_burst_and_the_rate(
+def test_the_total_never_exceeds_the_burst_plus_the_rate(
     steps: list[tuple[float, int]],
 ) -> None:
     clock = Seconds()
@@ -106,19 +106,19 @@ def test_over_any_time_no_more_is_allowed_than_the_burst_and_the_rate(
         assert taken <= 8 + 4 * clock.now + 1e-6
 
 
-def test_a_stream_has_a_place_until_it_ends() -> None:
-    places = throttle(Seconds(), max_streams_per_client=2)
-    with places.stream("a"), places.stream("a"):
-        with pytest.raises(BadRequest) as refused, places.stream("a"):
+def test_a_stream_occupies_a_slot_until_it_ends() -> None:
+    limiter = throttle(Seconds(), max_streams_per_client=2)
+    with limiter.stream("a"), limiter.stream("a"):
+        with pytest.raises(BadRequest) as refused, limiter.stream("a"):
             pass
         assert refused.value.status == 429
         (error,) = refused.value.errors
         assert error["extensions"] == {"code": "STREAM_LIMIT_EXCEEDED", "limit": 2, "found": 3}
-        with places.stream("b"):
+        with limiter.stream("b"):
             pass
-    with places.stream("a"), places.stream("a"):
+    with limiter.stream("a"), limiter.stream("a"):
         pass
-    assert not places._streams
+    assert not limiter._streams
 
 
 def test_a_batch_of_more_than_the_burst_takes_all_of_it() -> None:

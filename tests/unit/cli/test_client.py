@@ -33,6 +33,6 @@ def test_a_url_may_end_in_graphql_or_a_slash(url: str, base: str) -> None:
         "http://user:secret@localhost",
     ],
 )
-def test_what_is_no_url_of_a_gateway_is_refused(url: str) -> None:
+def test_an_invalid_gateway_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"URL|Port|IPv6"):
         base_url(url)

@@ -1,4 +1,4 @@
-"""The list of commands tells what each is, and loads none of them."""
+"""The list of commands shows the help of each and imports none of them."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ print(sorted(name for name in sys.modules if name.startswith("app.cli.")))
 """
 
 
-def test_every_command_is_listed_with_what_its_own_help_begins_with() -> None:
+def test_every_command_is_listed_with_the_first_line_of_its_help() -> None:
     runner = CliRunner()
     listed = runner.invoke(cli, ["--help"], env={"COLUMNS": "300"}).stdout
     for name in COMMANDS:
@@ -26,7 +26,7 @@ def test_every_command_is_listed_with_what_its_own_help_begins_with() -> None:
         assert first in listed, name
 
 
-def test_the_list_loads_no_command() -> None:
+def test_the_list_imports_no_command() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", LIST], capture_output=True, text=True, check=True, timeout=60
     )

@@ -98,7 +98,7 @@ def succeeded(name: str) -> JobEvent:
     )
 
 
-def test_a_pending_job_is_one_plain_line_with_its_place_in_the_queue() -> None:
+def test_a_pending_job_is_one_plain_line_with_its_queue_position() -> None:
     assert plain_job(a_job()) == (
         f"{JOB_ID} PENDING HIERARCHY_DUPLICATE created=2024-01-11T22:49:10.338Z position=2"
         f" source={SOURCE_ID}"
@@ -118,7 +118,7 @@ def test_success_names_the_copy_and_counts_its_nodes() -> None:
     )
 
 
-def test_a_failed_job_says_why_on_the_same_line() -> None:
+def test_a_failed_job_shows_its_error_on_the_same_line() -> None:
     errors = {"nodes": [{"id": "e", "code": "NOT_FOUND", "message": "The source\nis gone."}]}
     line = plain_event(an_event("FAILED", status="FAILED", queuePosition=None, errors=errors))
     assert line.endswith(' error="NOT_FOUND: The source is gone."')
@@ -129,7 +129,7 @@ def test_a_total_that_is_not_counted_yet_is_a_question_mark() -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", "a\u2028b", "a\u202eb", 'say "hi"', "a=b"])
-def test_no_name_breaks_a_plain_line_or_steers_a_terminal(name: str) -> None:
+def test_no_name_breaks_a_plain_line_or_controls_a_terminal(name: str) -> None:
     line = plain_event(succeeded(name))
     assert len(line.splitlines()) == 1
     assert line.isprintable()
@@ -140,7 +140,7 @@ def test_a_plain_line_has_neither_colour_nor_boxes() -> None:
     assert plain_event(succeeded("Copy")).isascii()
 
 
-def test_json_is_the_record_as_it_was_sent_on_one_line() -> None:
+def test_json_is_the_unchanged_record_on_one_line() -> None:
     event = succeeded("Kopie\nfür Tiere")
     assert len(json_line(event).splitlines()) == 1
     assert json.loads(json_line(event)) == event
@@ -149,8 +149,8 @@ def test_json_is_the_record_as_it_was_sent_on_one_line() -> None:
 
 @pytest.mark.usefixtures("capsys")
 def test_lines_are_the_output_when_stdout_is_no_terminal() -> None:
-    for json_wanted in (False, True):
-        with output(json=json_wanted) as out:
+    for as_json in (False, True):
+        with output(json=as_json) as out:
             assert isinstance(out, Lines)
 
 
@@ -170,7 +170,7 @@ def test_json_keeps_every_step_of_progress(capsys: pytest.CaptureFixture[str]) -
     assert len(capsys.readouterr().out.splitlines()) == 20
 
 
-def test_a_change_of_status_is_shown_whatever_the_progress(
+def test_a_change_of_status_is_shown_at_any_progress(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lines = Lines(json=False)
@@ -183,7 +183,7 @@ def test_a_change_of_status_is_shown_whatever_the_progress(
 
 
 class Screen:
-    """A terminal of this width, and what stands on it."""
+    """A terminal of `width` columns and its visible lines."""
 
     def __init__(self, width: int = 80) -> None:
         self._file = StringIO()
@@ -191,7 +191,7 @@ class Screen:
         self.terminal = Terminal(console)
 
     def lines(self) -> list[str]:
-        """What stands there once nothing moves."""
+        """The visible lines after all updates."""
         self.terminal.close()
         return [line.rstrip() for line in self._file.getvalue().splitlines() if line.strip()]
 
@@ -219,14 +219,14 @@ def test_a_queue_is_one_line_of_words_and_its_reason_is_quoted() -> None:
     )
 
 
-def test_a_terminal_says_why_a_queue_is_paused() -> None:
+def test_a_terminal_shows_why_a_queue_is_paused() -> None:
     screen = Screen(width=120)
     screen.terminal.queue(a_queue("new prices"))
     (line,) = screen.lines()
     assert line.endswith("none running. Paused 2024-01-11: new prices")
 
 
-def test_a_difference_is_told_by_its_path_and_its_aspects() -> None:
+def test_a_difference_is_shown_by_its_path_and_its_aspects() -> None:
     changed: Difference = {
         "kind": "CHANGED",
         "path": ["Plants", "Trees"],
@@ -246,7 +246,7 @@ def test_a_difference_is_told_by_its_path_and_its_aspects() -> None:
     ]
 
 
-def test_a_terminal_says_where_a_new_job_stands() -> None:
+def test_a_terminal_shows_the_queue_position_of_a_new_job() -> None:
     screen = Screen()
     screen.terminal.job(a_job())
     screen.terminal.job(a_job(status="CANCELLED", queuePosition=None))
@@ -256,7 +256,7 @@ def test_a_terminal_says_where_a_new_job_stands() -> None:
     ]
 
 
-def test_a_terminal_says_what_came_of_the_job_that_was_watched() -> None:
+def test_a_terminal_shows_the_outcome_of_a_watched_job() -> None:
     screen = Screen()
     screen.terminal.update(succeeded("Copy of pets"))
     assert screen.lines() == ["Copied 12 nodes to Copy of pets in 1.0 s", RESULT_ID]
@@ -273,7 +273,7 @@ def test_a_wide_terminal_has_each_job_on_one_line_and_a_narrow_one_on_two() -> N
         assert shown[-1].startswith("The newest 1 (--limit). 1 pending, the oldest 2024-01-")
 
 
-def test_a_terminal_tells_each_change_of_status_and_why_a_job_failed() -> None:
+def test_a_terminal_shows_each_change_of_status_and_the_error_of_a_failed_job() -> None:
     screen = Screen(width=160)
     errors = {"nodes": [{"id": "e", "code": "NOT_FOUND", "message": "The source\nis gone."}]}
     screen.terminal.event(an_event("CREATED"))
@@ -283,7 +283,7 @@ def test_a_terminal_tells_each_change_of_status_and_why_a_job_failed() -> None:
     assert failed.endswith(f"  {JOB_ID}  FAILED     Pets  The source is gone.")
 
 
-def test_a_terminal_moves_a_bar_and_leaves_nothing_of_it() -> None:
+def test_a_terminal_removes_its_progress_bar_at_the_end() -> None:
     screen = Screen()
     screen.terminal.update(progress(250))
     screen.terminal.update(succeeded("Copy"))
@@ -297,11 +297,11 @@ def test_a_terminal_moves_a_bar_and_leaves_nothing_of_it() -> None:
     ("seconds", "shown"),
     [(-1, "0.0 s"), (0.42, "0.4 s"), (12.3, "12 s"), (59.7, "1m 00s"), (3725, "1h 02m")],
 )
-def test_a_duration_has_the_precision_a_person_wants(seconds: float, shown: str) -> None:
+def test_a_duration_has_a_readable_precision(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
 
 
-def test_a_moment_is_told_by_how_long_ago_it_was() -> None:
+def test_a_time_is_shown_by_its_age() -> None:
     now = datetime(2024, 1, 11, 22, 49, tzinfo=UTC)
     assert ago(now + timedelta(seconds=3), now) == "just now"
     assert ago(now - timedelta(seconds=42), now) == "42s ago"

@@ -1,5 +1,4 @@
-"""Settings come from one list: each is a flag with a help of its own, and every mistake in them is
-told at once, named as it was set."""
+"""Settings: each is a flag with its own help, and all mistakes are reported at once."""
 
 from contextlib import chdir
 from pathlib import Path
@@ -23,7 +22,7 @@ from app.settings import (
 
 
 def command(*arguments: str, cwd: Path, code: int, **environment: str) -> Result:
-    """What a command of ours told that ended by itself with this exit code."""
+    """Run a command that must end with this exit code; return its output."""
     with chdir(cwd):
         ended = CliRunner().invoke(cli, arguments, env={"COLUMNS": "300", **environment})
     assert ended.exit_code == code, ended.output
@@ -32,7 +31,7 @@ def command(*arguments: str, cwd: Path, code: int, **environment: str) -> Result
 
 @pytest.fixture(scope="module")
 def helps(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What `--help` prints of those who run a gateway."""
+    """The `--help` output of the commands that run a gateway."""
     folder = tmp_path_factory.mktemp("help")
     return "".join(
         command(name, "--help", cwd=folder, code=0).stdout for name in ("serve", "worker")
@@ -40,35 +39,35 @@ def helps(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_a_flag_told_with_its_variable_default_and_limits(
+def test_the_help_of_every_flag_shows_its_variable_default_and_limits(
     name: str, helps: str
 ) -> None:
-    assert description(name).endswith("."), "a docstring below the field says what it sets"
+    assert description(name).endswith("."), "the field needs a docstring that ends with a period"
     for word in flag(name).split("/"):
         assert f" {word} " in helps
     assert f"[{', '.join((variable(name), *limits(name)))}]" in helps
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_in_a_group_with_a_panel_of_its_own(name: str, helps: str) -> None:
+def test_every_setting_is_in_a_group_with_its_own_panel(name: str, helps: str) -> None:
     assert group_of(name)
     assert f"─ {group_of(name)} ─" in helps
 
 
-def test_a_worker_takes_what_concerns_the_queue_and_a_migration_the_database(
+def test_a_worker_takes_queue_settings_and_a_migration_database_settings(
     tmp_path: Path,
 ) -> None:
     worker = command("worker", "--help", cwd=tmp_path, code=0).stdout
     assert "--lease-seconds" in worker
     assert "--database-url" in worker
-    for not_of_a_worker in ("--port", "--runner", "--jwks", "--max-cost", "--introspection"):
-        assert not_of_a_worker not in worker
+    for server_flag in ("--port", "--runner", "--jwks", "--max-cost", "--introspection"):
+        assert server_flag not in worker
     migration = command("migrate", "--help", cwd=tmp_path, code=0).stdout
     assert "--database-url" in migration
     assert "--lease-seconds" not in migration
 
 
-def test_every_mistake_of_a_start_is_told_at_once_by_the_name_it_was_given(tmp_path: Path) -> None:
+def test_all_mistakes_of_a_start_are_reported_at_once_by_flag_or_variable(tmp_path: Path) -> None:
     ended = command(
         *("serve", "--port", "eighty", "--host", "0.0.0.0", "--max-depth", "0"),
         *("--trusted-documents", "nowhere", "--database-url", "mysql://u:s3cret@host/x"),
@@ -100,24 +99,24 @@ def test_every_mistake_of_a_start_is_told_at_once_by_the_name_it_was_given(tmp_p
     assert not list(tmp_path.iterdir())
 
 
-def mistakes_of(**given: object) -> list[str]:
-    """The mistakes of a server's start, as a person reads them."""
+def mistakes_of(**values: object) -> list[str]:
+    """The mistakes of a server's start, as printed."""
     with pytest.raises(WrongSettings) as wrong:
-        wiring.check(read(given, wiring.check))
-    return [mistake_line(mistake, given) for mistake in wrong.value.mistakes]
+        wiring.check(read(values, wiring.check))
+    return [mistake_line(mistake, values) for mistake in wrong.value.mistakes]
 
 
-def test_mistakes_that_lie_in_several_settings_together_are_told_beside_each_other(
+def test_mistakes_in_combinations_of_settings_are_reported_together(
     tmp_path: Path,
 ) -> None:
-    told_of = mistakes_of(
+    lines = mistakes_of(
         host="0.0.0.0",
         jwt_secret=SecretStr("short"),
         jwks=str(tmp_path / "none.json"),
         only_trusted=True,
     )
     for line, words in zip(
-        told_of,
+        lines,
         (
             "--jwt-secret-file: The secret that signs tokens needs at least 32",
             "--jwks: No keys for tokens from ",
@@ -129,12 +128,12 @@ def test_mistakes_that_lie_in_several_settings_together_are_told_beside_each_oth
         assert line.startswith(words)
 
 
-def test_an_empty_secret_is_a_mistake_and_not_a_gateway_that_is_open(tmp_path: Path) -> None:
+def test_an_empty_secret_is_a_mistake_instead_of_open_access(tmp_path: Path) -> None:
     (short,) = mistakes_of(jwt_secret=SecretStr(""), host="0.0.0.0")
     assert "needs at least 32 bytes, and this one has 0" in short
 
 
-def test_what_only_follows_from_another_mistake_is_not_told() -> None:
+def test_consequences_of_another_mistake_are_not_reported() -> None:
     (mistake,) = mistakes_of(host="0.0.0.0", insecure="perhaps")
     assert mistake.startswith("--insecure: ")
 
@@ -150,11 +149,11 @@ def test_a_secret_is_read_from_a_file_and_never_a_flag(tmp_path: Path) -> None:
         ended = command("serve", *flags, cwd=tmp_path, code=2)
         assert words in ended.stderr
         assert "only this" not in ended.stderr
-    # What click says of a flag that is none.
+    # click names the known flag in its error for an unknown one.
     assert "--jwt-secret-file" in command("serve", "--jwt-secret", "x", cwd=tmp_path, code=2).stderr
 
 
-def test_a_variable_that_is_no_setting_is_told_with_the_nearest_that_is_one() -> None:
+def test_an_unknown_variable_is_reported_with_the_nearest_setting() -> None:
     assert list(unknown_variables(["JOBS_GATEWAY_HOTS", "JOBS_GATEWAY_URL", "PATH"])) == [
         ("JOBS_GATEWAY_HOTS", "JOBS_GATEWAY_HOST")
     ]

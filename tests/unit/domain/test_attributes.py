@@ -22,7 +22,7 @@ NAMES = TEXT.map(lambda text: f"n{text}"[:NAME_LIMIT])
 
 
 @pytest.mark.parametrize("name", ["x", " x ", "x" * NAME_LIMIT, "名" * NAME_LIMIT])
-def test_a_name_of_up_to_1000_characters_is_kept_as_it_is(name: str) -> None:
+def test_a_name_of_up_to_1000_characters_is_returned_unchanged(name: str) -> None:
     assert checked_name(name, "name") == name
     assert checked_slug(name, "slug") == name
 
@@ -46,7 +46,7 @@ def test_a_longer_name_is_refused_naming_the_field(name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\0" * 2000])
-def test_nul_is_refused_wherever_it_is(text: str) -> None:
+def test_nul_is_refused_at_any_position(text: str) -> None:
     for checked in (checked_text, checked_name, checked_slug):
         with pytest.raises(InvalidInput, match="NUL") as refused:
             checked(text, "field")
@@ -59,20 +59,20 @@ def test_language_tags_are_locales(locale: str) -> None:
 
 
 @pytest.mark.parametrize("locale", ["", "f", "fr_FR", "fr-", "fr FR", "fr\n", "französisch"])
-def test_anything_else_is_no_locale(locale: str) -> None:
+def test_any_other_text_is_no_locale(locale: str) -> None:
     with pytest.raises(InvalidInput):
         checked_locale(locale, "locale")
 
 
-def test_translations_are_kept_as_they_are() -> None:
+def test_valid_translations_are_returned_unchanged() -> None:
     locales = {
         "fr": {"name": "Jardin"},
         "fr-FR": {"description": ""},
         "de": {"name": "Garten", "description": "Alles"},
     }
     assert checked_translations(locales, "localizations") == locales
-    most = {f"fr-{number:03}": {"name": "n"} for number in range(MAX_TRANSLATIONS)}
-    assert checked_translations(most) == most
+    full = {f"fr-{number:03}": {"name": "n"} for number in range(MAX_TRANSLATIONS)}
+    assert checked_translations(full) == full
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_translations_are_kept_as_they_are() -> None:
         ({"fr": {"name": "Jardin", "description": "\0"}}, ("fr", "description")),
     ],
 )
-def test_bad_translations_are_refused_naming_where(
+def test_invalid_translations_are_refused_naming_the_path(
     locales: dict[str, dict[str, str]], path: tuple[str, ...]
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
@@ -95,7 +95,7 @@ def test_bad_translations_are_refused_naming_where(
     assert refused.value.path[: 1 + len(path)] == ("localizations", *path)
 
 
-def test_only_what_is_wanted_is_said() -> None:
+def test_only_present_attributes_are_returned() -> None:
     assert checked_attributes({}) == {}
     assert checked_attributes({"slug": "s"}) == {"slug": "s"}
     cleared = Attributes(description=None, slug=None, locales=None)
@@ -104,7 +104,7 @@ def test_only_what_is_wanted_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "path"),
+    ("attributes", "path"),
     [
         ({"name": None}, "name"),
         ({"name": ""}, "name"),
@@ -113,9 +113,9 @@ def test_only_what_is_wanted_is_said() -> None:
         ({"locales": {"fr": {}}}, "localizations"),
     ],
 )
-def test_what_can_not_be_said_is_refused_naming_the_field(wanted: Attributes, path: str) -> None:
+def test_invalid_attributes_are_refused_naming_the_field(attributes: Attributes, path: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        checked_attributes({"description": "as well", **wanted})
+        checked_attributes({"description": "as well", **attributes})
     assert refused.value.path[0] == path
 
 
@@ -133,8 +133,8 @@ def test_what_can_not_be_said_is_refused_naming_the_field(wanted: Attributes, pa
         },
     )
 )
-def test_attributes_that_keep_the_rules_are_stored_as_they_are(wanted: Attributes) -> None:
-    assert checked_attributes(wanted) == wanted
+def test_valid_attributes_are_returned_unchanged(attributes: Attributes) -> None:
+    assert checked_attributes(attributes) == attributes
 
 
 LOCALES = {"fr": {"name": "Jardin"}, "de-DE": {"name": "Garten"}, "de-AT": {"name": "Gartl"}}
@@ -156,8 +156,8 @@ LOCALES = {"fr": {"name": "Jardin"}, "de-DE": {"name": "Garten"}, "de-AT": {"nam
         (None, None),
     ],
 )
-def test_a_translation_is_that_of_the_locale_or_of_the_nearest_wider_one(
+def test_a_translation_is_that_of_the_locale_or_the_nearest_wider_one(
     locale: str | None, name: str | None
 ) -> None:
-    found = translation(LOCALES, locale)
-    assert (found and found["name"]) == name
+    chosen = translation(LOCALES, locale)
+    assert (chosen and chosen["name"]) == name

@@ -1,4 +1,4 @@
-"""What a caller may do is what their scopes name and include, and nothing else."""
+"""Callers have the scopes they name, those included in them, and no others."""
 
 from itertools import chain, combinations
 
@@ -8,7 +8,7 @@ from app.domain.callers import EVERY_SCOPE, Caller, Scope, with_implied_scopes
 from app.domain.errors import Forbidden
 
 
-def test_to_write_includes_to_read_the_same_and_nothing_else() -> None:
+def test_a_write_scope_includes_only_its_read_scope() -> None:
     assert with_implied_scopes([Scope.JOBS_WRITE]) == {Scope.JOBS_WRITE, Scope.JOBS_READ}
     assert with_implied_scopes([Scope.HIERARCHIES_WRITE]) == {
         Scope.HIERARCHIES_WRITE,
@@ -21,7 +21,7 @@ def test_to_write_includes_to_read_the_same_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     "scopes", list(chain.from_iterable(combinations(Scope, number) for number in range(5)))
 )
-def test_a_caller_is_refused_exactly_what_is_missing(scopes: tuple[Scope, ...]) -> None:
+def test_a_caller_is_refused_exactly_the_missing_scopes(scopes: tuple[Scope, ...]) -> None:
     caller = Caller("plants", scopes=frozenset(scopes))
     caller.check(*scopes)
     missing = EVERY_SCOPE - frozenset(scopes)

@@ -31,6 +31,6 @@ def test_hierarchy_ids_differ_and_are_random_uuids() -> None:
 
 
 @given(st.uuids())
-def test_any_uuid_can_be_taken_apart(id: UUID) -> None:
-    place = node_ref(id)
-    assert node_id(place.hierarchy_id, place.node_no) == id
+def test_any_uuid_splits_into_hierarchy_and_number(id: UUID) -> None:
+    ref = node_ref(id)
+    assert node_id(ref.hierarchy_id, ref.node_no) == id

@@ -16,7 +16,7 @@ def test_an_id_stands_for_its_uuid_in_any_case(id: UUID) -> None:
 
 
 @pytest.mark.parametrize("id", ["", "x", "0", "garden", f"{UUID(int=1)}0", str(UUID(int=1))[:-1]])
-def test_anything_else_names_nothing_and_the_field_is_told(id: str) -> None:
+def test_any_other_id_is_not_found_naming_the_field(id: str) -> None:
     assert uuid_of(id) is None
     with pytest.raises(NotFound) as refused:
         require_uuid("node", id, "input", "nodeId")
@@ -25,6 +25,6 @@ def test_anything_else_names_nothing_and_the_field_is_told(id: str) -> None:
 
 
 @given(st.text())
-def test_no_text_breaks_it(id: str) -> None:
+def test_any_text_is_a_uuid_or_none(id: str) -> None:
     uuid = uuid_of(id)
     assert uuid is None or isinstance(uuid, UUID)

@@ -30,7 +30,7 @@ def test_only_a_pending_job_can_be_cancelled() -> None:
     ]
 
 
-def test_nothing_follows_an_end() -> None:
+def test_no_status_follows_a_final_one() -> None:
     ends = {status for status in JobStatus if status.is_final}
     assert ends == {JobStatus.SUCCESS, JobStatus.FAILED, JobStatus.CANCELLED}
 
@@ -43,13 +43,17 @@ def test_every_status_is_reached_from_pending() -> None:
     assert reached == set(JobStatus)
 
 
-def test_each_status_has_an_event_of_its_own() -> None:
+def test_each_status_has_its_own_event() -> None:
     assert len({event_of(status) for status in JobStatus}) == len(JobStatus)
 
 
-def test_a_duplication_may_leave_everything_as_in_the_source() -> None:
-    asked = Duplication(uuid4())
-    assert (asked.name, asked.description, asked.include_products) == (None, None, False)
+def test_a_duplication_changes_nothing_by_default() -> None:
+    duplication = Duplication(uuid4())
+    assert (duplication.name, duplication.description, duplication.include_products) == (
+        None,
+        None,
+        False,
+    )
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 1001])
@@ -60,23 +64,23 @@ def test_a_duplication_refuses_a_bad_name_naming_the_field(name: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["a", "order 17 / retry", "~" * 255])
-def test_printable_ascii_makes_an_idempotency_key(key: str) -> None:
+def test_printable_ascii_is_an_idempotency_key(key: str) -> None:
     assert checked_idempotency_key(key) == key
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256, "ä", "a\nb", "\x7f"])
-def test_anything_else_makes_no_idempotency_key(key: str) -> None:
+def test_any_other_text_is_no_idempotency_key(key: str) -> None:
     with pytest.raises(InvalidInput):
         checked_idempotency_key(key, "idempotencyKey")
 
 
 @pytest.mark.parametrize("reason", ["a", " Stocktaking ", "🌱" * REASON_LIMIT])
-def test_a_reason_is_kept_as_it_is(reason: str) -> None:
+def test_a_valid_reason_is_returned_unchanged(reason: str) -> None:
     assert checked_reason(reason, "reason") == reason
 
 
 @pytest.mark.parametrize("reason", ["", " \t\u2003\u200b", "r" * (REASON_LIMIT + 1), "a\0b"])
-def test_a_reason_that_says_nothing_or_too_much_is_refused_naming_the_field(reason: str) -> None:
+def test_an_invalid_reason_is_refused_naming_the_field(reason: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         checked_reason(reason, "reason")
     assert refused.value.path == ("reason",)
@@ -139,10 +143,10 @@ def test_a_job_slower_than_expected_ends_no_earlier_than_now() -> None:
     assert estimated_end(NOW - timedelta(seconds=30), NOW, 0, 10, Pace(1, 1)) == NOW
 
 
-def test_nothing_is_known_before_anything_was_seen() -> None:
+def test_without_a_total_and_a_pace_there_is_no_estimate() -> None:
     assert estimated_end(NOW, NOW, 0, None, Pace()) is None
 
 
-def test_a_job_rests_twice_as_long_after_each_attempt_that_broke_up_to_a_minute() -> None:
+def test_the_retry_delay_doubles_per_attempt_up_to_a_minute() -> None:
     pauses = [retry_delay(attempts).total_seconds() for attempts in range(1, 9)]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]

@@ -28,7 +28,7 @@ def test_no_other_number_is_a_sort_order(order: int) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, MAX_CURATED])
-def test_up_to_20_products_are_curated_in_the_order_given(count: int) -> None:
+def test_up_to_20_products_are_curated_in_their_order(count: int) -> None:
     ids = IDS[count - 1 :: -1] if count else []
     assert list(checked_curation(ids, "curatedProductIds")) == ids
     assert len(ids) == count
@@ -42,14 +42,14 @@ def test_up_to_20_products_are_curated_in_the_order_given(count: int) -> None:
         (["a", "b", "a"], "once only"),
     ],
 )
-def test_more_products_or_one_twice_can_not_be_curated(ids: list[str], reason: str) -> None:
+def test_more_or_repeated_products_cannot_be_curated(ids: list[str], reason: str) -> None:
     with pytest.raises(InvalidInput, match=reason) as refused:
         checked_curation(ids, "curatedProductIds")
     assert refused.value.path == ("curatedProductIds",)
 
 
 @given(st.lists(st.sampled_from(IDS), min_size=1, max_size=50))
-def test_products_to_attach_are_taken_once_each_in_the_order_given(ids: list[str]) -> None:
+def test_products_to_attach_are_deduplicated_in_their_order(ids: list[str]) -> None:
     taken = checked_products(ids, "productIds")
     assert set(taken) == set(ids)
     assert len(taken) == len(set(ids))
@@ -62,7 +62,7 @@ def test_1_to_1000_products_are_attached_at_a_time(count: int) -> None:
 
 
 @pytest.mark.parametrize("ids", [[], IDS, ["a"] * len(IDS)], ids=["none", "many", "repeated"])
-def test_no_products_and_more_are_refused_also_where_they_repeat(ids: list[str]) -> None:
+def test_none_or_too_many_products_are_refused_even_if_repeated(ids: list[str]) -> None:
     with pytest.raises(InvalidInput, match=f"{len(ids)} products are named") as refused:
         checked_products(ids, "productIds")
     assert refused.value.path == ("productIds",)

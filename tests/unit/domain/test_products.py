@@ -18,7 +18,7 @@ def new(*skus: str) -> list[NewProduct]:
         [NewProduct("a", "n" * 1000), NewProduct("b", "n" * 1000)],
     ],
 )
-def test_1_to_100_products_of_different_skus_may_be_made(products: list[NewProduct]) -> None:
+def test_1_to_100_products_with_different_skus_are_accepted(products: list[NewProduct]) -> None:
     assert checked_new_products(products, "products") == products
 
 
@@ -46,6 +46,6 @@ def test_other_products_are_refused_naming_the_first_fault(
     assert ".".join(refused.value.path) == f"products.{path}".rstrip(".")
 
 
-def test_a_sku_given_twice_is_told_with_its_first_place() -> None:
+def test_a_repeated_sku_is_reported_with_its_first_index() -> None:
     with pytest.raises(InvalidInput, match=r"The sku b is that of products\.1 too\."):
         checked_new_products(new("a", "b", "b"), "products")

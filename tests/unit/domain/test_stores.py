@@ -8,7 +8,7 @@ from app.domain.stores import ORGANIZATION, checked_store, owner_of, readable_by
 
 
 @pytest.mark.parametrize("name", ["default", "a", "Blumen & Söhne", "shop@home", "花" * 255])
-def test_printable_text_makes_the_name_of_a_store(name: str) -> None:
+def test_printable_text_is_a_store_name(name: str) -> None:
     assert checked_store(name) == name
 
 
@@ -32,14 +32,14 @@ def test_printable_text_makes_the_name_of_a_store(name: str) -> None:
         ORGANIZATION,
     ],
 )
-def test_anything_else_makes_none_and_the_place_of_the_fault_is_told(name: str) -> None:
+def test_any_other_text_is_refused_naming_the_field(name: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         checked_store(name, "store")
     assert refused.value.path == ("store",)
 
 
 @given(st.text(max_size=300))
-def test_no_store_is_taken_for_the_organization(name: str) -> None:
+def test_no_store_is_mistaken_for_the_organization(name: str) -> None:
     try:
         store = checked_store(name)
     except InvalidInput:
@@ -48,6 +48,6 @@ def test_no_store_is_taken_for_the_organization(name: str) -> None:
     assert readable_by(store) == (store, ORGANIZATION)
 
 
-def test_the_organization_reads_its_own_and_nothing_else() -> None:
+def test_the_organization_reads_only_its_own() -> None:
     assert readable_by(ORGANIZATION) == (ORGANIZATION,)
     assert owner_of(ORGANIZATION) is Owner.ORGANIZATION

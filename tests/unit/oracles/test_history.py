@@ -1,4 +1,4 @@
-"""The judge of histories finds nothing in a good one, and in a bad one what is wrong with it."""
+"""The history oracle reports every fault of a bad history and none of a good one."""
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,8 +18,8 @@ BEGINNING = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 @dataclass
-class Told:
-    """A history to spoil: rows as a store would hold them."""
+class StoredHistory:
+    """A history to corrupt: rows as a store would hold them."""
 
     jobs: list[JobRow]
     events: list[EventRow]
@@ -30,7 +30,7 @@ class Told:
         return judge(self.jobs, self.events, self.lane)
 
 
-def told(story: str) -> Told:
+def stored_history(story: str) -> StoredHistory:
     """The history of jobs 1, 2, ...: `1+ 1! 1. 2+ 2x` creates, starts, ends and cancels them, `1-`
     fails one, and `1^` moves one to the front."""
     marks = {
@@ -64,21 +64,21 @@ def told(story: str) -> Told:
         for job, status in statuses.items()
     ]
     pending = list(statuses.values()).count(JobStatus.PENDING)
-    return Told(jobs, events, LaneRow(len(jobs), len(events), pending))
+    return StoredHistory(jobs, events, LaneRow(len(jobs), len(events), pending))
 
 
 GOOD = "1+ 2+ 3+ 1! 4+ 2x 1. 5+ 6+ 3! 3- 4! 4. 5!"
 
 
 def test_a_good_history_has_no_faults() -> None:
-    history = told(GOOD).history
+    history = stored_history(GOOD).history
     assert history.faults == {}
     assert (history.jobs, history.unended, history.events) == (6, 2, 14)
     assert str(history).startswith("6 jobs, 14 events: gaps 0, both started 0, ")
 
 
 def test_a_history_in_which_jobs_were_moved_has_no_faults() -> None:
-    history = told("1+ 2+ 3+ 4+ 3^ 2^ 3^ 5+ 4^ 4x 3! 3. 1^ 1! 1- 2! 2. 5^").history
+    history = stored_history("1+ 2+ 3+ 4+ 3^ 2^ 3^ 5+ 4^ 4x 3! 3. 1^ 1! 1- 2! 2. 5^").history
     assert history.faults == {}
     assert (history.jobs, history.unended) == (5, 1)
 
@@ -105,72 +105,72 @@ def test_a_history_in_which_jobs_were_moved_has_no_faults() -> None:
         ("1^ 1+", {"wrong_sequences": 1}),
     ],
 )
-def test_a_story_that_may_not_be_is_found(story: str, faults: dict[str, int]) -> None:
-    assert told(story).history.faults == faults
+def test_an_impossible_sequence_is_reported(story: str, faults: dict[str, int]) -> None:
+    assert stored_history(story).history.faults == faults
 
 
 def test_a_number_that_no_event_has_is_a_gap() -> None:
-    spoiled = told(GOOD)
-    spoiled.events[6] = replace(spoiled.events[6], seq=30)
-    assert spoiled.history.faults["gaps"] == 2
+    corrupted = stored_history(GOOD)
+    corrupted.events[6] = replace(corrupted.events[6], seq=30)
+    assert corrupted.history.faults["gaps"] == 2
 
 
 def test_a_number_that_two_events_have_is_a_gap() -> None:
-    spoiled = told(GOOD)
-    spoiled.events.append(spoiled.events[0])
-    assert spoiled.history.faults["gaps"] == 1
+    corrupted = stored_history(GOOD)
+    corrupted.events.append(corrupted.events[0])
+    assert corrupted.history.faults["gaps"] == 1
 
 
-def test_events_that_the_lane_counted_and_nobody_wrote_are_gaps() -> None:
-    spoiled = told(GOOD)
-    spoiled.lane = replace(spoiled.lane, event_seq=16)
-    assert spoiled.history.faults == {"gaps": 2}
+def test_events_counted_by_the_lane_but_never_written_are_gaps() -> None:
+    corrupted = stored_history(GOOD)
+    corrupted.lane = replace(corrupted.lane, event_seq=16)
+    assert corrupted.history.faults == {"gaps": 2}
 
 
 def test_a_job_without_events_is_lost() -> None:
-    spoiled = told("1+ 1! 1.")
-    spoiled.jobs.append(JobRow(2, 2, JobStatus.PENDING, BEGINNING + timedelta(days=1), None))
-    spoiled.lane = LaneRow(job_seq=2, event_seq=3, pending=1)
-    assert spoiled.history.faults == {"lost": 1, "wrong_sequences": 1}
+    corrupted = stored_history("1+ 1! 1.")
+    corrupted.jobs.append(JobRow(2, 2, JobStatus.PENDING, BEGINNING + timedelta(days=1), None))
+    corrupted.lane = LaneRow(job_seq=2, event_seq=3, pending=1)
+    assert corrupted.history.faults == {"lost": 1, "wrong_sequences": 1}
 
 
-def test_a_job_that_is_gone_is_lost() -> None:
-    spoiled = told("1+ 2+")
-    del spoiled.jobs[1]
-    assert spoiled.history.faults["lost"] == 2
+def test_a_deleted_job_is_lost() -> None:
+    corrupted = stored_history("1+ 2+")
+    del corrupted.jobs[1]
+    assert corrupted.history.faults["lost"] == 2
 
 
-def test_a_job_whose_status_no_event_tells_is_lost() -> None:
-    spoiled = told("1+ 1! 1.")
-    spoiled.jobs[0] = replace(spoiled.jobs[0], status=JobStatus.STARTED)
-    assert spoiled.history.faults == {"lost": 1}
+def test_a_job_whose_status_no_event_has_is_lost() -> None:
+    corrupted = stored_history("1+ 1! 1.")
+    corrupted.jobs[0] = replace(corrupted.jobs[0], status=JobStatus.STARTED)
+    assert corrupted.history.faults == {"lost": 1}
 
 
 def test_a_cancelled_job_that_has_a_start_was_run() -> None:
-    spoiled = told("1+ 1x")
-    spoiled.jobs[0] = replace(spoiled.jobs[0], started_at=BEGINNING)
-    assert spoiled.history.faults == {"cancelled_and_run": 1}
+    corrupted = stored_history("1+ 1x")
+    corrupted.jobs[0] = replace(corrupted.jobs[0], started_at=BEGINNING)
+    assert corrupted.history.faults == {"cancelled_and_run": 1}
 
 
-def test_an_event_that_names_the_wrong_status_before_it_is_a_wrong_story() -> None:
-    spoiled = told("1+ 1! 1.")
-    spoiled.events[1] = replace(spoiled.events[1], previous_status=None)
-    assert spoiled.history.faults == {"wrong_sequences": 1}
+def test_an_event_with_a_wrong_previous_status_is_a_wrong_story() -> None:
+    corrupted = stored_history("1+ 1! 1.")
+    corrupted.events[1] = replace(corrupted.events[1], previous_status=None)
+    assert corrupted.history.faults == {"wrong_sequences": 1}
 
 
-def test_a_job_that_looks_older_than_its_predecessor_is_found() -> None:
-    spoiled = told("1+ 2+ 3+")
-    spoiled.jobs[1] = replace(spoiled.jobs[1], created_at=BEGINNING)
-    assert spoiled.history.faults == {"clock_reversals": 1}
+def test_a_job_older_than_its_predecessor_is_a_clock_reversal() -> None:
+    corrupted = stored_history("1+ 2+ 3+")
+    corrupted.jobs[1] = replace(corrupted.jobs[1], created_at=BEGINNING)
+    assert corrupted.history.faults == {"clock_reversals": 1}
 
 
-def test_a_wrong_number_of_pending_jobs_is_found() -> None:
-    spoiled = told("1+ 2+ 3+")
-    spoiled.lane = replace(spoiled.lane, pending=1)
-    assert spoiled.history.faults == {"miscounted": 2}
+def test_a_wrong_number_of_pending_jobs_is_a_miscount() -> None:
+    corrupted = stored_history("1+ 2+ 3+")
+    corrupted.lane = replace(corrupted.lane, pending=1)
+    assert corrupted.history.faults == {"miscounted": 2}
 
 
-async def test_a_history_is_that_of_one_store_of_a_real_database(database: Database) -> None:
+async def test_a_history_covers_one_store_of_a_real_database(database: Database) -> None:
     url = database.url.render_as_string(hide_password=False)
     for store in ("north", "south"):
         source = await factories.hierarchy(database, {}, store=store)
@@ -190,17 +190,17 @@ async def test_a_history_is_that_of_one_store_of_a_real_database(database: Datab
     assert history_of(url, "nowhere").jobs == 0
 
 
-async def test_what_is_wrong_in_a_real_database_is_found(database: Database) -> None:
+async def test_faults_in_a_real_database_are_reported(database: Database) -> None:
     source = await factories.hierarchy(database, {})
     for _ in range(2):
         await factories.pending_duplication(database, source)
     await factories.ran_job(database)
 
-    def spoil(session: Session) -> None:
+    def corrupt(session: Session) -> None:
         session.exec(sa.delete(JobEvent).where(col(JobEvent.seq) == 1))
         session.exec(sa.update(Job).values(status=JobStatus.CANCELLED))
 
-    await database.write(spoil)
+    await database.write(corrupt)
     url = database.url.render_as_string(hide_password=False)
     assert history_of(url).faults == {
         "gaps": 1,

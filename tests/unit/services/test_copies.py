@@ -21,10 +21,10 @@ copies = st.builds(
 
 
 @given(copies)
-def test_a_copy_goes_on_from_its_checkpoint_as_it_was(copy: Copy) -> None:
+def test_a_copy_is_restored_from_its_checkpoint(copy: Copy) -> None:
     assert Copy.from_checkpoint(orjson.loads(orjson.dumps(copy.as_checkpoint()))) == copy
 
 
-def test_an_association_counts_once_it_is_there_in_both_directions() -> None:
+def test_an_association_counts_once_it_is_copied_in_both_directions() -> None:
     assert Copy(1, 2, 0, nodes=5, associations=10, reverse=4).completed == 12
     assert Copy(1, 2, 0, nodes=5, associations=10, reverse=10).completed == 15

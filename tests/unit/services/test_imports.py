@@ -25,27 +25,27 @@ lines = st.builds(
 
 
 @given(st.lists(lines, max_size=12))
-def test_a_line_is_placed_exactly_when_its_parent_is_known_and_nothing_is_taken(
+def test_a_line_is_placed_exactly_if_its_parent_exists_and_nothing_conflicts(
     file: list[Line],
 ) -> None:
     placed: list[Line] = []
     with ImportScratch() as scratch:
         placement = Placement(scratch)
         for line_no, line in enumerate(file, 1):
-            siblings = [other for other in placed if other.parent == line.parent]
+            siblings = [earlier for earlier in placed if earlier.parent == line.parent]
             fits = (
-                (line.parent is None or any(other.id == line.parent for other in placed))
-                and all(other.id != line.id for other in placed)
-                and all(other.name != line.name for other in siblings)
-                and (line.slug is None or all(other.slug != line.slug for other in siblings))
+                (line.parent is None or any(earlier.id == line.parent for earlier in placed))
+                and all(earlier.id != line.id for earlier in placed)
+                and all(earlier.name != line.name for earlier in siblings)
+                and (line.slug is None or all(earlier.slug != line.slug for earlier in siblings))
             )
             if not fits:
                 with pytest.raises(BadLine) as refused:
                     placement.place(line_no, line)
                 assert refused.value.line_no == line_no
                 return
-            place = placement.place(line_no, line)
-            assert place.node_no == line_no
+            position = placement.place(line_no, line)
+            assert position.node_no == line_no
             placed.append(line)
 
 

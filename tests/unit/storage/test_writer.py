@@ -15,7 +15,7 @@ def writer() -> Iterator[Writer]:
     started.close()
 
 
-async def test_urgent_work_goes_before_bulk_work_that_asked_earlier(writer: Writer) -> None:
+async def test_urgent_work_runs_before_bulk_work_submitted_earlier(writer: Writer) -> None:
     done: list[str] = []
     busy, release = Event(), Event()
 
@@ -23,7 +23,7 @@ async def test_urgent_work_goes_before_bulk_work_that_asked_earlier(writer: Writ
         busy.set()
         release.wait()
 
-    asked = [asyncio.ensure_future(writer.run(first, Priority.REQUEST))]
+    submitted = [asyncio.ensure_future(writer.run(first, Priority.REQUEST))]
     await asyncio.to_thread(busy.wait)
     for name, priority in (
         ("bulk 1", Priority.BULK),
@@ -31,14 +31,14 @@ async def test_urgent_work_goes_before_bulk_work_that_asked_earlier(writer: Writ
         ("urgent 1", Priority.REQUEST),
         ("urgent 2", Priority.REQUEST),
     ):
-        asked.append(asyncio.ensure_future(writer.run(partial(done.append, name), priority)))
+        submitted.append(asyncio.ensure_future(writer.run(partial(done.append, name), priority)))
     await asyncio.sleep(0)
     release.set()
-    await asyncio.gather(*asked)
+    await asyncio.gather(*submitted)
     assert done == ["urgent 1", "urgent 2", "bulk 1", "bulk 2"]
 
 
-async def test_bulk_work_waits_for_some_urgent_work_that_is_asked_for_later_not_for_all(
+async def test_bulk_work_waits_for_a_limited_number_of_later_urgent_calls(
     writer: Writer,
 ) -> None:
     done: list[str] = []
@@ -48,19 +48,19 @@ async def test_bulk_work_waits_for_some_urgent_work_that_is_asked_for_later_not_
         busy.set()
         release.wait()
 
-    asked = [asyncio.ensure_future(writer.run(first, Priority.REQUEST))]
+    submitted = [asyncio.ensure_future(writer.run(first, Priority.REQUEST))]
     await asyncio.to_thread(busy.wait)
-    asked.append(asyncio.ensure_future(writer.run(partial(done.append, "bulk"), Priority.BULK)))
+    submitted.append(asyncio.ensure_future(writer.run(partial(done.append, "bulk"), Priority.BULK)))
     for _ in range(50):
         urgent = writer.run(partial(done.append, "urgent"), Priority.REQUEST)
-        asked.append(asyncio.ensure_future(urgent))
+        submitted.append(asyncio.ensure_future(urgent))
     await asyncio.sleep(0)
     release.set()
-    await asyncio.gather(*asked)
+    await asyncio.gather(*submitted)
     assert done.index("bulk") in (MAX_OVERTAKING[Priority.BULK] - 1, MAX_OVERTAKING[Priority.BULK])
 
 
-async def test_an_error_reaches_the_one_who_asked_and_the_next_work_is_done(
+async def test_an_error_reaches_its_caller_and_the_next_call_runs(
     writer: Writer,
 ) -> None:
     def broken() -> None:
@@ -71,7 +71,7 @@ async def test_an_error_reaches_the_one_who_asked_and_the_next_work_is_done(
     assert await writer.run(lambda: 1, Priority.REQUEST) == 1
 
 
-async def test_work_that_nobody_waits_for_any_more_is_dropped_before_it_begins(
+async def test_cancelled_work_is_dropped_before_it_begins(
     writer: Writer,
 ) -> None:
     done: list[str] = []
@@ -81,24 +81,24 @@ async def test_work_that_nobody_waits_for_any_more_is_dropped_before_it_begins(
         busy.set()
         release.wait()
 
-    held = asyncio.ensure_future(writer.run(first, Priority.REQUEST))
+    blocking = asyncio.ensure_future(writer.run(first, Priority.REQUEST))
     await asyncio.to_thread(busy.wait)
     dropped = asyncio.ensure_future(writer.run(lambda: done.append("dropped"), Priority.REQUEST))
     await asyncio.sleep(0)
     dropped.cancel()
     await asyncio.gather(dropped, return_exceptions=True)
     release.set()
-    await held
+    await blocking
     await writer.run(lambda: done.append("kept"), Priority.BULK)
     assert done == ["kept"]
 
 
-async def test_closing_finishes_all_that_was_asked() -> None:
+async def test_closing_finishes_all_submitted_work() -> None:
     writer, done = Writer(), list[int]()
-    asked = [
+    submitted = [
         asyncio.ensure_future(writer.run(partial(done.append, n), Priority.BULK)) for n in range(10)
     ]
     await asyncio.sleep(0)
     await asyncio.to_thread(writer.close)
-    await asyncio.gather(*asked)
+    await asyncio.gather(*submitted)
     assert done == list(range(10))
