@@ -45,7 +45,7 @@ def serve(
     except (StartError, UnusableDatabase, RunnerAlreadyPresent) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(1) from None
-    _say("Stopped.")
+    _print_lines("Stopped.")
 
 
 def _print_summary(gateway: Gateway) -> None:
@@ -60,7 +60,7 @@ def _print_summary(gateway: Gateway) -> None:
     queue = "runs here" if settings.runner else "does not run here (--no-runner)"
     playground = f"{gateway.url}/graphql in a browser" if settings.shows_playground else "off"
     console = f"{gateway.url}/ in a browser" if settings.shows_console else "off"
-    _say(
+    _print_lines(
         f"jobs-gateway {__version__}",
         f"  GraphQL     {gateway.url}/graphql",
         f"  REST        {gateway.url}{REST_PATH}",
@@ -83,10 +83,10 @@ async def _demonstrate(gateway: Gateway) -> None:
     database, store = gateway.database, gateway.settings.store
     ids = await demo.fill(database, store)
     if not ids:
-        _say(f"The store {store!r} already has hierarchies; --demo changes nothing.")
+        _print_lines(f"The store {store!r} already has hierarchies; --demo changes nothing.")
         return
     source = (await database.read(hierarchies.by_ids, store, ids))[ids[0]]
-    _say(f"Demo: {len(ids)} hierarchies. Duplicating {source.name!r}, {source.id}:")
+    _print_lines(f"Demo: {len(ids)} hierarchies. Duplicating {source.name!r}, {source.id}:")
     requested = await database.write(
         jobs.request_duplication,
         Requester(store, request_id="demo"),
@@ -94,12 +94,14 @@ async def _demonstrate(gateway: Gateway) -> None:
     )
     updates = await gateway.feed.job_updates(store, requested.job.id, after=0)
     async with aclosing(updates):
-        async for happening in updates:
-            job = happening.job
+        async for event in updates:
+            job = event.job
             progress = f"{job.completed_items}/{job.total_items}" if job.total_items else ""
             result = f"-> {job.result_id}" if job.result_id else ""
-            _say(f"  {happening.type.name:<10} {job.status.name:<8} {progress} {result}".rstrip())
+            _print_lines(
+                f"  {event.type.name:<10} {job.status.name:<8} {progress} {result}".rstrip()
+            )
 
 
-def _say(*lines: str) -> None:
+def _print_lines(*lines: str) -> None:
     print(*lines, sep="\n", flush=True)

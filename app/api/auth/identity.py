@@ -168,7 +168,7 @@ def _scope_claim(claims: Mapping[str, Any]) -> frozenset[Scope]:
     if isinstance(names, str):
         names = names.split()
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise Unauthenticated("The token's scope must be a list of names or one string of them.")
+        raise Unauthenticated("The token's scope must be a list, or names separated by spaces.")
     return with_implied_scopes(scope for scope in Scope if scope in names)
 
 

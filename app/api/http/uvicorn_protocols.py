@@ -1,6 +1,6 @@
 """uvicorn's HTTP and WebSocket protocols, with bounded memory, time and log output per connection.
 
-The one module that overrides uvicorn's internals; tests/contract/test_seams.py names each of them.
+The one module that overrides these protocols; tests/contract/test_seams.py names each internal.
 """
 
 import asyncio
