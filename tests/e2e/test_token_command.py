@@ -91,7 +91,7 @@ def test_with_a_key_set_the_error_refers_to_the_issuer(tmp_path: Path) -> None:
     ended = run(code=2, JOBS_GATEWAY_JWKS=str(tmp_path / "jwks.json"))
     assert ended.stdout == ""
     assert ended.stderr == (
-        "Tokens come from the issuer whose keys are at JOBS_GATEWAY_JWKS, not from here.\n"
+        "Tokens are signed by the issuer of JOBS_GATEWAY_JWKS, not by this command.\n"
     )
 
 
@@ -105,11 +105,11 @@ def test_a_short_secret_is_refused_and_not_shown() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--store", "plants", "--organization"], "give --store or --organization"),
+        (["--store", "plants", "--organization"], "use --store or --organization"),
         (["--store", ""], "can not be empty"),
         (["--scope", "jobs:delete"], "jobs:delete"),
-        (["--lifetime", "0"], "'0' is neither minutes nor like"),
-        (["--lifetime", "soon"], "'soon' is neither minutes nor like"),
+        (["--lifetime", "0"], "'0' is not a number of minutes, or like"),
+        (["--lifetime", "soon"], "'soon' is not a number of minutes, or like"),
         (["--lifetime", "999999999d"], "expiry"),
     ],
 )
