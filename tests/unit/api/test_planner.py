@@ -22,7 +22,9 @@ query ($first: Int, $slim: Boolean = false) {
 fragment Facts on Job { id status @skip(if: $slim) duplication { source { id description } } }
 """
 MUTATION = """
-mutation ($id: ID!) { cancelJob(input: {jobId: $id}) { job { id } errors { __typename ... on UserError { message } } } }
+mutation ($id: ID!) {
+  cancelJob(input: {jobId: $id}) { job { id } errors { __typename ... on UserError { message } } }
+}
 """
 
 
