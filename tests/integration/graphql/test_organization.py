@@ -570,7 +570,7 @@ async def test_a_product_of_the_organization_lists_only_nodes_readable_by_the_st
         assert counts == {product: len(nodes)}
 
 
-async def test_a_copy_made_by_the_organization_belongs_to_the_organization(
+async def test_a_copy_created_by_the_organization_belongs_to_the_organization(
     database: Database,
 ) -> None:
     source = await catalogue(database, ORGANIZATION)
