@@ -1,4 +1,4 @@
-"""Hierarchies over REST: made, read, changed and deleted, and seen alike over GraphQL."""
+"""Hierarchies over REST: create, read, update, delete; the same over GraphQL."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -33,27 +33,27 @@ EMPTY: dict[str, Any] = {"description": None, "slug": None, "locales": {}}
 
 @pytest.fixture
 async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
-    """A client of a gateway whose queue nobody runs."""
+    """A client of a gateway without a queue runner."""
     async with rest_of(idle_gateway) as client:
         yield client
 
 
 @pytest.fixture
 def author(idle_client: GraphQLClient, idle_gateway: Gateway) -> Author:
-    """Somebody who does the same over GraphQL."""
+    """The same operations over GraphQL."""
     return Author(idle_client, idle_gateway.database)
 
 
-async def made(rest: RestClient, **attributes: Any) -> str:
-    """The id of a new hierarchy that was there for long."""
-    wanted = {**FULL, **attributes}
-    data = await rest.data("POST", "/hierarchies", hierarchy(**wanted), status=201)
+async def new_hierarchy(rest: RestClient, **attributes: Any) -> str:
+    """Create a hierarchy with old timestamps; return its id."""
+    values = {**FULL, **attributes}
+    data = await rest.data("POST", "/hierarchies", hierarchy(**values), status=201)
     id: str = data["id"]
     await factories.edited(rest.database, UUID(id), created_at=LONG_AGO, updated_at=LONG_AGO)
     return id
 
 
-async def test_a_hierarchy_is_made_and_read(rest: RestClient) -> None:
+async def test_a_hierarchy_is_created_and_read(rest: RestClient) -> None:
     data = await rest.data("POST", "/hierarchies", hierarchy(**FULL), status=201)
     id = data["id"]
     assert UUID_FORMAT.fullmatch(id)
@@ -73,11 +73,11 @@ async def test_a_hierarchy_is_made_and_read(rest: RestClient) -> None:
     }
     assert await rest.get(f"/hierarchies/{id}") == data
     assert (await rest.list("/hierarchies"))["data"] == [data]
-    # The link leads somewhere.
+    # The link works.
     assert (await rest.list(data["relationships"]["children"]["links"]["related"]))["data"] == []
 
 
-async def test_all_that_a_hierarchy_needs_is_a_name(rest: RestClient) -> None:
+async def test_a_hierarchy_requires_only_a_name(rest: RestClient) -> None:
     data = await rest.data("POST", "/hierarchies", hierarchy("a"), status=201)
     assert data["attributes"] == {"name": "a", **EMPTY}
     nulls: dict[str, Any] = {"description": "", "slug": None, "locales": None}
@@ -86,10 +86,10 @@ async def test_all_that_a_hierarchy_needs_is_a_name(rest: RestClient) -> None:
 
 
 async def test_two_hierarchies_can_have_the_same_name_and_slug(rest: RestClient) -> None:
-    assert await made(rest) != await made(rest)
+    assert await new_hierarchy(rest) != await new_hierarchy(rest)
 
 
-async def test_odd_attributes_come_back_as_they_went(rest: RestClient) -> None:
+async def test_unusual_attributes_are_returned_unchanged(rest: RestClient) -> None:
     for attributes in map(in_documents, ODD_ATTRIBUTES):
         data = await rest.data("POST", "/hierarchies", hierarchy(**attributes), status=201)
         assert data["attributes"] == {**EMPTY, **attributes}
@@ -99,26 +99,26 @@ async def test_odd_attributes_come_back_as_they_went(rest: RestClient) -> None:
 BAD = {
     what: in_documents(attributes)
     for what, (attributes, _) in BAD_ATTRIBUTES.items()
-    # Documents have no way to say these.
-    if what not in ("localizations: one twice", "localizations: no locale")
+    # Documents cannot express these.
+    if what not in ("localizations: a locale twice", "localizations: no locale")
 }
 
 
 @pytest.mark.parametrize("what", BAD)
 async def test_bad_attributes_are_refused_with_their_field(what: str, rest: RestClient) -> None:
-    id = await made(rest)
+    id = await new_hierarchy(rest)
     field = "locales" if "locales" in BAD[what] else next(iter(BAD[what]))
-    asked = {"type": "hierarchy", "attributes": {"name": "a", **BAD[what]}}
+    document = {"type": "hierarchy", "attributes": {"name": "a", **BAD[what]}}
     for method, path in (("POST", "/hierarchies"), ("PUT", f"/hierarchies/{id}")):
-        error = await rest.refused(422, method, path, asked)
+        error = await rest.refused(422, method, path, document)
         assert error["detail"].startswith(field), error
         if what.startswith(("an empty", "a blank")):
             assert error["detail"] == f"{field} can not be empty"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-async def test_what_is_no_hierarchy_is_refused(method: str, rest: RestClient) -> None:
-    path = "/hierarchies" if method == "POST" else f"/hierarchies/{await made(rest)}"
+async def test_a_malformed_hierarchy_document_is_refused(method: str, rest: RestClient) -> None:
+    path = "/hierarchies" if method == "POST" else f"/hierarchies/{await new_hierarchy(rest)}"
     refused: list[tuple[Any, str]] = [
         ({"type": "node", "attributes": {"name": "a"}}, "type: "),
         ({"attributes": {"name": "a"}}, "type can not be empty"),
@@ -152,7 +152,7 @@ async def test_what_is_no_hierarchy_is_refused(method: str, rest: RestClient) ->
             assert error["detail"].endswith("can not be empty")
 
 
-async def test_every_fault_of_a_document_is_told(rest: RestClient) -> None:
+async def test_a_refusal_lists_up_to_10_errors_of_a_document(rest: RestClient) -> None:
     data = {"type": "x", "attributes": {"name": 1, "a": 1, "b": 2}}
     errors = errors_of(await rest.send("POST", "/hierarchies", data), 422)
     assert {error["detail"].split(":")[0] for error in errors} == {"type", "name", "a", "b"}
@@ -176,10 +176,10 @@ async def test_every_fault_of_a_document_is_told(rest: RestClient) -> None:
     ],
     ids=str,
 )
-async def test_only_what_is_given_changes(
+async def test_an_update_changes_only_the_sent_attributes(
     change: dict[str, Any], then: dict[str, Any], rest: RestClient
 ) -> None:
-    id = await made(rest)
+    id = await new_hierarchy(rest)
     before = await rest.get(f"/hierarchies/{id}")
     after = await rest.data(
         "PUT", f"/hierarchies/{id}", {"type": "hierarchy", "attributes": change}
@@ -188,28 +188,31 @@ async def test_only_what_is_given_changes(
     unchanged_but(before, after, **then)
 
 
-@pytest.mark.parametrize("given_id", [True, False], ids=["with its id", "without"])
-async def test_nothing_given_changes_nothing_at_all(given_id: bool, rest: RestClient) -> None:
-    id = await made(rest)
+@pytest.mark.parametrize("has_id", [True, False], ids=["with its id", "without"])
+async def test_an_empty_update_changes_nothing(has_id: bool, rest: RestClient) -> None:
+    id = await new_hierarchy(rest)
     before = await rest.get(f"/hierarchies/{id}")
-    data = {"type": "hierarchy", **({"id": id} if given_id else {})}
+    data = {"type": "hierarchy", **({"id": id} if has_id else {})}
     further: list[Any] = [{}, {"attributes": {}}, {"meta": {}, "relationships": {}}]
     for more in further:
         assert await rest.data("PUT", f"/hierarchies/{id}", {**data, **more}) == before
     assert await rest.get(f"/hierarchies/{id}") == before
 
 
-async def test_what_was_read_can_be_sent_back_and_changes_nothing_but_its_time(
+async def test_sending_back_a_read_document_changes_only_its_update_time(
     rest: RestClient,
 ) -> None:
-    for id in (await made(rest), await made(rest, slug=None, description=None, locales=None)):
+    for id in (
+        await new_hierarchy(rest),
+        await new_hierarchy(rest, slug=None, description=None, locales=None),
+    ):
         answer = await rest.ask("GET", f"/hierarchies/{id}")
         after = await rest.ask("PUT", f"/hierarchies/{id}", json=answer)
         unchanged_but(answer["data"], after["data"])
 
 
-async def test_the_id_of_a_document_has_to_be_that_of_its_path(rest: RestClient) -> None:
-    id, other = await made(rest), await made(rest)
+async def test_the_id_of_a_document_must_match_its_path(rest: RestClient) -> None:
+    id, other = await new_hierarchy(rest), await new_hierarchy(rest)
     change = {"type": "hierarchy", "attributes": {"name": "b"}}
     for wrong in (other, UNKNOWN, "x", "", None, 1):
         error = await rest.refused(422, "PUT", f"/hierarchies/{id}", {**change, "id": wrong})
@@ -218,8 +221,8 @@ async def test_the_id_of_a_document_has_to_be_that_of_its_path(rest: RestClient)
         await rest.ask("PUT", f"/hierarchies/{id}", {**change, "id": same})
 
 
-async def test_a_deleted_hierarchy_is_gone_with_all_below_it(rest: RestClient) -> None:
-    id, other = await made(rest), await made(rest)
+async def test_deleting_a_hierarchy_deletes_its_nodes(rest: RestClient) -> None:
+    id, other = await new_hierarchy(rest), await new_hierarchy(rest)
     below = await rest.data("POST", f"/hierarchies/{id}/nodes", node("a"), status=201)
     await rest.ask("DELETE", f"/hierarchies/{id}", status=204)
     gone = [f"/hierarchies/{id}{path}" for path in ("", "/nodes", "/children")]
@@ -232,7 +235,7 @@ async def test_a_deleted_hierarchy_is_gone_with_all_below_it(rest: RestClient) -
     await rest.refused(404, "PUT", f"/hierarchies/{id}", {"type": "hierarchy"})
     await rest.refused(404, "POST", f"/hierarchies/{id}/nodes", node("a"))
     await rest.refused(404, "POST", f"/hierarchies/{id}/duplicate_job")
-    assert [one["id"] for one in (await rest.list("/hierarchies"))["data"]] == [other]
+    assert [row["id"] for row in (await rest.list("/hierarchies"))["data"]] == [other]
 
 
 @pytest.mark.parametrize("id", [UNKNOWN, "x", "%00", "1", "-", "null", "a b", "%2e%2e", "🌱"])
@@ -251,8 +254,8 @@ async def test_an_unknown_hierarchy_is_not_found(id: str, rest: RestClient) -> N
         assert errors_of(response, 404) == [{"status": "404", "title": "Not Found"}]
 
 
-async def test_a_node_is_no_hierarchy(rest: RestClient) -> None:
-    id = await made(rest)
+async def test_a_node_id_is_not_a_hierarchy_id(rest: RestClient) -> None:
+    id = await new_hierarchy(rest)
     below = (await rest.data("POST", f"/hierarchies/{id}/nodes", node("a"), status=201))["id"]
     for method, data in (("GET", None), ("DELETE", None), ("PUT", {"type": "hierarchy"})):
         await rest.refused(404, method, f"/hierarchies/{below}", data)
@@ -269,9 +272,9 @@ async def test_graphql_reads_what_rest_wrote(rest: RestClient, author: Author) -
 
 
 async def test_rest_reads_what_graphql_wrote(rest: RestClient, author: Author) -> None:
-    localizations = [{"locale": locale, **said} for locale, said in FULL["locales"].items()]
-    wanted = {name: FULL[name] for name in ("name", "slug", "description")}
-    id = (await author.make("createHierarchy", **wanted, localizations=localizations))["id"]
+    localizations = [{"locale": locale, **texts} for locale, texts in FULL["locales"].items()]
+    fields = {name: FULL[name] for name in ("name", "slug", "description")}
+    id = (await author.make("createHierarchy", **fields, localizations=localizations))["id"]
     data = await rest.get(f"/hierarchies/{id}")
     assert data["attributes"] == FULL
     check_alike(data, await author.seen(id))
@@ -284,15 +287,15 @@ async def test_rest_reads_what_graphql_wrote(rest: RestClient, author: Author) -
 
 
 def check_alike(data: Any, seen: Any) -> None:
-    """One hierarchy, as both show it."""
+    """Check that REST and GraphQL return the same hierarchy."""
     attributes, meta = data["attributes"], data["meta"]
     assert seen["id"] == data["id"]
     assert {name: seen[name] for name in ("name", "slug", "description")} == {
         name: attributes[name] for name in ("name", "slug", "description")
     }
     assert {
-        one["locale"]: {key: one[key] for key in ("name", "description") if one[key] is not None}
-        for one in seen["localizations"]
+        text["locale"]: {key: text[key] for key in ("name", "description") if text[key] is not None}
+        for text in seen["localizations"]
     } == attributes["locales"]
     assert (seen["createdAt"], seen["updatedAt"]) == (meta["created_at"], meta["updated_at"])
     assert seen["owner"].lower() == meta["owner"]

@@ -1,5 +1,7 @@
-"""What stands before and around the REST endpoints: who may ask, whose things they see, what is no
-request at all; and that nothing a stranger can send ends in more than a refusal."""
+"""Authentication, store isolation, limits, routes and failures of all REST endpoints.
+
+A request without permission ends in a refusal and changes nothing.
+"""
 
 import asyncio
 import json
@@ -39,7 +41,7 @@ from tests.support.tokens import BAD_TOKENS, SECRET, STORE, bearing, token
 from tests.support.unexpected_errors import check_no_secrets, lose
 
 SHOP, EVIL = "https://shop.example", "https://evil.example"
-NOTHING = [{"status": "404", "title": "Not Found"}]
+NOT_FOUND = [{"status": "404", "title": "Not Found"}]
 LARGEST = Settings().max_body_bytes
 READ_H, WRITE_H = Scope.HIERARCHIES_READ, Scope.HIERARCHIES_WRITE
 READ_J, WRITE_J = Scope.JOBS_READ, Scope.JOBS_WRITE
@@ -74,42 +76,42 @@ ENDPOINTS: Mapping[tuple[str, str], tuple[int, Any, Sequence[Scope]]] = {
     ("GET", "/jobs/{j}"): (200, None, [READ_J]),
     ("GET", "/jobs/{j}/errors"): (200, None, [READ_J]),
     ("POST", "/jobs/{j}/cancel"): (200, None, [WRITE_J]),
-    # Last: what the others are asked of is no more.
+    # Last: they delete what the other endpoints need.
     ("DELETE", "/hierarchies/{h}/nodes/{n}"): (204, None, [WRITE_H]),
     ("DELETE", "/hierarchies/{h}"): (204, None, [WRITE_H]),
 }
-"""Every endpoint of domain.md: how it answers what it is asked here, and the scopes it needs."""
+"""Every endpoint of domain.md: expected status, request data, required scopes."""
 
 
 @pytest.fixture
 def database_kind() -> str:
-    """Which database is behind it makes no difference here."""
+    """SQLite only: the kind of database makes no difference here."""
     return "sqlite"
 
 
 @pytest.fixture
 def settings(new_database: NewDatabase) -> Settings:
-    """For a gateway of a test's own. Which database is behind it makes no difference here."""
+    """Settings of gateways that a test starts, on SQLite only."""
     return Settings(database_url=new_database("sqlite"), port=0, runner=False)
 
 
 @pytest.fixture
 async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
-    """A client of a gateway whose queue nobody runs."""
+    """A client of a gateway without a queue runner."""
     async with rest_of(idle_gateway) as client:
         yield client
 
 
 @asynccontextmanager
 async def serving(settings: Settings, **changed: Any) -> AsyncIterator[tuple[Gateway, RestClient]]:
-    """A gateway with these settings, and a client that says nothing of itself."""
+    """A gateway with `changed` settings, and a client without credentials."""
     changed_settings = settings.model_copy(update=changed)
     async with gateway_of(changed_settings) as gateway, rest_of(gateway) as client:
         yield gateway, client
 
 
 async def stocked(rest: RestClient, store: str) -> dict[str, str]:
-    """The ids of something of each kind that a store has."""
+    """Create one entity of each kind in a store; return their ids."""
     id = await factories.hierarchy(
         rest.database, {"a": {"b": {}}, "c": {}}, store=store, products={"b": ["p"]}
     )
@@ -127,10 +129,10 @@ async def stocked(rest: RestClient, store: str) -> dict[str, str]:
     }
 
 
-def filled(asked: tuple[str, str], ids: Mapping[str, str]) -> tuple[str, str, Any]:
-    """The method, path and data of an endpoint, asked about these things."""
-    method, path = asked
-    _, data, _ = ENDPOINTS[asked]
+def filled(endpoint: tuple[str, str], ids: Mapping[str, str]) -> tuple[str, str, Any]:
+    """The method, path and data of an endpoint, with `ids` filled in."""
+    method, path = endpoint
+    _, data, _ = ENDPOINTS[endpoint]
     text = json.dumps(data)
     for name, id in ids.items():
         path, text = path.replace(f"{{{name}}}", id), text.replace(f"{{{name}}}", id)
@@ -140,25 +142,25 @@ def filled(asked: tuple[str, str], ids: Mapping[str, str]) -> tuple[str, str, An
 GUARDED = {"jwt_secret": SecretStr(SECRET)}
 
 
-async def test_every_endpoint_answers_as_the_documents_say(settings: Settings) -> None:
+async def test_every_endpoint_responds_as_documented(settings: Settings) -> None:
     async with serving(settings, **GUARDED) as (_, rest):
         ids = await stocked(rest, STORE)
-        for asked, (status, _, scopes) in ENDPOINTS.items():
-            # With no more than the scopes it needs.
+        for endpoint, (status, _, scopes) in ENDPOINTS.items():
+            # Only the required scopes.
             headers = bearing(token(*scopes))
-            await rest.ask(*filled(asked, ids), status=status, headers=headers)
+            await rest.ask(*filled(endpoint, ids), status=status, headers=headers)
 
 
 @pytest.mark.parametrize("bad", [None, *BAD_TOKENS])
-async def test_who_is_unknown_is_told_so_and_nothing_else(
+async def test_an_unauthenticated_request_gets_401_and_changes_nothing(
     bad: str | None, settings: Settings
 ) -> None:
     async with serving(settings, **GUARDED) as (_, rest):
         ids = await stocked(rest, STORE)
         before = await everything(rest.database)
         headers = bearing(BAD_TOKENS[bad]) if bad else {}
-        for asked in [*ENDPOINTS, ("GET", "/openapi.json")]:
-            filled_in = filled(asked, ids) if asked in ENDPOINTS else asked
+        for endpoint in [*ENDPOINTS, ("GET", "/openapi.json")]:
+            filled_in = filled(endpoint, ids) if endpoint in ENDPOINTS else endpoint
             response = await rest.send(*filled_in, headers=headers)
             (error,) = errors_of(response, 401)
             assert error.keys() == {"status", "title", "detail"}
@@ -168,23 +170,25 @@ async def test_who_is_unknown_is_told_so_and_nothing_else(
 
 
 @pytest.mark.parametrize("missing", Scope)
-async def test_who_may_not_is_told_what_is_missing(missing: Scope, settings: Settings) -> None:
+async def test_a_request_without_a_scope_gets_403_naming_that_scope(
+    missing: Scope, settings: Settings
+) -> None:
     async with serving(settings, **GUARDED) as (_, rest):
         ids = await stocked(rest, STORE)
-        # What allows to write allows to read the same.
+        # A write scope includes its read scope.
         writes = {READ_H: WRITE_H, READ_J: WRITE_J}
         has = EVERY_SCOPE - {missing, writes.get(missing, missing)}
         headers = bearing(token(*sorted(has)))
         before = await everything(rest.database)
-        for asked, (_, _, scopes) in ENDPOINTS.items():
+        for endpoint, (_, _, scopes) in ENDPOINTS.items():
             if missing in scopes:
-                response = await rest.send(*filled(asked, ids), headers=headers)
+                response = await rest.send(*filled(endpoint, ids), headers=headers)
                 (error,) = errors_of(response, 403)
-                assert missing in error["detail"], asked
+                assert missing in error["detail"], endpoint
         assert await everything(rest.database) == before
 
 
-async def test_what_is_another_stores_is_as_unknown_as_what_is_nowhere(
+async def test_entities_of_another_store_are_refused_like_unknown_ids(
     settings: Settings,
 ) -> None:
     async with serving(settings, **GUARDED) as (_, rest):
@@ -192,20 +196,21 @@ async def test_what_is_another_stores_is_as_unknown_as_what_is_nowhere(
         nowhere = dict.fromkeys(theirs, UNKNOWN)
         headers = bearing(token())
         before = await everything(rest.database)
-        for asked in ENDPOINTS:
-            if "{" not in asked[1]:
+        for endpoint in ENDPOINTS:
+            if "{" not in endpoint[1]:
                 continue
             answers = [
-                await rest.send(*filled(asked, ids), headers=headers) for ids in (theirs, nowhere)
+                await rest.send(*filled(endpoint, ids), headers=headers)
+                for ids in (theirs, nowhere)
             ]
             for response in answers:
                 errors_of(response, 404)
-            told = [
+            bodies = [
                 response.text.replace(id, "")
                 for response, ids in zip(answers, (theirs, nowhere), strict=True)
                 for id in [ids["h"]]
             ]
-            assert told[0] == told[1], asked
+            assert bodies[0] == bodies[1], endpoint
         for path in ("/jobs", "/hierarchies"):
             response = await rest.http.get(f"/pcm{path}", headers=headers)
             assert response.json()["meta"]["results"]["total"] == 0
@@ -224,7 +229,7 @@ async def test_ids_of_another_store_in_a_body_are_unknown(settings: Settings) ->
                 ("POST", f"{here}/{ours['n']}/relationships/children", [reference(id)]),
             ):
                 (error,) = errors_of(await rest.send(method, path, data, headers=headers), 404)
-                assert error == {**NOTHING[0], "meta": {"missing_ids": [id]}}
+                assert error == {**NOT_FOUND[0], "meta": {"missing_ids": [id]}}
         for id in (theirs["p"], UNKNOWN):
             path, data = f"{here}/{ours['n']}/relationships/products", [reference(id, "product")]
             for method in ("POST", "DELETE"):
@@ -232,50 +237,50 @@ async def test_ids_of_another_store_in_a_body_are_unknown(settings: Settings) ->
                 assert error["meta"] == {"missing_ids": [id]}
 
 
-async def test_a_store_reads_what_is_the_organizations_and_does_not_write_it(
+async def test_a_store_can_read_but_not_write_entities_of_the_organization(
     settings: Settings,
 ) -> None:
     async with serving(settings, **GUARDED) as (_, rest):
         theirs = await stocked(rest, ORGANIZATION)
         ours = await stocked(rest, STORE)
         headers = bearing(token())
-        for asked, (status, _, scopes) in ENDPOINTS.items():
-            if "{h}" not in asked[1]:
+        for endpoint, (status, _, scopes) in ENDPOINTS.items():
+            if "{h}" not in endpoint[1]:
                 continue
-            method, path, data = filled(asked, theirs)
+            method, path, data = filled(endpoint, theirs)
             if scopes == [WRITE_H]:
                 error = await rest.refused(403, method, path, data, headers=headers)
                 assert error == {
                     "status": "403",
                     "title": "Forbidden",
                     "detail": "entity owned by organization",
-                }, asked
+                }, endpoint
             else:
                 answer = await rest.ask(method, path, data, status=status, headers=headers)
                 if method == "GET" and path.endswith((theirs["h"], theirs["n"])):
                     assert answer["data"]["meta"]["owner"] == "organization"
-        # Its jobs are its own all the same, and it does as it likes with what it has.
+        # The organization's jobs are its own, and it may write all its entities.
         errors_of(await rest.send("GET", f"/jobs/{theirs['j']}", headers=headers), 404)
         its = bearing(token(store=None))
-        for asked, (status, _, _) in ENDPOINTS.items():
-            await rest.ask(*filled(asked, theirs), status=status, headers=its)
+        for endpoint, (status, _, _) in ENDPOINTS.items():
+            await rest.ask(*filled(endpoint, theirs), status=status, headers=its)
         errors_of(await rest.send("GET", f"/hierarchies/{ours['h']}", headers=its), 404)
 
 
 # Limits.
 
 
-async def test_who_asks_too_often_is_told_when_to_come_again(settings: Settings) -> None:
+async def test_a_throttled_request_gets_429_with_retry_after(settings: Settings) -> None:
     async with serving(settings, max_requests_per_second=0.001) as (_, rest):
         assert (await rest.send("GET", "/jobs")).status_code == 200
-        for asked in ENDPOINTS:
-            response = await rest.send(*filled(asked, {}))
+        for endpoint in ENDPOINTS:
+            response = await rest.send(*filled(endpoint, {}))
             (error,) = errors_of(response, 429)
             assert "0.001 a second" in error["detail"]
             assert int(response.headers["retry-after"]) >= 1
 
 
-async def test_both_doors_count_together(
+async def test_rest_and_graphql_share_one_rate_limit(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "BURST_SECONDS", 2000)
@@ -290,7 +295,7 @@ async def test_both_doors_count_together(
 JSON = {"content-type": "application/json"}
 
 
-async def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(
+async def test_a_too_large_body_is_refused_with_and_without_a_content_length(
     rest: RestClient,
 ) -> None:
     async def pieces() -> AsyncIterator[bytes]:
@@ -312,7 +317,7 @@ async def test_a_body_that_is_too_large_is_refused_whether_it_says_so_or_not(
     assert json.loads(answer.body)["errors"][0]["status"] == "413"
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(
+async def test_a_body_that_does_not_arrive_in_time_gets_408(
     rest: RestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(context, "BODY_SECONDS", 0.2)
@@ -325,7 +330,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
     answering = asyncio.create_task(
         rest.send("POST", "/hierarchies", content=begun(), headers=JSON)
     )
-    # The answer ends once the rest of the request was dropped: let it end.
+    # The response completes only once the rest of the request was dropped: end the body.
     async with asyncio.timeout(20):
         while not answering.done():
             await asyncio.wait([answering], timeout=1)
@@ -340,7 +345,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
         *("application/xml", "text/json", "application/graphql", "", "/", "application/jsonp"),
     ],
 )
-async def test_a_body_of_another_kind_is_refused(kind: str, rest: RestClient) -> None:
+async def test_a_body_of_another_media_type_is_refused(kind: str, rest: RestClient) -> None:
     body = json.dumps({"data": hierarchy("a")}).encode()
     before = await everything(rest.database)
     response = await rest.send("POST", "/hierarchies", content=body, headers={"content-type": kind})
@@ -352,7 +357,7 @@ async def test_a_body_of_another_kind_is_refused(kind: str, rest: RestClient) ->
     "kind",
     ["application/vnd.api+json", "APPLICATION/JSON", "application/json; charset=utf-8"],
 )
-async def test_json_may_have_other_names(kind: str, rest: RestClient) -> None:
+async def test_other_media_types_of_json_are_accepted(kind: str, rest: RestClient) -> None:
     body = json.dumps({"data": hierarchy("a")}).encode()
     headers = {"content-type": kind}
     await rest.ask("POST", "/hierarchies", content=body, headers=headers, status=201)
@@ -360,17 +365,17 @@ async def test_json_may_have_other_names(kind: str, rest: RestClient) -> None:
 
 NAMED = '{"data": {"type": "hierarchy", "attributes": {"name": %s}}}'
 BAD_JSON = {
-    "nothing open": b"{",
-    "words": b"hello",
+    "an unclosed object": b"{",
+    "plain text": b"hello",
     "NaN": NAMED.replace("%s", "NaN").encode(),
     "Infinity": NAMED.replace("%s", "-Infinity").encode(),
     "a lone surrogate": NAMED.replace("%s", r'"\ud800"').encode(),
     "a lone surrogate as bytes": NAMED.encode().replace(b"%s", b'"\xed\xa0\x80"'),
-    "no UTF-8": NAMED.encode().replace(b"%s", b'"\xff"'),
+    "invalid UTF-8": NAMED.encode().replace(b"%s", b'"\xff"'),
     "UTF-16": NAMED.replace("%s", '"a"').encode("utf-16"),
     "a byte order mark": b"\xef\xbb\xbf" + NAMED.replace("%s", '"a"').encode(),
-    "a comma too many": b'{"data": {},}',
-    "two of them": b"{} {}",
+    "a trailing comma": b'{"data": {},}',
+    "two values": b"{} {}",
     "single quotes": b"{'data': {}}",
     "a raw NUL": b'{"data": "\0"}',
     "very deep": b"[" * 50_000 + b"]" * 50_000,
@@ -379,7 +384,7 @@ BAD_JSON = {
 
 
 @pytest.mark.parametrize("what", BAD_JSON)
-async def test_what_is_no_json_is_refused(
+async def test_invalid_json_is_refused(
     what: str, rest: RestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = await stocked(rest, factories.STORE)
@@ -395,7 +400,7 @@ async def test_what_is_no_json_is_refused(
 @pytest.mark.parametrize(
     "name", [r'"a\u0000"', "1e999", "1" * 400, "[" * 900 + "]" * 900, "{}", "true", r'"\u0000"']
 )
-async def test_json_that_is_no_name_is_refused(name: str, rest: RestClient) -> None:
+async def test_a_json_value_that_is_no_valid_name_is_refused(name: str, rest: RestClient) -> None:
     body = NAMED.replace("%s", name).encode()
     response = await rest.send("POST", "/hierarchies", content=body, headers=JSON)
     assert response.status_code in (400, 422), response.text
@@ -403,7 +408,7 @@ async def test_json_that_is_no_name_is_refused(name: str, rest: RestClient) -> N
     assert (await rest.list("/hierarchies"))["data"] == []
 
 
-async def test_an_emoji_as_a_pair_of_escapes_is_one_character(rest: RestClient) -> None:
+async def test_an_escaped_surrogate_pair_is_one_character(rest: RestClient) -> None:
     body = NAMED.replace("%s", r'"\ud83c\udf31"').encode()
     data = await rest.data("POST", "/hierarchies", content=body, headers=JSON, status=201)
     assert data["attributes"]["name"] == "🌱"
@@ -412,7 +417,7 @@ async def test_an_emoji_as_a_pair_of_escapes_is_one_character(rest: RestClient) 
 # Routes.
 
 
-async def test_another_method_is_told_which_there_are(rest: RestClient) -> None:
+async def test_an_unsupported_method_gets_405_with_the_allowed_methods(rest: RestClient) -> None:
     allowed: dict[str, set[str]] = {}
     for method, path in ENDPOINTS:
         allowed.setdefault(path, set()).add(method)
@@ -434,27 +439,27 @@ async def test_another_method_is_told_which_there_are(rest: RestClient) -> None:
 async def test_an_unknown_route_is_not_found(path: str, rest: RestClient) -> None:
     response = await rest.http.request("GET", httpx.URL(f"{rest.http.base_url}/pcm{path}"))
     if response.url.path.startswith("/pcm"):
-        assert errors_of(response, 404) == NOTHING
+        assert errors_of(response, 404) == NOT_FOUND
 
 
-async def test_a_line_break_in_a_path_is_not_found_either(rest: RestClient) -> None:
+async def test_a_path_with_a_line_break_is_not_found(rest: RestClient) -> None:
     for path in ("/jobs/a%0Ab", "/jobs/%0A", "/a%0Ab", "/jobs/a%0A/cancel"):
-        assert errors_of(await rest.send("GET", path), 404) == NOTHING
+        assert errors_of(await rest.send("GET", path), 404) == NOT_FOUND
 
 
-# Pages of other origins.
+# Cross-origin requests.
 
 
-async def test_pages_of_other_sites_may_read_nothing_and_change_nothing(
+async def test_other_origins_can_neither_read_nor_write(
     settings: Settings,
 ) -> None:
     async with serving(settings) as (gateway, rest):
         ids = await stocked(rest, factories.STORE)
         before = await everything(rest.database)
-        for asked in ENDPOINTS:
+        for endpoint in ENDPOINTS:
             for origin in (EVIL, "null", gateway.url + ".evil.example"):
-                response = await rest.send(*filled(asked, ids), headers={"origin": origin})
-                if asked[0] != "GET":
+                response = await rest.send(*filled(endpoint, ids), headers={"origin": origin})
+                if endpoint[0] != "GET":
                     errors_of(response, 403)
                 assert "access-control-allow-origin" not in response.headers
         assert await everything(rest.database) == before
@@ -462,14 +467,14 @@ async def test_pages_of_other_sites_may_read_nothing_and_change_nothing(
         await rest.ask("POST", "/hierarchies", hierarchy("a"), status=201, headers=own)
 
 
-async def test_pages_of_allowed_sites_may_do_all(settings: Settings) -> None:
+async def test_allowed_origins_can_read_and_write(settings: Settings) -> None:
     async with serving(settings, origins=frozenset({SHOP})) as (_, rest):
         ids = await stocked(rest, factories.STORE)
-        for asked, (status, _, _) in ENDPOINTS.items():
-            if "{p}" in json.dumps(ENDPOINTS[asked][1]):
+        for endpoint, (status, _, _) in ENDPOINTS.items():
+            if "{p}" in json.dumps(ENDPOINTS[endpoint][1]):
                 continue
-            response = await rest.send(*filled(asked, ids), headers={"origin": SHOP})
-            assert response.status_code == status, (asked, response.text)
+            response = await rest.send(*filled(endpoint, ids), headers={"origin": SHOP})
+            assert response.status_code == status, (endpoint, response.text)
             assert response.headers["access-control-allow-origin"] == SHOP
             assert "X-Request-Id" in response.headers["access-control-expose-headers"]
         errors_of(
@@ -487,16 +492,16 @@ async def test_pages_of_allowed_sites_may_do_all(settings: Settings) -> None:
         assert preflight.status_code == 200
 
 
-# What breaks.
+# Failures.
 
 
-@pytest.mark.parametrize("asked", ENDPOINTS, ids=" ".join)
-async def test_a_bug_tells_nothing_but_its_request(
-    asked: tuple[str, str], rest: RestClient, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=" ".join)
+async def test_an_internal_error_reveals_only_its_request_id(
+    endpoint: tuple[str, str], rest: RestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = await stocked(rest, factories.STORE)
-    await lose(rest.database, "job" if "job" in asked[1] else "hierarchy")
-    response = await rest.send(*filled(asked, ids), headers={"x-request-id": "mine"})
+    await lose(rest.database, "job" if "job" in endpoint[1] else "hierarchy")
+    response = await rest.send(*filled(endpoint, ids), headers={"x-request-id": "mine"})
     assert errors_of(response, 500) == [
         {
             "status": "500",
@@ -510,7 +515,7 @@ async def test_a_bug_tells_nothing_but_its_request(
     assert "mine" in logged.getMessage()
 
 
-async def test_a_request_that_takes_too_long_is_ended(
+async def test_a_request_over_the_time_limit_gets_503(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with serving(settings, max_execution_seconds=0.5) as (gateway, rest):
@@ -532,18 +537,18 @@ async def test_a_request_that_takes_too_long_is_ended(
 
 
 @pytest.mark.fault
-async def test_a_database_that_is_away_is_told_as_such(settings: Settings) -> None:
+async def test_an_unreachable_database_gets_503(settings: Settings) -> None:
     with postgres.cluster() as cluster:
         url = postgres.new_database(cluster.server_url)
         migrate(Settings(database_url=url), check=False)
         async with serving(settings, database_url=url) as (_, rest):
             ids = await stocked(rest, factories.STORE)
             await asyncio.to_thread(cluster.stop, "immediate")
-            for asked in (
+            for endpoint in (
                 *(("GET", "/jobs"), ("GET", "/hierarchies/{h}"), ("POST", "/jobs/{j}/cancel")),
                 *(("POST", "/hierarchies"), ("POST", "/hierarchies/{h}/duplicate_job")),
             ):
-                response = await rest.send(*filled(asked, ids))
+                response = await rest.send(*filled(endpoint, ids))
                 (error,) = errors_of(response, 503)
                 assert error["detail"].endswith("Try again later.")
                 check_no_secrets(response.text)

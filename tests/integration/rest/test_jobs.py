@@ -1,4 +1,4 @@
-"""Jobs over REST: asked for, followed, cancelled, and why they failed; the same over GraphQL."""
+"""Jobs over REST: request, status, cancellation, errors; the same over GraphQL."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -35,18 +35,18 @@ KEY = "Idempotency-Key"
 
 @pytest.fixture
 async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
-    """A client of a gateway whose queue nobody runs."""
+    """A client of a gateway without a queue runner."""
     async with rest_of(idle_gateway) as client:
         yield client
 
 
-def asked(**attributes: Any) -> dict[str, Any]:
-    """A duplication that is asked for."""
+def duplication_data(**attributes: Any) -> dict[str, Any]:
+    """The data of a request for a duplication."""
     return {"type": "hierarchy", "attributes": attributes}
 
 
 async def source_of(database: Database) -> str:
-    """A hierarchy with a node and a product."""
+    """Create a hierarchy with two nodes and a product; return its path."""
     tree: factories.Tree = {"Trees": {"Oaks": {}}}
     id = await factories.hierarchy(
         database, tree, slug="garden", description="Old", products={"Oaks": ["a"]}
@@ -54,9 +54,9 @@ async def source_of(database: Database) -> str:
     return f"/hierarchies/{id}"
 
 
-async def test_a_duplication_waits_at_first(rest: RestClient) -> None:
+async def test_a_requested_duplication_is_pending(rest: RestClient) -> None:
     path = await source_of(rest.database)
-    response = await rest.send("POST", f"{path}/duplicate_job", asked(name="Copy"))
+    response = await rest.send("POST", f"{path}/duplicate_job", duplication_data(name="Copy"))
     assert response.status_code == 201
     job = response.json()["data"]
     created = job["attributes"]["created_at"]
@@ -91,13 +91,21 @@ async def test_a_duplication_waits_at_first(rest: RestClient) -> None:
         ({"description": ""}, "Garden", None),
         ({"name": "n" * 1000, "description": "d" * 5000}, "n" * 1000, "d" * 5000),
     ],
-    ids=["nothing", "no attributes", "nulls", "a name", "a description", "an empty one", "long"],
+    ids=[
+        "nothing",
+        "no attributes",
+        "nulls",
+        "a name",
+        "a description",
+        "an empty description",
+        "long",
+    ],
 )
-async def test_what_is_not_given_stays_as_in_the_source(
+async def test_omitted_attributes_are_copied_from_the_source(
     attributes: Any, name: str, description: str | None, rest: RestClient
 ) -> None:
     path = await source_of(rest.database)
-    data = None if attributes is None else asked(**attributes)
+    data = None if attributes is None else duplication_data(**attributes)
     id = (await rest.data("POST", f"{path}/duplicate_job", data, status=201))["id"]
     await factories.ran_job(rest.database)
     job = await rest.get(f"/jobs/{id}")
@@ -111,12 +119,12 @@ async def test_what_is_not_given_stays_as_in_the_source(
 
 
 @pytest.mark.parametrize("included", [None, False, True])
-async def test_products_are_copied_where_it_is_asked(
-    included: bool | None, rest: RestClient
-) -> None:
+async def test_products_are_copied_only_on_request(included: bool | None, rest: RestClient) -> None:
     path = await source_of(rest.database)
     attributes = {} if included is None else {"include_products": included}
-    id = (await rest.data("POST", f"{path}/duplicate_job", asked(**attributes), status=201))["id"]
+    id = (
+        await rest.data("POST", f"{path}/duplicate_job", duplication_data(**attributes), status=201)
+    )["id"]
     await factories.ran_job(rest.database)
     copy_id = (await rest.get(f"/jobs/{id}"))["meta"]["hierarchy_id"]
     nodes = (await rest.list(f"/hierarchies/{copy_id}/nodes"))["data"]
@@ -125,7 +133,7 @@ async def test_products_are_copied_where_it_is_asked(
     assert len((await rest.list(link))["data"]) == bool(included)
 
 
-async def test_a_duplication_is_followed_to_its_end(
+async def test_a_finished_duplication_shows_its_times_and_result(
     gateway: Gateway, client: GraphQLClient
 ) -> None:
     async with rest_of(gateway) as rest:
@@ -150,18 +158,18 @@ async def test_a_duplication_is_followed_to_its_end(
 @pytest.mark.parametrize(
     ("data", "detail"),
     [
-        (asked(name=""), "name can not be empty"),
-        (asked(name=" \t\u200b"), "name can not be empty"),
-        (asked(name="n" * 1001), "name: "),
-        (asked(name="a\0"), "name: "),
-        (asked(name=1), "name: "),
-        (asked(description="a\0"), "description: "),
-        (asked(description=False), "description: "),
-        (asked(include_products="true"), "include_products: "),
-        (asked(include_products=1), "include_products: "),
-        (asked(include_products=None), "include_products can not be empty"),
-        (asked(slug="a"), "slug: "),
-        (asked(idempotency_key="a"), "idempotency_key: "),
+        (duplication_data(name=""), "name can not be empty"),
+        (duplication_data(name=" \t\u200b"), "name can not be empty"),
+        (duplication_data(name="n" * 1001), "name: "),
+        (duplication_data(name="a\0"), "name: "),
+        (duplication_data(name=1), "name: "),
+        (duplication_data(description="a\0"), "description: "),
+        (duplication_data(description=False), "description: "),
+        (duplication_data(include_products="true"), "include_products: "),
+        (duplication_data(include_products=1), "include_products: "),
+        (duplication_data(include_products=None), "include_products can not be empty"),
+        (duplication_data(slug="a"), "slug: "),
+        (duplication_data(idempotency_key="a"), "idempotency_key: "),
         ({"type": "node"}, "type: "),
         ({"attributes": {}}, "type can not be empty"),
         ({"type": None}, "type can not be empty"),
@@ -170,54 +178,53 @@ async def test_a_duplication_is_followed_to_its_end(
     ],
     ids=str,
 )
-async def test_a_duplication_that_breaks_a_rule_is_refused(
-    data: Any, detail: str, rest: RestClient
-) -> None:
+async def test_an_invalid_duplication_is_refused(data: Any, detail: str, rest: RestClient) -> None:
     path = await source_of(rest.database)
     error = await rest.refused(422, "POST", f"{path}/duplicate_job", data)
     assert error["detail"].startswith(detail), error
 
 
-async def test_the_same_key_gives_the_same_job(rest: RestClient) -> None:
+async def test_the_same_idempotency_key_returns_the_same_job(rest: RestClient) -> None:
     path = f"{await source_of(rest.database)}/duplicate_job"
     answers = [
-        await rest.send("POST", path, asked(name="Copy"), headers={KEY: "a key"}) for _ in range(3)
+        await rest.send("POST", path, duplication_data(name="Copy"), headers={KEY: "a key"})
+        for _ in range(3)
     ]
     assert [answer.status_code for answer in answers] == [201] * 3
     assert [answer.headers.get("Idempotent-Replayed") for answer in answers] == [
         *(None, "true", "true")
     ]
     assert len({answer.text for answer in answers}) == 1
-    # What is not said and what is said to be as it is by itself are the same.
-    said = asked(name="Copy", description=None, include_products=False)
-    again = await rest.send("POST", path, said, headers={KEY: "a key"})
+    # An omitted attribute equals its explicit default.
+    explicit = duplication_data(name="Copy", description=None, include_products=False)
+    again = await rest.send("POST", path, explicit, headers={KEY: "a key"})
     assert again.json() == answers[0].json()
-    # The job is shown as it is by now.
+    # A replay shows the job's current state.
     id = again.json()["data"]["id"]
     await rest.ask("POST", f"/jobs/{id}/cancel")
-    again = await rest.send("POST", path, said, headers={KEY: "a key"})
+    again = await rest.send("POST", path, explicit, headers={KEY: "a key"})
     assert again.json()["data"]["attributes"]["status"] == "cancelled"
     assert ids_of(await rest.list("/jobs")) == [id]
-    other = await rest.data("POST", path, said, status=201, headers={KEY: "another key"})
+    other = await rest.data("POST", path, explicit, status=201, headers={KEY: "another key"})
     assert other["id"] != id
 
 
-async def test_the_same_key_with_another_request_is_refused(rest: RestClient) -> None:
+async def test_the_same_idempotency_key_with_another_request_is_refused(rest: RestClient) -> None:
     path = f"{await source_of(rest.database)}/duplicate_job"
     elsewhere = f"{await source_of(rest.database)}/duplicate_job"
-    await rest.ask("POST", path, asked(name="Copy"), status=201, headers={KEY: "a"})
+    await rest.ask("POST", path, duplication_data(name="Copy"), status=201, headers={KEY: "a"})
     for where, data in (
-        (path, asked(name="copy")),
+        (path, duplication_data(name="copy")),
         (path, None),
-        (path, asked(name="Copy", include_products=True)),
-        (elsewhere, asked(name="Copy")),
+        (path, duplication_data(name="Copy", include_products=True)),
+        (elsewhere, duplication_data(name="Copy")),
     ):
         error = await rest.refused(422, "POST", where, data, headers={KEY: "a"})
         assert error["detail"].startswith("Idempotency-Key: ")
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256, "é"])
-async def test_a_key_that_is_none_is_refused(key: str, rest: RestClient) -> None:
+async def test_an_invalid_idempotency_key_is_refused(key: str, rest: RestClient) -> None:
     path = f"{await source_of(rest.database)}/duplicate_job"
     headers = {KEY.encode(): key.encode()}
     response = await rest.send("POST", path, headers=headers)
@@ -226,29 +233,35 @@ async def test_a_key_that_is_none_is_refused(key: str, rest: RestClient) -> None
     assert (await rest.list("/jobs"))["data"] == []
 
 
-async def test_a_key_is_one_over_both_doors(rest: RestClient, idle_client: GraphQLClient) -> None:
+async def test_rest_and_graphql_share_idempotency_keys(
+    rest: RestClient, idle_client: GraphQLClient
+) -> None:
     path = await source_of(rest.database)
-    made = await rest.data(
-        "POST", f"{path}/duplicate_job", asked(name="Copy"), status=201, headers={KEY: "a"}
+    created_job = await rest.data(
+        "POST",
+        f"{path}/duplicate_job",
+        duplication_data(name="Copy"),
+        status=201,
+        headers={KEY: "a"},
     )
     query = """
         mutation ($input: DuplicateHierarchyInput!) {
             duplicateHierarchy(input: $input) { job { id } errors { __typename } }
         }
     """
-    wanted = {"hierarchyId": path.rsplit("/", 1)[1], "name": "Copy", "idempotencyKey": "a"}
-    answer = (await idle_client.data(query, input=wanted))["duplicateHierarchy"]
-    assert answer == {"job": {"id": made["id"]}, "errors": []}
+    arguments = {"hierarchyId": path.rsplit("/", 1)[1], "name": "Copy", "idempotencyKey": "a"}
+    answer = (await idle_client.data(query, input=arguments))["duplicateHierarchy"]
+    assert answer == {"job": {"id": created_job["id"]}, "errors": []}
 
 
 async def test_a_pending_job_is_cancelled_once(rest: RestClient) -> None:
     path = await source_of(rest.database)
-    made = await rest.data("POST", f"{path}/duplicate_job", status=201)
-    cancelled = await rest.data("POST", f"/jobs/{made['id']}/cancel")
-    assert cancelled["attributes"].pop("updated_at") >= made["attributes"].pop("updated_at")
-    assert cancelled.pop("attributes") == {**made.pop("attributes"), "status": "cancelled"}
-    assert cancelled == made
-    error = await rest.refused(422, "POST", f"/jobs/{made['id']}/cancel")
+    created_job = await rest.data("POST", f"{path}/duplicate_job", status=201)
+    cancelled = await rest.data("POST", f"/jobs/{created_job['id']}/cancel")
+    assert cancelled["attributes"].pop("updated_at") >= created_job["attributes"].pop("updated_at")
+    assert cancelled.pop("attributes") == {**created_job.pop("attributes"), "status": "cancelled"}
+    assert cancelled == created_job
+    error = await rest.refused(422, "POST", f"/jobs/{created_job['id']}/cancel")
     assert error["detail"] == "Only a pending job can be cancelled; this one is cancelled."
 
 
@@ -262,7 +275,7 @@ async def test_a_pending_job_is_cancelled_once(rest: RestClient) -> None:
     ],
     ids=["JSON", "bad JSON", "text", "bytes"],
 )
-async def test_the_body_of_a_cancellation_is_passed_over(body: Any, rest: RestClient) -> None:
+async def test_the_body_of_a_cancellation_is_ignored(body: Any, rest: RestClient) -> None:
     job = await factories.pending_job(rest.database, JobType.PRICE_IMPORT)
     cancelled = await rest.data("POST", f"/jobs/{job.id}/cancel", **body)
     assert cancelled["attributes"]["status"] == "cancelled"
@@ -278,7 +291,7 @@ async def test_a_job_that_is_not_pending_is_not_cancelled(rest: RestClient) -> N
         assert error["detail"].endswith(f"this one is {status}.")
 
 
-async def test_a_failed_job_tells_why(rest: RestClient, idle_client: GraphQLClient) -> None:
+async def test_a_failed_job_lists_its_errors(rest: RestClient, idle_client: GraphQLClient) -> None:
     path = await source_of(rest.database)
     id = (await rest.data("POST", f"{path}/duplicate_job", status=201))["id"]
     await rest.ask("DELETE", path, status=204)
@@ -305,7 +318,7 @@ async def test_jobs_are_the_same_over_graphql(rest: RestClient, idle_client: Gra
     path = await source_of(rest.database)
     ids = []
     for name in ("done", "running", "waiting", "cancelled"):
-        data = asked(name=name)
+        data = duplication_data(name=name)
         ids.append((await rest.data("POST", f"{path}/duplicate_job", data, status=201))["id"])
     await rest.ask("POST", f"/jobs/{ids[3]}/cancel")
     await factories.ran_job(rest.database)
@@ -342,11 +355,16 @@ async def test_an_unknown_job_is_not_found(id: str, rest: RestClient) -> None:
         assert errors_of(response, 404) == [{"status": "404", "title": "Not Found"}]
 
 
-async def test_the_id_of_a_request_is_that_of_its_job(rest: RestClient) -> None:
+async def test_a_job_keeps_the_id_of_its_request(rest: RestClient) -> None:
     path = f"{await source_of(rest.database)}/duplicate_job"
-    for sent, kept in (("mine.1:a-b_c", True), ("a" * 128, True), ("a" * 129, False), ("é", False)):
+    for sent, is_kept in (
+        ("mine.1:a-b_c", True),
+        ("a" * 128, True),
+        ("a" * 129, False),
+        ("é", False),
+    ):
         response = await rest.send("POST", path, headers={b"x-request-id": sent.encode()})
-        told = response.headers["x-request-id"]
-        assert (told == sent) == kept
-        assert response.json()["data"]["meta"]["x_request_id"] == told
-        assert kept or UUID_FORMAT.fullmatch(told)
+        request_id = response.headers["x-request-id"]
+        assert (request_id == sent) == is_kept
+        assert response.json()["data"]["meta"]["x_request_id"] == request_id
+        assert is_kept or UUID_FORMAT.fullmatch(request_id)

@@ -1,4 +1,4 @@
-"""Lists over REST: pages and the links between them, totals, orders, filters against a model."""
+"""Lists over REST: pages, links, totals, orders, and filters against a model."""
 
 import operator
 import random
@@ -17,7 +17,7 @@ from app.domain.jobs import JobStatus, JobType
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway
 from app.storage.tables import Hierarchy, Job, Node
-from tests import factories as given
+from tests import factories
 from tests.support.rest_client import UNKNOWN, RestClient, errors_of, ids_of, in_brackets, rest_of
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -26,13 +26,13 @@ BAD_FILTER = "Could not parse the supplied filter"
 
 @pytest.fixture
 async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
-    """A client of a gateway whose queue nobody runs."""
+    """A client of a gateway without a queue runner."""
     async with rest_of(idle_gateway) as client:
         yield client
 
 
 async def set_times(rest: RestClient) -> None:
-    """Give all hierarchies, nodes and jobs times that are known, some of them the same ones."""
+    """Set known times on all hierarchies, nodes and jobs, some of them equal."""
 
     def edit(session: Session) -> None:
         listed: Sequence[Any] = (
@@ -52,10 +52,10 @@ NAMES = ("Garden", "garden", "Gardening", "50% off", "a_b", "a\\b", "a*b", "ab",
 
 
 async def hierarchies(rest: RestClient) -> str:
-    """Some hierarchies of the store and of the organization, which is where they are listed."""
+    """Create hierarchies of the store and the organization; return their list's path."""
     for no, name in enumerate(NAMES):
-        for store in (given.STORE, *([ORGANIZATION] if no % 2 else [])):
-            await given.hierarchy(
+        for store in (factories.STORE, *([ORGANIZATION] if no % 2 else [])):
+            await factories.hierarchy(
                 rest.database,
                 {},
                 name=name,
@@ -63,12 +63,12 @@ async def hierarchies(rest: RestClient) -> str:
                 slug=None if no % 3 == 0 else f"s{no}",
                 description=None if no % 4 == 0 else name[::-1],
             )
-    await given.hierarchy(rest.database, {}, name="Garden", store="another")
+    await factories.hierarchy(rest.database, {}, name="Garden", store="another")
     await set_times(rest)
     return "/hierarchies"
 
 
-TREE: given.Tree = {
+TREE: factories.Tree = {
     "Garden": {"Trees": {"Oaks": {}, "a*b": {}}, "a_b": {}},
     "gardens": {"x, (y)": {"a\\b": {}}},
     "50% off": {},
@@ -76,26 +76,26 @@ TREE: given.Tree = {
 
 
 async def nodes(rest: RestClient) -> str:
-    """All nodes of a hierarchy."""
-    id = await given.hierarchy(rest.database, TREE)
+    """The path of all nodes of a new hierarchy."""
+    id = await factories.hierarchy(rest.database, TREE)
     await set_times(rest)
     return f"/hierarchies/{id}/nodes"
 
 
 async def organizations_nodes(rest: RestClient) -> str:
-    """All nodes of a hierarchy that is the organization's."""
-    id = await given.hierarchy(rest.database, TREE, store=ORGANIZATION)
+    """The path of all nodes of a new hierarchy of the organization."""
+    id = await factories.hierarchy(rest.database, TREE, store=ORGANIZATION)
     await set_times(rest)
     return f"/hierarchies/{id}/nodes"
 
 
 async def root_children(rest: RestClient) -> str:
-    """The nodes right below a root."""
+    """The path of a new root's children."""
     return (await nodes(rest)).removesuffix("nodes") + "children"
 
 
 async def node_children(rest: RestClient) -> str:
-    """The nodes right below a node."""
+    """The path of a new node's children."""
     path = await nodes(rest)
     hierarchy_id = UUID(path.split("/")[2])
     return f"{path}/{node_id(hierarchy_id, 1)}/children"
@@ -103,43 +103,43 @@ async def node_children(rest: RestClient) -> str:
 
 async def jobs(rest: RestClient) -> str:
     """Jobs of every type and status."""
-    source = await given.hierarchy(rest.database, {"a": {}})
-    lost = await given.hierarchy(rest.database, {})
-    await given.pending_duplication(rest.database, source)
-    await given.ran_job(rest.database)
-    await given.pending_duplication(rest.database, lost)
-    await given.deleted(rest.database, lost)
-    await given.ran_job(rest.database)
-    await given.pending_duplication(rest.database, source)
-    await given.claimed_job(rest.database)
+    source = await factories.hierarchy(rest.database, {"a": {}})
+    lost = await factories.hierarchy(rest.database, {})
+    await factories.pending_duplication(rest.database, source)
+    await factories.ran_job(rest.database)
+    await factories.pending_duplication(rest.database, lost)
+    await factories.deleted(rest.database, lost)
+    await factories.ran_job(rest.database)
+    await factories.pending_duplication(rest.database, source)
+    await factories.claimed_job(rest.database)
     for type in JobType:
-        job = await given.pending_job(rest.database, type)
+        job = await factories.pending_job(rest.database, type)
     await rest.ask("POST", f"/jobs/{job.id}/cancel")
-    await given.pending_job(rest.database, JobType.PRICE_IMPORT, store="another")
+    await factories.pending_job(rest.database, JobType.PRICE_IMPORT, store="another")
     await set_times(rest)
     return "/jobs"
 
 
 async def job_errors(rest: RestClient) -> str:
     """The errors of a job that failed."""
-    lost = await given.hierarchy(rest.database, {})
-    job = await given.pending_duplication(rest.database, lost)
-    await given.deleted(rest.database, lost)
-    await given.ran_job(rest.database)
+    lost = await factories.hierarchy(rest.database, {})
+    job = await factories.pending_duplication(rest.database, lost)
+    await factories.deleted(rest.database, lost)
+    await factories.ran_job(rest.database)
     return f"/jobs/{job.id}/errors"
 
 
 async def products(rest: RestClient) -> str:
     """The products of a node, some of them curated."""
     skus = [f"s{no}" for no in range(9)]
-    id = await given.hierarchy(
+    id = await factories.hierarchy(
         rest.database, {"a": {}}, products={"a": skus}, curated={"a": ["s7", "s2"]}
     )
     return f"/hierarchies/{id}/nodes/{node_id(id, 1)}/products"
 
 
-Made = Callable[[RestClient], Any]
-FILTERED: Mapping[str, Made] = {
+CreateList = Callable[[RestClient], Any]
+FILTERED: Mapping[str, CreateList] = {
     "hierarchies": hierarchies,
     "nodes": nodes,
     "nodes of the organization": organizations_nodes,
@@ -147,113 +147,115 @@ FILTERED: Mapping[str, Made] = {
     "children of a node": node_children,
     "jobs": jobs,
 }
-LISTS: Mapping[str, Made] = {**FILTERED, "errors": job_errors, "products": products}
-of_every_list = pytest.mark.parametrize("made", LISTS.values(), ids=LISTS)
-of_every_filter = pytest.mark.parametrize("made", FILTERED.values(), ids=FILTERED)
+LISTS: Mapping[str, CreateList] = {**FILTERED, "errors": job_errors, "products": products}
+of_every_list = pytest.mark.parametrize("create_list", LISTS.values(), ids=LISTS)
+of_every_filter = pytest.mark.parametrize("create_list", FILTERED.values(), ids=FILTERED)
 
 
 # Pages.
 
 
-def place(link: str | None) -> tuple[int, int] | None:
-    """The offset and limit that a link leads to."""
+def window_of(link: str | None) -> tuple[int, int] | None:
+    """The offset and limit in a link."""
     if link is None:
         return None
     query = parse_qs(urlsplit(link).query, strict_parsing=True)
     return int(query["page[offset]"][0]), int(query["page[limit]"][0])
 
 
-async def check_pages(rest: RestClient, path: str, seed: int, **asked: Any) -> None:
-    """From anywhere, links lead to every row once, in one order, and keep what was asked."""
-    chance = random.Random(seed)
-    whole = await rest.list(path, limit=100, **asked)
+async def check_pages(rest: RestClient, path: str, seed: int, **parameters: Any) -> None:
+    """Check that links from any page reach every row once and keep `parameters`."""
+    rng = random.Random(seed)
+    whole = await rest.list(path, limit=100, **parameters)
     rows, total = whole["data"], whole["meta"]["results"]["total"]
     assert total == len(rows) == len({row["id"] for row in rows})
     for offset, limit in [
         *((0, 1), (0, 100), (1, 2), (total, 3), (total + 1, 2), (10**9, 7), (2**31 - 101, 100)),
-        *((chance.randrange(total + 3), chance.randrange(1, total + 3)) for _ in range(3)),
+        *((rng.randrange(total + 3), rng.randrange(1, total + 3)) for _ in range(3)),
     ]:
-        page = await rest.list(path, offset=offset, limit=limit, **asked)
+        page = await rest.list(path, offset=offset, limit=limit, **parameters)
         assert page.keys() == {"data", "links", "meta"}
         assert page["data"] == rows[offset : offset + limit]
         assert page["meta"] == {"results": {"total": total}}
         links = page["links"]
         assert links.keys() == {"first", "last", "next", "prev"}
-        assert place(links["first"]) == (0, limit)
+        assert window_of(links["first"]) == (0, limit)
         last = max(0, total - 1) // limit * limit
-        assert place(links["last"]) == (last, limit)
+        assert window_of(links["last"]) == (last, limit)
         if offset + limit < total:
-            assert place(links["next"]) == (offset + limit, limit)
+            assert window_of(links["next"]) == (offset + limit, limit)
         else:
             assert links["next"] is None
         if offset == 0:
             assert links["prev"] is None
         else:
-            assert place(links["prev"]) == (max(0, min(offset - limit, last)), limit)
+            assert window_of(links["prev"]) == (max(0, min(offset - limit, last)), limit)
         for link in filter(None, links.values()):
             assert link.startswith(f"/pcm{path}?")
             query = parse_qs(urlsplit(link).query)
-            assert {name: query[name] for name in asked} == {n: [v] for n, v in asked.items()}
+            assert {name: query[name] for name in parameters} == {
+                n: [v] for n, v in parameters.items()
+            }
 
-        met = await followed(rest, links["first"], "next")
-        assert met == rows
-        there = await followed(rest, links["last"], "prev")
-        assert sorted(row["id"] for row in there) == sorted(row["id"] for row in rows)
+        forward = await followed(rest, links["first"], "next")
+        assert forward == rows
+        backward = await followed(rest, links["last"], "prev")
+        assert sorted(row["id"] for row in backward) == sorted(row["id"] for row in rows)
 
 
-async def followed(rest: RestClient, link: str | None, way: str) -> list[Any]:
-    """The rows of all pages on the way from a link."""
+async def followed(rest: RestClient, link: str | None, relation: str) -> list[Any]:
+    """The rows of all pages from `link` on, by the links called `relation`."""
     rows = []
     while link is not None:
         response = await rest.http.get(link)
         assert response.status_code == 200
         page = response.json()
         rows += page["data"]
-        link = page["links"][way]
+        link = page["links"][relation]
     return rows
 
 
 @of_every_list
-async def test_links_lead_from_anywhere_to_every_row_once(
-    made: Made, rest: RestClient, seed: int
+async def test_links_reach_every_row_once_from_any_page(
+    create_list: CreateList, rest: RestClient, seed: int
 ) -> None:
-    await check_pages(rest, await made(rest), seed)
+    await check_pages(rest, await create_list(rest), seed)
 
 
-ASKED: Sequence[Mapping[str, str]] = (
+PARAMETERS: Sequence[Mapping[str, str]] = (
     {"sort": "name", "filter": 'in(name,Garden,gardens,garden,"x, (y)","a\\\\b")'},
     {"sort": "-updated_at", "filter": "like(name,*A*):ge(created_at,2026-11-01T00:00:00+00:00)"},
 )
 
 
-@pytest.mark.parametrize("asked", ASKED, ids=["names", "times"])
-@pytest.mark.parametrize("made", [hierarchies, nodes], ids=["hierarchies", "nodes"])
+@pytest.mark.parametrize("parameters", PARAMETERS, ids=["names", "times"])
+@pytest.mark.parametrize("create_list", [hierarchies, nodes], ids=["hierarchies", "nodes"])
 async def test_links_keep_the_filter_and_the_order(
-    made: Made, asked: Mapping[str, str], rest: RestClient, seed: int
+    create_list: CreateList, parameters: Mapping[str, str], rest: RestClient, seed: int
 ) -> None:
-    path = await made(rest)
-    assert (await rest.list(path, **asked))["data"]
-    await check_pages(rest, path, seed, **asked)
+    path = await create_list(rest)
+    assert (await rest.list(path, **parameters))["data"]
+    await check_pages(rest, path, seed, **parameters)
 
 
 async def test_links_of_jobs_keep_the_filter_and_the_order(rest: RestClient, seed: int) -> None:
-    asked = {"sort": "updated_at", "filter": "in(status,pending,failed,success)"}
-    await check_pages(rest, await jobs(rest), seed, **asked)
+    parameters = {"sort": "updated_at", "filter": "in(status,pending,failed,success)"}
+    await check_pages(rest, await jobs(rest), seed, **parameters)
 
 
 @of_every_list
-async def test_a_page_has_25_rows_where_nothing_else_is_said(made: Made, rest: RestClient) -> None:
-    path = await made(rest)
+async def test_a_page_has_25_rows_by_default(create_list: CreateList, rest: RestClient) -> None:
+    path = await create_list(rest)
     links = (await rest.list(path))["links"]
-    assert place(links["first"]) == (0, 25)
+    assert window_of(links["first"]) == (0, 25)
 
 
-async def test_an_empty_list_has_pages_too(rest: RestClient) -> None:
+async def test_an_empty_list_has_page_links(rest: RestClient) -> None:
     for path in ("/hierarchies", "/jobs"):
         page = await rest.list(path, limit=3)
         assert page["data"] == []
         assert page["meta"]["results"]["total"] == 0
-        assert place(page["links"]["first"]) == place(page["links"]["last"]) == (0, 3)
+        assert window_of(page["links"]["first"]) == window_of(page["links"]["last"]) == (0, 3)
         assert page["links"]["next"] is page["links"]["prev"] is None
 
 
@@ -267,20 +269,22 @@ BAD_PAGES = (
 
 
 @of_every_list
-async def test_a_page_that_cannot_be_is_refused(made: Made, rest: RestClient) -> None:
-    path = await made(rest)
+async def test_an_invalid_page_parameter_is_refused(
+    create_list: CreateList, rest: RestClient
+) -> None:
+    path = await create_list(rest)
     for query in BAD_PAGES:
         (error,) = errors_of(await rest.send("GET", f"{path}?{query}"), 400)
         assert query.split("=")[0] in error["detail"]
 
 
-async def test_lists_without_an_order_or_filter_say_so(rest: RestClient) -> None:
+async def test_lists_without_orders_and_filters_refuse_both_parameters(rest: RestClient) -> None:
     for path in (await job_errors(rest), await products(rest)):
         for query in ("sort=created_at", "filter=eq(id,a)", "sort=", "filter="):
             await rest.refused(400, "GET", f"{path}?{query}")
 
 
-async def test_other_parameters_are_passed_over_and_kept(rest: RestClient) -> None:
+async def test_unknown_parameters_are_ignored_but_kept_in_links(rest: RestClient) -> None:
     await hierarchies(rest)
     page = await rest.list("/hierarchies", limit=1, include="x y", utm="é&=")
     assert parse_qs(urlsplit(page["links"]["next"]).query) == {
@@ -295,8 +299,8 @@ async def test_other_parameters_are_passed_over_and_kept(rest: RestClient) -> No
 
 
 @of_every_filter
-async def test_an_order_that_there_is_not_is_refused(made: Made, rest: RestClient) -> None:
-    path = await made(rest)
+async def test_an_unknown_sort_order_is_refused(create_list: CreateList, rest: RestClient) -> None:
+    path = await create_list(rest)
     for sort in ("x", "", "-", "--name", "+name", "id", "name,created_at", "NAME"):
         (error,) = errors_of(await rest.send("GET", path, params={"sort": sort}), 400)
         assert error["detail"].startswith("Could not parse the supplied sort"), sort
@@ -305,8 +309,10 @@ async def test_an_order_that_there_is_not_is_refused(made: Made, rest: RestClien
 
 
 @of_every_filter
-async def test_rows_are_sorted_as_asked(made: Made, rest: RestClient) -> None:
-    path = await made(rest)
+async def test_rows_are_sorted_by_the_requested_attribute(
+    create_list: CreateList, rest: RestClient
+) -> None:
+    path = await create_list(rest)
     whole = await rest.list(path, limit=100)
     for by in ("created_at", "updated_at", *([] if path == "/jobs" else ["name"])):
         up, down = [
@@ -315,12 +321,12 @@ async def test_rows_are_sorted_as_asked(made: Made, rest: RestClient) -> None:
         ]
         assert len(up) == len(whole["data"]) > 1
         assert down == up[::-1]
-        # Which letter comes first is the database's to say.
+        # The order of letters depends on the database's collation.
         if by != "name":
             assert up == sorted(up)
 
 
-async def test_rows_are_in_the_order_of_the_documents_where_none_is_asked(
+async def test_the_default_order_is_the_documented_one(
     rest: RestClient,
 ) -> None:
     created = [values_of(row)["created_at"] for row in (await rest.list("/hierarchies"))["data"]]
@@ -332,19 +338,21 @@ async def test_rows_are_in_the_order_of_the_documents_where_none_is_asked(
     ]
 
 
-async def test_what_is_the_organizations_stands_among_the_stores_own(rest: RestClient) -> None:
+async def test_entities_of_the_organization_are_sorted_among_the_stores_own(
+    rest: RestClient,
+) -> None:
     path = await hierarchies(rest)
     for sort in ("created_at", "-created_at", "updated_at", "-updated_at", "name", "-name"):
         page = await rest.list(path, sort=sort, limit=100)
-        rows = [(one["meta"]["owner"], values_of(one)) for one in page["data"]]
+        rows = [(row["meta"]["owner"], values_of(row)) for row in page["data"]]
         assert {owner for owner, _ in rows} == set(Owner)
         by = sort.removeprefix("-")
         for owner in Owner:
             alone = await rest.list(path, sort=sort, limit=100, filter=f"eq(owner,{owner})")
-            assert [values_of(one) for one in alone["data"]] == [
-                values for whose, values in rows if whose == owner
+            assert [values_of(row) for row in alone["data"]] == [
+                values for row_owner, values in rows if row_owner == owner
             ]
-        # Neither comes before the other as a whole.
+        # Neither owner's rows all come first.
         owners = [owner for owner, _ in rows]
         assert owners not in (sorted(owners), sorted(owners, reverse=True)), by
 
@@ -353,12 +361,12 @@ async def test_what_is_the_organizations_stands_among_the_stores_own(rest: RestC
 
 
 def values_of(row: Any) -> dict[str, Any]:
-    """What a row of a list says of the attributes that filters are about."""
-    said = {**row["attributes"], **row["meta"], "id": row["id"]}
+    """The filterable attributes of a list's row."""
+    values = {**row["attributes"], **row["meta"], "id": row["id"]}
     if row["type"] == "node":
         parent = row["relationships"].get("parent")
-        said["parent_id"] = parent["data"]["id"] if parent else root_of(row["id"])
-    return said
+        values["parent_id"] = parent["data"]["id"] if parent else root_of(row["id"])
+    return values
 
 
 def root_of(id: str) -> str:
@@ -366,14 +374,14 @@ def root_of(id: str) -> str:
 
 
 def like(value: str, pattern: str) -> bool:
-    """Whether the text is like the pattern, where only the asterisk means anything."""
+    """Return True if `value` matches `pattern`; only the asterisk is special."""
     parts = map(re.escape, pattern.split("*"))
     return bool(re.fullmatch(".*".join(parts), value, re.IGNORECASE | re.DOTALL))
 
 
 SAME: Mapping[str, Callable[[Any, Any], bool]] = {
-    "eq": lambda value, given: value == given,
-    "in": lambda value, given: value in given,
+    "eq": lambda value, operand: value == operand,
+    "in": lambda value, operand: value in operand,
 }
 ORDERED: Mapping[str, Callable[[Any, Any], bool]] = {
     **SAME,
@@ -397,7 +405,7 @@ MODEL: Mapping[str, Mapping[str, Mapping[str, Callable[[Any, Any], bool]]]] = {
         ("nodes", "nodes of the organization", "children of a root", "children of a node"), OF_NODES
     ),
 }
-"""What can be asked of each list (domain.md, "REST endpoints"), and when it is true."""
+"""The operators of each list's attributes (domain.md, "REST endpoints"), and their meaning."""
 
 TEXTS = ("nothing", "Garde", "gARDEN", "*", "%", "_", "50%", "a_b", "a*b", "a\\b", "'", '"', "\\")
 TIMES = ("2026-11-01T00:00:30.000Z", "2024-01-01T00:00:00.000Z")
@@ -414,7 +422,7 @@ OTHERS: Mapping[str, Sequence[str]] = {
     "status": [*JobStatus],
     "has_children": ["true", "false"],
 }
-"""Values that not every list has, to ask for all the same."""
+"""Operands that not every list contains."""
 
 PATTERNS = (
     *("*", "garden*", "*GARD*", "*n", "*%*", "*_*", "*\\*", "a_b", "A*B", "*, (*", "", "**a**"),
@@ -422,54 +430,54 @@ PATTERNS = (
 )
 
 
-def written(*values: str) -> str:
+def quoted(*values: str) -> str:
     escaped = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
     return ",".join(f'"{value}"' for value in escaped)
 
 
 async def with_children(rest: RestClient, path: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """What the rows say, and of nodes whether something hangs below them."""
-    said = [values_of(row) for row in rows]
-    if "parent_id" in said[0]:
+    """The filterable attributes of rows, of nodes with has_children."""
+    row_values = [values_of(row) for row in rows]
+    if "parent_id" in row_values[0]:
         whole = await rest.list("/".join(path.split("/")[:3]) + "/nodes", limit=100)
         parents = {values_of(row)["parent_id"] for row in whole["data"]}
-        for one in said:
-            one["has_children"] = str(one["id"] in parents).lower()
-    return said
+        for values in row_values:
+            values["has_children"] = str(values["id"] in parents).lower()
+    return row_values
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("of", FILTERED)
-async def test_every_operator_of_every_attribute_finds_what_it_says(
-    of: str, rest: RestClient, tabled: Callable[[str], None]
+@pytest.mark.parametrize("list_name", FILTERED)
+async def test_every_operator_of_every_attribute_matches_the_model(
+    list_name: str, rest: RestClient, tabled: Callable[[str], None]
 ) -> None:
-    path = await FILTERED[of](rest)
+    path = await FILTERED[list_name](rest)
     rows = (await rest.list(path, limit=100))["data"]
-    said = await with_children(rest, path, rows)
-    asked = found = 0
-    for attribute, operators in MODEL[of].items():
-        known = sorted({one[attribute] for one in said if one[attribute] is not None})
+    row_values = await with_children(rest, path, rows)
+    count = matching = 0
+    for attribute, operators in MODEL[list_name].items():
+        known = sorted({row[attribute] for row in row_values if row[attribute] is not None})
         values = list(dict.fromkeys([*known[:6], *OTHERS[attribute]]))
         for name, holds in operators.items():
             several = [values[:1], values[:3], values[1::2]]
             for value in several if name == "in" else PATTERNS if name == "like" else values:
                 texts = value if isinstance(value, list) else [value]
-                filter = f"{name}({attribute},{written(*texts)})"
+                filter = f"{name}({attribute},{quoted(*texts)})"
                 page = await rest.list(path, limit=100, filter=filter)
                 assert ids_of(page) == [
-                    one["id"]
-                    for one in said
-                    if one[attribute] is not None and holds(one[attribute], value)
+                    row["id"]
+                    for row in row_values
+                    if row[attribute] is not None and holds(row[attribute], value)
                 ], filter
                 assert page["meta"]["results"]["total"] == len(page["data"])
-                asked, found = asked + 1, found + bool(page["data"])
-    tabled(f"{asked} filters, {found} of which found something")
-    assert found > asked / 4
+                count, matching = count + 1, matching + bool(page["data"])
+    tabled(f"{count} filters, {matching} of which matched rows")
+    assert matching > count / 4
 
 
-@pytest.mark.parametrize("of", FILTERED)
-async def test_all_conditions_have_to_hold(of: str, rest: RestClient) -> None:
-    path = await FILTERED[of](rest)
+@pytest.mark.parametrize("list_name", FILTERED)
+async def test_rows_match_all_conditions_of_a_filter(list_name: str, rest: RestClient) -> None:
+    path = await FILTERED[list_name](rest)
     first, second, *_ = ids_of(await rest.list(path))
     assert ids_of(await rest.list(path, filter=f"in(id,{first},{second}):eq(id,{second})")) == [
         second
@@ -479,21 +487,21 @@ async def test_all_conditions_have_to_hold(of: str, rest: RestClient) -> None:
     assert ids_of(await rest.list(path, filter=most)) == [first]
 
 
-@pytest.mark.parametrize("of", FILTERED)
-async def test_what_cannot_be_asked_is_refused_and_never_passed_over(
-    of: str, rest: RestClient
+@pytest.mark.parametrize("list_name", FILTERED)
+async def test_an_invalid_filter_is_refused_and_never_ignored(
+    list_name: str, rest: RestClient
 ) -> None:
-    path = await FILTERED[of](rest)
+    path = await FILTERED[list_name](rest)
     whole = await rest.list(path)
     assert len(whole["data"]) > 1
     unknown = ["store", "pk", "x", "locales", "data.id", "Id", "meta.owner", "updated-at"]
     refused = [
         *(f"eq({attribute},a)" for attribute in unknown),
         *(
-            f"{name}({attribute},{written(OTHERS[attribute][0])})"
+            f"{name}({attribute},{quoted(OTHERS[attribute][0])})"
             for attribute in OTHERS
             for name in OPERATORS
-            if name not in MODEL[of].get(attribute, ())
+            if name not in MODEL[list_name].get(attribute, ())
         ),
         *(f"{name}(id,{UNKNOWN})" for name in ("ne", "is", "EQ", "is_null", "between", "not")),
         *("", " ", ":", "garbage", "eq(id", "eq(id,)", "id=a", f"eq(id,{UNKNOWN}):", "eq(id,x)"),
@@ -503,8 +511,8 @@ async def test_what_cannot_be_asked_is_refused_and_never_passed_over(
         f"in(id,{','.join([UNKNOWN] * 101)})",
     ]
     for filter in refused:
-        for asked in ({"filter": filter}, {"filter": filter, "offset": "50", "limit": "1"}):
-            response = await rest.send("GET", path, params=in_brackets(asked))
+        for parameters in ({"filter": filter}, {"filter": filter, "offset": "50", "limit": "1"}):
+            response = await rest.send("GET", path, params=in_brackets(parameters))
             (error,) = errors_of(response, 400)
             assert error["detail"].startswith(BAD_FILTER), filter
     twice = [("filter", f"eq(id,{UNKNOWN})")] * 2
@@ -519,7 +527,7 @@ async def test_a_filter_has_at_most_8_kb(path: str, rest: RestClient) -> None:
     assert error["detail"] == f"{BAD_FILTER}: it has more than 8,192 bytes."
 
 
-async def test_a_surrogate_or_bad_escape_in_a_filter_finds_nothing_or_is_refused(
+async def test_a_surrogate_or_bad_escape_in_a_filter_matches_nothing_or_is_refused(
     rest: RestClient,
 ) -> None:
     await hierarchies(rest)
@@ -532,9 +540,9 @@ async def test_a_surrogate_or_bad_escape_in_a_filter_finds_nothing_or_is_refused
     assert error["detail"].startswith(BAD_FILTER)
 
 
-async def test_filters_are_about_the_store_that_asks(rest: RestClient) -> None:
-    await given.hierarchy(rest.database, {}, name="Mine")
-    await given.hierarchy(rest.database, {}, name="Mine", store="another")
+async def test_filters_match_only_the_callers_store(rest: RestClient) -> None:
+    await factories.hierarchy(rest.database, {}, name="Mine")
+    await factories.hierarchy(rest.database, {}, name="Mine", store="another")
     for filter in ("eq(name,Mine)", "eq(owner,store)", "like(name,*)", "in(owner,store)"):
         page = await rest.list("/hierarchies", filter=filter)
         assert page["meta"]["results"]["total"] == len(page["data"]) == 1

@@ -1,4 +1,4 @@
-"""Nodes over REST: made, changed, moved, deleted, with their products; the same over GraphQL."""
+"""Nodes over REST: create, update, move, delete, products; the same over GraphQL."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -35,25 +35,25 @@ FULL: dict[str, Any] = {
     "locales": {"fr-FR": {"name": "Chênes"}},
     "sort_order": 7,
 }
-NOTHING = {"status": "404", "title": "Not Found"}
+NOT_FOUND = {"status": "404", "title": "Not Found"}
 
 
 @pytest.fixture
 async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
-    """A client of a gateway whose queue nobody runs."""
+    """A client of a gateway without a queue runner."""
     async with rest_of(idle_gateway) as client:
         yield client
 
 
 @pytest.fixture
 def author(idle_client: GraphQLClient, idle_gateway: Gateway) -> Author:
-    """Somebody who does the same over GraphQL."""
+    """The same operations over GraphQL."""
     return Author(idle_client, idle_gateway.database)
 
 
 @pytest.fixture
 async def garden(rest: RestClient) -> UUID:
-    """A hierarchy: Trees above Oaks and Firs, and Herbs beside them; products of Oaks."""
+    """A hierarchy with Trees (Oaks, Firs) and Herbs; Oaks has four products."""
     tree: factories.Tree = {"Trees": {"Oaks": {}, "Firs": {}}, "Herbs": {}}
     skus = ["a", "b", "c", "d"]
     return await factories.hierarchy(rest.database, tree, products={"Oaks": skus})
@@ -63,38 +63,38 @@ TREES, OAKS, FIRS, HERBS = 1, 2, 3, 4
 
 
 def at(garden: UUID, no: int | None = None) -> str:
-    """The path of a node, or of all of them."""
+    """The path of a node, or of all nodes."""
     return f"/hierarchies/{garden}/nodes" + (f"/{node_id(garden, no)}" if no else "")
 
 
-async def made(rest: RestClient, garden: UUID, name: str, *more: Any, **said: Any) -> Any:
-    """A new node."""
-    return await rest.data("POST", at(garden), node(name, *more, **said), status=201)
+async def new_node(rest: RestClient, garden: UUID, name: str, *more: Any, **attributes: Any) -> Any:
+    """Create a node."""
+    return await rest.data("POST", at(garden), node(name, *more, **attributes), status=201)
 
 
 async def products_of(rest: RestClient, path: str) -> list[tuple[str, bool]]:
-    """The skus of a node in their order, each with whether it is curated."""
+    """The SKUs of a node in order, each with its curation flag."""
     page = await rest.list(f"{path}/products", limit=100)
     assert page["meta"]["results"]["total"] == len(page["data"])
-    for one in page["data"]:
-        assert one.keys() == {"id", "type", "attributes", "meta"}
-        assert one["type"] == "product"
-        assert one["attributes"].keys() == {"sku", "name"}
-        assert one["meta"] in ({}, {"curated_product": True})
+    for row in page["data"]:
+        assert row.keys() == {"id", "type", "attributes", "meta"}
+        assert row["type"] == "product"
+        assert row["attributes"].keys() == {"sku", "name"}
+        assert row["meta"] in ({}, {"curated_product": True})
     return [
-        (one["attributes"]["sku"], one["meta"].get("curated_product", False))
-        for one in page["data"]
+        (row["attributes"]["sku"], row["meta"].get("curated_product", False))
+        for row in page["data"]
     ]
 
 
 async def ids_by_sku(rest: RestClient, path: str) -> dict[str, str]:
     """The ids of a node's products."""
     page = await rest.list(f"{path}/products", limit=100)
-    return {one["attributes"]["sku"]: one["id"] for one in page["data"]}
+    return {row["attributes"]["sku"]: row["id"] for row in page["data"]}
 
 
-async def test_a_node_is_made_below_the_root(rest: RestClient, garden: UUID) -> None:
-    data = await made(rest, garden, **FULL)
+async def test_a_node_is_created_below_the_root(rest: RestClient, garden: UUID) -> None:
+    data = await new_node(rest, garden, **FULL)
     id = data["id"]
     assert UUID_FORMAT.fullmatch(id)
     here = f"/hierarchies/{garden}/nodes/{id}"
@@ -108,7 +108,7 @@ async def test_a_node_is_made_below_the_root(rest: RestClient, garden: UUID) -> 
             "locales": {"fr-FR": {"name": "Chênes"}},
             "curated_products": [],
         },
-        # A parent only below another node.
+        # Only a node below another node has a parent.
         "relationships": {
             "children": {"data": [], "links": {"related": f"{here}/children"}},
             "products": {"data": [], "links": {"related": f"{here}/products"}},
@@ -127,8 +127,8 @@ async def test_a_node_is_made_below_the_root(rest: RestClient, garden: UUID) -> 
         assert (await rest.list(relation["links"]["related"]))["data"] == []
 
 
-async def test_a_node_is_made_below_another(rest: RestClient, garden: UUID) -> None:
-    data = await made(rest, garden, "Red oaks", node_id(garden, OAKS))
+async def test_a_node_is_created_below_another_node(rest: RestClient, garden: UUID) -> None:
+    data = await new_node(rest, garden, "Red oaks", node_id(garden, OAKS))
     parent = {"data": {"type": "node", "id": str(node_id(garden, OAKS))}}
     assert data["relationships"]["parent"] == parent
     assert data["meta"].keys() == {"created_at", "updated_at", "owner", "parent_name"}
@@ -141,23 +141,23 @@ async def test_a_node_is_made_below_another(rest: RestClient, garden: UUID) -> N
 async def test_a_node_below_the_root_can_name_it_as_its_parent(
     rest: RestClient, garden: UUID
 ) -> None:
-    data = await made(rest, garden, "Ferns", garden)
+    data = await new_node(rest, garden, "Ferns", garden)
     assert "parent" not in data["relationships"]
     assert "parent_name" not in data["meta"]
 
 
-async def test_a_parent_that_is_not_there_is_named(rest: RestClient, garden: UUID) -> None:
+async def test_an_unknown_parent_is_refused_with_its_id(rest: RestClient, garden: UUID) -> None:
     other = await factories.hierarchy(rest.database, {"a": {}})
     theirs = await factories.hierarchy(rest.database, {"a": {}}, store="another")
     for id in (UNKNOWN, "x", "", node_id(garden, 99), node_id(other, 1), node_id(theirs, 1)):
         error = await rest.refused(404, "POST", at(garden), node("a", id))
-        assert error == {**NOTHING, "meta": {"missing_ids": [str(id)]}}
+        assert error == {**NOT_FOUND, "meta": {"missing_ids": [str(id)]}}
 
 
-async def test_odd_attributes_come_back_as_they_went(rest: RestClient, garden: UUID) -> None:
+async def test_unusual_attributes_are_returned_unchanged(rest: RestClient, garden: UUID) -> None:
     for no, attributes in enumerate(map(in_documents, ODD_ATTRIBUTES)):
-        parent = (await made(rest, garden, str(no)))["id"]
-        data = await made(rest, garden, parent=parent, **attributes)
+        parent = (await new_node(rest, garden, str(no)))["id"]
+        data = await new_node(rest, garden, parent=parent, **attributes)
         assert data["attributes"] == {**EMPTY, **attributes}
         assert await rest.get(f"{at(garden)}/{data['id']}") == data
 
@@ -165,7 +165,7 @@ async def test_odd_attributes_come_back_as_they_went(rest: RestClient, garden: U
 BAD = {
     what: in_documents(attributes)
     for what, (attributes, _) in BAD_ATTRIBUTES.items()
-    if what not in ("localizations: one twice", "localizations: no locale")
+    if what not in ("localizations: a locale twice", "localizations: no locale")
 }
 
 
@@ -178,21 +178,21 @@ async def test_bad_attributes_are_refused_with_their_field(rest: RestClient, gar
             assert error["detail"].startswith(field), what
 
 
-async def test_what_is_no_node_is_refused(rest: RestClient, garden: UUID) -> None:
-    said = {"type": "node", "attributes": {"name": "a"}}
+async def test_a_malformed_node_document_is_refused(rest: RestClient, garden: UUID) -> None:
+    document = {"type": "node", "attributes": {"name": "a"}}
     many = [UNKNOWN.replace("1111", f"{no:04}") for no in range(21)]
     for data, detail in (
-        ({**said, "type": "hierarchy"}, "type: "),
+        ({**document, "type": "hierarchy"}, "type: "),
         ({"attributes": {"name": "a"}}, "type can not be empty"),
         ({"type": "node", "attributes": {"name": "a", "x": 1}}, "x: "),
         ({"type": "node", "attributes": {"name": "a", "sort_order": 1}}, "sort_order: "),
         ({"type": "node", "attributes": {"name": "a", "parent_id": "a"}}, "parent_id: "),
-        ({**said, "meta": {"sort_order": "1"}}, "meta.sort_order: "),
-        ({**said, "meta": {"sort_order": 1.5}}, "meta.sort_order: "),
-        ({**said, "meta": {"sort_order": True}}, "meta.sort_order: "),
-        ({**said, "meta": {"sort_order": 2**31}}, "meta.sort_order: "),
-        ({**said, "meta": {"sort_order": -(2**31) - 1}}, "meta.sort_order: "),
-        ({**said, "meta": []}, "meta: "),
+        ({**document, "meta": {"sort_order": "1"}}, "meta.sort_order: "),
+        ({**document, "meta": {"sort_order": 1.5}}, "meta.sort_order: "),
+        ({**document, "meta": {"sort_order": True}}, "meta.sort_order: "),
+        ({**document, "meta": {"sort_order": 2**31}}, "meta.sort_order: "),
+        ({**document, "meta": {"sort_order": -(2**31) - 1}}, "meta.sort_order: "),
+        ({**document, "meta": []}, "meta: "),
         ({"type": "node", "attributes": {"name": "a", "curated_products": "a"}}, "curated_produ"),
         ({"type": "node", "attributes": {"name": "a", "curated_products": [1]}}, "curated_produ"),
         ({"type": "node", "attributes": {"name": "a", "curated_products": ["a"]}}, "curated_prod"),
@@ -204,12 +204,12 @@ async def test_what_is_no_node_is_refused(rest: RestClient, garden: UUID) -> Non
     root = {"type": "hierarchy", "id": str(garden)}
     wrong: list[Any] = [{}, {"data": {}}, {"data": root}, None, []]
     for parent in wrong:
-        data = {**said, "relationships": {"parent": parent}}
+        data = {**document, "relationships": {"parent": parent}}
         errors_of(await rest.send("POST", at(garden), data), 422)
     await rest.refused(422, "POST", at(garden), {"type": "node"})
 
 
-async def test_siblings_have_names_and_slugs_of_their_own(rest: RestClient, garden: UUID) -> None:
+async def test_names_and_slugs_are_unique_among_siblings(rest: RestClient, garden: UUID) -> None:
     trees = node_id(garden, TREES)
     for data in (node("Oaks", trees), node("a", trees, slug="oaks")):
         error = await rest.refused(422, "POST", at(garden), data)
@@ -217,9 +217,9 @@ async def test_siblings_have_names_and_slugs_of_their_own(rest: RestClient, gard
     for attributes in ({"name": "Oaks"}, {"slug": "oaks"}):
         data = {"type": "node", "attributes": attributes}
         await rest.refused(422, "PUT", at(garden, FIRS), data)
-        # Its own are its own.
+        # A node may keep its own name and slug.
         await rest.ask("PUT", at(garden, OAKS), data)
-    await made(rest, garden, "Oaks", slug="oaks")
+    await new_node(rest, garden, "Oaks", slug="oaks")
 
 
 @pytest.mark.parametrize(
@@ -236,10 +236,10 @@ async def test_siblings_have_names_and_slugs_of_their_own(rest: RestClient, gard
     ],
     ids=str,
 )
-async def test_only_what_is_given_changes(
+async def test_an_update_changes_only_the_sent_attributes(
     change: dict[str, Any], then: dict[str, Any], rest: RestClient, garden: UUID
 ) -> None:
-    id = (await made(rest, garden, parent=node_id(garden, HERBS), **FULL))["id"]
+    id = (await new_node(rest, garden, parent=node_id(garden, HERBS), **FULL))["id"]
     await factories.edited(rest.database, UUID(id), created_at=LONG_AGO, updated_at=LONG_AGO)
     before = await rest.get(f"{at(garden)}/{id}")
     after = await rest.data("PUT", f"{at(garden)}/{id}", {"type": "node", **change})
@@ -250,7 +250,7 @@ async def test_only_what_is_given_changes(
     unchanged_but(before, after, **{key: then[key] for key in then if key != "sort_order"})
 
 
-async def test_nothing_given_changes_nothing_at_all(rest: RestClient, garden: UUID) -> None:
+async def test_an_empty_update_changes_nothing(rest: RestClient, garden: UUID) -> None:
     path = at(garden, OAKS)
     before = await rest.get(path)
     id = str(node_id(garden, OAKS))
@@ -261,7 +261,7 @@ async def test_nothing_given_changes_nothing_at_all(rest: RestClient, garden: UU
 
 
 @pytest.mark.parametrize("no", [TREES, OAKS, HERBS])
-async def test_what_was_read_can_be_sent_back_and_changes_nothing_but_its_time(
+async def test_sending_back_a_read_document_changes_only_its_update_time(
     no: int, rest: RestClient, garden: UUID
 ) -> None:
     path = at(garden, no)
@@ -277,29 +277,27 @@ async def test_what_was_read_can_be_sent_back_and_changes_nothing_but_its_time(
     assert await products_of(rest, path) == products
 
 
-async def test_the_id_of_a_document_has_to_be_that_of_its_path(
-    rest: RestClient, garden: UUID
-) -> None:
+async def test_the_id_of_a_document_must_match_its_path(rest: RestClient, garden: UUID) -> None:
     for wrong in (str(node_id(garden, FIRS)), str(garden), UNKNOWN, "x", "", None):
         data = {"type": "node", "id": wrong, "attributes": {"name": "b"}}
         error = await rest.refused(422, "PUT", at(garden, OAKS), data)
         assert error["detail"].startswith("id")
 
 
-async def test_a_deleted_node_is_gone_with_all_below_it(rest: RestClient, garden: UUID) -> None:
+async def test_deleting_a_node_deletes_its_branch(rest: RestClient, garden: UUID) -> None:
     await rest.ask("DELETE", at(garden, TREES), status=204)
     assert await rest.names(at(garden)) == ["Herbs"]
     for no in (TREES, OAKS, FIRS):
         for path in ("", "/children", "/products"):
-            assert await rest.refused(404, "GET", at(garden, no) + path) == NOTHING
+            assert await rest.refused(404, "GET", at(garden, no) + path) == NOT_FOUND
     await rest.refused(404, "DELETE", at(garden, TREES))
 
 
-async def test_children_are_in_their_order(rest: RestClient, garden: UUID) -> None:
+async def test_children_are_in_sibling_order(rest: RestClient, garden: UUID) -> None:
     below = node_id(garden, HERBS)
     for name, order in (("a", 1), ("b", None), ("c", 2), ("d", None), ("e", -1)):
-        said = {} if order is None else {"sort_order": order}
-        await made(rest, garden, name, below, **said)
+        attributes = {} if order is None else {"sort_order": order}
+        await new_node(rest, garden, name, below, **attributes)
     path = f"{at(garden, HERBS)}/children"
     assert await rest.names(path) == ["c", "a", "e", "d", "b"]
     assert await rest.names(path, limit=2, offset=1) == ["a", "e"]
@@ -311,26 +309,26 @@ async def test_children_are_in_their_order(rest: RestClient, garden: UUID) -> No
 
 
 async def parents(rest: RestClient, garden: UUID) -> dict[str, str | None]:
-    """The name of what each node hangs below; None where that is the root."""
+    """Each node's parent name; None for children of the root."""
     page = await rest.list(at(garden), limit=100)
-    found: dict[str, str | None] = {}
-    for one in page["data"]:
-        parent = one["relationships"].get("parent")
-        name = one["meta"].get("parent_name")
+    names: dict[str, str | None] = {}
+    for row in page["data"]:
+        parent = row["relationships"].get("parent")
+        name = row["meta"].get("parent_name")
         assert (parent is None) == (name is None)
         if parent:
             above = await rest.get(f"{at(garden)}/{parent['data']['id']}")
             assert above["attributes"]["name"] == name
-        found[one["attributes"]["name"]] = name
-    return found
+        names[row["attributes"]["name"]] = name
+    return names
 
 
-async def test_nodes_are_moved_below_another(rest: RestClient, garden: UUID) -> None:
+async def test_nodes_are_moved_below_another_node(rest: RestClient, garden: UUID) -> None:
     path = f"{at(garden, HERBS)}/relationships/children"
     trees, oaks = node_id(garden, TREES), node_id(garden, OAKS)
     moved = await rest.data("POST", path, [reference(oaks, sort_order=3), reference(trees)])
     assert ids_of({"data": moved}) == [str(oaks), str(trees)]
-    assert [one["meta"].get("sort_order") for one in moved] == [3, None]
+    assert [row["meta"].get("sort_order") for row in moved] == [3, None]
     assert await parents(rest, garden) == {
         "Herbs": None,
         "Trees": "Herbs",
@@ -344,11 +342,11 @@ async def test_nodes_are_moved_below_another(rest: RestClient, garden: UUID) -> 
     assert "sort_order" not in kept[0]["meta"]
 
 
-async def test_nodes_that_hang_below_each_other_are_moved_as_they_hang_by_then(
+async def test_nodes_of_one_branch_are_moved_one_after_the_other(
     rest: RestClient, garden: UUID
 ) -> None:
-    middle = await made(rest, garden, "Middle", node_id(garden, FIRS))
-    deepest = (await made(rest, garden, "Deep", middle["id"]))["id"]
+    middle = await new_node(rest, garden, "Middle", node_id(garden, FIRS))
+    deepest = (await new_node(rest, garden, "Deep", middle["id"]))["id"]
     path = f"{at(garden, HERBS)}/relationships/children"
     ids = [node_id(garden, TREES), node_id(garden, FIRS), deepest]
     await rest.ask("POST", path, references(ids, "node"))
@@ -367,14 +365,14 @@ async def test_nodes_that_hang_below_each_other_are_moved_as_they_hang_by_then(
     }
 
 
-async def test_all_nodes_are_moved_or_none(rest: RestClient, garden: UUID) -> None:
+async def test_a_move_of_several_nodes_is_atomic(rest: RestClient, garden: UUID) -> None:
     path = f"{at(garden, HERBS)}/relationships/children"
     other = await factories.hierarchy(rest.database, {"a": {}})
     theirs = await factories.hierarchy(rest.database, {"a": {}}, store="another")
     oaks = node_id(garden, OAKS)
     missing: Sequence[object] = (UNKNOWN, "x", node_id(garden, 99), node_id(theirs, 1), garden)
     error = await rest.refused(404, "POST", path, references([oaks, *missing], "node"))
-    assert error == {**NOTHING, "meta": {"missing_ids": [str(id) for id in missing]}}
+    assert error == {**NOT_FOUND, "meta": {"missing_ids": [str(id) for id in missing]}}
     for bad in (
         references([oaks, node_id(other, 1)], "node"),
         references([oaks, node_id(garden, HERBS)], "node"),
@@ -404,7 +402,7 @@ async def test_a_node_is_moved_below_a_parent_and_below_the_root_again(
     assert (await parents(rest, garden))["Oaks"] is None
 
 
-async def test_a_move_that_breaks_a_rule_is_refused(rest: RestClient, garden: UUID) -> None:
+async def test_an_invalid_move_is_refused(rest: RestClient, garden: UUID) -> None:
     other = await factories.hierarchy(rest.database, {"a": {}})
     path = f"{at(garden, TREES)}/relationships/parent"
     for parent in (node_id(garden, TREES), node_id(garden, OAKS), node_id(other, 1), other):
@@ -412,11 +410,11 @@ async def test_a_move_that_breaks_a_rule_is_refused(rest: RestClient, garden: UU
         assert error["detail"].startswith("parent: ")
     for unknown in (UNKNOWN, "x", str(node_id(garden, 99))):
         error = await rest.refused(404, "PUT", path, reference(unknown))
-        assert error == {**NOTHING, "meta": {"missing_ids": [unknown]}}
+        assert error == {**NOT_FOUND, "meta": {"missing_ids": [unknown]}}
     wrong: list[Any] = [None, [], {"type": "node"}, reference(garden, "hierarchy"), "a"]
     for bad in wrong:
         await rest.refused(422, "PUT", path, json={"data": bad})
-    await made(rest, garden, "Oaks")
+    await new_node(rest, garden, "Oaks")
     down = f"{at(garden, OAKS)}/relationships/parent"
     error = await rest.refused(422, "DELETE", down)
     assert error["detail"] == "parent: A sibling has the name 'Oaks' already."
@@ -429,8 +427,8 @@ async def test_a_move_that_breaks_a_rule_is_refused(rest: RestClient, garden: UU
 async def test_products_are_attached_and_detached(rest: RestClient, garden: UUID) -> None:
     path = f"{at(garden, FIRS)}/relationships/products"
     ids = await ids_by_sku(rest, at(garden, OAKS))
-    asked = references([ids["c"], ids["a"], ids["c"]])
-    data = await rest.data("POST", path, asked, status=201)
+    body = references([ids["c"], ids["a"], ids["c"]])
+    data = await rest.data("POST", path, body, status=201)
     assert data["id"] == str(node_id(garden, FIRS))
     assert await products_of(rest, at(garden, FIRS)) == [("a", False), ("c", False)]
     await rest.ask("POST", path, references([ids["b"], ids["a"]]), status=201)
@@ -442,16 +440,16 @@ def _product_of(session: Session, store: str) -> UUID:
     return session.exec(select(Product.id).where(Product.store == store)).one()
 
 
-async def test_unknown_products_are_all_named(rest: RestClient, garden: UUID) -> None:
+async def test_a_refusal_lists_all_unknown_products(rest: RestClient, garden: UUID) -> None:
     path = f"{at(garden, FIRS)}/relationships/products"
     ids = await ids_by_sku(rest, at(garden, OAKS))
     await factories.hierarchy(rest.database, {"a": {}}, store="another", products={"a": ["z"]})
     their_product = str(await rest.database.read(_product_of, "another"))
     missing = [UNKNOWN, "x", "", str(garden), their_product]
     for method in ("POST", "DELETE"):
-        asked = references([ids["a"], *missing, UNKNOWN])
-        error = await rest.refused(404, method, path, asked)
-        assert error == {**NOTHING, "meta": {"missing_ids": missing}}
+        body = references([ids["a"], *missing, UNKNOWN])
+        error = await rest.refused(404, method, path, body)
+        assert error == {**NOT_FOUND, "meta": {"missing_ids": missing}}
         for bad in (
             [],
             reference(ids["a"], "product"),
@@ -493,7 +491,7 @@ async def test_curated_products_come_first_in_their_order(rest: RestClient, gard
     assert ids_of(page) == [ids["b"]]
     await curate("b", "c", "d")
     assert [sku for sku, _ in await products_of(rest, path)] == ["b", "c", "d", "a"]
-    # What is detached is no longer curated.
+    # Detaching a product ends its curation.
     products = f"{path}/relationships/products"
     data = await rest.data("DELETE", products, references([ids["c"]]))
     assert data["attributes"]["curated_products"] == [ids["b"], ids["d"]]
@@ -518,12 +516,12 @@ async def test_only_attached_products_are_curated_each_once(rest: RestClient, ga
         assert error["detail"].startswith("curated_products: ")
 
 
-# Wherever a node is asked for.
+# Unknown nodes.
 
 
-async def test_a_node_is_found_in_its_own_hierarchy_only(rest: RestClient, garden: UUID) -> None:
+async def test_a_node_is_visible_only_in_its_own_hierarchy(rest: RestClient, garden: UUID) -> None:
     other = await factories.hierarchy(rest.database, {"a": {}})
-    some = references([UNKNOWN])
+    product_references = references([UNKNOWN])
     for hierarchy_id, id in (
         (other, node_id(garden, OAKS)),
         (garden, garden),
@@ -534,18 +532,18 @@ async def test_a_node_is_found_in_its_own_hierarchy_only(rest: RestClient, garde
         (UNKNOWN, UNKNOWN),
     ):
         path = f"/hierarchies/{hierarchy_id}/nodes/{id}"
-        asked: Sequence[tuple[str, str, Any]] = (
+        requests: Sequence[tuple[str, str, Any]] = (
             ("GET", "", None),
             ("PUT", "", {"type": "node", "attributes": {"name": "b"}}),
             ("DELETE", "", None),
             ("GET", "/products", None),
-            ("POST", "/relationships/products", some),
-            ("DELETE", "/relationships/products", some),
+            ("POST", "/relationships/products", product_references),
+            ("DELETE", "/relationships/products", product_references),
             ("DELETE", "/relationships/parent", None),
         )
-        for method, further, data in asked:
+        for method, further, data in requests:
             response = await rest.send(method, f"{path}{further}", data)
-            assert errors_of(response, 404) == [NOTHING], (method, path, further)
+            assert errors_of(response, 404) == [NOT_FOUND], (method, path, further)
         for method, further, data in (
             ("PUT", "/relationships/parent", reference(UNKNOWN)),
             ("POST", "/relationships/children", references([UNKNOWN], "node")),
@@ -556,11 +554,11 @@ async def test_a_node_is_found_in_its_own_hierarchy_only(rest: RestClient, garde
     assert len((await rest.list(at(garden)))["data"]) == 4
 
 
-# The other door.
+# REST and GraphQL.
 
 
 async def check_alike(rest: RestClient, author: Author, garden: UUID) -> None:
-    """All nodes of the hierarchy, as both doors show them."""
+    """Check that REST and GraphQL return the same nodes."""
     for data in (await rest.list(at(garden), limit=100))["data"]:
         seen = await author.seen(data["id"])
         attributes, meta = data["attributes"], data["meta"]
@@ -586,7 +584,7 @@ async def test_graphql_reads_what_rest_wrote(
     rest: RestClient, author: Author, garden: UUID
 ) -> None:
     ids = await ids_by_sku(rest, at(garden, OAKS))
-    new = await made(rest, garden, "Elms", node_id(garden, TREES), sort_order=4)
+    new = await new_node(rest, garden, "Elms", node_id(garden, TREES), sort_order=4)
     path = f"{at(garden)}/{new['id']}"
     await rest.ask(
         "POST", f"{path}/relationships/products", references([*ids.values()]), status=201

@@ -1,5 +1,7 @@
-"""A store finds nothing of another one over REST either: every endpoint that the OpenAPI document
-tells of, with the other store's ids in paths, bodies and filters."""
+"""Isolation of stores over REST.
+
+Every endpoint of the OpenAPI document, with another store's ids in paths, bodies and filters.
+"""
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -28,53 +30,56 @@ from tests.oracles.multi_store import (
 from tests.oracles.schema_walk import NEW, Material
 
 Ids = Mapping[str, str]
-"""By the name of a parameter of a path, or of what a body has an id of, that id."""
+"""Ids by path parameter, or by the kind of entity in a body."""
 
 
 @pytest.fixture
-async def house(settings: Settings) -> AsyncIterator[MultiStore]:
-    """All stores furnished."""
-    async with populated_multi_store(settings) as house:
-        yield house
+async def multi_store_gateway(settings: Settings) -> AsyncIterator[MultiStore]:
+    """A gateway with the data of all stores."""
+    async with populated_multi_store(settings) as multi_store_gateway:
+        yield multi_store_gateway
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One method at one path, as the document tells of it."""
+    """An operation of the OpenAPI document."""
 
     name: str
     method: str
     path: str
     parameters: frozenset[str]
-    """In the path."""
+    """The names of its path parameters."""
     is_list: bool
     is_filtered: bool
     has_body: bool
 
     def at(self, ids: Ids) -> str:
-        """The path with these ids."""
+        """The path with `ids` filled in."""
         return f"/pcm{self.path.format(**ids)}"
 
 
 async def endpoints(client: Client) -> list[Endpoint]:
-    """All there are, with those that delete nodes and hierarchies behind the others."""
+    """All endpoints; those that delete nodes and hierarchies are last."""
     document = (await client.answer("GET", "/pcm/openapi.json")).json()
-    found = [
+    listed = [
         Endpoint(
             operation["operationId"],
             method.upper(),
             path,
             frozenset(re.findall(r"{(\w+)}", path)),
-            "page[limit]" in (named := {one["name"] for one in operation.get("parameters", ())}),
+            "page[limit]"
+            in (named := {parameter["name"] for parameter in operation.get("parameters", ())}),
             "filter" in named,
             "requestBody" in operation,
         )
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     ]
-    assert len(found) > 20, "the document was not read whole"
+    assert len(listed) > 20, "the document is incomplete"
     deleting = ("delete_node", "delete_hierarchy")
-    return sorted(found, key=lambda one: [one.name == name for name in reversed(deleting)])
+    return sorted(
+        listed, key=lambda endpoint: [endpoint.name == name for name in reversed(deleting)]
+    )
 
 
 ATTRIBUTES = {"name": NEW}
@@ -100,17 +105,17 @@ BODIES: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
     "attach_products": {"product": lambda id: [{"type": "product", "id": id}]},
     "detach_products": {"product": lambda id: [{"type": "product", "id": id}]},
 }
-"""What each endpoint takes, by what it has an id of."""
+"""The request data of each endpoint, by the kind of entity whose id it contains."""
 
 
 def bodies(endpoint: Endpoint) -> Mapping[str, Callable[[str], Any]]:
-    """What it takes, if anything. An endpoint that is not in BODIES is one nobody thought of."""
+    """The request data of `endpoint`, if it has any; KeyError if BODIES lacks it."""
     return BODIES[endpoint.name] if endpoint.has_body else {}
 
 
-def belonging(house: MultiStore, store: str, material: Material) -> Ids:
-    """What a store can ask for of its own."""
-    own = house.store_data[store]
+def own_ids(multi_store_gateway: MultiStore, store: str, material: Material) -> Ids:
+    """The ids of a store's own entities."""
+    own = multi_store_gateway.store_data[store]
     (product,) = (id for id, kind in material.kinds.items() if kind == "Product")
     return {
         "hierarchy_id": str(own.hierarchy),
@@ -124,73 +129,75 @@ def belonging(house: MultiStore, store: str, material: Material) -> Ids:
     }
 
 
-async def test_no_endpoint_does_anything_with_what_is_another_stores(
-    house: MultiStore, report: Callable[[str], None]
+async def test_no_endpoint_reads_or_changes_entities_of_another_store(
+    multi_store_gateway: MultiStore, report: Callable[[str], None]
 ) -> None:
-    database = house.database
+    database = multi_store_gateway.database
     alphas = await material_of(database, ALPHA)
-    theirs = belonging(house, ALPHA, alphas)
+    theirs = own_ids(multi_store_gateway, ALPHA, alphas)
     alphas.kinds |= {theirs["job_id"]: "Job", theirs["node_id"]: "HierarchyNode"}
-    marker, ids = house.store_data[ALPHA].marker, public_ids(database, ALPHA)
+    marker, ids = multi_store_gateway.store_data[ALPHA].marker, public_ids(database, ALPHA)
     before = await dump(database, ALPHA)
-    looked_at = 0
+    checked = 0
     for stranger in OTHER_STORES:
-        client = house.client(stranger)
-        own = belonging(house, stranger, await material_of(database, stranger))
+        client = multi_store_gateway.client(stranger)
+        own = own_ids(multi_store_gateway, stranger, await material_of(database, stranger))
         untouched = await dump(database, stranger)
         for endpoint in await endpoints(client):
-            for path, body in _strange(endpoint, alphas.ids, theirs, own):
+            for path, body in _foreign_requests(endpoint, alphas.ids, theirs, own):
                 answer = await client.answer(endpoint.method, path, body)
                 assert answer.status_code in (404, 422), (endpoint, path, body, answer.text)
                 shown = without_ids(answer.text, f"{path} {body}", ids)
-                assert [one for one in (marker, *ids) if one in shown] == []
+                assert [secret for secret in (marker, *ids) if secret in shown] == []
                 no_path = with_unknown_ids(path, alphas.ids)
-                no_body = {"data": _unheard_of(body["data"], alphas.ids)} if body else None
+                no_body = {"data": _replace_ids(body["data"], alphas.ids)} if body else None
                 nothing = await client.answer(endpoint.method, no_path, no_body)
                 assert with_unknown_ids(answer.text, alphas.ids) == nothing.text
                 assert answer.status_code == nothing.status_code
-                looked_at += 1
+                checked += 1
         assert await dump(database, stranger) == untouched
     assert await dump(database, ALPHA) == before
-    report(f"{looked_at} answers looked at, leaks 0")
+    report(f"{checked} responses checked, leaks 0")
 
 
-def _unheard_of(said: Any, ids: Iterable[str]) -> Any:
-    if isinstance(said, str):
-        return with_unknown_ids(said, ids)
-    if isinstance(said, list):
-        return [_unheard_of(one, ids) for one in said]
-    return {name: _unheard_of(one, ids) for name, one in said.items()}
+def _replace_ids(data: Any, ids: Iterable[str]) -> Any:
+    if isinstance(data, str):
+        return with_unknown_ids(data, ids)
+    if isinstance(data, list):
+        return [_replace_ids(item, ids) for item in data]
+    return {name: _replace_ids(item, ids) for name, item in data.items()}
 
 
-def _strange(
+def _foreign_requests(
     endpoint: Endpoint, ids: Iterable[str], theirs: Ids, own: Ids
 ) -> Iterator[tuple[str, Any]]:
-    """All paths with somebody else's id in any place, and own paths with one in the body."""
-    found = dict[str, Any]()
+    """Requests with a foreign id in each path parameter or in the body."""
+    requests = dict[str, Any]()
     for id in ids:
-        for beside in (own, theirs):
+        for path_ids in (own, theirs):
             for parameter in endpoint.parameters:
-                path = endpoint.at({**beside, parameter: id})
-                for place, said in (bodies(endpoint) or {"": lambda _: None}).items():
-                    for fitting in (own, theirs):
-                        data = said(fitting.get(place, ""))
-                        body = None if data is None else {"data": data}
-                        found[f"{path} {body}"] = path, body
-        for place, said in bodies(endpoint).items():
-            if place:
-                body = {"data": said(id)}
+                path = endpoint.at({**path_ids, parameter: id})
+                for kind, data_for in (bodies(endpoint) or {"": lambda _: None}).items():
+                    for body_ids in (own, theirs):
+                        request_data = data_for(body_ids.get(kind, ""))
+                        body = None if request_data is None else {"data": request_data}
+                        requests[f"{path} {body}"] = path, body
+        for kind, data_for in bodies(endpoint).items():
+            if kind:
+                body = {"data": data_for(id)}
                 path = endpoint.at(own)
-                found[f"{path} {body}"] = path, body
-    yield from found.values()
+                requests[f"{path} {body}"] = path, body
+    yield from requests.values()
 
 
-async def test_the_owner_can_do_all_of_it(house: MultiStore) -> None:
-    client = house.client(ALPHA)
-    own = belonging(house, ALPHA, await material_of(house.database, ALPHA))
+async def test_the_owner_can_use_every_endpoint(multi_store_gateway: MultiStore) -> None:
+    client = multi_store_gateway.client(ALPHA)
+    own = own_ids(
+        multi_store_gateway, ALPHA, await material_of(multi_store_gateway.database, ALPHA)
+    )
     for endpoint in await endpoints(client):
-        for place, said in (bodies(endpoint) or {"": lambda _: None}).items():
-            data = said(own.get(place, ""))
+        for kind, data_for in (bodies(endpoint) or {"": lambda _: None}).items():
+            data = data_for(own.get(kind, ""))
             body = None if data is None else {"data": data}
             answer = await client.answer(endpoint.method, endpoint.at(own), body)
             assert answer.status_code in (200, 201, 204), (endpoint, answer.text)
@@ -214,7 +221,7 @@ OTHERS = (
 
 
 def filters(alphas: Material) -> list[str]:
-    """Conditions on what is alpha's."""
+    """Filters on the attributes of alpha's entities."""
     return [
         condition.format(attribute, value)
         for condition, attributes in CONDITIONS.items()
@@ -229,56 +236,59 @@ def filters(alphas: Material) -> list[str]:
     ]
 
 
-def lists_of(all_of_them: Iterable[Endpoint], own: Ids, alphas: Material) -> Iterator[str]:
-    """Every list of a store's own things, by every condition there may be on what is alpha's."""
-    for endpoint in all_of_them:
+def lists_of(all_endpoints: Iterable[Endpoint], own: Ids, alphas: Material) -> Iterator[str]:
+    """Every list of a store's own entities, with every filter on alpha's."""
+    for endpoint in all_endpoints:
         if endpoint.is_list:
             path = endpoint.at(own)
             yield path
             if endpoint.is_filtered:
-                yield from (f"{path}?filter={quote(one)}" for one in filters(alphas))
-                yield from (f"{path}?{one}" for one in OTHERS)
+                yield from (f"{path}?filter={quote(condition)}" for condition in filters(alphas))
+                yield from (f"{path}?{query}" for query in OTHERS)
 
 
 async def test_no_list_shows_or_counts_anything_of_another_store(
-    house: MultiStore, report: Callable[[str], None]
+    multi_store_gateway: MultiStore, report: Callable[[str], None]
 ) -> None:
-    database = house.database
+    database = multi_store_gateway.database
     alphas = await material_of(database, ALPHA)
-    belonging_to_alpha = belonging(house, ALPHA, alphas)
-    alphas.kinds |= {belonging_to_alpha["node_id"]: "HierarchyNode"}
-    marker, ids = house.store_data[ALPHA].marker, public_ids(database, ALPHA)
+    alpha_ids = own_ids(multi_store_gateway, ALPHA, alphas)
+    alphas.kinds |= {alpha_ids["node_id"]: "HierarchyNode"}
+    marker, ids = multi_store_gateway.store_data[ALPHA].marker, public_ids(database, ALPHA)
 
-    # Its owner finds it by the same conditions.
-    owner = house.client(ALPHA)
-    all_of_them = await endpoints(owner)
-    found = set[str]()
-    for path in lists_of(all_of_them, belonging_to_alpha, alphas):
+    # The same filters match for the owner.
+    owner = multi_store_gateway.client(ALPHA)
+    all_endpoints = await endpoints(owner)
+    matched = set[str]()
+    for path in lists_of(all_endpoints, alpha_ids, alphas):
         answer = await owner.answer("GET", path)
         if answer.status_code == 200 and answer.json()["data"]:
-            found.add(re.sub(r",.*", "", unquote_plus(path.rpartition("?")[2])))
-    said = [re.sub(r",.*", "", f"filter={one}") for one in filters(alphas)]
-    assert {one for one in said if "description" not in one} <= found
+            matched.add(re.sub(r",.*", "", unquote_plus(path.rpartition("?")[2])))
+    filter_names = [re.sub(r",.*", "", f"filter={condition}") for condition in filters(alphas)]
+    assert {name for name in filter_names if "description" not in name} <= matched
 
     walks: list[tuple[Client, dict[str, str]]] = []
     for stranger in OTHER_STORES:
-        client = house.client(stranger)
-        own = belonging(house, stranger, await material_of(database, stranger))
+        client = multi_store_gateway.client(stranger)
+        own = own_ids(multi_store_gateway, stranger, await material_of(database, stranger))
         answers = {}
-        for path in lists_of(all_of_them, own, alphas):
+        for path in lists_of(all_endpoints, own, alphas):
             answer = await client.answer("GET", path)
             assert answer.status_code in (200, 400), answer.text
-            shown, asked = unquote_plus(answer.text), unquote_plus(path)
-            for one in (*ids, *sorted(alphas.texts, key=len, reverse=True)):
-                if one in asked:
-                    shown = shown.replace(one, "")
-            assert [one for one in (marker, *ids) if one in shown] == [], (path, answer.text)
+            shown, query = unquote_plus(answer.text), unquote_plus(path)
+            for text in (*ids, *sorted(alphas.texts, key=len, reverse=True)):
+                if text in query:
+                    shown = shown.replace(text, "")
+            assert [secret for secret in (marker, *ids) if secret in shown] == [], (
+                path,
+                answer.text,
+            )
             answers[path] = answer.text
         walks.append((client, answers))
 
-    # Nor is anything of it counted: all is the same once it has never been.
+    # Totals exclude it too: without the store, all responses are the same.
     await database.write(delete_store, ALPHA)
     for client, answers in walks:
         for path, first in answers.items():
             assert (await client.answer("GET", path)).text == first, path
-    report(f"{sum(len(answers) for _, answers in walks)} lists looked at, leaks 0")
+    report(f"{sum(len(answers) for _, answers in walks)} lists checked, leaks 0")
