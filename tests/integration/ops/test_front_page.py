@@ -1,4 +1,4 @@
-"""What / answers: the console where it is on, else the way to the playground."""
+"""The page at /: the console if enabled, else a redirect to the playground."""
 
 import httpx
 import pytest
@@ -9,7 +9,7 @@ from tests.support.gateway import gateway_of
 
 
 @pytest.mark.parametrize("accept", ["text/html", "*/*"])
-async def test_the_front_is_the_console(settings: Settings, accept: str) -> None:
+async def test_the_front_page_is_the_console(settings: Settings, accept: str) -> None:
     async with gateway_of(settings) as gateway, client_of(gateway) as client:
         page = await client.http.get("/", headers={"accept": accept})
         assert page.status_code == 200
@@ -19,7 +19,7 @@ async def test_the_front_is_the_console(settings: Settings, accept: str) -> None
         assert (await client.http.get(f"/{script}")).status_code == 200
 
 
-async def test_without_a_console_the_front_leads_to_graphql(settings: Settings) -> None:
+async def test_without_a_console_the_front_page_redirects_to_graphql(settings: Settings) -> None:
     bare = settings.model_copy(update={"console": False})
     async with gateway_of(bare) as gateway, client_of(gateway) as client:
         front = await client.http.get("/", follow_redirects=False)

@@ -1,4 +1,4 @@
-"""Hierarchies from files: the whole file or nothing of it."""
+"""Hierarchies from files: an import is complete or leaves nothing."""
 
 import asyncio
 import json
@@ -55,36 +55,36 @@ query($id: ID!) {
 NAMES = "{ hierarchies(first: 100) { nodes { id name } } }"
 
 
-def line(id: str, parent: str | None = None, /, **said: Any) -> dict[str, Any]:
-    """A good line, unless told otherwise."""
-    return {"id": id, "parent": parent, "slug": id, "name": {"en": f"Name of {id}"}} | said
+def line(id: str, parent: str | None = None, /, **fields: Any) -> dict[str, Any]:
+    """A valid line, unless `fields` make it invalid."""
+    return {"id": id, "parent": parent, "slug": id, "name": {"en": f"Name of {id}"}} | fields
 
 
 def text(*lines: dict[str, Any] | bytes) -> bytes:
     """A file of these lines."""
     return b"".join(
-        (one if isinstance(one, bytes) else json.dumps(one).encode()) + b"\n" for one in lines
+        (line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines
     )
 
 
 def run_import(settings: Settings, content: bytes, *options: str) -> Result:
-    """The import command over a file with this content."""
+    """Run the import command on a file with `content`."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "file.jsonl"
         file.write_bytes(content)
-        asked = ["import", str(file), "--name", "Plants", "--database-url", settings.database_url]
-        return CliRunner().invoke(cli, [*asked, *options])
+        argv = ["import", str(file), "--name", "Plants", "--database-url", settings.database_url]
+        return CliRunner().invoke(cli, [*argv, *options])
 
 
 def imported(settings: Settings, content: bytes, *options: str) -> str:
-    """The id of the hierarchy that the import command made of this content."""
+    """Import `content`; return the new hierarchy's id."""
     done = run_import(settings, content, *options)
     assert done.exit_code == 0, done.stderr
     return done.stdout.split()[0]
 
 
 def rows(database_url: str) -> dict[str, int]:
-    """How many rows each table holds that holds any."""
+    """Row counts of all tables that are not empty."""
     database = connect(database_url)
     with database.read_engine.connect() as connection:
         counted = {
@@ -105,8 +105,8 @@ BAD_LINES = {
     ),
     "a sibling's slug": (line("b", slug="a"), "a sibling has the slug 'a' already"),
     "a level too deep": (line("b", "a", level=2), "level is 2, but its parent makes it 1"),
-    "no JSON": (b'{"id": "b",', "not JSON ("),
-    "no UTF-8": (b'{"id": "\xff"}', "not JSON ("),
+    "invalid JSON": (b'{"id": "b",', "not JSON ("),
+    "invalid UTF-8": (b'{"id": "\xff"}', "not JSON ("),
     "half a surrogate": (rb'{"id": "\ud800"}', "not JSON ("),
     "no object": (b'["b"]', "not a JSON object"),
     "no id": (b'{"parent": null, "name": {"en": "B"}}', "id: Field required"),
@@ -125,7 +125,7 @@ BAD_LINES = {
         line("b", name={"en": "B", "de": ""}),
         "name.de: The name can not be empty.",
     ),
-    "a locale that is none": (
+    "an invalid locale": (
         line("b", name={"en": "B", "de_DE": "B"}),
         "name: 'de_DE' is not a locale such as fr-FR.",
     ),
@@ -133,19 +133,19 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_LINES.values(), ids=BAD_LINES.keys())
-def test_a_bad_line_is_named_and_nothing_of_the_file_remains(
+def test_an_invalid_line_is_named_and_nothing_is_imported(
     settings: Settings, bad: dict[str, Any] | bytes, reason: str
 ) -> None:
     done = run_import(settings, text(line("a"), b"", bad, line("c")), "--products", "2")
     assert done.exit_code == 1
     assert done.stdout == ""
-    (said,) = done.stderr.splitlines()
-    assert said.startswith("Nothing was imported: ")
-    assert f"file.jsonl, line 3: {reason}" in said
+    (message,) = done.stderr.splitlines()
+    assert message.startswith("Nothing was imported: ")
+    assert f"file.jsonl, line 3: {reason}" in message
     assert rows(settings.database_url) == {}
 
 
-def test_nothing_remains_of_the_chunks_that_were_written_before_a_bad_line(
+def test_chunks_written_before_an_invalid_line_are_removed(
     settings: Settings,
 ) -> None:
     good = [line(str(no)) for no in range(2_500)]
@@ -169,21 +169,21 @@ def test_a_blank_name_of_the_hierarchy_is_refused(settings: Settings) -> None:
     assert rows(settings.database_url) == {}
 
 
-async def test_a_file_becomes_the_organizations_when_told_so(
+async def test_a_file_is_imported_for_the_organization_on_request(
     settings: Settings, database: Database
 ) -> None:
     content = text(line("a"))
     options = "--organization", "--products", "1"
     done = await asyncio.to_thread(run_import, settings, content, *options)
     assert "'Plants': 1 nodes, 1 products, the organization of " in done.stdout
-    found = await database.read(hierarchies.by_id, "any store", UUID(done.stdout.split()[0]))
-    assert found
-    assert (found.store, found.owner) == (ORGANIZATION, Owner.ORGANIZATION)
+    hierarchy = await database.read(hierarchies.by_id, "any store", UUID(done.stdout.split()[0]))
+    assert hierarchy
+    assert (hierarchy.store, hierarchy.owner) == (ORGANIZATION, Owner.ORGANIZATION)
     products = await database.read(lambda session: session.exec(select(Product)).all())
     assert [product.store for product in products] == [ORGANIZATION]
 
 
-def test_a_file_goes_to_a_store_or_to_the_organization(settings: Settings) -> None:
+def test_a_store_and_the_organization_exclude_each_other(settings: Settings) -> None:
     done = run_import(settings, text(line("a")), "--organization", "--store", "garden")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "not both" in done.stderr
@@ -191,20 +191,20 @@ def test_a_file_goes_to_a_store_or_to_the_organization(settings: Settings) -> No
 
 
 @pytest.mark.parametrize("store", [ORGANIZATION, " garden", "gar\nden"])
-def test_a_store_of_a_name_that_none_can_have_is_refused(settings: Settings, store: str) -> None:
+def test_an_invalid_store_name_is_refused(settings: Settings, store: str) -> None:
     done = run_import(settings, text(line("a")), "--store", store)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith("--store: ")
     assert rows(settings.database_url) == {}
 
 
-def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(settings: Settings) -> None:
+def test_windows_line_ends_and_a_byte_order_mark_are_accepted(settings: Settings) -> None:
     content = text(line("a"), line("b", "a"))
     done = run_import(settings, b"\xef\xbb\xbf" + content.replace(b"\n", b"\r\n"))
     assert "'Plants': 2 nodes, 0 products, store 'default' of " in done.stdout
 
 
-async def test_siblings_keep_the_order_of_the_file_and_translations_are_there(
+async def test_siblings_keep_the_order_of_the_file_and_translations_are_imported(
     settings: Settings, gateway: Gateway, client: GraphQLClient
 ) -> None:
     order = ["m", "z", "a", "k"]
@@ -253,7 +253,9 @@ async def test_a_tree_may_be_a_thousand_levels_deep(
     assert deepest["depth"] == 1_000
 
 
-async def test_products_are_made_for_leaves_only(settings: Settings, database: Database) -> None:
+async def test_products_are_generated_for_leaves_only(
+    settings: Settings, database: Database
+) -> None:
     content = text(line("a"), line("b", "a"), line("c", "a"), line("d"))
     await asyncio.to_thread(imported, settings, content, "--products", "1200")
     assert rows(settings.database_url) == {
@@ -265,7 +267,7 @@ async def test_products_are_made_for_leaves_only(settings: Settings, database: D
     }
 
 
-async def test_the_server_answers_and_duplicates_while_an_import_is_under_way(
+async def test_the_server_responds_and_duplicates_during_an_import(
     gateway: Gateway, client: GraphQLClient
 ) -> None:
     garden = await factories.hierarchy(gateway.database, {"Trees": {"Oaks": {}}})
@@ -275,10 +277,10 @@ async def test_the_server_answers_and_duplicates_while_an_import_is_under_way(
         job = await factories.pending_duplication(gateway.database, garden, name="Copy")
         updates = await gateway.feed.job_updates(factories.STORE, job.id, after=None)
         async with aclosing(updates):
-            statuses = [happening.job.status async for happening in updates]
+            statuses = [event.job.status async for event in updates]
         assert statuses[-1] is JobStatus.SUCCESS
         listed = (await client.data(NAMES))["hierarchies"]["nodes"]
-        assert {one["name"] for one in listed} == {"Copy", "Garden"}
+        assert {row["name"] for row in listed} == {"Copy", "Garden"}
         await target.attach_generated(2, lambda _: None)
         id = await other_process.write(imports.publish, target.pk)
     other_process.close()
@@ -286,12 +288,12 @@ async def test_the_server_answers_and_duplicates_while_an_import_is_under_way(
     assert {"id": str(id), "name": "Plants"} in listed
 
 
-async def an_import(
+async def run_import_steps(
     database: Database,
     tree: factories.Tree,
     last_step: Callable[[HierarchyImport], Awaitable[None]],
 ) -> None:
-    """An import with made-up products, ended as its last step ends."""
+    """Import `tree` with generated products, then run `last_step`."""
     async with importing(database, factories.STORE, "Plants") as target:
         await target.add_nodes(factories.placed_lines(tree))
         await target.attach_generated(3, lambda _: None)
@@ -299,7 +301,7 @@ async def an_import(
 
 
 @pytest.mark.parametrize("stopped", [asyncio.CancelledError, ConnectionResetError])
-async def test_made_up_products_go_with_an_import_that_is_stopped(
+async def test_generated_products_are_removed_with_a_stopped_import(
     database: Database, settings: Settings, stopped: type[BaseException]
 ) -> None:
     async def stop(_target: HierarchyImport) -> None:
@@ -307,11 +309,11 @@ async def test_made_up_products_go_with_an_import_that_is_stopped(
         raise stopped
 
     with pytest.raises(stopped):
-        await an_import(database, factories.wide_tree(20), stop)
+        await run_import_steps(database, factories.wide_tree(20), stop)
     assert rows(settings.database_url) == {}
 
 
-async def test_an_import_that_is_stopped_takes_no_product_of_another(
+async def test_a_stopped_import_removes_no_product_of_another_import(
     database: Database, settings: Settings
 ) -> None:
     garden: factories.Tree = {"Trees": {"Oaks": {}}}
@@ -320,7 +322,7 @@ async def test_an_import_that_is_stopped_takes_no_product_of_another(
     async def publish(target: HierarchyImport) -> None:
         await database.write(imports.publish, target.pk)
 
-    await an_import(database, garden, publish)
+    await run_import_steps(database, garden, publish)
     before = rows(settings.database_url)
 
     async def attach_and_stop(target: HierarchyImport) -> None:
@@ -328,11 +330,11 @@ async def test_an_import_that_is_stopped_takes_no_product_of_another(
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        await an_import(database, garden, attach_and_stop)
+        await run_import_steps(database, garden, attach_and_stop)
     assert rows(settings.database_url) == before
 
 
-async def test_an_import_that_was_given_up_can_not_be_published(
+async def test_an_abandoned_import_cannot_be_published(
     database: Database, settings: Settings
 ) -> None:
     async def publish_too_late(target: HierarchyImport) -> None:
@@ -340,12 +342,12 @@ async def test_an_import_that_was_given_up_can_not_be_published(
         await database.write(imports.publish, target.pk)
 
     with pytest.raises(InvalidInput, match="abandoned"):
-        await an_import(database, {"Trees": {}}, publish_too_late)
+        await run_import_steps(database, {"Trees": {}}, publish_too_late)
     assert rows(settings.database_url) == {}
 
 
 class Piped:
-    """An import in a process of its own, of a file that is still being written."""
+    """A process that imports a file which is still being written."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         fifo = folder / "pipe.jsonl"
@@ -361,13 +363,13 @@ class Piped:
         self.file = fifo.open("wb", buffering=0)
 
     def write_until_a_chunk_is_stored(self) -> None:
-        """Write lines. Those that no buffer between us can hold have been read and stored."""
+        """Write more lines than all pipe buffers hold, so that a chunk is stored."""
         for no in range(10_000):
             self.file.write(text(line(str(no), slug="s" * 100 + str(no))))
         assert rows(self.database_url)["node"] >= 1_000
 
     def end(self) -> tuple[str, str, int]:
-        """Its output, its complaints and its exit code, once it has read the end of the file."""
+        """Close the file; return standard output, standard error and exit code."""
         self.file.close()
         out, err = self.process.communicate(timeout=SECONDS)
         return out, err, self.process.returncode
@@ -383,14 +385,14 @@ def piped(settings: Settings, tmp_path: Path) -> Iterator[Piped]:
     begun.process.communicate()
 
 
-def test_ctrl_c_leaves_nothing_of_the_import(piped: Piped) -> None:
+def test_ctrl_c_removes_the_import(piped: Piped) -> None:
     piped.write_until_a_chunk_is_stored()
     piped.process.send_signal(signal.SIGINT)
     assert piped.end() == ("", "Nothing was imported: interrupted.\n", 130)
     assert rows(piped.database_url) == {}
 
 
-async def test_what_a_killed_import_wrote_is_hidden_and_swept_after_a_while(
+async def test_rows_of_a_killed_import_are_hidden_and_swept_later(
     piped: Piped, idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     await asyncio.to_thread(piped.write_until_a_chunk_is_stored)
@@ -410,7 +412,7 @@ async def test_what_a_killed_import_wrote_is_hidden_and_swept_after_a_while(
         assert rows(piped.database_url) == left
 
 
-async def test_products_that_a_killed_import_made_are_swept_with_it(
+async def test_generated_products_of_a_killed_import_are_swept_with_it(
     database: Database, settings: Settings
 ) -> None:
     pk = await database.write(imports.begin, factories.STORE, "Plants")
@@ -426,7 +428,7 @@ async def test_products_that_a_killed_import_made_are_swept_with_it(
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])
-def test_a_progress_bar_is_for_terminals_only(
+def test_a_progress_bar_is_shown_only_on_terminals(
     settings: Settings, tmp_path: Path, is_terminal: bool
 ) -> None:
     file = tmp_path / "file.jsonl"

@@ -1,7 +1,7 @@
-"""What a process that stays writes to its log: a line for each request and each job, with the id of
-the request, and nothing that is secret.
+"""Logs of long-running processes.
 
-Real processes, whose standard error is read once they have ended.
+One line per request and per job, with the request id and without secrets. The processes are real;
+their standard error is read once they have ended.
 """
 
 import os
@@ -40,27 +40,27 @@ Line = dict[str, Any]
 
 
 class Logged:
-    """A command with a log, and what it has written once it has ended."""
+    """A process and its log, which is complete once the process has ended."""
 
     def __init__(self, process: "subprocess.Popen[str]", path: Path) -> None:
         self.process = process
-        self.said: list[str] = []
+        self.output: list[str] = []
         self._path = path
 
     def until(self, words: str) -> str:
-        """The next line of its standard output that has these words."""
+        """The next line of standard output that contains `words`."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.said.append(line)
+            self.output.append(line)
             if words in line:
                 return line
-        raise AssertionError(f"it ended: {self._path.read_text()}")
+        raise AssertionError(f"the process ended: {self._path.read_text()}")
 
     def end(self) -> None:
-        """End it as Ctrl-C does."""
+        """Stop the process as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
         assert self.process.stdout is not None
-        self.said += self.process.stdout.readlines()
+        self.output += self.process.stdout.readlines()
         assert self.process.wait(timeout=30) == 0
 
     @property
@@ -69,16 +69,16 @@ class Logged:
         return self._path.read_text()
 
     def lines(self, event: str | None = None) -> list[Line]:
-        """The lines that are JSON objects, which all have to be."""
-        found = [orjson.loads(line) for line in self.text.splitlines()]
-        return [line for line in found if event in (None, line["event"])]
+        """The lines with this event, or all; every line must be JSON."""
+        records = [orjson.loads(line) for line in self.text.splitlines()]
+        return [line for line in records if event in (None, line["event"])]
 
 
 @contextmanager
 def logging_command(
     folder: Path, *arguments: str, stderr: int | None = None, **environment: str
 ) -> Iterator[Logged]:
-    """A command whose log goes to a file, or elsewhere."""
+    """Run a command whose log goes to a file, or to `stderr`."""
     path = folder / f"{arguments[0]}.log"
     with path.open("w") as log:
         process = subprocess.Popen(
@@ -106,7 +106,7 @@ def logging_command(
 def serving(
     folder: Path, database_url: str, *arguments: str, stderr: int | None = None, **environment: str
 ) -> Iterator[tuple[Logged, httpx.Client]]:
-    """A gateway and a client of it."""
+    """Run a gateway; yield it and a client."""
     with logging_command(
         folder,
         *("serve", "--port", "0", *arguments),
@@ -119,12 +119,12 @@ def serving(
 
 
 def post(http: httpx.Client, query: str, headers: Mapping[str, str] = {}, **variables: Any) -> Any:
-    """The data of an answer."""
-    asked = {"query": query, "variables": variables}
-    return http.post("/graphql", json=asked, headers=headers).json().get("data")
+    """Post an operation; return the response's data."""
+    body = {"query": query, "variables": variables}
+    return http.post("/graphql", json=body, headers=headers).json().get("data")
 
 
-async def test_a_request_and_a_job_have_a_line_each_and_share_the_id_of_the_request(
+async def test_a_request_and_its_job_log_one_line_each_with_the_same_request_id(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
     with serving(tmp_path, new_database("sqlite"), "--demo") as (logged, http):
@@ -140,20 +140,20 @@ async def test_a_request_and_a_job_have_a_line_each_and_share_the_id_of_the_requ
             query = JOB_EVENTS.replace("subscription", "subscription Follow")
             events = await ws.subscribe(query, after=BEGINNING)
             assert [event["type"] for event in await events.take(3)][2] == "SUCCEEDED"
-            made = post(http, DUPLICATE, {"x-request-id": "asked"}, id=source["id"])
+            created = post(http, DUPLICATE, {"x-request-id": "copy-request"}, id=source["id"])
             while (event := await anext(events))["type"] != "SUCCEEDED":
                 pass
             await events.stop()
-            await (await ws.subscribe("query Behind { __typename }")).rest()
-        job = made["duplicateHierarchy"]["job"]["id"]
+            await (await ws.subscribe("query After { __typename }")).rest()
+        job = created["duplicateHierarchy"]["job"]["id"]
         assert event["job"]["id"] == job
         logged.end()
 
-    def of(line: Line, *names: str) -> tuple[Any, ...]:
+    def values_in(line: Line, *names: str) -> tuple[Any, ...]:
         return tuple(line.get(name) for name in names)
 
     requests = [
-        of(line, "transport", "method", "route", "status", "operation", "code", "results")
+        values_in(line, "transport", "method", "route", "status", "operation", "code", "results")
         for line in logged.lines("request")
     ]
     graphql = ("http", "POST", "/graphql", 200)
@@ -164,17 +164,17 @@ async def test_a_request_and_a_job_have_a_line_each_and_share_the_id_of_the_requ
         (*graphql, "A", "GRAPHQL_VALIDATION_FAILED", None),
         (*graphql, "Copy", "OK", None),
         ("ws", None, None, None, "Follow", "OK", requests[5][6]),
-        ("ws", None, None, None, "Behind", "OK", None),
+        ("ws", None, None, None, "After", "OK", None),
         ("ws", "socket", "/graphql", None, None, None, None),
     ]
     # Three events of the demo's job, three of this one, and its progress.
     assert requests[5][6] >= 6
     ids = [line["request_id"] for line in logged.lines("request")]
-    assert (ids[1], ids[4], *ids[5:]) == ("rest", "asked", "ws", "ws", "ws")
+    assert (ids[1], ids[4], *ids[5:]) == ("rest", "copy-request", "ws", "ws", "ws")
 
     *_, line = logged.lines("job")
-    assert of(line, "job_id", "request_id", "type", "outcome", "attempts", "store") == (
-        *(job, "asked", "hierarchy-duplicate", "success", 1, "default"),
+    assert values_in(line, "job_id", "request_id", "type", "outcome", "attempts", "store") == (
+        *(job, "copy-request", "hierarchy-duplicate", "success", 1, "default"),
     )
     assert line["items"] > 0
     assert 0 <= line["seconds"] < 30
@@ -183,12 +183,12 @@ async def test_a_request_and_a_job_have_a_line_each_and_share_the_id_of_the_requ
         assert line["level"] == "info"
         assert line["logger"].startswith("app.")
     assert all(0 < line["ms"] < 30_000 for line in logged.lines("request"))
-    # The banner stays where it was.
-    assert logged.said[0].startswith("jobs-gateway ")
-    assert logged.said[-1] == "Stopped.\n"
+    # The banner goes to standard output.
+    assert logged.output[0].startswith("jobs-gateway ")
+    assert logged.output[-1] == "Stopped.\n"
 
 
-def test_no_secret_and_nothing_that_a_client_sent_is_logged(
+def test_neither_secrets_nor_client_data_are_logged(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
     database_url = new_database("sqlite")
@@ -207,7 +207,7 @@ def test_no_secret_and_nothing_that_a_client_sent_is_logged(
         http.post("/pcm/hierarchies", headers=known, json={"data": {"attributes": {"name": sent}}})
         http.get("/graphql", headers=known, params={"query": "{ __typename }", "secret": sent})
         http.get("/healthz", headers=known)
-        # A bug that has what was sent at hand: the statement that breaks is given it.
+        # A bug with client data: the failing statement has it as a value.
         with closing(sqlite3.connect(urlsplit(database_url).path)) as file:
             file.execute("ALTER TABLE job RENAME TO lost")
             file.execute("ALTER TABLE hierarchy RENAME COLUMN name TO lost")
@@ -215,22 +215,24 @@ def test_no_secret_and_nothing_that_a_client_sent_is_logged(
         find = "query Find($name: String!) { hierarchies(filter: {name: $name}) { totalCount } }"
         assert post(http, find, known, name=sent) is None
         assert http.get("/pcm/jobs", headers=known).status_code == 500
-        made = {"data": {"type": "hierarchy", "attributes": {"name": sent}}}
-        assert http.post("/pcm/hierarchies", headers=known, json=made).status_code == 500
+        document = {"data": {"type": "hierarchy", "attributes": {"name": sent}}}
+        assert http.post("/pcm/hierarchies", headers=known, json=document).status_code == 500
         logged.end()
     text = logged.text
-    *asked, machines = sorted(logged.lines("request"), key=lambda line: line["route"] == "/healthz")
-    assert len(asked) == 9
-    assert {line["level"] for line in asked} == {"info"}
-    assert (machines["level"], machines["status"]) == ("debug", 200)
+    *api_lines, probe_line = sorted(
+        logged.lines("request"), key=lambda line: line["route"] == "/healthz"
+    )
+    assert len(api_lines) == 9
+    assert {line["level"] for line in api_lines} == {"info"}
+    assert (probe_line["level"], probe_line["status"]) == ("debug", 200)
     assert "no such column" in text or "no column named" in text
     assert "Traceback" in text
     for secret in (token, token.rpartition(".")[2], SECRET, sent, "sesame"):
         assert secret not in text
-    assert {line.get("subject") for line in asked} == {None, "walker"}
+    assert {line.get("subject") for line in api_lines} == {None, "walker"}
 
 
-def test_failures_carry_the_id_of_their_request_and_their_traceback(
+def test_failures_are_logged_with_request_id_and_traceback(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
     database_url = new_database("sqlite")
@@ -240,7 +242,7 @@ def test_failures_carry_the_id_of_their_request_and_their_traceback(
             file.execute("ALTER TABLE job RENAME TO lost")
             file.commit()
         http.get("/pcm/jobs", headers={"x-request-id": "broken"})
-        # Of others than us only what is out of order.
+        # Other loggers log only warnings and errors.
         http.request("BREW", "/")
         logged.end()
     ours, theirs = logged.lines()
@@ -251,7 +253,7 @@ def test_failures_carry_the_id_of_their_request_and_their_traceback(
     assert (theirs["level"], theirs["logger"]) == ("warning", "uvicorn.error")
 
 
-def test_a_worker_logs_the_id_of_the_request_that_another_process_took(
+def test_a_worker_logs_the_id_of_a_request_that_another_process_served(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
     database_url = new_database("postgresql")
@@ -261,8 +263,8 @@ def test_a_worker_logs_the_id_of_the_request_that_another_process_took(
     ):
         server.until("SUCCEEDED")
         (source,) = post(http, LAST)["hierarchies"]["nodes"]
-        asked = post(http, DUPLICATE, {"x-request-id": "asked"}, id=source["id"])
-        job = asked["duplicateHierarchy"]["job"]["id"]
+        created = post(http, DUPLICATE, {"x-request-id": "copy-request"}, id=source["id"])
+        job = created["duplicateHierarchy"]["job"]["id"]
         stream = f'subscription {{ jobUpdates(id: "{job}") {{ job {{ status }} }} }}'
         accept = {"accept": "text/event-stream"}
         followed = http.post("/graphql", json={"query": stream}, headers=accept).text
@@ -270,13 +272,13 @@ def test_a_worker_logs_the_id_of_the_request_that_another_process_took(
         worker.end()
         server.end()
     *_, line = worker.lines("job")
-    assert (line["job_id"], line["request_id"]) == (job, "asked")
+    assert (line["job_id"], line["request_id"]) == (job, "copy-request")
     *_, streamed = server.lines("request")
     assert (streamed["transport"], streamed["results"]) == ("sse", followed.count("event: next"))
     assert server.lines("job") == []
 
 
-def test_people_on_a_terminal_read_lines_and_no_json(
+def test_a_terminal_gets_plain_lines_instead_of_json(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
     ours, theirs = pty.openpty()

@@ -1,7 +1,7 @@
-"""/metrics counts what happened, in figures that Prometheus reads, and in none that tell whose.
+"""/metrics: names, types and values of its series, without tenant data.
 
-The figures are the process's, and tests of a gateway in this process share them: such a test looks
-at what is added while it runs.
+Metrics are per process, and all gateways of this process share them: a test of such a gateway
+compares values before and after.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ from tests.support.processes import start_server, start_worker
 from tests.support.subscriber import BEGINNING, JOB_EVENTS, JOB_UPDATES, PROTOCOL, subscriber
 
 BOTH = pytest.mark.parametrize("database_kind", DATABASES, indirect=True)
-"""For what the kind of database has a part in."""
+"""For tests that depend on the kind of database."""
 
 CANCEL = """
 mutation Stop($id: ID!) { cancelJob(input: {jobId: $id}) { job { id } errors { __typename } } }
@@ -60,19 +60,25 @@ def database_kind(request: pytest.FixtureRequest) -> str:
     return kind
 
 
+@pytest.fixture
+def idle_gateway(own_gateway: Gateway) -> Gateway:
+    """A gateway without a queue, of the test alone: /metrics keeps the figures of the database."""
+    return own_gateway
+
+
 async def test_an_operation_is_counted_by_its_name_and_the_code_of_its_first_error(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
-    ask, http = idle_client.answer, idle_client.http
+    run, http = idle_client.answer, idle_client.http
     async with adding(http) as added:
-        await ask("query Shown { hierarchies { totalCount } }")
-        await ask("query Shown { hierarchies { totalCount } }")
-        await ask("{ __typename }")
-        await ask(CANCEL, id=str(uuid4()))
-        await ask('query Lost { jobs(after: "nonsense") { totalCount } }')
-        await ask("query Invalid { nothing }")
-        await ask("query {")
-        await ask("query Shown($n: Int!) { jobs(first: $n) { totalCount } }", n="x")
+        await run("query Shown { hierarchies { totalCount } }")
+        await run("query Shown { hierarchies { totalCount } }")
+        await run("{ __typename }")
+        await run(CANCEL, id=str(uuid4()))
+        await run('query Lost { jobs(after: "nonsense") { totalCount } }')
+        await run("query Invalid { nothing }")
+        await run("query {")
+        await run("query Shown($n: Int!) { jobs(first: $n) { totalCount } }", n="x")
         await http.post("/graphql", content=b"[")
         await http.get("/graphql", headers={"accept": "image/png"})
         await http.post(
@@ -104,11 +110,11 @@ async def test_an_operation_is_counted_by_its_name_and_the_code_of_its_first_err
     assert added.of("resolver_errors_total") == {"code=INVALID_INPUT": 1}
 
 
-async def test_a_bug_and_an_operation_that_takes_too_long_are_counted_as_such(
+async def test_internal_errors_and_timeouts_are_counted_by_their_codes(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hasty = settings.model_copy(update={"runner": False, "max_execution_seconds": 0.2})
-    async with gateway_of(hasty) as gateway, client_of(gateway) as client:
+    limited = settings.model_copy(update={"runner": False, "max_execution_seconds": 0.2})
+    async with gateway_of(limited) as gateway, client_of(gateway) as client:
 
         async def never(*_: object) -> None:
             await asyncio.get_running_loop().create_future()
@@ -134,7 +140,7 @@ def _lose(session: Any, table: str) -> None:
     session.connection().exec_driver_sql(f"ALTER TABLE {table} RENAME TO lost_{table}")
 
 
-async def test_requests_are_counted_by_the_template_of_their_route(
+async def test_requests_are_counted_by_their_route_template(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     http = idle_client.http
@@ -153,14 +159,14 @@ async def test_requests_are_counted_by_the_template_of_their_route(
         "method=GET route=/pcm status=404": 1,
         "method=GET route=none status=404": 1,
         "method=other route=/healthz status=405": 1,
-        # The look before.
+        # The scrape before.
         "method=GET route=/metrics status=200": 1,
     }
     assert added.of("http_request_duration_seconds_count")["route=/pcm/jobs"] == 1
 
 
 @BOTH
-async def test_a_subscription_is_counted_while_it_follows_and_when_it_ends(
+async def test_a_subscription_is_counted_while_open_and_when_it_ends(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     database, http = idle_gateway.database, idle_client.http
@@ -195,17 +201,17 @@ async def test_a_subscription_is_counted_while_it_follows_and_when_it_ends(
         "transport=sse type=subscription": 1,
     }
     assert added.of("resolver_errors_total") == {"code=NOT_FOUND": 1}
-    # The job may have started before the subscriber was there to be handed that.
+    # The job may have started before the subscriber could receive that event.
     assert added.of("event_lag_seconds_count") in ({"": 1}, {"": 2})
     (lag,) = added.of("event_lag_seconds_sum").values()
     assert lag < 30
-    # A subscription lasts as long as somebody listens: that is no duration of ours.
+    # A subscription's duration is the client's choice, so it is not measured.
     assert added.of("graphql_operation_duration_seconds_count") == {}
     assert added.of("http_request_duration_seconds_count") == {"route=/metrics": 2}
 
 
 @BOTH
-async def test_who_resumes_and_who_falls_behind_reads_the_log_and_is_counted(
+async def test_resumed_and_slow_subscribers_read_the_log_and_are_counted(
     idle_gateway: Gateway, idle_client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, http = idle_gateway.database, idle_client.http
@@ -217,30 +223,30 @@ async def test_who_resumes_and_who_falls_behind_reads_the_log_and_is_counted(
 
     monkeypatch.setattr(feed, "TAIL_EVENTS", 1)
     async with adding(http) as added:
-        # A subscriber that takes an event, and the next one when many more have happened.
-        happenings = await idle_gateway.feed.job_events(factories.STORE, JobFilter(), after=None)
-        first = asyncio.ensure_future(anext(happenings))
+        # A subscriber that reads one event, and the next one only after many more.
+        slow_events = await idle_gateway.feed.job_events(factories.STORE, JobFilter(), after=None)
+        first = asyncio.ensure_future(anext(slow_events))
         queue = (await idle_client.data("{ jobQueue { cursor } }"))["jobQueue"]
         async with subscriber(idle_gateway.url) as connected:
-            # From a cursor: it may begin when more has happened already.
-            others = await connected.subscribe(JOB_EVENTS, after=queue["cursor"])
+            # From a cursor, as it may start after further events.
+            events = await connected.subscribe(JOB_EVENTS, after=queue["cursor"])
             while not first.done():
                 await factories.pending_duplication(database, source)
-                await anext(others)
+                await anext(events)
             last = await factories.pending_duplication(database, source)
             for _ in range(3):
                 last = await factories.pending_duplication(database, source)
-            while (await anext(others))["job"]["id"] != str(last.id):
+            while (await anext(events))["job"]["id"] != str(last.id):
                 pass
-            while (await anext(happenings)).job.id != last.id:
+            while (await anext(slow_events)).job.id != last.id:
                 pass
-        await happenings.aclose()
+        await slow_events.aclose()
     assert added.of("subscriber_rereads_total")["reason=fell_behind"] >= 1
 
 
-async def test_a_peer_that_answers_no_pings_is_dropped_and_counted(settings: Settings) -> None:
-    hasty = settings.model_copy(update={"socket_ping_seconds": 0.2, "runner": False})
-    async with gateway_of(hasty) as gateway, client_of(gateway) as client:
+async def test_a_client_that_answers_no_pings_is_dropped_and_counted(settings: Settings) -> None:
+    limited = settings.model_copy(update={"socket_ping_seconds": 0.2, "runner": False})
+    async with gateway_of(limited) as gateway, client_of(gateway) as client:
         address = urlsplit(gateway.url)
         async with adding(client.http) as added:
             reader, writer = await asyncio.open_connection(address.hostname, address.port)
@@ -285,7 +291,7 @@ async def test_jobs_are_counted_by_type_and_outcome_once_they_are_committed(
 
 
 @BOTH
-async def test_a_cancelled_job_is_counted_and_one_that_could_not_be_is_not(
+async def test_a_cancelled_job_is_counted_and_a_refused_cancellation_is_not(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     database, http = idle_gateway.database, idle_client.http
@@ -309,7 +315,7 @@ async def test_a_cancelled_job_is_counted_and_one_that_could_not_be_is_not(
 
 
 @BOTH
-async def test_a_job_that_changes_hands_is_counted_if_its_worker_went_silent(
+async def test_a_takeover_is_counted_only_if_the_worker_was_silent(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     database, http = idle_gateway.database, idle_client.http
@@ -317,11 +323,9 @@ async def test_a_job_that_changes_hands_is_counted_if_its_worker_went_silent(
     await factories.pending_duplication(database, source)
     soon = timedelta(0)
     async with adding(http) as added:
-        handed_back = await database.write(
-            attempts.claim, factories.STORE, uuid4(), factories.LEASE
-        )
-        assert handed_back
-        await database.write(attempts.release, handed_back)
+        released = await database.write(attempts.claim, factories.STORE, uuid4(), factories.LEASE)
+        assert released
+        await database.write(attempts.release, released)
         silent = await database.write(attempts.claim, factories.STORE, uuid4(), soon)
     assert silent
     assert added.of("takeovers_total") == {}
@@ -335,107 +339,109 @@ async def test_a_job_that_changes_hands_is_counted_if_its_worker_went_silent(
 
 
 @BOTH
-async def test_what_waits_is_told_by_percentile_over_the_lanes_that_have_anything(
+async def test_waiting_ages_are_percentiles_over_the_lanes_with_pending_jobs(
     clocked_database: Database, clock: Clock
 ) -> None:
     assert await clocked_database.scan(queue_backlog, PERCENTILES) == QueueBacklog(0, 0, {})
     for no in range(20):
         await factories.pending_job(clocked_database, JobType.PRODUCT_EXPORT, store=f"store {no}")
         clock.advance(timedelta(seconds=1))
-    # Neither is the oldest of its lane, or in a lane that waits.
+    # The first is not its lane's oldest; the second leaves its lane empty.
     await factories.pending_job(clocked_database, JobType.PRODUCT_EXPORT, store="store 0")
-    gone = await factories.pending_job(clocked_database, JobType.PRODUCT_EXPORT, store="done")
-    await clocked_database.write(jobs.cancel, "done", gone.id)
-    found = await clocked_database.scan(queue_backlog, PERCENTILES)
-    assert found == QueueBacklog(21, 20, {50: 10, 90: 18, 99: 20, 100: 20})
-    # The oldest one goes, and the next one's age is that of the lane.
+    cancelled = await factories.pending_job(clocked_database, JobType.PRODUCT_EXPORT, store="done")
+    await clocked_database.write(jobs.cancel, "done", cancelled.id)
+    backlog = await clocked_database.scan(queue_backlog, PERCENTILES)
+    assert backlog == QueueBacklog(21, 20, {50: 10, 90: 18, 99: 20, 100: 20})
+    # Once the oldest is claimed, the next one's age is that of the lane.
     await factories.claimed_job(clocked_database, store="store 0")
     assert await clocked_database.scan(queue_backlog, (5, 100)) == QueueBacklog(
         20, 20, {5: 0, 100: 19}
     )
 
 
-async def test_the_queue_is_told_as_of_now_and_a_database_that_is_away_leaves_it_out(
+async def test_queue_metrics_show_the_current_queue(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     database = idle_gateway.database
     for _ in range(3):
         await factories.pending_job(database, JobType.PRODUCT_EXPORT)
-    told = await scrape(idle_client.http)
-    assert told["jobs_gateway_queue_depth"] == 3
-    assert told["jobs_gateway_queue_waiting_lanes"] == 1
+    scraped = await scrape(idle_client.http)
+    assert scraped["jobs_gateway_queue_depth"] == 3
+    assert scraped["jobs_gateway_queue_waiting_lanes"] == 1
     age = "jobs_gateway_queue_oldest_pending_age_seconds"
-    ages = {told[f"{age} percentile={percentile}"] for percentile in PERCENTILES}
+    ages = {scraped[f"{age} percentile={percentile}"] for percentile in PERCENTILES}
     assert len(ages) == 1
     assert 0 <= ages.pop() < 60
-    assert told["jobs_gateway_database_up"] == 1
+    assert scraped["jobs_gateway_database_up"] == 1
 
 
 @BOTH
-async def test_figures_of_the_process_are_there_while_the_database_is_not(
+async def test_process_metrics_remain_while_the_database_fails(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     await idle_gateway.database.write(_lose, "lane")
-    _tells_of_itself_alone(await scrape(idle_client.http))
+    _check_process_metrics_only(await scrape(idle_client.http))
 
 
-async def test_a_database_that_hangs_is_not_waited_for_and_not_asked_again(
+async def test_a_hung_database_is_neither_awaited_nor_queried_again(
     idle_gateway: Gateway, idle_client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = 0
+    queries = 0
 
     async def never(*_: object) -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal queries
+        queries += 1
         await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr("app.api.http.metrics_endpoint.PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr("app.api.http.metrics_endpoint.BACKLOG_SECONDS", 0)
     monkeypatch.setattr(idle_gateway.database, "scan", never)
     for _ in range(3):
-        _tells_of_itself_alone(await scrape(idle_client.http))
-    assert asked == 1
+        _check_process_metrics_only(await scrape(idle_client.http))
+    assert queries == 1
 
 
-def _tells_of_itself_alone(told: Figures) -> None:
-    assert told["jobs_gateway_database_up"] == 0
-    assert not [series for series in told if "queue" in series]
-    assert told["process_resident_memory_bytes"] > 0
+def _check_process_metrics_only(scraped: Figures) -> None:
+    assert scraped["jobs_gateway_database_up"] == 0
+    assert not [series for series in scraped if "queue" in series]
+    assert scraped["process_resident_memory_bytes"] > 0
 
 
-async def test_nothing_tells_whose_things_they_are(settings: Settings) -> None:
-    async with populated_multi_store(settings) as house:
-        for store, belonging in house.store_data.items():
-            client = house.client(store)
+async def test_metrics_contain_no_tenant_data(settings: Settings) -> None:
+    async with populated_multi_store(settings) as multi_store:
+        for store, data in multi_store.store_data.items():
+            client = multi_store.client(store)
             names = await client.data("query Named { jobs { nodes { id } } }")
             assert names["jobs"]["nodes"]
-            for path in ("jobs", f"hierarchies/{belonging.hierarchy}/nodes", "hierarchies/lost"):
+            for path in ("jobs", f"hierarchies/{data.hierarchy}/nodes", "hierarchies/lost"):
                 await client.answer("GET", f"/pcm/{path}")
-            await client.data(f'mutation {{ cancelJob(input: {{jobId: "{belonging.pending}"}}) '
+            await client.data(f'mutation {{ cancelJob(input: {{jobId: "{data.pending}"}}) '
                               "{ job { id } } }")  # fmt: skip
-        text = (await house.http.get("/metrics")).text
-        ids = {id for store in house.store_data for id in public_ids(house.database, store)}
-        texts = {sample for family in families(text) for one in family.samples
-                 for sample in (*one.labels.values(), repr(one.value))}  # fmt: skip
+        text = (await multi_store.http.get("/metrics")).text
+        ids = {
+            id for store in multi_store.store_data for id in public_ids(multi_store.database, store)
+        }
+        texts = {sample for family in families(text) for series in family.samples
+                 for sample in (*series.labels.values(), repr(series.value))}  # fmt: skip
     assert "Named" in texts
     assert not ids & texts
     assert not ID.search(text)
-    for store, belonging in house.store_data.items():
-        assert belonging.marker not in text
+    for store, data in multi_store.store_data.items():
+        assert data.marker not in text
         assert store not in texts
     assert {"alpha", "beta", ORGANIZATION} >= set(OTHER_STORES)
     assert token_of("alpha")[:20] not in text
     assert SECRET not in text
 
 
-async def test_figures_are_named_as_prometheus_would_have_them(
+async def test_metrics_follow_the_naming_rules_of_prometheus(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     await idle_client.data("{ __typename }")
-    found = families((await idle_client.http.get("/metrics")).text)
-    ours = [family for family in found if family.name.startswith("jobs_gateway_")]
+    all_families = families((await idle_client.http.get("/metrics")).text)
+    ours = [family for family in all_families if family.name.startswith("jobs_gateway_")]
     assert len(ours) > 15
-    assert {family.name for family in found} - {family.name for family in ours} == {
+    assert {family.name for family in all_families} - {family.name for family in ours} == {
         "process_virtual_memory_bytes",
         "process_resident_memory_bytes",
         "process_start_time_seconds",
@@ -463,7 +469,7 @@ async def test_figures_are_named_as_prometheus_would_have_them(
             assert "quantile" not in sample.labels
 
 
-async def test_buckets_are_in_order_and_the_last_one_holds_all(
+async def test_buckets_are_cumulative_and_the_last_one_counts_everything(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     await idle_client.data("query Counted { __typename }")
@@ -487,7 +493,7 @@ async def test_buckets_are_in_order_and_the_last_one_holds_all(
             assert buckets[-1] == (inf, count)
 
 
-async def test_who_prefers_openmetrics_gets_it(
+async def test_openmetrics_is_served_on_request(
     idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
     plain = await idle_client.http.get("/metrics")
@@ -496,12 +502,16 @@ async def test_who_prefers_openmetrics_gets_it(
         "/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}
     )
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
-    # This parser of the library's has no types.
+    # The library's parser has no type annotations.
     read = list(openmetrics.text_string_to_metric_families(answer.text))  # type: ignore[no-untyped-call]
-    assert {"jobs_gateway_queue_depth", "jobs_gateway_http_requests"} <= {one.name for one in read}
+    assert {"jobs_gateway_queue_depth", "jobs_gateway_http_requests"} <= {
+        family.name for family in read
+    }
 
 
-def test_a_thousand_names_make_no_more_series_than_a_hundred(new_database: NewDatabase) -> None:
+def test_a_thousand_operation_names_create_no_more_series_than_a_hundred(
+    new_database: NewDatabase,
+) -> None:
     server = start_server(new_database("sqlite"), "--no-runner")
     with httpx.Client(base_url=server.url, timeout=30, verify=False) as http:
         batch = [{"query": f"query Operation{no} {{ __typename }}"} for no in range(1000)]
@@ -510,17 +520,17 @@ def test_a_thousand_names_make_no_more_series_than_a_hundred(new_database: NewDa
             assert all(answer["data"] for answer in answers)
         for name in ("invalid", "lost"):
             http.post("/graphql", json={"query": f"query {name} {{ nothing }}"})
-        told = figures(http.get("/metrics").text)
+        scraped = figures(http.get("/metrics").text)
     assert server.stop() == 0
-    series = [one for one in told if one.startswith("jobs_gateway_graphql_operations_total")]
+    series = [name for name in scraped if name.startswith("jobs_gateway_graphql_operations_total")]
     assert len(series) == 102
     prefix = "jobs_gateway_graphql_operations_total code="
-    assert told[f"{prefix}OK operation=Operation99"] == 1
-    assert told[f"{prefix}OK operation=other"] == 900
-    assert told[f"{prefix}GRAPHQL_VALIDATION_FAILED operation=refused"] == 2
-    timed = [one for one in told if "operation_duration_seconds_count" in one]
+    assert scraped[f"{prefix}OK operation=Operation99"] == 1
+    assert scraped[f"{prefix}OK operation=other"] == 900
+    assert scraped[f"{prefix}GRAPHQL_VALIDATION_FAILED operation=refused"] == 2
+    timed = [name for name in scraped if "operation_duration_seconds_count" in name]
     assert len(timed) == 101
-    assert len(told) < 2500
+    assert len(scraped) < 2500
 
 
 @pytest.mark.parametrize(
@@ -532,7 +542,7 @@ def test_a_thousand_names_make_no_more_series_than_a_hundred(new_database: NewDa
         ("0.0.0.0", True, True),
     ],
 )
-async def test_figures_are_shown_on_loopback_and_elsewhere_only_if_somebody_says_so(
+async def test_metrics_are_served_on_loopback_and_elsewhere_only_if_enabled(
     host: str, metrics: bool | None, shown: bool, new_database: NewDatabase
 ) -> None:
     settings = Settings(
@@ -548,7 +558,7 @@ async def test_figures_are_shown_on_loopback_and_elsewhere_only_if_somebody_says
             assert (await http.get("/metrics")).status_code == (200 if shown else 404)
 
 
-def test_a_worker_answers_for_itself_where_it_is_told_to(database_url: str) -> None:
+def test_a_worker_serves_probes_and_metrics_on_its_port_if_set(database_url: str) -> None:
     assert Settings().worker_port is None
     worker = start_worker(database_url, "--worker-port", "0")
     (health,) = [line.split()[1] for line in worker.said if "Health" in line]

@@ -1,6 +1,8 @@
-"""/readyz says of the database, its migrations and the runner whether each is well, and what ails
-it: with databases that are really stopped, hung, removed or of another version. /healthz says that
-the process is there, whatever else is wrong."""
+"""/readyz and /healthz with databases that are stopped, hung, removed or of another version.
+
+/readyz reports the database, its migrations and the runner, each with a reason if it is
+unavailable. /healthz reports only that the process is alive.
+"""
 
 import asyncio
 import shutil
@@ -35,8 +37,8 @@ WELL = {"status": "ok"}
 LEASE = timedelta(seconds=30)
 
 
-async def told(client: GraphQLClient, status: int) -> dict[str, Any]:
-    """What /readyz tells with this status, while the process is healthy."""
+async def readiness(client: GraphQLClient, status: int) -> dict[str, Any]:
+    """The checks of /readyz, which responds with `status`; /healthz is ok."""
     answer = await client.http.get("/readyz")
     assert answer.status_code == status, answer.text
     assert (await client.http.get("/healthz")).json() == WELL
@@ -45,25 +47,27 @@ async def told(client: GraphQLClient, status: int) -> dict[str, Any]:
     return health
 
 
-async def test_a_gateway_that_can_work_is_ready(client: GraphQLClient) -> None:
-    assert await told(client, 200) == {"database": WELL, "migrations": WELL, "runner": WELL}
+async def test_a_healthy_gateway_is_ready(client: GraphQLClient) -> None:
+    assert await readiness(client, 200) == {"database": WELL, "migrations": WELL, "runner": WELL}
 
 
-async def test_a_gateway_whose_queue_runs_elsewhere_says_so(idle_client: GraphQLClient) -> None:
-    assert (await told(idle_client, 200))["runner"] == {"status": "not here"}
+async def test_a_gateway_without_a_runner_reports_that_it_runs_elsewhere(
+    idle_client: GraphQLClient,
+) -> None:
+    assert (await readiness(idle_client, 200))["runner"] == {"status": "not here"}
 
 
-async def test_a_database_of_a_later_version_is_not_worked_with(
+async def test_a_database_of_a_later_version_is_unavailable(
     gateway: Gateway, client: GraphQLClient
 ) -> None:
-    def moved(revision: str) -> None:
+    def set_revision(revision: str) -> None:
         with gateway.database.write_engine.begin() as connection:
             connection.execute(
                 sa.text("UPDATE alembic_version SET version_num = :r"), {"r": revision}
             )
 
-    moved("later")
-    assert await told(client, 503) == {
+    set_revision("later")
+    assert await readiness(client, 503) == {
         "database": WELL,
         "migrations": {
             "status": "unavailable",
@@ -71,12 +75,12 @@ async def test_a_database_of_a_later_version_is_not_worked_with(
         },
         "runner": WELL,
     }
-    moved(newest_revision())
-    await told(client, 200)
+    set_revision(newest_revision())
+    await readiness(client, 200)
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
-async def test_a_file_that_is_no_longer_the_database_is_missed(
+async def test_a_removed_or_replaced_database_file_is_unavailable(
     tmp_path: Path, replaced: bool
 ) -> None:
     file = tmp_path / "some.db"
@@ -84,13 +88,13 @@ async def test_a_file_that_is_no_longer_the_database_is_missed(
         gateway_of(Settings(database_url=f"sqlite:///{file}", port=0)) as gateway,
         client_of(gateway) as client,
     ):
-        await told(client, 200)
+        await readiness(client, 200)
         if replaced:
             shutil.copy(file, tmp_path / "other.db")
             (tmp_path / "other.db").replace(file)
         else:
             file.unlink()
-        health = await told(client, 503)
+        health = await readiness(client, 503)
     assert health["database"] == {
         "status": "unavailable",
         "reason": "Its file was removed or replaced.",
@@ -99,7 +103,7 @@ async def test_a_file_that_is_no_longer_the_database_is_missed(
 
 
 @pytest.mark.fault
-async def test_a_server_that_stopped_is_missed_and_one_that_came_back_is_not() -> None:
+async def test_a_stopped_server_is_unavailable_until_it_is_back() -> None:
     with postgres.cluster() as cluster:
         url = postgres.new_database(cluster.server_url)
         migrate(Settings(database_url=url), check=False)
@@ -107,16 +111,16 @@ async def test_a_server_that_stopped_is_missed_and_one_that_came_back_is_not() -
             gateway_of(Settings(database_url=url, port=0, runner=False)) as gateway,
             client_of(gateway) as client,
         ):
-            await told(client, 200)
+            await readiness(client, 200)
             cluster.stop()
-            health = await told(client, 503)
+            health = await readiness(client, 503)
             cluster.start()
-            await told(client, 200)
+            await readiness(client, 200)
     assert health["database"] == {"status": "unavailable", "reason": "It does not respond."}
     assert health["migrations"]["status"] == "unavailable"
 
 
-async def test_a_server_that_hangs_is_told_in_time_and_not_asked_by_everybody(
+async def test_a_hung_server_is_reported_in_time_and_queried_once_at_a_time(
     new_database: NewDatabase,
 ) -> None:
     url = new_database("postgresql")
@@ -137,16 +141,16 @@ async def test_a_server_that_hangs_is_told_in_time_and_not_asked_by_everybody(
             assert {answer.status_code for answer in answers} == {503}
             assert f"within {PATIENCE_SECONDS} s" in answers[-1].text
             assert took < 2 * PATIENCE_SECONDS + 4
-            (asking,) = holder.execute(waiting).fetchone() or (None,)
-            assert asking == 1
-        # The one that hung is answered now, or a later one.
+            (blocked,) = holder.execute(waiting).fetchone() or (None,)
+            assert blocked == 1
+        # The blocked query completes now, or a later one.
         async with asyncio.timeout(30):
             while (await client.http.get("/readyz")).status_code == 503:
                 pass
 
 
 class Ticks:
-    """Seconds that pass when they are told to."""
+    """A clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -156,7 +160,7 @@ class Ticks:
 
 
 class Endless:
-    """A handler whose job runs until it is let go."""
+    """A handler whose job runs until `end` is set."""
 
     type = JobType.HIERARCHY_DUPLICATE
 
@@ -171,10 +175,10 @@ class Endless:
         await attempt.succeed(lambda _session, _job: JobResult(0))
 
     def abandon(self, *_: object) -> None:
-        """Nothing was begun."""
+        """Nothing to discard."""
 
 
-async def test_a_runner_is_missed_that_does_not_look_for_work_or_renew_its_claims(
+async def test_a_runner_that_stops_polling_or_sending_heartbeats_is_unavailable(
     database: Database,
 ) -> None:
     ticks, handler = Ticks(), Endless()
@@ -188,28 +192,28 @@ async def test_a_runner_is_missed_that_does_not_look_for_work_or_renew_its_claim
     ):
         client = GraphQLClient(http)
 
-        async def reason_behind(silence: str) -> str:
-            """What ails the runner once that is no longer it."""
-            while silence in (reason := (await told(client, 503))["runner"]["reason"]):
+        async def next_reason(previous: str) -> str:
+            """The runner's reason, once it no longer contains `previous`."""
+            while previous in (reason := (await readiness(client, 503))["runner"]["reason"]):
                 pass
             return str(reason)
 
-        await told(client, 200)
+        await readiness(client, 200)
         ticks.now += POLL_GRACE_SECONDS
-        await told(client, 200)
+        await readiness(client, 200)
         ticks.now += 1
-        assert await reason_behind("nothing") == "The dispatcher has not polled for jobs for 11 s."
+        assert await next_reason("nothing") == "The dispatcher has not polled for jobs for 11 s."
 
         running = asyncio.create_task(runner.run())
         await handler.began.wait()
-        await told(client, 200)
+        await readiness(client, 200)
         ticks.now += LEASE.total_seconds() + 1
-        assert await reason_behind("polled for jobs") == (
+        assert await next_reason("polled for jobs") == (
             "A job running here has had no heartbeat for 31 s."
         )
         handler.end.set()
         while (await http.get("/readyz")).status_code == 503:
             pass
         runner.stop()
-        assert await reason_behind("nothing") == "The dispatcher is stopping."
+        assert await next_reason("nothing") == "The dispatcher is stopping."
         await running

@@ -1,5 +1,7 @@
-"""What is over goes once it is old enough, in batches, and nobody misses an event without being
-told."""
+"""Retention prunes old jobs and events in batches.
+
+A subscriber that misses a pruned event gets an error.
+"""
 
 import asyncio
 import socket
@@ -40,7 +42,7 @@ Row = TypeVar("Row", bound=SQLModel)
 
 KEEP = timedelta(days=30)
 MOMENT = timedelta(milliseconds=1)
-"""The smallest step of a clock here."""
+"""The smallest step of the clock here."""
 
 OLD = KEEP + MOMENT
 
@@ -67,14 +69,14 @@ async def source(database: Database) -> UUID:
 
 @pytest.fixture
 async def idle_gateway(settings: Settings, clock: Clock) -> AsyncIterator[Gateway]:
-    """A gateway on the injected clock, whose queue nobody runs."""
+    """A gateway on the injected clock, without a queue runner."""
     async with gateway_of(settings.model_copy(update={"runner": False}), clock) as running:
         yield running
 
 
 @pytest.fixture
 async def connected(idle_gateway: Gateway) -> AsyncIterator[Subscriber]:
-    """A socket of that gateway."""
+    """A subscriber of that gateway."""
     async with subscriber(idle_gateway.url) as opened:
         yield opened
 
@@ -82,29 +84,29 @@ async def connected(idle_gateway: Gateway) -> AsyncIterator[Subscriber]:
 async def requested(
     database: Database, source: UUID, key: str | None = None, name: str | None = None
 ) -> Requested:
-    """A duplication, asked for under that key."""
+    """Request a duplication under the idempotency key `key`."""
     return await database.write(
         jobs.request_duplication,
-        Requester(factories.STORE, request_id="given"),
+        Requester(factories.STORE, request_id="test"),
         Duplication(source, name=name),
         key,
     )
 
 
 async def succeeded(database: Database, store: str = factories.STORE) -> Job:
-    """The next job of the store, brought to its end."""
+    """Claim the store's next job and let it succeed."""
     claimed = await factories.claimed_job(database, store=store)
     return await database.write(attempts.succeed, claimed, lambda: JobResult(0))
 
 
 async def failed(database: Database) -> Job:
-    """The next job, failed."""
+    """Claim the next job and let it fail."""
     claimed = await factories.claimed_job(database)
     return await database.write(attempts.fail, claimed, "BROKEN", "It broke.", lambda: None)
 
 
 async def pruned(database: Database, keep: timedelta = KEEP, limit: int = 500) -> int:
-    """Prune all there is to prune; in how many batches."""
+    """Prune everything old; return the number of batches."""
     batches = 0
     while await database.write(retention.prune, keep, limit):
         batches += 1
@@ -120,14 +122,14 @@ async def log_of(database: Database, store: str = factories.STORE) -> list[int]:
     """The numbers of the events in a store's log."""
 
     def read(session: Session) -> list[int]:
-        wanted = select(JobEvent.seq).where(JobEvent.store == store)
-        return list(session.exec(wanted.order_by(col(JobEvent.seq))))
+        query = select(JobEvent.seq).where(JobEvent.store == store)
+        return list(session.exec(query.order_by(col(JobEvent.seq))))
 
     return await database.read(read)
 
 
 async def bounds_of(database: Database, store: str = factories.STORE) -> LogBounds:
-    """Where a store's log says it begins and ends."""
+    """The recorded bounds of a store's log."""
     return await database.read(lanes.log_bounds, store)
 
 
@@ -136,7 +138,7 @@ def cursor(seq: int) -> str:
     return EVENTS.encode((seq,))
 
 
-async def test_ended_jobs_go_with_their_errors_keys_and_events_and_not_a_moment_early(
+async def test_ended_jobs_are_pruned_with_their_errors_keys_and_events_but_not_early(
     database: Database, clock: Clock, source: UUID
 ) -> None:
     await requested(database, source, "one")
@@ -157,7 +159,9 @@ async def test_ended_jobs_go_with_their_errors_keys_and_events_and_not_a_moment_
     assert await bounds_of(database) == LogBounds(pruned=8, head=8)
 
 
-async def test_newer_jobs_stay_whole(database: Database, clock: Clock, source: UUID) -> None:
+async def test_newer_jobs_are_kept_completely(
+    database: Database, clock: Clock, source: UUID
+) -> None:
     await requested(database, source, "old")
     await failed(database)
     clock.advance(MOMENT)
@@ -173,7 +177,7 @@ async def test_newer_jobs_stay_whole(database: Database, clock: Clock, source: U
     assert await log_of(database) == [4, 5, 6]
 
 
-async def test_pending_and_started_jobs_stay_however_old_and_go_once_they_have_ended_long_ago(
+async def test_pending_and_started_jobs_are_pruned_only_long_after_their_end(
     database: Database, clock: Clock, source: UUID
 ) -> None:
     running = (await requested(database, source, "running")).job
@@ -201,7 +205,7 @@ async def test_pending_and_started_jobs_stay_however_old_and_go_once_they_have_e
     assert await all_of(database, IdempotencyKey) == []
 
 
-async def test_each_batch_leaves_a_log_without_gaps_whose_jobs_are_all_there(
+async def test_each_batch_leaves_a_log_without_gaps_whose_jobs_all_exist(
     database: Database, clock: Clock, source: UUID
 ) -> None:
     for _ in range(6):
@@ -217,15 +221,15 @@ async def test_each_batch_leaves_a_log_without_gaps_whose_jobs_are_all_there(
         left.append(await log_of(database))
         bounds = await bounds_of(database)
         assert left[-1] == list(range(bounds.pruned + 1, bounds.head + 1))
-        told_of = {event.job_pk for event in await all_of(database, JobEvent)}
-        assert told_of <= {job.pk for job in await all_of(database, Job)}
+        logged = {event.job_pk for event in await all_of(database, JobEvent)}
+        assert logged <= {job.pk for job in await all_of(database, Job)}
 
     assert [len(before) - len(after) for before, after in pairwise(left)] == [5, 5, 2]
     statuses = [job.status for job in await all_of(database, Job)]
     assert statuses == [JobStatus.PENDING] * 3
 
 
-async def test_the_sweep_goes_on_until_nothing_old_is_left(
+async def test_the_sweep_prunes_until_nothing_old_is_left(
     database: Database, clock: Clock, source: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeper, "CHUNK_EVENTS", 2)
@@ -244,7 +248,7 @@ async def test_the_sweep_goes_on_until_nothing_old_is_left(
     assert await bounds_of(database) == await bounds_of(database, "other") == LogBounds(9, 9)
 
 
-async def test_stores_without_anything_old_are_left_alone(
+async def test_stores_without_old_rows_do_not_change(
     database: Database, clock: Clock, source: UUID
 ) -> None:
     elsewhere = await factories.hierarchy(database, {"a": {}}, store="other")
@@ -262,7 +266,7 @@ async def test_stores_without_anything_old_are_left_alone(
     assert await bounds_of(database) == LogBounds(pruned=3, head=3)
 
 
-async def test_numbers_go_on_behind_what_was_pruned(
+async def test_numbers_continue_after_pruned_rows(
     database: Database, clock: Clock, source: UUID
 ) -> None:
     before = (await requested(database, source)).job
@@ -278,7 +282,7 @@ async def test_numbers_go_on_behind_what_was_pruned(
     assert after.pk != before.pk
 
 
-async def test_the_key_of_a_pruned_job_makes_a_new_one(
+async def test_the_key_of_a_pruned_job_creates_a_new_job(
     database: Database, clock: Clock, source: UUID
 ) -> None:
     keep = timedelta(hours=1)
@@ -297,7 +301,7 @@ async def test_the_key_of_a_pruned_job_makes_a_new_one(
     assert (await requested(database, source, "key", name="Another")).replayed
 
 
-async def test_a_key_that_stands_for_a_newer_job_stays(
+async def test_a_key_reused_by_a_newer_job_is_kept(
     database: Database, clock: Clock, source: UUID
 ) -> None:
     await requested(database, source, "key")
@@ -312,7 +316,7 @@ async def test_a_key_that_stands_for_a_newer_job_stays(
     assert (await requested(database, source, "key")).replayed
 
 
-async def test_pruning_at_once_with_others_and_with_new_jobs_loses_nothing_else(
+async def test_concurrent_pruning_and_new_jobs_lose_nothing_else(
     database: Database, clock: Clock, source: UUID
 ) -> None:
     for _ in range(20):
@@ -325,14 +329,14 @@ async def test_pruning_at_once_with_others_and_with_new_jobs_loses_nothing_else(
         *(pruned(database, limit=3) for _ in range(4)),
     )
 
-    made = {answer.job.id for answer in new if isinstance(answer, Requested)}
-    assert {job.id for job in await all_of(database, Job)} == made
+    new_ids = {answer.job.id for answer in new if isinstance(answer, Requested)}
+    assert {job.id for job in await all_of(database, Job)} == new_ids
     assert await log_of(database) == list(range(61, 81))
     assert await bounds_of(database) == LogBounds(pruned=60, head=80)
 
 
 @pytest.mark.parametrize(("days", "left"), [(30, 0), (31, 1), (0, 1)])
-async def test_a_gateway_keeps_what_is_over_for_as_many_days_as_set_and_for_ever_with_none(
+async def test_a_gateway_keeps_ended_jobs_for_the_configured_days_and_forever_with_0(
     days: int,
     left: int,
     settings: Settings,
@@ -347,11 +351,11 @@ async def test_a_gateway_keeps_what_is_over_for_as_many_days_as_set_and_for_ever
     swept = asyncio.Event()
     sweep = Sweeper.sweep
 
-    async def told(self: Sweeper) -> None:
+    async def sweep_and_notify(self: Sweeper) -> None:
         await sweep(self)
         swept.set()
 
-    monkeypatch.setattr(Sweeper, "sweep", told)
+    monkeypatch.setattr(Sweeper, "sweep", sweep_and_notify)
     async with gateway_of(settings.model_copy(update={"retention_days": days}), clock):
         await swept.wait()
 
@@ -359,7 +363,7 @@ async def test_a_gateway_keeps_what_is_over_for_as_many_days_as_set_and_for_ever
     assert len(await all_of(database, JobEvent)) == 3 * left
 
 
-async def test_a_cursor_older_than_the_log_is_refused_as_expired_and_its_end_is_not(
+async def test_only_a_cursor_older_than_the_log_is_refused_as_expired(
     idle_gateway: Gateway, connected: Subscriber, clock: Clock
 ) -> None:
     database = idle_gateway.database
@@ -383,13 +387,13 @@ async def test_a_cursor_older_than_the_log_is_refused_as_expired_and_its_end_is_
             assert refusal.value.code == "CURSOR_EXPIRED"
             assert refusal.value.argument == ["after"]
 
-    happening = await connected.subscribe(JOB_EVENTS, after=cursor(7))
-    created = await anext(happening)
+    events = await connected.subscribe(JOB_EVENTS, after=cursor(7))
+    created = await anext(events)
     assert (created["type"], created["job"]["id"]) == ("CREATED", str(newer.id))
     updates = await connected.subscribe(JOB_UPDATES, id=str(waiting.id), after=cursor(7))
     await database.write(jobs.cancel, factories.STORE, waiting.id)
     assert [event["type"] for event in await updates.rest()] == ["CANCELLED"]
-    assert (await anext(happening))["type"] == "CANCELLED"
+    assert (await anext(events))["type"] == "CANCELLED"
 
 
 async def test_the_cursor_of_the_queue_always_works(
@@ -403,22 +407,22 @@ async def test_the_cursor_of_the_queue_always_works(
             await pruned(database)
             assert await log_of(database) == []
             queue = (await client.data("{ jobQueue { cursor } }"))["jobQueue"]
-            happening = await connected.subscribe(JOB_EVENTS, after=queue["cursor"])
+            events = await connected.subscribe(JOB_EVENTS, after=queue["cursor"])
             job = (await requested(database, source)).job
-            assert (await anext(happening))["job"]["id"] == str(job.id)
-            await happening.stop()
+            assert (await anext(events))["job"]["id"] == str(job.id)
+            await events.stop()
             await succeeded(database)
 
 
-async def test_whoever_has_heard_all_hears_all_that_follows_what_was_pruned_behind_their_back(
+async def test_an_up_to_date_subscriber_misses_nothing_when_older_events_are_pruned(
     idle_gateway: Gateway, connected: Subscriber, clock: Clock
 ) -> None:
     database = idle_gateway.database
     source = await factories.hierarchy(database, {"a": {}})
-    happening = await connected.subscribe(JOB_EVENTS, after=cursor(0))
+    events = await connected.subscribe(JOB_EVENTS, after=cursor(0))
     job = (await requested(database, source)).job
     updates = await connected.subscribe(JOB_UPDATES, id=str(job.id))
-    assert (await anext(happening))["type"] == "CREATED"
+    assert (await anext(events))["type"] == "CREATED"
     assert (await anext(updates))["type"] == "SNAPSHOT"
 
     clock.advance(OLD)
@@ -428,7 +432,7 @@ async def test_whoever_has_heard_all_hears_all_that_follows_what_was_pruned_behi
 
     rest = await updates.rest()
     assert [event["type"] for event in rest] == ["STARTED", "SUCCEEDED"]
-    assert await happening.take(2) == rest
+    assert await events.take(2) == rest
     assert [event["cursor"] for event in rest] == [cursor(2), cursor(3)]
 
 
@@ -439,10 +443,10 @@ subscription($after: String) {
 """
 
 
-async def test_a_reader_so_slow_that_its_events_are_pruned_is_told_and_the_socket_lives_on(
+async def test_a_subscriber_whose_events_are_pruned_gets_an_error_and_keeps_its_socket(
     idle_gateway: Gateway, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What the reader leaves unread overflows every buffer between the feed and it.
+    # Unread events overflow every buffer between the feed and the subscriber.
     monkeypatch.setattr(feed, "TAIL_EVENTS", 4)
     monkeypatch.setattr(feed, "READ_EVENTS", 4)
     database = idle_gateway.database
@@ -459,47 +463,47 @@ async def test_a_reader_so_slow_that_its_events_are_pruned_is_told_and_the_socke
         clock.advance(OLD)
         await pruned(database)
 
-        heard = []
+        received = []
         while "errors" not in (message := await stalled.next_of("1"))["payload"]:
-            heard.append(message["payload"]["data"]["jobEvents"]["cursor"])
+            received.append(message["payload"]["data"]["jobEvents"]["cursor"])
         (error,) = message["payload"]["errors"]
         assert error["extensions"]["code"] == "CURSOR_EXPIRED"
         assert (await stalled.next_of("1"))["type"] == "complete"
-        assert heard == [cursor(seq) for seq in range(1, len(heard) + 1)]
-        assert len(heard) < 40
+        assert received == [cursor(seq) for seq in range(1, len(received) + 1)]
+        assert len(received) < 40
 
         again = await stalled.subscribe(LARGE, after=cursor(40))
         await requested(database, source)
         assert (await anext(again))["cursor"] == cursor(41)
 
 
-async def test_events_that_are_pruned_before_the_feed_has_read_them_are_no_silent_gap(
+async def test_pruning_events_that_the_feed_has_not_read_ends_its_subscriptions(
     database: Database, clock: Clock, source: UUID
 ) -> None:
     unwoken = Feed(database, poll=3600)
     await requested(database, source)
-    happening = await unwoken.job_events(factories.STORE, stored.JobFilter(), after=0)
-    assert (await anext(happening)).seq == 1
+    events = await unwoken.job_events(factories.STORE, stored.JobFilter(), after=0)
+    assert (await anext(events)).seq == 1
     await requested(database, source)
     unwoken.wake([factories.STORE])
-    assert (await anext(happening)).seq == 2
+    assert (await anext(events)).seq == 2
 
     def all_at_once(session: Session) -> None:
-        asked = Requester(factories.STORE, request_id="given"), Duplication(source)
-        jobs.request_duplication(session, *asked)
+        request = Requester(factories.STORE, request_id="test"), Duplication(source)
+        jobs.request_duplication(session, *request)
         clock.advance(OLD)
         retention.prune(session, KEEP, 500)
-        jobs.request_duplication(session, *asked)
+        jobs.request_duplication(session, *request)
 
     await database.write(all_at_once)
     assert await log_of(database) == [4]
     unwoken.wake([factories.STORE])
 
     with pytest.raises(CursorExpired):
-        await anext(happening)
+        await anext(events)
 
 
-async def test_a_pruned_job_is_nowhere_to_be_found(idle_gateway: Gateway, clock: Clock) -> None:
+async def test_a_pruned_job_is_unknown_everywhere(idle_gateway: Gateway, clock: Clock) -> None:
     database = idle_gateway.database
     source = await factories.hierarchy(database, {"a": {}})
     old = (await requested(database, source)).job
@@ -522,11 +526,11 @@ async def test_a_pruned_job_is_nowhere_to_be_found(idle_gateway: Gateway, clock:
             id=str(source),
         )
         assert of_source["hierarchy"]["jobs"] == {"totalCount": 1, "nodes": [{"id": str(newer.id)}]}
-        behind = await client.data(
+        page = await client.data(
             "query($c: String) { jobs(orderBy: CREATED_AT_ASC, after: $c) { nodes { id } } }",
             c=JOBS.encode((old.job_seq,)),
         )
-        assert behind["jobs"]["nodes"] == [{"id": str(newer.id)}]
+        assert page["jobs"]["nodes"] == [{"id": str(newer.id)}]
         copies = await client.data("{ hierarchies { totalCount } }")
         assert copies["hierarchies"]["totalCount"] == 2
 

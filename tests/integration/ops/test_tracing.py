@@ -1,4 +1,4 @@
-"""Spans of statements, and that nothing is done for traces that nobody collects."""
+"""Spans of SQL statements; no overhead without a collector."""
 
 import re
 import sys
@@ -22,42 +22,42 @@ COLLECTED = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 
 @pytest.fixture
 def spans() -> InMemorySpanExporter:
-    """Where spans are kept."""
+    """The exporter that stores spans in memory."""
     return InMemorySpanExporter()
 
 
 @pytest.fixture
 def provider(spans: InMemorySpanExporter) -> TracerProvider:
-    """What makes them."""
+    """A tracer provider that exports to `spans`."""
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
     return provider
 
 
-async def test_statements_belong_to_what_asked_for_them_on_whatever_thread(
+async def test_statements_are_children_of_the_callers_span_on_every_thread(
     database: Database, provider: TracerProvider, spans: InMemorySpanExporter
 ) -> None:
     tracer = provider.get_tracer("test")
     database.trace(tracer)
 
-    def ask(session: Session) -> Any:
+    def select_value(session: Session) -> Any:
         return session.execute(sa.text("SELECT :secret"), {"secret": "mum"}).scalar_one()
 
-    assert await database.read(ask) == "mum"
-    assert not spans.get_finished_spans(), "what nobody asked for is not told"
-    for door in (database.read, database.scan, database.write, database.write_bulk):
+    assert await database.read(select_value) == "mum"
+    assert not spans.get_finished_spans(), "statements outside a span are not traced"
+    for run in (database.read, database.scan, database.write, database.write_bulk):
         spans.clear()
-        with tracer.start_as_current_span("asking"):
-            await door(ask)
-        *statements, asking = spans.get_finished_spans()
-        assert asking.context
+        with tracer.start_as_current_span("caller"):
+            await run(select_value)
+        *statements, caller = spans.get_finished_spans()
+        assert caller.context
         assert {span.parent and span.parent.span_id for span in statements} == {
-            asking.context.span_id
+            caller.context.span_id
         }
         selects = [
             span
             for span in statements
-            # Bulk work also asks how much room there is.
+            # Bulk work also queries the free space.
             if re.search(r"SELECT [?%]", str(span.attributes))
         ]
         assert len(selects) == 1
@@ -66,7 +66,7 @@ async def test_statements_belong_to_what_asked_for_them_on_whatever_thread(
         assert "mum" not in "".join(span.to_json() for span in statements)
 
 
-async def test_a_statement_that_fails_is_an_error_without_its_values(
+async def test_a_failed_statement_is_an_error_span_without_its_values(
     database: Database, provider: TracerProvider, spans: InMemorySpanExporter
 ) -> None:
     tracer = provider.get_tracer("test")
@@ -81,7 +81,7 @@ async def test_a_statement_that_fails_is_an_error_without_its_values(
                 {"id": UUID(int=0xC0FFEE)},
             )
 
-    with tracer.start_as_current_span("asking"), pytest.raises(sa.exc.IntegrityError):
+    with tracer.start_as_current_span("caller"), pytest.raises(sa.exc.IntegrityError):
         await database.write(twice)
     failed = [span for span in spans.get_finished_spans() if not span.status.is_ok]
     assert len(failed) == 1
@@ -91,7 +91,7 @@ async def test_a_statement_that_fails_is_an_error_without_its_values(
     assert "c0ffee" not in failed[0].to_json()
 
 
-async def test_nothing_listens_where_nothing_is_collected(
+async def test_engines_have_no_listeners_without_a_collector(
     gateway: Gateway, client: GraphQLClient
 ) -> None:
     await client.data("{ jobs { totalCount } }")
@@ -111,11 +111,11 @@ async def test_nothing_listens_where_nothing_is_collected(
     ],
     ids=["nothing", "no collector", "disabled", "no exporter"],
 )
-def test_nothing_is_traced_unless_a_collector_is_named(environment: dict[str, str]) -> None:
+def test_nothing_is_traced_unless_a_collector_is_configured(environment: dict[str, str]) -> None:
     assert start_tracing(environment) is None
 
 
-def test_without_the_extra_it_says_so_and_goes_on(
+def test_without_the_otel_extra_a_warning_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
