@@ -1,4 +1,4 @@
-"""A duplicate is one consistent, whole picture of its source, whoever edits that meanwhile."""
+"""A duplicate equals one consistent state of its source, despite concurrent edits."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -35,21 +35,21 @@ pytestmark = pytest.mark.usefixtures("small_chunks")
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of seven rows, so that small trees take many."""
+    """Chunks of seven rows, so that small trees need several."""
     monkeypatch.setattr(hierarchy_duplicate, "CHUNK_ROWS", 7)
 
 
 @asynccontextmanager
 async def running_queue(database: Database) -> AsyncIterator[Callable[[UUID], Any]]:
-    """The real queue, and a function that awaits the end of a job."""
+    """Run the real queue; yield a function that awaits a job's end."""
     dispatcher, feed = Dispatcher(database, find_handlers()), Feed(database)
     database.on_commit(dispatcher.wake)
     database.on_commit(feed.wake)
     running = asyncio.create_task(dispatcher.run())
 
     async def end_of(job_id: UUID) -> Job:
-        async for happening in await feed.job_updates(factories.STORE, job_id, None):
-            job = happening.job
+        async for event in await feed.job_updates(factories.STORE, job_id, None):
+            job = event.job
         return job
 
     try:
@@ -59,16 +59,16 @@ async def running_queue(database: Database) -> AsyncIterator[Callable[[UUID], An
         await running
 
 
-async def duplicate(database: Database, source_id: UUID, **asked: Any) -> Job:
+async def duplicate(database: Database, source_id: UUID, **attributes: Any) -> Job:
     async with running_queue(database) as end_of:
-        queued = await factories.pending_duplication(database, source_id, **asked)
+        queued = await factories.pending_duplication(database, source_id, **attributes)
         job: Job = await end_of(queued.id)
         return job
 
 
 @dataclass(frozen=True)
-class Picture:
-    """All that a copy must have in common with its source."""
+class Snapshot:
+    """Everything that a copy shares with its source."""
 
     root: tuple[Any, ...]
     nodes: list[tuple[Any, ...]]
@@ -76,16 +76,16 @@ class Picture:
     reverse: list[tuple[Any, ...]]
 
 
-def picture(session: Session, hierarchy_id: UUID) -> Picture:
+def snapshot(session: Session, hierarchy_id: UUID) -> Snapshot:
     root = session.exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
     own = ("hierarchy_pk", "created_at", "updated_at")
-    kept = [column for column in sa.inspect(Node).columns if column.name not in own]
-    return Picture(
+    shared = [column for column in sa.inspect(Node).columns if column.name not in own]
+    return Snapshot(
         (root.slug, root.locales, root.owner, root.node_count),
         [
             tuple(row)
             for row in session.execute(
-                sa.select(*kept)
+                sa.select(*shared)
                 .where(col(Node.hierarchy_pk) == root.pk)
                 .order_by(col(Node.node_no))
             )
@@ -114,7 +114,7 @@ def picture(session: Session, hierarchy_id: UUID) -> Picture:
 
 
 async def leftovers(database: Database) -> list[Hierarchy]:
-    """What is not visible once the sweep is done."""
+    """Sweep; return the hierarchies that are still hidden."""
     await Sweeper(database).sweep()
 
     def hidden(session: Session) -> list[Hierarchy]:
@@ -144,11 +144,11 @@ def _named(shape: Any, prefix: str) -> list[tuple[str, Any]]:
         max_size=7,
     ),
 )
-async def test_a_copy_equals_its_source_whatever_the_tree(
+async def test_a_copy_equals_its_source_for_any_tree(
     database: Database, tree: dict[str, Any], include_products: bool, on_nodes: list[list[str]]
 ) -> None:
-    names = [placed.line.name for placed in factories.placed_lines(tree)]
-    products = {name: on_nodes[place % len(on_nodes)] for place, name in enumerate(names)}
+    names = [node.line.name for node in factories.placed_lines(tree)]
+    products = {name: on_nodes[index % len(on_nodes)] for index, name in enumerate(names)}
     curated = {name: list(reversed(products[name]))[:2] for name in names}
     source_id = await factories.hierarchy(
         database,
@@ -161,8 +161,8 @@ async def test_a_copy_equals_its_source_whatever_the_tree(
     job = await duplicate(database, source_id, include_products=include_products)
     assert job.status is JobStatus.SUCCESS
     assert job.result_id is not None
-    source = await database.read(picture, source_id)
-    copy = await database.read(picture, job.result_id)
+    source = await database.read(snapshot, source_id)
+    copy = await database.read(snapshot, job.result_id)
     assert copy.root == source.root
     assert copy.nodes == source.nodes
     assert copy.products == (source.products if include_products else [])
@@ -176,7 +176,7 @@ async def test_an_empty_hierarchy_has_an_empty_copy(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "name", "description"),
+    ("attributes", "name", "description"),
     [
         ({}, "Garden", "All for it"),
         ({"name": "Copy"}, "Copy", "All for it"),
@@ -185,18 +185,18 @@ async def test_an_empty_hierarchy_has_an_empty_copy(database: Database) -> None:
         ({"name": None, "description": None}, "Garden", "All for it"),
     ],
 )
-async def test_what_is_not_given_stays_as_in_the_source(
-    database: Database, asked: dict[str, Any], name: str, description: str | None
+async def test_omitted_attributes_are_copied_from_the_source(
+    database: Database, attributes: dict[str, Any], name: str, description: str | None
 ) -> None:
     source_id = await factories.hierarchy(database, {"a": {}}, description="All for it")
-    job = await duplicate(database, source_id, **asked)
+    job = await duplicate(database, source_id, **attributes)
     assert job.result_id is not None
     copy = await database.read(hierarchies.by_id, factories.STORE, job.result_id)
     assert copy is not None
     assert (copy.name, copy.description, copy.copied_from) == (name, description, source_id)
 
 
-async def test_siblings_keep_their_order_also_where_only_edits_ordered_them(
+async def test_siblings_keep_an_order_that_results_from_edits(
     database: Database,
 ) -> None:
     source_id = await factories.hierarchy(database, {name: {} for name in "abcdef"})
@@ -207,7 +207,7 @@ async def test_siblings_keep_their_order_also_where_only_edits_ordered_them(
     assert await child_names(database, job.result_id) == ["B", "C", "E", "a", "d", "f"]
 
 
-async def test_a_source_deleted_before_its_turn_fails_the_job_and_leaves_nothing(
+async def test_a_source_deleted_before_the_job_starts_fails_it_and_leaves_nothing(
     database: Database,
 ) -> None:
     source_id = await factories.hierarchy(database, {"a": {}})
@@ -237,7 +237,7 @@ async def test_a_source_deleted_between_two_chunks_fails_the_job_and_leaves_noth
     assert not await leftovers(database)
 
 
-async def test_an_edit_between_two_chunks_is_in_the_copy_whole(database: Database) -> None:
+async def test_an_edit_between_two_chunks_is_completely_in_the_copy(database: Database) -> None:
     source_id = await factories.hierarchy(database, factories.wide_tree(100))
     edited: list[int] = []
 
@@ -252,8 +252,8 @@ async def test_an_edit_between_two_chunks_is_in_the_copy_whole(database: Databas
     job = await duplicate(database, source_id)
     assert job.result_id is not None
     assert edited == [49]
-    source = await database.read(picture, source_id)
-    assert (await database.read(picture, job.result_id)).nodes == source.nodes
+    source = await database.read(snapshot, source_id)
+    assert (await database.read(snapshot, job.result_id)).nodes == source.nodes
     assert not await leftovers(database)
 
 
@@ -272,8 +272,8 @@ async def test_a_copy_ends_although_its_source_is_edited_between_all_chunks(
     between_chunks(database, edit)
     job = await duplicate(database, source_id, include_products=True)
     assert job.result_id is not None
-    copied = await database.read(picture, job.result_id)
-    # Every edit gives all nodes the same prefix, so two prefixes would be two moments in time.
+    copied = await database.read(snapshot, job.result_id)
+    # Every edit gives all nodes the same prefix, so two prefixes would be two states.
     assert len({row[3].split(" ")[0] for row in copied.nodes}) == 1
     assert len(copied.nodes) == 100
     assert len(copied.products) == 20
@@ -281,7 +281,7 @@ async def test_a_copy_ends_although_its_source_is_edited_between_all_chunks(
     assert not await leftovers(database)
 
 
-async def test_a_process_that_stops_breaks_off_a_copy_in_one_transaction_and_keeps_none_of_it(
+async def test_stopping_interrupts_a_copy_in_one_transaction_and_rolls_it_back(
     database: Database,
 ) -> None:
     source_id = await factories.hierarchy(database, factories.wide_tree(100))
@@ -289,7 +289,7 @@ async def test_a_process_that_stops_breaks_off_a_copy_in_one_transaction_and_kee
     claimed = await factories.claimed_job(database)
     stopping = asyncio.Event()
 
-    def begun_too_often(session: Session) -> Job:
+    def begin_with_max_restarts(session: Session) -> Job:
         copy = copies.begin(session, claimed, copies.MAX_RESTARTS)
         return attempts.advance(session, claimed, lambda: Step(copy.as_checkpoint(), 0, 100))
 
@@ -297,7 +297,7 @@ async def test_a_process_that_stops_breaks_off_a_copy_in_one_transaction_and_kee
         if sql.startswith("INSERT INTO node "):
             stopping.set()
 
-    job = await database.write(begun_too_often)
+    job = await database.write(begin_with_max_restarts)
     sa.event.listen(database.write_engine, "before_cursor_execute", stop_at_the_first_chunk)
     worker = Worker(database, find_handlers(), factories.LEASE, stopping)
     assert await worker.run(job) is Outcome.RELEASED
@@ -312,7 +312,7 @@ async def test_a_process_that_stops_breaks_off_a_copy_in_one_transaction_and_kee
     assert await database.read(lambda session: session.exec(count).one()) == 200
 
 
-async def test_writers_that_edit_throughout_neither_wait_nor_tear_the_copies(
+async def test_constant_edits_are_not_blocked_and_do_not_tear_the_copies(
     database: Database,
 ) -> None:
     source_id = await factories.hierarchy(database, factories.wide_tree(300))
@@ -334,13 +334,13 @@ async def test_writers_that_edit_throughout_neither_wait_nor_tear_the_copies(
     assert [job.status for job in ended] == [JobStatus.SUCCESS] * 5
     for job in ended:
         assert job.result_id is not None
-        copied = await database.read(picture, job.result_id)
+        copied = await database.read(snapshot, job.result_id)
         assert len({row[3].split(" ")[0] for row in copied.nodes}) == 1
         assert len(copied.nodes) == 300
     assert edits > 5
 
 
-async def test_a_copy_is_invisible_by_every_path_until_it_is_whole(database: Database) -> None:
+async def test_a_copy_is_invisible_on_every_path_until_it_is_complete(database: Database) -> None:
     source_id = await factories.hierarchy(database, factories.wide_tree(50))
     seen: list[int] = []
 
@@ -365,7 +365,7 @@ async def test_a_copy_is_invisible_by_every_path_until_it_is_whole(database: Dat
 
 
 def between_chunks(database: Database, act: Callable[[Session, int], object]) -> None:
-    """Call `act` in a transaction of its own behind every chunk, with the nodes copied so far."""
+    """Call `act` in its own transaction after every chunk, with the number of copied nodes."""
     write_bulk = database.write_bulk
 
     async def write_then_act(fn: Any, *args: Any) -> Any:
@@ -374,12 +374,12 @@ def between_chunks(database: Database, act: Callable[[Session, int], object]) ->
             await database.write(act, result.checkpoint["nodes"])
         return result
 
-    # Chunks are the only bulk writes of a copy, so this is the seam between them.
+    # Chunks are a copy's only bulk writes, so this runs between two of them.
     database.write_bulk = write_then_act  # type: ignore[assignment]
 
 
 def rename(session: Session, hierarchy_id: UUID, name: str, new_name: str) -> None:
-    """An edit as authoring makes it: the node and the revision in one transaction."""
+    """Rename a node and raise the revision in one transaction, as authoring does."""
     root = session.exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
     root.revision += 1
     node = session.exec(select(Node).where(Node.hierarchy_pk == root.pk, Node.name == name)).one()
@@ -387,7 +387,7 @@ def rename(session: Session, hierarchy_id: UUID, name: str, new_name: str) -> No
 
 
 def rename_all(session: Session, hierarchy_id: UUID, prefix: str) -> None:
-    """An edit of every node at once."""
+    """Rename every node at once."""
     root = session.exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
     root.revision += 1
     session.exec(
@@ -398,7 +398,7 @@ def rename_all(session: Session, hierarchy_id: UUID, prefix: str) -> None:
 
 
 def delete(session: Session, hierarchy_id: UUID) -> None:
-    """The hierarchy as deleting leaves it: hidden at once, swept later."""
+    """Hide the hierarchy, as deletion does; the sweep removes its rows later."""
     root = session.exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
     root.state = HierarchyState.DISCARDED
 
@@ -408,13 +408,13 @@ async def child_names(database: Database, hierarchy_id: UUID | None) -> list[str
     root = await database.read(hierarchies.by_id, factories.STORE, hierarchy_id)
     assert root is not None
     assert root.pk is not None
-    found = await database.read(nodes.children, factories.STORE, [(root.pk, 0)], KeysetWindow(100))
-    return [row.node.name for _, row in found[root.pk, 0].rows]
+    pages = await database.read(nodes.children, factories.STORE, [(root.pk, 0)], KeysetWindow(100))
+    return [row.node.name for _, row in pages[root.pk, 0].rows]
 
 
 async def codes(database: Database, job: Job) -> list[str]:
     assert job.pk is not None
-    found = await database.read(
+    pages = await database.read(
         job_errors.of_jobs, factories.STORE, [(job.pk, job.version)], KeysetWindow(10)
     )
-    return [error.code for _, error in found[job.pk, job.version].rows]
+    return [error.code for _, error in pages[job.pk, job.version].rows]

@@ -1,9 +1,8 @@
-"""A hierarchy is edited without a pause while it is duplicated: no edit is refused, and each copy
-is the hierarchy as it was behind one of the edits between the job's start and its end.
+"""Duplication of a hierarchy under constant edits.
 
-Edits of a tree come one after the other, and its revision tells which: done again in that order on
-plain objects they give every state that the tree has been in. `--full` makes 20 copies over each
-database.
+No edit is refused, and each copy equals the hierarchy after one of the edits between the job's
+start and its end. Edits of a tree are serialized and numbered by its revision: replayed in that
+order on plain objects they produce every state of the tree. `--full` makes 20 copies per database.
 """
 
 import asyncio
@@ -32,12 +31,12 @@ from tests import factories
 EDITORS = 4
 NODES = 2_000
 CHUNKS = (50, 500, 3_000)
-"""Rows a chunk, one for each copy in turn."""
+"""Rows per chunk, one entry per copy in turn."""
 
 
 @dataclass(frozen=True)
-class Spot:
-    """A node, as far as it is edited."""
+class NodeState:
+    """The editable attributes of a node."""
 
     parent_no: int
     name: str
@@ -47,42 +46,42 @@ class Spot:
 
 @dataclass
 class Tree:
-    """A hierarchy, as far as it is edited."""
+    """The editable attributes of a hierarchy."""
 
     name: str
-    nodes: dict[int, Spot]
+    nodes: dict[int, NodeState]
     held: dict[tuple[int, UUID], int | None]
-    """The place of each product among the curated ones of a node, None where it is not curated."""
+    """Each product's curated position at a node; None if it is not curated."""
 
     def without_products(self) -> "Tree":
         return replace(self, held={})
 
     def branch(self, no: int) -> set[int]:
-        """The node of that number and all that is below it."""
-        found, last = {no}, {no}
-        while last := {no for no, spot in self.nodes.items() if spot.parent_no in last}:
-            found |= last
-        return found
+        """The numbers of a node and its descendants."""
+        numbers, last = {no}, {no}
+        while last := {no for no, state in self.nodes.items() if state.parent_no in last}:
+            numbers |= last
+        return numbers
 
 
 Edit = Callable[[Tree, int], None]
-"""What was done, given the revision that it made."""
+"""An edit, replayed on plain objects with its revision."""
 
 
 @dataclass
 class Editor:
-    """Edits a branch that nobody else edits, and so knows what is there."""
+    """Edits a branch of its own, and so knows its nodes."""
 
     database: Database
     hierarchy_id: UUID
     top: int
-    """The node of its branch that it neither moves nor deletes."""
+    """The top node of its branch, which it neither moves nor deletes."""
     own: dict[int, int]
-    """All others of its branch, each with its parent."""
+    """The other nodes of its branch, each with its parent."""
     products: Sequence[UUID]
     random: random.Random
     history: dict[int, Edit]
-    """By revision, and shared by all."""
+    """Edits by revision, shared by all editors."""
     held: dict[int, list[UUID]] = field(default_factory=dict)
     waits: list[float] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
@@ -105,7 +104,9 @@ class Editor:
     async def move(self) -> None:
         no = self.random.choice([*self.own])
         below = self.branch(no)
-        parent_no = self.random.choice([one for one in (self.top, *self.own) if one not in below])
+        parent_no = self.random.choice(
+            [node_no for node_no in (self.top, *self.own) if node_no not in below]
+        )
         order = self.random.choice([None, 1, 2])
 
         def moved(tree: Tree, revision: int) -> None:
@@ -119,29 +120,29 @@ class Editor:
     async def create(self) -> None:
         parent_no, name = self.random.choice([self.top, *self.own]), self.name()
 
-        def made(tree: Tree, revision: int) -> None:
-            tree.nodes[no] = Spot(parent_no, name, None, revision)
+        def created(tree: Tree, revision: int) -> None:
+            tree.nodes[no] = NodeState(parent_no, name, None, revision)
 
-        new = await self.write(made, nodes.create, self.id(parent_no), {"name": name})
+        new = await self.write(created, nodes.create, self.id(parent_no), {"name": name})
         no = node_ref(new.id).node_no
         self.own[no] = parent_no
 
     async def delete(self) -> None:
         no = self.random.choice([*self.own])
         if len(gone := self.branch(no)) > 5 or len(self.own) < 50:
-            # Or there would soon be nothing left to edit.
+            # Otherwise the branch would soon be empty.
             await self.create()
             return
 
         def deleted(tree: Tree, _: int) -> None:
-            for one in tree.branch(no):
-                del tree.nodes[one]
+            for node_no in tree.branch(no):
+                del tree.nodes[node_no]
             tree.held = {key: at for key, at in tree.held.items() if key[0] in tree.nodes}
 
         await self.write(deleted, nodes.delete, self.id(no))
-        for one in gone:
-            del self.own[one]
-            self.held.pop(one, None)
+        for node_no in gone:
+            del self.own[node_no]
+            self.held.pop(node_no, None)
 
     async def attach(self) -> None:
         no = self.random.choice([self.top, *self.own])
@@ -178,8 +179,8 @@ class Editor:
             for node_no, id in tree.held:
                 if node_no == no:
                     tree.held[no, id] = None
-            # Of curated ones that were detached the others keep their places.
-            tree.held |= {(no, id): place for place, id in enumerate(ids, 1)}
+            # Detaching a curated product leaves the positions of the others.
+            tree.held |= {(no, id): position for position, id in enumerate(ids, 1)}
             tree.nodes[no] = replace(tree.nodes[no], touched=revision)
 
         await self.write(
@@ -195,24 +196,24 @@ class Editor:
         await self.write(renamed, hierarchies.update, self.hierarchy_id, {"name": name})
 
     async def write(self, edit: Edit, fn: Callable[..., Any], *args: Any) -> Any:
-        """What the edit made, in one transaction, which is noted with the revision it made."""
+        """Run an edit in one transaction and record it by its revision."""
 
         def transaction(session: Session) -> tuple[Any, int]:
             return fn(session, factories.STORE, *args), revision(session, self.hierarchy_id)
 
-        asked = perf_counter()
-        made, number = await self.database.write(transaction)
-        self.waits.append(perf_counter() - asked)
+        started = perf_counter()
+        result, number = await self.database.write(transaction)
+        self.waits.append(perf_counter() - started)
         self.kinds[edit.__name__] += 1
         assert number not in self.history
         self.history[number] = edit
-        return made
+        return result
 
     def id(self, no: int) -> UUID:
         return node_id(self.hierarchy_id, no)
 
     def name(self) -> str:
-        """One that nobody has had."""
+        """A name that was never used."""
         return f"{self.top} {self.kinds.total()}"
 
     def holding(self) -> int | None:
@@ -220,10 +221,10 @@ class Editor:
         return self.random.choice(holding) if holding else None
 
     def branch(self, no: int) -> set[int]:
-        found, last = {no}, {no}
-        while last := {one for one, parent in self.own.items() if parent in last}:
-            found |= last
-        return found
+        numbers, last = {no}, {no}
+        while last := {child for child, parent in self.own.items() if parent in last}:
+            numbers |= last
+        return numbers
 
 
 def revision(session: Session, hierarchy_id: UUID) -> int:
@@ -231,7 +232,7 @@ def revision(session: Session, hierarchy_id: UUID) -> int:
 
 
 def tree_of(session: Session, hierarchy_id: UUID) -> Tree:
-    """The hierarchy as its rows have it, which agree with each other."""
+    """Read a hierarchy; check that its rows are consistent."""
     hierarchy = session.exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
     rows = session.exec(select(Node).where(Node.hierarchy_pk == hierarchy.pk)).all()
     depths = {0: 0, **{node.node_no: node.depth for node in rows}}
@@ -250,7 +251,7 @@ def tree_of(session: Session, hierarchy_id: UUID) -> Tree:
     return Tree(
         hierarchy.name,
         {
-            node.node_no: Spot(node.parent_no, node.name, node.sort_order, node.touched)
+            node.node_no: NodeState(node.parent_no, node.name, node.sort_order, node.touched)
             for node in rows
         },
         {(no, id): position for no, id, _, position in held},
@@ -258,8 +259,8 @@ def tree_of(session: Session, hierarchy_id: UUID) -> Tree:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A copy, and the revisions of its source around the work of the job."""
+class CopyResult:
+    """A copy, and its source's revisions before and after the job."""
 
     tree: Tree
     with_products: bool
@@ -269,13 +270,13 @@ class Made:
     at_once: bool
 
 
-async def copied(database: Database, source_id: UUID, with_products: bool) -> Made:
-    """A copy by a real worker."""
+async def copied(database: Database, source_id: UUID, with_products: bool) -> CopyResult:
+    """Make a copy with a real worker."""
     await factories.pending_duplication(database, source_id, include_products=with_products)
     claimed = await factories.claimed_job(database)
     worker = Worker(database, find_handlers(), factories.LEASE, asyncio.Event())
     first = await database.read(revision, source_id)
-    # What editors have deleted is swept meanwhile, as it is whenever a job has ended.
+    # Sweep deleted branches at the same time, as happens after every job.
     outcome, _ = await asyncio.gather(worker.run(claimed), Sweeper(database).sweep())
     assert outcome is Outcome.SUCCEEDED
     last = await database.read(revision, source_id)
@@ -284,14 +285,14 @@ async def copied(database: Database, source_id: UUID, with_products: bool) -> Ma
     assert job.checkpoint
     tree = await database.read(tree_of, job.result_id)
     restarts, at_once = job.checkpoint["restarts"], job.checkpoint["at_once"]
-    return Made(tree, with_products, first, last, restarts, at_once)
+    return CopyResult(tree, with_products, first, last, restarts, at_once)
 
 
 def editors_of(
     database: Database, source_id: UUID, tree: Tree, seed: int, history: dict[int, Edit]
 ) -> list[Editor]:
-    """Each with a branch of its own."""
-    tops = [no for no, spot in tree.nodes.items() if spot.parent_no == 0]
+    """Editors, each with its own branch."""
+    tops = [no for no, state in tree.nodes.items() if state.parent_no == 0]
     known = sorted({id for _, id in tree.held})
     editors = []
     for top in tops[:EDITORS]:
@@ -306,7 +307,7 @@ def editors_of(
     return editors
 
 
-async def test_each_copy_is_the_tree_as_it_was_behind_one_edit(
+async def test_each_copy_equals_the_tree_after_one_edit(
     database: Database,
     counted: Callable[[int, int], int],
     seed: int,
@@ -329,18 +330,18 @@ async def test_each_copy_is_the_tree_as_it_was_behind_one_edit(
         done.set()
 
     assert sorted(history) == list(range(1, len(history) + 1))
-    found: list[list[int]] = [[] for _ in copies]
+    matches: list[list[int]] = [[] for _ in copies]
     for number in range(len(history) + 1):
         if number:
             history[number](tree, number)
-        for copy, equal in zip(copies, found, strict=True):
+        for copy, equal in zip(copies, matches, strict=True):
             if copy.first <= number <= copy.last:
                 source = tree if copy.with_products else tree.without_products()
                 if source == copy.tree:
                     equal.append(number)
     await Sweeper(database).sweep()
     assert tree == await database.read(tree_of, source_id)
-    assert all(found)
+    assert all(matches)
     meanwhile = [copy.last - copy.first for copy in copies]
     assert sum(meanwhile)
     waits = [wait * 1000 for editor in editors for wait in editor.waits]
@@ -350,5 +351,5 @@ async def test_each_copy_is_the_tree_as_it_was_behind_one_edit(
         f"{sum(copy.restarts for copy in copies)} restarts; {len(waits)} edits, none refused, "
         f"{sum(meanwhile)} of them during copies, {min(meanwhile)} at least"
     )
-    report(f"an edit waited {median(waits):.1f} ms as a rule and {max(waits):.1f} ms at most")
+    report(f"edits waited {median(waits):.1f} ms in the median, {max(waits):.1f} ms at most")
     report(", ".join(f"{kind} {number}" for kind, number in sorted(kinds.items())))

@@ -1,4 +1,4 @@
-"""The queue's order, its lanes, and what becomes of jobs whose handler or worker fails."""
+"""The queue's order, its lanes, and jobs whose handler or worker fails."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ def database(clocked_database: Database) -> Database:
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """After how many broken attempts jobs would have rested: they do not, the clock stands."""
+    """Record the attempt counts of pauses, and skip them, as the clock stands still."""
     noted: list[int] = []
 
     def pause_after(attempts: int) -> timedelta:
@@ -55,14 +55,14 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 class Scripted:
-    """A handler whose jobs do what the test says, and note that they ran."""
+    """A handler scripted by the test, which records its jobs."""
 
     type = JobType.HIERARCHY_DUPLICATE
 
     def __init__(self) -> None:
         self.ran: list[UUID] = []
         self.running: dict[str, int] = {}
-        self.most_at_once: dict[str, int] = {}
+        self.max_running: dict[str, int] = {}
         self.abandoned: list[UUID] = []
         self.entered = asyncio.Queue[str]()
         self.gate: asyncio.Event | None = None
@@ -73,7 +73,7 @@ class Scripted:
         store = attempt.job.store
         self.ran.append(attempt.job.id)
         self.running[store] = self.running.get(store, 0) + 1
-        self.most_at_once[store] = max(self.most_at_once.get(store, 0), self.running[store])
+        self.max_running[store] = max(self.max_running.get(store, 0), self.running[store])
         self.entered.put_nowait(store)
         try:
             if self.gate:
@@ -111,18 +111,18 @@ async def dispatching(
 
 
 async def ended(database: Database, *job_ids: UUID, store: str = factories.STORE) -> list[Job]:
-    """The jobs, once each has ended."""
+    """Wait until the jobs have ended; return them."""
     feed = Feed(database)
     database.on_commit(feed.wake)
     for job_id in job_ids:
         async for _ in await feed.job_updates(store, job_id, None):
             pass
-    found = await database.read(stored.by_ids, store, job_ids)
-    return [found[job_id] for job_id in job_ids]
+    jobs_by_id = await database.read(stored.by_ids, store, job_ids)
+    return [jobs_by_id[job_id] for job_id in job_ids]
 
 
 async def errors_of(database: Database, job: Job) -> list[tuple[str, str]]:
-    """The codes and sentences of a job's errors."""
+    """The codes and messages of a job's errors."""
 
     def read(session: Session) -> list[tuple[str, str]]:
         errors = session.exec(select(JobError).where(JobError.job_pk == job.pk))
@@ -133,8 +133,8 @@ async def errors_of(database: Database, job: Job) -> list[tuple[str, str]]:
 
 async def events_of(database: Database, store: str = factories.STORE) -> list[JobEvent]:
     def read(session: Session) -> list[JobEvent]:
-        wanted = select(JobEvent).where(JobEvent.store == store).order_by(col(JobEvent.seq))
-        return list(session.exec(wanted))
+        query = select(JobEvent).where(JobEvent.store == store).order_by(col(JobEvent.seq))
+        return list(session.exec(query))
 
     return await database.read(read)
 
@@ -148,7 +148,7 @@ async def test_jobs_of_a_store_run_one_at_a_time_in_the_order_of_creation(
     async with dispatching(database, handler):
         await ended(database, *(job.id for job in queued))
     assert handler.ran == [job.id for job in queued]
-    assert handler.most_at_once == {factories.STORE: 1}
+    assert handler.max_running == {factories.STORE: 1}
 
 
 async def test_stores_do_not_wait_for_each_other(database: Database) -> None:
@@ -162,22 +162,22 @@ async def test_stores_do_not_wait_for_each_other(database: Database) -> None:
         handler.gate.set()
 
 
-async def test_no_more_stores_than_allowed_run_side_by_side(database: Database) -> None:
+async def test_no_more_stores_run_at_once_than_the_concurrency_allows(database: Database) -> None:
     handler = Scripted()
     queued: dict[str, UUID] = {}
     for store in ("a", "b", "c", "d"):
         source = await factories.hierarchy(database, {"a": {}}, store=store)
         queued[store] = (await factories.pending_duplication(database, source, store=store)).id
-    most = 0
+    peak = 0
     async with dispatching(database, handler, concurrency=2):
         for store, job_id in queued.items():
             await ended(database, job_id, store=store)
-            most = max(most, sum(handler.running.values()))
-    assert most <= 2
+            peak = max(peak, sum(handler.running.values()))
+    assert peak <= 2
     assert len(handler.ran) == 4
 
 
-async def test_a_domain_error_fails_the_job_with_its_code_and_sentence(
+async def test_a_domain_error_fails_the_job_with_its_code_and_message(
     database: Database,
 ) -> None:
     source = await factories.hierarchy(database, {"a": {}})
@@ -191,7 +191,7 @@ async def test_a_domain_error_fails_the_job_with_its_code_and_sentence(
     assert handler.abandoned == [job.id]
 
 
-async def test_a_handler_that_always_breaks_fails_its_job_and_the_lane_goes_on(
+async def test_a_handler_that_always_raises_fails_its_job_and_the_lane_continues(
     database: Database, pauses: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     source = await factories.hierarchy(database, {"a": {}})
@@ -210,7 +210,7 @@ async def test_a_handler_that_always_breaks_fails_its_job_and_the_lane_goes_on(
     assert sum("a bug" in str(record.exc_info) for record in caplog.records) == 5
 
 
-async def test_a_handler_that_never_returns_fails_its_job_and_the_lane_goes_on(
+async def test_a_handler_that_never_returns_fails_its_job_and_the_lane_continues(
     database: Database,
 ) -> None:
     source = await factories.hierarchy(database, {"a": {}})
@@ -220,7 +220,7 @@ async def test_a_handler_that_never_returns_fails_its_job_and_the_lane_goes_on(
     async with dispatching(database, handler, time_limit=timedelta(seconds=0.05)):
         (job,) = await ended(database, stuck.id)
     handler.gate = None
-    # Without the limit, within which a slow machine may not even run this one.
+    # Without the limit, which a slow machine may exceed even for this job.
     async with dispatching(database, handler):
         (after,) = await ended(database, (await factories.pending_duplication(database, source)).id)
     assert job.status is JobStatus.FAILED
@@ -233,7 +233,7 @@ async def test_a_handler_that_never_returns_fails_its_job_and_the_lane_goes_on(
 
 
 class Steady:
-    """A handler that finishes one short step after the other for a given time."""
+    """A handler that finishes short steps for `seconds`."""
 
     type = JobType.HIERARCHY_DUPLICATE
 
@@ -251,7 +251,7 @@ class Steady:
         pass
 
 
-async def test_a_handler_that_goes_on_finishing_steps_may_take_longer_than_the_limit(
+async def test_the_time_limit_applies_to_each_step_and_not_to_the_job(
     database: Database,
 ) -> None:
     source = await factories.hierarchy(database, {"a": {}})
@@ -265,7 +265,7 @@ async def test_a_handler_that_goes_on_finishing_steps_may_take_longer_than_the_l
     assert job.attempts == 0
 
 
-async def test_an_attempt_tells_of_each_finished_step_which_begins_its_time_limit_anew(
+async def test_an_attempt_reports_each_finished_step(
     database: Database,
 ) -> None:
     source = await factories.hierarchy(database, {"a": {}})
@@ -280,7 +280,7 @@ async def test_an_attempt_tells_of_each_finished_step_which_begins_its_time_limi
     assert steps == [0, 1, 2]
 
 
-async def test_attempts_count_only_while_nothing_is_finished_in_them(database: Database) -> None:
+async def test_only_attempts_without_a_finished_step_are_counted(database: Database) -> None:
     source = await factories.hierarchy(database, {"a": {}})
     job = await factories.pending_duplication(database, source)
     for _ in range(2 * MAX_ATTEMPTS_WITHOUT_PROGRESS):
@@ -291,7 +291,7 @@ async def test_attempts_count_only_while_nothing_is_finished_in_them(database: D
         await database.write(attempts.release, claimed)
 
 
-async def test_a_type_that_nothing_runs_fails_and_says_so(database: Database) -> None:
+async def test_a_job_without_a_handler_fails(database: Database) -> None:
     source = await factories.hierarchy(database, {"a": {}})
     queued = await factories.pending_duplication(database, source)
     async with dispatching(database):
@@ -299,13 +299,13 @@ async def test_a_type_that_nothing_runs_fails_and_says_so(database: Database) ->
     assert job.status is JobStatus.FAILED
 
 
-def test_every_handler_is_found_by_its_type() -> None:
+def test_every_handler_is_registered_by_its_type() -> None:
     assert {type_: handler.type for type_, handler in find_handlers().items()} == {
         JobType.HIERARCHY_DUPLICATE: JobType.HIERARCHY_DUPLICATE
     }
 
 
-async def test_a_job_whose_lease_runs_out_is_taken_over_and_its_old_worker_writes_nothing(
+async def test_a_job_with_an_expired_lease_is_taken_over_and_its_old_worker_is_fenced(
     database: Database, clock: Clock
 ) -> None:
     source = await factories.hierarchy(database, {"a": {}})
@@ -330,7 +330,7 @@ async def test_a_job_whose_lease_runs_out_is_taken_over_and_its_old_worker_write
     assert [event.type for event in await events_of(database)] == ["created", "started"]
 
 
-async def test_a_heartbeat_keeps_the_job(database: Database, clock: Clock) -> None:
+async def test_a_heartbeat_extends_the_lease(database: Database, clock: Clock) -> None:
     source = await factories.hierarchy(database, {"a": {}})
     await factories.pending_duplication(database, source)
     claimed = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
@@ -341,7 +341,7 @@ async def test_a_heartbeat_keeps_the_job(database: Database, clock: Clock) -> No
     assert await database.write(attempts.claim, factories.STORE, uuid4(), LEASE) is None
 
 
-async def test_a_job_that_is_handed_back_is_taken_up_at_once(database: Database) -> None:
+async def test_a_released_job_can_be_claimed_at_once(database: Database) -> None:
     source = await factories.hierarchy(database, {"a": {}})
     job = await factories.pending_duplication(database, source)
     first = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
@@ -364,7 +364,7 @@ async def test_a_clock_set_back_does_not_make_a_later_job_look_earlier(
     assert second.job_seq > first.job_seq
 
 
-async def test_stopping_hands_the_running_job_back_behind_its_step(database: Database) -> None:
+async def test_stopping_releases_the_running_job_after_its_step(database: Database) -> None:
     source = await factories.hierarchy(database, {"a": {}})
     queued = await factories.pending_duplication(database, source)
     handler = Scripted()
@@ -376,12 +376,14 @@ async def test_stopping_hands_the_running_job_back_behind_its_step(database: Dat
         handler.gate.set()
     job = (await database.read(stored.by_ids, factories.STORE, [queued.id]))[queued.id]
     assert job.status is JobStatus.STARTED
-    taken_up = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
-    assert taken_up is not None
-    assert taken_up.id == queued.id
+    claimed = await database.write(attempts.claim, factories.STORE, uuid4(), LEASE)
+    assert claimed is not None
+    assert claimed.id == queued.id
 
 
-async def test_cancelling_and_claiming_leave_each_job_with_one_fate(database: Database) -> None:
+async def test_concurrent_cancelling_and_claiming_give_each_job_one_outcome(
+    database: Database,
+) -> None:
     source = await factories.hierarchy(database, {"a": {}})
     queued = [await factories.pending_duplication(database, source) for _ in range(60)]
     handler = Scripted()
@@ -392,15 +394,15 @@ async def test_cancelling_and_claiming_leave_each_job_with_one_fate(database: Da
 
     async with dispatching(database, handler):
         await asyncio.gather(*(cancel(job) for job in reversed(queued)))
-        found = await ended(database, *(job.id for job in queued))
-    cancelled = {job.id for job in found if job.status is JobStatus.CANCELLED}
+        ended_jobs = await ended(database, *(job.id for job in queued))
+    cancelled = {job.id for job in ended_jobs if job.status is JobStatus.CANCELLED}
     assert set(handler.ran) == {job.id for job in queued} - cancelled
     assert len(handler.ran) == len(set(handler.ran))
     events = await events_of(database)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
 
 
-async def test_the_queue_counts_what_waits(database: Database) -> None:
+async def test_pending_jobs_are_counted(database: Database) -> None:
     source = await factories.hierarchy(database, {"a": {}})
     for _ in range(3):
         await factories.pending_duplication(database, source)
@@ -408,7 +410,7 @@ async def test_the_queue_counts_what_waits(database: Database) -> None:
     assert await database.read(stored.count, factories.STORE, pending) == 3
 
 
-async def test_stores_take_turns_when_there_are_more_than_may_run(
+async def test_stores_take_turns_if_they_exceed_the_concurrency(
     database: Database, clock: Clock
 ) -> None:
     handler = Scripted()
@@ -424,7 +426,7 @@ async def test_stores_take_turns_when_there_are_more_than_may_run(
     assert handler.ran == [job_id for _, job_id in order]
 
 
-async def test_a_copy_that_can_never_be_published_fails_and_the_lane_goes_on(
+async def test_a_copy_that_can_never_be_published_fails_and_the_lane_continues(
     database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = await factories.hierarchy(database, {"a": {}})
@@ -438,14 +440,14 @@ async def test_a_copy_that_can_never_be_published_fails_and_the_lane_goes_on(
         async with dispatching(database, *find_handlers().values()):
             (job,) = await ended(database, queued.id)
     assert job.status is JobStatus.FAILED
-    # The first attempt got as far as the last step.
+    # The first attempt reached the last step.
     assert len(caplog.records) == 1 + MAX_ATTEMPTS_WITHOUT_PROGRESS
     async with dispatching(database, *find_handlers().values()):
         (after,) = await ended(database, (await factories.pending_duplication(database, source)).id)
     assert after.status is JobStatus.SUCCESS
 
 
-async def test_a_heartbeat_behind_a_hand_back_does_not_take_the_job_again(
+async def test_a_heartbeat_after_a_release_does_not_reclaim_the_job(
     database: Database,
 ) -> None:
     source = await factories.hierarchy(database, {"a": {}})

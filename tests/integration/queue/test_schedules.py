@@ -1,6 +1,7 @@
-"""Any schedule of requests, claims, heartbeats, steps, ends, cancellations, moves, retries, pauses
-and expired leases, against a model that fits on a page. `--full` takes 10,000 steps over each
-database.
+"""Random schedules of the queue against a small model.
+
+Requests, claims, heartbeats, steps, ends, cancellations, moves, retries, pauses and expired leases.
+`--full` takes 10,000 steps per database.
 """
 
 import asyncio
@@ -31,8 +32,7 @@ from app.domain.jobs import (
     JobNotRetryable,
     JobStatus,
 )
-from app.services import attempts, jobs
-from app.services import queue as steering
+from app.services import attempts, jobs, queue
 from app.services.attempts import JobResult, Step
 from app.services.jobs import Requester
 from app.storage import lanes
@@ -54,21 +54,21 @@ class Lane:
     statuses: dict[UUID, JobStatus] = field(default_factory=dict)
     """In the order of creation."""
     moved: list[UUID] = field(default_factory=list)
-    """Those that were moved to the front, the last one first."""
+    """Jobs that were moved to the front, the last moved first."""
     retries: dict[UUID, UUID] = field(default_factory=dict)
-    """The newest retry of each."""
+    """The newest retry of each job."""
     paused: bool = False
     claim: Job | None = None
     lease_until: datetime | None = None
     held: bool = False
-    """Whether the claim is in a worker's hands, or was let go."""
+    """True while a worker has the claim; False after its release."""
     attempts: int = 0
     zombies: list[Job] = field(default_factory=list)
     events: int = 0
 
     def pending(self) -> list[UUID]:
-        turns = [*self.moved, *(id for id in self.statuses if id not in self.moved)]
-        return [id for id in turns if self.statuses[id] is JobStatus.PENDING]
+        order = [*self.moved, *(id for id in self.statuses if id not in self.moved)]
+        return [id for id in order if self.statuses[id] is JobStatus.PENDING]
 
 
 class Queue(RuleBasedStateMachine):
@@ -102,7 +102,7 @@ class Queue(RuleBasedStateMachine):
     stores = st.sampled_from(["north", "south"])
 
     @rule(store=stores)
-    def ask(self, store: str) -> None:
+    def request(self, store: str) -> None:
         lane = self.lanes[store]
         job = self.runner.run(
             factories.pending_duplication(self.database, lane.source, store=store)
@@ -142,7 +142,7 @@ class Queue(RuleBasedStateMachine):
     def step(self, store: str) -> None:
         lane = self.lanes[store]
         if lane.claim:
-            # A worker whose lease ran out goes on as long as nobody else took the job.
+            # A worker with an expired lease continues until another one takes over.
             lane.claim = self.write(attempts.advance, lane.claim, lambda: Step({}, 1, 2))
             lane.attempts = 0
 
@@ -177,7 +177,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule(store=stores)
     @precondition(lambda self: any(lane.claim for lane in self.lanes.values()))
-    def hand_back(self, store: str) -> None:
+    def release(self, store: str) -> None:
         lane = self.lanes[store]
         if lane.claim:
             self.write(attempts.release, lane.claim)
@@ -187,7 +187,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule(store=stores, seconds=st.integers(1, 60))
     @precondition(lambda self: any(lane.claim for lane in self.lanes.values()))
-    def put_off(self, store: str, seconds: int) -> None:
+    def snooze(self, store: str, seconds: int) -> None:
         lane = self.lanes[store]
         if lane.claim:
             self.write(attempts.snooze, lane.claim, timedelta(seconds=seconds))
@@ -210,19 +210,19 @@ class Queue(RuleBasedStateMachine):
             assert refusal.status is lane.statuses[job_id]
 
     @rule(store=stores, data=st.data())
-    def cancel_all_of_some_statuses(self, store: str, data: st.DataObject) -> None:
+    def cancel_matching(self, store: str, data: st.DataObject) -> None:
         lane = self.lanes[store]
         statuses = data.draw(st.sets(st.sampled_from(list(JobStatus)), max_size=2))
         done = self.write(jobs.cancel_matching, store, JobFilter(status=statuses))
-        told = {outcome.job.id: outcome.refusal is None for outcome in done.outcomes}
+        outcomes = {outcome.job.id: outcome.refusal is None for outcome in done.outcomes}
         assert done.remaining == 0
-        assert told == {
+        assert outcomes == {
             id: status is JobStatus.PENDING
             for id, status in lane.statuses.items()
             if status in statuses
         }
-        assert list(told.values()) == sorted(told.values(), reverse=True)
-        for id in [id for id, cancelled in told.items() if cancelled]:
+        assert list(outcomes.values()) == sorted(outcomes.values(), reverse=True)
+        for id in [id for id, cancelled in outcomes.items() if cancelled]:
             lane.statuses[id] = JobStatus.CANCELLED
             lane.events += 1
 
@@ -232,7 +232,7 @@ class Queue(RuleBasedStateMachine):
         if not lane.statuses:
             return
         job_id = data.draw(st.sampled_from(list(lane.statuses)))
-        refusal = self.refused(steering.move_to_front, store, job_id)
+        refusal = self.refused(queue.move_to_front, store, job_id)
         if lane.statuses[job_id] is not JobStatus.PENDING:
             assert isinstance(refusal, JobNotMovable)
             assert refusal.status is lane.statuses[job_id]
@@ -267,9 +267,9 @@ class Queue(RuleBasedStateMachine):
     @rule(store=stores, paused=st.booleans())
     def pause_or_resume(self, store: str, paused: bool) -> None:
         if paused:
-            self.write(steering.pause, Requester(store, "pausing"), None)
+            self.write(queue.pause, Requester(store, "pausing"), None)
         else:
-            self.write(steering.resume, store)
+            self.write(queue.resume, store)
         self.lanes[store].paused = paused
 
     @rule(store=stores, data=st.data())
@@ -287,38 +287,42 @@ class Queue(RuleBasedStateMachine):
                 assert isinstance(self.refused(*write), FenceLost)
 
     @invariant()
-    def the_store_is_as_the_model_says(self) -> None:
+    def the_store_matches_the_model(self) -> None:
         def read(session: Session, store: str) -> tuple[list[Job], list[JobEvent], dict[int, Any]]:
-            found = session.exec(
+            rows = session.exec(
                 select(Job).where(Job.store == store).order_by(col(Job.job_seq))
             ).all()
             events = session.exec(
                 select(JobEvent).where(JobEvent.store == store).order_by(col(JobEvent.seq))
             ).all()
-            pks = [job.pk for job in found if job.pk]
-            return list(found), list(events), lanes.queue_positions(session, store, pks)
+            pks = [job.pk for job in rows if job.pk]
+            return list(rows), list(events), lanes.queue_positions(session, store, pks)
 
         for store, lane in self.lanes.items():
-            found, events, standings = self.runner.run(self.database.read(read, store))
-            assert {job.id: job.status for job in found} == lane.statuses
-            assert [job.id for job in found] == list(lane.statuses)
-            assert all(a.created_at <= b.created_at for a, b in pairwise(found))
-            tries = {job.id: job.retry_of for job in found}
-            assert all(tries[new] == old for old, new in lane.retries.items())
+            rows, events, queue_positions = self.runner.run(self.database.read(read, store))
+            assert {job.id: job.status for job in rows} == lane.statuses
+            assert [job.id for job in rows] == list(lane.statuses)
+            assert all(a.created_at <= b.created_at for a, b in pairwise(rows))
+            retried = {job.id: job.retry_of for job in rows}
+            assert all(retried[new] == old for old, new in lane.retries.items())
             assert [event.seq for event in events] == list(range(1, lane.events + 1))
-            positions = {job.id: standings[job.pk].position for job in found if job.pk in standings}
-            assert positions == {id: place for place, id in enumerate(lane.pending(), 1)}
-            assert not any((job.checkpoint or {}).get("zombie") for job in found)
+            positions = {
+                job.id: queue_positions[job.pk].position
+                for job in rows
+                if job.pk in queue_positions
+            }
+            assert positions == {id: position for position, id in enumerate(lane.pending(), 1)}
+            assert not any((job.checkpoint or {}).get("zombie") for job in rows)
             assert all(
                 job.started_at is None and job.completed_at is None
-                for job in found
+                for job in rows
                 if job.status is JobStatus.CANCELLED
             )
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", DATABASES)
-def test_any_schedule_leaves_the_store_as_the_model_says(
+def test_any_schedule_leaves_the_store_matching_the_model(
     kind: str, new_database: NewDatabase, scaled: Callable[[int, int, int], int]
 ) -> None:
     class OverOneKind(Queue):

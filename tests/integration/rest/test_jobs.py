@@ -91,15 +91,7 @@ async def test_a_requested_duplication_is_pending(rest: RestClient) -> None:
         ({"description": ""}, "Garden", None),
         ({"name": "n" * 1000, "description": "d" * 5000}, "n" * 1000, "d" * 5000),
     ],
-    ids=[
-        "nothing",
-        "no attributes",
-        "nulls",
-        "a name",
-        "a description",
-        "an empty description",
-        "long",
-    ],
+    ids=["nothing", "no attributes", "nulls", "a name", "a description", "empty", "long"],
 )
 async def test_omitted_attributes_are_copied_from_the_source(
     attributes: Any, name: str, description: str | None, rest: RestClient
@@ -357,12 +349,8 @@ async def test_an_unknown_job_is_not_found(id: str, rest: RestClient) -> None:
 
 async def test_a_job_keeps_the_id_of_its_request(rest: RestClient) -> None:
     path = f"{await source_of(rest.database)}/duplicate_job"
-    for sent, is_kept in (
-        ("mine.1:a-b_c", True),
-        ("a" * 128, True),
-        ("a" * 129, False),
-        ("é", False),
-    ):
+    sent_ids = (("mine.1:a-b_c", True), ("a" * 128, True), ("a" * 129, False), ("é", False))
+    for sent, is_kept in sent_ids:
         response = await rest.send("POST", path, headers={b"x-request-id": sent.encode()})
         request_id = response.headers["x-request-id"]
         assert (request_id == sent) == is_kept
