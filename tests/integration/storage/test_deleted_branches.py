@@ -1,4 +1,4 @@
-"""What a deleted branch leaves behind: associations that are there for nobody, and soon gone."""
+"""Associations of a deleted branch: invisible at once, swept soon."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ async def garden(database: Database) -> Hierarchy:
     return (await database.read(hierarchies.by_ids, STORE, [id]))[id]
 
 
-async def cut_oaks(database: Database, garden: Hierarchy) -> None:
+async def delete_oaks(database: Database, garden: Hierarchy) -> None:
     await database.write(services.delete, STORE, node_id(garden.id, 2))
 
 
@@ -39,33 +39,35 @@ async def rows_of(database: Database, table: type[SQLModel]) -> int:
     )
 
 
-async def test_what_was_held_by_a_deleted_branch_is_there_for_nobody(database: Database) -> None:
-    of = await garden(database)
-    await cut_oaks(database, of)
+async def test_associations_of_a_deleted_branch_are_invisible(database: Database) -> None:
+    hierarchy = await garden(database)
+    await delete_oaks(database, hierarchy)
     assert await rows_of(database, NodeProduct) == 180
     (product,) = [
         product
         for _, product in (await database.read(products.listing, STORE, [], KeysetWindow(1))).rows
     ]
     assert product.pk is not None
-    held = await database.read(associations.nodes_of_products, STORE, [product.pk], ALL)
-    assert [row.node.name for _, row in held[product.pk].rows] == ["Trees", "Firs", "Shrubs"]
+    pages = await database.read(associations.nodes_of_products, STORE, [product.pk], ALL)
+    assert [row.node.name for _, row in pages[product.pk].rows] == ["Trees", "Firs", "Shrubs"]
     assert await database.read(associations.counts_of_products, STORE, [product.pk]) == {
         product.pk: 3
     }
-    left = await database.read(hierarchies.by_id, STORE, of.id)
-    assert left is not None
-    assert (left.node_count, left.association_count) == (3, 90)
+    remaining = await database.read(hierarchies.by_id, STORE, hierarchy.id)
+    assert remaining is not None
+    assert (remaining.node_count, remaining.association_count) == (3, 90)
 
 
-async def test_a_copy_made_meanwhile_holds_only_what_is_there(database: Database) -> None:
-    of = await garden(database)
-    await cut_oaks(database, of)
-    await factories.pending_duplication(database, of.id, include_products=True)
+async def test_a_copy_before_the_sweep_has_only_the_visible_associations(
+    database: Database,
+) -> None:
+    hierarchy = await garden(database)
+    await delete_oaks(database, hierarchy)
+    await factories.pending_duplication(database, hierarchy.id, include_products=True)
     await factories.ran_job(database)
 
     def copied(session: Session) -> tuple[int, int, int, int]:
-        copy = session.exec(select(Hierarchy).where(Hierarchy.copied_from == of.id)).one()
+        copy = session.exec(select(Hierarchy).where(Hierarchy.copied_from == hierarchy.id)).one()
         assert copy.pk is not None
         rows = [
             session.exec(select(func.count()).where(table.hierarchy_pk == copy.pk)).one()
@@ -77,11 +79,11 @@ async def test_a_copy_made_meanwhile_holds_only_what_is_there(database: Database
 
 
 @pytest.mark.parametrize("rows", [1, 7, 30, 31, 1_000])
-async def test_the_sweep_deletes_it_in_chunks_and_nothing_else(
+async def test_the_sweep_deletes_only_these_associations_in_chunks(
     database: Database, rows: int
 ) -> None:
-    of = await garden(database)
-    await cut_oaks(database, of)
+    hierarchy = await garden(database)
+    await delete_oaks(database, hierarchy)
     chunks = 0
     left = await rows_of(database, NodeProduct)
     while await database.write_cleanup(subtrees.purge_deleted, rows):
@@ -95,27 +97,29 @@ async def test_the_sweep_deletes_it_in_chunks_and_nothing_else(
     assert await rows_of(database, DeletedNode) == 0
 
 
-async def test_a_node_that_held_nothing_leaves_nothing_to_sweep(database: Database) -> None:
+async def test_a_deleted_node_without_products_leaves_nothing_to_sweep(database: Database) -> None:
     id = await factories.hierarchy(database, TREE)
     await database.write(services.delete, STORE, node_id(id, 1))
     assert await rows_of(database, DeletedNode) == 0
     assert await rows_of(database, Node) == 1
 
 
-async def test_two_sweepers_at_once_and_an_author_meet_no_trouble(database: Database) -> None:
-    of = await garden(database)
+async def test_two_sweepers_and_an_author_can_run_at_once(database: Database) -> None:
+    hierarchy = await garden(database)
     sku = "sku-00"
 
     async def author() -> None:
         for no in range(20):
-            made = await database.write(services.create, STORE, of.id, {"name": f"new {no}"})
-            found = await database.read(products.listing, STORE, [], KeysetWindow(1))
-            ids = [str(product.id) for _, product in found.rows if product.sku == sku]
-            await database.write(attaching.attach, STORE, made.id, ids)
-            await database.write(services.delete, STORE, made.id)
+            created = await database.write(
+                services.create, STORE, hierarchy.id, {"name": f"new {no}"}
+            )
+            page = await database.read(products.listing, STORE, [], KeysetWindow(1))
+            ids = [str(product.id) for _, product in page.rows if product.sku == sku]
+            await database.write(attaching.attach, STORE, created.id, ids)
+            await database.write(services.delete, STORE, created.id)
 
     sweepers = [Sweeper(database), Sweeper(database)]
-    await cut_oaks(database, of)
+    await delete_oaks(database, hierarchy)
     await asyncio.gather(author(), *(sweeper.sweep() for sweeper in sweepers for _ in range(5)))
     await sweepers[0].sweep()
     assert await rows_of(database, NodeProduct) == 90
@@ -123,10 +127,10 @@ async def test_two_sweepers_at_once_and_an_author_meet_no_trouble(database: Data
     assert await rows_of(database, DeletedNode) == 0
 
 
-async def test_a_hierarchy_deleted_behind_its_branch_is_swept_whole(database: Database) -> None:
-    of = await garden(database)
-    await cut_oaks(database, of)
-    await database.write(authoring.delete, STORE, of.id)
+async def test_a_hierarchy_deleted_after_its_branch_is_swept_completely(database: Database) -> None:
+    hierarchy = await garden(database)
+    await delete_oaks(database, hierarchy)
+    await database.write(authoring.delete, STORE, hierarchy.id)
     await Sweeper(database).sweep()
     for table in (Hierarchy, Node, NodeProduct, ProductNode, DeletedNode):
         assert await rows_of(database, table) == 0

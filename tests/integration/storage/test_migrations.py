@@ -1,4 +1,4 @@
-"""The schema's history: it ends in the models, keeps data, and nobody has to be alone to go it."""
+"""Migrations: they match the models, keep data and may run concurrently."""
 
 import subprocess
 import sys
@@ -14,8 +14,7 @@ from alembic.migration import MigrationContext
 
 from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id
 from app.domain.jobs import JobStatus, JobType
-from app.services import attempts, nodes
-from app.services import queue as steering
+from app.services import attempts, nodes, queue
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database, UnusableDatabase
 from app.storage.migrations import newest_revision, revision_of, upgrade
@@ -26,7 +25,7 @@ from tests.support.databases import DATABASES
 
 FIRST = "0001"
 BEFORE_AUTHORING = "0002"
-BEFORE_STEERING = "0003"
+BEFORE_QUEUE_MUTATIONS = "0003"
 
 TABLES = Hierarchy.metadata.tables
 
@@ -45,7 +44,7 @@ VALUES: dict[type, Any] = {
 def empty(
     request: pytest.FixtureRequest, postgresql_server: str, tmp_path_factory: Any
 ) -> Iterator[Database]:
-    """A database that nobody has migrated."""
+    """A database without a schema."""
     if request.param == "sqlite":
         database = connect(f"sqlite:///{tmp_path_factory.mktemp('empty')}/empty.db")
         yield database
@@ -59,11 +58,11 @@ def empty(
 
 
 def tables_of(database: Database) -> sa.MetaData:
-    """The tables as the database itself has them."""
-    found = sa.MetaData()
+    """The tables, reflected from the database."""
+    metadata = sa.MetaData()
     with database.write_engine.begin() as connection:
-        found.reflect(connection)
-    return found
+        metadata.reflect(connection)
+    return metadata
 
 
 def rows_of(database: Database) -> dict[str, list[dict[str, Any]]]:
@@ -76,7 +75,7 @@ def rows_of(database: Database) -> dict[str, list[dict[str, Any]]]:
         }
 
 
-def a_value_for(column: sa.Column[Any]) -> Any:
+def value_for(column: sa.Column[Any]) -> Any:
     if isinstance(column.type, sa.JSON):
         return VALUES[dict]
     if column.type.python_type is str:
@@ -84,7 +83,7 @@ def a_value_for(column: sa.Column[Any]) -> Any:
     return VALUES[column.type.python_type]
 
 
-def test_the_migrations_make_exactly_the_tables_of_the_models(database: Database) -> None:
+def test_the_migrations_create_exactly_the_tables_of_the_models(database: Database) -> None:
     with database.write_engine.begin() as connection:
         options = {"compare_type": True, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
@@ -111,7 +110,7 @@ def test_an_upgrade_from_the_first_revision_keeps_every_row(empty: Database) -> 
     with empty.write_engine.begin() as connection:
         for table in tables:
             if table.name != "alembic_version":
-                values = {column.name: a_value_for(column) for column in table.columns}
+                values = {column.name: value_for(column) for column in table.columns}
                 connection.execute(sa.insert(table), values)
     before = rows_of(empty)
     upgrade(empty)
@@ -122,8 +121,8 @@ def test_an_upgrade_from_the_first_revision_keeps_every_row(empty: Database) -> 
     assert after.keys() >= before.keys()
     assert all(len(rows) == 1 for rows in before.values())
     for name, (row,) in before.items():
-        (kept,) = after[name]
-        assert kept.items() >= row.items()
+        (upgraded,) = after[name]
+        assert upgraded.items() >= row.items()
 
 
 AT = VALUES[datetime]
@@ -144,7 +143,7 @@ HIERARCHY = {
 def add_hierarchy(
     connection: sa.Connection, pk: int, numbers: Sequence[int], **values: Any
 ) -> UUID:
-    """A hierarchy with nodes of these numbers below its root, in the tables as they were then."""
+    """Insert a hierarchy and its nodes into tables of an old revision."""
     id = new_hierarchy_id()
     row = {**HIERARCHY, "pk": pk, "id": id, "node_count": len(numbers), **values}
     connection.execute(sa.insert(TABLES["hierarchy"]), row)
@@ -168,20 +167,20 @@ def add_hierarchy(
     return id
 
 
-def test_a_hierarchy_of_before_authoring_goes_on_behind_its_greatest_number(
+def test_a_hierarchy_from_before_authoring_continues_after_its_highest_node_number(
     empty: Database,
 ) -> None:
     upgrade(empty, BEFORE_AUTHORING)
     numbers = {1: range(1, 4), 2: (), 3: (5, 2, 9), 4: (1,)}
     with empty.write_engine.begin() as connection:
-        for pk, some in numbers.items():
-            add_hierarchy(connection, pk, some)
+        for pk, node_numbers in numbers.items():
+            add_hierarchy(connection, pk, node_numbers)
     upgrade(empty)
     last = {row["pk"]: row["last_node_no"] for row in rows_of(empty)["hierarchy"]}
     assert last == {1: 3, 2: 0, 3: 9, 4: 1}
 
 
-async def test_a_copy_that_was_begun_before_authoring_ends_with_its_greatest_number(
+async def test_a_copy_begun_before_authoring_ends_with_its_highest_node_number(
     empty: Database,
 ) -> None:
     upgrade(empty, BEFORE_AUTHORING)
@@ -198,7 +197,7 @@ async def test_a_copy_that_was_begun_before_authoring_ends_with_its_greatest_num
             "created_at": AT,
             "started_at": AT,
             "updated_at": AT,
-            "request_id": "given",
+            "request_id": "test",
             "source_id": source,
             "include_products": False,
             "items": 5,
@@ -227,12 +226,16 @@ async def test_a_copy_that_was_begun_before_authoring_ends_with_its_greatest_num
     assert (UUID(str(ran["id"])), ran["status"]) == (job_id, JobStatus.SUCCESS)
     copy = next(row for row in rows["hierarchy"] if row["pk"] == 2)
     assert (copy["state"], copy["node_count"], copy["last_node_no"]) == ("ready", 5, 5)
-    made = await empty.write(nodes.create, factories.STORE, UUID(str(copy["id"])), {"name": "New"})
-    assert made.node.node_no == 6
+    created = await empty.write(
+        nodes.create, factories.STORE, UUID(str(copy["id"])), {"name": "New"}
+    )
+    assert created.node.node_no == 6
 
 
-async def test_jobs_of_before_steering_keep_their_order_and_can_be_moved(empty: Database) -> None:
-    upgrade(empty, BEFORE_STEERING)
+async def test_jobs_from_before_queue_mutations_keep_their_order_and_can_be_moved(
+    empty: Database,
+) -> None:
+    upgrade(empty, BEFORE_QUEUE_MUTATIONS)
     with empty.write_engine.begin() as connection:
         source = add_hierarchy(connection, 101, (), last_node_no=0)
         add_hierarchy(connection, 102, range(1, 4), last_node_no=7, copied_from=source)
@@ -247,7 +250,7 @@ async def test_jobs_of_before_steering_keep_their_order_and_can_be_moved(empty: 
                 "version": 1,
                 "created_at": AT,
                 "updated_at": AT,
-                "request_id": "given",
+                "request_id": "test",
                 "source_id": source,
                 "include_products": False,
                 "items": 0,
@@ -262,7 +265,7 @@ async def test_jobs_of_before_steering_keep_their_order_and_can_be_moved(empty: 
     known = {row["pk"]: row["copied_node_no"] for row in rows_of(empty)["hierarchy"]}
     assert known == {101: 0, 102: 7}
     await factories.pending_duplication(empty, source)
-    await empty.write(steering.move_to_front, factories.STORE, UUID(int=3))
+    await empty.write(queue.move_to_front, factories.STORE, UUID(int=3))
     ran = [await factories.ran_job(empty) for _ in range(5)]
     assert [id.int for id in ran[:4]] == [3, 1, 2, 4]
     assert await empty.write(attempts.claim, factories.STORE, UUID(int=1), factories.LEASE) is None
@@ -281,7 +284,7 @@ CHECKPOINT = {
     "restarts": 0,
     "at_once": False,
 }
-"""As it was written then."""
+"""A checkpoint in the format of revision 0002."""
 LANE = {"pending": 0, "pending_items": 0, "pace_seconds": 0.0, "pace_items": 0.0}
 
 

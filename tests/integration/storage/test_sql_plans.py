@@ -1,8 +1,10 @@
-"""On PostgreSQL what a read reads is that of what it returns, however large the tables are and
-whatever the server knows of them: nothing yet, what they were before an import, or all. It is
-counted by the server itself, also for statements that it has prepared and may plan once for all.
+"""Rows and blocks that each query reads.
 
-On SQLite, which plans without knowing anything, hierarchies are found by the index of their store.
+On PostgreSQL a query reads about as many rows as it returns, at any table size and with any table
+statistics: none, those from before an import, or fresh ones. The server itself counts, also for
+prepared statements with a generic plan.
+
+On SQLite, which plans without table statistics, hierarchies are read by the index of their store.
 """
 
 import re
@@ -52,23 +54,23 @@ PENDING = 100
 RECENT = 300
 """Jobs of the last hours; all others are a year old."""
 SMALL = 30
-"""Hierarchies of a few nodes beside the large one, and those of the organization."""
+"""Hierarchies of a few nodes in the store of the large one; as many are the organization's."""
 
 HIERARCHIES = 20_000
 """Hierarchies of another store that has many."""
 
 ROWS, BLOCKS = 1_000, 700
-"""What no read here needs; those that read a whole table or index read several times as much."""
+"""Limits of each query; reading a whole table or index takes several times as much."""
 
 EXECUTIONS = 12
-"""psycopg prepares what it has sent five times, and PostgreSQL may plan once for all what it has
-planned five times."""
+"""psycopg prepares a statement after five executions, and PostgreSQL may use a generic plan after
+five more."""
 
 STORE = factories.STORE
 MALL = "mall"
 START = datetime(2026, 11, 22, tzinfo=UTC)
 PAGE = KeysetWindow(20)
-SPAN = OffsetWindow(0, 20)
+OFFSET_WINDOW = OffsetWindow(0, 20)
 FEW = range(20)
 
 Measured = sa.text(
@@ -79,7 +81,7 @@ Measured = sa.text(
 
 @dataclass(frozen=True)
 class Shop:
-    """A database with one hierarchy that is far larger than what is read of it."""
+    """A database with one hierarchy far larger than the results of the queries."""
 
     database: Database
     id: UUID
@@ -97,7 +99,7 @@ async def shop(request: pytest.FixtureRequest, new_database: NewDatabase) -> Asy
         database.close()
 
 
-async def _filled(database: Database, known: str) -> Shop:
+async def _filled(database: Database, statistics: str) -> Shop:
     for table in SQLModel.metadata.sorted_tables:
         await _execute(database, f"ALTER TABLE {table.name} SET (autovacuum_enabled = off)")
     await database.write(_fill_mall)
@@ -106,17 +108,17 @@ async def _filled(database: Database, known: str) -> Shop:
             database,
             {f"{number}": {"below": {}}},
             name=f"Small {number}",
-            products={"below": [f"{number}-{place}" for place in range(3)]},
+            products={"below": [f"{number}-{index}" for index in range(3)]},
         )
-    if known == "outdated":
+    if statistics == "outdated":
         await _execute(database, "ANALYZE")
     id = await large_hierarchy(database, NODES, PRODUCTS_PER_NODE, PRODUCTS)
     empty_id = await factories.hierarchy(database, {}, name="Empty")
     await database.write(_fill_queue)
-    if known == "fresh":
+    if statistics == "fresh":
         await _execute(database, "ANALYZE")
-    found = await database.read(hierarchies.by_ids, STORE, [id, empty_id])
-    pk, empty_pk = found[id].pk, found[empty_id].pk
+    rows = await database.read(hierarchies.by_ids, STORE, [id, empty_id])
+    pk, empty_pk = rows[id].pk, rows[empty_id].pk
     assert pk is not None
     assert empty_pk is not None
     return Shop(database, id, pk, empty_pk)
@@ -125,106 +127,110 @@ async def _filled(database: Database, known: str) -> Shop:
 MIDDLE = NODES // 2
 IN_THE_MIDDLE = (START + timedelta(seconds=HIERARCHIES // 2), UUID(int=0))
 READS: Mapping[str, Callable[[Session, Shop], Any]] = {
-    "nodes by ids": lambda s, of: nodes.by_ids(
-        s, STORE, [node_id(of.id, MIDDLE + no) for no in FEW]
+    "nodes by ids": lambda s, shop: nodes.by_ids(
+        s, STORE, [node_id(shop.id, MIDDLE + no) for no in FEW]
     ),
-    "nodes by keys": lambda s, of: nodes.items_by_keys(
-        s, STORE, [(of.pk, MIDDLE + no) for no in FEW]
+    "nodes by keys": lambda s, shop: nodes.items_by_keys(
+        s, STORE, [(shop.pk, MIDDLE + no) for no in FEW]
     ),
-    "children of the root": lambda s, of: nodes.children(s, STORE, [(of.pk, 0)], PAGE),
-    "children of nodes": lambda s, of: nodes.children(
-        s, STORE, [(of.pk, no + 1) for no in FEW], PAGE
+    "children of the root": lambda s, shop: nodes.children(s, STORE, [(shop.pk, 0)], PAGE),
+    "children of nodes": lambda s, shop: nodes.children(
+        s, STORE, [(shop.pk, no + 1) for no in FEW], PAGE
     ),
-    "numbers of children": lambda s, of: nodes.children_counts(
-        s, STORE, [(of.pk, no + 1) for no in FEW]
+    "numbers of children": lambda s, shop: nodes.children_counts(
+        s, STORE, [(shop.pk, no + 1) for no in FEW]
     ),
-    "first nodes": lambda s, of: nodes.of_hierarchies(s, STORE, [of.pk], PAGE),
-    "nodes in the middle": lambda s, of: nodes.of_hierarchies(
-        s, STORE, [of.pk], KeysetWindow(20, after=(8, MIDDLE))
+    "first nodes": lambda s, shop: nodes.of_hierarchies(s, STORE, [shop.pk], PAGE),
+    "nodes in the middle": lambda s, shop: nodes.of_hierarchies(
+        s, STORE, [shop.pk], KeysetWindow(20, after=(8, MIDDLE))
     ),
-    "last nodes": lambda s, of: nodes.of_hierarchies(
-        s, STORE, [of.pk], KeysetWindow(20, backward=True)
+    "last nodes": lambda s, shop: nodes.of_hierarchies(
+        s, STORE, [shop.pk], KeysetWindow(20, backward=True)
     ),
-    "nodes of products": lambda s, of: associations.nodes_of_products(
+    "nodes of products": lambda s, shop: associations.nodes_of_products(
         s, STORE, [SMALL * 3 + no for no in range(1, 4)], PAGE
     ),
-    "numbers of nodes of products": lambda s, of: associations.counts_of_products(
+    "numbers of nodes of products": lambda s, shop: associations.counts_of_products(
         s, STORE, [SMALL * 3 + no for no in range(1, 4)]
     ),
-    "ways up": lambda s, of: ancestors.of_nodes(s, STORE, [(of.pk, MIDDLE + no) for no in FEW]),
-    "leaves": lambda s, of: nodes.leaves(s, of.pk, MIDDLE, 20),
-    "first hierarchies": lambda s, of: hierarchies.listing(s, STORE, [], PAGE),
-    "first hierarchies of many": lambda s, of: hierarchies.listing(s, MALL, [], PAGE),
-    "hierarchies in the middle": lambda s, of: hierarchies.listing(
+    "ancestors": lambda s, shop: ancestors.of_nodes(
+        s, STORE, [(shop.pk, MIDDLE + no) for no in FEW]
+    ),
+    "leaves": lambda s, shop: nodes.leaves(s, shop.pk, MIDDLE, 20),
+    "first hierarchies": lambda s, shop: hierarchies.listing(s, STORE, [], PAGE),
+    "first hierarchies of many": lambda s, shop: hierarchies.listing(s, MALL, [], PAGE),
+    "hierarchies in the middle": lambda s, shop: hierarchies.listing(
         s, MALL, [], KeysetWindow(20, after=IN_THE_MIDDLE)
     ),
-    "last hierarchies": lambda s, of: hierarchies.listing(
+    "last hierarchies": lambda s, shop: hierarchies.listing(
         s, MALL, [], KeysetWindow(20, before=IN_THE_MIDDLE, backward=True)
     ),
-    "hierarchies of the organization": lambda s, of: hierarchies.listing(
+    "hierarchies of the organization": lambda s, shop: hierarchies.listing(
         s, MALL, [owned_by(Owner.ORGANIZATION)], PAGE
     ),
-    "the number of hierarchies": lambda s, of: hierarchies.count(s, STORE, []),
-    "hierarchies by ids": lambda s, of: hierarchies.by_ids(s, STORE, [of.id]),
-    "names of nodes": lambda s, of: nodes.names(s, [(of.pk, MIDDLE + no) for no in FEW]),
-    "curated products": lambda s, of: associations.curated_ids(
-        s, [(of.pk, MIDDLE + no) for no in FEW]
+    "the number of hierarchies": lambda s, shop: hierarchies.count(s, STORE, []),
+    "hierarchies by ids": lambda s, shop: hierarchies.by_ids(s, STORE, [shop.id]),
+    "names of nodes": lambda s, shop: nodes.names(s, [(shop.pk, MIDDLE + no) for no in FEW]),
+    "curated products": lambda s, shop: associations.curated_ids(
+        s, [(shop.pk, MIDDLE + no) for no in FEW]
     ),
-    "a span of the products of a node": lambda s, of: associations.offset_page(
-        s, STORE, (of.pk, MIDDLE), SPAN
+    "an offset page of the products of a node": lambda s, shop: associations.offset_page(
+        s, STORE, (shop.pk, MIDDLE), OFFSET_WINDOW
     ),
-    "first products": lambda s, of: products.listing(s, STORE, [], PAGE),
-    "products in the middle": lambda s, of: products.listing(
+    "first products": lambda s, shop: products.listing(s, STORE, [], PAGE),
+    "products in the middle": lambda s, shop: products.listing(
         s, STORE, [], KeysetWindow(20, after=("SKU-5", UUID(int=0)))
     ),
-    "products by skus": lambda s, of: products.listing(
+    "products by skus": lambda s, shop: products.listing(
         s, STORE, [Condition("sku", Operator.IN, ["0-0", "1-1", "unknown"])], PAGE
     ),
-    "products of nodes": lambda s, of: associations.of_nodes(
-        s, STORE, [(of.pk, MIDDLE + no) for no in FEW], PAGE
+    "products of nodes": lambda s, shop: associations.of_nodes(
+        s, STORE, [(shop.pk, MIDDLE + no) for no in FEW], PAGE
     ),
-    "numbers of products of nodes": lambda s, of: associations.counts_of_nodes(
-        s, STORE, [(of.pk, MIDDLE + no) for no in FEW]
+    "numbers of products of nodes": lambda s, shop: associations.counts_of_nodes(
+        s, STORE, [(shop.pk, MIDDLE + no) for no in FEW]
     ),
-    "first jobs": lambda s, of: jobs.listing(s, STORE, JobFilter(), False, PAGE),
-    "jobs in the middle": lambda s, of: jobs.listing(
+    "first jobs": lambda s, shop: jobs.listing(s, STORE, JobFilter(), False, PAGE),
+    "jobs in the middle": lambda s, shop: jobs.listing(
         s, STORE, JobFilter(), False, KeysetWindow(20, after=(JOBS // 2,))
     ),
-    "the next job": lambda s, of: jobs.first_pending(s, STORE),
-    "the job that waits longest": lambda s, of: jobs.oldest_pending_at(s, STORE),
-    "first jobs that wait": lambda s, of: jobs.queued(s, STORE, PAGE),
-    "last jobs that wait": lambda s, of: jobs.queued(s, STORE, KeysetWindow(20, backward=True)),
-    "jobs that wait, in the middle": lambda s, of: jobs.queued(
+    "the next job": lambda s, shop: jobs.first_pending(s, STORE),
+    "the oldest pending job": lambda s, shop: jobs.oldest_pending_at(s, STORE),
+    "first pending jobs": lambda s, shop: jobs.queued(s, STORE, PAGE),
+    "last pending jobs": lambda s, shop: jobs.queued(s, STORE, KeysetWindow(20, backward=True)),
+    "pending jobs in the middle": lambda s, shop: jobs.queued(
         s, STORE, KeysetWindow(20, after=(JOBS - PENDING // 2,))
     ),
-    "places in the queue": lambda s, of: lanes.queue_positions(s, STORE, _waiting(s)),
-    "stores with work": lambda s, of: lanes.claimable_stores(s),
-    "retries": lambda s, of: jobs.newest_retries(s, STORE, [UUID(int=seq) for seq in FEW]),
-    "the latest hours": lambda s, of: job_stats.by_hour(s, STORE, 24),
+    "positions in the queue": lambda s, shop: lanes.queue_positions(s, STORE, _last_pending(s)),
+    "stores with work": lambda s, shop: lanes.claimable_stores(s),
+    "retries": lambda s, shop: jobs.newest_retries(s, STORE, [UUID(int=seq) for seq in FEW]),
+    "the latest hours": lambda s, shop: job_stats.by_hour(s, STORE, 24),
 }
 
 
 COUNTED: Mapping[str, Callable[[Session, Shop], OffsetPage[Any]]] = {
-    "hierarchies": lambda s, of: hierarchies.offset_page(
-        s, STORE, [], hierarchies.NEWEST_FIRST, SPAN
+    "hierarchies": lambda s, shop: hierarchies.offset_page(
+        s, STORE, [], hierarchies.NEWEST_FIRST, OFFSET_WINDOW
     ),
-    "many hierarchies": lambda s, of: hierarchies.offset_page(
-        s, MALL, [], hierarchies.NEWEST_FIRST, SPAN
+    "many hierarchies": lambda s, shop: hierarchies.offset_page(
+        s, MALL, [], hierarchies.NEWEST_FIRST, OFFSET_WINDOW
     ),
-    "nodes": lambda s, of: nodes.offset_page(s, _hierarchy(s, of), [], nodes.PARENTS_FIRST, SPAN),
-    "children of the root": lambda s, of: nodes.offset_page(
-        s, _hierarchy(s, of), [], nodes.SIBLING_ORDER, SPAN, 0
+    "nodes": lambda s, shop: nodes.offset_page(
+        s, _hierarchy(s, shop), [], nodes.PARENTS_FIRST, OFFSET_WINDOW
     ),
-    "children of a node": lambda s, of: nodes.offset_page(
-        s, _hierarchy(s, of), [], nodes.SIBLING_ORDER, SPAN, 1
+    "children of the root": lambda s, shop: nodes.offset_page(
+        s, _hierarchy(s, shop), [], nodes.SIBLING_ORDER, OFFSET_WINDOW, 0
     ),
-    "jobs": lambda s, of: jobs.offset_page(s, STORE, [], jobs.NEWEST_FIRST, SPAN),
+    "children of a node": lambda s, shop: nodes.offset_page(
+        s, _hierarchy(s, shop), [], nodes.SIBLING_ORDER, OFFSET_WINDOW, 1
+    ),
+    "jobs": lambda s, shop: jobs.offset_page(s, STORE, [], jobs.NEWEST_FIRST, OFFSET_WINDOW),
 }
-"""Spans, which tell how many there are in all."""
+"""Offset pages, which include a total."""
 
 
 COUNTED_BY_ALL = {"many hierarchies": 2 * (HIERARCHIES + SMALL) + 2}
-"""Half of a table is counted well by reading it all."""
+"""Counting half of a table is best done by reading all of it."""
 
 
 def _hierarchy(session: Session, shop: Shop) -> Hierarchy:
@@ -232,36 +238,38 @@ def _hierarchy(session: Session, shop: Shop) -> Hierarchy:
 
 
 EDITS: Mapping[str, Callable[[Session, Shop], Any]] = {
-    "the lock": lambda s, of: hierarchies.lock(s, STORE, of.id),
-    "a node": lambda s, of: nodes.by_no(s, of.pk, MIDDLE),
-    "siblings without that name": lambda s, of: nodes.sibling_with(s, of.pk, 1, "?", None, 2),
-    "siblings without that name and slug": lambda s, of: nodes.sibling_with(
-        s, of.pk, 1, "?", "?", 2
+    "the lock": lambda s, shop: hierarchies.lock(s, STORE, shop.id),
+    "a node": lambda s, shop: nodes.by_no(s, shop.pk, MIDDLE),
+    "siblings without that name": lambda s, shop: nodes.sibling_with(s, shop.pk, 1, "?", None, 2),
+    "siblings without that name and slug": lambda s, shop: nodes.sibling_with(
+        s, shop.pk, 1, "?", "?", 2
     ),
-    "no siblings": lambda s, of: nodes.sibling_with(s, of.pk, NODES, "?", "?", 2),
-    "products of a node": lambda s, of: associations.attached(s, (of.pk, MIDDLE), range(1, 101)),
-    "the last number": lambda s, of: nodes.last_no(s, of.pk),
+    "no siblings": lambda s, shop: nodes.sibling_with(s, shop.pk, NODES, "?", "?", 2),
+    "products of a node": lambda s, shop: associations.attached(
+        s, (shop.pk, MIDDLE), range(1, 101)
+    ),
+    "the last number": lambda s, shop: nodes.last_no(s, shop.pk),
 }
-"""What is read of a hierarchy while it is locked."""
+"""Queries on a hierarchy while it is locked."""
 
 numbers = count(1)
 CHANGES: Mapping[str, Callable[[Session, Shop], Any]] = {
-    "create": lambda s, of: authoring.create(
-        s, STORE, node_id(of.id, MIDDLE), {"name": f"New {next(numbers)}", "slug": None}
+    "create": lambda s, shop: authoring.create(
+        s, STORE, node_id(shop.id, MIDDLE), {"name": f"New {next(numbers)}", "slug": None}
     ),
-    "update": lambda s, of: authoring.update(
-        s, STORE, node_id(of.id, MIDDLE), {"name": f"Changed {next(numbers)}"}
+    "update": lambda s, shop: authoring.update(
+        s, STORE, node_id(shop.id, MIDDLE), {"name": f"Changed {next(numbers)}"}
     ),
-    "move": lambda s, of: authoring.move(
-        s, STORE, node_id(of.id, NODES), node_id(of.id, 2 + next(numbers) % 2), {}
+    "move": lambda s, shop: authoring.move(
+        s, STORE, node_id(shop.id, NODES), node_id(shop.id, 2 + next(numbers) % 2), {}
     ),
-    "delete": lambda s, of: authoring.delete(s, STORE, node_id(of.id, NODES - next(numbers))),
+    "delete": lambda s, shop: authoring.delete(s, STORE, node_id(shop.id, NODES - next(numbers))),
 }
-"""What services do in one transaction."""
+"""Mutations, each in one transaction."""
 
 
 @pytest.mark.parametrize("read", READS)
-async def test_a_read_reads_no_more_than_what_it_returns(shop: Shop, read: str) -> None:
+async def test_a_query_reads_a_limited_number_of_rows_and_blocks(shop: Shop, read: str) -> None:
     def read_often(session: Session) -> list[tuple[int, int]]:
         return [_measured(session, lambda: READS[read](session, shop)) for _ in range(EXECUTIONS)]
 
@@ -269,21 +277,25 @@ async def test_a_read_reads_no_more_than_what_it_returns(shop: Shop, read: str) 
         assert (rows <= ROWS, blocks <= BLOCKS) == (True, True), (rows, blocks)
 
 
-@pytest.mark.parametrize("span", COUNTED)
-async def test_a_span_reads_no_more_than_what_it_shows_and_counts(shop: Shop, span: str) -> None:
+@pytest.mark.parametrize("page", COUNTED)
+async def test_an_offset_page_reads_no_more_rows_than_it_shows_and_counts(
+    shop: Shop, page: str
+) -> None:
     def read_often(session: Session) -> list[tuple[int, int]]:
-        total = COUNTED[span](session, shop).total
+        total = COUNTED[page](session, shop).total
         return [
-            (_measured(session, lambda: COUNTED[span](session, shop))[0], total)
+            (_measured(session, lambda: COUNTED[page](session, shop))[0], total)
             for _ in range(EXECUTIONS)
         ]
 
     for rows, total in await shop.database.read(read_often):
-        assert rows <= COUNTED_BY_ALL.get(span, total) + ROWS
+        assert rows <= COUNTED_BY_ALL.get(page, total) + ROWS
 
 
 @pytest.mark.parametrize("read", EDITS)
-async def test_an_edit_reads_no_more_than_what_it_is_about(shop: Shop, read: str) -> None:
+async def test_a_query_on_a_locked_hierarchy_reads_a_limited_number_of_rows_and_blocks(
+    shop: Shop, read: str
+) -> None:
     def read_often(session: Session) -> list[tuple[int, int]]:
         return [_measured(session, lambda: EDITS[read](session, shop)) for _ in range(EXECUTIONS)]
 
@@ -292,19 +304,19 @@ async def test_an_edit_reads_no_more_than_what_it_is_about(shop: Shop, read: str
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_a_change_of_a_node_reads_no_more_than_what_it_is_about(
+async def test_a_mutation_of_a_node_reads_a_limited_number_of_rows_and_blocks(
     shop: Shop, change: str
 ) -> None:
     def change_often(session: Session) -> list[tuple[int, int]]:
         def changed() -> None:
             CHANGES[change](session, shop)
             session.flush()
-            # The next one is as a transaction finds it.
+            # The next execution starts with an empty session, as a transaction does.
             session.expunge_all()
 
-        found = [_measured(session, changed) for _ in range(EXECUTIONS)]
+        counts = [_measured(session, changed) for _ in range(EXECUTIONS)]
         session.rollback()
-        return found
+        return counts
 
     for rows, blocks in await shop.database.write(change_often):
         assert (rows <= ROWS, blocks <= BLOCKS) == (True, True), (rows, blocks)
@@ -315,7 +327,7 @@ COPIES: Mapping[str, Callable[[Session, int, int, Key | None], tuple[int, Key | 
     "associations": lambda s, source, copy, after: copies.copy_associations(
         s, source, copy, after, 5, skip_deleted=False
     ),
-    "the other way round": lambda s, source, copy, after: copies.copy_reverse_associations(
+    "reverse associations": lambda s, source, copy, after: copies.copy_reverse_associations(
         s, source, copy, after, 5, skip_deleted=False
     ),
 }
@@ -360,7 +372,7 @@ OF_HIERARCHIES: Mapping[str, Callable[[Session], Any]] = {
 
 @pytest.fixture(scope="module")
 async def mall(new_database: NewDatabase) -> AsyncIterator[Database]:
-    """A SQLite file with a store of many hierarchies, of which it was told nothing, as ever."""
+    """A SQLite file with many hierarchies and, as always, no table statistics."""
     database = open_database(Settings(database_url=new_database("sqlite")))
     await database.write(_fill_mall)
     try:
@@ -370,7 +382,7 @@ async def mall(new_database: NewDatabase) -> AsyncIterator[Database]:
 
 
 @pytest.mark.parametrize("read", OF_HIERARCHIES)
-async def test_on_sqlite_hierarchies_are_read_by_their_store_in_the_order_they_have_there(
+async def test_on_sqlite_hierarchies_are_read_in_the_order_of_their_store_index(
     mall: Database, read: str
 ) -> None:
     steps = await mall.read(_steps, OF_HIERARCHIES[read])
@@ -380,26 +392,27 @@ async def test_on_sqlite_hierarchies_are_read_by_their_store_in_the_order_they_h
     assert not [step for step in steps if "ORDER BY" in step]
 
 
-async def test_on_sqlite_a_span_of_hierarchies_is_sought_in_the_index_of_their_store(
+async def test_on_sqlite_an_offset_page_of_hierarchies_uses_the_index_of_their_store(
     mall: Database,
 ) -> None:
     steps = await mall.read(
-        _steps, lambda s: hierarchies.offset_page(s, MALL, [], hierarchies.NEWEST_FIRST, SPAN)
+        _steps,
+        lambda s: hierarchies.offset_page(s, MALL, [], hierarchies.NEWEST_FIRST, OFFSET_WINDOW),
     )
     of_hierarchies = [step for step in steps if " hierarchy " in step]
     by_store = list(filter(BY_STORE.match, of_hierarchies))
-    # Its own, the organization's and their number; then the rows of those that are shown.
+    # The store's own, the organization's and the total; then the rows of the page.
     assert len(by_store) == 3
     (rows,) = (step for step in of_hierarchies if step not in by_store)
     assert rows == "SEARCH hierarchy USING INTEGER PRIMARY KEY (rowid=?)"
 
 
 def _steps(session: Session, run: Callable[[Session], object]) -> list[str]:
-    """How SQLite goes about what `run` asks it."""
-    asked: list[tuple[str, Any]] = []
+    """The steps of SQLite's query plans for the statements of `run`."""
+    executed: list[tuple[str, Any]] = []
 
     def note(_connection: object, _cursor: object, statement: str, values: Any, *_: object) -> None:
-        asked.append((statement, values))
+        executed.append((statement, values))
 
     connection = session.connection()
     sa.event.listen(connection, "before_cursor_execute", note)
@@ -407,13 +420,13 @@ def _steps(session: Session, run: Callable[[Session], object]) -> list[str]:
     sa.event.remove(connection, "before_cursor_execute", note)
     return [
         step.detail
-        for statement, values in asked
+        for statement, values in executed
         for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
     ]
 
 
 def _fill_mall(session: Session) -> None:
-    """Hierarchies of two stores that have many, and among them a few of the organization's."""
+    """Insert many hierarchies of two stores, and a few of the organization."""
     rows = [
         {
             "id": new_hierarchy_id(),
@@ -442,7 +455,7 @@ def _fill_queue(session: Session) -> None:
             "status": JobStatus.SUCCESS if seq <= JOBS - PENDING else JobStatus.PENDING,
             "created_at": at - timedelta(days=365 * (seq <= JOBS - RECENT), seconds=JOBS - seq),
             "updated_at": at,
-            "request_id": "given",
+            "request_id": "test",
             "retry_of": UUID(int=seq // 2) if seq < 1000 else None,
         }
         for seq in range(1, JOBS + 1)
@@ -451,8 +464,8 @@ def _fill_queue(session: Session) -> None:
     session.add(Lane(store=STORE, job_seq=JOBS, pending=PENDING))
 
 
-def _waiting(session: Session) -> list[int]:
-    """The keys of the last jobs that wait."""
+def _last_pending(session: Session) -> list[int]:
+    """The keys of the last pending jobs."""
     last = jobs.queued(session, STORE, KeysetWindow(20, backward=True)).rows
     return [job.pk for _, job in last if job.pk]
 

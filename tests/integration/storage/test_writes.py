@@ -1,5 +1,4 @@
-"""A write is one transaction, whichever way its statements go: through the session, or as compiled
-ones by the driver itself."""
+"""A write is one transaction over session and compiled statements."""
 
 import sqlite3
 from datetime import timedelta
@@ -21,15 +20,18 @@ from app.storage.tables import Hierarchy, JobEvent, Lane
 from tests import factories
 
 STORE = factories.STORE
-REQUESTER = Requester(STORE, request_id="given")
+REQUESTER = Requester(STORE, request_id="test")
 
 
-class Thrown(Exception):
-    """What goes wrong in a write."""
+class WriteFailed(Exception):
+    """The exception of a failing write."""
 
 
-def in_both_ways(session: Session) -> None:
-    """A change of a hierarchy through the session, and a job by statements: each first once."""
+def write_both_ways(session: Session) -> None:
+    """Change a hierarchy by session, and enqueue a job by compiled statements.
+
+    The two alternate, so that each kind comes first once.
+    """
     by_session = select(Hierarchy).order_by(col(Hierarchy.pk))
     session.exec(by_session).one().name += "!"
     lane = lanes.lock(session, STORE)
@@ -37,8 +39,8 @@ def in_both_ways(session: Session) -> None:
     session.exec(by_session).one().slug = "changed"
 
 
-def kept(session: Session) -> tuple[str, int, int]:
-    """The hierarchy's name, how many events there are, and the lane's number of the last."""
+def stored_state(session: Session) -> tuple[str, int, int]:
+    """The hierarchy's name, the number of events, and the lane's last event number."""
     name = session.exec(select(Hierarchy.name)).one()
     logged = session.exec(select(sa.func.count()).select_from(JobEvent)).one()
     numbers = session.exec(select(Lane.event_seq)).all()
@@ -53,50 +55,50 @@ async def stocked(database: Database, request: pytest.FixtureRequest) -> Databas
     return database
 
 
-async def test_what_is_written_in_both_ways_is_kept_together(stocked: Database) -> None:
-    await stocked.write(in_both_ways)
-    assert await stocked.read(kept) == ("Garden!", 1, 1)
+async def test_both_kinds_of_statements_are_committed_together(stocked: Database) -> None:
+    await stocked.write(write_both_ways)
+    assert await stocked.read(stored_state) == ("Garden!", 1, 1)
 
 
-async def test_it_is_undone_together_whatever_goes_wrong(stocked: Database) -> None:
-    await stocked.write(in_both_ways)
+async def test_both_kinds_of_statements_are_rolled_back_together(stocked: Database) -> None:
+    await stocked.write(write_both_ways)
 
     def broken_in_the_end(session: Session) -> None:
-        in_both_ways(session)
-        raise Thrown
+        write_both_ways(session)
+        raise WriteFailed
 
     def broken_before_the_commit(session: Session) -> None:
         def broken() -> None:
-            raise Thrown
+            raise WriteFailed
 
         before_commit(session, broken)
-        in_both_ways(session)
+        write_both_ways(session)
 
     for write in (broken_in_the_end, broken_before_the_commit):
-        with pytest.raises(Thrown):
+        with pytest.raises(WriteFailed):
             await stocked.write(write)
-        assert await stocked.read(kept) == ("Garden!", 1, 1)
+        assert await stocked.read(stored_state) == ("Garden!", 1, 1)
 
 
-async def test_a_statement_that_the_database_refuses_undoes_it_and_the_next_write_is_none_the_worse(
+async def test_a_refused_statement_rolls_the_write_back_and_the_next_write_succeeds(
     stocked: Database,
 ) -> None:
     again = CompiledStatement(lambda _: sa.text("INSERT INTO lane SELECT * FROM lane"))
 
     def refused(session: Session) -> None:
-        in_both_ways(session)
+        write_both_ways(session)
         again.changed(session, {})
 
-    await stocked.write(in_both_ways)
+    await stocked.write(write_both_ways)
     with pytest.raises(sa.exc.DBAPIError) as failure:
         await stocked.write(refused)
     assert isinstance(failure.value.orig, (sqlite3.IntegrityError, psycopg.IntegrityError))
-    assert await stocked.read(kept) == ("Garden!", 1, 1)
-    await stocked.write(in_both_ways)
-    assert await stocked.read(kept) == ("Garden!!", 2, 2)
+    assert await stocked.read(stored_state) == ("Garden!", 1, 1)
+    await stocked.write(write_both_ways)
+    assert await stocked.read(stored_state) == ("Garden!!", 2, 2)
 
 
-async def test_a_statement_sees_what_entities_were_given_before(stocked: Database) -> None:
+async def test_a_compiled_statement_sees_pending_changes_of_entities(stocked: Database) -> None:
     count = CompiledStatement(lambda _: sa.select(sa.func.count()).select_from(Lane))
 
     def written(session: Session) -> int:
@@ -107,7 +109,9 @@ async def test_a_statement_sees_what_entities_were_given_before(stocked: Databas
     assert await stocked.write(written) == 1
 
 
-async def test_a_lane_locked_twice_is_one_and_its_numbers_have_no_gap(stocked: Database) -> None:
+async def test_a_lane_locked_twice_is_one_entity_whose_numbers_have_no_gap(
+    stocked: Database,
+) -> None:
     def twice(session: Session) -> list[int]:
         return [
             jobs.enqueue(
@@ -122,7 +126,7 @@ async def test_a_lane_locked_twice_is_one_and_its_numbers_have_no_gap(stocked: D
     assert [event.seq for event in stretch.events] == [1, 2, 3, 4]
 
 
-async def test_a_lane_that_was_only_looked_at_is_not_written(database: Database) -> None:
+async def test_a_lane_that_is_only_read_is_not_written(database: Database) -> None:
     database.trace(TracerProvider().get_tracer("tests"))
     statements: list[str] = []
 
@@ -135,32 +139,32 @@ async def test_a_lane_that_was_only_looked_at_is_not_written(database: Database)
     assert set(statements) - {"BEGIN"} == {"SELECT"}
 
 
-async def test_a_claim_and_a_key_come_back_as_they_were_written(stocked: Database) -> None:
+async def test_a_claim_and_an_idempotency_key_are_read_as_written(stocked: Database) -> None:
     (source,) = await stocked.read(lambda session: session.exec(select(Hierarchy.id)).all())
     duplication = Duplication(source, name="Copy", include_products=True)
-    asked = await stocked.write(jobs.request_duplication, REQUESTER, duplication, "key")
+    first = await stocked.write(jobs.request_duplication, REQUESTER, duplication, "key")
     again = await stocked.write(jobs.request_duplication, REQUESTER, duplication, "key")
-    assert (again.replayed, again.job.id) == (True, asked.job.id)
+    assert (again.replayed, again.job.id) == (True, first.job.id)
     claimed = await stocked.write(attempts.claim, STORE, uuid4(), timedelta(seconds=30))
     assert claimed is not None
-    assert (claimed.id, claimed.name, claimed.include_products) == (asked.job.id, "Copy", True)
+    assert (claimed.id, claimed.name, claimed.include_products) == (first.job.id, "Copy", True)
     assert (claimed.version, claimed.epoch, claimed.checkpoint) == (2, 1, None)
     stretch = await stocked.read(events.after, STORE, 0, 10)
     assert [events.job_of(event).status for event in stretch.events] == [
-        asked.job.status,
+        first.job.status,
         claimed.status,
     ]
     assert events.job_of(stretch.events[1]).started_at == claimed.started_at
     assert await stocked.read(hierarchies.by_id, STORE, source)
 
 
-async def test_a_read_is_one_picture_however_it_is_asked(stocked: Database) -> None:
-    beside = sa.create_engine(stocked.url)
+async def test_a_read_sees_one_snapshot_in_both_kinds_of_statements(stocked: Database) -> None:
+    other_engine = sa.create_engine(stocked.url)
 
     def heads(session: Session) -> tuple[int, int, int]:
         before = lanes.event_head(session, STORE)
-        with beside.begin() as other:
-            other.execute(sa.update(Lane).values(event_seq=Lane.event_seq + 1))
+        with other_engine.begin() as connection:
+            connection.execute(sa.update(Lane).values(event_seq=Lane.event_seq + 1))
         by_entity = session.exec(select(Lane.event_seq).where(Lane.store == STORE)).one()
         return before, by_entity, lanes.event_head(session, STORE)
 
@@ -168,4 +172,4 @@ async def test_a_read_is_one_picture_however_it_is_asked(stocked: Database) -> N
     before = await stocked.read(lanes.event_head, STORE)
     assert await stocked.read(heads) == (before, before, before)
     assert await stocked.read(heads) == (before + 1, before + 1, before + 1)
-    beside.dispose()
+    other_engine.dispose()
