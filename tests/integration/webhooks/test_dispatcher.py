@@ -1,5 +1,4 @@
-"""Whoever is to be told of a job's end is told, at least once, by a message that proves where it
-comes from; nobody else is."""
+"""Job ends are delivered at least once, signed, to configured URLs only."""
 
 import asyncio
 import json
@@ -50,10 +49,10 @@ PENDING, DELIVERED, FAILED = (
 LOOPBACK = [checked_network("127.0.0.0/8")]
 KEEP = timedelta(days=30)
 one_kind = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-"""For what does not depend on the kind of database."""
+"""For tests that do not depend on the kind of database."""
 
 LATER = MAX_RETRY_DELAY * 1.1
-"""By then the next attempt is due, whatever has happened."""
+"""By then the next attempt is due in every case."""
 
 
 @pytest.fixture
@@ -72,31 +71,31 @@ def database(clocked_database: Database) -> Database:
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    """Somebody to tell."""
+    """A running receiver of webhooks."""
     async with receiving() as started:
         yield started
 
 
 class Outcomes(logging.Handler):
-    """What the courier says of each attempt, once that is written down."""
+    """The outcomes that the dispatcher logs once they are stored."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said = asyncio.Queue[str]()
+        self.lines = asyncio.Queue[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.getMessage() == "webhook":
-            told = record.__dict__
-            again = f" in {timedelta(seconds=told['pause'])}" if told["pause"] else ""
-            self.said.put_nowait(
-                f"{told['webhook_id']} attempt {told['attempt']}: {told['status'] or ''} "
-                f"{told['reason']}; {told['outcome']}{again}"
+            fields = record.__dict__
+            retry = f" in {timedelta(seconds=fields['pause'])}" if fields["pause"] else ""
+            self.lines.put_nowait(
+                f"{fields['webhook_id']} attempt {fields['attempt']}: {fields['status'] or ''} "
+                f"{fields['reason']}; {fields['outcome']}{retry}"
             )
 
     async def next(self) -> str:
-        """The next attempt that has ended."""
+        """The outcome of the next attempt that ends."""
         async with asyncio.timeout(30):
-            return await self.said.get()
+            return await self.lines.get()
 
 
 @pytest.fixture
@@ -112,10 +111,10 @@ async def outcomes() -> AsyncIterator[Outcomes]:
 
 
 @asynccontextmanager
-async def telling(
+async def dispatching(
     database: Database, *urls: str, sender: Sender | None = None, **options: Any
 ) -> AsyncIterator[Dispatcher]:
-    """A courier that tells these URLs, and knows them before anything more happens."""
+    """Run a dispatcher of `urls`, which are registered first."""
     await database.write(webhooks.register, urls)
     started = Dispatcher(
         database,
@@ -134,20 +133,20 @@ async def telling(
 
 
 async def cancelled(database: Database, store: str = factories.STORE) -> Job:
-    """A job that ends as soon as it is there."""
+    """Request a job and cancel it."""
     source = await factories.hierarchy(database, {"a": {}}, store=store)
     job = await factories.pending_duplication(database, source, store=store)
     return await database.write(jobs.cancel, store, job.id)
 
 
 async def deliveries(database: Database) -> list[WebhookDelivery]:
-    """All there are, the oldest first."""
-    wanted = select(WebhookDelivery).order_by(col(WebhookDelivery.pk))
-    return await database.read(lambda session: list(session.exec(wanted)))
+    """All deliveries, the oldest first."""
+    query = select(WebhookDelivery).order_by(col(WebhookDelivery.pk))
+    return await database.read(lambda session: list(session.exec(query)))
 
 
 def settings_with(settings: Settings, *urls: str, **more: Any) -> Settings:
-    """Settings that have these told."""
+    """Settings with the webhooks `urls`."""
     return settings.model_copy(
         update={
             "webhooks": frozenset(urls),
@@ -158,7 +157,7 @@ def settings_with(settings: Settings, *urls: str, **more: Any) -> Settings:
     )
 
 
-async def test_a_gateway_tells_of_a_job_that_succeeded_as_its_rest_document_has_it(
+async def test_a_gateway_sends_a_succeeded_job_as_its_rest_document(
     settings: Settings, receiver: Receiver
 ) -> None:
     async with (
@@ -170,8 +169,8 @@ async def test_a_gateway_tells_of_a_job_that_succeeded_as_its_rest_document_has_
         job = await factories.pending_duplication(gateway.database, source)
         received = await receiver.next()
         document = (await client.http.get(f"/pcm/jobs/{job.id}")).json()["data"]
-    told = Webhook(SECRET).verify(received.body, received.headers)
-    assert told == {
+    message = Webhook(SECRET).verify(received.body, received.headers)
+    assert message == {
         "type": "job.succeeded",
         "timestamp": document["attributes"]["completed_at"],
         "data": {"store": factories.STORE, "seq": 3, "job": document},
@@ -183,62 +182,62 @@ async def test_a_gateway_tells_of_a_job_that_succeeded_as_its_rest_document_has_
     assert received.headers["user-agent"].startswith("jobs-gateway/")
 
 
-async def test_failed_and_cancelled_jobs_are_told_of_and_why_they_failed(
+async def test_failed_and_cancelled_jobs_are_sent_with_their_errors(
     database: Database, receiver: Receiver
 ) -> None:
     source = await factories.hierarchy(database, {"a": {}})
-    async with telling(database, receiver.url):
+    async with dispatching(database, receiver.url):
         failed = await factories.pending_duplication(database, source)
         claimed = await factories.claimed_job(database)
         await database.write(attempts.fail, claimed, "BROKEN", "It broke.", lambda: None)
-        one = await receiver.next()
+        failure = await receiver.next()
         stopped = await cancelled(database)
-        other = await receiver.next()
-    assert (one.message["type"], one.job) == ("job.failed", str(failed.id))
-    assert one.message["data"]["errors"] == [{"code": "BROKEN", "message": "It broke."}]
-    assert one.message["data"]["job"]["attributes"]["status"] == "failed"
-    assert (other.message["type"], other.job) == ("job.cancelled", str(stopped.id))
-    assert "errors" not in other.message["data"]
-    assert other.message["data"]["job"]["attributes"]["started_at"] is None
-    assert other.message["data"]["job"]["meta"].keys() == {"x_request_id"}
+        cancellation = await receiver.next()
+    assert (failure.message["type"], failure.job) == ("job.failed", str(failed.id))
+    assert failure.message["data"]["errors"] == [{"code": "BROKEN", "message": "It broke."}]
+    assert failure.message["data"]["job"]["attributes"]["status"] == "failed"
+    assert (cancellation.message["type"], cancellation.job) == ("job.cancelled", str(stopped.id))
+    assert "errors" not in cancellation.message["data"]
+    assert cancellation.message["data"]["job"]["attributes"]["started_at"] is None
+    assert cancellation.message["data"]["job"]["meta"].keys() == {"x_request_id"}
     assert receiver.received.empty()
 
 
-async def test_what_fails_is_sent_again_later_under_the_same_id_until_it_is_taken(
+async def test_a_failed_delivery_is_retried_under_the_same_id_until_it_succeeds(
     database: Database, clock: Clock, outcomes: Outcomes
 ) -> None:
     async with receiving() as first:
         first.will_answer(500)
-        async with telling(database, first.url):
+        async with dispatching(database, first.url):
             await cancelled(database)
             received = [await first.next()]
-            assert ": 500 Told; again in 0:00:0" in await outcomes.next()
-    # Nobody listens there any more.
+            assert ": 500 Status; again in 0:00:0" in await outcomes.next()
+    # The receiver has stopped.
     clock.advance(LATER)
-    async with telling(database, first.url):
+    async with dispatching(database, first.url):
         assert "connect" in (await outcomes.next()).lower()
         async with receiving(port=first.port) as again:
             again.will_answer(302, head="location: /elsewhere\r\n")
             for _ in range(2):
                 clock.advance(LATER)
                 received.append(await again.next())
-                said = await outcomes.next()
-    assert "attempt 4: 204 Told; delivered" in said
-    assert {one.target for one in received} == {"/hooks"}
-    assert len({one.id for one in received}) == 1
-    assert len({one.body for one in received}) == 1
-    assert len({one.headers["webhook-signature"] for one in received}) == 3
+                outcome = await outcomes.next()
+    assert "attempt 4: 204 Status; delivered" in outcome
+    assert {request.target for request in received} == {"/hooks"}
+    assert len({request.id for request in received}) == 1
+    assert len({request.body for request in received}) == 1
+    assert len({request.headers["webhook-signature"] for request in received}) == 3
     (delivery,) = await deliveries(database)
     assert str(delivery.id) == received[0].id
     assert (delivery.status, delivery.attempts, delivery.answer) == (DELIVERED, 4, 204)
     assert delivery.due_at is None
 
 
-async def test_nothing_is_sent_again_before_its_pause_is_over(
+async def test_nothing_is_retried_before_its_pause_is_over(
     database: Database, clock: Clock, receiver: Receiver, outcomes: Outcomes
 ) -> None:
     receiver.will_answer(503, head="retry-after: 3600\r\n")
-    async with telling(database, receiver.url):
+    async with dispatching(database, receiver.url):
         first = await cancelled(database)
         assert (await receiver.next()).job == str(first.id)
         assert "again in 1:00:00" in await outcomes.next()
@@ -251,17 +250,17 @@ async def test_nothing_is_sent_again_before_its_pause_is_over(
         await outcomes.next()
 
 
-async def test_what_is_never_taken_is_given_up_and_sent_anew_only_when_somebody_says_so(
+async def test_a_delivery_fails_after_max_attempts_and_is_sent_again_only_on_request(
     database: Database, clock: Clock, receiver: Receiver, outcomes: Outcomes
 ) -> None:
     receiver.will_answer(*[500] * MAX_ATTEMPTS)
-    async with telling(database, receiver.url):
+    async with dispatching(database, receiver.url):
         job = await cancelled(database)
         for number in range(1, MAX_ATTEMPTS + 1):
             assert (await receiver.next()).job == str(job.id)
-            assert f"attempt {number}: 500" in (said := await outcomes.next())
+            assert f"attempt {number}: 500" in (outcome := await outcomes.next())
             clock.advance(LATER)
-        assert said.endswith("failed")
+        assert outcome.endswith("failed")
         (delivery,) = await deliveries(database)
         assert (delivery.status, delivery.attempts, delivery.due_at) == (FAILED, MAX_ATTEMPTS, None)
 
@@ -272,32 +271,32 @@ async def test_what_is_never_taken_is_given_up_and_sent_anew_only_when_somebody_
         await database.write(webhooks.redeliver, delivery.id)
         assert (await receiver.next()).id == str(delivery.id)
         await outcomes.next()
-    assert [one.status for one in await deliveries(database)] == [DELIVERED, DELIVERED]
+    assert [delivery.status for delivery in await deliveries(database)] == [DELIVERED, DELIVERED]
 
 
 @one_kind
-async def test_a_receiver_that_is_gone_is_told_once(
+async def test_a_receiver_that_responds_410_gets_one_attempt(
     database: Database, clock: Clock, receiver: Receiver, outcomes: Outcomes
 ) -> None:
     receiver.will_answer(410)
-    async with telling(database, receiver.url):
+    async with dispatching(database, receiver.url):
         await cancelled(database)
         await receiver.next()
-        assert "attempt 1: 410 Told; failed" in await outcomes.next()
-    assert [one.status for one in await deliveries(database)] == [FAILED]
+        assert "attempt 1: 410 Status; failed" in await outcomes.next()
+    assert [delivery.status for delivery in await deliveries(database)] == [FAILED]
 
 
-async def test_an_attempt_without_a_result_is_made_again_once_its_lease_is_over(
+async def test_an_attempt_without_a_result_is_repeated_after_its_lease(
     database: Database, clock: Clock, receiver: Receiver, outcomes: Outcomes
 ) -> None:
     receiver.open.clear()
-    async with telling(database, receiver.url):
+    async with dispatching(database, receiver.url):
         await cancelled(database)
         lost = await receiver.next()
     (delivery,) = await deliveries(database)
     assert (delivery.status, delivery.attempts) == (PENDING, 1)
     receiver.open.set()
-    async with telling(database, receiver.url):
+    async with dispatching(database, receiver.url):
         clock.advance(LEASE - timedelta(milliseconds=1))
         other = await cancelled(database)
         assert (await receiver.next()).job == str(other.id)
@@ -305,36 +304,39 @@ async def test_an_attempt_without_a_result_is_made_again_once_its_lease_is_over(
         clock.advance(timedelta(milliseconds=1))
         assert (await receiver.next()).id == lost.id
         await outcomes.next()
-    # The result of the attempt that was lost would come too late.
+    # A late result of the lost attempt is refused.
     assert not await database.write(stored.conclude, delivery, {"status": FAILED})
-    assert {one.status for one in await deliveries(database)} == {DELIVERED}
+    assert {delivery.status for delivery in await deliveries(database)} == {DELIVERED}
 
 
-async def test_a_new_endpoint_hears_what_follows_and_one_that_comes_back_what_it_missed(
+async def test_a_new_endpoint_gets_later_events_and_a_returning_one_those_it_missed(
     database: Database, receiver: Receiver, outcomes: Outcomes
 ) -> None:
     await cancelled(database)
-    async with telling(database, receiver.url):
-        told = [await cancelled(database), await cancelled(database, store="new")]
-        received = {(await receiver.next()).job for _ in told}
-        for _ in told:
+    async with dispatching(database, receiver.url):
+        ended = [await cancelled(database), await cancelled(database, store="new")]
+        received = {(await receiver.next()).job for _ in ended}
+        for _ in ended:
             await outcomes.next()
-    assert received == {str(job.id) for job in told}
+    assert received == {str(job.id) for job in ended}
 
     missed = [await cancelled(database), await cancelled(database, store="newer")]
-    async with telling(database, f"{receiver.url}/other"):
+    async with dispatching(database, f"{receiver.url}/other"):
         pass
-    async with telling(database, receiver.url, f"{receiver.url}/other"):
+    async with dispatching(database, receiver.url, f"{receiver.url}/other"):
         received = {(await receiver.next()).job for _ in missed}
         for _ in missed:
             await outcomes.next()
         both = await cancelled(database)
-        targets = {(one.target, one.job) for one in [await receiver.next(), await receiver.next()]}
+        targets = {
+            (request.target, request.job)
+            for request in [await receiver.next(), await receiver.next()]
+        }
     assert received == {str(job.id) for job in missed}
     assert targets == {("/hooks", str(both.id)), ("/hooks/other", str(both.id))}
 
 
-async def test_processes_that_begin_with_the_same_urls_at_once_agree_on_them(
+async def test_processes_that_register_the_same_urls_at_once_agree_on_them(
     database: Database,
 ) -> None:
     urls = [f"https://shop.example/{number}" for number in range(3)]
@@ -342,29 +344,29 @@ async def test_processes_that_begin_with_the_same_urls_at_once_agree_on_them(
     known = await asyncio.gather(
         *(database.write(webhooks.register, urls[number % 2 :]) for number in range(8))
     )
-    everything = await database.read(stored.known_endpoints, urls)
-    assert sorted(everything.values()) == urls
-    assert all(some.items() <= everything.items() for some in known)
-    assert await database.read(stored.stores_to_record, everything.keys(), None) == []
+    endpoints = await database.read(stored.known_endpoints, urls)
+    assert sorted(endpoints.values()) == urls
+    assert all(registered.items() <= endpoints.items() for registered in known)
+    assert await database.read(stored.stores_to_record, endpoints.keys(), None) == []
 
 
-async def test_processes_that_record_the_same_events_at_once_record_each_of_them_once(
+async def test_processes_that_record_the_same_events_at_once_record_each_once(
     database: Database,
 ) -> None:
     known = await database.write(webhooks.register, ["https://shop.example/"])
     ended = [await cancelled(database) for _ in range(5)]
     for _ in ended:
-        # Each takes what the others have left, if they have.
+        # Each process records events that the others have not recorded.
         await asyncio.gather(
             *(
                 database.write_bulk(webhooks.create_deliveries, factories.STORE, known, 1)
                 for _ in range(4)
             )
         )
-    assert [one.seq for one in await deliveries(database)] == [2, 4, 6, 8, 10]
+    assert [delivery.seq for delivery in await deliveries(database)] == [2, 4, 6, 8, 10]
 
 
-async def test_a_backlog_longer_than_a_transaction_takes_is_told_whole(
+async def test_a_backlog_of_several_transactions_is_sent_completely(
     database: Database, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "MAX_EVENTS", 2)
@@ -374,8 +376,8 @@ async def test_a_backlog_longer_than_a_transaction_takes_is_told_whole(
     for _ in range(8):
         await factories.pending_duplication(database, source)
     ended = [await cancelled(database) for _ in range(5)]
-    # It does not look by itself before this test is over.
-    async with telling(database, receiver.url, poll=600):
+    # The next poll is after the end of this test.
+    async with dispatching(database, receiver.url, poll=600):
         received = [(await receiver.next()).job for _ in ended]
     assert Counter(received) == Counter(str(job.id) for job in ended)
 
@@ -385,25 +387,25 @@ async def test_two_processes_on_one_database_send_each_message_once(
 ) -> None:
     url = new_database("postgresql")
     settings = Settings(database_url=url)
-    with closing(open_database(settings)) as one, closing(open_database(settings)) as other:
-        async with telling(one, receiver.url), telling(other, receiver.url):
-            ended = [await cancelled(one) for _ in range(30)]
+    with closing(open_database(settings)) as first, closing(open_database(settings)) as second:
+        async with dispatching(first, receiver.url), dispatching(second, receiver.url):
+            ended = [await cancelled(first) for _ in range(30)]
             received = [await receiver.next() for _ in ended]
             for _ in ended:
                 assert "attempt 1: 204" in await outcomes.next()
         assert receiver.received.empty()
-        assert {delivery.attempts for delivery in await deliveries(one)} == {1}
-    assert Counter(one.job for one in received) == Counter(str(job.id) for job in ended)
-    assert len({one.id for one in received}) == len(ended)
+        assert {delivery.attempts for delivery in await deliveries(first)} == {1}
+    assert Counter(message.job for message in received) == Counter(str(job.id) for job in ended)
+    assert len({message.id for message in received}) == len(ended)
 
 
 @one_kind
-async def test_an_endpoint_that_does_not_answer_holds_no_other_back(
+async def test_an_unresponsive_endpoint_does_not_delay_others(
     database: Database, receiver: Receiver
 ) -> None:
     async with receiving() as stuck:
         stuck.open.clear()
-        async with telling(database, receiver.url, stuck.url, concurrency=2) as running:
+        async with dispatching(database, receiver.url, stuck.url, concurrency=2) as running:
             ended = [await cancelled(database) for _ in range(6)]
             received = [(await receiver.next()).job for _ in ended]
             assert set(received) == {str(job.id) for job in ended}
@@ -411,26 +413,26 @@ async def test_an_endpoint_that_does_not_answer_holds_no_other_back(
             running.stop()
 
 
-async def test_a_process_tells_of_the_stores_whose_jobs_it_runs(
+async def test_a_process_sends_only_events_of_the_stores_that_it_runs(
     database: Database, clock: Clock, receiver: Receiver, outcomes: Outcomes
 ) -> None:
     receiver.will_answer(500)
-    async with telling(database, receiver.url):
+    async with dispatching(database, receiver.url):
         await cancelled(database, store="theirs")
         await receiver.next()
         await outcomes.next()
     clock.advance(LATER)
-    async with telling(database, receiver.url, stores=frozenset({"ours"})):
+    async with dispatching(database, receiver.url, stores=frozenset({"ours"})):
         await cancelled(database, store="theirs")
         ours = await cancelled(database, store="ours")
         assert (await receiver.next()).job == str(ours.id)
         await outcomes.next()
-    async with telling(database, receiver.url):
+    async with dispatching(database, receiver.url):
         stores = {(await receiver.next()).message["data"]["store"] for _ in range(2)}
         assert stores == {"theirs"}
 
 
-async def test_deliveries_go_with_their_events_and_what_went_untold_is_told_of(
+async def test_deliveries_are_pruned_with_their_events_and_unsent_events_are_logged(
     database: Database,
     clock: Clock,
     receiver: Receiver,
@@ -438,7 +440,7 @@ async def test_deliveries_go_with_their_events_and_what_went_untold_is_told_of(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     receiver.will_answer(500)
-    async with telling(database, receiver.url):
+    async with dispatching(database, receiver.url):
         await cancelled(database)
         await receiver.next()
         await outcomes.next()
@@ -452,25 +454,25 @@ async def test_deliveries_go_with_their_events_and_what_went_untold_is_told_of(
     assert await deliveries(database) == []
 
     with caplog.at_level(logging.WARNING):
-        async with telling(database, receiver.url):
+        async with dispatching(database, receiver.url):
             assert (await receiver.next()).job == str(newer.id)
             await outcomes.next()
     assert "up to 2 events of store default were pruned" in caplog.text
 
 
 @one_kind
-async def test_what_is_secret_stays_out_of_the_log(
+async def test_secrets_stay_out_of_the_log(
     database: Database, receiver: Receiver, outcomes: Outcomes, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.will_answer(500)
-    taken = f"{receiver.url}/PATH-SECRET?token=QUERY-SECRET"
+    reachable = f"{receiver.url}/PATH-SECRET?token=QUERY-SECRET"
     refused = f"http://127.0.0.3:{receiver.port}/PATH-SECRET"
     with caplog.at_level(logging.DEBUG):
-        async with telling(database, taken, refused):
+        async with dispatching(database, reachable, refused):
             await cancelled(database)
-            said = await outcomes.next() + await outcomes.next()
-    assert ": 500 Told; again" in said
-    assert "connect" in said
+            lines = await outcomes.next() + await outcomes.next()
+    assert ": 500 Status; again" in lines
+    assert "connect" in lines
     logged = " ".join(str(vars(record)) for record in caplog.records)
     assert f"http://127.0.0.1:{receiver.port}" in logged
     signature = (await receiver.next()).headers["webhook-signature"]
@@ -479,14 +481,14 @@ async def test_what_is_secret_stays_out_of_the_log(
 
 
 def bad(**values: str) -> str:
-    """What is said of such settings, line by line."""
+    """The error message of these settings, which hides their values."""
     with pytest.raises(WrongSettings) as wrong:
         read(values)
     assert "HIDDEN" not in str(wrong.value)
     return str(wrong.value)
 
 
-def test_every_mistake_in_the_settings_is_told_at_the_start() -> None:
+def test_every_mistake_in_the_settings_is_reported_at_startup() -> None:
     assert "set JOBS_GATEWAY_WEBHOOK_SECRET" in bad(webhooks="https://shop.example/")
     several = bad(
         webhooks="https://user:HIDDEN@shop.example/,http://shop.example/HIDDEN",
@@ -501,7 +503,7 @@ def test_every_mistake_in_the_settings_is_told_at_the_start() -> None:
     assert "at most 16" in bad(webhooks=many, webhook_secret=SECRET)
 
 
-def test_settings_without_a_mistake_are_taken() -> None:
+def test_valid_settings_are_accepted() -> None:
     settings = read(
         {
             "webhooks": "https://shop.example/hooks, http://127.0.0.1:9000/",
@@ -527,7 +529,7 @@ def statements(settings: Settings) -> Iterator[list[str]]:
 
 
 @one_kind
-async def test_where_nobody_is_to_be_told_nothing_is_asked(
+async def test_without_webhooks_no_statement_is_about_them(
     settings: Settings, statements: list[str]
 ) -> None:
     async with gateway_of(settings) as gateway:
@@ -541,12 +543,12 @@ async def test_where_nobody_is_to_be_told_nothing_is_asked(
 
 
 async def command(settings: Settings, *arguments: str) -> Result:
-    """What `jobs-gateway webhooks` does on that database."""
+    """Run `jobs-gateway webhooks` on the database of `settings`."""
     options = [*arguments, "--database-url", settings.database_url]
     return await asyncio.to_thread(CliRunner().invoke, cli, ["webhooks", *options])
 
 
-async def test_the_command_lists_what_was_sent_and_sends_it_anew(
+async def test_the_command_lists_deliveries_and_sends_one_again(
     settings: Settings,
     database: Database,
     clock: Clock,
@@ -554,7 +556,7 @@ async def test_the_command_lists_what_was_sent_and_sends_it_anew(
     outcomes: Outcomes,
 ) -> None:
     receiver.will_answer(410)
-    async with telling(database, f"{receiver.url}/SECRET"):
+    async with dispatching(database, f"{receiver.url}/SECRET"):
         failed, delivered = [await cancelled(database) for _ in range(2)]
         first = await receiver.next()
         await outcomes.next()
@@ -571,9 +573,9 @@ async def test_the_command_lists_what_was_sent_and_sends_it_anew(
         assert "SECRET" not in listed.stdout + plain
 
         await receiver.next()
-        anew = await command(settings, "--redeliver", gone["id"])
-        assert anew.exit_code == 0
-        # The command goes by the real clock.
+        redelivered = await command(settings, "--redeliver", gone["id"])
+        assert redelivered.exit_code == 0
+        # The command uses the real clock.
         clock.advance(LATER)
         assert (await receiver.next()).id == gone["id"]
         assert gone["id"] in await outcomes.next()
@@ -583,7 +585,7 @@ async def test_the_command_lists_what_was_sent_and_sends_it_anew(
 
 
 @one_kind
-async def test_a_stopped_gateway_does_not_wait_for_receivers_that_do_not_answer(
+async def test_a_stopped_gateway_does_not_wait_for_unresponsive_receivers(
     settings: Settings, receiver: Receiver, report: Callable[[str], None]
 ) -> None:
     receiver.open.clear()

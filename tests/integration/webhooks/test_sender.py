@@ -1,5 +1,7 @@
-"""No webhook goes where it must not: every address is checked at each attempt, and the connection
-goes to one that was checked."""
+"""Webhooks are sent only to allowed addresses.
+
+Every address is checked at each attempt, and the connection goes to a checked one.
+"""
 
 import socket
 import ssl
@@ -31,13 +33,13 @@ LOOPBACK = [checked_network("127.0.0.0/8")]
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    """Somebody to tell."""
+    """A running receiver of webhooks."""
     async with receiving() as started:
         yield started
 
 
 async def posted(sender: Sender, url: str) -> DeliveryResponse:
-    """What comes of it when this sender is to tell that URL something."""
+    """Post a signed message; return the response."""
     headers = signed_headers(signing_keys(SECRET), uuid4(), datetime.now(UTC), b"{}")
     async with sender:
         return await sender.post(url, headers, b"{}")
@@ -62,19 +64,19 @@ async def test_no_request_goes_to_an_address_that_is_not_public_unless_it_is_all
 
 
 class Resolver:
-    """A name server that changes its mind: it tells each of these once."""
+    """A name server that returns each of `answers` once, in order."""
 
     def __init__(self, *answers: str | Sequence[str]) -> None:
         self.answers = [[answer] if isinstance(answer, str) else answer for answer in answers]
-        self.asked: list[tuple[str, int]] = []
+        self.queries: list[tuple[str, int]] = []
 
     async def __call__(self, host: str, port: int) -> list[Address]:
-        self.asked.append((host, port))
+        self.queries.append((host, port))
         return [ip_address(address) for address in self.answers.pop(0)]
 
 
-async def test_the_connection_goes_to_the_checked_address_whatever_the_name_says_next() -> None:
-    # Nobody but this resolver knows the name, so nobody else has resolved it.
+async def test_the_connection_goes_to_the_checked_address_even_if_the_name_changes() -> None:
+    # Only this resolver knows the name, so no other one has resolved it.
     async with (
         receiving() as checked,
         receiving(host="127.0.0.2", port=checked.port) as trap,
@@ -84,15 +86,15 @@ async def test_the_connection_goes_to_the_checked_address_whatever_the_name_says
         only_one = Sender([checked_network("127.0.0.1")], resolve=resolver)
         assert (await posted(only_one, url)).delivered
         assert (await checked.next()).headers["host"] == f"hooks.invalid:{checked.port}"
-        assert resolver.asked == [("hooks.invalid", checked.port)]
+        assert resolver.queries == [("hooks.invalid", checked.port)]
 
-        # The next attempt asks again, and is judged again.
+        # The next attempt resolves and checks the name again.
         again = Sender([checked_network("127.0.0.1")], resolve=resolver)
         assert "127.0.0.2 is not in an allowed network" in (await posted(again, url)).reason
         assert (checked.connections, trap.connections) == (1, 0)
 
 
-async def test_a_name_with_one_address_that_may_not_be_told_is_not_told_at_all(
+async def test_a_name_with_one_forbidden_address_gets_no_request(
     receiver: Receiver,
 ) -> None:
     resolver = Resolver(["127.0.0.1", "169.254.169.254"])
@@ -102,7 +104,7 @@ async def test_a_name_with_one_address_that_may_not_be_told_is_not_told_at_all(
     assert receiver.connections == 0
 
 
-async def test_a_name_whose_first_address_does_not_listen_is_told_at_the_next(
+async def test_a_name_whose_first_address_does_not_listen_is_reached_at_the_second(
     receiver: Receiver,
 ) -> None:
     url = f"http://hooks.invalid:{receiver.port}/"
@@ -110,23 +112,23 @@ async def test_a_name_whose_first_address_does_not_listen_is_told_at_the_next(
     assert (await posted(sender, url)).delivered
 
 
-async def test_a_name_whose_first_address_swallows_everything_is_told_at_the_next(
+async def test_a_name_whose_first_address_never_responds_is_reached_at_the_second(
     receiver: Receiver,
 ) -> None:
     with ExitStack() as stack:
-        swallowing = stack.enter_context(socket.create_server(("127.0.0.2", receiver.port)))
-        swallowing.listen(0)
-        # Whoever comes after those that fit in is not even refused.
+        silent = stack.enter_context(socket.create_server(("127.0.0.2", receiver.port)))
+        silent.listen(0)
+        # Once the backlog is full, further connections are not even refused.
         for _ in range(3):
-            fitting = stack.enter_context(socket.socket())
-            fitting.setblocking(False)
-            fitting.connect_ex(("127.0.0.2", receiver.port))
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.2", receiver.port))
         sender = Sender(LOOPBACK, resolve=Resolver(["127.0.0.2", "127.0.0.1"]), seconds=6)
         assert (await posted(sender, f"http://hooks.invalid:{receiver.port}/")).delivered
 
 
-@pytest.mark.parametrize("host", ["nobody.invalid", "x" * 64 + ".invalid"])
-async def test_a_name_that_nobody_has_is_a_failed_attempt(
+@pytest.mark.parametrize("host", ["unknown.invalid", "x" * 64 + ".invalid"])
+async def test_an_unknown_name_is_a_failed_attempt(
     host: str,
 ) -> None:
     answer = await posted(Sender([]), f"https://{host}/")
@@ -134,7 +136,7 @@ async def test_a_name_that_nobody_has_is_a_failed_attempt(
     assert answer.reason
 
 
-async def test_a_receiver_that_takes_too_long_has_not_answered(
+async def test_a_receiver_that_takes_too_long_is_a_failed_attempt(
     receiver: Receiver,
 ) -> None:
     receiver.open.clear()
@@ -145,11 +147,11 @@ async def test_a_receiver_that_takes_too_long_has_not_answered(
 
 
 def certificate(name: str, folder: Path) -> Path:
-    """A file with a key and a certificate for that name, signed by itself."""
+    """Write a key and a self-signed certificate for `name`; return the file."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
-    made = (
+    signed = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
@@ -167,20 +169,20 @@ def certificate(name: str, folder: Path) -> Path:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        + made.public_bytes(serialization.Encoding.PEM)
+        + signed.public_bytes(serialization.Encoding.PEM)
     )
     return file
 
 
-async def test_over_tls_the_certificate_has_to_be_that_of_the_name_not_of_the_address(
+async def test_over_tls_the_certificate_must_match_the_name_and_not_the_address(
     tmp_path: Path,
 ) -> None:
     file = certificate("hooks.invalid", tmp_path)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(file)
     async with receiving(tls=tls) as receiver:
-        for host, said in (
-            ("hooks.invalid", "Told"),
+        for host, expected in (
+            ("hooks.invalid", "Status"),
             ("other.invalid", "CERTIFICATE_VERIFY_FAILED"),
         ):
             sender = Sender(
@@ -189,7 +191,7 @@ async def test_over_tls_the_certificate_has_to_be_that_of_the_name_not_of_the_ad
                 trusted=ssl.create_default_context(cafile=file),
             )
             url = f"https://{host}:{receiver.port}/"
-            assert said in (await posted(sender, url)).reason
+            assert expected in (await posted(sender, url)).reason
         sender = Sender(LOOPBACK, resolve=Resolver("127.0.0.1"))
         url = f"https://hooks.invalid:{receiver.port}/untrusted"
         assert "CERTIFICATE_VERIFY_FAILED" in (await posted(sender, url)).reason
@@ -219,13 +221,13 @@ async def test_a_redirect_is_not_followed_and_proxies_of_the_environment_are_not
         (503, "", None),
     ],
 )
-async def test_how_long_a_busy_receiver_asks_to_be_left_alone_is_understood(
+async def test_retry_after_of_a_busy_receiver_is_understood(
     status: int, head: str, wait: timedelta | None, receiver: Receiver
 ) -> None:
     receiver.will_answer(status, head=head)
-    assert await posted(Sender(LOOPBACK), receiver.url) == DeliveryResponse(status, "Told", wait)
+    assert await posted(Sender(LOOPBACK), receiver.url) == DeliveryResponse(status, "Status", wait)
 
 
-async def test_of_an_answer_no_more_than_its_head_is_read(receiver: Receiver) -> None:
+async def test_only_the_head_of_a_response_is_read(receiver: Receiver) -> None:
     receiver.will_answer(200, head="content-length: 1000000000\r\n")
-    assert await posted(Sender(LOOPBACK), receiver.url) == DeliveryResponse(200, "Told")
+    assert await posted(Sender(LOOPBACK), receiver.url) == DeliveryResponse(200, "Status")
