@@ -30,7 +30,7 @@ Examine = Callable[[str], tuple[int, str]]
 
 @pytest.fixture
 def examine(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Examine:
-    """Run doctor on a URL; return its exit code and all lines except `ok`."""
+    """Run doctor on a URL; return exit code and non-ok lines."""
     monkeypatch.setenv("COLUMNS", "200")
 
     def examined(url: str) -> tuple[int, str]:

@@ -363,7 +363,7 @@ class Piped:
         self.file = fifo.open("wb", buffering=0)
 
     def write_until_a_chunk_is_stored(self) -> None:
-        """Write more lines than all pipe buffers hold, so that a chunk is stored."""
+        """Write until a chunk is stored: more lines than pipe buffers hold."""
         for no in range(10_000):
             self.file.write(text(line(str(no), slug="s" * 100 + str(no))))
         assert rows(self.database_url)["node"] >= 1_000

@@ -1,4 +1,4 @@
-"""/readyz and /healthz with databases that are stopped, hung, removed or of another version.
+"""/readyz and /healthz with databases stopped, hung, removed or of another version.
 
 /readyz reports the database, its migrations and the runner, each with a reason if it is
 unavailable. /healthz reports only that the process is alive.

@@ -365,7 +365,10 @@ async def test_a_copy_is_invisible_on_every_path_until_it_is_complete(database: 
 
 
 def between_chunks(database: Database, act: Callable[[Session, int], object]) -> None:
-    """Call `act` in its own transaction after every chunk, with the number of copied nodes."""
+    """Call `act` with the copied node count after every chunk.
+
+    Each call is a transaction of its own.
+    """
     write_bulk = database.write_bulk
 
     async def write_then_act(fn: Any, *args: Any) -> Any:
@@ -379,7 +382,7 @@ def between_chunks(database: Database, act: Callable[[Session, int], object]) ->
 
 
 def rename(session: Session, hierarchy_id: UUID, name: str, new_name: str) -> None:
-    """Rename a node and raise the revision in one transaction, as authoring does."""
+    """Rename a node and raise the revision in one transaction."""
     root = session.exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
     root.revision += 1
     node = session.exec(select(Node).where(Node.hierarchy_pk == root.pk, Node.name == name)).one()

@@ -43,7 +43,7 @@ def database(clocked_database: Database) -> Database:
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Record the attempt counts of pauses, and skip them, as the clock stands still."""
+    """Skip pauses, as the clock stands still; record their attempt counts."""
     noted: list[int] = []
 
     def pause_after(attempts: int) -> timedelta:

@@ -164,7 +164,7 @@ def window_of(link: str | None) -> tuple[int, int] | None:
 
 
 async def check_pages(rest: RestClient, path: str, seed: int, **parameters: Any) -> None:
-    """Check that links from any page reach every row once and keep `parameters`."""
+    """Check that links reach every row once and keep `parameters`."""
     rng = random.Random(seed)
     whole = await rest.list(path, limit=100, **parameters)
     rows, total = whole["data"], whole["meta"]["results"]["total"]
@@ -204,7 +204,7 @@ async def check_pages(rest: RestClient, path: str, seed: int, **parameters: Any)
 
 
 async def followed(rest: RestClient, link: str | None, relation: str) -> list[Any]:
-    """The rows of all pages from `link` on, by the links called `relation`."""
+    """The rows of all pages from `link` on, along `relation` links."""
     rows = []
     while link is not None:
         response = await rest.http.get(link)

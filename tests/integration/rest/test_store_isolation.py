@@ -109,7 +109,7 @@ BODIES: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
 
 
 def bodies(endpoint: Endpoint) -> Mapping[str, Callable[[str], Any]]:
-    """The request data of `endpoint`, if it has any; KeyError if BODIES lacks it."""
+    """The request data of `endpoint`; KeyError if BODIES lacks it."""
     return BODIES[endpoint.name] if endpoint.has_body else {}
 
 
