@@ -14,6 +14,8 @@ import pytest
 
 from tests.support.processes import LiveServer, start_server
 
+pytestmark = pytest.mark.process
+
 SECONDS = 60
 NODES = 3
 UNKNOWN = "00000000-0000-4000-8000-000000000000"

@@ -10,6 +10,8 @@ import pytest
 from app.storage.migrations import newest_revision
 from tests.support import postgres
 
+pytestmark = pytest.mark.process
+
 NEWEST = newest_revision()
 
 

@@ -32,6 +32,8 @@ from tests.support.subscriber import (
     subscriber,
 )
 
+pytestmark = pytest.mark.process
+
 # A copy of these takes some seconds, so that a stop in the middle leaves it unfinished.
 NODES = 20_000
 PRODUCTS_PER_NODE = 30

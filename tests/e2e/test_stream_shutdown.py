@@ -13,6 +13,8 @@ from app.api.graphql.transports.http import EVENT_STREAM
 from tests.support.processes import start_server
 from tests.support.subscriber import JOB_EVENTS
 
+pytestmark = pytest.mark.process
+
 APOLLO = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json'
 
 STOPPED_WITHIN_SECONDS = 2

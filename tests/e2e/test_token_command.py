@@ -10,6 +10,8 @@ from typing import Any
 import jwt
 import pytest
 
+pytestmark = pytest.mark.process
+
 SECRET = "0123456789abcdef0123456789abcdef"
 SECONDS = 60
 

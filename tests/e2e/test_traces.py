@@ -5,6 +5,7 @@ import socket
 from time import monotonic
 
 import httpx
+import pytest
 
 from app.settings import Settings
 from app.wiring import open_database
@@ -13,6 +14,8 @@ from tests.support.clients import http_client
 from tests.support.databases import NewDatabase
 from tests.support.otlp_collector import Collector, collecting
 from tests.support.processes import start_server, start_worker
+
+pytestmark = pytest.mark.process
 
 SERVER, CLIENT, CONSUMER = 2, 3, 5
 PARENT = "11112222333344445555666677778888", "aaaabbbbccccdddd"

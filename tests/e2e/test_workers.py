@@ -18,6 +18,8 @@ from tests.support.large_hierarchy import large_hierarchy
 from tests.support.processes import LiveProcess, start_server, start_worker
 from tests.support.subscriber import JOB_EVENTS, JOB_UPDATES, LOGGED, Event, subscriber
 
+pytestmark = pytest.mark.process
+
 # A copy of these takes some seconds, so that a stop in the middle leaves it unfinished.
 NODES = 20_000
 PRODUCTS_PER_NODE = 30

@@ -47,7 +47,7 @@ SCOPE_OF_TYPE = {
 FREE = frozenset(
     {
         # The types of their fields require scopes of their own. The rows that `node` returns depend
-        # on the scopes too: see `queries.find`.
+        # on the scopes too: see `types.relay.rows_by_ids`.
         *("Query", "Mutation", "Subscription", "Node", "PageInfo"),
         # A mutation checks its scope itself and reports a missing one in its payload.
         *("DuplicateHierarchyPayload", "CancelJobPayload", "UserError", "NotFound", "Forbidden"),
