@@ -82,7 +82,7 @@ def conclude(
 ) -> timedelta | None:
     """Record the outcome of an attempt. Return the pause before the next one, or None.
 
-    `jitter` (0 to 1) varies the pause, see `pause_after`.
+    `jitter` (0 to 1) varies the pause, see `retry_delay`.
     """
     pause = retry_delay(response, delivery.attempts, jitter)
     if response.delivered:

@@ -175,6 +175,7 @@ def test_the_tutorial(live_server: LiveServer, tmp_path: Path) -> None:
     assert '"result":{"name":"Spices, spring","nodeCount":3}' in done.stdout
 
 
+@pytest.mark.documents
 @runs("docs/tutorial.md clean")
 def test_the_tutorial_cleans_up(tmp_path: Path) -> None:
     for name in ("jobs-gateway.db", "jobs-gateway.db-wal", "spices.jsonl", "other"):
@@ -183,6 +184,7 @@ def test_the_tutorial_cleans_up(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
+@pytest.mark.documents
 @needs_curl
 @runs("docs/how-to/graphql-clients.md curl")
 def test_a_job_is_followed_with_curl(live_server: LiveServer, tmp_path: Path) -> None:
@@ -195,6 +197,7 @@ def test_a_job_is_followed_with_curl(live_server: LiveServer, tmp_path: Path) ->
     assert printed.endswith("event: complete\ndata:\n\n")
 
 
+@pytest.mark.documents
 @needs_curl
 @runs("docs/how-to/rest-clients.md rest")
 def test_a_job_is_followed_over_rest_with_curl(live_server: LiveServer, tmp_path: Path) -> None:
@@ -206,6 +209,7 @@ def test_a_job_is_followed_over_rest_with_curl(live_server: LiveServer, tmp_path
     assert '"data":[]' in errors
 
 
+@pytest.mark.documents
 @needs_curl
 @runs("docs/how-to/metrics.md scrape")
 def test_metrics_are_scraped_with_curl(live_server: LiveServer, tmp_path: Path) -> None:
@@ -214,6 +218,7 @@ def test_metrics_are_scraped_with_curl(live_server: LiveServer, tmp_path: Path) 
     assert 'outcome="success",type="hierarchy-duplicate"' in printed
 
 
+@pytest.mark.documents
 @runs("docs/how-to/health-and-doctor.md doctor")
 def test_the_doctor_looks_at_a_running_gateway(live_server: LiveServer, tmp_path: Path) -> None:
     text = text_of("docs/how-to/health-and-doctor.md doctor")
@@ -221,6 +226,7 @@ def test_the_doctor_looks_at_a_running_gateway(live_server: LiveServer, tmp_path
     assert re.search(r"^ok +migrations ", printed, re.MULTILINE)
 
 
+@pytest.mark.documents
 @runs("docs/how-to/webhooks.md deliveries")
 def test_deliveries_are_listed(live_server: LiveServer, tmp_path: Path) -> None:
     assert (
@@ -246,6 +252,7 @@ def test_a_request_and_its_job_are_found_in_the_log(tmp_path: Path) -> None:
     assert re.search(r'"request_id":"mine".*"operation":"Count"', printed)
 
 
+@pytest.mark.documents
 @needs_curl
 @runs("docs/how-to/tokens.md tokens")
 def test_tokens_are_created_and_accepted(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ class Databases:
         _migrate(self._template)
         with psycopg.connect(postgres.plain(self._template)) as connection:
             self._schema = connection.execute(SCHEMA_QUERIES["postgresql"]).fetchall()
+            self._newest = self._revision(connection)
         self._spare: list[str] = []
         self._created = [self._template]
 
@@ -78,7 +79,8 @@ class Databases:
     def lent(self, kind: str) -> Iterator[str]:
         """Yield an empty database.
 
-        A PostgreSQL database is lent again, unless its schema changed or connections are left.
+        A PostgreSQL database is lent again, unless its schema or revision changed or connections
+        are left.
         """
         url = self._spare.pop() if kind == "postgresql" and self._spare else self.new(kind)
         yield url
@@ -90,10 +92,14 @@ class Databases:
         with psycopg.connect(postgres.plain(url)) as connection:
             (others,) = connection.execute(OTHER_CONNECTIONS).fetchone() or (0,)
             schema = connection.execute(SCHEMA_QUERIES["postgresql"]).fetchall()
-            if others or schema != self._schema:
+            if others or schema != self._schema or self._revision(connection) != self._newest:
                 return False
             connection.execute("; ".join(DELETE_ALL))
         return True
+
+    @staticmethod
+    def _revision(connection: "psycopg.Connection[Any]") -> list[Any]:
+        return connection.execute("SELECT version_num FROM alembic_version").fetchall()
 
     def drop_all(self) -> None:
         """Drop the PostgreSQL databases."""

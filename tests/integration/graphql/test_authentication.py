@@ -390,6 +390,7 @@ async def test_listening_on_all_interfaces_needs_a_secret_or_the_insecure_settin
         assert response.status_code == (200 if update else 401)
 
 
+@pytest.mark.process
 def test_serving_all_interfaces_without_authentication_fails_with_one_sentence(
     tmp_path: Path,
 ) -> None:
@@ -408,6 +409,7 @@ def test_serving_all_interfaces_without_authentication_fails_with_one_sentence(
     assert not (tmp_path / "new.db").exists()
 
 
+@pytest.mark.process
 def test_the_start_reports_open_access(tmp_path: Path) -> None:
     server = start_server(f"sqlite:///{tmp_path}/new.db")
     line = server.wait_for("  Access")

@@ -511,6 +511,7 @@ MAX_READS_PER_ROW = 30
 """Maximum reads per row: a nested loop reads each row thousands of times."""
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", DATABASES)
 async def test_large_trees_without_table_statistics_are_compared_in_linear_time(

@@ -503,6 +503,7 @@ def unsent() -> list[int]:
     ]
 
 
+@pytest.mark.long
 async def test_a_stalled_reader_delays_no_other_client_costs_no_memory_and_misses_nothing(
     idle_gateway: Gateway,
     client: httpx.AsyncClient,

@@ -54,7 +54,7 @@ from tests.oracles.schema_walk import (
     operations,
     probing_paths,
 )
-from tests.support.databases import postgresql_is_long
+from tests.support.databases import NewDatabase, postgresql_is_long
 from tests.support.subscriber import BEGINNING, Subscriber, subscriber
 
 
@@ -212,6 +212,7 @@ async def test_no_mutation_changes_or_reveals_another_store(
     report(f"{checked} responses checked, leaks 0")
 
 
+@postgresql_is_long
 async def test_queue_mutations_affect_only_the_callers_queue(house: MultiStore) -> None:
     database, marker = house.database, house.store_data[ALPHA].marker
     alphas, ids = await material_of(database, ALPHA), public_ids(database, ALPHA)
@@ -278,6 +279,7 @@ READING = (Scope.HIERARCHIES_READ, Scope.JOBS_READ)
 ENDING = ("cancelJob", "cancelJobs", "deleteNode", "deleteHierarchy")
 
 
+@pytest.mark.long
 async def test_the_owner_gets_every_field_of_the_same_mutations(house: MultiStore) -> None:
     alphas, alpha = await material_of(house.database, ALPHA), house.store_data[ALPHA]
     alphas.kinds[str(alpha.pending)] = "Job"
@@ -311,6 +313,7 @@ async def head_of(database: Database, store: str) -> int:
     return await database.read(lanes.event_head, store)
 
 
+@postgresql_is_long
 async def test_no_subscription_reveals_another_store(
     house: MultiStore, report: Callable[[str], None]
 ) -> None:
@@ -398,6 +401,7 @@ async def only_message(socket: Subscriber, query: str) -> str:
     return json.dumps(await socket.receive())
 
 
+@postgresql_is_long
 async def test_the_owner_gets_every_field_of_the_same_subscriptions(house: MultiStore) -> None:
     alphas, visited = await material_of(house.database, ALPHA), Coverage()
     head = await house.database.read(lanes.event_head, ALPHA)
@@ -464,11 +468,15 @@ QUEUE = """{
 }"""
 
 
-async def test_cursors_do_not_count_rows_of_other_stores(settings: Settings) -> None:
+@pytest.mark.long
+async def test_cursors_do_not_count_rows_of_other_stores(
+    database_kind: str, new_database: NewDatabase
+) -> None:
     """Cursors are readable: two stores with equal rows have equal numbers in theirs.
 
     Earlier rows of other stores do not matter.
     """
+    settings = Settings(database_url=new_database(database_kind), port=0)
     async with empty_multi_store(settings) as house:
         shared = await populate(house.database, ORGANIZATION)
         numbers = []

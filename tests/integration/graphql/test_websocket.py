@@ -835,6 +835,7 @@ async def test_a_peer_that_floods_pings_and_reads_no_pongs_is_dropped(
     assert grown < 10e6
 
 
+@pytest.mark.long
 async def test_a_reader_stalled_for_thousands_of_events_delays_no_other_and_misses_nothing(
     gateway_with: GatewayWith, tabled: Report
 ) -> None:

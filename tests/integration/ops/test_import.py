@@ -115,7 +115,10 @@ BAD_LINES = {
     "a level that is a text": (line("b", level="0"), "level: Input should be a valid integer"),
     "names that are one text": (line("b", name="B"), "name: Input should be a valid dictionary"),
     "no name": (b'{"id": "b", "parent": null}', "name: Field required"),
-    "no name in the language": (line("b", name={"de": "B"}), "name: nothing in 'en'"),
+    "no name in the language": (
+        line("b", name={"de": "B"}),
+        "name: no name in 'en', the default language",
+    ),
     "a blank name": (line("b", name={"en": " "}), "name: The name can not be empty."),
     "a name too long": (
         line("b", name={"en": "n" * 1001}),
@@ -385,6 +388,7 @@ def piped(settings: Settings, tmp_path: Path) -> Iterator[Piped]:
     begun.process.communicate()
 
 
+@pytest.mark.process
 def test_ctrl_c_removes_the_import(piped: Piped) -> None:
     piped.write_until_a_chunk_is_stored()
     piped.process.send_signal(signal.SIGINT)
@@ -392,6 +396,7 @@ def test_ctrl_c_removes_the_import(piped: Piped) -> None:
     assert rows(piped.database_url) == {}
 
 
+@pytest.mark.process
 async def test_rows_of_a_killed_import_are_hidden_and_swept_later(
     piped: Piped, idle_gateway: Gateway, idle_client: GraphQLClient
 ) -> None:
@@ -427,6 +432,7 @@ async def test_generated_products_of_a_killed_import_are_swept_with_it(
     assert rows(settings.database_url) == {}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("is_terminal", [True, False])
 def test_a_progress_bar_is_shown_only_on_terminals(
     settings: Settings, tmp_path: Path, is_terminal: bool

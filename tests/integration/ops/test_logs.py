@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import httpx
 import orjson
+import pytest
 
 from app.domain.callers import EVERY_SCOPE
 from tests.oracles.multi_store import SECRET, token_of
@@ -124,6 +125,7 @@ def post(http: httpx.Client, query: str, headers: Mapping[str, str] = {}, **vari
     return http.post("/graphql", json=body, headers=headers).json().get("data")
 
 
+@pytest.mark.process
 async def test_a_request_and_its_job_log_one_line_each_with_the_same_request_id(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
@@ -188,6 +190,7 @@ async def test_a_request_and_its_job_log_one_line_each_with_the_same_request_id(
     assert logged.output[-1] == "Stopped.\n"
 
 
+@pytest.mark.process
 def test_neither_secrets_nor_client_data_are_logged(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
@@ -232,6 +235,7 @@ def test_neither_secrets_nor_client_data_are_logged(
     assert {line.get("subject") for line in api_lines} == {None, "walker"}
 
 
+@pytest.mark.process
 def test_failures_are_logged_with_request_id_and_traceback(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
@@ -253,6 +257,7 @@ def test_failures_are_logged_with_request_id_and_traceback(
     assert (theirs["level"], theirs["logger"]) == ("warning", "uvicorn.error")
 
 
+@pytest.mark.process
 def test_a_worker_logs_the_id_of_a_request_that_another_process_served(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:
@@ -278,6 +283,7 @@ def test_a_worker_logs_the_id_of_a_request_that_another_process_served(
     assert server.lines("job") == []
 
 
+@pytest.mark.process
 def test_a_terminal_gets_plain_lines_instead_of_json(
     tmp_path: Path, new_database: NewDatabase
 ) -> None:

@@ -46,11 +46,11 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Skip pauses, as the clock stands still; record their attempt counts."""
     noted: list[int] = []
 
-    def pause_after(attempts: int) -> timedelta:
+    def retry_delay(attempts: int) -> timedelta:
         noted.append(attempts)
         return timedelta(0)
 
-    monkeypatch.setattr(worker, "pause_after", pause_after)
+    monkeypatch.setattr(worker, "retry_delay", retry_delay)
     return noted
 
 

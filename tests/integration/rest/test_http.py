@@ -276,7 +276,7 @@ async def test_a_throttled_request_gets_429_with_retry_after(settings: Settings)
         for endpoint in ENDPOINTS:
             response = await rest.send(*filled(endpoint, {}))
             (error,) = errors_of(response, 429)
-            assert "0.001 a second" in error["detail"]
+            assert "0.001 per second" in error["detail"]
             assert int(response.headers["retry-after"]) >= 1
 
 

@@ -18,6 +18,7 @@ from app.domain.stores import ORGANIZATION
 from app.main import Gateway
 from app.storage.tables import Hierarchy, Job, Node
 from tests import factories
+from tests.support.databases import postgresql_is_long
 from tests.support.rest_client import UNKNOWN, RestClient, errors_of, ids_of, in_brackets, rest_of
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -215,6 +216,7 @@ async def followed(rest: RestClient, link: str | None, relation: str) -> list[An
     return rows
 
 
+@postgresql_is_long
 @of_every_list
 async def test_links_reach_every_row_once_from_any_page(
     create_list: CreateList, rest: RestClient, seed: int
@@ -228,6 +230,7 @@ PARAMETERS: Sequence[Mapping[str, str]] = (
 )
 
 
+@postgresql_is_long
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=["names", "times"])
 @pytest.mark.parametrize("create_list", [hierarchies, nodes], ids=["hierarchies", "nodes"])
 async def test_links_keep_the_filter_and_the_order(
@@ -243,6 +246,7 @@ async def test_links_of_jobs_keep_the_filter_and_the_order(rest: RestClient, see
     await check_pages(rest, await jobs(rest), seed, **parameters)
 
 
+@postgresql_is_long
 @of_every_list
 async def test_a_page_has_25_rows_by_default(create_list: CreateList, rest: RestClient) -> None:
     path = await create_list(rest)
@@ -268,6 +272,7 @@ BAD_PAGES = (
 )
 
 
+@postgresql_is_long
 @of_every_list
 async def test_an_invalid_page_parameter_is_refused(
     create_list: CreateList, rest: RestClient
@@ -298,6 +303,7 @@ async def test_unknown_parameters_are_ignored_but_kept_in_links(rest: RestClient
 # Orders.
 
 
+@postgresql_is_long
 @of_every_filter
 async def test_an_unknown_sort_order_is_refused(create_list: CreateList, rest: RestClient) -> None:
     path = await create_list(rest)
@@ -308,6 +314,7 @@ async def test_an_unknown_sort_order_is_refused(create_list: CreateList, rest: R
     errors_of(await rest.send("GET", path, params=twice), 400)
 
 
+@postgresql_is_long
 @of_every_filter
 async def test_rows_are_sorted_by_the_requested_attribute(
     create_list: CreateList, rest: RestClient
@@ -446,6 +453,7 @@ async def with_children(rest: RestClient, path: str, rows: Sequence[Any]) -> lis
     return row_values
 
 
+@postgresql_is_long
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("list_name", FILTERED)
 async def test_every_operator_of_every_attribute_matches_the_model(
@@ -475,6 +483,7 @@ async def test_every_operator_of_every_attribute_matches_the_model(
     assert matching > count / 4
 
 
+@postgresql_is_long
 @pytest.mark.parametrize("list_name", FILTERED)
 async def test_rows_match_all_conditions_of_a_filter(list_name: str, rest: RestClient) -> None:
     path = await FILTERED[list_name](rest)
@@ -487,6 +496,7 @@ async def test_rows_match_all_conditions_of_a_filter(list_name: str, rest: RestC
     assert ids_of(await rest.list(path, filter=most)) == [first]
 
 
+@postgresql_is_long
 @pytest.mark.parametrize("list_name", FILTERED)
 async def test_an_invalid_filter_is_refused_and_never_ignored(
     list_name: str, rest: RestClient

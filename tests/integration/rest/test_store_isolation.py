@@ -28,6 +28,7 @@ from tests.oracles.multi_store import (
     without_ids,
 )
 from tests.oracles.schema_walk import NEW, Material
+from tests.support.databases import postgresql_is_long
 
 Ids = Mapping[str, str]
 """Ids by path parameter, or by the kind of entity in a body."""
@@ -129,6 +130,7 @@ def own_ids(multi_store_gateway: MultiStore, store: str, material: Material) -> 
     }
 
 
+@postgresql_is_long
 async def test_no_endpoint_reads_or_changes_entities_of_another_store(
     multi_store_gateway: MultiStore, report: Callable[[str], None]
 ) -> None:
@@ -190,6 +192,7 @@ def _foreign_requests(
     yield from requests.values()
 
 
+@postgresql_is_long
 async def test_the_owner_can_use_every_endpoint(multi_store_gateway: MultiStore) -> None:
     client = multi_store_gateway.client(ALPHA)
     own = own_ids(
@@ -247,6 +250,7 @@ def lists_of(all_endpoints: Iterable[Endpoint], own: Ids, alphas: Material) -> I
                 yield from (f"{path}?{query}" for query in OTHERS)
 
 
+@postgresql_is_long
 async def test_no_list_shows_or_counts_anything_of_another_store(
     multi_store_gateway: MultiStore, report: Callable[[str], None]
 ) -> None:

@@ -306,6 +306,7 @@ migrate(Settings(database_url=sys.argv[1]), check=False)
 """
 
 
+@pytest.mark.process
 def test_processes_that_migrate_the_same_database_at_once_can_all_use_it(empty: Database) -> None:
     url = empty.url.render_as_string(hide_password=False)
     migrating = [
