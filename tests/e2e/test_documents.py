@@ -152,6 +152,7 @@ def test_command_one_installs_and_serves_the_demo(tmp_path: Path) -> None:
     run(".venv/bin/python -c 'import opentelemetry.sdk'", clone, variables)
 
 
+@pytest.mark.documents
 @runs("README.md tour")
 def test_the_tour(live_server: LiveServer, tmp_path: Path) -> None:
     printed = run(text_of("README.md tour"), tmp_path, environment_of(live_server)).stdout

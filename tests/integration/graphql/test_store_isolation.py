@@ -167,6 +167,7 @@ QUEUE_MUTATIONS = ("cancelJobs", "pauseQueue", "resumeQueue")
 """Mutations of a whole queue."""
 
 
+@pytest.mark.long
 @postgresql_is_long
 @pytest.mark.timeout(900)
 async def test_no_mutation_changes_or_reveals_another_store(

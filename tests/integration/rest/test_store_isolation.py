@@ -130,6 +130,7 @@ def own_ids(multi_store_gateway: MultiStore, store: str, material: Material) -> 
     }
 
 
+@pytest.mark.long
 @postgresql_is_long
 async def test_no_endpoint_reads_or_changes_entities_of_another_store(
     multi_store_gateway: MultiStore, report: Callable[[str], None]
