@@ -140,7 +140,8 @@ def abandon_idle(session: Session) -> None:
 
 def _importing(session: Session, hierarchy_pk: int) -> Hierarchy:
     """Read the hierarchy and mark the import as alive. Raises InvalidInput if abandoned."""
-    hierarchy = session.get_one(Hierarchy, hierarchy_pk)
+    # Locked: an import that is abandoned meanwhile must not keep this transaction's rows.
+    hierarchy = session.get_one(Hierarchy, hierarchy_pk, with_for_update=True)
     if hierarchy.state is not HierarchyState.IMPORTING:
         raise InvalidInput("The import was idle for too long and was abandoned.")
     hierarchy.updated_at = now(session)
