@@ -141,12 +141,16 @@ class OperationCase:
 
 
 def operation_cases(
-    kind: str, stocks: Mapping[str, Stock], times: int = 2
+    kind: str, stocks: Mapping[str, Stock], times: int = 2, root: str | None = None
 ) -> st.SearchStrategy[OperationCase]:
-    """Operations of a kind with `times` executions each, by the stores of `stocks`."""
-    return st.randoms(use_true_random=False).map(
-        lambda random: _Generator(random, kind, stocks, times).generate()
+    """Operations of a kind with `times` executions each, by the stores of `stocks`.
+
+    With `root`, each of them selects this root field.
+    """
+    cases = st.randoms(use_true_random=False).map(
+        lambda random: _Generator(random, kind, stocks, times, root).generate()
     )
+    return cases if root is None else cases.filter(lambda case: root in case.roots)
 
 
 class _EnumValue(str):
@@ -318,7 +322,14 @@ STEPS_TO = {name: _steps_to(name) for aims in TARGETS.values() for name, _ in ai
 class _Generator:
     """Generates one document."""
 
-    def __init__(self, random: Random, kind: str, stocks: Mapping[str, Stock], times: int) -> None:
+    def __init__(
+        self,
+        random: Random,
+        kind: str,
+        stocks: Mapping[str, Stock],
+        times: int,
+        root: str | None,
+    ) -> None:
         self._random = random
         self._kind = kind
         self._stocks = stocks
@@ -327,7 +338,9 @@ class _Generator:
         self._stores = [self._choose((stores[0], stores[0], *stores))]
         while len(self._stores) < times:
             self._stores.append(self._choose((*self._stores[:1] * 5, *stores)))
-        self._target_type, self._target_field = self._choose(TARGETS[kind])
+        self._target_type, self._target_field = (
+            self._choose(TARGETS[kind]) if root is None else (kind.capitalize(), root)
+        )
         self._fields_left = self._choose((20, 8, 30, 40, 60))
         self._cost_left = self._choose((1000, 300, 1000, 1000, 3000, 3000, 12_000))
         self._aliases_left, self._directives_left = ALIASES, DIRECTIVES

@@ -212,15 +212,6 @@ def test_plans_answer_every_query_like_the_reference_executor(
     with furnished.opened() as database, uvloop_runner() as runner:
         comparison = Comparison(runner, database, database)
 
-        @hypothesis.seed(seed)
-        @hypothesis.settings(
-            max_examples=scaled(120, 500, 20_000),
-            database=None,
-            deadline=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        )
-        @forall(operation_cases("query", furnished.stocks))
         def check(case: OperationCase) -> None:
             for execution in case.executions:
                 hypothesis.note(f"{execution.store}:\n{case}")
@@ -237,12 +228,49 @@ def test_plans_answer_every_query_like_the_reference_executor(
             roots.update(set(case.roots))
             selected.update(case.selected)
 
-        check()
+        check_cases(
+            "query", check, furnished, seed, scaled(120, 500, 20_000), roots, (Phase.shrink,)
+        )
     schema_fields = coordinates("Query")
     report(joined_counts(tally))
     covered = len(selected & schema_fields)
     report(f"{covered} of {len(schema_fields)} fields; examples with {joined_counts(roots)}")
-    assert roots.keys() == fields(schema.type_map["Query"]).keys()
+
+
+def check_cases(
+    kind: str,
+    check: Callable[[OperationCase], None],
+    furnished: Furnished,
+    seed: int,
+    examples: int,
+    roots: Counter[str],
+    phases: tuple[Phase, ...],
+) -> None:
+    """Check random operations, then two of each root field that they did not select.
+
+    `check` counts the root fields of each operation in `roots`.
+    """
+
+    def check_examples(examples: int, root: str | None) -> None:
+        @hypothesis.seed(seed)
+        @hypothesis.settings(
+            max_examples=examples,
+            database=None,
+            deadline=None,
+            phases=(Phase.generate, *phases),
+            suppress_health_check=list(HealthCheck),
+        )
+        @forall(operation_cases(kind, furnished.stocks, 1 if kind == "mutation" else 2, root))
+        def check_each(case: OperationCase) -> None:
+            check(case)
+
+        check_each()
+
+    check_examples(examples, None)
+    all_roots = fields(schema.type_map[kind.capitalize()]).keys()
+    for root in all_roots - roots.keys():
+        check_examples(2, root)
+    assert roots.keys() == all_roots
 
 
 def joined_counts(counts: Counter[str]) -> str:
@@ -270,16 +298,6 @@ def test_plans_answer_every_mutation_like_the_reference_executor(
     ):
         comparison = Comparison(runner, first, second)
 
-        @hypothesis.seed(seed)
-        @hypothesis.settings(
-            max_examples=scaled(50, 120, 2_000),
-            database=None,
-            deadline=None,
-            # A mutation changes the databases, so shrinking could not reproduce it.
-            phases=(Phase.generate,),
-            suppress_health_check=list(HealthCheck),
-        )
-        @forall(operation_cases("mutation", furnished.stocks, times=1))
         def check(case: OperationCase) -> None:
             (execution,) = case.executions
             hypothesis.note(str(case))
@@ -295,9 +313,9 @@ def test_plans_answer_every_mutation_like_the_reference_executor(
             tally["with errors"] += "errors" in expected
             roots.update(set(case.roots))
 
-        check()
+        # A mutation changes the databases, so shrinking could not reproduce it.
+        check_cases("mutation", check, furnished, seed, scaled(50, 120, 2_000), roots, ())
     report(f"{joined_counts(tally)}; examples with {joined_counts(roots)}")
-    assert roots.keys() == fields(schema.type_map["Mutation"]).keys()
 
 
 def numbered(response: dict[str, Any], known_ids: set[str]) -> str:
