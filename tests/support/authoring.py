@@ -225,14 +225,17 @@ def new(*skus: str, name: str = "Rose") -> Input:
     return {"products": [{"sku": sku, "name": name} for sku in skus]}
 
 
+ALL_ROWS = {
+    table.name: table.select().order_by(*table.primary_key)
+    for table in SQLModel.metadata.sorted_tables
+}
+
+
 async def everything(database: Database) -> dict[str, list[Any]]:
     """Read all rows of all tables, ordered by primary key."""
 
     def rows(session: Session) -> dict[str, list[Any]]:
-        return {
-            table.name: list(session.execute(table.select().order_by(*table.primary_key)))
-            for table in SQLModel.metadata.sorted_tables
-        }
+        return {name: session.execute(query).all() for name, query in ALL_ROWS.items()}
 
     return await database.read(rows)
 

@@ -6,10 +6,11 @@ a server the run fails; no test is skipped.
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -17,6 +18,9 @@ from pathlib import Path
 import psycopg
 import sqlalchemy as sa
 from psycopg import sql
+
+FOLDER = "TESTS_POSTGRESQL_FOLDER"
+"""Environment variable with the folder of a run's servers."""
 
 UNPRIVILEGED_ID = 65534
 TEMPLATE = "migrated"
@@ -104,7 +108,7 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     """Yield a new server, and remove it with its data afterwards."""
     # The path of a Unix socket is at most 107 bytes; pytest's folders are nearly that long.
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir=os.environ.get(FOLDER)))
     try:
         started = Cluster(folder)
         try:
@@ -113,6 +117,13 @@ def cluster() -> Iterator[Cluster]:
             started.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def kill_servers(folder: Path) -> None:
+    """Kill the servers whose folders are in `folder`, as if they crashed."""
+    for file in folder.glob("*/data/postmaster.pid"):
+        with suppress(ProcessLookupError):
+            os.kill(int(file.read_text().split()[0]), signal.SIGQUIT)
 
 
 @contextmanager

@@ -6,15 +6,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlmodel import Session, SQLModel
 
 from app.domain.hierarchies import node_id
 from app.domain.jobs import Duplication
 from app.main import Gateway
-from app.services import imports, jobs
+from app.services import jobs
 from app.services.jobs import Requested, Requester
 from app.storage.engine.database import Database
 from tests import factories
+from tests.support.authoring import everything, hidden_hierarchy
 from tests.support.clients import GraphQLClient
 from tests.support.clock import Clock
 
@@ -81,18 +81,6 @@ async def copy_of(gateway: Gateway, client: GraphQLClient, **input: Any) -> dict
     assert job["status"] == "SUCCESS"
     copy: dict[str, Any] = job["duplication"]["result"]
     return copy
-
-
-async def everything(gateway: Gateway) -> dict[str, list[Any]]:
-    """All rows of all tables."""
-
-    def rows(session: Session) -> dict[str, list[Any]]:
-        return {
-            table.name: list(session.execute(table.select()))
-            for table in SQLModel.metadata.sorted_tables
-        }
-
-    return await gateway.database.read(rows)
 
 
 async def test_a_queued_duplication_has_the_input_options(
@@ -208,12 +196,12 @@ async def test_a_blank_or_too_long_name_is_refused_with_the_path_of_the_field(
     idle_gateway: Gateway, idle_client: GraphQLClient, name: str
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
-    before = await everything(idle_gateway)
+    before = await everything(idle_gateway.database)
     refusal = await refused_duplication(idle_client, hierarchyId=str(source), name=name)
     assert refusal["__typename"] == "InvalidInput"
     assert refusal["path"] == ["input", "name"]
     assert ("1000" if len(name) > 1000 else "empty") in refusal["message"]
-    assert await everything(idle_gateway) == before
+    assert await everything(idle_gateway.database) == before
 
 
 @pytest.mark.parametrize("field", ["name", "description"])
@@ -242,15 +230,13 @@ async def test_an_unreadable_hierarchy_cannot_be_duplicated(
         id = str(await factories.hierarchy(database, {}, store="other"))
     elif id == "of a hidden hierarchy":
         id = str(await factories.hierarchy(database, {}))
-        pk = await database.write(imports.begin, factories.STORE, "Half")
-        hidden = (await everything(idle_gateway))["hierarchy"]
-        id = next(str(row.id) for row in hidden if row.pk == pk)
-    before = await everything(idle_gateway)
+        id = str(await hidden_hierarchy(database))
+    before = await everything(idle_gateway.database)
     refusal = await refused_duplication(idle_client, hierarchyId=id)
     assert refusal["__typename"] == "NotFound"
     assert refusal["path"] == ["input", "hierarchyId"]
     assert id in refusal["message"]
-    assert await everything(idle_gateway) == before
+    assert await everything(idle_gateway.database) == before
 
 
 async def test_a_key_reused_with_the_same_input_returns_the_same_job(
@@ -260,12 +246,12 @@ async def test_a_key_reused_with_the_same_input_returns_the_same_job(
     input = {"hierarchyId": str(source), "idempotencyKey": "k" * 255}
     first = await duplicate(idle_client, **input)
     assert first["replayed"] is False
-    stored = await everything(idle_gateway)
+    stored = await everything(idle_gateway.database)
     again = await duplicate(idle_client, **input)
     assert again == {"job": first["job"], "replayed": True, "errors": []}
     nulls = {"name": None, "description": None, "includeProducts": False}
     assert await duplicate(idle_client, **input, **nulls) == again
-    assert await everything(idle_gateway) == stored
+    assert await everything(idle_gateway.database) == stored
 
     await factories.ran_job(idle_gateway.database)
     await factories.deleted(idle_gateway.database, source)
@@ -311,12 +297,12 @@ async def test_a_key_reused_with_another_input_is_a_conflict(
         other = {"hierarchyId": str(await factories.hierarchy(idle_gateway.database, {}))}
     input = {"hierarchyId": str(source), "idempotencyKey": "k"}
     created = await duplicate(idle_client, **input)
-    before = await everything(idle_gateway)
+    before = await everything(idle_gateway.database)
     refusal = await refused_duplication(idle_client, **(input | other))
     assert refusal["__typename"] == "IdempotencyConflict"
     assert refusal["path"] == ["input", "idempotencyKey"]
     assert refusal["job"] == created["job"]
-    assert await everything(idle_gateway) == before
+    assert await everything(idle_gateway.database) == before
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "ké", "a\nb"], ids=["empty", "long", "é", "line"])
@@ -324,11 +310,11 @@ async def test_an_invalid_key_is_refused(
     idle_gateway: Gateway, idle_client: GraphQLClient, key: str
 ) -> None:
     source = await factories.hierarchy(idle_gateway.database, {})
-    before = await everything(idle_gateway)
+    before = await everything(idle_gateway.database)
     refusal = await refused_duplication(idle_client, hierarchyId=str(source), idempotencyKey=key)
     assert refusal["__typename"] == "InvalidInput"
     assert refusal["path"] == ["input", "idempotencyKey"]
-    assert await everything(idle_gateway) == before
+    assert await everything(idle_gateway.database) == before
 
 
 async def test_a_key_identifies_its_job_for_24_hours(
@@ -383,7 +369,7 @@ async def test_a_pending_job_is_cancelled_once(
     }
     assert await cancel(idle_client, job.id) == {"job": cancelled, "errors": []}
 
-    before = await everything(idle_gateway)
+    before = await everything(idle_gateway.database)
     payload = await cancel(idle_client, job.id)
     assert payload["job"] == cancelled
     (refusal,) = payload["errors"]
@@ -393,7 +379,7 @@ async def test_a_pending_job_is_cancelled_once(
         "path": ["input", "jobId"],
         "status": "CANCELLED",
     }
-    assert await everything(idle_gateway) == before
+    assert await everything(idle_gateway.database) == before
 
 
 async def test_of_concurrent_cancellations_exactly_one_succeeds(
@@ -419,13 +405,13 @@ async def test_a_started_job_is_not_cancelled_and_the_refusal_has_its_status(
         if status == "FAILED":
             await factories.deleted(database, source)
         await factories.ran_job(database)
-    before = await everything(idle_gateway)
+    before = await everything(idle_gateway.database)
     payload = await cancel(idle_client, job.id)
     (refusal,) = payload["errors"]
     assert refusal["__typename"] == "JobNotCancellable"
     assert refusal["status"] == payload["job"]["status"] == status
     assert status.lower() in refusal["message"]
-    assert await everything(idle_gateway) == before
+    assert await everything(idle_gateway.database) == before
 
 
 @pytest.mark.parametrize("id", ["unknown", "malformed", "of another store", "of no job"])
@@ -440,14 +426,14 @@ async def test_an_unreadable_job_cannot_be_cancelled(
         id = str((await factories.pending_duplication(database, source, store="other")).id)
     elif id == "of no job":
         id = str(await factories.hierarchy(database, {}))
-    before = await everything(idle_gateway)
+    before = await everything(idle_gateway.database)
     payload = await cancel(idle_client, id)
     assert payload["job"] is None
     (refusal,) = payload["errors"]
     assert refusal["__typename"] == "NotFound"
     assert refusal["path"] == ["input", "jobId"]
     assert id in refusal["message"]
-    assert await everything(idle_gateway) == before
+    assert await everything(idle_gateway.database) == before
 
 
 async def test_each_mutation_of_a_request_returns_the_state_as_it_left_it(

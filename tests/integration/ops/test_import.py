@@ -37,6 +37,7 @@ from app.storage.engine.database import Database
 from app.storage.tables import Product
 from tests import factories
 from tests.support.clients import GraphQLClient
+from tests.support.databases import postgresql_is_long
 
 SECONDS = 60
 BOOKKEEPING = {"alembic_version"}
@@ -135,6 +136,7 @@ BAD_LINES = {
 }
 
 
+@postgresql_is_long
 @pytest.mark.parametrize(("bad", "reason"), BAD_LINES.values(), ids=BAD_LINES.keys())
 def test_an_invalid_line_is_named_and_nothing_is_imported(
     settings: Settings, bad: dict[str, Any] | bytes, reason: str

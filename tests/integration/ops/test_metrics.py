@@ -509,6 +509,7 @@ async def test_openmetrics_is_served_on_request(
     }
 
 
+@pytest.mark.process
 def test_a_thousand_operation_names_create_no_more_series_than_a_hundred(
     new_database: NewDatabase,
 ) -> None:
@@ -558,6 +559,7 @@ async def test_metrics_are_served_on_loopback_and_elsewhere_only_if_enabled(
             assert (await http.get("/metrics")).status_code == (200 if shown else 404)
 
 
+@pytest.mark.process
 def test_a_worker_serves_probes_and_metrics_on_its_port_if_set(database_url: str) -> None:
     assert Settings().worker_port is None
     worker = start_worker(database_url, "--worker-port", "0")

@@ -27,6 +27,7 @@ from app.storage import jobs as stored_jobs
 from app.storage.engine.database import Database
 from app.storage.tables import Hierarchy, Node, NodeProduct, Product, ProductNode
 from tests import factories
+from tests.support.databases import postgresql_is_long
 
 EDITORS = 4
 NODES = 2_000
@@ -307,6 +308,7 @@ def editors_of(
     return editors
 
 
+@postgresql_is_long
 async def test_each_copy_equals_the_tree_after_one_edit(
     database: Database,
     counted: Callable[[int, int], int],

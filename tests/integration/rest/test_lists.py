@@ -3,7 +3,7 @@
 import operator
 import random
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -150,6 +150,20 @@ FILTERED: Mapping[str, CreateList] = {
 }
 LISTS: Mapping[str, CreateList] = {**FILTERED, "errors": job_errors, "products": products}
 of_every_list = pytest.mark.parametrize("create_list", LISTS.values(), ids=LISTS)
+
+LIKE_OTHERS = ("nodes of the organization", "children of a node")
+"""Filtered lists whose rows differ from another's, not their attributes."""
+
+
+def lists_by_length(lists: Iterable[str]) -> list[Any]:
+    """Parameters of tests with hundreds of requests per list: those like others are `long`."""
+    return [
+        pytest.param(name, marks=pytest.mark.long if name in LIKE_OTHERS else ()) for name in lists
+    ]
+
+
+of_every_different_list = pytest.mark.parametrize("list_name", lists_by_length(LISTS))
+of_every_filtered_list = pytest.mark.parametrize("list_name", lists_by_length(FILTERED))
 of_every_filter = pytest.mark.parametrize("create_list", FILTERED.values(), ids=FILTERED)
 
 
@@ -217,11 +231,11 @@ async def followed(rest: RestClient, link: str | None, relation: str) -> list[An
 
 
 @postgresql_is_long
-@of_every_list
+@of_every_different_list
 async def test_links_reach_every_row_once_from_any_page(
-    create_list: CreateList, rest: RestClient, seed: int
+    list_name: str, rest: RestClient, seed: int
 ) -> None:
-    await check_pages(rest, await create_list(rest), seed)
+    await check_pages(rest, await LISTS[list_name](rest), seed)
 
 
 PARAMETERS: Sequence[Mapping[str, str]] = (
@@ -455,7 +469,7 @@ async def with_children(rest: RestClient, path: str, rows: Sequence[Any]) -> lis
 
 @postgresql_is_long
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("list_name", FILTERED)
+@of_every_filtered_list
 async def test_every_operator_of_every_attribute_matches_the_model(
     list_name: str, rest: RestClient, tabled: Callable[[str], None]
 ) -> None:
@@ -484,7 +498,7 @@ async def test_every_operator_of_every_attribute_matches_the_model(
 
 
 @postgresql_is_long
-@pytest.mark.parametrize("list_name", FILTERED)
+@of_every_filtered_list
 async def test_rows_match_all_conditions_of_a_filter(list_name: str, rest: RestClient) -> None:
     path = await FILTERED[list_name](rest)
     first, second, *_ = ids_of(await rest.list(path))
@@ -497,7 +511,7 @@ async def test_rows_match_all_conditions_of_a_filter(list_name: str, rest: RestC
 
 
 @postgresql_is_long
-@pytest.mark.parametrize("list_name", FILTERED)
+@of_every_filtered_list
 async def test_an_invalid_filter_is_refused_and_never_ignored(
     list_name: str, rest: RestClient
 ) -> None:

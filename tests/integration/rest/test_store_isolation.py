@@ -251,6 +251,7 @@ def lists_of(all_endpoints: Iterable[Endpoint], own: Ids, alphas: Material) -> I
                 yield from (f"{path}?{query}" for query in OTHERS)
 
 
+@pytest.mark.long
 @postgresql_is_long
 async def test_no_list_shows_or_counts_anything_of_another_store(
     multi_store_gateway: MultiStore, report: Callable[[str], None]

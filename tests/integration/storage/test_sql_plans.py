@@ -46,17 +46,17 @@ from tests import factories
 from tests.support.databases import NewDatabase, insert_many
 from tests.support.large_hierarchy import large_hierarchy
 
-NODES = 30_000
+NODES = 15_000
 PRODUCTS = 10_000
 PRODUCTS_PER_NODE = 3
-JOBS = 40_000
+JOBS = 20_000
 PENDING = 100
 RECENT = 300
 """Jobs of the last hours; all others are a year old."""
 SMALL = 30
 """Hierarchies of a few nodes in the store of the large one; as many are the organization's."""
 
-HIERARCHIES = 20_000
+HIERARCHIES = 10_000
 """Hierarchies of another store that has many."""
 
 ROWS, BLOCKS = 1_000, 700
@@ -90,7 +90,9 @@ class Shop:
     """A hierarchy without nodes."""
 
 
-@pytest.fixture(params=["none", "outdated", "fresh"], scope="module")
+@pytest.fixture(
+    params=["none", pytest.param("outdated", marks=pytest.mark.long), "fresh"], scope="module"
+)
 async def shop(request: pytest.FixtureRequest, new_database: NewDatabase) -> AsyncIterator[Shop]:
     database = open_database(Settings(database_url=new_database("postgresql")))
     try:

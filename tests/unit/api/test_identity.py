@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from app.api.auth import jwks
 from app.api.auth.identity import (
     MAX_SUBJECT_LENGTH,
     MAX_TOKEN_BYTES,
@@ -890,12 +891,14 @@ async def test_an_unreachable_issuer_is_logged(
 
 
 async def test_an_issuer_that_never_responds_times_out(
-    issuer: Issuer, clock: Clock, caplog: pytest.LogCaptureFixture
+    issuer: Issuer,
+    clock: Clock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(jwks, "LOAD_TIMEOUT_SECONDS", 1)
     issuer.may_respond.clear()
-    began = time.monotonic()
     await refusal(trusting(JwksKeys(issuer.url, clock=clock)), signed_by(RSA, "one"))
-    assert time.monotonic() - began < 20
     (record,) = caplog.records
     assert issuer.url in record.getMessage()
 
