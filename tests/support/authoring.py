@@ -235,7 +235,7 @@ async def everything(database: Database) -> dict[str, list[Any]]:
     """Read all rows of all tables, ordered by primary key."""
 
     def rows(session: Session) -> dict[str, list[Any]]:
-        return {name: session.execute(query).all() for name, query in ALL_ROWS.items()}
+        return {name: list(session.execute(query)) for name, query in ALL_ROWS.items()}
 
     return await database.read(rows)
 
