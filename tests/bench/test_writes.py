@@ -41,7 +41,7 @@ def writing(url: str, code: Path) -> "Iterator[Popen[str]]":
         # The tests of that version fit its code.
         "PYTHONPATH": os.pathsep.join(map(str, (code, CURRENT))),
     }
-    script = [sys.executable, str(Path(__file__).with_name("writes.py"))]
+    script = [sys.executable, str(code / "tests" / "bench" / "writes.py")]
     with Popen(script, env=environment, stdin=PIPE, stdout=PIPE, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == f"{code}/app\n"
