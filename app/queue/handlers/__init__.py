@@ -1,16 +1,5 @@
-"""Handlers of jobs, one module per job type.
-
-To add a job type:
-
-1. Arguments: a frozen dataclass in `domain/jobs.py` next to its JobType, and columns of Job for
-   them (`storage/tables.py` and a migration).
-2. Request: a function in `services/jobs.py` that validates the arguments and calls `enqueue`;
-   `retry` there copies the columns.
-3. Work: a service with the steps of the job, like `services/copies.py`, and a module here that runs
-   them: a class that implements Handler, and `handler`, an instance. `find_handlers` finds it.
-4. Surfaces: a mutation (`api/graphql/mutations/`), an endpoint (`api/rest/`) and a command
-   (`cli/jobs.py`). Arguments and results appear in `api/graphql/types/jobs.py`, in the REST
-   document (`api/rest/jobs.py`) and in the webhook payload (`services/webhooks.py`).
+"""Handlers of jobs, one module per job type: a class that implements Handler, and `handler`, an
+instance. For the other files of a job type see docs/how-to/extend.md.
 """
 
 from collections.abc import Mapping
