@@ -53,8 +53,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exempt what imports and collection made from garbage collection: it lives until the end, and
-    to visit it takes 0.1 s each time."""
+    """Exempt the objects of imports and test items from garbage collection.
+
+    They live until the run ends, and each collection would examine them for 0.1 s.
+    """
     gc.collect()
     gc.freeze()
 

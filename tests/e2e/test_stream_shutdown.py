@@ -17,8 +17,8 @@ pytestmark = pytest.mark.process
 
 APOLLO = 'multipart/mixed;boundary="graphql";subscriptionSpec=1.0,application/json'
 
-STOPPED_WITHIN_SECONDS = 10
-"""Two are promised, on a quiet machine. This is for machines under load."""
+STOPPED_WITHIN_SECONDS = 5
+"""Far more than the promised two, for machines under load."""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])

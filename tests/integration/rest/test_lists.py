@@ -151,19 +151,18 @@ FILTERED: Mapping[str, CreateList] = {
 LISTS: Mapping[str, CreateList] = {**FILTERED, "errors": job_errors, "products": products}
 of_every_list = pytest.mark.parametrize("create_list", LISTS.values(), ids=LISTS)
 
-LIKE_OTHERS = ("nodes of the organization", "children of a node")
-"""Filtered lists whose rows differ from another's, not their attributes."""
+SAME_ATTRIBUTES = ("nodes of the organization", "children of a node")
+"""Lists that have the attributes of another list here, and other rows."""
 
 
-def lists_by_length(lists: Iterable[str]) -> list[Any]:
-    """Parameters of tests with hundreds of requests per list: those like others are `long`."""
+def names_of(lists: Iterable[str]) -> list[Any]:
+    """Parameters of tests that send hundreds of requests per list: SAME_ATTRIBUTES are `long`."""
     return [
-        pytest.param(name, marks=pytest.mark.long if name in LIKE_OTHERS else ()) for name in lists
+        pytest.param(name, marks=pytest.mark.long if name in SAME_ATTRIBUTES else ())
+        for name in lists
     ]
 
 
-of_every_different_list = pytest.mark.parametrize("list_name", lists_by_length(LISTS))
-of_every_filtered_list = pytest.mark.parametrize("list_name", lists_by_length(FILTERED))
 of_every_filter = pytest.mark.parametrize("create_list", FILTERED.values(), ids=FILTERED)
 
 
@@ -231,7 +230,7 @@ async def followed(rest: RestClient, link: str | None, relation: str) -> list[An
 
 
 @postgresql_is_long
-@of_every_different_list
+@pytest.mark.parametrize("list_name", names_of(LISTS))
 async def test_links_reach_every_row_once_from_any_page(
     list_name: str, rest: RestClient, seed: int
 ) -> None:
@@ -469,7 +468,7 @@ async def with_children(rest: RestClient, path: str, rows: Sequence[Any]) -> lis
 
 @postgresql_is_long
 @pytest.mark.timeout(300)
-@of_every_filtered_list
+@pytest.mark.parametrize("list_name", names_of(FILTERED))
 async def test_every_operator_of_every_attribute_matches_the_model(
     list_name: str, rest: RestClient, tabled: Callable[[str], None]
 ) -> None:
@@ -498,7 +497,7 @@ async def test_every_operator_of_every_attribute_matches_the_model(
 
 
 @postgresql_is_long
-@of_every_filtered_list
+@pytest.mark.parametrize("list_name", FILTERED)
 async def test_rows_match_all_conditions_of_a_filter(list_name: str, rest: RestClient) -> None:
     path = await FILTERED[list_name](rest)
     first, second, *_ = ids_of(await rest.list(path))
@@ -511,7 +510,7 @@ async def test_rows_match_all_conditions_of_a_filter(list_name: str, rest: RestC
 
 
 @postgresql_is_long
-@of_every_filtered_list
+@pytest.mark.parametrize("list_name", names_of(FILTERED))
 async def test_an_invalid_filter_is_refused_and_never_ignored(
     list_name: str, rest: RestClient
 ) -> None:
