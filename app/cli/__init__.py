@@ -70,7 +70,7 @@ def _docstring(module: str, function: str) -> str | None:
     assert spec
     assert spec.origin
     for node in ast.parse(Path(spec.origin).read_text("utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and node.name == function:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function:
             return ast.get_docstring(node)
     return None
 

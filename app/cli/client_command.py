@@ -3,12 +3,16 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from functools import wraps
+from inspect import Signature, signature
+from typing import Annotated, Concatenate, ParamSpec
 
 import typer
 
 from app.cli.client.client import GatewayClient, GatewayError, base_url
 from app.cli.output import Output, output, printable
+
+P = ParamSpec("P")
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -28,34 +32,48 @@ def _checked_token(token: str | None) -> str | None:
     return token
 
 
-Url = Annotated[
-    str,
-    typer.Option(
-        envvar="JOBS_GATEWAY_URL",
-        callback=_checked_url,
-        help="URL of the gateway, with or without /graphql.",
-    ),
-]
-Token = Annotated[
-    str | None,
-    typer.Option(
-        envvar="JOBS_GATEWAY_TOKEN",
-        callback=_checked_token,
-        help="Bearer token, if the gateway needs one.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+def client_command(
+    command: Callable[Concatenate[GatewayClient, Output, P], Awaitable[int | None]],
+) -> Callable[..., None]:
+    """Decorate a command: pass it a client and its output, and add --json, --url and --token.
+
+    It returns its exit code, or None for 0. A GatewayError ends it with 1 and one line on stderr.
+    """
+
+    @wraps(command)
+    def with_options(
+        json: bool, url: str, token: str | None, *args: P.args, **own: P.kwargs
+    ) -> None:
+        _run(lambda client, out: command(client, out, *args, **own), json, url, token)
+
+    _client, _out, *own_options = signature(command).parameters.values()
+    _command, *shared_options = signature(_run).parameters.values()
+    options = Signature([*own_options, *shared_options])
+    with_options.__signature__ = options  # type: ignore[attr-defined]
+    return with_options
 
 
-def run(
-    command: Callable[[GatewayClient, Output], Awaitable[int]],
-    url: str,
-    token: str | None,
-    json: bool,
+def _run(
+    command: Callable[[GatewayClient, Output], Awaitable[int | None]],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    url: Annotated[
+        str,
+        typer.Option(
+            envvar="JOBS_GATEWAY_URL",
+            callback=_checked_url,
+            help="URL of the gateway, with or without /graphql.",
+        ),
+    ] = DEFAULT_URL,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="JOBS_GATEWAY_TOKEN",
+            callback=_checked_token,
+            help="Bearer token, if the gateway needs one.",
+        ),
+    ] = None,
 ) -> None:
-    """Run `command` and exit with its code; print an error as one line to stderr."""
-
-    async def connected() -> int:
+    async def connected() -> int | None:
         with output(json=json) as out:
             async with GatewayClient.connected(url, token) as client:
                 return await command(client, out)
@@ -67,7 +85,7 @@ def run(
         code = 1
     except KeyboardInterrupt:
         code = SIGINT_EXIT_CODE
-    raise typer.Exit(code)
+    raise typer.Exit(code or 0)
 
 
 def print_notice(message: str) -> None:

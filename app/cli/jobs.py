@@ -8,12 +8,15 @@ import typer
 
 from app.cli.client.client import GatewayClient, GatewayError
 from app.cli.client.records import Job
-from app.cli.client_command import DEFAULT_URL, Json, Token, Url, print_notice, run
+from app.cli.client_command import client_command, print_notice
 from app.cli.output import Output
 from app.domain.jobs import JobStatus
 
 
-def duplicate(
+@client_command
+async def duplicate(
+    client: GatewayClient,
+    out: Output,
     hierarchy_id: Annotated[
         str, typer.Argument(metavar="HIERARCHY_ID", help="Id of the hierarchy to copy.")
     ],
@@ -31,35 +34,31 @@ def duplicate(
         str | None, typer.Option(help="A repeated call with the same key returns the first job.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Watch the job until it ends.")] = False,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-) -> None:
+) -> int:
     """Queue a deep copy of a hierarchy.
 
     With --watch the exit code is 0 if the job succeeded, 1 if it failed or was cancelled.
     """
-
-    async def command(client: GatewayClient, out: Output) -> int:
-        duplicated = await client.duplicate(
-            hierarchy_id,
-            name=name,
-            description=description,
-            includeProducts=include_products,
-            idempotencyKey=idempotency_key,
-        )
-        if duplicated["replayed"]:
-            print_notice("The idempotency key was used before; this is the job of that call.")
-        job = duplicated["job"]
-        if not watch:
-            out.job(job)
-            return 0
-        return await _watch(client, out, job["id"])
-
-    run(command, url, token, json)
+    duplicated = await client.duplicate(
+        hierarchy_id,
+        name=name,
+        description=description,
+        includeProducts=include_products,
+        idempotencyKey=idempotency_key,
+    )
+    if duplicated["replayed"]:
+        print_notice("The idempotency key was used before; this is the job of that call.")
+    job = duplicated["job"]
+    if not watch:
+        out.job(job)
+        return 0
+    return await _watch(client, out, job["id"])
 
 
-def jobs(
+@client_command
+async def jobs(
+    client: GatewayClient,
+    out: Output,
     watch: Annotated[
         bool, typer.Option("--watch", help="Then print every change, until Ctrl-C.")
     ] = False,
@@ -68,109 +67,81 @@ def jobs(
         typer.Option(case_sensitive=False, help="Only jobs with this status; repeat for several."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Max number of jobs.")] = 25,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
 ) -> None:
     """List the store's jobs, newest first."""
     statuses = status or []
-
-    async def command(client: GatewayClient, out: Output) -> int:
-        listing = await client.jobs(statuses, limit)
-        if not listing.jobs:
-            print_notice("No jobs.")
-        out.jobs(listing, limit)
-        if watch:
-            # Ctrl-C ends the command without an error.
-            with suppress(asyncio.CancelledError):
-                async with aclosing(client.events(listing, statuses)) as events:
-                    async for event in events:
-                        out.event(event)
-        return 0
-
-    run(command, url, token, json)
+    listing = await client.jobs(statuses, limit)
+    if not listing.jobs:
+        print_notice("No jobs.")
+    out.jobs(listing, limit)
+    if watch:
+        # Ctrl-C ends the command without an error.
+        with suppress(asyncio.CancelledError):
+            async with aclosing(client.events(listing, statuses)) as events:
+                async for event in events:
+                    out.event(event)
 
 
-def watch(
+@client_command
+async def watch(
+    client: GatewayClient,
+    out: Output,
     job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="Id of the job.")],
     after: Annotated[
         str | None,
         typer.Option(help="Start after this event cursor (shown by --json)."),
     ] = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-) -> None:
+) -> int:
     """Watch a job until it ends.
 
     The exit code is 0 if it succeeded, 1 if it failed or was cancelled.
     """
-    run(lambda client, out: _watch(client, out, job_id, after), url, token, json)
+    return await _watch(client, out, job_id, after)
 
 
-def cancel(
+@client_command
+async def cancel(
+    client: GatewayClient,
+    out: Output,
     job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="Id of a pending job.")],
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
 ) -> None:
     """Cancel a pending job."""
-
-    async def command(client: GatewayClient, out: Output) -> int:
-        out.job(await client.cancel(job_id))
-        return 0
-
-    run(command, url, token, json)
+    out.job(await client.cancel(job_id))
 
 
-def retry(
+@client_command
+async def retry(
+    client: GatewayClient,
+    out: Output,
     job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="Id of a failed job.")],
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
 ) -> None:
     """Queue a failed job again, as a new job after all others."""
-
-    async def command(client: GatewayClient, out: Output) -> int:
-        retried = await client.retry(job_id)
-        if retried["replayed"]:
-            print_notice("The job was already retried; this is that retry.")
-        out.job(retried["job"])
-        return 0
-
-    run(command, url, token, json)
+    retried = await client.retry(job_id)
+    if retried["replayed"]:
+        print_notice("The job was already retried; this is that retry.")
+    out.job(retried["job"])
 
 
-def move(
+@client_command
+async def move(
+    client: GatewayClient,
+    out: Output,
     job_id: Annotated[str, typer.Argument(metavar="JOB_ID", help="Id of a pending job.")],
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
 ) -> None:
     """Move a pending job to the front of the queue."""
-
-    async def command(client: GatewayClient, out: Output) -> int:
-        out.job(await client.move(job_id))
-        return 0
-
-    run(command, url, token, json)
+    out.job(await client.move(job_id))
 
 
-def diff(
+@client_command
+async def diff(
+    client: GatewayClient,
+    out: Output,
     job_id: Annotated[
         str, typer.Argument(metavar="JOB_ID", help="Id of a duplication that succeeded.")
     ],
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
 ) -> None:
     """Print the current differences between the source of a duplication and its copy."""
-
-    async def command(client: GatewayClient, out: Output) -> int:
-        out.diff(await client.diff(job_id))
-        return 0
-
-    run(command, url, token, json)
+    out.diff(await client.diff(job_id))
 
 
 async def _watch(client: GatewayClient, out: Output, job_id: str, after: str | None = None) -> int:
