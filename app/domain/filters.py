@@ -1,9 +1,9 @@
-"""Filter conditions on the rows of a list."""
+"""Filter conditions on the rows of a list, and its sort order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Operator(StrEnum):
@@ -32,3 +32,10 @@ class Condition:
 
 Conditions = Sequence[Condition]
 """Conditions that must all hold; an empty sequence matches every row."""
+
+
+class Sort(NamedTuple):
+    """The attribute that orders a list, and the direction."""
+
+    attribute: str
+    descending: bool = False

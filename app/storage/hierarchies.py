@@ -1,6 +1,6 @@
 """Hierarchies: lookups, lists, inserts, and purging of discarded ones."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -9,13 +9,21 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.domain.filters import Conditions
+from app.domain.filters import Conditions, Sort
 from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, new_hierarchy_id, node_id
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
 from app.storage.engine.database import now
 from app.storage.sql.dialects import dialect_of, in_keys, in_keys_values, no_index
-from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape, matching
-from app.storage.sql.keyset import KeysetPage, KeysetQuery, KeysetWindow, Order, OrderBy, read_page
+from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape
+from app.storage.sql.keyset import (
+    KeysetPage,
+    KeysetQuery,
+    KeysetWindow,
+    Order,
+    OrderBy,
+    order_by,
+    read_page,
+)
 from app.storage.sql.offset import OffsetPage, OffsetWindow, read_page_keys
 from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowQuery
 from app.storage.sql.statements import CompiledStatement
@@ -32,7 +40,15 @@ FILTER_COLUMNS: Mapping[str, Any] = {
 }
 """The column of each attribute that clients can filter by."""
 
-NEWEST_FIRST = (OrderBy(col(Hierarchy.created_at), True), OrderBy(col(Hierarchy.id), True))
+_CREATION = (OrderBy(col(Hierarchy.created_at)), OrderBy(col(Hierarchy.id)))
+ORDERS: Mapping[str, Order] = {
+    "created_at": _CREATION,
+    "updated_at": (OrderBy(col(Hierarchy.updated_at)), *_CREATION),
+    "name": (OrderBy(col(Hierarchy.name)), *_CREATION),
+}
+"""The ascending order of each attribute that clients can sort by."""
+
+NEWEST_FIRST = Sort("created_at", descending=True)
 
 
 def readable(owned: Any, store: Any) -> sa.ColumnElement[bool]:
@@ -139,45 +155,49 @@ def listing(
     """A page of the matching hierarchies a store sees, newest first."""
     # One list per owning store: for a single list a database would sort the rows of both.
     lists = [
-        {"owning_store": owner, **bind_values(filter)} for owner in _owning_stores(store, filter)
+        _owner_values([owner]) | bind_values(filter) for owner in _owning_stores(store, filter)
     ]
-    return read_page(session, _list_query(filter_shape(filter)), window, projection, lists)
+    query = _list_query(filter_shape(filter), NEWEST_FIRST, 0)
+    return read_page(session, query, window, projection, lists)
 
 
 @lru_cache(maxsize=128)
-def _list_query(filter: FilterShape) -> KeysetQuery:
-    owned = col(Hierarchy.store) == sa.bindparam("owning_store", type_=sa.Text)
+def _list_query(filter: FilterShape, sort: Sort, number: int) -> KeysetQuery:
+    """The list of one owning store, the parameter `_owning_store(number)`."""
+    owned = col(Hierarchy.store) == _owning_store(number)
     return KeysetQuery(
         (Hierarchy,),
         (owned, _is_ready(), *conditions_for(filter, FILTER_COLUMNS)),
-        NEWEST_FIRST,
+        order_by(sort, ORDERS),
+        row_entity=Hierarchy,
     )
 
 
 def offset_page(
-    session: Session, store: str, filter: Conditions, order: Order, window: OffsetWindow
+    session: Session, store: str, filter: Conditions, sort: Sort | None, window: OffsetWindow
 ) -> OffsetPage[Hierarchy]:
-    """A page of the matching hierarchies a store sees, in `order`."""
-    keys = read_page_keys(session, _offset_queries(store, filter, order), window)
+    """A page of the matching hierarchies a store sees, by default newest first."""
+    shape, owners = filter_shape(filter), _owning_stores(store, filter)
+    # One list per owning store, as in `listing`.
+    queries = [_list_query(shape, sort or NEWEST_FIRST, number) for number in range(len(owners))]
+    keys = read_page_keys(session, queries, window, _owner_values(owners) | bind_values(filter))
     pks = [pk for (pk,) in keys]
-    hierarchies = session.exec(select(Hierarchy).where(col(Hierarchy.pk).in_(pks)))
-    by_pk = {hierarchy.pk: hierarchy for hierarchy in hierarchies}
-    return OffsetPage([by_pk[pk] for pk in pks], count(session, store, filter))
+    hierarchies = by_pks(session, store, pks)
+    return OffsetPage([hierarchies[pk] for pk in pks], count(session, store, filter))
 
 
 def count(session: Session, store: str, filter: Conditions) -> int:
     """Count the matching hierarchies a store sees."""
     owners = _owning_stores(store, filter)
-    values = {f"owning_store_{index}": owner for index, owner in enumerate(owners)}
     [(count,)] = _count_statement(filter_shape(filter), len(owners)).rows(
-        session, values | bind_values(filter)
+        session, _owner_values(owners) | bind_values(filter)
     )
     return int(count)
 
 
 @lru_cache(maxsize=128)
 def _count_statement(filter: FilterShape, owner_count: int) -> CompiledStatement:
-    owners = [sa.bindparam(f"owning_store_{index}", type_=sa.Text) for index in range(owner_count)]
+    owners = [_owning_store(number) for number in range(owner_count)]
     where = (col(Hierarchy.store).in_(owners), _is_ready(), *conditions_for(filter, FILTER_COLUMNS))
     return CompiledStatement(
         lambda _: sa.select(sa.func.count()).select_from(Hierarchy).where(*where)
@@ -272,18 +292,13 @@ def _delete_generated_products(session: Session, hierarchy: Hierarchy, rows: int
     return session.exec(sa.delete(Product).where(col(Product.pk).in_(generated))).rowcount
 
 
-def _offset_queries(store: str, filter: Conditions, order: Order) -> list[KeysetQuery]:
-    """One list per owning store.
+def _owning_store(number: int) -> sa.BindParameter[str]:
+    return sa.bindparam(f"owning_store_{number}", type_=sa.Text)
 
-    For a single list a database would sort the rows of both stores.
-    """
-    conditions = _is_ready(), *matching(filter, FILTER_COLUMNS)
-    return [
-        KeysetQuery(
-            (Hierarchy,), (col(Hierarchy.store) == owner, *conditions), order, row_entity=Hierarchy
-        )
-        for owner in _owning_stores(store, filter)
-    ]
+
+def _owner_values(owners: Sequence[str]) -> dict[str, Any]:
+    """The values of the parameters `_owning_store`."""
+    return {f"owning_store_{number}": owner for number, owner in enumerate(owners)}
 
 
 def _owning_stores(store: str, filter: Conditions) -> list[str]:

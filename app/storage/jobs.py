@@ -11,17 +11,18 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from app.domain.filters import Condition, Conditions, Operator
+from app.domain.filters import Condition, Conditions, Operator, Sort
 from app.domain.jobs import JobStatus, JobType
 from app.storage.sql.column_types import literal
 from app.storage.sql.dialects import any_of_array, dialect_of, in_keys, in_keys_values, no_index
-from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape, matching
+from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape
 from app.storage.sql.keyset import (
     KeysetPage,
     KeysetQuery,
     KeysetWindow,
     Order,
     OrderBy,
+    order_by,
     read_page,
     read_pages,
 )
@@ -82,7 +83,13 @@ FILTER_COLUMNS: Mapping[str, Any] = {
 }
 """The column of each attribute that clients can filter by."""
 
-NEWEST_FIRST = (OrderBy(col(Job.job_seq), True),)
+ORDERS: Mapping[str, Order] = {
+    "created_at": (OrderBy(col(Job.job_seq)),),
+    "updated_at": (OrderBy(col(Job.updated_at)), OrderBy(col(Job.job_seq))),
+}
+"""The ascending order of each attribute that clients can sort by."""
+
+NEWEST_FIRST = Sort("created_at", descending=True)
 
 COLUMN_NAMES = column_names(Job, ALL_COLUMNS)
 COLUMNS: Sequence[Any] = [getattr(Job, name) for name in COLUMN_NAMES]
@@ -120,9 +127,8 @@ def listing(
 ) -> KeysetPage[Job]:
     """A page of a store's matching jobs by creation, `ascending` or descending."""
     values = {"store": store, "about": filter.hierarchy_id, **bind_values(filter.conditions())}
-    return read_page(
-        session, _list_query(_filter_key(filter), ascending), window, projection, [values]
-    )
+    query = _list_query(_filter_key(filter), Sort("created_at", descending=not ascending))
+    return read_page(session, query, window, projection, [values])
 
 
 def count(session: Session, store: str, filter: JobFilter) -> int:
@@ -141,7 +147,7 @@ def _filter_key(filter: JobFilter) -> _FilterKey:
 
 
 @lru_cache(maxsize=128)
-def _list_query(filter: _FilterKey, ascending: bool) -> KeysetQuery:
+def _list_query(filter: _FilterKey, sort: Sort) -> KeysetQuery:
     shape, has_hierarchy = filter
     about = [_is_about(Job, sa.bindparam("about", type_=sa.Uuid))] if has_hierarchy else []
     where = (
@@ -149,25 +155,29 @@ def _list_query(filter: _FilterKey, ascending: bool) -> KeysetQuery:
         *about,
         *conditions_for(shape, FILTER_COLUMNS),
     )
-    return KeysetQuery((Job,), where, (OrderBy(col(Job.job_seq), not ascending),))
+    return KeysetQuery((Job,), where, order_by(sort, ORDERS), row_entity=Job)
 
 
 @lru_cache(maxsize=128)
 def _count_statement(filter: _FilterKey) -> CompiledStatement:
-    where = _list_query(filter, ascending=True).where
+    where = _list_query(filter, NEWEST_FIRST).where
     return CompiledStatement(lambda _: sa.select(sa.func.count(col(Job.pk))).where(*where))
 
 
 def offset_page(
-    session: Session, store: str, filter: Conditions, order: Order, window: OffsetWindow
+    session: Session, store: str, filter: Conditions, sort: Sort | None, window: OffsetWindow
 ) -> OffsetPage[Job]:
-    """A page of a store's matching jobs in `order`."""
-    where = (col(Job.store) == store, *matching(filter, FILTER_COLUMNS))
-    query = KeysetQuery((Job,), where, order, row_entity=Job)
-    pks = [pk for (pk,) in read_page_keys(session, [query], window)]
-    by_pk = {job.pk: job for job in session.exec(select(Job).where(col(Job.pk).in_(pks)))}
-    total = session.exec(select(sa.func.count(col(Job.pk))).where(*where)).one()
+    """A page of a store's matching jobs, by default newest first."""
+    key = filter_shape(filter), False
+    values = {"store": store, **bind_values(filter)}
+    query = _list_query(key, sort or NEWEST_FIRST)
+    pks = [pk for (pk,) in read_page_keys(session, [query], window, values)]
+    by_pk = {job.pk: job for job in _BY_PKS.rows(session, in_keys_values(dialect_of(session), pks))}
+    [(total,)] = _count_statement(key).rows(session, values)
     return OffsetPage([by_pk[pk] for pk in pks], total)
+
+
+_BY_PKS = RowQuery(Job, lambda dialect: in_keys(dialect, col(Job.pk)))
 
 
 def of_hierarchies(

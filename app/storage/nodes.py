@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -9,12 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
-from app.domain.filters import Condition, Conditions
+from app.domain.filters import Condition, Conditions, Sort
 from app.domain.hierarchies import ROOT_NO, node_id, node_ref
 from app.storage import hierarchies
 from app.storage.hierarchies import visible
 from app.storage.sql.dialects import dialect_of, key_table, key_table_values, opaque_limit
-from app.storage.sql.filters import matching
+from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape
 from app.storage.sql.keyset import (
     KeysetPage,
     KeysetQuery,
@@ -22,6 +23,7 @@ from app.storage.sql.keyset import (
     Order,
     OrderBy,
     ParentT,
+    order_by,
     read_pages,
 )
 from app.storage.sql.offset import OffsetPage, OffsetWindow, read_page_keys
@@ -67,13 +69,22 @@ FILTER_COLUMNS: Mapping[str, Any] = {
     "name": col(Node.name),
     "slug": col(Node.slug),
     "description": col(Node.description),
+    "owner": sa.bindparam("owner", type_=sa.inspect(Hierarchy).columns.owner.type),
     "created_at": col(Node.created_at),
     "updated_at": col(Node.updated_at),
     "has_children": sa.exists().where(
         _Child.hierarchy_pk == col(Node.hierarchy_pk), _Child.parent_no == col(Node.node_no)
     ),
 }
-"""The column of each attribute that clients can filter by, except owner."""
+"""The column of each attribute that clients can filter by; the owner is that of the hierarchy."""
+
+_NODE_NO = OrderBy(col(Node.node_no))
+ORDERS: Mapping[str, Order] = {
+    "created_at": (OrderBy(col(Node.created_at)), _NODE_NO),
+    "updated_at": (OrderBy(col(Node.updated_at)), _NODE_NO),
+    "name": (OrderBy(col(Node.name)), _NODE_NO),
+}
+"""The ascending order of each attribute that clients can sort by."""
 
 SIBLING_ORDER = (
     OrderBy(col(Node.sort_order), True),
@@ -82,7 +93,7 @@ SIBLING_ORDER = (
 )
 """By sort_order descending, unset last, then last edited first (domain.md, "Hierarchy")."""
 
-PARENTS_FIRST = (OrderBy(col(Node.depth)), OrderBy(col(Node.node_no)))
+PARENTS_FIRST = (OrderBy(col(Node.depth)), _NODE_NO)
 
 
 def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, TreeNode]:
@@ -267,34 +278,50 @@ def offset_page(
     session: Session,
     hierarchy: Hierarchy,
     filter: Conditions,
-    order: Order,
+    sort: Sort | None,
     window: OffsetWindow,
     parent_no: int | None = None,
 ) -> OffsetPage[TreeNode]:
-    """A page of a visible hierarchy's matching nodes, in `order`.
+    """A page of a visible hierarchy's matching nodes, by default in PARENTS_FIRST.
 
-    `parent_no` restricts it to the children of that node, 0 for the root.
+    `parent_no` restricts it to the children of that node, 0 for the root, by default in
+    SIBLING_ORDER.
     """
-    assert hierarchy.pk is not None
-    conditions = [_with_node_numbers(condition, hierarchy) for condition in filter]
-    where = [
-        col(Node.hierarchy_pk) == hierarchy.pk,
-        *([] if parent_no is None else [col(Node.parent_no) == parent_no]),
-        *matching(conditions, {**FILTER_COLUMNS, "owner": _owner_value(hierarchy)}),
-    ]
-    query = KeysetQuery((Node,), tuple(where), order, row_entity=Node)
-    keys: list[Any] = read_page_keys(session, [query], window)
+    shape, of_parent = filter_shape(filter), parent_no is not None
+    values = {
+        "hierarchy_pk": hierarchy.pk,
+        "parent_no": parent_no,
+        "owner": hierarchy.owner,
+        **bind_values([_with_node_numbers(condition, hierarchy) for condition in filter]),
+    }
+    query = _list_query(shape, sort, of_parent)
+    keys: Sequence[Any] = read_page_keys(session, [query], window, values)
     by_key = {(node.hierarchy_pk, node.node_no): node for node in _by_keys(session, keys)}
-    # Children in the order of the index on parents, so that PostgreSQL uses that one.
-    counted = select(col(Node.node_no)).where(*where)
-    if parent_no is not None:
-        counted = counted.order_by(col(Node.sort_order), col(Node.touched)).offset(0)
-    total = session.exec(select(sa.func.count()).select_from(counted.subquery())).one()
+    [(total,)] = _count_statement(shape, of_parent).rows(session, values)
     return OffsetPage([TreeNode(by_key[key], hierarchy) for key in keys], total)
 
 
-def _owner_value(hierarchy: Hierarchy) -> sa.ColumnElement[Any]:
-    return sa.literal(hierarchy.owner, sa.inspect(Hierarchy).columns.owner.type)
+@lru_cache(maxsize=128)
+def _list_query(filter: FilterShape, sort: Sort | None, of_parent: bool) -> KeysetQuery:
+    listed = [col(Node.hierarchy_pk) == sa.bindparam("hierarchy_pk")]
+    if of_parent:
+        listed.append(col(Node.parent_no) == sa.bindparam("parent_no"))
+    default = SIBLING_ORDER if of_parent else PARENTS_FIRST
+    return KeysetQuery(
+        (Node,),
+        (*listed, *conditions_for(filter, FILTER_COLUMNS)),
+        order_by(sort, ORDERS) if sort else default,
+        row_entity=Node,
+    )
+
+
+@lru_cache(maxsize=128)
+def _count_statement(filter: FilterShape, of_parent: bool) -> CompiledStatement:
+    counted = sa.select(col(Node.node_no)).where(*_list_query(filter, None, of_parent).where)
+    if of_parent:
+        # Children in the order of the index on parents, so that PostgreSQL uses that one.
+        counted = counted.order_by(col(Node.sort_order), col(Node.touched)).offset(0)
+    return CompiledStatement(lambda _: sa.select(sa.func.count()).select_from(counted.subquery()))
 
 
 def _with_node_numbers(condition: Condition, hierarchy: Hierarchy) -> Condition:

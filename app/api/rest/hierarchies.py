@@ -1,12 +1,12 @@
 """Endpoints of hierarchies. Source: domain.md, "REST endpoints and statuses"."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import Field
-from sqlmodel import Session, col
+from sqlmodel import Session
 
 from app.api.rest.attributes import (
     ChangedAttributes,
@@ -34,7 +34,6 @@ from app.domain.hierarchies import Owner
 from app.domain.ids import require_uuid
 from app.services import hierarchies as service
 from app.storage import hierarchies, tables
-from app.storage.sql.keyset import OrderBy
 
 router = APIRouter(route_class=RestRoute, tags=["Hierarchies"])
 
@@ -48,6 +47,9 @@ FILTERS: Mapping[str, AttributeKind] = {
     "updated_at": INSTANT,
 }
 """Filters of lists of hierarchies. Lists of nodes have them too."""
+
+SORT_ATTRIBUTES: Sequence[str] = ("created_at", "updated_at", "name")
+"""Attributes that lists of hierarchies, and of nodes, are sorted by."""
 
 
 class HierarchyMeta(ResponseModel):
@@ -100,19 +102,7 @@ def load_hierarchy(session: Session, store: str, id: str) -> tables.Hierarchy:
     return hierarchy
 
 
-_CREATED = OrderBy(col(tables.Hierarchy.created_at)), OrderBy(col(tables.Hierarchy.id))
-HierarchyListRequest = Annotated[
-    FilteredListRequest,
-    filtered_list(
-        FILTERS,
-        {
-            "created_at": _CREATED,
-            "updated_at": (OrderBy(col(tables.Hierarchy.updated_at)), *_CREATED),
-            "name": (OrderBy(col(tables.Hierarchy.name)), *_CREATED),
-        },
-        hierarchies.NEWEST_FIRST,
-    ),
-]
+HierarchyListRequest = Annotated[FilteredListRequest, filtered_list(FILTERS, SORT_ATTRIBUTES)]
 
 
 @router.get(
@@ -128,7 +118,7 @@ async def list_hierarchies(
         hierarchies.offset_page,
         context.store,
         list_request.filter,
-        list_request.order,
+        list_request.sort,
         list_request.window,
     )
     return list_request.document([hierarchy_data(hierarchy) for hierarchy in page.rows], page.total)

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Response
 from pydantic import Field
-from sqlmodel import Session, col
+from sqlmodel import Session
 
 from app.api.rest.context import DuplicationsWrite, JobsRead, JobsWrite, RestRoute
 from app.api.rest.errors import error_responses
@@ -34,7 +34,6 @@ from app.domain.ids import require_uuid
 from app.domain.jobs import Duplication, JobStatus, JobType
 from app.services import jobs as service
 from app.storage import job_errors, jobs, tables
-from app.storage.sql.keyset import OrderBy
 
 router = APIRouter(route_class=RestRoute, tags=["Jobs"])
 
@@ -149,11 +148,7 @@ JobListRequest = Annotated[
             "created_at": INSTANT,
             "updated_at": INSTANT,
         },
-        {
-            "created_at": (OrderBy(col(tables.Job.job_seq)),),
-            "updated_at": (OrderBy(col(tables.Job.updated_at)), OrderBy(col(tables.Job.job_seq))),
-        },
-        jobs.NEWEST_FIRST,
+        ("created_at", "updated_at"),
     ),
 ]
 
@@ -212,7 +207,7 @@ async def list_jobs(context: JobsRead, list_request: JobListRequest) -> ListDocu
         jobs.offset_page,
         context.store,
         list_request.filter,
-        list_request.order,
+        list_request.sort,
         list_request.window,
     )
     return list_request.document([job_data(job) for job in page.rows], page.total)

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import Field
-from sqlmodel import Session, col
+from sqlmodel import Session
 
 from app.api.rest.attributes import (
     ChangedAttributes,
@@ -17,7 +17,7 @@ from app.api.rest.attributes import (
 from app.api.rest.context import HierarchiesRead, HierarchiesWrite, RestRoute
 from app.api.rest.errors import error_responses
 from app.api.rest.filters import BOOLEAN, ID, AttributeKind
-from app.api.rest.hierarchies import FILTERS, HierarchyMeta, load_hierarchy
+from app.api.rest.hierarchies import FILTERS, SORT_ATTRIBUTES, HierarchyMeta, load_hierarchy
 from app.api.rest.models import (
     IdInPath,
     Relations,
@@ -34,9 +34,8 @@ from app.domain.hierarchies import ROOT_NO, node_id, node_ref
 from app.domain.ids import require_uuid, uuid_of
 from app.domain.nodes import MAX_CURATED, NodeAttributes
 from app.services import nodes as service
-from app.storage import associations, nodes, tables
+from app.storage import associations, nodes
 from app.storage.nodes import TreeNode
-from app.storage.sql.keyset import Order, OrderBy
 from app.storage.sql.offset import OffsetPage
 
 router = APIRouter(route_class=RestRoute, tags=["Nodes"])
@@ -207,18 +206,7 @@ def sort_order_of(meta: ChildMeta) -> NodeAttributes:
 
 
 _FILTERS: Mapping[str, AttributeKind] = {**FILTERS, "parent_id": ID, "has_children": BOOLEAN}
-_NODE_NO = OrderBy(col(tables.Node.node_no))
-_ORDERS: Mapping[str, Order] = {
-    "created_at": (OrderBy(col(tables.Node.created_at)), _NODE_NO),
-    "updated_at": (OrderBy(col(tables.Node.updated_at)), _NODE_NO),
-    "name": (OrderBy(col(tables.Node.name)), _NODE_NO),
-}
-NodeListRequest = Annotated[
-    FilteredListRequest, filtered_list(_FILTERS, _ORDERS, nodes.PARENTS_FIRST)
-]
-ChildListRequest = Annotated[
-    FilteredListRequest, filtered_list(_FILTERS, _ORDERS, nodes.SIBLING_ORDER)
-]
+NodeListRequest = Annotated[FilteredListRequest, filtered_list(_FILTERS, SORT_ATTRIBUTES)]
 
 
 def _list_nodes(
@@ -239,7 +227,7 @@ def _list_nodes(
         session,
         hierarchy,
         list_request.filter,
-        list_request.order,
+        list_request.sort,
         list_request.window,
         parent_no,
     )
@@ -265,7 +253,7 @@ async def list_nodes(
     responses=error_responses(400, 403, 404),
 )
 async def list_root_children(
-    context: HierarchiesRead, hierarchy_id: IdInPath, list_request: ChildListRequest
+    context: HierarchiesRead, hierarchy_id: IdInPath, list_request: NodeListRequest
 ) -> ListDocument[NodeData]:
     """List the children of the root, by default by sort_order descending, unset last, then by
     updated_at descending."""
@@ -282,7 +270,7 @@ async def list_children(
     context: HierarchiesRead,
     hierarchy_id: IdInPath,
     node_id: IdInPath,
-    list_request: ChildListRequest,
+    list_request: NodeListRequest,
 ) -> ListDocument[NodeData]:
     """List the children of a node, by default by sort_order descending, unset last, then by
     updated_at descending."""
@@ -361,8 +349,8 @@ async def delete_node(context: HierarchiesWrite, hierarchy_id: IdInPath, node_id
 
 
 def _parent_uuid(hierarchy_id: str, id: str) -> UUID:
-    """Parse the id of a new node's parent in its hierarchy. Raises NotFound(parentId)."""
-    uuid = require_uuid("hierarchy or node", id, "parentId")
+    """Parse the id of a new node's parent in its hierarchy. Raises NotFound(parent_id)."""
+    uuid = require_uuid("hierarchy or node", id, "parent_id")
     if node_ref(uuid).hierarchy_id != uuid_of(hierarchy_id):
-        raise NotFound("hierarchy or node", id, ("parentId",))
+        raise NotFound("hierarchy or node", id, ("parent_id",))
     return uuid

@@ -18,8 +18,7 @@ from app.api.rest.filters import (
     parse_filter,
 )
 from app.api.rest.models import ResponseModel
-from app.domain.filters import Conditions
-from app.storage.sql.keyset import Order
+from app.domain.filters import Conditions, Sort
 from app.storage.sql.offset import OffsetWindow
 
 DataT = TypeVar("DataT")
@@ -94,7 +93,8 @@ class FilteredListRequest(ListRequest):
     """The requested page of a filtered and sorted list."""
 
     filter: Conditions
-    order: Order
+    sort: Sort | None
+    """None for the default order of the list."""
 
 
 Offset = Annotated[
@@ -127,17 +127,17 @@ def _list_request(
 PagedListRequest = Annotated[ListRequest, Depends(_list_request)]
 
 
-def filtered_list(
-    attributes: Mapping[str, AttributeKind], orders: Mapping[str, Order], default: Order
-) -> Any:
-    """Dependency for a list that is filtered by `attributes` and sorted by one of `orders`."""
+def filtered_list(attributes: Mapping[str, AttributeKind], sort_attributes: Sequence[str]) -> Any:
+    """Dependency for a list that is filtered by `attributes` and sorted by `sort_attributes`."""
     syntax = (
         f"At most {MAX_CONDITIONS} conditions, joined by colons, and {MAX_FILTER_BYTES:,} bytes. "
         f"Attributes: {', '.join(attributes)}. Operators: eq, in (at most {MAX_VALUES} values), "
         "like (texts; * stands for any characters), lt, le, gt, ge (timestamps). An invalid filter "
         "is refused with 400."
     )
-    sorts = [*orders, *(f"-{name}" for name in orders)]
+    sorts = {name: Sort(name) for name in sort_attributes} | {
+        f"-{name}": Sort(name, descending=True) for name in sort_attributes
+    }
 
     def list_request(
         request: Request,
@@ -151,7 +151,7 @@ def filtered_list(
             str | None,
             Query(
                 description="Attribute to sort by; a leading - reverses the order.",
-                json_schema_extra={"enum": sorts},
+                json_schema_extra={"enum": list(sorts)},
             ),
         ] = None,
     ) -> FilteredListRequest:
@@ -160,11 +160,10 @@ def filtered_list(
             raise BadRequest(
                 f"Could not parse the supplied sort: it is not one of {', '.join(sorts)}."
             )
-        order = default if sort is None else orders[sort.removeprefix("-")]
-        if sort and sort.startswith("-"):
-            order = tuple(column._replace(descending=not column.descending) for column in order)
         conditions = () if filter is None else parse_filter(filter, attributes)
-        return FilteredListRequest(request, OffsetWindow(offset, limit), conditions, order)
+        return FilteredListRequest(
+            request, OffsetWindow(offset, limit), conditions, sorts[sort] if sort else None
+        )
 
     return Depends(list_request)
 

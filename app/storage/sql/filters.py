@@ -50,14 +50,6 @@ def bind_values(conditions: Conditions) -> dict[str, Any]:
     }
 
 
-def matching(conditions: Conditions, columns: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions as SQL with their values."""
-    return [
-        _comparison(columns[condition.attribute], condition.operator, _values(condition))
-        for condition in conditions
-    ]
-
-
 def _values(condition: Condition) -> Sequence[Any]:
     like = condition.operator is Operator.LIKE
     return [_pattern(value) for value in condition.values] if like else condition.values

@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import sqlalchemy as sa
 from sqlmodel import Session
 
+from app.domain.filters import Sort
 from app.storage.sql.dialects import (
     KeyTable,
     dialect_of,
@@ -36,6 +37,14 @@ class OrderBy(NamedTuple):
 
 Order = tuple[OrderBy, ...]
 """Columns that order a list, the first one first."""
+
+
+def order_by(sort: Sort, orders: Mapping[str, Order]) -> Order:
+    """Return the order of `sort`; `orders` has the ascending order of each attribute."""
+    return tuple(
+        OrderBy(column, descending is not sort.descending)
+        for column, descending in orders[sort.attribute]
+    )
 
 
 @dataclass(frozen=True, slots=True)

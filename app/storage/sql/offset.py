@@ -1,13 +1,15 @@
 """Offset pagination; for cursors see `keyset`."""
 
 from collections.abc import Sequence
-from typing import Generic, NamedTuple, TypeVar
+from functools import lru_cache
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.storage.sql.dialects import opaque_limit
-from app.storage.sql.keyset import Key, KeysetQuery, primary_key_of, sql_order
+from app.storage.sql.keyset import ROW_LIMIT, Key, KeysetQuery, OrderBy, primary_key_of, sql_order
+from app.storage.sql.statements import BindValues, CompiledStatement
 
 RowT = TypeVar("RowT")
 
@@ -27,39 +29,44 @@ class OffsetPage(NamedTuple, Generic[RowT]):
 
 
 def read_page_keys(
-    session: Session, queries: Sequence[KeysetQuery], window: OffsetWindow
-) -> list[Key]:
-    """Read the primary keys of the rows of several lists of one order, merged.
+    session: Session, queries: Sequence[KeysetQuery], window: OffsetWindow, values: BindValues
+) -> Sequence[Key]:
+    """Read the primary keys, all integers, of the rows of several lists of one order, merged.
 
-    Keys are in the index: skipping 90,000 whole rows took twenty times as long.
+    `values` are those of the queries' parameters. Keys are in the index: skipping 90,000 whole rows
+    took twenty times as long.
     """
-    statements = [
-        sa.select(
-            *(
-                column.label(f"key_{no}")
-                for no, column in enumerate(primary_key_of(query.row_entity))
-            ),
-            *(column.label(f"order_{no}") for no, (column, _) in enumerate(query.order)),
-        ).where(*query.where)
+    offset, limit = window
+    bounds = {"offset": offset, "rows": limit, "end": offset + limit}
+    return _keys_statement(tuple(queries)).rows(session, {**bounds, **values})
+
+
+@lru_cache(maxsize=128)
+def _keys_statement(queries: tuple[KeysetQuery, ...]) -> CompiledStatement:
+    keys = _keys(queries[0]) if len(queries) == 1 else _merged_keys(queries)
+    page = keys.offset(sa.bindparam("offset", type_=sa.Integer)).limit(opaque_limit(ROW_LIMIT))
+    return CompiledStatement(lambda _: page)
+
+
+def _keys(query: KeysetQuery, *columns: Any) -> sa.Select[Any]:
+    """Select the primary keys of a list's rows, and `columns`, in the list's order."""
+    keys = (column.label(f"key_{no}") for no, column in enumerate(primary_key_of(query.row_entity)))
+    return sa.select(*keys, *columns).where(*query.where).order_by(*sql_order(query.order))
+
+
+def _merged_keys(queries: Sequence[KeysetQuery]) -> sa.Select[Any]:
+    # Each list is read by its index, up to the end of the window; a union would be sorted.
+    end = opaque_limit(sa.bindparam("end", type_=sa.Integer))
+    parts = [
+        _keys(query, *(column.label(f"order_{no}") for no, (column, _) in enumerate(query.order)))
+        .limit(end)
+        .subquery()
         for query in queries
     ]
-    first, *others = queries
-    if others:
-        # Each list is read by its index, up to the end of the window; a union would be sorted.
-        parts = [
-            statement.order_by(*sql_order(query.order))
-            .limit(opaque_limit(window.offset + window.limit))
-            .subquery()
-            for statement, query in zip(statements, queries, strict=True)
-        ]
-        merged = sa.union_all(*map(sa.select, parts)).subquery()
-        order = [
-            merged.c[f"order_{no}"].desc() if descending else merged.c[f"order_{no}"]
-            for no, (_, descending) in enumerate(first.order)
-        ]
-        statement = sa.select(merged).order_by(*order)
-    else:
-        statement = statements[0].order_by(*sql_order(first.order))
-    width = len(primary_key_of(first.row_entity))
-    rows = session.execute(statement.offset(window.offset).limit(opaque_limit(window.limit)))
-    return [tuple(row)[:width] for row in rows]
+    merged = sa.union_all(*map(sa.select, parts)).subquery()
+    keys = [column for column in merged.c if column.key.startswith("key_")]
+    order = tuple(
+        OrderBy(merged.c[f"order_{no}"], descending)
+        for no, (_, descending) in enumerate(queries[0].order)
+    )
+    return sa.select(*keys).order_by(*sql_order(order))

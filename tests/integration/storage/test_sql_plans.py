@@ -217,14 +217,12 @@ COUNTED: Mapping[str, Callable[[Session, Shop], OffsetPage[Any]]] = {
     "many hierarchies": lambda s, shop: hierarchies.offset_page(
         s, MALL, [], hierarchies.NEWEST_FIRST, OFFSET_WINDOW
     ),
-    "nodes": lambda s, shop: nodes.offset_page(
-        s, _hierarchy(s, shop), [], nodes.PARENTS_FIRST, OFFSET_WINDOW
-    ),
+    "nodes": lambda s, shop: nodes.offset_page(s, _hierarchy(s, shop), [], None, OFFSET_WINDOW),
     "children of the root": lambda s, shop: nodes.offset_page(
-        s, _hierarchy(s, shop), [], nodes.SIBLING_ORDER, OFFSET_WINDOW, 0
+        s, _hierarchy(s, shop), [], None, OFFSET_WINDOW, 0
     ),
     "children of a node": lambda s, shop: nodes.offset_page(
-        s, _hierarchy(s, shop), [], nodes.SIBLING_ORDER, OFFSET_WINDOW, 1
+        s, _hierarchy(s, shop), [], None, OFFSET_WINDOW, 1
     ),
     "jobs": lambda s, shop: jobs.offset_page(s, STORE, [], jobs.NEWEST_FIRST, OFFSET_WINDOW),
 }
