@@ -104,7 +104,11 @@ class Cursors:
             raise InvalidInput(f"{cursor!r} is not a cursor of this list.", (argument,)) from None
 
     def window(
-        self, first: int | None, after: str | None, last: int | None, before: str | None
+        self,
+        first: First = UNSET,
+        after: After = UNSET,
+        last: Last = UNSET,
+        before: Before = UNSET,
     ) -> KeysetWindow:
         """Build the window of a page. Raises InvalidInput naming the invalid argument."""
         first, after = none_if_unset(first), none_if_unset(after)

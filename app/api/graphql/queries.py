@@ -7,7 +7,6 @@ import strawberry
 from sqlmodel import Session
 from strawberry import UNSET
 
-from app.api.graphql.cursors import After, Before, First, Last
 from app.api.graphql.fields.declarations import ListQuery, listing, query, reference_field, relation
 from app.api.graphql.types.differences import DuplicationDiff, duplication_diff
 from app.api.graphql.types.duplications import DuplicationPreview, duplication_preview
@@ -21,6 +20,7 @@ from app.domain.errors import InvalidInput
 from app.domain.ids import uuid_of
 from app.domain.jobs import JobStatus
 from app.storage import hierarchies, jobs, products
+from app.storage.sql.keyset import KeysetWindow
 
 MAX_IDS = 100
 
@@ -55,58 +55,36 @@ def _id(
 
 def _hierarchies(
     root: Any,
-    first: First = UNSET,
-    after: After = UNSET,
-    last: Last = UNSET,
-    before: Before = UNSET,
+    window: KeysetWindow,
     filter: Annotated[
         HierarchyFilter | None, strawberry.argument(description="Default: all hierarchies.")
     ] = UNSET,
-) -> Any:
-    window = HIERARCHIES.window(first, after, last, before)
+) -> ListQuery:
     return ListQuery(window, (filter.conditions() if filter else (),))
 
 
 def _products(
     root: Any,
-    first: First = UNSET,
-    after: After = UNSET,
-    last: Last = UNSET,
-    before: Before = UNSET,
+    window: KeysetWindow,
     filter: Annotated[
         ProductFilter | None, strawberry.argument(description="Default: all products.")
     ] = UNSET,
-) -> Any:
-    window = PRODUCTS.window(first, after, last, before)
+) -> ListQuery:
     return ListQuery(window, (filter.conditions() if filter else (),))
 
 
 def _jobs(
     root: Any,
-    first: First = UNSET,
-    after: After = UNSET,
-    last: Last = UNSET,
-    before: Before = UNSET,
+    window: KeysetWindow,
     filter: Annotated[
         JobFilter | None, strawberry.argument(description="Default: all jobs.")
     ] = UNSET,
     order_by: Annotated[
         JobOrder, strawberry.argument(description="Default: newest first.")
     ] = JobOrder.CREATED_AT_DESC,
-) -> Any:
-    window = JOBS.window(first, after, last, before)
+) -> ListQuery:
     job_filter = filter.to_storage() if filter else jobs.JobFilter()
     return ListQuery(window, (job_filter,), (order_by is JobOrder.CREATED_AT_ASC,))
-
-
-def _queued_jobs(
-    root: Any,
-    first: First = UNSET,
-    after: After = UNSET,
-    last: Last = UNSET,
-    before: Before = UNSET,
-) -> Any:
-    return ListQuery(QUEUED.window(first, after, last, before))
 
 
 def _queued_count(session: Session, store: str) -> int:
@@ -150,7 +128,7 @@ class Query:
         QUEUED,
         _queued_page,
         _queued_count,
-        _queued_jobs,
+        lambda root, window: ListQuery(window),
         "PENDING jobs of the store, in the order in which they will run.",
     )
     job_queue: JobQueue = query(lambda root: job_queue, "Current state of the store's queue.")

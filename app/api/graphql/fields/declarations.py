@@ -10,21 +10,22 @@ so do compiled plans (app.api.graphql.plans), which call no resolver.
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import wraps
-from inspect import signature
-from typing import Any
+from inspect import Signature, signature
+from typing import Any, TypeVar
 
 import strawberry
 from sqlmodel import Session
-from strawberry import UNSET
 from strawberry.types.field import StrawberryField
 
 from app.api.graphql.context import Info
-from app.api.graphql.cursors import After, Before, Cursors, First, Last
+from app.api.graphql.cursors import Cursors
 from app.api.graphql.fields.lazy_pages import LazyPage, PositionedPage
 from app.api.graphql.fields.loaders import BatchRead, current_loaders
 from app.api.graphql.strawberry_seam import has_resolver
 from app.domain.callers import Caller
 from app.storage.sql.keyset import KeysetPage, KeysetWindow
+
+ResultT = TypeVar("ResultT")
 
 FIELD_SOURCE = "field_source"
 """Key of a field's declaration in its metadata."""
@@ -229,16 +230,8 @@ def connection(
 ) -> Any:
     """Declare a field that is a page of its row's list. A row without a key has an empty list."""
 
-    def resolve(
-        root: Any,
-        first: First = UNSET,
-        after: After = UNSET,
-        last: Last = UNSET,
-        before: Before = UNSET,
-    ) -> Any:
-        row_key = key(root)
-        window = cursors.window(first, after, last, before)
-        loaders = current_loaders.get()
+    def resolve(root: Any, window: KeysetWindow) -> LazyPage:
+        row_key, loaders = key(root), current_loaders.get()
 
         async def read_page() -> KeysetPage[Any]:
             return (row_key and await loaders.load(pages, row_key, window)) or KeysetPage()
@@ -249,7 +242,7 @@ def connection(
         return LazyPage(cursors, read_page, read_count)
 
     source = ConnectionField(cursors, pages, counts, key, requires)
-    return _field(resolve, description, source, type)
+    return _field(_windowed(cursors, resolve), description, source, type)
 
 
 def listing(
@@ -259,7 +252,11 @@ def listing(
     query: Callable[..., ListQuery],
     description: str,
 ) -> Any:
-    """Declare a field that is a page of one of the store's lists."""
+    """Declare a field that is a page of one of the store's lists.
+
+    `query` receives the page's window and the field's other arguments.
+    """
+    query = _windowed(cursors, query)
 
     @wraps(query)
     def resolve(root: Any, **arguments: Any) -> Any:
@@ -326,6 +323,22 @@ def mutation(run: Callable[..., Awaitable[Any]], description: str) -> Any:
 def reference_field(resolver: Callable[..., Any], description: str, reason: str) -> Any:
     """Declare a field that only the reference executor resolves, for `reason`."""
     return _field(resolver, description, ReferenceField(reason))
+
+
+def _windowed(cursors: Cursors, resolver: Callable[..., ResultT]) -> Callable[..., ResultT]:
+    """Replace a resolver's window with the arguments first, after, last and before."""
+    window_arguments = signature(cursors.window).parameters
+
+    @wraps(resolver)
+    def resolve(root: Any, **arguments: Any) -> ResultT:
+        given = {name: arguments.pop(name) for name in window_arguments if name in arguments}
+        return resolver(root, cursors.window(**given), **arguments)
+
+    root, _window, *own_arguments = signature(resolver).parameters.values()
+    resolve.__signature__ = Signature(  # type: ignore[attr-defined]
+        [root, *window_arguments.values(), *own_arguments]
+    )
+    return resolve
 
 
 def _field(

@@ -116,7 +116,7 @@ def _connection(
 
     def column(run: ReadContext, rows: Rows) -> Callable[[], ColumnValues]:
         keys: list[Hashable] = [key(row) for row in rows]
-        page_load = source.pages, (_window(source, arguments(run.variables)),)
+        page_load = source.pages, (source.cursors.window(**arguments(run.variables)),)
         if paged:
             run.request(page_load, keys)
         if counted:
@@ -136,10 +136,6 @@ def _connection(
         return results
 
     return column
-
-
-def _window(source: ConnectionField, arguments: Mapping[str, Any]) -> Any:
-    return source.cursors.window(*map(arguments.get, ("first", "after", "last", "before")))
 
 
 def _listing(source: ListingField, arguments: Arguments, *, paged: bool, counted: bool) -> Column:
