@@ -48,8 +48,9 @@ def client_command(
 
     _client, _out, *own_options = signature(command).parameters.values()
     _command, *shared_options = signature(_run).parameters.values()
-    options = Signature([*own_options, *shared_options])
-    with_options.__signature__ = options  # type: ignore[attr-defined]
+    with_options.__signature__ = Signature(  # type: ignore[attr-defined]
+        [*own_options, *shared_options]
+    )
     return with_options
 
 
