@@ -59,7 +59,7 @@ def checked_attributes(attributes: Attributes) -> ValidatedAttributes:
         slug = attributes["slug"]
         valid["slug"] = None if slug is None else checked_slug(slug, "slug")
     if "locales" in attributes:
-        valid["locales"] = checked_translations(attributes["locales"] or {}, "localizations")
+        valid["locales"] = checked_translations(attributes["locales"] or {}, "locales")
     return valid
 
 

@@ -10,7 +10,10 @@ class DomainError(Exception):
 
     code: ClassVar[str]
     path: tuple[str, ...] = ()
-    """The faulty part of the input, empty for the input as a whole."""
+    """The faulty part of the input: a name of the domain, then keys, indexes and names inside it.
+
+    Empty for the input as a whole.
+    """
 
 
 @dataclass(eq=False)

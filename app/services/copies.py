@@ -91,7 +91,7 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
     assert job.source_id is not None
     source = hierarchies.by_id(session, job.store, job.source_id)
     if source is None:
-        raise NotFound("hierarchy", str(job.source_id), ("hierarchyId",))
+        raise NotFound("hierarchy", str(job.source_id), ("hierarchy_id",))
     copy = hierarchies.add(
         session,
         job.store,
@@ -173,7 +173,7 @@ def _revision(session: Session, job: Job) -> int:
     assert job.source_id is not None
     revision = hierarchies.revision(session, job.store, job.source_id)
     if revision is None:
-        raise NotFound("hierarchy", str(job.source_id), ("hierarchyId",))
+        raise NotFound("hierarchy", str(job.source_id), ("hierarchy_id",))
     return revision
 
 

@@ -59,7 +59,7 @@ def begin_node_edit(session: Session, store: str, id: UUID) -> TreeNode:
     Raises NotFound, also for the id of a hierarchy, or OwnedByOrganization.
     """
     ref = node_ref(id)
-    missing = NotFound("node", str(id), ("nodeId",))
+    missing = NotFound("node", str(id), ("node_id",))
     hierarchy = begin_edit(session, store, ref.hierarchy_id, missing)
     assert hierarchy.pk is not None
     node = nodes.by_no(session, hierarchy.pk, ref.node_no)
@@ -69,4 +69,4 @@ def begin_node_edit(session: Session, store: str, id: UUID) -> TreeNode:
 
 
 def _missing(id: UUID) -> NotFound:
-    return NotFound("hierarchy", str(id), ("hierarchyId",))
+    return NotFound("hierarchy", str(id), ("hierarchy_id",))

@@ -87,7 +87,7 @@ def request_duplication(
     InvalidInput for an invalid key, IdempotencyConflict for a key used with another input.
     """
     if idempotency_key is not None:
-        checked_idempotency_key(idempotency_key, "idempotencyKey")
+        checked_idempotency_key(idempotency_key, "idempotency_key")
     lane = lanes.lock(session, requester.store)
     if idempotency_key is not None:
         digest = sha256(orjson.dumps(duplication)).hexdigest()
@@ -97,7 +97,7 @@ def request_duplication(
         if earlier:
             job, earlier_digest = earlier
             if earlier_digest != digest:
-                raise IdempotencyConflict(job.id, ("idempotencyKey",))
+                raise IdempotencyConflict(job.id, ("idempotency_key",))
             return Requested(job, replayed=True)
 
     source_id, include_products = duplication.source_id, duplication.include_products
@@ -106,7 +106,7 @@ def request_duplication(
         lane,
         requester,
         JobType.HIERARCHY_DUPLICATE,
-        items=_count_items(session, requester.store, source_id, include_products, "hierarchyId"),
+        items=_count_items(session, requester.store, source_id, include_products, "hierarchy_id"),
         source_id=duplication.source_id,
         name=duplication.name,
         description=duplication.description,
@@ -196,7 +196,7 @@ def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
     """
     lane, failed = lock_job(session, requester.store, job_id)
     if failed.status is not JobStatus.FAILED:
-        raise JobNotRetryable(failed.id, failed.status, ("jobId",))
+        raise JobNotRetryable(failed.id, failed.status, ("job_id",))
     latest = failed
     while retried := jobs.newest_retries(session, requester.store, [latest.id]).get(latest.id):
         latest = retried
@@ -205,7 +205,7 @@ def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
     items = failed.items
     if failed.source_id is not None:
         items = _count_items(
-            session, requester.store, failed.source_id, failed.include_products, "jobId"
+            session, requester.store, failed.source_id, failed.include_products, "job_id"
         )
     job = enqueue(
         session,
@@ -224,7 +224,7 @@ def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
 
 def _cancel(session: Session, lane: LockedLane, job: Job) -> Job:
     if job.status is not JobStatus.PENDING:
-        raise JobNotCancellable(job.id, job.status, ("jobId",))
+        raise JobNotCancellable(job.id, job.status, ("job_id",))
     at = now(session)
     cancelled = change_in_lane(session, job, status=JobStatus.CANCELLED, updated_at=at)
     lane.pending -= 1
@@ -249,7 +249,7 @@ def lock_job(session: Session, store: str, job_id: UUID) -> tuple[LockedLane, Jo
     lane = lanes.lock(session, store)
     job = jobs.by_id(session, store, job_id)
     if job is None:
-        raise NotFound("job", str(job_id), ("jobId",))
+        raise NotFound("job", str(job_id), ("job_id",))
     return lane, job
 
 

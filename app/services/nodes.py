@@ -28,11 +28,11 @@ def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttrib
     """
     attributes = {"name": None, **attributes}
     parent = node_ref(parent_id)
-    missing = NotFound("hierarchy or node", str(parent_id), ("parentId",))
+    missing = NotFound("hierarchy or node", str(parent_id), ("parent_id",))
     hierarchy = begin_edit(session, store, parent.hierarchy_id, missing)
     depth = _depth(session, hierarchy, parent, missing) + 1
     if hierarchy.last_node_no >= LAST_NODE_NO:
-        raise InvalidInput("The hierarchy has no node numbers left.", ("parentId",))
+        raise InvalidInput("The hierarchy has no node numbers left.", ("parent_id",))
     hierarchy.last_node_no += 1
     hierarchy.node_count += 1
     at = now(session)
@@ -42,7 +42,7 @@ def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttrib
         node_no=hierarchy.last_node_no,
         parent_no=parent.node_no,
         depth=depth,
-        sort_order=checked_sort_order(attributes.get("sort_order"), "sortOrder"),
+        sort_order=checked_sort_order(attributes.get("sort_order"), "sort_order"),
         touched=hierarchy.revision,
         created_at=at,
         updated_at=at,
@@ -81,15 +81,15 @@ def move(
     tree_node = begin_node_edit(session, store, id)
     node, hierarchy = tree_node.node, tree_node.hierarchy
     parent = node_ref(parent_id)
-    missing = NotFound("hierarchy or node", str(parent_id), ("parentId",))
+    missing = NotFound("hierarchy or node", str(parent_id), ("parent_id",))
     if parent.hierarchy_id != hierarchy.id:
         if not _exists(session, store, parent_id):
             raise missing
-        raise InvalidInput("A node cannot move to another hierarchy.", ("parentId",))
+        raise InvalidInput("A node cannot move to another hierarchy.", ("parent_id",))
     depth = _depth(session, hierarchy, parent, missing) + 1
     if subtrees.contains(session, *tree_node.key, parent.node_no):
-        raise InvalidInput("A node cannot move below itself.", ("parentId",))
-    _check_siblings(session, node, parent.node_no, node.name, node.slug, "parentId")
+        raise InvalidInput("A node cannot move below itself.", ("parent_id",))
+    _check_siblings(session, node, parent.node_no, node.name, node.slug, "parent_id")
     if levels := depth - node.depth:
         subtrees.shift_depth(session, *tree_node.key, levels)
     _write(session, tree_node, {"parent_no": parent.node_no, **_order(changes)})
@@ -143,7 +143,7 @@ def _check_siblings(
 def _order(changes: NodeAttributes) -> dict[str, int | None]:
     if "sort_order" not in changes:
         return {}
-    return {"sort_order": checked_sort_order(changes["sort_order"], "sortOrder")}
+    return {"sort_order": checked_sort_order(changes["sort_order"], "sort_order")}
 
 
 def _write(session: Session, tree_node: TreeNode, values: dict[str, Any]) -> None:

@@ -63,23 +63,23 @@ def curate(session: Session, tree_node: TreeNode, product_ids: Sequence[str]) ->
 
     Raises InvalidInput with all products that are not attached to the node.
     """
-    path = "curatedProductIds"
-    product_ids = checked_curation([canonical_id(id) for id in product_ids], path)
+    product_ids = checked_curation([canonical_id(id) for id in product_ids], "curated_product_ids")
     pks = _pks(session, tree_node.hierarchy.store, product_ids)
     attached = associations.attached(session, tree_node.key, list(pks.values()))
     if missing := [id for id in product_ids if pks.get(id) not in attached]:
-        raise InvalidInput(f"Not attached to the node: {', '.join(missing)}.", (path,))
+        reason = f"Not attached to the node: {', '.join(missing)}."
+        raise InvalidInput(reason, ("curated_product_ids",))
     associations.curate(session, tree_node.key, [pks[id] for id in product_ids])
 
 
 def _node_and_products(
     session: Session, store: str, node_id: UUID, product_ids: Sequence[str]
 ) -> tuple[TreeNode, list[int]]:
-    ids = checked_products([canonical_id(id) for id in product_ids], "productIds")
+    ids = checked_products([canonical_id(id) for id in product_ids], "product_ids")
     tree_node = begin_node_edit(session, store, node_id)
     pks = _pks(session, store, ids)
     if missing := [id for id in ids if id not in pks]:
-        raise SomeNotFound("product", missing, ("productIds",))
+        raise SomeNotFound("product", missing, ("product_ids",))
     return tree_node, list(pks.values())
 
 

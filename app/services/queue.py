@@ -20,7 +20,7 @@ def move_to_front(session: Session, store: str, job_id: UUID) -> Job:
     """
     lane, job = lock_job(session, store, job_id)
     if job.status is not JobStatus.PENDING:
-        raise JobNotMovable(job.id, job.status, ("jobId",))
+        raise JobNotMovable(job.id, job.status, ("job_id",))
     first = jobs.first_pending(session, store)
     if first and first.pk == job.pk:
         return job

@@ -71,6 +71,7 @@ SEAMS = (
             "strawberry.types.field:StrawberryField.metadata",
             "strawberry.types.field:StrawberryField.python_name",
             "strawberry.types.lazy_type:LazyType",
+            "strawberry.utils.str_converters:to_camel_case",
             "strawberry.execution:optimized_is_awaitable",
             "graphql.execution:create_source_event_stream",
             "graphql.execution:execute_subscription_event",

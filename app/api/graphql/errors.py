@@ -12,12 +12,16 @@ from collections.abc import Sequence
 import strawberry
 from graphql import GraphQLError
 
+from app.api.graphql.strawberry_seam import schema_name
 from app.api.http.refusals import Refused, report_bug
 from app.domain import errors
 from app.domain.errors import DomainError
 from app.storage.engine.database import DatabaseUnavailable, StorageFull
 
 log = logging.getLogger(__name__)
+
+_ARGUMENTS = {"locales": "localizations"}
+"""Arguments of the schema that are named by other words than in the domain."""
 
 
 def to_graphql(error: GraphQLError, request_id: str) -> None:
@@ -32,7 +36,7 @@ def to_graphql(error: GraphQLError, request_id: str) -> None:
         error.extensions = {"code": "GRAPHQL_ERROR", **(error.extensions or {})}
     elif isinstance(cause, DomainError):
         error.message = str(cause)
-        error.extensions = {"code": cause.code, "argument": list(cause.path)}
+        error.extensions = {"code": cause.code, "argument": schema_path(cause)}
     elif isinstance(cause, DatabaseUnavailable | StorageFull):
         log.warning("request %s was not served: %s", request_id, cause)
         error.message = f"{cause} Try again later; repeat a change with its idempotencyKey."
@@ -81,9 +85,20 @@ class InvalidInput(UserError):
     pass
 
 
+def schema_path(error: DomainError) -> list[str]:
+    """Return the path to the input at fault in the schema's names.
+
+    Only the first part is converted: the others are keys, indexes, or names of one word.
+    """
+    if not error.path:
+        return []
+    name, *inner = error.path
+    return [_ARGUMENTS.get(name, schema_name(name)), *inner]
+
+
 def input_path(error: DomainError) -> list[str]:
     """Return the path to the input at fault, starting with the mutation's argument."""
-    return ["input", *error.path] if error.path else []
+    return ["input", *schema_path(error)] if error.path else []
 
 
 def refusal_of(error: DomainError) -> NotFound | Forbidden | InvalidInput:

@@ -29,6 +29,7 @@ from strawberry.types.arguments import StrawberryArgument, convert_arguments
 from strawberry.types.enum import StrawberryEnumDefinition
 from strawberry.types.field import StrawberryField
 from strawberry.types.lazy_type import LazyType
+from strawberry.utils.str_converters import to_camel_case
 
 ContextT = TypeVar("ContextT")
 EnumT = TypeVar("EnumT", bound=Enum)
@@ -73,6 +74,11 @@ def argument_converter(schema: strawberry.Schema) -> ArgumentConverter:
     return partial(
         convert_arguments, scalar_registry=converter.scalar_registry, config=converter.config
     )
+
+
+def schema_name(name: str) -> str:
+    """Return the schema's name of a parameter or an attribute."""
+    return to_camel_case(name)
 
 
 def describe_values(enum: type[EnumT], descriptions: Mapping[EnumT, str]) -> None:

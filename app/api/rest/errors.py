@@ -23,16 +23,14 @@ from app.storage.engine.database import DatabaseUnavailable, StorageFull
 log = logging.getLogger(__name__)
 
 REST_NAMES = {
-    "localizations": "locales",
-    "sortOrder": "sort_order",
-    "curatedProductIds": "curated_products",
-    "parentId": "parent",
-    "productIds": "data",
-    "idempotencyKey": "Idempotency-Key",
+    "curated_product_ids": "curated_products",
+    "parent_id": "parent",
+    "product_ids": "data",
+    "idempotency_key": "Idempotency-Key",
 }
-"""REST names of inputs that have another name in the paths of domain errors."""
+"""REST names of inputs that have another name in the domain."""
 
-_BODY_FIELDS = {"name", "description", "slug", *REST_NAMES}
+_BODY_FIELDS = {"name", "description", "slug", "locales", "sort_order", *REST_NAMES}
 
 TITLES = {404: "Not Found", 422: "Failed Validation", 500: "Internal Server Error"}
 COMMON_STATUSES = (401, 408, 413, 429, 500, 503)
@@ -98,7 +96,7 @@ def to_response(request: Request, error: Exception) -> Response:
             return error_response(error.status, details, error.headers)
         case SomeNotFound():
             return error_response(404, meta=ErrorMeta(missing_ids=list(error.ids)))
-        case NotFound(path=("parentId",)):
+        case NotFound(path=("parent_id",)):
             return error_response(404, meta=ErrorMeta(missing_ids=[error.id]))
         case NotFound():
             return error_response(404)
@@ -131,8 +129,10 @@ def _title(status: int) -> str:
     return TITLES.get(status) or HTTPStatus(status).phrase
 
 
-def _field(path: Sequence[object]) -> str:
-    return ".".join(REST_NAMES.get(str(part), str(part)) for part in path)
+def _field(path: Sequence[str]) -> str:
+    """Name an input. Only the first part of its path can have another name here."""
+    name, *inner = path
+    return ".".join([REST_NAMES.get(name, name), *inner])
 
 
 def _validation_response(error: RequestValidationError) -> Response:
@@ -147,6 +147,6 @@ def _validation_response(error: RequestValidationError) -> Response:
 
 def _validation_detail(fault: Mapping[str, Any]) -> str:
     path = [part for part in fault["loc"] if part not in ("body", "data", "attributes")]
-    field = _field(path or fault["loc"][-1:])
+    field = ".".join(map(str, path or fault["loc"][-1:]))
     empty = fault["type"] == "missing" or fault["input"] in (None, "")
     return f"{field} can not be empty" if empty else f"{field}: {fault['msg']}"

@@ -90,7 +90,7 @@ async def set_parent(
 
     def move(session: Session) -> None:
         uuid = uuid_in_hierarchy(hierarchy_id, node_id)
-        parent_id = require_uuid("node", body.data.id, "parentId")
+        parent_id = require_uuid("node", body.data.id, "parent_id")
         service.move(session, context.store, uuid, parent_id, {})
 
     await context.write(move)

@@ -70,7 +70,7 @@ def test_valid_translations_are_returned_unchanged() -> None:
         "fr-FR": {"description": ""},
         "de": {"name": "Garten", "description": "Alles"},
     }
-    assert checked_translations(locales, "localizations") == locales
+    assert checked_translations(locales, "locales") == locales
     full = {f"fr-{number:03}": {"name": "n"} for number in range(MAX_TRANSLATIONS)}
     assert checked_translations(full) == full
 
@@ -91,8 +91,8 @@ def test_invalid_translations_are_refused_naming_the_path(
     locales: dict[str, dict[str, str]], path: tuple[str, ...]
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
-        checked_translations(locales, "localizations")
-    assert refused.value.path[: 1 + len(path)] == ("localizations", *path)
+        checked_translations(locales, "locales")
+    assert refused.value.path[: 1 + len(path)] == ("locales", *path)
 
 
 def test_only_present_attributes_are_returned() -> None:
@@ -110,7 +110,7 @@ def test_only_present_attributes_are_returned() -> None:
         ({"name": ""}, "name"),
         ({"slug": ""}, "slug"),
         ({"description": "\0"}, "description"),
-        ({"locales": {"fr": {}}}, "localizations"),
+        ({"locales": {"fr": {}}}, "locales"),
     ],
 )
 def test_invalid_attributes_are_refused_naming_the_field(attributes: Attributes, path: str) -> None:

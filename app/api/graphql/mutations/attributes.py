@@ -35,7 +35,7 @@ def _translations(localizations: list[LocalizationInput]) -> dict[str, Translati
     for index, localization in enumerate(localizations):
         if localization.locale in translations:
             reason = f"The locale {localization.locale} is there more than once."
-            raise InvalidInput(reason, ("localizations", str(index), "locale"))
+            raise InvalidInput(reason, ("locales", str(index), "locale"))
         texts = {
             "name": none_if_unset(localization.name),
             "description": none_if_unset(localization.description),
@@ -49,8 +49,8 @@ def _translations(localizations: list[LocalizationInput]) -> dict[str, Translati
 def with_input_path(error: DomainError, input: object) -> DomainError:
     """Name a translation by its index in the input, where the domain's path has its locale."""
     match error.path:
-        case "localizations", locale, *rest:
+        case "locales", locale, *rest:
             for index, localization in enumerate(getattr(input, "localizations", None) or ()):
                 if localization.locale == locale:
-                    error.path = ("localizations", str(index), *rest)
+                    error.path = ("locales", str(index), *rest)
     return error

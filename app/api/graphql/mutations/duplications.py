@@ -91,7 +91,7 @@ async def _duplicate_hierarchy(
             service.request_duplication,
             info.context.requester,
             Duplication(
-                source_id=require_uuid("hierarchy", input.hierarchy_id, "hierarchyId"),
+                source_id=require_uuid("hierarchy", input.hierarchy_id, "hierarchy_id"),
                 name=none_if_unset(input.name),
                 description=none_if_unset(input.description),
                 include_products=input.include_products,

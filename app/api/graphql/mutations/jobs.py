@@ -122,7 +122,7 @@ async def change_job(
     reset_loaders(info.context.database, info.context.caller)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
-        job_id = require_uuid("job", id, "jobId")
+        job_id = require_uuid("job", id, "job_id")
         return await info.context.database.write(change, info.context.store, job_id), []
     except domain.WrongStatus as error:
         job = await current_loaders.get().load(jobs.by_ids, error.job_id)
@@ -148,7 +148,7 @@ async def _retry_job(
     try:
         # As for duplicateHierarchy: the new job creates a hierarchy.
         info.context.caller.check(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)
-        job_id = require_uuid("job", input.job_id, "jobId")
+        job_id = require_uuid("job", input.job_id, "job_id")
         requested = await info.context.database.write(service.retry, info.context.requester, job_id)
     except domain.JobNotRetryable as error:
         refusal = JobNotRetryable(message=str(error), path=input_path(error), status=error.status)
