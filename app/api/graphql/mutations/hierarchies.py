@@ -1,17 +1,21 @@
 """Mutations of hierarchies."""
 
-from typing import Annotated, Any
+from typing import Self
 
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.context import Info
-from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.mutations.attributes import LocalizationInput, attributes_of
-from app.api.graphql.mutations.payloads import ERRORS, AuthoringError, DeletePayload, run_mutation
+from app.api.graphql.mutations.payloads import (
+    ERRORS,
+    AuthoringError,
+    DeletePayload,
+    authoring_mutation,
+)
 from app.api.graphql.types.hierarchies import Hierarchy
 from app.domain.ids import require_uuid
 from app.services import hierarchies
+from app.storage import tables
 
 
 @strawberry.input(description="Attributes of a new hierarchy.")
@@ -57,67 +61,45 @@ class DeleteHierarchyInput:
 
 @strawberry.type(description="Result of creating or changing a hierarchy.")
 class HierarchyPayload:
-    hierarchy: Hierarchy | None = strawberry.field(
-        description="The hierarchy after the change; null if refused."
+    hierarchy: tables.Hierarchy | None = strawberry.field(
+        graphql_type=Hierarchy | None,
+        description="The hierarchy after the change; null if refused.",
     )
     errors: list[AuthoringError] = strawberry.field(description=ERRORS)
 
-
-async def _create(
-    info: Info,
-    input: Annotated[
-        CreateHierarchyInput, strawberry.argument(description="Attributes of the hierarchy.")
-    ],
-) -> Any:
-    created: Any
-    created, errors = await run_mutation(
-        info, input, lambda session, store: hierarchies.create(session, store, attributes_of(input))
-    )
-    return HierarchyPayload(hierarchy=created, errors=errors)
-
-
-async def _update(
-    info: Info,
-    input: Annotated[UpdateHierarchyInput, strawberry.argument(description="The changes.")],
-) -> Any:
-    updated: Any
-    updated, errors = await run_mutation(
-        info,
-        input,
-        lambda session, store: hierarchies.update(
-            session,
-            store,
-            require_uuid("hierarchy", input.hierarchy_id, "hierarchyId"),
-            attributes_of(input),
-        ),
-    )
-    return HierarchyPayload(hierarchy=updated, errors=errors)
-
-
-async def _delete(
-    info: Info,
-    input: Annotated[
-        DeleteHierarchyInput, strawberry.argument(description="The hierarchy to delete.")
-    ],
-) -> Any:
-    deleted, errors = await run_mutation(
-        info,
-        input,
-        lambda session, store: hierarchies.delete(
-            session, store, require_uuid("hierarchy", input.hierarchy_id, "hierarchyId")
-        ),
-    )
-    return DeletePayload.of(deleted, errors)
+    @classmethod
+    def of(cls, hierarchy: tables.Hierarchy | None, errors: list[AuthoringError]) -> Self:
+        return cls(hierarchy=hierarchy, errors=errors)
 
 
 @strawberry.type
 class HierarchyMutations:
-    create_hierarchy: HierarchyPayload = mutation(
-        _create, "Create a hierarchy without nodes below its root."
+    create_hierarchy: HierarchyPayload = authoring_mutation(
+        CreateHierarchyInput,
+        "Attributes of the hierarchy.",
+        lambda session, store, input: hierarchies.create(session, store, attributes_of(input)),
+        HierarchyPayload.of,
+        "Create a hierarchy without nodes below its root.",
     )
-    update_hierarchy: HierarchyPayload = mutation(_update, "Change attributes of a hierarchy.")
-    delete_hierarchy: DeletePayload = mutation(
-        _delete,
+    update_hierarchy: HierarchyPayload = authoring_mutation(
+        UpdateHierarchyInput,
+        "The changes.",
+        lambda session, store, input: hierarchies.update(
+            session,
+            store,
+            require_uuid("hierarchy", input.hierarchy_id, "hierarchy_id"),
+            attributes_of(input),
+        ),
+        HierarchyPayload.of,
+        "Change attributes of a hierarchy.",
+    )
+    delete_hierarchy: DeletePayload = authoring_mutation(
+        DeleteHierarchyInput,
+        "The hierarchy to delete.",
+        lambda session, store, input: hierarchies.delete(
+            session, store, require_uuid("hierarchy", input.hierarchy_id, "hierarchy_id")
+        ),
+        DeletePayload.of,
         "Delete a hierarchy with all its nodes. Its copies stay; an unfinished duplication of it "
         "fails.",
     )

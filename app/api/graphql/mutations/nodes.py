@@ -1,18 +1,22 @@
 """Mutations of nodes."""
 
-from typing import Annotated, Any
+from typing import Self
 
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.context import Info
-from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.mutations.attributes import LocalizationInput, attributes_of
-from app.api.graphql.mutations.payloads import ERRORS, AuthoringError, DeletePayload, run_mutation
+from app.api.graphql.mutations.payloads import (
+    ERRORS,
+    AuthoringError,
+    DeletePayload,
+    authoring_mutation,
+)
 from app.api.graphql.types.nodes import HierarchyNode
 from app.domain.ids import require_uuid
 from app.domain.nodes import MAX_CURATED, NodeAttributes
 from app.services import nodes
+from app.storage.nodes import TreeNode
 
 
 @strawberry.input(description="Parent and attributes of a new node.")
@@ -94,78 +98,15 @@ class DeleteNodeInput:
 
 @strawberry.type(description="Result of creating, changing or moving a node, or its products.")
 class NodePayload:
-    node: HierarchyNode | None = strawberry.field(
-        description="The node after the change; null if refused."
+    node: TreeNode | None = strawberry.field(
+        graphql_type=HierarchyNode | None,
+        description="The node after the change; null if refused.",
     )
     errors: list[AuthoringError] = strawberry.field(description=ERRORS)
 
-
-async def _create(
-    info: Info,
-    input: Annotated[
-        CreateNodeInput, strawberry.argument(description="Parent and attributes of the node.")
-    ],
-) -> Any:
-    created: Any
-    created, errors = await run_mutation(
-        info,
-        input,
-        lambda session, store: nodes.create(
-            session,
-            store,
-            require_uuid("hierarchy or node", input.parent_id, "parentId"),
-            _node_attributes(input),
-        ),
-    )
-    return NodePayload(node=created, errors=errors)
-
-
-async def _update(
-    info: Info,
-    input: Annotated[UpdateNodeInput, strawberry.argument(description="The changes.")],
-) -> Any:
-    updated: Any
-    updated, errors = await run_mutation(
-        info,
-        input,
-        lambda session, store: nodes.update(
-            session, store, require_uuid("node", input.node_id, "nodeId"), _node_attributes(input)
-        ),
-    )
-    return NodePayload(node=updated, errors=errors)
-
-
-async def _move(
-    info: Info,
-    input: Annotated[MoveNodeInput, strawberry.argument(description="The node's new position.")],
-) -> Any:
-    moved: Any
-    moved, errors = await run_mutation(
-        info,
-        input,
-        lambda session, store: nodes.move(
-            session,
-            store,
-            require_uuid("node", input.node_id, "nodeId"),
-            require_uuid("hierarchy or node", input.parent_id, "parentId"),
-            _sort_order(input),
-        ),
-    )
-    return NodePayload(node=moved, errors=errors)
-
-
-async def _delete(
-    info: Info,
-    input: Annotated[DeleteNodeInput, strawberry.argument(description="The node to delete.")],
-) -> Any:
-    deleted, errors = await run_mutation(
-        info,
-        input,
-        lambda session, store: nodes.delete(
-            session, store, require_uuid("node", input.node_id, "nodeId")
-        ),
-    )
-    return DeletePayload.of(deleted, errors)
+    @classmethod
+    def of(cls, node: TreeNode | None, errors: list[AuthoringError]) -> Self:
+        return cls(node=node, errors=errors)
 
 
 def _node_attributes(input: CreateNodeInput | UpdateNodeInput) -> NodeAttributes:
@@ -182,11 +123,46 @@ def _sort_order(input: CreateNodeInput | UpdateNodeInput | MoveNodeInput) -> Nod
 
 @strawberry.type
 class NodeMutations:
-    create_node: NodePayload = mutation(
-        _create, "Create a node below the root of a hierarchy or below a node."
+    create_node: NodePayload = authoring_mutation(
+        CreateNodeInput,
+        "Parent and attributes of the node.",
+        lambda session, store, input: nodes.create(
+            session,
+            store,
+            require_uuid("hierarchy or node", input.parent_id, "parent_id"),
+            _node_attributes(input),
+        ),
+        NodePayload.of,
+        "Create a node below the root of a hierarchy or below a node.",
     )
-    update_node: NodePayload = mutation(_update, "Change attributes of a node.")
-    move_node: NodePayload = mutation(
-        _move, "Move a node, with everything below it, within its hierarchy."
+    update_node: NodePayload = authoring_mutation(
+        UpdateNodeInput,
+        "The changes.",
+        lambda session, store, input: nodes.update(
+            session, store, require_uuid("node", input.node_id, "node_id"), _node_attributes(input)
+        ),
+        NodePayload.of,
+        "Change attributes of a node.",
     )
-    delete_node: DeletePayload = mutation(_delete, "Delete a node with everything below it.")
+    move_node: NodePayload = authoring_mutation(
+        MoveNodeInput,
+        "The node's new position.",
+        lambda session, store, input: nodes.move(
+            session,
+            store,
+            require_uuid("node", input.node_id, "node_id"),
+            require_uuid("hierarchy or node", input.parent_id, "parent_id"),
+            _sort_order(input),
+        ),
+        NodePayload.of,
+        "Move a node, with everything below it, within its hierarchy.",
+    )
+    delete_node: DeletePayload = authoring_mutation(
+        DeleteNodeInput,
+        "The node to delete.",
+        lambda session, store, input: nodes.delete(
+            session, store, require_uuid("node", input.node_id, "node_id")
+        ),
+        DeletePayload.of,
+        "Delete a node with everything below it.",
+    )

@@ -1,7 +1,7 @@
-"""Payload errors and the transaction of catalogue mutations."""
+"""Payload errors, and the declaration of catalogue mutations."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -9,11 +9,13 @@ from sqlmodel import Session
 
 from app.api.graphql.context import Info
 from app.api.graphql.errors import Forbidden, InvalidInput, NotFound, refusal_of
+from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.fields.loaders import reset_loaders
 from app.api.graphql.mutations.attributes import with_input_path
 from app.domain.callers import Scope
 from app.domain.errors import DomainError
 
+InputT = TypeVar("InputT")
 ResultT = TypeVar("ResultT")
 
 QueueError = Annotated[
@@ -37,23 +39,31 @@ class DeletePayload:
     errors: list[AuthoringError] = strawberry.field(description=ERRORS)
 
     @classmethod
-    def of(cls, deleted: UUID | None, errors: list[Any]) -> "DeletePayload":
-        return cls(
-            deleted_id=None if deleted is None else strawberry.ID(str(deleted)), errors=errors
-        )
+    def of(cls, deleted: UUID | None, errors: list[AuthoringError]) -> Self:
+        return cls(deleted_id=strawberry.ID(str(deleted)) if deleted else None, errors=errors)
 
 
-async def run_mutation(
-    info: Info, input: object, change: Callable[[Session, str], ResultT]
-) -> tuple[ResultT | None, list[Any]]:
-    """Run `change` in one transaction for the caller's store. Return its result and the errors.
+def authoring_mutation(
+    input_type: type[InputT],
+    input_description: str,
+    change: Callable[[Session, str, InputT], ResultT],
+    payload: Callable[[ResultT | None, list[AuthoringError]], object],
+    description: str,
+) -> Any:
+    """Declare a mutation that runs `change` in one transaction for the caller's store.
 
     Needs hierarchies:write. Domain errors other than refusals that all mutations share are raised.
     """
-    context = info.context
-    reset_loaders(context.database, context.caller)
-    try:
-        context.caller.check(Scope.HIERARCHIES_WRITE)
-        return await context.database.write(change, context.store), []
-    except DomainError as error:
-        return None, [refusal_of(with_input_path(error, input))]
+
+    async def run(info: Info, input: InputT) -> Any:
+        context = info.context
+        reset_loaders(context.database, context.caller)
+        try:
+            context.caller.check(Scope.HIERARCHIES_WRITE)
+            return payload(await context.database.write(change, context.store, input), [])
+        except DomainError as error:
+            return payload(None, [refusal_of(with_input_path(error, input))])
+
+    argument = strawberry.argument(description=input_description)
+    run.__annotations__["input"] = Annotated[input_type, argument]
+    return mutation(run, description)

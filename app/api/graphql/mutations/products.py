@@ -1,18 +1,17 @@
 """Mutations of products and of the products of a node."""
 
-from typing import Annotated, Any
+from typing import Self
 
 import strawberry
 
-from app.api.graphql.context import Info
-from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.mutations.nodes import NodePayload
-from app.api.graphql.mutations.payloads import ERRORS, AuthoringError, run_mutation
+from app.api.graphql.mutations.payloads import ERRORS, AuthoringError, authoring_mutation
 from app.api.graphql.types.products import Product
 from app.domain.ids import require_uuid
 from app.domain.nodes import MAX_PRODUCTS
 from app.domain.products import MAX_NEW_PRODUCTS, SKU_LIMIT, NewProduct
 from app.services import products
+from app.storage import tables
 
 
 @strawberry.input(description="Attributes of a new product.")
@@ -49,67 +48,43 @@ class DetachProductsInput:
 
 @strawberry.type(description="Result of createProducts.")
 class ProductsPayload:
-    products: list[Product] = strawberry.field(
-        description="The new products, in the order of the input; empty if refused."
+    products: list[tables.Product] = strawberry.field(
+        graphql_type=list[Product],
+        description="The new products, in the order of the input; empty if refused.",
     )
     errors: list[AuthoringError] = strawberry.field(description=ERRORS)
 
-
-async def _create(
-    info: Info,
-    input: Annotated[
-        CreateProductsInput, strawberry.argument(description="The products to create.")
-    ],
-) -> Any:
-    new = [NewProduct(product.sku, product.name) for product in input.products]
-    created: Any
-    created, errors = await run_mutation(
-        info, input, lambda session, store: products.create(session, store, new)
-    )
-    return ProductsPayload(products=created or [], errors=errors)
-
-
-async def _attach(
-    info: Info,
-    input: Annotated[
-        AttachProductsInput, strawberry.argument(description="The node and its new products.")
-    ],
-) -> Any:
-    node: Any
-    node, errors = await run_mutation(
-        info,
-        input,
-        lambda session, store: products.attach(
-            session, store, require_uuid("node", input.node_id, "nodeId"), input.product_ids
-        ),
-    )
-    return NodePayload(node=node, errors=errors)
-
-
-async def _detach(
-    info: Info,
-    input: Annotated[
-        DetachProductsInput, strawberry.argument(description="The node and the products to remove.")
-    ],
-) -> Any:
-    node: Any
-    node, errors = await run_mutation(
-        info,
-        input,
-        lambda session, store: products.detach(
-            session, store, require_uuid("node", input.node_id, "nodeId"), input.product_ids
-        ),
-    )
-    return NodePayload(node=node, errors=errors)
+    @classmethod
+    def of(cls, created: list[tables.Product] | None, errors: list[AuthoringError]) -> Self:
+        return cls(products=created or [], errors=errors)
 
 
 @strawberry.type
 class ProductMutations:
-    create_products: ProductsPayload = mutation(_create, "Create products, all or none.")
-    attach_products: NodePayload = mutation(
-        _attach,
+    create_products: ProductsPayload = authoring_mutation(
+        CreateProductsInput,
+        "The products to create.",
+        lambda session, store, input: products.create(
+            session, store, [NewProduct(product.sku, product.name) for product in input.products]
+        ),
+        ProductsPayload.of,
+        "Create products, all or none.",
+    )
+    attach_products: NodePayload = authoring_mutation(
+        AttachProductsInput,
+        "The node and its new products.",
+        lambda session, store, input: products.attach(
+            session, store, require_uuid("node", input.node_id, "node_id"), input.product_ids
+        ),
+        NodePayload.of,
         "Associate products with a node, all or none. The error names every unknown product.",
     )
-    detach_products: NodePayload = mutation(
-        _detach, "End the association of products with a node, and their curation."
+    detach_products: NodePayload = authoring_mutation(
+        DetachProductsInput,
+        "The node and the products to remove.",
+        lambda session, store, input: products.detach(
+            session, store, require_uuid("node", input.node_id, "node_id"), input.product_ids
+        ),
+        NodePayload.of,
+        "End the association of products with a node, and their curation.",
     )
