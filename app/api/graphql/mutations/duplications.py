@@ -81,7 +81,7 @@ async def _duplicate_hierarchy(
         DuplicateHierarchyInput,
         strawberry.argument(description="Source, and attributes of the copy."),
     ],
-) -> Any:
+) -> DuplicateHierarchyPayload:
     reset_loaders(info.context.database, info.context.caller)
     refusal: UserError
     try:

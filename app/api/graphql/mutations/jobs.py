@@ -134,7 +134,7 @@ async def change_job(
 async def _cancel_job(
     info: Info,
     input: Annotated[CancelJobInput, strawberry.argument(description="The job to cancel.")],
-) -> Any:
+) -> CancelJobPayload:
     job, errors = await change_job(info, input.job_id, service.cancel, JobNotCancellable)
     return CancelJobPayload(job=job, errors=errors)
 
@@ -142,7 +142,7 @@ async def _cancel_job(
 async def _retry_job(
     info: Info,
     input: Annotated[RetryJobInput, strawberry.argument(description="The job to retry.")],
-) -> Any:
+) -> RetryJobPayload:
     reset_loaders(info.context.database, info.context.caller)
     refusal: UserError
     try:
@@ -163,7 +163,7 @@ async def _retry_job(
 async def _cancel_jobs(
     info: Info,
     input: Annotated[CancelJobsInput, strawberry.argument(description="The jobs to cancel.")],
-) -> Any:
+) -> CancelJobsPayload:
     reset_loaders(info.context.database, info.context.caller)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)

@@ -1,7 +1,7 @@
 """Mutations of a store's queue: move, pause, resume."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Concatenate, ParamSpec
+from typing import Annotated, Concatenate, ParamSpec
 
 import strawberry
 from sqlmodel import Session
@@ -74,7 +74,7 @@ class QueuePayload:
 async def _move_job(
     info: Info,
     input: Annotated[MoveJobInput, strawberry.argument(description="The job to move.")],
-) -> Any:
+) -> MoveJobPayload:
     job, errors = await change_job(info, input.job_id, service.move_to_front, JobNotMovable)
     return MoveJobPayload(job=job, errors=errors)
 
@@ -84,12 +84,12 @@ async def _pause_queue(
     input: Annotated[
         PauseQueueInput | None, strawberry.argument(description="The reason. Default: null.")
     ] = UNSET,
-) -> Any:
+) -> QueuePayload:
     reason = none_if_unset(input.reason) if input else None
     return await _change_queue(info, service.pause, info.context.requester, reason)
 
 
-async def _resume_queue(info: Info) -> Any:
+async def _resume_queue(info: Info) -> QueuePayload:
     return await _change_queue(info, service.resume, info.context.store)
 
 
