@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from app.domain.hierarchies import HierarchyState, node_ref
 from app.domain.jobs import Duplication, JobType
@@ -19,8 +19,10 @@ from app.services.jobs import Requester
 from app.services.placement import Line, PlacedLine, Placement
 from app.storage import lanes
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.import_scratch import ImportScratch
 from app.storage.tables import Hierarchy, Job, Node
+from tests.support.entities import session_of
 
 STORE = "default"
 LEASE = timedelta(seconds=30)
@@ -58,13 +60,13 @@ async def hierarchy(
         for sku in skus
     ]
 
-    def create(session: Session) -> UUID:
-        pk = imports.begin(session, store, name, **root)
+    def create(tx: Transaction) -> UUID:
+        pk = imports.begin(tx, store, name, **root)
         if lines:
-            imports.add_nodes(session, pk, lines)
+            imports.add_nodes(tx, pk, lines)
         if attachments:
-            imports.attach(session, pk, attachments)
-        return imports.publish(session, pk)
+            imports.attach(tx, pk, attachments)
+        return imports.publish(tx, pk)
 
     return await database.write(create)
 
@@ -84,9 +86,9 @@ async def pending_duplication(
 async def pending_job(database: Database, type: JobType, *, store: str = STORE) -> Job:
     """Queue a job of any type, including types that no API accepts yet."""
 
-    def enqueue(session: Session) -> Job:
-        lane = lanes.lock(session, store)
-        return jobs.enqueue(session, lane, Requester(store, request_id="given"), type, items=0)
+    def enqueue(tx: Transaction) -> Job:
+        lane = lanes.lock(tx, store)
+        return jobs.enqueue(tx, lane, Requester(store, request_id="given"), type, items=0)
 
     return await database.write(enqueue)
 
@@ -109,12 +111,14 @@ async def edited(database: Database, id: UUID, **values: Any) -> None:
     """Edit a hierarchy or node and increment the revision, as the services do."""
     ref = node_ref(id)
 
-    def edit(session: Session) -> None:
-        hierarchy = session.exec(select(Hierarchy).where(Hierarchy.id == ref.hierarchy_id)).one()
+    def edit(tx: Transaction) -> None:
+        hierarchy = (
+            session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == ref.hierarchy_id)).one()
+        )
         hierarchy.revision += 1
         row: Hierarchy | Node = hierarchy
         if ref.node_no:
-            row = session.get_one(Node, (hierarchy.pk, ref.node_no))
+            row = session_of(tx).get_one(Node, (hierarchy.pk, ref.node_no))
             row.touched = hierarchy.revision
         for name, value in values.items():
             setattr(row, name, value)

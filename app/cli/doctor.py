@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 from packaging.requirements import Requirement
-from sqlmodel import Session
 
 from app import __version__, wiring
 from app.cli.flags import mistake_line, option, unknown_variable_line
@@ -20,6 +19,7 @@ from app.storage.admin import backlog, diagnosis
 from app.storage.admin.diagnosis import NoDatabase
 from app.storage.engine.database import UnusableDatabase
 from app.storage.engine.sqlite import RESERVE_BYTES
+from app.storage.engine.transaction import Transaction
 from app.storage.migrations import newest_revision, revision_in, revisions
 
 MIN_SQLITE_VERSION = (3, 35)
@@ -124,14 +124,14 @@ def _versions() -> Iterator[Finding]:
 def _database(settings: Settings) -> Iterator[Finding]:
     url = settings.database_url
     try:
-        with diagnosis.read_only_session(url) as session:
+        with diagnosis.read_only_transaction(url) as tx:
             is_sqlite = url.startswith("sqlite")
-            yield from _sqlite(session) if is_sqlite else _postgresql(session)
-            migrated = yield from _migrations(session, is_sqlite)
-            yield from _clock(session)
+            yield from _sqlite(tx) if is_sqlite else _postgresql(tx)
+            migrated = yield from _migrations(tx, is_sqlite)
+            yield from _clock(tx)
             if migrated:
-                yield from _queues(session)
-                yield from _backlog(session, settings)
+                yield from _queues(tx)
+                yield from _backlog(tx, settings)
     except NoDatabase as error:
         yield Finding(
             Verdict.WARNING, "database", str(error), "`jobs-gateway serve` creates it at start."
@@ -145,9 +145,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _sqlite(session: Session) -> Iterator[Finding]:
+def _sqlite(tx: Transaction) -> Iterator[Finding]:
     about = "database"
-    file = diagnosis.file_info(session)
+    file = diagnosis.file_info(tx)
     version, oldest = (".".join(map(str, parts)) for parts in (file.version, MIN_SQLITE_VERSION))
     yield Finding(Verdict.OK, about, f"SQLite {version}, {file.path}, {_size(file.bytes)}")
     if file.version < MIN_SQLITE_VERSION:
@@ -168,7 +168,7 @@ def _sqlite(session: Session) -> Iterator[Finding]:
         full = file.free_bytes < RESERVE_BYTES
         remedy = "Free space, or move the file: copies fail on a full disk."
         yield Finding(Verdict.PROBLEM if full else Verdict.WARNING, "disk", free, remedy)
-    faults = diagnosis.file_faults(session, FILE_CHECK_SECONDS)
+    faults = diagnosis.file_faults(tx, FILE_CHECK_SECONDS)
     if faults is None:
         yield Finding(
             Verdict.OK,
@@ -183,9 +183,9 @@ def _sqlite(session: Session) -> Iterator[Finding]:
         yield Finding(Verdict.OK, "integrity", "the file is intact")
 
 
-def _postgresql(session: Session) -> Iterator[Finding]:
+def _postgresql(tx: Transaction) -> Iterator[Finding]:
     about = "database"
-    server = diagnosis.server_info(session)
+    server = diagnosis.server_info(tx)
     yield Finding(Verdict.OK, about, f"PostgreSQL {server.version}, {_size(server.bytes)}")
     if server.version < MIN_POSTGRESQL_VERSION:
         text = f"PostgreSQL {MIN_POSTGRESQL_VERSION} or later is needed"
@@ -217,8 +217,8 @@ def _postgresql(session: Session) -> Iterator[Finding]:
         yield Finding(Verdict.OK, "connections", used)
 
 
-def _migrations(session: Session, is_sqlite: bool) -> Generator[Finding, None, bool]:
-    revision, newest = revision_in(session), newest_revision()
+def _migrations(tx: Transaction, is_sqlite: bool) -> Generator[Finding, None, bool]:
+    revision, newest = revision_in(tx), newest_revision()
     if revision == newest:
         yield Finding(Verdict.OK, "migrations", f"at revision {newest}, the newest")
         return True
@@ -241,8 +241,8 @@ def _migrations(session: Session, is_sqlite: bool) -> Generator[Finding, None, b
     return False
 
 
-def _clock(session: Session) -> Iterator[Finding]:
-    skew = diagnosis.clock_skew(session)
+def _clock(tx: Transaction) -> Iterator[Finding]:
+    skew = diagnosis.clock_skew(tx)
     clocks = ["the database's", "this machine's"]
     ahead, other = clocks if skew > timedelta(0) else reversed(clocks)
     text = f"{ahead} is {abs(skew.total_seconds()):.1f} s ahead of {other}"
@@ -253,8 +253,8 @@ def _clock(session: Session) -> Iterator[Finding]:
         yield Finding(Verdict.OK, "clock", text)
 
 
-def _queues(session: Session) -> Iterator[Finding]:
-    queues = diagnosis.queue_health(session, LOST_AFTER, MAX_STORES_LISTED)
+def _queues(tx: Transaction) -> Iterator[Finding]:
+    queues = diagnosis.queue_health(tx, LOST_AFTER, MAX_STORES_LISTED)
     at = queues.at
     if queues.last_created_at and queues.last_created_at > at + MAX_SKEW:
         yield Finding(
@@ -304,10 +304,10 @@ def _queues(session: Session) -> Iterator[Finding]:
         )
 
 
-def _backlog(session: Session, settings: Settings) -> Iterator[Finding]:
+def _backlog(tx: Transaction, settings: Settings) -> Iterator[Finding]:
     # Expired rows may be in the middle of a sweep; a day later they must be gone.
     keep = timedelta(days=settings.retention_days + 1) if settings.retention_days else None
-    left = backlog.sweep_backlog(session, keep)
+    left = backlog.sweep_backlog(tx, keep)
     text = f"{left.hierarchies} deleted hierarchies and {left.deleted_nodes} nodes to sweep"
     remedy = "The queue's processes sweep: check that one runs, and that the disk is not full."
     if left.hierarchies + left.deleted_nodes > MAX_BACKLOG or left.stores_with_old_events:

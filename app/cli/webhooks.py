@@ -19,7 +19,7 @@ from app.services import webhooks as service
 from app.settings import Settings, group_of
 from app.storage import webhooks as stored
 from app.storage.engine.database import UnusableDatabase
-from app.storage.tables import JobEvent, WebhookDelivery
+from app.storage.tables import JobEventRow, WebhookDeliveryRow
 from app.storage.webhooks import DeliveryRecord
 from app.wiring import open_database
 
@@ -76,7 +76,9 @@ async def _deliveries(
         database.close()
 
 
-def _fields(delivery: WebhookDelivery, url: str, event: JobEvent) -> dict[str, str | int | None]:
+def _fields(
+    delivery: WebhookDeliveryRow, url: str, event: JobEventRow
+) -> dict[str, str | int | None]:
     return {
         "id": str(delivery.id),
         "status": delivery.status,

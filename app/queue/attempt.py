@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec
 
-from sqlmodel import Session
-
 from app.services import attempts
 from app.services.attempts import JobResult, Step
 from app.storage.engine.database import Database
-from app.storage.tables import Job
+from app.storage.engine.transaction import Transaction
+from app.storage.tables import JobRow
 
 P = ParamSpec("P")
 
@@ -26,7 +25,7 @@ class Attempt:
     """
 
     def __init__(
-        self, database: Database, job: Job, stopping: asyncio.Event, on_step: Callable[[], None]
+        self, database: Database, job: JobRow, stopping: asyncio.Event, on_step: Callable[[], None]
     ) -> None:
         self.job = job
         """The job as of its last step."""
@@ -36,16 +35,16 @@ class Attempt:
 
     async def step(
         self,
-        work: Callable[Concatenate[Session, Job, P], Step],
+        work: Callable[Concatenate[Transaction, JobRow, P], Step],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
         """Run `work` and record its progress. Raises Interrupted if the process is stopping."""
         self.check()
 
-        def transaction(session: Session) -> Job:
-            step = lambda: work(session, self.job, *args, **kwargs)  # noqa: E731
-            return attempts.advance(session, self.job, step)
+        def transaction(tx: Transaction) -> JobRow:
+            step = lambda: work(tx, self.job, *args, **kwargs)  # noqa: E731
+            return attempts.advance(tx, self.job, step)
 
         self.job = await self._database.write_bulk(transaction)
         self._on_step()
@@ -55,10 +54,10 @@ class Attempt:
         if self._stopping.is_set():
             raise Interrupted
 
-    async def succeed(self, finish: Callable[[Session, Job], JobResult]) -> None:
+    async def succeed(self, finish: Callable[[Transaction, JobRow], JobResult]) -> None:
         """Run `finish` and end the job with SUCCESS, in one transaction."""
 
-        def transaction(session: Session) -> Job:
-            return attempts.succeed(session, self.job, lambda: finish(session, self.job))
+        def transaction(tx: Transaction) -> JobRow:
+            return attempts.succeed(tx, self.job, lambda: finish(tx, self.job))
 
         self.job = await self._database.write(transaction)

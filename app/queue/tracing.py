@@ -6,10 +6,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Tracer, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from app.storage.tables import Job
+from app.storage.tables import JobRow
 
 
-def attempt_span(tracer: Tracer, job: Job) -> AbstractContextManager[Span]:
+def attempt_span(tracer: Tracer, job: JobRow) -> AbstractContextManager[Span]:
     """Start the span of an attempt, as the root of its own trace.
 
     The attempt may begin long after the request's trace has ended, in another process.

@@ -11,7 +11,6 @@ from typing import Concatenate, ParamSpec
 from uuid import UUID
 
 from opentelemetry.trace import NoOpTracer, StatusCode, Tracer
-from sqlmodel import Session
 from structlog.contextvars import bound_contextvars
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_fixed
 
@@ -23,7 +22,8 @@ from app.queue.handlers import Handler
 from app.queue.tracing import attempt_span
 from app.services import attempts
 from app.storage.engine.database import Database, DatabaseUnavailable, StorageFull
-from app.storage.tables import Job
+from app.storage.engine.transaction import Transaction
+from app.storage.tables import JobRow
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Worker:
         now = self._clock()
         return now - min(self._heartbeats.values(), default=now)
 
-    async def run(self, job: Job) -> Outcome:
+    async def run(self, job: JobRow) -> Outcome:
         """Run one attempt at a claimed job."""
         seconds = self._time_limit.total_seconds()
         clock = asyncio.get_running_loop().time
@@ -118,7 +118,7 @@ class Worker:
             )
         return outcome
 
-    async def _attempt(self, job: Job, attempt: Attempt, limit: asyncio.Timeout) -> Outcome:
+    async def _attempt(self, job: JobRow, attempt: Attempt, limit: asyncio.Timeout) -> Outcome:
         handler = self._handlers.get(job.type)
         if handler is None:
             return await self._fail(
@@ -154,19 +154,19 @@ class Worker:
         await self._write_outcome(attempts.snooze, attempt.job, retry_delay(attempt.job.attempts))
         return Outcome.RELEASED
 
-    async def _fail(self, job: Job, handler: Handler | None, code: str, message: str) -> Outcome:
-        def transaction(session: Session) -> None:
+    async def _fail(self, job: JobRow, handler: Handler | None, code: str, message: str) -> Outcome:
+        def transaction(tx: Transaction) -> None:
             def abandon() -> None:
                 if handler:
-                    handler.abandon(session, job)
+                    handler.abandon(tx, job)
 
-            attempts.fail(session, job, code, message, abandon)
+            attempts.fail(tx, job, code, message, abandon)
 
         await self._write_outcome(transaction)
         return Outcome.FAILED
 
     async def _write_outcome(
-        self, fn: Callable[Concatenate[Session, P], object], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Transaction, P], object], *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Write the outcome of the attempt, retrying until the database accepts it.
 
@@ -181,7 +181,7 @@ class Worker:
         )
         await retrying(self._database.write, fn, *args, **kwargs)
 
-    async def _send_heartbeats(self, job: Job) -> None:
+    async def _send_heartbeats(self, job: JobRow) -> None:
         while True:
             await asyncio.sleep(self._lease.total_seconds() / HEARTBEATS_PER_LEASE)
             try:

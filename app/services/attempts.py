@@ -10,15 +10,13 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlmodel import Session
-
 from app.domain.forecast import Pace
 from app.domain.jobs import FenceLost, JobStatus
 from app.observability import metrics
 from app.services.jobs import change_in_lane, count_ended
 from app.storage import events, job_errors, jobs, lanes
-from app.storage.engine.database import after_commit, announce, now
-from app.storage.tables import Job
+from app.storage.engine.transaction import Transaction
+from app.storage.tables import JobRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,29 +36,29 @@ class JobResult:
     hierarchy_id: UUID | None = None
 
 
-def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job | None:
+def claim(tx: Transaction, store: str, holder: UUID, lease: timedelta) -> JobRow | None:
     """Take over the store's started job if its lease expired, or start its next pending job.
 
     Return None if there is neither, if another worker runs the started job, or if the queue is
     paused and no job was started. The returned job is the worker's claim: its writes apply only
     while the job has this epoch.
     """
-    lane = lanes.lock(session, store)
-    at = now(session)
-    started = jobs.started(session, store)
+    lane = lanes.lock(tx, store)
+    at = tx.now()
+    started = jobs.started(tx, store)
     if started and lane.lease_until and lane.lease_until > at:
         return None
-    job = started or jobs.first_pending(session, store)
+    job = started or jobs.first_pending(tx, store)
     if job is None or (started is None and lane.paused_at is not None):
         return None
     if lane.holder is not None:
         # The holder has neither ended nor released its job.
-        after_commit(session, metrics.TAKEOVERS.inc)
+        tx.after_commit(metrics.TAKEOVERS.inc)
     lane.epoch += 1
     lane.holder = holder
     lane.lease_until = at + lease
     claimed = change_in_lane(
-        session,
+        tx,
         job,
         status=JobStatus.STARTED,
         started_at=job.started_at or at,
@@ -71,34 +69,34 @@ def claim(session: Session, store: str, holder: UUID, lease: timedelta) -> Job |
     if started is None:
         lane.pending -= 1
         lane.pending_items -= claimed.items
-        events.append(session, lane, claimed, JobStatus.PENDING, at)
+        events.append(tx, lane, claimed, JobStatus.PENDING, at)
     return claimed
 
 
-def heartbeat(session: Session, claimed: Job, lease: timedelta) -> None:
+def heartbeat(tx: Transaction, claimed: JobRow, lease: timedelta) -> None:
     """Extend the claim to `lease` from now. Raises FenceLost."""
-    if not lanes.extend_lease(session, claimed.store, claimed.epoch, now(session) + lease):
+    if not lanes.extend_lease(tx, claimed.store, claimed.epoch, tx.now() + lease):
         raise FenceLost(claimed.id)
 
 
-def advance(session: Session, claimed: Job, step: Callable[[], Step]) -> Job:
+def advance(tx: Transaction, claimed: JobRow, step: Callable[[], Step]) -> JobRow:
     """Run a step of the job and record its progress, in one transaction.
 
     Raises FenceLost if the claim is lost; the step's writes are rolled back.
     """
     outcome = step()
     return _change_claimed(
-        session,
+        tx,
         claimed,
         checkpoint=outcome.checkpoint,
         completed_items=outcome.completed,
         total_items=outcome.total,
         attempts=0,
-        updated_at=now(session),
+        updated_at=tx.now(),
     )
 
 
-def succeed(session: Session, claimed: Job, finish: Callable[[], JobResult]) -> Job:
+def succeed(tx: Transaction, claimed: JobRow, finish: Callable[[], JobResult]) -> JobRow:
     """Run the last step of the job and end it with SUCCESS, in one transaction.
 
     Raises FenceLost if the claim is lost.
@@ -112,12 +110,12 @@ def succeed(session: Session, claimed: Job, finish: Callable[[], JobResult]) -> 
             "total_items": result.items,
         }
 
-    return _end(session, claimed, JobStatus.SUCCESS, last_step)
+    return _end(tx, claimed, JobStatus.SUCCESS, last_step)
 
 
 def fail(
-    session: Session, claimed: Job, code: str, message: str, abandon: Callable[[], None]
-) -> Job:
+    tx: Transaction, claimed: JobRow, code: str, message: str, abandon: Callable[[], None]
+) -> JobRow:
     """End the job with FAILED and one error. `abandon` discards the rows its steps have written.
 
     Raises FenceLost if the claim is lost.
@@ -127,54 +125,54 @@ def fail(
         abandon()
         return {}
 
-    job = _end(session, claimed, JobStatus.FAILED, last_step)
-    job_errors.add(session, job, code, message, now(session))
+    job = _end(tx, claimed, JobStatus.FAILED, last_step)
+    job_errors.add(tx, job, code, message, tx.now())
     return job
 
 
-def release(session: Session, claimed: Job) -> None:
+def release(tx: Transaction, claimed: JobRow) -> None:
     """Release the claim, if it still holds, so that any worker can resume the job at once.
 
     The attempt does not count: the job did not cause the interruption.
     """
-    if lanes.release(session, claimed.store, claimed.epoch, timedelta(0)):
-        _change_claimed(session, claimed, attempts=max(0, claimed.attempts - 1))
-        announce(session, claimed.store)
+    if lanes.release(tx, claimed.store, claimed.epoch, timedelta(0)):
+        _change_claimed(tx, claimed, attempts=max(0, claimed.attempts - 1))
+        tx.announce(claimed.store)
 
 
-def snooze(session: Session, claimed: Job, pause: timedelta) -> None:
+def snooze(tx: Transaction, claimed: JobRow, pause: timedelta) -> None:
     """Release the claim of a broken attempt, if it still holds, for the time after `pause`.
 
     Until then no worker resumes the job or starts another one of the store.
     """
-    lanes.release(session, claimed.store, claimed.epoch, pause)
+    lanes.release(tx, claimed.store, claimed.epoch, pause)
 
 
 def _end(
-    session: Session,
-    claimed: Job,
+    tx: Transaction,
+    claimed: JobRow,
     status: JobStatus,
     last_step: Callable[[], dict[str, object]],
-) -> Job:
-    lane = lanes.lock(session, claimed.store)
+) -> JobRow:
+    lane = lanes.lock(tx, claimed.store)
     if lane.epoch != claimed.epoch:
         raise FenceLost(claimed.id)
     values = last_step()
-    at = now(session)
-    job = _change_claimed(session, claimed, status=status, completed_at=at, updated_at=at, **values)
+    at = tx.now()
+    job = _change_claimed(tx, claimed, status=status, completed_at=at, updated_at=at, **values)
     lane.holder = None
     lane.lease_until = None
     if status is JobStatus.SUCCESS and job.started_at and job.items:
         pace = Pace(lane.pace_seconds, lane.pace_items)
         pace = pace.with_job((at - job.started_at).total_seconds(), job.items)
         lane.pace_seconds, lane.pace_items = pace.seconds, pace.items
-    events.append(session, lane, job, JobStatus.STARTED, at)
-    count_ended(session, job)
+    events.append(tx, lane, job, JobStatus.STARTED, at)
+    count_ended(tx, job)
     return job
 
 
-def _change_claimed(session: Session, claimed: Job, **values: Any) -> Job:
-    changed = jobs.update(session, claimed, **values)
+def _change_claimed(tx: Transaction, claimed: JobRow, **values: Any) -> JobRow:
+    changed = jobs.update(tx, claimed, **values)
     if changed is None:
         raise FenceLost(claimed.id)
     return changed

@@ -11,16 +11,14 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, ClassVar, assert_never
 
-from sqlmodel import Session
-
 from app.domain.errors import DomainError, NotFound
 from app.domain.hierarchies import HierarchyState
 from app.services.attempts import JobResult
 from app.storage import copies, hierarchies, nodes, subtrees
-from app.storage.engine.database import now
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import use_snapshot
 from app.storage.sql.keyset import Key
-from app.storage.tables import Hierarchy, Job
+from app.storage.tables import JobRow
 
 MAX_RESTARTS = 3
 """Max restarts after edits of the source before a copy is written in one transaction."""
@@ -86,14 +84,14 @@ class Copy:
         )
 
 
-def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
+def begin(tx: Transaction, job: JobRow, restarts: int = 0) -> Copy:
     """Create the hidden hierarchy that the copy fills. Raises NotFound if the source is gone."""
     assert job.source_id is not None
-    source = hierarchies.by_id(session, job.store, job.source_id)
+    source = hierarchies.by_id(tx, job.store, job.source_id)
     if source is None:
         raise NotFound("hierarchy", str(job.source_id), ("hierarchy_id",))
     copy = hierarchies.add(
-        session,
+        tx,
         job.store,
         HierarchyState.COPYING,
         name=source.name if job.name is None else job.name,
@@ -105,8 +103,6 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
         # Its nodes keep the source's revisions as their order; its own edits must sort after them.
         revision=source.revision,
     )
-    assert copy.pk is not None
-    assert source.pk is not None
     total = source.node_count + (source.association_count if job.include_products else 0)
     return Copy(
         copy.pk,
@@ -114,82 +110,88 @@ def begin(session: Session, job: Job, restarts: int = 0) -> Copy:
         source.revision,
         total=total,
         restarts=restarts,
-        any_cut=subtrees.has_deleted_nodes(session, source.pk),
+        any_cut=subtrees.has_deleted_nodes(tx, source.pk),
     )
 
 
-def advance(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
+def advance(tx: Transaction, job: JobRow, copy: Copy, rows: int) -> Copy:
     """Write the next chunk of at most `rows` rows, or start over if the source was edited.
 
     Raises NotFound if the source is gone.
     """
-    if _revision(session, job) != copy.revision:
-        hierarchies.discard(session, copy.copy_pk)
-        return begin(session, job, copy.restarts + 1)
-    return _next_chunk(session, job, copy, rows)
+    if _revision(tx, job) != copy.revision:
+        hierarchies.discard(tx, copy.copy_pk)
+        return begin(tx, job, copy.restarts + 1)
+    return _next_chunk(tx, job, copy, rows)
 
 
-def publish(session: Session, job: Job, copy: Copy) -> JobResult:
+def publish(tx: Transaction, job: JobRow, copy: Copy) -> JobResult:
     """Make the finished copy visible.
 
     Raises SourceEdited if the source has changed since, NotFound if it is gone.
     """
-    if not copy.at_once and _revision(session, job) != copy.revision:
+    if not copy.at_once and _revision(tx, job) != copy.revision:
         raise SourceEdited(str(job.source_id))
-    hierarchy = session.get_one(Hierarchy, copy.copy_pk)
-    hierarchy.state = HierarchyState.READY
-    hierarchy.node_count = copy.nodes
-    hierarchy.last_node_no = nodes.last_no(session, copy.copy_pk)
-    hierarchy.copied_node_no = hierarchy.last_node_no
-    hierarchy.association_count = copy.associations
-    hierarchy.created_at = hierarchy.updated_at = now(session)
+    at = tx.now()
+    last_node_no = nodes.last_no(tx, copy.copy_pk)
+    hierarchy = hierarchies.update(
+        tx,
+        copy.copy_pk,
+        state=HierarchyState.READY,
+        node_count=copy.nodes,
+        last_node_no=last_node_no,
+        copied_node_no=last_node_no,
+        association_count=copy.associations,
+        created_at=at,
+        updated_at=at,
+    )
     return JobResult(copy.completed, hierarchy.id)
 
 
 def copy_in_one_transaction(
-    session: Session, job: Job, copy: Copy, rows: int, before_chunk: Callable[[], None]
+    tx: Transaction, job: JobRow, copy: Copy, rows: int, before_chunk: Callable[[], None]
 ) -> Copy:
     """Copy the source in one snapshot transaction, in place of `copy`, after too many restarts.
 
     Must be the first statement of its transaction. `before_chunk` is called before each chunk of
     `rows` rows, and its exceptions propagate. Raises NotFound if the source is gone.
     """
-    use_snapshot(session)
-    hierarchies.discard(session, copy.copy_pk)
-    copy = begin(session, job, copy.restarts)
+    use_snapshot(tx)
+    hierarchies.discard(tx, copy.copy_pk)
+    copy = begin(tx, job, copy.restarts)
     while copy.phase is not CopyPhase.DONE:
         before_chunk()
-        copy = _next_chunk(session, job, copy, rows)
+        copy = _next_chunk(tx, job, copy, rows)
     return replace(copy, at_once=True)
 
 
-def abandon(session: Session, copy: Copy) -> None:
+def abandon(tx: Transaction, copy: Copy) -> None:
     """Discard the rows of the copy; the sweeper deletes them."""
-    hierarchies.discard(session, copy.copy_pk)
+    hierarchies.discard(tx, copy.copy_pk)
 
 
-def _revision(session: Session, job: Job) -> int:
+def _revision(tx: Transaction, job: JobRow) -> int:
     """Read the source's current revision. Raises NotFound."""
     assert job.source_id is not None
-    revision = hierarchies.revision(session, job.store, job.source_id)
+    revision = hierarchies.revision(tx, job.store, job.source_id)
     if revision is None:
         raise NotFound("hierarchy", str(job.source_id), ("hierarchy_id",))
     return revision
 
 
-def _next_chunk(session: Session, job: Job, copy: Copy, rows: int) -> Copy:
+def _next_chunk(tx: Transaction, job: JobRow, copy: Copy, rows: int) -> Copy:
     keys = copy.source_pk, copy.copy_pk, copy.after, rows
     match copy.phase:
         case CopyPhase.NODES:
-            written, last = copies.copy_nodes(session, *keys, now(session))
+            written, last = copies.copy_nodes(tx, *keys, tx.now())
             done = replace(copy, nodes=copy.nodes + written)
             following = CopyPhase.ASSOCIATIONS if job.include_products else CopyPhase.DONE
         case CopyPhase.ASSOCIATIONS:
-            written, last = copies.copy_associations(session, *keys, copy.any_cut)
+            written, last = copies.copy_associations(tx, *keys, copy.any_cut)
             done = replace(copy, associations=copy.associations + written)
             following = CopyPhase.REVERSE
         case CopyPhase.REVERSE:
-            written, last = copies.copy_reverse_associations(session, *keys, copy.any_cut)
+            written, last = copies.copy_reverse_associations(tx, *keys, copy.any_cut)
             done = replace(copy, reverse=copy.reverse + written)
             following = CopyPhase.DONE
         case CopyPhase.DONE:

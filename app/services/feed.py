@@ -17,17 +17,16 @@ from datetime import datetime
 from time import time
 from uuid import UUID
 
-from sqlmodel import Session
-
 from app.domain.errors import NotFound
 from app.domain.events import CursorAhead, CursorExpired, JobEventType
 from app.domain.jobs import JobStatus
 from app.observability import metrics
 from app.storage import events, jobs, lanes
 from app.storage.engine.database import Database, DatabaseUnavailable
+from app.storage.engine.transaction import Transaction
 from app.storage.jobs import JobFilter
 from app.storage.lanes import QueuePosition
-from app.storage.tables import Job, JobEvent
+from app.storage.tables import JobEventRow, JobRow
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class FeedEvent:
     """The number of the last logged event that this one includes: the cursor to resume from."""
     type: JobEventType
     at: datetime
-    job: Job
+    job: JobRow
     previous_status: JobStatus | None = None
     queue_position: QueuePosition | None = None
     """The job's position at the event, if the event is logged and the job was pending."""
@@ -119,7 +118,7 @@ class Feed:
         head = await self._database.read(_read_head, store, after)
         return self._follow(store, head if after is None else after, filter=filter)
 
-    async def _updates(self, job: Job, head: int, after: int | None) -> FeedEvents:
+    async def _updates(self, job: JobRow, head: int, after: int | None) -> FeedEvents:
         if after is None:
             yield FeedEvent(head, JobEventType.SNAPSHOT, job.updated_at, job)
             after = head
@@ -157,7 +156,7 @@ class Feed:
         store: str,
         seq: int,
         *,
-        job: Job | None = None,
+        job: JobRow | None = None,
         filter: JobFilter | None = None,
     ) -> FeedEvents:
         """Yield the events after `seq` of one job, or of jobs that match a filter, without end.
@@ -168,7 +167,7 @@ class Feed:
         latest = job
         matches_all = job is None and filter in (None, JobFilter())
 
-        def matches(job: Job) -> bool:
+        def matches(job: JobRow) -> bool:
             return job_pk in (None, job.pk) and (filter is None or filter.matches(job))
 
         tail = await self._watch(store)
@@ -278,12 +277,12 @@ class Feed:
                         await tail.woken.wait()
 
 
-def _is_newer(job: Job, latest: Job | None) -> bool:
+def _is_newer(job: JobRow, latest: JobRow | None) -> bool:
     """Return True if `job` is another job than `latest`, or a later version of it."""
     return latest is None or latest.pk != job.pk or latest.version < job.version
 
 
-def _feed_event(event: JobEvent) -> FeedEvent:
+def _feed_event(event: JobEventRow) -> FeedEvent:
     return FeedEvent(
         event.seq,
         event.type,
@@ -296,16 +295,16 @@ def _feed_event(event: JobEvent) -> FeedEvent:
 
 
 def _read_job_and_head(
-    session: Session, store: str, job_id: UUID, after: int | None
-) -> tuple[Job, int]:
-    job = jobs.by_id(session, store, job_id)
+    tx: Transaction, store: str, job_id: UUID, after: int | None
+) -> tuple[JobRow, int]:
+    job = jobs.by_id(tx, store, job_id)
     if job is None:
         raise NotFound("job", str(job_id), ("id",))
-    return job, _read_head(session, store, after)
+    return job, _read_head(tx, store, after)
 
 
-def _read_head(session: Session, store: str, after: int | None) -> int:
-    bounds = lanes.log_bounds(session, store)
+def _read_head(tx: Transaction, store: str, after: int | None) -> int:
+    bounds = lanes.log_bounds(tx, store)
     if after is not None and after > bounds.head:
         raise CursorAhead
     if after is not None and after < bounds.pruned:
@@ -313,8 +312,8 @@ def _read_head(session: Session, store: str, after: int | None) -> int:
     return bounds.head
 
 
-def _read_new(session: Session, store: str, seq: int) -> tuple[events.EventRange, Job | None]:
+def _read_new(tx: Transaction, store: str, seq: int) -> tuple[events.EventRange, JobRow | None]:
     """Read the events after `seq`, and the started job if these are all of them."""
-    seq = max(seq, lanes.log_bounds(session, store).pruned)
-    logged = events.after(session, store, seq, READ_EVENTS)
-    return logged, jobs.started(session, store) if len(logged.events) < READ_EVENTS else None
+    seq = max(seq, lanes.log_bounds(tx, store).pruned)
+    logged = events.after(tx, store, seq, READ_EVENTS)
+    return logged, jobs.started(tx, store) if len(logged.events) < READ_EVENTS else None

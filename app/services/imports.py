@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlmodel import Session
-
 from app.domain.attributes import Translations, checked_name
 from app.domain.errors import InvalidInput
 from app.domain.hierarchies import HierarchyState, node_id
 from app.services.placement import PlacedLine
 from app.storage import associations, hierarchies, nodes, products
-from app.storage.engine.database import now
+from app.storage.engine.transaction import Transaction
 from app.storage.nodes import Leaf
-from app.storage.tables import Hierarchy
+from app.storage.tables import HierarchyRow
 
 ABANDONED_AFTER = timedelta(hours=1)
 """Idle time after which an import counts as dead."""
@@ -35,7 +33,7 @@ class Attachment:
 
 
 def begin(
-    session: Session,
+    tx: Transaction,
     store: str,
     name: str,
     slug: str | None = None,
@@ -44,7 +42,7 @@ def begin(
 ) -> int:
     """Create the hidden hierarchy that the import fills. Return its key. Raises InvalidInput."""
     hierarchy = hierarchies.add(
-        session,
+        tx,
         store,
         HierarchyState.IMPORTING,
         name=checked_name(name, "name"),
@@ -52,16 +50,18 @@ def begin(
         description=description,
         locales=dict(locales or {}),
     )
-    assert hierarchy.pk is not None
     return hierarchy.pk
 
 
-def add_nodes(session: Session, hierarchy_pk: int, lines: Sequence[PlacedLine]) -> None:
+def add_nodes(tx: Transaction, hierarchy_pk: int, lines: Sequence[PlacedLine]) -> None:
     """Write a chunk of nodes."""
-    hierarchy = _importing(session, hierarchy_pk)
-    hierarchy.node_count += len(lines)
+    hierarchy = _lock_importing(tx, hierarchy_pk)
+    at = tx.now()
+    hierarchies.update(
+        tx, hierarchy_pk, node_count=hierarchy.node_count + len(lines), updated_at=at
+    )
     nodes.add(
-        session,
+        tx,
         [
             {
                 "hierarchy_pk": hierarchy_pk,
@@ -74,21 +74,22 @@ def add_nodes(session: Session, hierarchy_pk: int, lines: Sequence[PlacedLine]) 
                 "sort_order": None,
                 "touched": -placed.node_no,
                 "locales": dict(placed.line.locales),
-                "created_at": hierarchy.updated_at,
-                "updated_at": hierarchy.updated_at,
+                "created_at": at,
+                "updated_at": at,
             }
             for placed in lines
         ],
     )
 
 
-def attach(session: Session, hierarchy_pk: int, attachments: Sequence[Attachment]) -> None:
+def attach(tx: Transaction, hierarchy_pk: int, attachments: Sequence[Attachment]) -> None:
     """Attach a chunk of products to nodes of earlier chunks. Pairs must be unique."""
-    hierarchy = _importing(session, hierarchy_pk)
-    hierarchy.association_count += len(attachments)
-    keys = _product_keys(session, hierarchy.store, {a.sku: a.name for a in attachments})
+    hierarchy = _lock_importing(tx, hierarchy_pk)
+    count = hierarchy.association_count + len(attachments)
+    hierarchies.update(tx, hierarchy_pk, association_count=count, updated_at=tx.now())
+    keys = _product_keys(tx, hierarchy.store, {a.sku: a.name for a in attachments})
     associations.add(
-        session,
+        tx,
         [
             {
                 "hierarchy_pk": hierarchy_pk,
@@ -102,12 +103,12 @@ def attach(session: Session, hierarchy_pk: int, attachments: Sequence[Attachment
 
 
 def attach_generated(
-    session: Session, hierarchy_pk: int, leaves: Sequence[Leaf], per_leaf: int
+    tx: Transaction, hierarchy_pk: int, leaves: Sequence[Leaf], per_leaf: int
 ) -> None:
     """Create `per_leaf` products per leaf. They are deleted with the import if it fails."""
-    hierarchy_id = _importing(session, hierarchy_pk).id
+    hierarchy_id = _lock_importing(tx, hierarchy_pk).id
     attach(
-        session,
+        tx,
         hierarchy_pk,
         [
             Attachment(
@@ -119,37 +120,44 @@ def attach_generated(
     )
 
 
-def publish(session: Session, hierarchy_pk: int) -> UUID:
+def publish(tx: Transaction, hierarchy_pk: int) -> UUID:
     """Make the hierarchy visible. Return its id."""
-    hierarchy = _importing(session, hierarchy_pk)
-    hierarchy.state = HierarchyState.READY
-    hierarchy.created_at = hierarchy.updated_at
-    hierarchy.last_node_no = nodes.last_no(session, hierarchy_pk)
+    _lock_importing(tx, hierarchy_pk)
+    at = tx.now()
+    hierarchy = hierarchies.update(
+        tx,
+        hierarchy_pk,
+        state=HierarchyState.READY,
+        created_at=at,
+        updated_at=at,
+        last_node_no=nodes.last_no(tx, hierarchy_pk),
+    )
     return hierarchy.id
 
 
-def abandon(session: Session, hierarchy_pk: int) -> None:
+def abandon(tx: Transaction, hierarchy_pk: int) -> None:
     """Abandon the import; the sweeper deletes its rows."""
-    hierarchies.abandon_import(session, hierarchy_pk)
+    hierarchies.abandon_import(tx, hierarchy_pk)
 
 
-def abandon_idle(session: Session) -> None:
+def abandon_idle(tx: Transaction) -> None:
     """Abandon imports that have been idle for ABANDONED_AFTER."""
-    hierarchies.abandon_idle_imports(session, now(session) - ABANDONED_AFTER)
+    hierarchies.abandon_idle_imports(tx, tx.now() - ABANDONED_AFTER)
 
 
-def _importing(session: Session, hierarchy_pk: int) -> Hierarchy:
-    """Read the hierarchy and mark the import as alive. Raises InvalidInput if abandoned."""
-    # Locked: an import that is abandoned meanwhile must not keep this transaction's rows.
-    hierarchy = session.get_one(Hierarchy, hierarchy_pk, with_for_update=True)
+def _lock_importing(tx: Transaction, hierarchy_pk: int) -> HierarchyRow:
+    """Lock the hierarchy of an import. Raises InvalidInput if the import was abandoned.
+
+    An import that is abandoned meanwhile must not keep this transaction's rows.
+    """
+    hierarchy = hierarchies.lock_unfinished(tx, hierarchy_pk)
     if hierarchy.state is not HierarchyState.IMPORTING:
         raise InvalidInput("The import was idle for too long and was abandoned.")
-    hierarchy.updated_at = now(session)
     return hierarchy
 
 
-def _product_keys(session: Session, store: str, names: Mapping[str, str]) -> dict[str, int]:
-    keys = products.pks_by_sku(session, store, names)
+def _product_keys(tx: Transaction, store: str, names: Mapping[str, str]) -> dict[str, int]:
+    keys = products.pks_by_sku(tx, store, names)
     missing = [
         {"id": uuid4(), "store": store, "sku": sku, "name": name}
         # In sku order, so that concurrent imports cannot deadlock.
@@ -157,6 +165,6 @@ def _product_keys(session: Session, store: str, names: Mapping[str, str]) -> dic
         if sku not in keys
     ]
     if missing:
-        products.add(session, missing)
-        keys = products.pks_by_sku(session, store, names)
+        products.add(tx, missing)
+        keys = products.pks_by_sku(tx, store, names)
     return keys

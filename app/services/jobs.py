@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlmodel import Session
 
 from app.domain.errors import NotFound
 from app.domain.jobs import (
@@ -25,13 +24,14 @@ from app.domain.jobs import (
     JobType,
     checked_idempotency_key,
 )
+from app.domain.lanes import LockedLane
 from app.observability import metrics
 from app.storage import events, hierarchies, idempotency, jobs, lanes
-from app.storage.engine.database import after_commit, now
+from app.storage.engine.transaction import Transaction
 from app.storage.jobs import JobFilter
-from app.storage.lanes import LockedLane, QueuePosition
+from app.storage.lanes import QueuePosition
 from app.storage.sql.keyset import KeysetWindow
-from app.storage.tables import Job
+from app.storage.tables import JobRow
 
 UNFINISHED = frozenset(status for status in JobStatus if not status.is_final)
 
@@ -54,7 +54,7 @@ class Requester:
 class Requested:
     """A requested job. `replayed`: an earlier request created it."""
 
-    job: Job
+    job: JobRow
     replayed: bool
 
 
@@ -62,7 +62,7 @@ class Requested:
 class Cancellation:
     """The outcome for one job: cancelled, or refused."""
 
-    job: Job
+    job: JobRow
     refusal: JobNotCancellable | None = None
 
 
@@ -76,7 +76,7 @@ class Cancellations:
 
 
 def request_duplication(
-    session: Session,
+    tx: Transaction,
     requester: Requester,
     duplication: Duplication,
     idempotency_key: str | None = None,
@@ -88,11 +88,11 @@ def request_duplication(
     """
     if idempotency_key is not None:
         checked_idempotency_key(idempotency_key, "idempotency_key")
-    lane = lanes.lock(session, requester.store)
+    lane = lanes.lock(tx, requester.store)
     if idempotency_key is not None:
         digest = sha256(orjson.dumps(duplication)).hexdigest()
         earlier = idempotency.find(
-            session, requester.store, idempotency_key, now(session) - IDEMPOTENCY_WINDOW
+            tx, requester.store, idempotency_key, tx.now() - IDEMPOTENCY_WINDOW
         )
         if earlier:
             job, earlier_digest = earlier
@@ -102,40 +102,40 @@ def request_duplication(
 
     source_id, include_products = duplication.source_id, duplication.include_products
     job = enqueue(
-        session,
+        tx,
         lane,
         requester,
         JobType.HIERARCHY_DUPLICATE,
-        items=_count_items(session, requester.store, source_id, include_products, "hierarchy_id"),
+        items=_count_items(tx, requester.store, source_id, include_products, "hierarchy_id"),
         source_id=duplication.source_id,
         name=duplication.name,
         description=duplication.description,
         include_products=duplication.include_products,
     )
     if idempotency_key is not None:
-        idempotency.save(session, job, idempotency_key, digest)
+        idempotency.save(tx, job, idempotency_key, digest)
     return Requested(job, replayed=False)
 
 
 def enqueue(
-    session: Session,
+    tx: Transaction,
     lane: LockedLane,
     requester: Requester,
     type: JobType,
     items: int,
     **columns: Any,
-) -> Job:
+) -> JobRow:
     """Append a pending job of any type to the queue of its store, whose lane is locked.
 
     `items` estimates its work; `columns` are columns of the job that depend on its type.
     """
-    at = now(session)
+    at = tx.now()
     # created_at must not decrease within a store, even if the clock is set back.
     at = max(at, lane.last_created_at or at)
     lane.last_created_at = at
     lane.job_seq += 1
     job = jobs.add(
-        session,
+        tx,
         store=requester.store,
         job_seq=lane.job_seq,
         turn=lane.job_seq,
@@ -148,67 +148,67 @@ def enqueue(
         items=items,
         **columns,
     )
-    start_at = lanes.forecast(session, lane).start_time(at, lane.pending, lane.pending_items)
+    start_at = lanes.forecast(tx, lane).start_time(at, lane.pending, lane.pending_items)
     lane.pending += 1
     lane.pending_items += items
-    events.append(session, lane, job, None, at, QueuePosition(lane.pending, start_at))
+    events.append(tx, lane, job, None, at, QueuePosition(lane.pending, start_at))
     return job
 
 
-def cancel(session: Session, store: str, job_id: UUID) -> Job:
+def cancel(tx: Transaction, store: str, job_id: UUID) -> JobRow:
     """Cancel a pending job. Raises NotFound, or JobNotCancellable with the job's status."""
-    lane, job = lock_job(session, store, job_id)
-    return _cancel(session, lane, job)
+    lane, job = lock_job(tx, store, job_id)
+    return _cancel(tx, lane, job)
 
 
-def cancel_matching(session: Session, store: str, filter: JobFilter) -> Cancellations:
+def cancel_matching(tx: Transaction, store: str, filter: JobFilter) -> Cancellations:
     """Cancel up to 100 matching pending jobs, oldest first; report an outcome per examined job.
 
     If fewer than 100 are pending, matching jobs in other statuses are examined, and refused, up to
     100 in all. A filter without statuses matches jobs that have not ended.
     """
-    lane = lanes.lock(session, store)
+    lane = lanes.lock(tx, store)
     matching = UNFINISHED if filter.status is None else frozenset(filter.status)
-    examined: list[Job] = []
+    examined: list[JobRow] = []
     remaining = 0
     for statuses in (matching & {JobStatus.PENDING}, matching - {JobStatus.PENDING}):
         narrowed = replace(filter, status=statuses)
         window = KeysetWindow(MAX_CANCELLED - len(examined))
         if statuses and window.limit:
-            page = jobs.listing(session, store, narrowed, True, window)
+            page = jobs.listing(tx, store, narrowed, True, window)
             examined += [job for _, job in page.rows]
             if page.has_next and statuses == {JobStatus.PENDING}:
-                remaining = jobs.count(session, store, narrowed) - len(examined)
+                remaining = jobs.count(tx, store, narrowed) - len(examined)
     outcomes = []
     for job in examined:
         try:
-            outcomes.append(Cancellation(_cancel(session, lane, job)))
+            outcomes.append(Cancellation(_cancel(tx, lane, job)))
         except JobNotCancellable as refusal:
             outcomes.append(Cancellation(job, refusal))
     return Cancellations(outcomes, remaining)
 
 
-def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
+def retry(tx: Transaction, requester: Requester, job_id: UUID) -> Requested:
     """Queue a failed job again, as a new job at the end of the queue.
 
     If a retry of it, or a retry of that one, is pending, started or successful, return that one.
     Raises NotFound, also if the source hierarchy is gone, or JobNotRetryable with the job's status.
     """
-    lane, failed = lock_job(session, requester.store, job_id)
+    lane, failed = lock_job(tx, requester.store, job_id)
     if failed.status is not JobStatus.FAILED:
         raise JobNotRetryable(failed.id, failed.status, ("job_id",))
     latest = failed
-    while retried := jobs.newest_retries(session, requester.store, [latest.id]).get(latest.id):
+    while retried := jobs.newest_retries(tx, requester.store, [latest.id]).get(latest.id):
         latest = retried
     if latest.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         return Requested(latest, replayed=True)
     items = failed.items
     if failed.source_id is not None:
         items = _count_items(
-            session, requester.store, failed.source_id, failed.include_products, "job_id"
+            tx, requester.store, failed.source_id, failed.include_products, "job_id"
         )
     job = enqueue(
-        session,
+        tx,
         lane,
         requester,
         failed.type,
@@ -222,45 +222,45 @@ def retry(session: Session, requester: Requester, job_id: UUID) -> Requested:
     return Requested(job, replayed=False)
 
 
-def _cancel(session: Session, lane: LockedLane, job: Job) -> Job:
+def _cancel(tx: Transaction, lane: LockedLane, job: JobRow) -> JobRow:
     if job.status is not JobStatus.PENDING:
         raise JobNotCancellable(job.id, job.status, ("job_id",))
-    at = now(session)
-    cancelled = change_in_lane(session, job, status=JobStatus.CANCELLED, updated_at=at)
+    at = tx.now()
+    cancelled = change_in_lane(tx, job, status=JobStatus.CANCELLED, updated_at=at)
     lane.pending -= 1
     lane.pending_items -= cancelled.items
-    events.append(session, lane, cancelled, JobStatus.PENDING, at)
-    count_ended(session, cancelled)
+    events.append(tx, lane, cancelled, JobStatus.PENDING, at)
+    count_ended(tx, cancelled)
     return cancelled
 
 
 def _count_items(
-    session: Session, store: str, source_id: UUID, include_products: bool, path: str
+    tx: Transaction, store: str, source_id: UUID, include_products: bool, path: str
 ) -> int:
     """Count the items of a copy of the hierarchy as it is now. Raises NotFound(path)."""
-    source = hierarchies.by_id(session, store, source_id)
+    source = hierarchies.by_id(tx, store, source_id)
     if source is None:
         raise NotFound("hierarchy", str(source_id), (path,))
     return source.node_count + (source.association_count if include_products else 0)
 
 
-def lock_job(session: Session, store: str, job_id: UUID) -> tuple[LockedLane, Job]:
+def lock_job(tx: Transaction, store: str, job_id: UUID) -> tuple[LockedLane, JobRow]:
     """Lock the store's lane. Return it and the job. Raises NotFound."""
-    lane = lanes.lock(session, store)
-    job = jobs.by_id(session, store, job_id)
+    lane = lanes.lock(tx, store)
+    job = jobs.by_id(tx, store, job_id)
     if job is None:
         raise NotFound("job", str(job_id), ("job_id",))
     return lane, job
 
 
-def change_in_lane(session: Session, job: Job, **values: Any) -> Job:
+def change_in_lane(tx: Transaction, job: JobRow, **values: Any) -> JobRow:
     """Change a job whose lane this transaction has locked."""
-    changed = jobs.update(session, job, **values)
+    changed = jobs.update(tx, job, **values)
     assert changed, "the lane's lock keeps others from changing its jobs"
     return changed
 
 
-def count_ended(session: Session, job: Job) -> None:
+def count_ended(tx: Transaction, job: JobRow) -> None:
     """Count an ended job in the metrics once the transaction commits."""
     ended = partial(metrics.job_ended, job.type, job.status, job.started_at, job.completed_at)
-    after_commit(session, ended)
+    tx.after_commit(ended)

@@ -7,8 +7,6 @@ serialized, and a copy detects them.
 from typing import Any
 from uuid import UUID
 
-from sqlmodel import Session
-
 from app.domain.attributes import checked_attributes
 from app.domain.errors import InvalidInput, NotFound
 from app.domain.hierarchies import LAST_NODE_NO, ROOT_NO, NodeRef, node_ref
@@ -16,12 +14,12 @@ from app.domain.nodes import NodeAttributes, checked_sort_order
 from app.services import products
 from app.services.hierarchies import begin_edit, begin_node_edit
 from app.storage import hierarchies, nodes, subtrees
-from app.storage.engine.database import now
-from app.storage.nodes import TreeNode
-from app.storage.tables import Hierarchy, Node
+from app.storage.engine.transaction import Transaction
+from app.storage.nodes import NodeKey, TreeNode
+from app.storage.tables import HierarchyRow
 
 
-def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttributes) -> TreeNode:
+def create(tx: Transaction, store: str, parent_id: UUID, attributes: NodeAttributes) -> TreeNode:
     """Create a node below a hierarchy's root or one of its nodes.
 
     Raises NotFound, OwnedByOrganization, InvalidInput.
@@ -29,110 +27,115 @@ def create(session: Session, store: str, parent_id: UUID, attributes: NodeAttrib
     attributes = {"name": None, **attributes}
     parent = node_ref(parent_id)
     missing = NotFound("hierarchy or node", str(parent_id), ("parent_id",))
-    hierarchy = begin_edit(session, store, parent.hierarchy_id, missing)
-    depth = _depth(session, hierarchy, parent, missing) + 1
+    hierarchy = begin_edit(tx, store, parent.hierarchy_id, missing)
+    depth = _depth(tx, hierarchy, parent, missing) + 1
     if hierarchy.last_node_no >= LAST_NODE_NO:
         raise InvalidInput("The hierarchy has no node numbers left.", ("parent_id",))
-    hierarchy.last_node_no += 1
-    hierarchy.node_count += 1
-    at = now(session)
-    assert hierarchy.pk is not None
-    node = Node(
+    node_no = hierarchy.last_node_no + 1
+    hierarchy = hierarchies.update(
+        tx, hierarchy.pk, last_node_no=node_no, node_count=hierarchy.node_count + 1
+    )
+    at = tx.now()
+    values: dict[str, Any] = {
+        "sort_order": checked_sort_order(attributes.get("sort_order"), "sort_order"),
+        **checked_attributes(attributes),
+    }
+    key = hierarchy.pk, node_no
+    _check_siblings(tx, key, parent.node_no, values["name"], values.get("slug"))
+    node = nodes.insert(
+        tx,
         hierarchy_pk=hierarchy.pk,
-        node_no=hierarchy.last_node_no,
+        node_no=node_no,
         parent_no=parent.node_no,
         depth=depth,
-        sort_order=checked_sort_order(attributes.get("sort_order"), "sort_order"),
         touched=hierarchy.revision,
         created_at=at,
         updated_at=at,
-        **checked_attributes(attributes),
+        **values,
     )
-    _check_siblings(session, node, node.parent_no, node.name, node.slug)
-    session.add(node)
     created = TreeNode(node, hierarchy)
     if curated := attributes.get("curated_product_ids"):
-        products.curate(session, created, curated)
+        products.curate(tx, created, curated)
     return created
 
 
-def update(session: Session, store: str, id: UUID, changes: NodeAttributes) -> TreeNode:
+def update(tx: Transaction, store: str, id: UUID, changes: NodeAttributes) -> TreeNode:
     """Apply the changes. Raises NotFound, OwnedByOrganization, InvalidInput."""
-    tree_node = begin_node_edit(session, store, id)
+    tree_node = begin_node_edit(tx, store, id)
     node = tree_node.node
     values: dict[str, Any] = {**checked_attributes(changes), **_order(changes)}
     if "name" in values or "slug" in values:
         name, slug = values.get("name", node.name), values.get("slug", node.slug)
-        _check_siblings(session, node, node.parent_no, name, slug)
+        _check_siblings(tx, tree_node.key, node.parent_no, name, slug)
     if "curated_product_ids" in changes:
-        products.curate(session, tree_node, changes["curated_product_ids"] or ())
-    if changes:
-        _write(session, tree_node, values)
-    return tree_node
+        products.curate(tx, tree_node, changes["curated_product_ids"] or ())
+    return _write(tx, tree_node, values) if changes else tree_node
 
 
 def move(
-    session: Session, store: str, id: UUID, parent_id: UUID, changes: NodeAttributes
+    tx: Transaction, store: str, id: UUID, parent_id: UUID, changes: NodeAttributes
 ) -> TreeNode:
     """Move the node, with its subtree, below the root or another node of its hierarchy.
 
     Of `changes` only the sort order is applied. Raises NotFound, OwnedByOrganization, InvalidInput.
     """
-    tree_node = begin_node_edit(session, store, id)
+    tree_node = begin_node_edit(tx, store, id)
     node, hierarchy = tree_node.node, tree_node.hierarchy
     parent = node_ref(parent_id)
     missing = NotFound("hierarchy or node", str(parent_id), ("parent_id",))
     if parent.hierarchy_id != hierarchy.id:
-        if not _exists(session, store, parent_id):
+        if not _exists(tx, store, parent_id):
             raise missing
         raise InvalidInput("A node cannot move to another hierarchy.", ("parent_id",))
-    depth = _depth(session, hierarchy, parent, missing) + 1
-    if subtrees.contains(session, *tree_node.key, parent.node_no):
+    depth = _depth(tx, hierarchy, parent, missing) + 1
+    if subtrees.contains(tx, *tree_node.key, parent.node_no):
         raise InvalidInput("A node cannot move below itself.", ("parent_id",))
-    _check_siblings(session, node, parent.node_no, node.name, node.slug, "parent_id")
+    _check_siblings(tx, tree_node.key, parent.node_no, node.name, node.slug, "parent_id")
     if levels := depth - node.depth:
-        subtrees.shift_depth(session, *tree_node.key, levels)
-    _write(session, tree_node, {"parent_no": parent.node_no, **_order(changes)})
-    return tree_node
+        subtrees.shift_depth(tx, *tree_node.key, levels)
+    return _write(tx, tree_node, {"parent_no": parent.node_no, **_order(changes)})
 
 
-def delete(session: Session, store: str, id: UUID) -> UUID:
+def delete(tx: Transaction, store: str, id: UUID) -> UUID:
     """Delete the node with its subtree and their product associations. Return its id.
 
     Raises NotFound, OwnedByOrganization.
     """
-    tree_node = begin_node_edit(session, store, id)
-    deleted = subtrees.delete(session, *tree_node.key)
-    tree_node.hierarchy.node_count -= deleted.nodes
-    tree_node.hierarchy.association_count -= deleted.associations
+    tree_node = begin_node_edit(tx, store, id)
+    deleted = subtrees.delete(tx, *tree_node.key)
+    hierarchy = tree_node.hierarchy
+    hierarchies.update(
+        tx,
+        hierarchy.pk,
+        node_count=hierarchy.node_count - deleted.nodes,
+        association_count=hierarchy.association_count - deleted.associations,
+    )
     return id
 
 
-def _depth(session: Session, hierarchy: Hierarchy, ref: NodeRef, missing: NotFound) -> int:
+def _depth(tx: Transaction, hierarchy: HierarchyRow, ref: NodeRef, missing: NotFound) -> int:
     """Return the depth of a node, 0 for the root. Raises `missing` if it does not exist."""
     if ref.node_no == ROOT_NO:
         return 0
-    assert hierarchy.pk is not None
-    node = nodes.by_no(session, hierarchy.pk, ref.node_no)
+    node = nodes.by_no(tx, hierarchy.pk, ref.node_no)
     if node is None:
         raise missing
     return node.depth
 
 
-def _exists(session: Session, store: str, id: UUID) -> bool:
-    return bool(hierarchies.by_id(session, store, id) or nodes.by_ids(session, store, [id]))
+def _exists(tx: Transaction, store: str, id: UUID) -> bool:
+    return bool(hierarchies.by_id(tx, store, id) or nodes.by_ids(tx, store, [id]))
 
 
 def _check_siblings(
-    session: Session, node: Node, parent_no: int, name: str, slug: str | None, *path: str
+    tx: Transaction, key: NodeKey, parent_no: int, name: str, slug: str | None, *path: str
 ) -> None:
-    """Raise InvalidInput if another node below the parent has this name or slug.
+    """Raise InvalidInput if another node than `key` below the parent has this name or slug.
 
     The error's path is `path`, or else the attribute.
     """
-    sibling = nodes.sibling_with(
-        session, node.hierarchy_pk, parent_no, name, slug, except_no=node.node_no
-    )
+    hierarchy_pk, node_no = key
+    sibling = nodes.sibling_with(tx, hierarchy_pk, parent_no, name, slug, except_no=node_no)
     if sibling:
         attribute, value = ("name", name) if sibling.name == name else ("slug", slug)
         raise InvalidInput(
@@ -146,7 +149,8 @@ def _order(changes: NodeAttributes) -> dict[str, int | None]:
     return {"sort_order": checked_sort_order(changes["sort_order"], "sort_order")}
 
 
-def _write(session: Session, tree_node: TreeNode, values: dict[str, Any]) -> None:
+def _write(tx: Transaction, tree_node: TreeNode, values: dict[str, Any]) -> TreeNode:
     """Write the values. The node moves to the front of the siblings with its sort order."""
-    touched = tree_node.hierarchy.revision
-    nodes.update(session, tree_node.node, **values, touched=touched, updated_at=now(session))
+    hierarchy = tree_node.hierarchy
+    values = {**values, "touched": hierarchy.revision, "updated_at": tx.now()}
+    return TreeNode(nodes.update(tx, tree_node.key, **values), hierarchy)

@@ -6,16 +6,15 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import orjson
-from sqlmodel import Session
 
 from app.domain.errors import NotFound
 from app.domain.instants import format_instant
 from app.domain.jobs import JobStatus, JobType
 from app.domain.webhooks import DeliveryResponse, DeliveryStatus, retry_delay
 from app.storage import events, job_errors, lanes, webhooks
-from app.storage.engine.database import now
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.offset import OffsetWindow
-from app.storage.tables import Job, JobEvent, WebhookDelivery
+from app.storage.tables import JobEventRow, JobRow, WebhookDeliveryRow
 
 MAX_ERRORS = 10
 """Max errors of a job in a payload."""
@@ -25,42 +24,42 @@ MAX_ERRORS = 10
 class DeliveryAttempt:
     """A claimed delivery and the body to send once."""
 
-    delivery: WebhookDelivery
-    job: Job
+    delivery: WebhookDeliveryRow
+    job: JobRow
     body: bytes
 
 
-def register(session: Session, urls: Collection[str]) -> dict[int, str]:
+def register(tx: Transaction, urls: Collection[str]) -> dict[int, str]:
     """Return the endpoints' URLs by key, adding unknown ones.
 
     A new endpoint receives events from now on; a known one also those it has missed.
     """
-    known = webhooks.known_endpoints(session, urls)
+    known = webhooks.known_endpoints(tx, urls)
     for url in sorted(set(urls) - set(known.values())):
-        webhooks.add_endpoint(session, url)
-    return webhooks.known_endpoints(session, urls)
+        webhooks.add_endpoint(tx, url)
+    return webhooks.known_endpoints(tx, urls)
 
 
-def create_deliveries(session: Session, store: str, endpoints: Collection[int], limit: int) -> int:
+def create_deliveries(tx: Transaction, store: str, endpoints: Collection[int], limit: int) -> int:
     """Create deliveries for up to `limit` final events after each endpoint's position.
 
     An event becomes one delivery per endpoint, even if several processes do this concurrently.
     Return how many events, at most, were pruned before they could be delivered.
     """
-    bounds = lanes.log_bounds(session, store)
+    bounds = lanes.log_bounds(tx, store)
     missed = 0
     for endpoint in sorted(endpoints):
-        seq = webhooks.position(session, endpoint, store)
-        final = webhooks.final_events(session, store, seq, bounds.head, limit)
+        seq = webhooks.position(tx, endpoint, store)
+        final = webhooks.final_events(tx, store, seq, bounds.head, limit)
         reached = final[-1] if len(final) == limit else bounds.head
-        if reached > seq and webhooks.advance_position(session, endpoint, store, seq, reached):
-            webhooks.add_deliveries(session, endpoint, store, final)
+        if reached > seq and webhooks.advance_position(tx, endpoint, store, seq, reached):
+            webhooks.add_deliveries(tx, endpoint, store, final)
             missed = max(missed, bounds.pruned - seq)
     return missed
 
 
 def claim(
-    session: Session,
+    tx: Transaction,
     endpoint: int,
     stores: Collection[str] | None,
     lease: timedelta,
@@ -71,14 +70,14 @@ def claim(
     An attempt without an outcome when its lease expires is repeated.
     """
     attempts = []
-    for delivery, event in webhooks.claim(session, endpoint, stores, lease, limit):
+    for delivery, event in webhooks.claim(tx, endpoint, stores, lease, limit):
         job = events.job_of(event)
-        attempts.append(DeliveryAttempt(delivery, job, _message(session, event, job)))
+        attempts.append(DeliveryAttempt(delivery, job, _message(tx, event, job)))
     return attempts
 
 
 def conclude(
-    session: Session, delivery: WebhookDelivery, response: DeliveryResponse, jitter: float
+    tx: Transaction, delivery: WebhookDeliveryRow, response: DeliveryResponse, jitter: float
 ) -> timedelta | None:
     """Record the outcome of an attempt. Return the pause before the next one, or None.
 
@@ -91,21 +90,21 @@ def conclude(
         status = DeliveryStatus.FAILED if pause is None else DeliveryStatus.PENDING
     values = {
         "status": status,
-        "due_at": None if pause is None else now(session) + pause,
+        "due_at": None if pause is None else tx.now() + pause,
         "answer": response.status,
         "reason": response.reason,
     }
-    webhooks.conclude(session, delivery, values)
+    webhooks.conclude(tx, delivery, values)
     return pause
 
 
-def redeliver(session: Session, id: UUID) -> None:
+def redeliver(tx: Transaction, id: UUID) -> None:
     """Make a delivery due again with all attempts left, in any status. Raises NotFound."""
-    if not webhooks.redeliver(session, id):
+    if not webhooks.redeliver(tx, id):
         raise NotFound("delivery", str(id))
 
 
-def _message(session: Session, event: JobEvent, job: Job) -> bytes:
+def _message(tx: Transaction, event: JobEventRow, job: JobRow) -> bytes:
     """Build the payload: the job at its end, shaped like a REST document."""
     meta = {"x_request_id": job.request_id}
     if job.type is JobType.HIERARCHY_DUPLICATE and job.started_at:
@@ -130,7 +129,7 @@ def _message(session: Session, event: JobEvent, job: Job) -> bytes:
         },
     }
     if job.status is JobStatus.FAILED:
-        errors = job_errors.offset_page(session, job, OffsetWindow(0, MAX_ERRORS)).rows
+        errors = job_errors.offset_page(tx, job, OffsetWindow(0, MAX_ERRORS)).rows
         data["errors"] = [{"code": error.code, "message": error.message} for error in errors]
     payload = {"type": f"job.{event.type}", "timestamp": format_instant(event.at), "data": data}
     return orjson.dumps(payload)

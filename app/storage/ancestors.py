@@ -6,12 +6,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
-from sqlmodel import Session
 
 from app.domain.hierarchies import node_id
+from app.storage.engine.statements import AnySelect, PreparedQuery
+from app.storage.engine.transaction import Transaction
 from app.storage.nodes import NodeKey, visible_hierarchies
-from app.storage.sql.dialects import dialect_of, key_table, key_table_values
-from app.storage.sql.statements import CompiledStatement
+from app.storage.sql.dialects import key_table, key_table_values
 from app.storage.tables import Node
 
 
@@ -24,27 +24,27 @@ class Ancestor(NamedTuple):
 
 
 def of_nodes(
-    session: Session, store: str, nodes: Sequence[NodeKey]
+    tx: Transaction, store: str, nodes: Sequence[NodeKey]
 ) -> dict[NodeKey, list[Ancestor]]:
     """The path from the root to each node, both included.
 
     Empty for nodes of hierarchies that are not visible.
     """
-    hierarchies = visible_hierarchies(session, store, nodes)
+    hierarchies = visible_hierarchies(tx, store, nodes)
     visible_nodes = [node for node in nodes if node[0] in hierarchies]
     paths: dict[NodeKey, list[Ancestor]] = {node: [] for node in nodes}
     for pk, no in visible_nodes:
         root = hierarchies[pk]
         paths[pk, no].append(Ancestor(root.id, root.name, root.slug))
     if visible_nodes:
-        keys = key_table_values(dialect_of(session), visible_nodes)
-        for number, node_no, name, slug in _PATHS.rows(session, keys):
+        keys = key_table_values(tx.dialect.name, visible_nodes)
+        for number, node_no, name, slug in tx.rows(_PATHS, keys):
             node = visible_nodes[int(number)]
             paths[node].append(Ancestor(node_id(hierarchies[node[0]].id, node_no), name, slug))
     return paths
 
 
-def _paths(dialect: str) -> sa.Select[Any]:
+def _paths(dialect: str) -> AnySelect:
     """The path to each node without the root, from the top down.
 
     The recursive part reads every selected column: PostgreSQL may read all nodes if they are
@@ -73,4 +73,4 @@ def _paths(dialect: str) -> sa.Select[Any]:
     )
 
 
-_PATHS = CompiledStatement(_paths)
+_PATHS = PreparedQuery(_paths)

@@ -1,17 +1,18 @@
 """Associations of products with nodes, in both directions, and their curation."""
 
 from collections.abc import Collection, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
-from sqlmodel import Session, col, select
+from sqlmodel import col
 
 from app.domain.errors import InvalidInput
 from app.domain.hierarchies import node_ref
 from app.storage import hierarchies
+from app.storage.engine.statements import AnyQuery, AnySelect, PreparedQuery
+from app.storage.engine.transaction import Transaction
 from app.storage.hierarchies import readable, visible
 from app.storage.nodes import (
     EMPTY_PAGE,
@@ -23,7 +24,6 @@ from app.storage.nodes import (
 )
 from app.storage.sql.dialects import (
     any_of_array,
-    dialect_of,
     in_keys,
     in_keys_values,
     key_table,
@@ -31,6 +31,7 @@ from app.storage.sql.dialects import (
     opaque_limit,
 )
 from app.storage.sql.keyset import (
+    ROW_LIMIT,
     Key,
     KeysetPage,
     KeysetQuery,
@@ -40,42 +41,46 @@ from app.storage.sql.keyset import (
     sql_order,
 )
 from app.storage.sql.offset import OffsetPage, OffsetWindow
-from app.storage.sql.rows import ALL_COLUMNS, Projection
-from app.storage.sql.statements import CompiledStatement
+from app.storage.sql.rows import ALL_COLUMNS, Projection, column_names, row_maker
 from app.storage.subtrees import is_deleted
-from app.storage.tables import Hierarchy, Node, NodeProduct, Product, ProductNode
+from app.storage.tables import (
+    Hierarchy,
+    Node,
+    NodeProduct,
+    NodeRow,
+    Product,
+    ProductNode,
+    ProductRow,
+)
 
 
 class Association(NamedTuple):
     """A product of a node, and whether it is curated there."""
 
-    product: Product
+    product: ProductRow
     curated: bool
 
 
 def of_nodes(
-    session: Session,
+    tx: Transaction,
     store: str,
     nodes: Sequence[NodeKey],
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
 ) -> dict[NodeKey, KeysetPage[Association]]:
     """A page of each node's products, curated ones first, then by sku."""
-    visible_pks = hierarchies.visible_pks(session, store, {pk for pk, _ in nodes})
+    visible_pks = hierarchies.visible_pks(tx, store, {pk for pk, _ in nodes})
     visible_nodes = [node for node in nodes if node[0] in visible_pks]
-    pages_by_node = read_pages(session, _node_query, visible_nodes, window, projection, store=store)
-    return {
-        node: pages_by_node.get(node, EMPTY_PAGE).map(lambda row: Association(*row))
-        for node in nodes
-    }
+    pages_by_node = read_pages(tx, _node_query, visible_nodes, window, projection, store=store)
+    return {node: pages_by_node.get(node, EMPTY_PAGE) for node in nodes}
 
 
-def counts_of_nodes(session: Session, store: str, nodes: Sequence[NodeKey]) -> dict[NodeKey, int]:
+def counts_of_nodes(tx: Transaction, store: str, nodes: Sequence[NodeKey]) -> dict[NodeKey, int]:
     """Count each node's products."""
     if not nodes:
         return {}
-    rows = _COUNTS_OF_NODES.rows(
-        session, {"store": store, **key_table_values(dialect_of(session), list(nodes))}
+    rows = tx.rows(
+        _COUNTS_OF_NODES, {"store": store, **key_table_values(tx.dialect.name, list(nodes))}
     )
     return dict.fromkeys(nodes, 0) | {nodes[int(number)]: count for number, count in rows}
 
@@ -86,27 +91,39 @@ _COUNTS_OF_NODES = count_statement(
 
 
 def offset_page(
-    session: Session, store: str, node: NodeKey, window: OffsetWindow
+    tx: Transaction, store: str, node: NodeKey, window: OffsetWindow
 ) -> OffsetPage[Association]:
     """A page of a node's products, in the order of `of_nodes`."""
-    total = counts_of_nodes(session, store, [node])[node]
+    total = counts_of_nodes(tx, store, [node])[node]
     if not total:  # Also if the hierarchy is not visible.
         return OffsetPage([], 0)
+    values = {"store": store, "pk": node[0], "no": node[1]}
+    rows = tx.raw_rows(_PAGE, {**values, "offset": window.offset, "rows": window.limit})
+    product = row_maker(tx.dialect, ProductRow, _PRODUCT_COLUMNS)
+    return OffsetPage([Association(product(row), bool(row[-1])) for row in rows], total)
+
+
+_PRODUCT_COLUMNS = column_names(Product, ALL_COLUMNS)
+
+
+def _page(_dialect: str) -> AnySelect:
     query = _node_query()
     assert query.parent_condition is not None
-    rows = session.execute(
-        sa.select(*query.entities)
-        .where(*query.where, query.parent_condition(*node))
+    is_of_node = query.parent_condition(sa.bindparam("pk"), sa.bindparam("no"))
+    return (
+        sa.select(*(getattr(query.entity, name) for name in _PRODUCT_COLUMNS), *query.others)
+        .where(*query.where, is_of_node)
         .order_by(*sql_order(query.order))
-        .offset(window.offset)
-        .limit(opaque_limit(window.limit)),
-        {"store": store},
+        .offset(sa.bindparam("offset", type_=sa.Integer))
+        .limit(opaque_limit(ROW_LIMIT))
     )
-    return OffsetPage([Association(*row) for row in rows], total)
+
+
+_PAGE: AnyQuery = PreparedQuery(_page)
 
 
 def nodes_of_products(
-    session: Session, store: str, product_pks: Sequence[int], window: KeysetWindow
+    tx: Transaction, store: str, product_pks: Sequence[int], window: KeysetWindow
 ) -> dict[int, KeysetPage[TreeNode]]:
     """A page of each product's nodes, in all visible hierarchies.
 
@@ -116,31 +133,29 @@ def nodes_of_products(
 
     def key_of(id: UUID, argument: str) -> Key:
         ref = node_ref(id)
-        hierarchy = hierarchies.by_id(session, store, ref.hierarchy_id)
+        hierarchy = hierarchies.by_id(tx, store, ref.hierarchy_id)
         if hierarchy is None:
             raise InvalidInput("The hierarchy of this cursor is gone: begin again.", (argument,))
         return hierarchy.pk, ref.node_no
 
-    node_pages = read_pages(
-        session, _product_query, product_pks, window.resolved(key_of), store=store
-    )
+    node_pages = read_pages(tx, _product_query, product_pks, window.resolved(key_of), store=store)
     keys = {
         (node.hierarchy_pk, node.node_no) for page in node_pages.values() for _, node in page.rows
     }
-    visible_by_pk = visible_hierarchies(session, store, keys)
+    visible_by_pk = visible_hierarchies(tx, store, keys)
     tree_node_pages = with_hierarchies(product_pks, node_pages, visible_by_pk)
     return {product: page.by_id() for product, page in tree_node_pages.items()}
 
 
-def counts_of_products(session: Session, store: str, product_pks: Sequence[int]) -> dict[int, int]:
+def counts_of_products(tx: Transaction, store: str, product_pks: Sequence[int]) -> dict[int, int]:
     """Count each product's nodes in the hierarchies that the store sees."""
-    rows = _COUNTS_OF_PRODUCTS.rows(
-        session, {"store": store, **in_keys_values(dialect_of(session), product_pks)}
+    rows = tx.rows(
+        _COUNTS_OF_PRODUCTS, {"store": store, **in_keys_values(tx.dialect.name, product_pks)}
     )
     return dict.fromkeys(product_pks, 0) | dict(rows)
 
 
-_COUNTS_OF_PRODUCTS = CompiledStatement(
+_COUNTS_OF_PRODUCTS = PreparedQuery(
     lambda dialect: (
         sa.select(col(ProductNode.product_pk), sa.func.count())
         .where(
@@ -156,19 +171,18 @@ _COUNTS_OF_PRODUCTS = CompiledStatement(
 )
 
 
-def curated_ids(session: Session, nodes: Collection[NodeKey]) -> dict[NodeKey, list[UUID]]:
+def curated_ids(tx: Transaction, nodes: Collection[NodeKey]) -> dict[NodeKey, list[UUID]]:
     """The ids of each node's curated products (up to 20) in order."""
-    dialect = dialect_of(session)
+    dialect = tx.dialect.name
     ids: dict[NodeKey, list[UUID]] = {node: [] for node in nodes}
     if nodes:
         keys = key_table_values(dialect, list(nodes))
-        for pk, node_no, id in session.execute(_curated_ids_statement(dialect), keys):
+        for pk, node_no, id in tx.rows(_CURATED_IDS, keys):
             ids[pk, node_no].append(id)
     return ids
 
 
-@lru_cache
-def _curated_ids_statement(dialect: str) -> sa.Select[int, int, UUID]:
+def _curated_ids(dialect: str) -> sa.Select[int, int, UUID]:
     keys = key_table(dialect, (int, int))
     hierarchy_pk, node_no = keys.parts
     is_curated = sa.and_(
@@ -184,26 +198,29 @@ def _curated_ids_statement(dialect: str) -> sa.Select[int, int, UUID]:
     )
 
 
-def attached(session: Session, node: NodeKey, product_pks: Collection[int]) -> set[int]:
+_CURATED_IDS = PreparedQuery(_curated_ids)
+
+
+def attached(tx: Transaction, node: NodeKey, product_pks: Collection[int]) -> set[int]:
     """The products among `product_pks` that are associated with the node."""
-    pks = session.exec(
-        select(NodeProduct.product_pk).where(*_is_between(NodeProduct, node, product_pks))
+    rows = tx.rows(
+        sa.select(col(NodeProduct.product_pk)).where(*_is_between(NodeProduct, node, product_pks))
     )
-    return set(pks)
+    return {pk for (pk,) in rows}
 
 
-def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+def add(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows of node_product, and their counterparts in product_node."""
-    session.execute(sa.insert(NodeProduct), rows)
+    tx.changed(sa.insert(NodeProduct), rows)
     reverse = [{key: row[key] for key in row if key != "curated_position"} for row in rows]
-    session.execute(sa.insert(ProductNode), reverse)
+    tx.changed(sa.insert(ProductNode), reverse)
 
 
-def attach(session: Session, node: NodeKey, product_pks: Sequence[int]) -> None:
+def attach(tx: Transaction, node: NodeKey, product_pks: Sequence[int]) -> None:
     """Associate products with the node; none of them may be associated already."""
     hierarchy_pk, node_no = node
     add(
-        session,
+        tx,
         [
             {
                 "hierarchy_pk": hierarchy_pk,
@@ -216,20 +233,18 @@ def attach(session: Session, node: NodeKey, product_pks: Sequence[int]) -> None:
     )
 
 
-def detach(session: Session, node: NodeKey, product_pks: Collection[int]) -> int:
+def detach(tx: Transaction, node: NodeKey, product_pks: Collection[int]) -> int:
     """End the associations of products with the node. Return how many there were."""
-    session.exec(sa.delete(ProductNode).where(*_is_between(ProductNode, node, product_pks)))
-    return session.exec(
-        sa.delete(NodeProduct).where(*_is_between(NodeProduct, node, product_pks))
-    ).rowcount
+    tx.changed(sa.delete(ProductNode).where(*_is_between(ProductNode, node, product_pks)))
+    return tx.changed(sa.delete(NodeProduct).where(*_is_between(NodeProduct, node, product_pks)))
 
 
-def curate(session: Session, node: NodeKey, product_pks: Sequence[int]) -> None:
+def curate(tx: Transaction, node: NodeKey, product_pks: Sequence[int]) -> None:
     """Replace the node's curated products by these associated ones, in this order."""
     hierarchy_pk, node_no = node
     positions = {pk: position for position, pk in enumerate(product_pks, 1)}
     position = sa.case(positions, value=col(NodeProduct.product_pk)) if product_pks else sa.null()
-    session.exec(
+    tx.changed(
         sa.update(NodeProduct)
         .where(
             col(NodeProduct.hierarchy_pk) == hierarchy_pk,
@@ -254,17 +269,19 @@ def _is_between(
     )
 
 
-def _node_query() -> KeysetQuery:
+def _node_query() -> KeysetQuery[Association]:
     association: Any = aliased(NodeProduct)
     product: Any = aliased(Product)
     position = sa.func.coalesce(association.curated_position, _AFTER_CURATED, type_=sa.Integer)
     return KeysetQuery(
-        entities=(product, association.curated_position.is_not(None)),
+        entity=product,
+        others=(association.curated_position.is_not(None),),
+        make=Association,
         where=(
             product.pk == association.product_pk,
             readable(product, sa.bindparam("store")),
         ),
-        row_entity=association,
+        key_entity=association,
         parent_condition=lambda pk, no: sa.and_(
             association.hierarchy_pk == pk, association.node_no == no
         ),
@@ -280,19 +297,19 @@ _AFTER_CURATED = 32767
 """Position of products that are not curated, the largest SMALLINT."""
 
 
-def _product_query() -> KeysetQuery:
+def _product_query() -> KeysetQuery[NodeRow]:
     node: Any = aliased(Node)
     hierarchy: Any = aliased(Hierarchy)
     association: Any = aliased(ProductNode)
     visible_pks = sa.select(hierarchy.pk).where(visible(sa.bindparam("store"), hierarchy))
     return KeysetQuery(
-        entities=(node,),
+        entity=node,
         where=(
             any_of_array(association.hierarchy_pk, visible_pks),
             node.hierarchy_pk == association.hierarchy_pk,
             node.node_no == association.node_no,
         ),
-        row_entity=association,
+        key_entity=association,
         parent_condition=lambda pk: association.product_pk == pk,
         order=(OrderBy(association.hierarchy_pk), OrderBy(association.node_no)),
         contiguous_index=False,  # The index has product_pk between the two columns.

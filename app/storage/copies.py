@@ -5,9 +5,11 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, SQLModel
+from sqlmodel import SQLModel
 
-from app.storage.sql.dialects import dialect_of, opaque_limit
+from app.storage.engine.statements import AnySelect
+from app.storage.engine.transaction import Transaction
+from app.storage.sql.dialects import opaque_limit
 from app.storage.sql.keyset import Key
 from app.storage.subtrees import is_deleted
 from app.storage.tables import Node, NodeProduct, ProductNode
@@ -24,42 +26,42 @@ a copy take 1.1 times as long as plain SQL instead of 1.3 times.
 
 
 def copy_nodes(
-    session: Session, source_pk: int, copy_pk: int, after: Key | None, rows: int, at: datetime
+    tx: Transaction, source_pk: int, copy_pk: int, after: Key | None, rows: int, at: datetime
 ) -> tuple[int, Key | None]:
     """Copy up to `rows` nodes after the key `after`.
 
     `at` becomes their creation time. Returns the number of copied nodes and the key of the last
     one, None if there are no more.
     """
-    return _copy_chunk(session, Node, source_pk, copy_pk, after, rows, created_at=at, updated_at=at)
+    return _copy_chunk(tx, Node, source_pk, copy_pk, after, rows, created_at=at, updated_at=at)
 
 
 def copy_associations(
-    session: Session, source_pk: int, copy_pk: int, after: Key | None, rows: int, skip_deleted: bool
+    tx: Transaction, source_pk: int, copy_pk: int, after: Key | None, rows: int, skip_deleted: bool
 ) -> tuple[int, Key | None]:
     """Copy the products of nodes and their curation, as `copy_nodes` copies nodes.
 
     Up to `rows` times ASSOCIATION_CHUNK_FACTOR at once. `skip_deleted` leaves out the associations
     of deleted nodes, and is needed only if the source has any.
     """
-    keys = source_pk, copy_pk, after, rows * _chunk_factor(session)
-    return _copy_chunk(session, NodeProduct, *keys, skip_deleted)
+    keys = source_pk, copy_pk, after, rows * _chunk_factor(tx)
+    return _copy_chunk(tx, NodeProduct, *keys, skip_deleted)
 
 
 def copy_reverse_associations(
-    session: Session, source_pk: int, copy_pk: int, after: Key | None, rows: int, skip_deleted: bool
+    tx: Transaction, source_pk: int, copy_pk: int, after: Key | None, rows: int, skip_deleted: bool
 ) -> tuple[int, Key | None]:
     """Copy the nodes of products, as `copy_associations` copies the products of nodes."""
-    keys = source_pk, copy_pk, after, rows * _chunk_factor(session)
-    return _copy_chunk(session, ProductNode, *keys, skip_deleted)
+    keys = source_pk, copy_pk, after, rows * _chunk_factor(tx)
+    return _copy_chunk(tx, ProductNode, *keys, skip_deleted)
 
 
-def _chunk_factor(session: Session) -> int:
-    return ASSOCIATION_CHUNK_FACTOR[dialect_of(session)]
+def _chunk_factor(tx: Transaction) -> int:
+    return ASSOCIATION_CHUNK_FACTOR[tx.dialect.name]
 
 
 def _copy_chunk(
-    session: Session,
+    tx: Transaction,
     table: type[SQLModel],
     source_pk: int,
     copy_pk: int,
@@ -71,16 +73,17 @@ def _copy_chunk(
     insert, find_last = _statements(table, after is not None, skip_deleted, tuple(replaced))
     after_key = {f"after_{index}": value for index, value in enumerate(after or ())}
     keys = {"source": source_pk, "copy": copy_pk, "rows": rows}
-    written = session.execute(insert, {**keys, **after_key, **replaced}).rowcount  # type: ignore[attr-defined]
+    written = tx.changed(insert, {**keys, **after_key, **replaced})
     if written < rows:
         return written, None
-    return written, tuple(session.execute(find_last, {"copy": copy_pk}).one())
+    [last] = tx.rows(find_last, {"copy": copy_pk})
+    return written, last
 
 
 @lru_cache
 def _statements(
     table: type[SQLModel], has_after: bool, skip_deleted: bool, replaced: tuple[str, ...]
-) -> tuple[sa.Insert, sa.Select[Any]]:
+) -> tuple[sa.Insert, AnySelect]:
     """The statements that copy a chunk and find the copy's last key.
 
     Finding that key in the copy is cheaper than in the source. Cached, because building the

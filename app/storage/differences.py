@@ -8,15 +8,17 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
-from sqlmodel import Session, col
+from sqlmodel import col
 
 from app.domain.differences import DifferenceAspect, DifferenceKind
 from app.domain.hierarchies import ROOT_NO
 from app.domain.jobs import JobStatus
 from app.storage import ancestors, hierarchies, jobs, nodes
+from app.storage.engine.statements import AnySelect
+from app.storage.engine.transaction import Transaction
 from app.storage.nodes import NodeKey, TreeNode
 from app.storage.sql.dialects import canonical_json, opaque_limit, prefer_hash_join, use_snapshot
-from app.storage.tables import Hierarchy, Job, Node, NodeProduct
+from app.storage.tables import HierarchyRow, JobRow, Node, NodeProduct
 
 ATTRIBUTE_COLUMNS = {
     DifferenceAspect.NAME: "name",
@@ -34,7 +36,7 @@ class Difference:
     """An item that differs between the two trees."""
 
     kind: DifferenceKind
-    item: TreeNode | Hierarchy
+    item: TreeNode | HierarchyRow
     """The source's, if it has the item."""
     path: Sequence[str]
     """The names from the root to the item, both included."""
@@ -45,29 +47,27 @@ class Difference:
 class Differences:
     """The differences between two trees."""
 
-    source: Hierarchy
-    copy: Hierarchy
+    source: HierarchyRow
+    copy: HierarchyRow
     counts: Mapping[DifferenceKind, int]
     first: Sequence[Difference]
     """The root, then nodes by their numbers, up to a limit."""
 
 
-def of_duplication(session: Session, store: str, job_id: UUID, limit: int) -> Differences | None:
+def of_duplication(tx: Transaction, store: str, job_id: UUID, limit: int) -> Differences | None:
     """Compare the present source and copy of a job.
 
     Returns None unless the job is a successful duplication of the store and both trees still exist.
     Reads both trees completely, in one snapshot, so the transaction must begin here.
     """
-    use_snapshot(session)
-    job = jobs.by_id(session, store, job_id)
+    use_snapshot(tx)
+    job = jobs.by_id(tx, store, job_id)
     if job is None or job.status is not JobStatus.SUCCESS or not job.source_id or not job.result_id:
         return None
-    by_id = hierarchies.by_ids(session, store, [job.source_id, job.result_id])
+    by_id = hierarchies.by_ids(tx, store, [job.source_id, job.result_id])
     source, copy = by_id.get(job.source_id), by_id.get(job.result_id)
     if source is None or copy is None:
         return None
-    assert source.pk is not None
-    assert copy.pk is not None
 
     counts: dict[DifferenceKind, int] = {}
     first: list[tuple[DifferenceKind, NodeKey, Sequence[DifferenceAspect]]] = []
@@ -79,21 +79,20 @@ def of_duplication(session: Session, store: str, job_id: UUID, limit: int) -> Di
     if root_aspects:
         counts[DifferenceKind.CHANGED] = 1
         first.append((DifferenceKind.CHANGED, (source.pk, ROOT_NO), root_aspects))
-    with prefer_hash_join(session):
+    with prefer_hash_join(tx):
         query = _counts_then_first(_items(job, source, copy), limit - len(first))
-        rows = session.execute(query).all()
+        rows = tx.rows(query)
     for node_no, value, count, *flags in rows:
         kind = DifferenceKind(value)
         if node_no is None:
             counts[kind] = counts.get(kind, 0) + count
         else:
             owner = copy if kind is DifferenceKind.ONLY_IN_COPY else source
-            assert owner.pk is not None
             aspects = list(compress(DifferenceAspect, flags))
             first.append((kind, (owner.pk, node_no), aspects))
     keys = [key for _, key, _ in first]
-    items = nodes.items_by_keys(session, store, keys)
-    paths = ancestors.of_nodes(session, store, keys)
+    items = nodes.items_by_keys(tx, store, keys)
+    paths = ancestors.of_nodes(tx, store, keys)
     differences = [
         Difference(kind, items[key], [ancestor.name for ancestor in paths[key]], aspects)
         for kind, key, aspects in first
@@ -101,7 +100,7 @@ def of_duplication(session: Session, store: str, job_id: UUID, limit: int) -> Di
     return Differences(source, copy, counts, differences)
 
 
-def _counts_then_first(items: sa.Select[Any], limit: int) -> sa.Select[Any]:
+def _counts_then_first(items: AnySelect, limit: int) -> AnySelect:
     """Select the number of items per kind, then the first `limit` items.
 
     Rows of counts have a null node_no. One statement, so that the items are computed once.
@@ -125,7 +124,7 @@ def _counts_then_first(items: sa.Select[Any], limit: int) -> sa.Select[Any]:
     return sa.select(both).order_by(both.c.node_no.is_not(None), both.c.node_no, both.c.kind)
 
 
-def _items(job: Job, source: Hierarchy, copy: Hierarchy) -> sa.Select[Any]:
+def _items(job: JobRow, source: HierarchyRow, copy: HierarchyRow) -> AnySelect:
     """Select differing nodes: kind, node number, 0 or 1 per aspect."""
     in_source: Any = aliased(Node)
     in_copy: Any = aliased(Node)
@@ -158,7 +157,7 @@ def _items(job: Job, source: Hierarchy, copy: Hierarchy) -> sa.Select[Any]:
     return sa.select(rows.c.kind, rows.c.node_no, *aspects).group_by(rows.c.kind, rows.c.node_no)
 
 
-def _association_queries(source: Hierarchy, copy: Hierarchy) -> list[sa.Select[Any]]:
+def _association_queries(source: HierarchyRow, copy: HierarchyRow) -> list[AnySelect]:
     """Select nodes whose products or curation differ, a row per product."""
     in_source: Any = aliased(NodeProduct)
     in_copy: Any = aliased(NodeProduct)
@@ -191,7 +190,7 @@ def _association_queries(source: Hierarchy, copy: Hierarchy) -> list[sa.Select[A
     return [query.where(query.selected_columns.node_no.in_(in_both)) for query in queries]
 
 
-def _curated(hierarchy: Hierarchy) -> sa.Select[Any]:
+def _curated(hierarchy: HierarchyRow) -> AnySelect:
     """Select the curated products of each node with their ranks.
 
     Ranks are compared because positions have gaps where products were detached.
@@ -204,7 +203,7 @@ def _curated(hierarchy: Hierarchy) -> sa.Select[Any]:
 
 
 def _same_node(
-    in_source: Any, in_copy: Any, source: Hierarchy, copy: Hierarchy
+    in_source: Any, in_copy: Any, source: HierarchyRow, copy: HierarchyRow
 ) -> sa.ColumnElement[bool]:
     """Condition that two rows belong to a node and its copy.
 

@@ -7,13 +7,15 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlmodel import col
 
 from app.domain.filters import Conditions, Sort
 from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, new_hierarchy_id, node_id
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
-from app.storage.engine.database import now
-from app.storage.sql.dialects import dialect_of, in_keys, in_keys_values, no_index
+from app.storage.engine.statements import PreparedQuery
+from app.storage.engine.transaction import Transaction
+from app.storage.sql.column_types import literal
+from app.storage.sql.dialects import in_keys, in_keys_values, no_index
 from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape
 from app.storage.sql.keyset import (
     KeysetPage,
@@ -25,9 +27,16 @@ from app.storage.sql.keyset import (
     read_page,
 )
 from app.storage.sql.offset import OffsetPage, OffsetWindow, read_page_keys
-from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowQuery
-from app.storage.sql.statements import CompiledStatement
-from app.storage.tables import DeletedNode, Hierarchy, Node, NodeProduct, Product, ProductNode
+from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowInsert, RowQuery, RowUpdate
+from app.storage.tables import (
+    DeletedNode,
+    Hierarchy,
+    HierarchyRow,
+    Node,
+    NodeProduct,
+    Product,
+    ProductNode,
+)
 
 FILTER_COLUMNS: Mapping[str, Any] = {
     "id": col(Hierarchy.id),
@@ -57,10 +66,10 @@ def readable(owned: Any, store: Any) -> sa.ColumnElement[bool]:
     return condition
 
 
-def readable_by_key(owned: Any) -> sa.ColumnElement[bool]:
-    """`readable` for the parameter `store`, in lookups by key."""
+def readable_by_key(owned: Any, reader: str = "store") -> sa.ColumnElement[bool]:
+    """`readable` for the parameter `reader`, in lookups by key."""
     condition: sa.ColumnElement[bool] = no_index(owned.store).in_(
-        (sa.bindparam("store", type_=sa.Text), ORGANIZATION)
+        (sa.bindparam(reader, type_=sa.Text), ORGANIZATION)
     )
     return condition
 
@@ -78,53 +87,79 @@ def _is_ready(hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
 
 
 def by_ids(
-    session: Session, store: str, ids: Collection[UUID], projection: Projection = ALL_COLUMNS
-) -> dict[UUID, Hierarchy]:
+    tx: Transaction, store: str, ids: Collection[UUID], projection: Projection = ALL_COLUMNS
+) -> dict[UUID, HierarchyRow]:
     """The visible hierarchies among `ids`, by id."""
-    values = {"store": store, **in_keys_values(dialect_of(session), ids)}
-    hierarchies = _BY_IDS.rows(session, values, projection.union(ID_COLUMN))
+    values = {"store": store, **in_keys_values(tx.dialect.name, ids)}
+    hierarchies = _BY_IDS.rows(tx, values, projection.union(ID_COLUMN))
     return {hierarchy.id: hierarchy for hierarchy in hierarchies}
 
 
 _VISIBLE_BY_KEY = sa.and_(readable_by_key(Hierarchy), _is_ready())
 _BY_IDS = RowQuery(
-    Hierarchy,
+    HierarchyRow,
     lambda dialect: sa.and_(_VISIBLE_BY_KEY, in_keys(dialect, col(Hierarchy.id))),
 )
 
 
 def by_pks(
-    session: Session, store: str, pks: Collection[int], projection: Projection = ALL_COLUMNS
-) -> dict[int, Hierarchy]:
+    tx: Transaction, store: str, pks: Collection[int], projection: Projection = ALL_COLUMNS
+) -> dict[int, HierarchyRow]:
     """The visible hierarchies among `pks`, by pk."""
-    values = {"store": store, **in_keys_values(dialect_of(session), pks)}
-    hierarchies = _BY_PKS.rows(session, values, projection.union(PK_COLUMN))
+    values = {"store": store, **in_keys_values(tx.dialect.name, pks)}
+    hierarchies = _BY_PKS.rows(tx, values, projection.union(PK_COLUMN))
     return {hierarchy.pk: hierarchy for hierarchy in hierarchies}
 
 
 _BY_PKS = RowQuery(
-    Hierarchy,
+    HierarchyRow,
     lambda dialect: sa.and_(_VISIBLE_BY_KEY, in_keys(dialect, col(Hierarchy.pk))),
 )
 PK_COLUMN = Projection(frozenset({"pk"}), keys=False)
 
 
-def by_id(session: Session, store: str, id: UUID) -> Hierarchy | None:
+def by_id(tx: Transaction, store: str, id: UUID) -> HierarchyRow | None:
     """The hierarchy, if it is visible."""
-    return by_ids(session, store, [id]).get(id)
+    return by_ids(tx, store, [id]).get(id)
 
 
-def lock(session: Session, store: str, id: UUID) -> Hierarchy | None:
-    """The hierarchy, if it is visible, locked until the transaction ends."""
-    return session.exec(
-        select(Hierarchy).where(visible(store), Hierarchy.id == id).with_for_update()
-    ).first()
+def begin_edit(tx: Transaction, store: str, id: UUID) -> HierarchyRow | None:
+    """Increment the revision of the hierarchy, if it is visible, and return it.
+
+    It is locked until the transaction ends.
+    """
+    return _BEGIN_EDIT.row(tx, {"reader": store, "of": id})
 
 
-def add(session: Session, store: str, state: HierarchyState, **values: Any) -> Hierarchy:
+_BEGIN_EDIT = RowUpdate(
+    HierarchyRow,
+    lambda _: sa.and_(
+        readable_by_key(Hierarchy, "reader"),
+        _is_ready(),
+        col(Hierarchy.id) == sa.bindparam("of"),
+    ),
+    revision=col(Hierarchy.revision) + 1,
+)
+
+
+def lock_unfinished(tx: Transaction, pk: int) -> HierarchyRow:
+    """The hierarchy of a copy or an import, in any state, locked until the transaction ends."""
+    [hierarchy] = _LOCK_UNFINISHED.rows(tx, {"pk": pk})
+    return hierarchy
+
+
+_LOCK_UNFINISHED = RowQuery(
+    HierarchyRow,
+    lambda _: col(Hierarchy.pk) == sa.bindparam("pk"),
+    lambda query: query.with_for_update(),
+)
+
+
+def add(tx: Transaction, store: str, state: HierarchyState, **values: Any) -> HierarchyRow:
     """Insert a hierarchy of the store; `values` are its other columns."""
-    at = now(session)
-    hierarchy = Hierarchy(
+    at = tx.now()
+    return _INSERT.row(
+        tx,
         id=new_hierarchy_id(),
         store=store,
         owner=owner_of(store),
@@ -133,163 +168,172 @@ def add(session: Session, store: str, state: HierarchyState, **values: Any) -> H
         updated_at=at,
         **values,
     )
-    session.add(hierarchy)
-    session.flush()
+
+
+_INSERT = RowInsert(HierarchyRow)
+
+
+def update(tx: Transaction, pk: int, **values: Any) -> HierarchyRow:
+    """Write `values` to a hierarchy, and return it as it is then."""
+    hierarchy = _UPDATE.row(tx, {"of": pk}, **values)
+    assert hierarchy, "only the sweeper deletes hierarchies, and only discarded ones"
     return hierarchy
 
 
-def revision(session: Session, store: str, id: UUID) -> int | None:
+_UPDATE = RowUpdate(HierarchyRow, lambda _: col(Hierarchy.pk) == sa.bindparam("of"))
+
+
+def revision(tx: Transaction, store: str, id: UUID) -> int | None:
     """The hierarchy's revision, if it is visible."""
-    return session.exec(
-        select(Hierarchy.revision).where(visible(store), Hierarchy.id == id)
-    ).first()
+    hierarchies = by_ids(tx, store, [id], _REVISION)
+    return hierarchies[id].revision if hierarchies else None
+
+
+_REVISION = Projection(frozenset({"revision"}), keys=False)
 
 
 def listing(
-    session: Session,
+    tx: Transaction,
     store: str,
     filter: Conditions,
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
-) -> KeysetPage[Hierarchy]:
+) -> KeysetPage[HierarchyRow]:
     """A page of the matching hierarchies a store sees, newest first."""
     # One list per owning store: for a single list a database would sort the rows of both.
     lists = [
         _owner_values([owner]) | bind_values(filter) for owner in _owning_stores(store, filter)
     ]
     query = _list_query(filter_shape(filter), NEWEST_FIRST, 0)
-    return read_page(session, query, window, projection, lists)
+    return read_page(tx, query, window, projection, lists)
 
 
 @lru_cache(maxsize=128)
-def _list_query(filter: FilterShape, sort: Sort, number: int) -> KeysetQuery:
+def _list_query(filter: FilterShape, sort: Sort, number: int) -> KeysetQuery[HierarchyRow]:
     """The list of one owning store, the parameter `_owning_store(number)`."""
     owned = col(Hierarchy.store) == _owning_store(number)
     return KeysetQuery(
-        (Hierarchy,),
+        Hierarchy,
         (owned, _is_ready(), *conditions_for(filter, FILTER_COLUMNS)),
         order_by(sort, ORDERS),
-        row_entity=Hierarchy,
     )
 
 
 def offset_page(
-    session: Session, store: str, filter: Conditions, sort: Sort | None, window: OffsetWindow
-) -> OffsetPage[Hierarchy]:
+    tx: Transaction, store: str, filter: Conditions, sort: Sort | None, window: OffsetWindow
+) -> OffsetPage[HierarchyRow]:
     """A page of the matching hierarchies a store sees, by default newest first."""
     shape, owners = filter_shape(filter), _owning_stores(store, filter)
     # One list per owning store, as in `listing`.
     queries = [_list_query(shape, sort or NEWEST_FIRST, number) for number in range(len(owners))]
-    keys = read_page_keys(session, queries, window, _owner_values(owners) | bind_values(filter))
+    keys = read_page_keys(tx, queries, window, _owner_values(owners) | bind_values(filter))
     pks = [pk for (pk,) in keys]
-    hierarchies = by_pks(session, store, pks)
-    return OffsetPage([hierarchies[pk] for pk in pks], count(session, store, filter))
+    hierarchies = by_pks(tx, store, pks)
+    return OffsetPage([hierarchies[pk] for pk in pks], count(tx, store, filter))
 
 
-def count(session: Session, store: str, filter: Conditions) -> int:
+def count(tx: Transaction, store: str, filter: Conditions) -> int:
     """Count the matching hierarchies a store sees."""
     owners = _owning_stores(store, filter)
-    [(count,)] = _count_statement(filter_shape(filter), len(owners)).rows(
-        session, _owner_values(owners) | bind_values(filter)
-    )
-    return int(count)
+    statement = _count_statement(filter_shape(filter), len(owners))
+    [(count,)] = tx.rows(statement, _owner_values(owners) | bind_values(filter))
+    return count
 
 
 @lru_cache(maxsize=128)
-def _count_statement(filter: FilterShape, owner_count: int) -> CompiledStatement:
+def _count_statement(filter: FilterShape, owner_count: int) -> PreparedQuery[int]:
     owners = [_owning_store(number) for number in range(owner_count)]
     where = (col(Hierarchy.store).in_(owners), _is_ready(), *conditions_for(filter, FILTER_COLUMNS))
-    return CompiledStatement(
-        lambda _: sa.select(sa.func.count()).select_from(Hierarchy).where(*where)
-    )
+    return PreparedQuery(lambda _: sa.select(sa.func.count()).select_from(Hierarchy).where(*where))
 
 
-def node_counts(session: Session, store: str, pks: Collection[int]) -> dict[int, int]:
+def node_counts(tx: Transaction, store: str, pks: Collection[int]) -> dict[int, int]:
     """The nodes below the root of each visible hierarchy, by pk."""
-    hierarchies = by_pks(session, store, pks, NODE_COUNT)
+    hierarchies = by_pks(tx, store, pks, NODE_COUNT)
     return {pk: hierarchy.node_count for pk, hierarchy in hierarchies.items()}
 
 
 NODE_COUNT = Projection(frozenset({"node_count"}))
 
 
-def visible_pks(session: Session, store: str, pks: Collection[int]) -> set[int]:
+def visible_pks(tx: Transaction, store: str, pks: Collection[int]) -> set[int]:
     """The visible hierarchies among `pks`."""
-    return set(node_counts(session, store, pks))
+    return set(node_counts(tx, store, pks))
 
 
-def discard(session: Session, pk: int) -> None:
+def discard(tx: Transaction, pk: int) -> None:
     """Mark an unfinished hierarchy as discarded; the sweeper deletes it."""
-    session.exec(
+    tx.changed(
         sa.update(Hierarchy)
         .where(col(Hierarchy.pk) == pk, col(Hierarchy.state) != HierarchyState.READY)
         .values(state=HierarchyState.DISCARDED)
     )
 
 
-def abandon_import(session: Session, pk: int) -> None:
+def abandon_import(tx: Transaction, pk: int) -> None:
     """Mark an unfinished import as abandoned; the sweeper deletes it."""
-    _abandon_imports(session, col(Hierarchy.pk) == pk)
+    _abandon_imports(tx, col(Hierarchy.pk) == pk)
 
 
-def abandon_idle_imports(session: Session, idle_since: datetime) -> None:
+def abandon_idle_imports(tx: Transaction, idle_since: datetime) -> None:
     """Mark unfinished imports without additions since `idle_since` as abandoned."""
-    _abandon_imports(session, col(Hierarchy.updated_at) < idle_since)
+    _abandon_imports(tx, col(Hierarchy.updated_at) < idle_since)
 
 
-def _abandon_imports(session: Session, condition: sa.ColumnElement[bool]) -> None:
-    session.exec(
+def _abandon_imports(tx: Transaction, condition: sa.ColumnElement[bool]) -> None:
+    tx.changed(
         sa.update(Hierarchy)
         .where(col(Hierarchy.state) == HierarchyState.IMPORTING, condition)
         .values(state=HierarchyState.ABANDONED)
     )
 
 
-def purge_discarded(session: Session, rows: int) -> bool:
+def purge_discarded(tx: Transaction, rows: int) -> bool:
     """Delete up to `rows` rows of one discarded hierarchy. Return False if none remains."""
-    discarded = (HierarchyState.DISCARDED, HierarchyState.ABANDONED)
-    hierarchy = session.exec(
-        select(Hierarchy)
-        .where(col(Hierarchy.state).in_(discarded))
-        .limit(1)
-        # A locked one is being purged by another process.
-        .with_for_update(skip_locked=True)
-    ).first()
-    if hierarchy is None:
+    discarded = _LOCK_DISCARDED.first(tx, {})
+    if discarded is None:
         return False
-    pk = hierarchy.pk
+    pk = discarded.pk
     for table in (ProductNode, NodeProduct, DeletedNode, Node):
         owner, *key = sa.inspect(table).primary_key
-        last = session.execute(
-            sa.select(*key).where(owner == pk).order_by(*key).offset(rows - 1).limit(1)
-        ).first()
-        chunk = [] if last is None else [sa.tuple_(*key) <= sa.tuple_(*last)]
-        if session.exec(sa.delete(table).where(owner == pk, *chunk)).rowcount:
+        last_of_chunk = sa.select(*key).where(owner == pk).order_by(*key).offset(rows - 1).limit(1)
+        chunk = [sa.tuple_(*key) <= sa.tuple_(*last) for last in tx.rows(last_of_chunk)]
+        if tx.changed(sa.delete(table).where(owner == pk, *chunk)):
             return True
-    if hierarchy.state is HierarchyState.ABANDONED and _delete_generated_products(
-        session, hierarchy, rows
+    if discarded.state is HierarchyState.ABANDONED and _delete_generated_products(
+        tx, discarded, rows
     ):
         return True
-    session.exec(sa.delete(Hierarchy).where(col(Hierarchy.pk) == pk))
+    tx.changed(sa.delete(Hierarchy).where(col(Hierarchy.pk) == pk))
     return True
 
 
-def _delete_generated_products(session: Session, hierarchy: Hierarchy, rows: int) -> int:
+_LOCK_DISCARDED = RowQuery(
+    HierarchyRow,
+    lambda _: col(Hierarchy.state).in_(
+        [literal(HierarchyState.DISCARDED), literal(HierarchyState.ABANDONED)]
+    ),
+    # A locked one is being purged by another process.
+    lambda query: query.limit(1).with_for_update(skip_locked=True),
+)
+
+
+def _delete_generated_products(tx: Transaction, hierarchy: HierarchyRow, rows: int) -> int:
     """Delete products that an import generated for its leaves.
 
     Their skus begin with the id of their node. Deletes up to `rows` of them and returns how many.
     """
     first, last = (str(node_id(hierarchy.id, no)) for no in (0, LAST_NODE_NO))
     generated = (
-        select(Product.pk)
+        sa.select(col(Product.pk))
         .where(
-            Product.store == hierarchy.store,
+            col(Product.store) == hierarchy.store,
             col(Product.sku) >= first,
             col(Product.sku) <= last,
         )
         .limit(rows)
     )
-    return session.exec(sa.delete(Product).where(col(Product.pk).in_(generated))).rowcount
+    return tx.changed(sa.delete(Product).where(col(Product.pk).in_(generated)))
 
 
 def _owning_store(number: int) -> sa.BindParameter[str]:

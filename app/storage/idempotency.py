@@ -3,25 +3,26 @@
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import col
 
 from app.storage import jobs
+from app.storage.engine.statements import AnyQuery, PreparedChange, PreparedQuery
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import upsert
-from app.storage.sql.rows import row_class
-from app.storage.sql.statements import CompiledStatement
-from app.storage.tables import IdempotencyKey, Job
+from app.storage.sql.rows import row_maker
+from app.storage.tables import IdempotencyKey, Job, JobRow
 
 
-def find(session: Session, store: str, key: str, since: datetime) -> tuple[Job, str] | None:
+def find(tx: Transaction, store: str, key: str, since: datetime) -> tuple[JobRow, str] | None:
     """The key's job and input digest, if saved after `since`."""
-    rows = _FIND.rows(session, {"store": store, "key": key, "since": since})
+    rows = tx.raw_rows(_FIND, {"store": store, "key": key, "since": since})
     if not rows:
         return None
     digest, *job = rows[0]
-    return row_class(session, Job, jobs.COLUMN_NAMES)(job), digest
+    return row_maker(tx.dialect, JobRow, jobs.COLUMN_NAMES)(job), digest
 
 
-_FIND = CompiledStatement(
+_FIND: AnyQuery = PreparedQuery(
     lambda _: sa.select(col(IdempotencyKey.digest), *jobs.COLUMNS).where(
         col(IdempotencyKey.store) == sa.bindparam("store"),
         col(IdempotencyKey.key) == sa.bindparam("key"),
@@ -31,10 +32,10 @@ _FIND = CompiledStatement(
 )
 
 
-def save(session: Session, job: Job, key: str, digest: str) -> None:
+def save(tx: Transaction, job: JobRow, key: str, digest: str) -> None:
     """Map the key to this job, in place of an earlier one."""
     values = {"digest": digest, "job_pk": job.pk, "created_at": job.created_at}
-    _SAVE.changed(session, {"store": job.store, "key": key, **values})
+    tx.changed(_SAVE, {"store": job.store, "key": key, **values})
 
 
-_SAVE = CompiledStatement(lambda dialect: upsert(dialect, IdempotencyKey))
+_SAVE = PreparedChange(lambda dialect: upsert(dialect, IdempotencyKey))

@@ -3,51 +3,73 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
-from sqlmodel import Session, col, select
+from sqlmodel import col
 
 from app.domain.errors import InvalidInput
 from app.storage import jobs
-from app.storage.sql.dialects import dialect_of, in_keys, in_keys_values, opaque_limit
-from app.storage.sql.keyset import Key, KeysetPage, KeysetQuery, KeysetWindow, OrderBy, read_pages
+from app.storage.engine.statements import PreparedChange, PreparedQuery
+from app.storage.engine.transaction import Transaction
+from app.storage.sql.dialects import in_keys, in_keys_values, opaque_limit
+from app.storage.sql.keyset import (
+    ROW_LIMIT,
+    Key,
+    KeysetPage,
+    KeysetQuery,
+    KeysetWindow,
+    OrderBy,
+    read_pages,
+)
 from app.storage.sql.offset import OffsetPage, OffsetWindow
 from app.storage.sql.rows import RowQuery
-from app.storage.sql.statements import CompiledStatement
-from app.storage.tables import Job, JobError
+from app.storage.tables import Job, JobError, JobErrorRow, JobRow
 
 
-def offset_page(session: Session, job: Job, window: OffsetWindow) -> OffsetPage[JobError]:
+def offset_page(tx: Transaction, job: JobRow, window: OffsetWindow) -> OffsetPage[JobErrorRow]:
     """A page of the job's errors, oldest first."""
-    is_of_job = JobError.job_pk == job.pk
-    rows = session.exec(
-        select(JobError)
-        .where(is_of_job)
-        .order_by(col(JobError.pk))
-        .offset(window.offset)
-        .limit(opaque_limit(window.limit))
-    ).all()
-    return OffsetPage(rows, session.exec(select(sa.func.count()).where(is_of_job)).one())
+    values = {"job_pk": job.pk}
+    rows = _PAGE.rows(tx, {**values, "offset": window.offset, "rows": window.limit})
+    [(total,)] = tx.rows(_COUNT, values)
+    return OffsetPage(rows, total)
 
 
-def add(session: Session, job: Job, code: str, message: str, at: datetime) -> None:
+_IS_OF_JOB = col(JobError.job_pk) == sa.bindparam("job_pk")
+_PAGE = RowQuery(
+    JobErrorRow,
+    lambda _: _IS_OF_JOB,
+    lambda query: (
+        query.order_by(col(JobError.pk))
+        .offset(sa.bindparam("offset", type_=sa.Integer))
+        .limit(opaque_limit(ROW_LIMIT))
+    ),
+)
+_COUNT = PreparedQuery(lambda _: sa.select(sa.func.count()).where(_IS_OF_JOB))
+
+
+def add(tx: Transaction, job: JobRow, code: str, message: str, at: datetime) -> None:
     """Add an error to the job, as of its present version."""
-    assert job.pk is not None
-    session.add(
-        JobError(job_pk=job.pk, job_version=job.version, code=code, message=message, created_at=at)
+    error = {"id": uuid4(), "code": code, "message": message, "created_at": at}
+    tx.changed(_ADD, {**error, "job_pk": job.pk, "job_version": job.version})
+
+
+_ADD = PreparedChange(
+    lambda _: sa.insert(JobError).values(
+        dict.fromkeys(("id", "job_pk", "job_version", "code", "message", "created_at"))
     )
+)
 
 
-def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, JobError]:
+def by_ids(tx: Transaction, store: str, ids: Collection[UUID]) -> dict[UUID, JobErrorRow]:
     """The errors of the store's jobs among `ids`, by id."""
-    errors = _BY_IDS.rows(session, {"store": store, **in_keys_values(dialect_of(session), ids)})
+    errors = _BY_IDS.rows(tx, {"store": store, **in_keys_values(tx.dialect.name, ids)})
     return {error.id: error for error in errors}
 
 
 _BY_IDS = RowQuery(
-    JobError,
+    JobErrorRow,
     lambda dialect: sa.and_(
         col(JobError.job_pk) == col(Job.pk),
         jobs.IN_STORE,
@@ -61,31 +83,31 @@ JobVersion = tuple[int, int]
 
 
 def of_jobs(
-    session: Session, store: str, versions: Sequence[JobVersion], window: KeysetWindow
-) -> dict[JobVersion, KeysetPage[JobError]]:
+    tx: Transaction, store: str, versions: Sequence[JobVersion], window: KeysetWindow
+) -> dict[JobVersion, KeysetPage[JobErrorRow]]:
     """A page of each job's errors at that version, oldest first.
 
     Keys are the errors' public ids. Raises InvalidInput for the cursor of a deleted error.
     """
 
     def key_of(id: UUID, argument: str) -> Key:
-        error = by_ids(session, store, [id]).get(id)
+        error = by_ids(tx, store, [id]).get(id)
         if error is None:
             raise InvalidInput("The error of this cursor is gone: begin again.", (argument,))
         return (error.pk,)
 
-    pages_by_job = read_pages(session, _job_query, versions, window.resolved(key_of), store=store)
+    pages_by_job = read_pages(tx, _job_query, versions, window.resolved(key_of), store=store)
     return {version: page.by_id() for version, page in pages_by_job.items()}
 
 
 def counts_of_jobs(
-    session: Session, store: str, versions: Sequence[JobVersion]
+    tx: Transaction, store: str, versions: Sequence[JobVersion]
 ) -> dict[JobVersion, int]:
     """Count the errors each job had at that version."""
     error_versions: dict[int, list[int]] = {}
     pks = {pk for pk, _ in versions}
-    for pk, version in _ERROR_VERSIONS.rows(
-        session, {"store": store, **in_keys_values(dialect_of(session), pks)}
+    for pk, version in tx.rows(
+        _ERROR_VERSIONS, {"store": store, **in_keys_values(tx.dialect.name, pks)}
     ):
         error_versions.setdefault(pk, []).append(version)
     return {
@@ -94,7 +116,7 @@ def counts_of_jobs(
     }
 
 
-_ERROR_VERSIONS = CompiledStatement(
+_ERROR_VERSIONS = PreparedQuery(
     lambda dialect: sa.select(col(JobError.job_pk), col(JobError.job_version)).where(
         col(JobError.job_pk) == col(Job.pk),
         jobs.IN_STORE,
@@ -103,13 +125,12 @@ _ERROR_VERSIONS = CompiledStatement(
 )
 
 
-def _job_query() -> KeysetQuery:
+def _job_query() -> KeysetQuery[JobErrorRow]:
     error: Any = aliased(JobError)
     job: Any = aliased(Job)
     return KeysetQuery(
-        entities=(error,),
+        entity=error,
         where=(job.pk == error.job_pk, job.store == sa.bindparam("store")),
-        row_entity=error,
         parent_condition=lambda pk, version: sa.and_(
             error.job_pk == pk, error.job_version <= version
         ),

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlmodel import col
 
 from app.domain.jobs import JobStatus
-from app.storage.engine.database import now
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import HOUR_FORMAT, epoch_seconds, hour_of, opaque_limit
 from app.storage.tables import Job
 
@@ -28,24 +28,24 @@ class JobHour:
     longest_seconds: float | None
 
 
-def by_hour(session: Session, store: str, hours: int) -> list[JobHour]:
+def by_hour(tx: Transaction, store: str, hours: int) -> list[JobHour]:
     """Statistics of the store's last `hours` clock hours, oldest first.
 
     Hours are in UTC, the present one is the last, and hours without jobs are included.
     """
-    this_hour = now(session).replace(minute=0, second=0, microsecond=0)
+    this_hour = tx.now().replace(minute=0, second=0, microsecond=0)
     since = this_hour - (hours - 1) * HOUR
     hour = hour_of(col(Job.created_at))
     seconds = epoch_seconds(col(Job.completed_at)) - epoch_seconds(col(Job.started_at))
     # job_seq follows creation order: the scan of its index starts at the first job of these hours.
     last_older_seq = (
-        select(Job.job_seq)
-        .where(Job.store == store, col(Job.created_at) < since)
+        sa.select(col(Job.job_seq))
+        .where(col(Job.store) == store, col(Job.created_at) < since)
         .order_by(col(Job.job_seq).desc())
         .limit(opaque_limit(1))
         .scalar_subquery()
     )
-    rows = session.execute(
+    rows = tx.rows(
         sa.select(
             hour,
             col(Job.status),
@@ -60,7 +60,7 @@ def by_hour(session: Session, store: str, hours: int) -> list[JobHour]:
             col(Job.created_at) < since + hours * HOUR,
         )
         .group_by(hour, col(Job.status))
-    ).all()
+    )
     beginnings = [since + index * HOUR for index in range(hours)]
     groups: dict[str, list[Any]] = {begins.strftime(HOUR_FORMAT): [] for begins in beginnings}
     for name, *group in rows:

@@ -3,18 +3,20 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
-from sqlmodel import Session, col, select
+from sqlmodel import col
 
 from app.domain.filters import Condition, Conditions, Operator, Sort
 from app.domain.jobs import JobStatus, JobType
+from app.storage.engine.statements import PreparedQuery
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.column_types import literal
-from app.storage.sql.dialects import any_of_array, dialect_of, in_keys, in_keys_values, no_index
+from app.storage.sql.dialects import any_of_array, in_keys, in_keys_values, no_index
 from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape
 from app.storage.sql.keyset import (
     KeysetPage,
@@ -31,12 +33,12 @@ from app.storage.sql.rows import (
     ALL_COLUMNS,
     ID_COLUMN,
     Projection,
+    RowInsert,
     RowQuery,
+    RowUpdate,
     column_names,
-    row_class,
 )
-from app.storage.sql.statements import BindValues, CompiledStatement
-from app.storage.tables import IdempotencyKey, Job, JobError
+from app.storage.tables import IdempotencyKey, Job, JobError, JobRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class JobFilter:
             if values not in (None, (None,))
         ]
 
-    def matches(self, job: Job) -> bool:
+    def matches(self, job: JobRow) -> bool:
         """Return True if `listing` would include the job."""
         return (
             (self.status is None or job.status in self.status)
@@ -96,11 +98,11 @@ COLUMNS: Sequence[Any] = [getattr(Job, name) for name in COLUMN_NAMES]
 
 
 def by_ids(
-    session: Session, store: str, ids: Collection[UUID], projection: Projection = ALL_COLUMNS
-) -> dict[UUID, Job]:
+    tx: Transaction, store: str, ids: Collection[UUID], projection: Projection = ALL_COLUMNS
+) -> dict[UUID, JobRow]:
     """The store's jobs among `ids`, by id."""
-    values = {"store": store, **in_keys_values(dialect_of(session), ids)}
-    jobs = _BY_IDS.rows(session, values, projection.union(ID_COLUMN))
+    values = {"store": store, **in_keys_values(tx.dialect.name, ids)}
+    jobs = _BY_IDS.rows(tx, values, projection.union(ID_COLUMN))
     return {job.id: job for job in jobs}
 
 
@@ -108,34 +110,34 @@ IN_STORE = no_index(col(Job.store)) == sa.bindparam("store", type_=sa.Text)
 """Condition on the parameter `store`, for lookups by another index."""
 
 _BY_IDS = RowQuery(
-    Job,
+    JobRow,
     lambda dialect: sa.and_(IN_STORE, in_keys(dialect, col(Job.id))),
 )
 
 
-def by_id(session: Session, store: str, id: UUID) -> Job | None:
-    return by_ids(session, store, [id]).get(id)
+def by_id(tx: Transaction, store: str, id: UUID) -> JobRow | None:
+    return by_ids(tx, store, [id]).get(id)
 
 
 def listing(
-    session: Session,
+    tx: Transaction,
     store: str,
     filter: JobFilter,
     ascending: bool,
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
-) -> KeysetPage[Job]:
+) -> KeysetPage[JobRow]:
     """A page of a store's matching jobs by creation, `ascending` or descending."""
     values = {"store": store, "about": filter.hierarchy_id, **bind_values(filter.conditions())}
     query = _list_query(_filter_key(filter), Sort("created_at", descending=not ascending))
-    return read_page(session, query, window, projection, [values])
+    return read_page(tx, query, window, projection, [values])
 
 
-def count(session: Session, store: str, filter: JobFilter) -> int:
+def count(tx: Transaction, store: str, filter: JobFilter) -> int:
     """Count a store's matching jobs."""
     values = {"store": store, "about": filter.hierarchy_id, **bind_values(filter.conditions())}
-    [(count,)] = _count_statement(_filter_key(filter)).rows(session, values)
-    return int(count)
+    [(count,)] = tx.rows(_count_statement(_filter_key(filter)), values)
+    return count
 
 
 _FilterKey = tuple[FilterShape, bool]
@@ -147,7 +149,7 @@ def _filter_key(filter: JobFilter) -> _FilterKey:
 
 
 @lru_cache(maxsize=128)
-def _list_query(filter: _FilterKey, sort: Sort) -> KeysetQuery:
+def _list_query(filter: _FilterKey, sort: Sort) -> KeysetQuery[JobRow]:
     shape, has_hierarchy = filter
     about = [_is_about(Job, sa.bindparam("about", type_=sa.Uuid))] if has_hierarchy else []
     where = (
@@ -155,58 +157,57 @@ def _list_query(filter: _FilterKey, sort: Sort) -> KeysetQuery:
         *about,
         *conditions_for(shape, FILTER_COLUMNS),
     )
-    return KeysetQuery((Job,), where, order_by(sort, ORDERS), row_entity=Job)
+    return KeysetQuery(Job, where, order_by(sort, ORDERS))
 
 
 @lru_cache(maxsize=128)
-def _count_statement(filter: _FilterKey) -> CompiledStatement:
+def _count_statement(filter: _FilterKey) -> PreparedQuery[int]:
     where = _list_query(filter, NEWEST_FIRST).where
-    return CompiledStatement(lambda _: sa.select(sa.func.count(col(Job.pk))).where(*where))
+    return PreparedQuery(lambda _: sa.select(sa.func.count(col(Job.pk))).where(*where))
 
 
 def offset_page(
-    session: Session, store: str, filter: Conditions, sort: Sort | None, window: OffsetWindow
-) -> OffsetPage[Job]:
+    tx: Transaction, store: str, filter: Conditions, sort: Sort | None, window: OffsetWindow
+) -> OffsetPage[JobRow]:
     """A page of a store's matching jobs, by default newest first."""
     key = filter_shape(filter), False
     values = {"store": store, **bind_values(filter)}
     query = _list_query(key, sort or NEWEST_FIRST)
-    pks = [pk for (pk,) in read_page_keys(session, [query], window, values)]
-    by_pk = {job.pk: job for job in _BY_PKS.rows(session, in_keys_values(dialect_of(session), pks))}
-    [(total,)] = _count_statement(key).rows(session, values)
+    pks = [pk for (pk,) in read_page_keys(tx, [query], window, values)]
+    by_pk = {job.pk: job for job in _BY_PKS.rows(tx, in_keys_values(tx.dialect.name, pks))}
+    [(total,)] = tx.rows(_count_statement(key), values)
     return OffsetPage([by_pk[pk] for pk in pks], total)
 
 
-_BY_PKS = RowQuery(Job, lambda dialect: in_keys(dialect, col(Job.pk)))
+_BY_PKS = RowQuery(JobRow, lambda dialect: in_keys(dialect, col(Job.pk)))
 
 
 def of_hierarchies(
-    session: Session,
+    tx: Transaction,
     store: str,
     hierarchies: Sequence[UUID],
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
-) -> dict[UUID, KeysetPage[Job]]:
+) -> dict[UUID, KeysetPage[JobRow]]:
     """A page of the duplications from or into each hierarchy, newest first."""
-    return read_pages(session, _hierarchy_query, hierarchies, window, projection, store=store)
+    return read_pages(tx, _hierarchy_query, hierarchies, window, projection, store=store)
 
 
 def counts_of_hierarchies(
-    session: Session, store: str, hierarchies: Sequence[UUID]
+    tx: Transaction, store: str, hierarchies: Sequence[UUID]
 ) -> dict[UUID, int]:
     """Count the duplications from or into each hierarchy."""
     counts = dict.fromkeys(hierarchies, 0)
-    values = {"store": store, **in_keys_values(dialect_of(session), hierarchies)}
+    values = {"store": store, **in_keys_values(tx.dialect.name, hierarchies)}
     for statement in _HIERARCHY_COUNTS:
-        decode, _ = statement.decoders(session)
-        for id, number in statement.rows(session, values):
-            counts[decode(id) if decode else id] += number
+        for id, number in tx.rows(statement, values):
+            counts[id] += number
     return counts
 
 
-def _hierarchy_counts(side: Any) -> CompiledStatement:
+def _hierarchy_counts(side: Any) -> PreparedQuery[UUID, int]:
     """Count jobs per hierarchy in the column `side` (source or copy)."""
-    return CompiledStatement(
+    return PreparedQuery(
         lambda dialect: (
             sa.select(side, sa.func.count()).where(IN_STORE, in_keys(dialect, side)).group_by(side)
         )
@@ -222,47 +223,51 @@ def is_pending(store: Any, job: Any = Job) -> tuple[sa.ColumnElement[bool], ...]
     return job.store == store, job.status == literal(JobStatus.PENDING)
 
 
-def first_pending(session: Session, store: str) -> Job | None:
+def first_pending(tx: Transaction, store: str) -> JobRow | None:
     """The pending job that starts next."""
-    jobs = _read(session, _FIRST_PENDING, {"store": store})
-    return jobs[0] if jobs else None
+    return _FIRST_PENDING.first(tx, {"store": store})
 
 
-_FIRST_PENDING = CompiledStatement(
+_FIRST_PENDING = RowQuery(
+    JobRow,
+    lambda _: sa.and_(*is_pending(sa.bindparam("store"))),
+    lambda query: query.order_by(col(Job.turn)).limit(1),
+)
+
+
+def oldest_pending_at(tx: Transaction, store: str) -> datetime | None:
+    """The creation time of the oldest pending job."""
+    rows = tx.rows(_OLDEST_PENDING_AT, {"store": store})
+    return rows[0][0] if rows else None
+
+
+_OLDEST_PENDING_AT = PreparedQuery(
     lambda _: (
-        sa.select(*COLUMNS)
+        sa.select(col(Job.created_at))
         .where(*is_pending(sa.bindparam("store")))
-        .order_by(col(Job.turn))
+        .order_by(col(Job.job_seq))
         .limit(1)
     )
 )
 
 
-def oldest_pending_at(session: Session, store: str) -> datetime | None:
-    """The creation time of the oldest pending job."""
-    return session.exec(
-        select(Job.created_at)
-        .where(Job.store == store, Job.status == JobStatus.PENDING)
-        .order_by(col(Job.job_seq))
-        .limit(1)
-    ).first()
-
-
 def queued(
-    session: Session, store: str, window: KeysetWindow, projection: Projection = ALL_COLUMNS
-) -> KeysetPage[Job]:
+    tx: Transaction, store: str, window: KeysetWindow, projection: Projection = ALL_COLUMNS
+) -> KeysetPage[JobRow]:
     """A page of a store's pending jobs, in starting order."""
-    return read_page(session, _QUEUED, window, projection, [{"store": store}])
+    return read_page(tx, _QUEUED, window, projection, [{"store": store}])
 
 
-_QUEUED = KeysetQuery((Job,), is_pending(sa.bindparam("store")), (OrderBy(col(Job.turn)),))
+_QUEUED: KeysetQuery[JobRow] = KeysetQuery(
+    Job, is_pending(sa.bindparam("store")), (OrderBy(col(Job.turn)),)
+)
 
 
-def newest_retries(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, Job]:
+def newest_retries(tx: Transaction, store: str, ids: Collection[UUID]) -> dict[UUID, JobRow]:
     """The newest retry of each job, by the retried id."""
-    jobs = _RETRIES.rows(session, in_keys_values(dialect_of(session), ids))
+    jobs = _RETRIES.rows(tx, in_keys_values(tx.dialect.name, ids))
     # The store is checked here: with a condition on it, PostgreSQL can read all the store's jobs.
-    return {job.retry_of: job for job in jobs if job.store == store}
+    return {job.retry_of: job for job in jobs if job.store == store and job.retry_of}
 
 
 def _is_newest_retry(dialect: str) -> sa.ColumnElement[bool]:
@@ -275,17 +280,16 @@ def _is_newest_retry(dialect: str) -> sa.ColumnElement[bool]:
     return any_of_array(col(Job.pk), newest)
 
 
-_RETRIES = RowQuery(Job, _is_newest_retry)
+_RETRIES = RowQuery(JobRow, _is_newest_retry)
 
 
-def started(session: Session, store: str) -> Job | None:
+def started(tx: Transaction, store: str) -> JobRow | None:
     """The store's started job; its process may have died."""
-    jobs: list[Job] = _STARTED.rows(session, {"store": store})
-    return jobs[0] if jobs else None
+    return _STARTED.first(tx, {"store": store})
 
 
 _STARTED = RowQuery(
-    Job,
+    JobRow,
     # A literal status, so that the database can use the partial index on started jobs.
     lambda _: sa.and_(
         col(Job.store) == sa.bindparam("store"), col(Job.status) == literal(JobStatus.STARTED)
@@ -293,58 +297,40 @@ _STARTED = RowQuery(
 )
 
 
-def add(session: Session, **values: Any) -> Job:
-    """Insert a job. Columns that are not in `values` get the defaults of the Job entity."""
-    [job] = _read(session, _INSERT, {**_DEFAULTS, "id": uuid4(), **values})
-    return job
+def add(tx: Transaction, **values: Any) -> JobRow:
+    """Insert a job. Columns that are not in `values` get their defaults."""
+    return _INSERT.row(tx, **values)
 
 
-_DEFAULTS = {
-    name: field.default for name, field in Job.model_fields.items() if not field.is_required()
-}
-_INSERT = CompiledStatement(
-    lambda _: sa.insert(Job).values(dict.fromkeys(set(COLUMN_NAMES) - {"pk"})).returning(*COLUMNS)
-)
+_INSERT = RowInsert(JobRow)
 
 
-def _read(session: Session, statement: CompiledStatement, values: BindValues) -> list[Job]:
-    """Run a statement that selects or returns COLUMNS."""
-    return list(map(row_class(session, Job, COLUMN_NAMES), statement.rows(session, values)))
-
-
-def update(session: Session, job: Job, **values: Any) -> Job | None:
+def update(tx: Transaction, job: JobRow, **values: Any) -> JobRow | None:
     """Write `values` and increment the version, unless the job has changed.
 
     The condition is that status and epoch are still those of `job`: of two concurrent updates one
     succeeds. Returns the updated job, or None.
     """
     expected = {"had_pk": job.pk, "had_status": job.status, "had_epoch": job.epoch}
-    updated = _read(session, _update_statement(tuple(values)), {**expected, **values})
-    return updated[0] if updated else None
+    return _UPDATE.row(tx, expected, **values)
 
 
-# Unbounded: one entry per set of columns that callers update, a fixed few.
-@cache
-def _update_statement(names: tuple[str, ...]) -> CompiledStatement:
-    return CompiledStatement(
-        lambda _: (
-            sa.update(Job)
-            .where(
-                col(Job.pk) == sa.bindparam("had_pk"),
-                col(Job.status) == sa.bindparam("had_status"),
-                col(Job.epoch) == sa.bindparam("had_epoch"),
-            )
-            .values(version=Job.version + 1, **dict.fromkeys(names))
-            .returning(*COLUMNS)
-        )
-    )
+_UPDATE = RowUpdate(
+    JobRow,
+    lambda _: sa.and_(
+        col(Job.pk) == sa.bindparam("had_pk"),
+        col(Job.status) == sa.bindparam("had_status"),
+        col(Job.epoch) == sa.bindparam("had_epoch"),
+    ),
+    version=col(Job.version) + 1,
+)
 
 
-def delete(session: Session, pks: Collection[int]) -> None:
+def delete(tx: Transaction, pks: Collection[int]) -> None:
     """Delete jobs with their errors and idempotency keys."""
-    session.exec(sa.delete(JobError).where(col(JobError.job_pk).in_(pks)))
-    session.exec(sa.delete(IdempotencyKey).where(col(IdempotencyKey.job_pk).in_(pks)))
-    session.exec(sa.delete(Job).where(col(Job.pk).in_(pks)))
+    tx.changed(sa.delete(JobError).where(col(JobError.job_pk).in_(pks)))
+    tx.changed(sa.delete(IdempotencyKey).where(col(IdempotencyKey.job_pk).in_(pks)))
+    tx.changed(sa.delete(Job).where(col(Job.pk).in_(pks)))
 
 
 def _is_about(job: Any, hierarchy_id: Any) -> sa.ColumnElement[bool]:
@@ -352,12 +338,11 @@ def _is_about(job: Any, hierarchy_id: Any) -> sa.ColumnElement[bool]:
     return sa.or_(job.source_id == hierarchy_id, job.result_id == hierarchy_id)
 
 
-def _hierarchy_query() -> KeysetQuery:
+def _hierarchy_query() -> KeysetQuery[JobRow]:
     job: Any = aliased(Job)
     return KeysetQuery(
-        entities=(job,),
+        entity=job,
         where=(job.store == sa.bindparam("store"),),
-        row_entity=job,
         parent_condition=lambda id: _is_about(job, id),
         order=(OrderBy(job.job_seq, True),),
     )

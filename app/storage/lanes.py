@@ -5,21 +5,21 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
-from sqlmodel import Session, col
+from sqlmodel import col
 
 from app.domain.forecast import Pace, QueueForecast, RunningJob
 from app.domain.jobs import JobStatus
+from app.domain.lanes import LockedLane
 from app.storage import jobs
-from app.storage.engine.database import before_commit, now
+from app.storage.engine.statements import AnyQuery, PreparedChange, PreparedQuery
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.column_types import Instant, literal
-from app.storage.sql.dialects import dialect_of, in_keys, in_keys_values, insert_ignore, no_index
+from app.storage.sql.dialects import in_keys, in_keys_values, insert_ignore, no_index
 from app.storage.sql.rows import RowQuery
-from app.storage.sql.statements import CompiledStatement
-from app.storage.tables import Job, Lane
+from app.storage.tables import Job, JobRow, Lane, LaneRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class QueueState:
 
     pending: int
     oldest_pending_at: datetime | None
-    running: Job | None
+    running: JobRow | None
     pace: Pace
     pause: "PauseState | None" = None
 
@@ -59,62 +59,35 @@ class LogBounds:
     head: int
 
 
-@dataclass(slots=True)
-class LockedLane:
-    """A store's lane, locked until the transaction ends.
-
-    Changes of its fields are written right before the commit.
-    """
-
-    store: str
-    epoch: int
-    holder: UUID | None
-    lease_until: datetime | None
-    job_seq: int
-    event_seq: int
-    pruned_seq: int
-    front_turn: int
-    last_created_at: datetime | None
-    paused_at: datetime | None
-    pause_reason: str | None
-    paused_by: str | None
-    pending: int
-    pending_items: int
-    pace_seconds: float
-    pace_items: float
-
-
-def lock(session: Session, store: str) -> LockedLane:
+def lock(tx: Transaction, store: str) -> LockedLane:
     """Lock the store's lane until the transaction ends; insert it if missing."""
-    locked: dict[str, LockedLane] = session.info.setdefault("lanes", {})
-    if store not in locked:
-        rows = _LOCK.rows(session, {"store": store})
+    if store not in tx.locked_lanes:
+        rows = tx.rows(_LOCK, {"store": store})
         if not rows:
-            insert_ignore(session, Lane, [Lane(store=store).model_dump()])
-            rows = _LOCK.rows(session, {"store": store})
-        decoders = zip(_LOCK.decoders(session), rows[0], strict=True)
-        lane = LockedLane(*(decode(value) if decode else value for decode, value in decoders))
-        locked[store] = lane
-        before_commit(session, partial(_write, session, lane, replace(lane)))
-    return locked[store]
+            insert_ignore(tx, Lane, [{"store": store}])
+            rows = tx.rows(_LOCK, {"store": store})
+        lane = LockedLane(*rows[0])
+        tx.locked_lanes[store] = lane
+        tx.before_commit(partial(_write, tx, lane, replace(lane)))
+    return tx.locked_lanes[store]
 
 
-def _write(session: Session, lane: LockedLane, stored: LockedLane) -> None:
+def _write(tx: Transaction, lane: LockedLane, stored: LockedLane) -> None:
     if lane != stored:
         values = {name: getattr(lane, name) for name in _COLUMNS}
-        changed = _WRITE.changed(session, {"of": lane.store, **values})
+        changed = tx.changed(_WRITE, {"of": lane.store, **values})
         assert changed == 1, "the lane is locked"
 
 
 _COLUMNS = [field.name for field in fields(LockedLane)]
-_LOCK = CompiledStatement(
+_LOCK: AnyQuery = PreparedQuery(
     lambda _: (
         sa.select(*(getattr(Lane, name) for name in _COLUMNS))
         .where(col(Lane.store) == sa.bindparam("store"))
         .with_for_update()
     )
 )
-_WRITE = CompiledStatement(
+_WRITE = PreparedChange(
     lambda _: (
         sa.update(Lane)
         .where(col(Lane.store) == sa.bindparam("of"))
@@ -123,46 +96,43 @@ _WRITE = CompiledStatement(
 )
 
 
-def _read(session: Session, store: str) -> Lane | None:
+def _read(tx: Transaction, store: str) -> LaneRow | None:
     """Read the store's lane without a lock."""
-    rows: list[Lane] = _READ.rows(session, {"store": store})
-    return rows[0] if rows else None
+    return _READ.first(tx, {"store": store})
 
 
-_READ = RowQuery(Lane, lambda _: col(Lane.store) == sa.bindparam("store"))
+_READ = RowQuery(LaneRow, lambda _: col(Lane.store) == sa.bindparam("store"))
 
 
-def log_bounds(session: Session, store: str) -> LogBounds:
+def log_bounds(tx: Transaction, store: str) -> LogBounds:
     """The present bounds of the store's event log."""
-    rows = _LOG_BOUNDS.rows(session, {"store": store})
+    rows = tx.rows(_LOG_BOUNDS, {"store": store})
     return LogBounds(*rows[0]) if rows else LogBounds(0, 0)
 
 
-_LOG_BOUNDS = CompiledStatement(
+_LOG_BOUNDS = PreparedQuery(
     lambda _: sa.select(col(Lane.pruned_seq), col(Lane.event_seq)).where(
         col(Lane.store) == sa.bindparam("store")
     )
 )
 
 
-def event_head(session: Session, store: str) -> int:
+def event_head(tx: Transaction, store: str) -> int:
     """The number of the store's last event, 0 before the first."""
-    return log_bounds(session, store).head
+    return log_bounds(tx, store).head
 
 
-def claimable_stores(session: Session, stores: Collection[str] | None = None) -> list[str]:
+def claimable_stores(tx: Transaction, stores: Collection[str] | None = None) -> list[str]:
     """The stores with a job to run, longest wait first.
 
     That is a pending job in a queue without pause or running job, or a started job whose lease
     expired. `stores` restricts the search; None means all stores.
     """
-    if stores is None:
-        return [store for (store,) in _CLAIMABLE.rows(session, {"now": now(session)})]
-    query = _claimable_query().where(col(Lane.store).in_(stores))
-    return list(session.execute(query, {"now": now(session)}).scalars())
+    query = _CLAIMABLE if stores is None else _claimable_query().where(col(Lane.store).in_(stores))
+    return [store for (store,) in tx.rows(query, {"now": tx.now()})]
 
 
-def _claimable_query() -> sa.Select[Any]:
+def _claimable_query() -> sa.Select[str]:
     def any_job(status: JobStatus) -> sa.ColumnElement[bool]:
         return sa.exists().where(col(Job.store) == col(Lane.store), col(Job.status) == status)
 
@@ -183,42 +153,51 @@ def _claimable_query() -> sa.Select[Any]:
     return sa.select(col(Lane.store)).where(is_free, has_work).order_by(waiting_since.nulls_first())
 
 
-_CLAIMABLE = CompiledStatement(lambda _: _claimable_query())
+_CLAIMABLE = PreparedQuery(lambda _: _claimable_query())
 
 
-def extend_lease(session: Session, store: str, epoch: int, until: datetime) -> bool:
+def extend_lease(tx: Transaction, store: str, epoch: int, until: datetime) -> bool:
     """Extend the lane's lease to `until`. Return False if `epoch` no longer holds it."""
-    extended = session.exec(
-        sa.update(Lane)
-        .where(col(Lane.store) == store, col(Lane.epoch) == epoch, col(Lane.holder).is_not(None))
-        .values(lease_until=until)
-    )
-    return extended.rowcount == 1
+    return tx.changed(_EXTEND, {"of": store, "held": epoch, "lease_until": until}) == 1
 
 
-def release(session: Session, store: str, epoch: int, pause: timedelta) -> bool:
+def release(tx: Transaction, store: str, epoch: int, pause: timedelta) -> bool:
     """Release the lane. Return False if `epoch` no longer holds it.
 
     Its started job can be claimed by any worker after `pause`.
     """
-    released = session.exec(
-        sa.update(Lane)
-        .where(col(Lane.store) == store, col(Lane.epoch) == epoch, col(Lane.holder).is_not(None))
-        .values(holder=None, lease_until=now(session) + pause)
+    values = {"holder": None, "lease_until": tx.now() + pause}
+    return tx.changed(_RELEASE, {"of": store, "held": epoch, **values}) == 1
+
+
+def _update_held(*names: str) -> PreparedChange:
+    """Update columns of a lane that an epoch holds."""
+    return PreparedChange(
+        lambda _: (
+            sa.update(Lane)
+            .where(
+                col(Lane.store) == sa.bindparam("of"),
+                col(Lane.epoch) == sa.bindparam("held"),
+                col(Lane.holder).is_not(None),
+            )
+            .values(dict.fromkeys(names))
+        )
     )
-    return released.rowcount == 1
 
 
-def end_all_leases(session: Session) -> None:
+_EXTEND = _update_held("lease_until")
+_RELEASE = _update_held("holder", "lease_until")
+
+
+def end_all_leases(tx: Transaction) -> None:
     """Make all started jobs claimable, for a process that runs alone."""
-    session.exec(
-        sa.update(Lane).where(col(Lane.lease_until).is_not(None)).values(lease_until=now(session))
-    )
+    leased = col(Lane.lease_until).is_not(None)
+    tx.changed(sa.update(Lane).where(leased).values(lease_until=tx.now()))
 
 
-def forecast(session: Session, lane: Lane | LockedLane) -> QueueForecast:
+def forecast(tx: Transaction, lane: LaneRow | LockedLane) -> QueueForecast:
     """Read the inputs for start-time estimates of the lane's store."""
-    job = jobs.started(session, lane.store)
+    job = jobs.started(tx, lane.store)
     running = (
         RunningJob(job.started_at, job.completed_items, job.total_items or job.items)
         if job
@@ -227,40 +206,41 @@ def forecast(session: Session, lane: Lane | LockedLane) -> QueueForecast:
     return QueueForecast(running, _pace(lane), lane.paused_at is not None)
 
 
-def _pace(lane: Lane | LockedLane) -> Pace:
+def _pace(lane: LaneRow | LockedLane) -> Pace:
     return Pace(lane.pace_seconds, lane.pace_items)
 
 
-def queue_state(session: Session, store: str) -> QueueState:
+def queue_state(tx: Transaction, store: str) -> QueueState:
     """Read the present state of the store's queue."""
-    lane = _read(session, store)
+    lane = _read(tx, store)
     if lane is None:
         return QueueState(0, None, None, Pace())
     pause = (
         PauseState(lane.paused_at, lane.pause_reason, lane.paused_by) if lane.paused_at else None
     )
-    oldest = jobs.oldest_pending_at(session, store)
-    return QueueState(lane.pending, oldest, jobs.started(session, store), _pace(lane), pause)
+    oldest = jobs.oldest_pending_at(tx, store)
+    return QueueState(lane.pending, oldest, jobs.started(tx, store), _pace(lane), pause)
 
 
 def queue_positions(
-    session: Session, store: str, job_pks: Collection[int]
+    tx: Transaction, store: str, job_pks: Collection[int]
 ) -> dict[int, QueuePosition]:
     """The queue position of each pending job among `job_pks`."""
     # Counting is faster for one job; for several, a window over the queue is not slower.
     statement = _POSITION if len(job_pks) == 1 else _POSITIONS
-    rows = statement.rows(session, {"store": store, **in_keys_values(dialect_of(session), job_pks)})
-    lane = _read(session, store)
+    rows = tx.rows(statement, {"store": store, **in_keys_values(tx.dialect.name, job_pks)})
+    lane = _read(tx, store)
     if lane is None:
         return {}
-    queue, at = forecast(session, lane), now(session)
+    queue, at = forecast(tx, lane), tx.now()
     return {
+        # PostgreSQL returns sums of integers as decimals.
         pk: QueuePosition(position, queue.start_time(at, position - 1, int(items_to_here) - items))
         for pk, position, items_to_here, items in rows
     }
 
 
-def _positions_query(dialect: str) -> sa.Select[Any]:
+def _positions_query(dialect: str) -> sa.Select[int, int, int, int]:
     last = sa.select(sa.func.max(col(Job.turn))).where(in_keys(dialect, col(Job.pk)))
     pending = (
         sa.select(
@@ -275,10 +255,10 @@ def _positions_query(dialect: str) -> sa.Select[Any]:
     return sa.select(pending).where(in_keys(dialect, pending.c.pk))
 
 
-_POSITIONS = CompiledStatement(_positions_query)
+_POSITIONS = PreparedQuery(_positions_query)
 
 
-def _position_query(dialect: str) -> sa.Select[Any]:
+def _position_query(dialect: str) -> sa.Select[int, int, int, int]:
     ahead: Any = aliased(Job)
     is_ahead = sa.and_(*jobs.is_pending(sa.bindparam("store"), ahead), ahead.turn <= col(Job.turn))
     return (
@@ -293,4 +273,4 @@ def _position_query(dialect: str) -> sa.Select[Any]:
     )
 
 
-_POSITION = CompiledStatement(_position_query)
+_POSITION = PreparedQuery(_position_query)

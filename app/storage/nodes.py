@@ -8,15 +8,18 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
-from sqlmodel import Session, col, select
+from sqlmodel import col
 
 from app.domain.filters import Condition, Conditions, Sort
 from app.domain.hierarchies import ROOT_NO, node_id, node_ref
 from app.storage import hierarchies
+from app.storage.engine.statements import AnyQuery, AnySelect, PreparedQuery
+from app.storage.engine.transaction import Transaction
 from app.storage.hierarchies import visible
-from app.storage.sql.dialects import dialect_of, key_table, key_table_values, opaque_limit
+from app.storage.sql.dialects import key_table, key_table_values, opaque_limit
 from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape
 from app.storage.sql.keyset import (
+    ROW_LIMIT,
     KeysetPage,
     KeysetQuery,
     KeysetWindow,
@@ -27,9 +30,16 @@ from app.storage.sql.keyset import (
     read_pages,
 )
 from app.storage.sql.offset import OffsetPage, OffsetWindow, read_page_keys
-from app.storage.sql.rows import ALL_COLUMNS, Projection, column_names, row_class
-from app.storage.sql.statements import CompiledStatement
-from app.storage.tables import Hierarchy, Node
+from app.storage.sql.rows import (
+    ALL_COLUMNS,
+    Projection,
+    RowInsert,
+    RowQuery,
+    RowUpdate,
+    column_names,
+    row_maker,
+)
+from app.storage.tables import Hierarchy, HierarchyRow, Node, NodeRow
 
 NodeKey = tuple[int, int]
 """A hierarchy's pk and a node number, 0 for the root."""
@@ -38,8 +48,8 @@ NodeKey = tuple[int, int]
 class TreeNode(NamedTuple):
     """A node with its hierarchy, which its public id depends on."""
 
-    node: Node
-    hierarchy: Hierarchy
+    node: NodeRow
+    hierarchy: HierarchyRow
 
     @property
     def id(self) -> UUID:
@@ -96,62 +106,62 @@ SIBLING_ORDER = (
 PARENTS_FIRST = (OrderBy(col(Node.depth)), _NODE_NO)
 
 
-def by_ids(session: Session, store: str, ids: Collection[UUID]) -> dict[UUID, TreeNode]:
+def by_ids(tx: Transaction, store: str, ids: Collection[UUID]) -> dict[UUID, TreeNode]:
     """The visible nodes among `ids`, by id. Roots are not nodes."""
     refs = [node_ref(id) for id in ids]
-    by_id = hierarchies.by_ids(session, store, {ref.hierarchy_id for ref in refs})
-    by_pk = {hierarchy.pk: hierarchy for hierarchy in by_id.values() if hierarchy.pk is not None}
+    by_id = hierarchies.by_ids(tx, store, {ref.hierarchy_id for ref in refs})
+    by_pk = {hierarchy.pk: hierarchy for hierarchy in by_id.values()}
     pks = {hierarchy.id: pk for pk, hierarchy in by_pk.items()}
     keys = [(pks[ref.hierarchy_id], ref.node_no) for ref in refs if ref.hierarchy_id in pks]
-    nodes = (TreeNode(node, by_pk[node.hierarchy_pk]) for node in _by_keys(session, keys))
+    nodes = (TreeNode(node, by_pk[node.hierarchy_pk]) for node in _by_keys(tx, keys))
     return {node.id: node for node in nodes}
 
 
 def items_by_keys(
-    session: Session, store: str, keys: Collection[NodeKey]
-) -> dict[NodeKey, TreeNode | Hierarchy]:
+    tx: Transaction, store: str, keys: Collection[NodeKey]
+) -> dict[NodeKey, TreeNode | HierarchyRow]:
     """The visible hierarchies (node number 0) and nodes with these keys."""
-    by_pk = visible_hierarchies(session, store, keys)
-    items: dict[NodeKey, TreeNode | Hierarchy] = {
+    by_pk = visible_hierarchies(tx, store, keys)
+    items: dict[NodeKey, TreeNode | HierarchyRow] = {
         (pk, no): by_pk[pk] for pk, no in keys if no == ROOT_NO and pk in by_pk
     }
-    for node in _by_keys(session, [(pk, no) for pk, no in keys if pk in by_pk]):
+    for node in _by_keys(tx, [(pk, no) for pk, no in keys if pk in by_pk]):
         items[node.hierarchy_pk, node.node_no] = TreeNode(node, by_pk[node.hierarchy_pk])
     return items
 
 
 def children(
-    session: Session,
+    tx: Transaction,
     store: str,
     parents: Sequence[NodeKey],
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
 ) -> dict[NodeKey, KeysetPage[TreeNode]]:
     """A page of each parent's children, in SIBLING_ORDER."""
-    by_pk = visible_hierarchies(session, store, parents)
+    by_pk = visible_hierarchies(tx, store, parents)
     visible_parents = [key for key in parents if key[0] in by_pk]
     projection = projection.union(_KEY_COLUMNS)
-    node_pages = read_pages(session, _children_query, visible_parents, window, projection)
+    node_pages = read_pages(tx, _children_query, visible_parents, window, projection)
     return with_hierarchies(parents, node_pages, by_pk)
 
 
-def children_counts(session: Session, store: str, parents: Sequence[NodeKey]) -> dict[NodeKey, int]:
+def children_counts(tx: Transaction, store: str, parents: Sequence[NodeKey]) -> dict[NodeKey, int]:
     """Count each parent's children."""
-    dialect = dialect_of(session)
+    dialect = tx.dialect.name
     values = {"store": store, **key_table_values(dialect, parents)}
-    rows = _CHILDREN_COUNTS.rows(session, values)
+    rows = tx.rows(_CHILDREN_COUNTS, values)
     return dict.fromkeys(parents, 0) | {parents[int(number)]: count for number, count in rows}
 
 
 def count_statement(
     parent_condition: Callable[[Any, Any], sa.ColumnElement[bool]],
-) -> CompiledStatement:
+) -> PreparedQuery[int, int]:
     """Count the rows of each root or node, in visible hierarchies.
 
     `parent_condition` is the condition that a row belongs to a hierarchy pk and node number.
     """
 
-    def write(dialect: str) -> sa.Select[Any]:
+    def write(dialect: str) -> sa.Select[int, int]:
         keys = key_table(dialect, (int, int))
         hierarchy_pk, node_no = keys.parts
         count = (
@@ -163,7 +173,7 @@ def count_statement(
         is_visible = sa.and_(col(Hierarchy.pk) == hierarchy_pk, visible(sa.bindparam("store")))
         return sa.select(keys.number, count).join_from(keys.rows, Hierarchy, is_visible)
 
-    return CompiledStatement(write)
+    return PreparedQuery(write)
 
 
 _CHILDREN_COUNTS = count_statement(
@@ -172,92 +182,118 @@ _CHILDREN_COUNTS = count_statement(
 
 
 def of_hierarchies(
-    session: Session,
+    tx: Transaction,
     store: str,
     hierarchy_pks: Sequence[int],
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
 ) -> dict[int, KeysetPage[TreeNode]]:
     """A page of each hierarchy's nodes, parents before children."""
-    by_pk = hierarchies.by_pks(session, store, hierarchy_pks)
+    by_pk = hierarchies.by_pks(tx, store, hierarchy_pks)
     visible_pks = [pk for pk in hierarchy_pks if pk in by_pk]
     projection = projection.union(_KEY_COLUMNS)
-    node_pages = read_pages(session, _hierarchy_query, visible_pks, window, projection)
+    node_pages = read_pages(tx, _hierarchy_query, visible_pks, window, projection)
     return with_hierarchies(hierarchy_pks, node_pages, by_pk)
 
 
 _KEY_COLUMNS = Projection(frozenset({"hierarchy_pk", "node_no"}), keys=False)
 
 
-def by_no(session: Session, hierarchy_pk: int, node_no: int) -> Node | None:
-    """The node with this number, refreshed from the database.
-
-    An edit of a subtree changes nodes without their entities.
-    """
-    dialect = dialect_of(session)
-    query = _select_by_keys(dialect, Node).execution_options(populate_existing=True)
-    nodes = session.execute(query, key_table_values(dialect, [(hierarchy_pk, node_no)]))
-    return nodes.scalars().first()
+def by_no(tx: Transaction, hierarchy_pk: int, node_no: int) -> NodeRow | None:
+    """The node with this number."""
+    nodes = _by_keys(tx, [(hierarchy_pk, node_no)])
+    return nodes[0] if nodes else None
 
 
-def update(session: Session, node: Node, **values: Any) -> None:
-    """Write `values` and refresh `node`."""
-    session.execute(
-        sa.update(Node)
-        .where(
-            # With a known hierarchy PostgreSQL may take another index, and read all its nodes.
-            col(Node.hierarchy_pk) == opaque_limit(node.hierarchy_pk),
-            col(Node.node_no) == node.node_no,
-        )
-        .values(**values)
-        .returning(Node)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    ).one()
+def insert(tx: Transaction, **values: Any) -> NodeRow:
+    """Insert one node, and return it. Columns that are not in `values` get their defaults."""
+    return _INSERT.row(tx, **values)
 
 
-def last_no(session: Session, hierarchy_pk: int) -> int:
+_INSERT = RowInsert(NodeRow)
+
+
+def update(tx: Transaction, key: NodeKey, **values: Any) -> NodeRow:
+    """Write `values` to a node, and return it as it is then."""
+    pk, node_no = key
+    node = _UPDATE.row(tx, {"of": pk, "no": node_no}, **values)
+    assert node, "the lock of its hierarchy keeps others from deleting it"
+    return node
+
+
+_UPDATE = RowUpdate(
+    NodeRow,
+    lambda _: sa.and_(
+        # With a known hierarchy PostgreSQL may take another index, and read all its nodes.
+        col(Node.hierarchy_pk) == opaque_limit(sa.bindparam("of")),
+        col(Node.node_no) == sa.bindparam("no"),
+    ),
+)
+
+
+def last_no(tx: Transaction, hierarchy_pk: int) -> int:
     """The greatest node number in the hierarchy, 0 without nodes."""
-    numbers = select(Node.node_no).where(Node.hierarchy_pk == hierarchy_pk)
-    return session.exec(numbers.order_by(col(Node.node_no).desc()).limit(1)).first() or 0
+    rows = tx.rows(_LAST_NO, {"hierarchy_pk": hierarchy_pk})
+    return rows[0][0] if rows else 0
+
+
+_LAST_NO = PreparedQuery(
+    lambda _: (
+        sa.select(col(Node.node_no))
+        .where(col(Node.hierarchy_pk) == sa.bindparam("hierarchy_pk"))
+        .order_by(col(Node.node_no).desc())
+        .limit(1)
+    )
+)
 
 
 def sibling_with(
-    session: Session,
+    tx: Transaction,
     hierarchy_pk: int,
     parent_no: int,
     name: str,
     slug: str | None,
     except_no: int | None = None,
-) -> Node | None:
+) -> NodeRow | None:
     """A child of the parent, except `except_no`, with this name or slug."""
-    has_name = col(Node.name) == name
-    siblings = session.exec(
-        select(Node)
-        .where(
-            Node.hierarchy_pk == hierarchy_pk,
-            Node.parent_no == parent_no,
-            Node.node_no != except_no,
-            has_name if slug is None else sa.or_(has_name, col(Node.slug) == slug),
-        )
-        # In the order of the index on parents, so that PostgreSQL uses that one.
-        .order_by(col(Node.sort_order), col(Node.touched))
-        .limit(opaque_limit(1))
-    )
-    return siblings.first()
+    values = {"hierarchy_pk": hierarchy_pk, "parent_no": parent_no, "name": name, "slug": slug}
+    return _SIBLING_WITH.first(tx, {**values, "no": NO_NODE if except_no is None else except_no})
 
 
-def add(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+_SIBLING_WITH = RowQuery(
+    NodeRow,
+    lambda _: sa.and_(
+        col(Node.hierarchy_pk) == sa.bindparam("hierarchy_pk"),
+        col(Node.parent_no) == sa.bindparam("parent_no"),
+        col(Node.node_no) != sa.bindparam("no"),
+        # No row has the slug NULL by this comparison.
+        sa.or_(col(Node.name) == sa.bindparam("name"), col(Node.slug) == sa.bindparam("slug")),
+    ),
+    # In the order of the index on parents, so that PostgreSQL uses that one.
+    lambda query: query.order_by(col(Node.sort_order), col(Node.touched)).limit(opaque_limit(1)),
+)
+
+
+def add(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
     """Insert nodes, as mappings of columns to values."""
-    session.execute(sa.insert(Node), rows)
+    tx.changed(sa.insert(Node), rows)
 
 
-def leaves(session: Session, hierarchy_pk: int, after_no: int, limit: int) -> list[Leaf]:
+def leaves(tx: Transaction, hierarchy_pk: int, after_no: int, limit: int) -> list[Leaf]:
     """The next `limit` nodes after `after_no` without children, of any hierarchy."""
+    values = {"hierarchy_pk": hierarchy_pk, "after": after_no, "rows": limit}
+    return [Leaf(*row) for row in tx.rows(_LEAVES, values)]
+
+
+def _leaves(_dialect: str) -> sa.Select[int, str]:
     child: Any = aliased(Node)
     first_child = (
         # Selects only a key column, so that SQLite answers it from the index on parents alone.
         sa.select(child.node_no)
-        .where(child.hierarchy_pk == hierarchy_pk, child.parent_no == col(Node.node_no))
+        .where(
+            child.hierarchy_pk == sa.bindparam("hierarchy_pk"),
+            child.parent_no == col(Node.node_no),
+        )
         # In the order of that index, so that PostgreSQL uses it.
         .order_by(child.sort_order, child.touched)
         .limit(1)
@@ -265,18 +301,24 @@ def leaves(session: Session, hierarchy_pk: int, after_no: int, limit: int) -> li
     )
     # CASE keeps PostgreSQL from expecting few leaves, for which it would scan all nodes.
     is_leaf = sa.case((first_child.is_(None), sa.true()), else_=sa.false())
-    rows = session.exec(
-        select(Node.node_no, Node.name)
-        .where(Node.hierarchy_pk == hierarchy_pk, Node.node_no > after_no, is_leaf)
+    return (
+        sa.select(col(Node.node_no), col(Node.name))
+        .where(
+            col(Node.hierarchy_pk) == sa.bindparam("hierarchy_pk"),
+            col(Node.node_no) > sa.bindparam("after"),
+            is_leaf,
+        )
         .order_by(col(Node.node_no))
-        .limit(opaque_limit(limit))
+        .limit(opaque_limit(ROW_LIMIT))
     )
-    return [Leaf(*row) for row in rows]
+
+
+_LEAVES = PreparedQuery(_leaves)
 
 
 def offset_page(
-    session: Session,
-    hierarchy: Hierarchy,
+    tx: Transaction,
+    hierarchy: HierarchyRow,
     filter: Conditions,
     sort: Sort | None,
     window: OffsetWindow,
@@ -295,36 +337,35 @@ def offset_page(
         **bind_values([_with_node_numbers(condition, hierarchy) for condition in filter]),
     }
     query = _list_query(shape, sort, of_parent)
-    keys: Sequence[Any] = read_page_keys(session, [query], window, values)
-    by_key = {(node.hierarchy_pk, node.node_no): node for node in _by_keys(session, keys)}
-    [(total,)] = _count_statement(shape, of_parent).rows(session, values)
+    keys: Sequence[Any] = read_page_keys(tx, [query], window, values)
+    by_key = {(node.hierarchy_pk, node.node_no): node for node in _by_keys(tx, keys)}
+    [(total,)] = tx.rows(_count_statement(shape, of_parent), values)
     return OffsetPage([TreeNode(by_key[key], hierarchy) for key in keys], total)
 
 
 @lru_cache(maxsize=128)
-def _list_query(filter: FilterShape, sort: Sort | None, of_parent: bool) -> KeysetQuery:
+def _list_query(filter: FilterShape, sort: Sort | None, of_parent: bool) -> KeysetQuery[NodeRow]:
     listed = [col(Node.hierarchy_pk) == sa.bindparam("hierarchy_pk")]
     if of_parent:
         listed.append(col(Node.parent_no) == sa.bindparam("parent_no"))
     default = SIBLING_ORDER if of_parent else PARENTS_FIRST
     return KeysetQuery(
-        (Node,),
+        Node,
         (*listed, *conditions_for(filter, FILTER_COLUMNS)),
         order_by(sort, ORDERS) if sort else default,
-        row_entity=Node,
     )
 
 
 @lru_cache(maxsize=128)
-def _count_statement(filter: FilterShape, of_parent: bool) -> CompiledStatement:
+def _count_statement(filter: FilterShape, of_parent: bool) -> PreparedQuery[int]:
     counted = sa.select(col(Node.node_no)).where(*_list_query(filter, None, of_parent).where)
     if of_parent:
         # Children in the order of the index on parents, so that PostgreSQL uses that one.
         counted = counted.order_by(col(Node.sort_order), col(Node.touched)).offset(0)
-    return CompiledStatement(lambda _: sa.select(sa.func.count()).select_from(counted.subquery()))
+    return PreparedQuery(lambda _: sa.select(sa.func.count()).select_from(counted.subquery()))
 
 
-def _with_node_numbers(condition: Condition, hierarchy: Hierarchy) -> Condition:
+def _with_node_numbers(condition: Condition, hierarchy: HierarchyRow) -> Condition:
     """The condition with public ids replaced by node numbers."""
     if condition.attribute not in ("id", "parent_id"):
         return condition
@@ -334,50 +375,48 @@ def _with_node_numbers(condition: Condition, hierarchy: Hierarchy) -> Condition:
 
 
 def visible_hierarchies(
-    session: Session, store: str, keys: Collection[NodeKey]
-) -> dict[int, Hierarchy]:
+    tx: Transaction, store: str, keys: Collection[NodeKey]
+) -> dict[int, HierarchyRow]:
     """The visible hierarchies of these keys, by pk.
 
     Read by a statement of their own: joined to each node they make a tree of 200 nodes a third
     slower, and without table statistics PostgreSQL looks them up again per node.
     """
-    return hierarchies.by_pks(session, store, {pk for pk, _ in keys})
+    return hierarchies.by_pks(tx, store, {pk for pk, _ in keys})
 
 
-def names(session: Session, keys: Collection[NodeKey]) -> dict[NodeKey, str]:
+def names(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, str]:
     """The names of the nodes with these keys."""
-    return {
-        (node.hierarchy_pk, node.node_no): node.name for node in _by_keys(session, list({*keys}))
-    }
+    return {(node.hierarchy_pk, node.node_no): node.name for node in _by_keys(tx, list({*keys}))}
 
 
-def _by_keys(session: Session, keys: Sequence[NodeKey]) -> Sequence[Node]:
+def _by_keys(tx: Transaction, keys: Sequence[NodeKey]) -> Sequence[NodeRow]:
     if not keys:
         return ()
-    rows = _BY_KEYS.rows(session, key_table_values(dialect_of(session), keys))
-    return list(map(row_class(session, Node, _COLUMN_NAMES), rows))
+    rows = tx.raw_rows(_BY_KEYS, key_table_values(tx.dialect.name, keys))
+    return list(map(row_maker(tx.dialect, NodeRow, _COLUMN_NAMES), rows))
 
 
 _COLUMN_NAMES = column_names(Node, ALL_COLUMNS)
-_BY_KEYS = CompiledStatement(
-    lambda dialect: _select_by_keys(dialect, *(getattr(Node, name) for name in _COLUMN_NAMES))
-)
 
 
-def _select_by_keys(dialect: str, *columns: Any) -> sa.Select[Any]:
+def _select_by_keys(dialect: str) -> AnySelect:
     keys = key_table(dialect, (int, int))
     hierarchy_pk, node_no = keys.parts
-    return sa.select(*columns).join_from(
+    return sa.select(*(getattr(Node, name) for name in _COLUMN_NAMES)).join_from(
         keys.rows,
         Node,
         sa.and_(col(Node.hierarchy_pk) == hierarchy_pk, col(Node.node_no) == node_no),
     )
 
 
+_BY_KEYS: AnyQuery = PreparedQuery(_select_by_keys)
+
+
 def with_hierarchies(
     parents: Sequence[ParentT],
-    node_pages: dict[ParentT, KeysetPage[Node]],
-    by_pk: dict[int, Hierarchy],
+    node_pages: dict[ParentT, KeysetPage[NodeRow]],
+    by_pk: dict[int, HierarchyRow],
 ) -> dict[ParentT, KeysetPage[TreeNode]]:
     """Add its hierarchy to each node. A parent without a page gets an empty one."""
     return {
@@ -388,23 +427,21 @@ def with_hierarchies(
     }
 
 
-def _children_query() -> KeysetQuery:
+def _children_query() -> KeysetQuery[NodeRow]:
     node: Any = aliased(Node)
     return KeysetQuery(
-        entities=(node,),
+        entity=node,
         where=(),
-        row_entity=node,
         parent_condition=lambda pk, no: sa.and_(node.hierarchy_pk == pk, node.parent_no == no),
         order=tuple(OrderBy(getattr(node, column.key), down) for column, down in SIBLING_ORDER),
     )
 
 
-def _hierarchy_query() -> KeysetQuery:
+def _hierarchy_query() -> KeysetQuery[NodeRow]:
     node: Any = aliased(Node)
     return KeysetQuery(
-        entities=(node,),
+        entity=node,
         where=(),
-        row_entity=node,
         parent_condition=lambda pk: node.hierarchy_pk == pk,
         order=tuple(OrderBy(getattr(node, column.key), down) for column, down in PARENTS_FIRST),
     )

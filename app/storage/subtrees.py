@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import SQLModel, col
 
-from app.storage.sql.dialects import dialect_of
+from app.storage.engine.statements import PreparedQuery
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import DeletedNode, NodeProduct, ProductNode
 
 MAX_DELETED_NODES = 500
@@ -24,35 +25,44 @@ class DeletedSubtree(NamedTuple):
     associations: int
 
 
-def delete(session: Session, hierarchy_pk: int, node_no: int) -> DeletedSubtree:
+def delete(tx: Transaction, hierarchy_pk: int, node_no: int) -> DeletedSubtree:
     """Delete the subtree of a node.
 
     The associations of its nodes become invisible at once; the sweeper deletes their rows, since a
     million of them take ten times as long as their nodes.
     """
-    associations = _run(session, "count", hierarchy_pk, node_no).scalar_one()
+    statements = _STATEMENTS[tx.dialect.name]
+    keys = {"tree": hierarchy_pk, "top": node_no}
+    [(associations,)] = tx.rows(statements["count"], keys)
     if associations:
-        _run(session, "mark", hierarchy_pk, node_no)
-    return DeletedSubtree(
-        _run(session, "delete", hierarchy_pk, node_no).rowcount, int(associations)
-    )
+        tx.changed(statements["mark"], keys)
+    return DeletedSubtree(tx.changed(statements["delete"], keys), int(associations))
 
 
-def shift_depth(session: Session, hierarchy_pk: int, node_no: int, levels: int) -> None:
+def shift_depth(tx: Transaction, hierarchy_pk: int, node_no: int, levels: int) -> None:
     """Add `levels` to the depth of the subtree's nodes."""
-    _run(session, "shift", hierarchy_pk, node_no, levels=levels)
+    keys = {"tree": hierarchy_pk, "top": node_no}
+    tx.changed(_STATEMENTS[tx.dialect.name]["shift"], {**keys, "levels": levels})
 
 
-def contains(session: Session, hierarchy_pk: int, node_no: int, other_no: int) -> bool:
+def contains(tx: Transaction, hierarchy_pk: int, node_no: int, other_no: int) -> bool:
     """Return True if the node `other_no` is in the subtree of `node_no`."""
     keys = {"tree": hierarchy_pk, "top": other_no, "sought": node_no}
-    return session.connection().execute(_FIND_ANCESTOR, keys).first() is not None
+    return bool(tx.rows(_FIND_ANCESTOR, keys))
 
 
-def has_deleted_nodes(session: Session, hierarchy_pk: int) -> bool:
+def has_deleted_nodes(tx: Transaction, hierarchy_pk: int) -> bool:
     """Return True if associations of deleted nodes are left to purge."""
-    deleted = select(DeletedNode.node_no).where(DeletedNode.hierarchy_pk == hierarchy_pk).limit(1)
-    return session.exec(deleted).first() is not None
+    return bool(tx.rows(_ANY_DELETED_NODE, {"hierarchy_pk": hierarchy_pk}))
+
+
+_ANY_DELETED_NODE = PreparedQuery(
+    lambda _: (
+        sa.select(col(DeletedNode.node_no))
+        .where(col(DeletedNode.hierarchy_pk) == sa.bindparam("hierarchy_pk"))
+        .limit(1)
+    )
+)
 
 
 def is_deleted(association: Any) -> sa.ColumnElement[bool]:
@@ -63,30 +73,30 @@ def is_deleted(association: Any) -> sa.ColumnElement[bool]:
     )
 
 
-def purge_deleted(session: Session, rows: int) -> bool:
+def purge_deleted(tx: Transaction, rows: int) -> bool:
     """Delete up to `rows` associations of deleted nodes. Return False if none remain."""
-    deleted = session.exec(
-        select(DeletedNode)
+    deleted = tx.rows(
+        sa.select(col(DeletedNode.hierarchy_pk), col(DeletedNode.node_no))
         .order_by(col(DeletedNode.hierarchy_pk), col(DeletedNode.node_no))
         .limit(MAX_DELETED_NODES)
         # Locked ones are being purged by another process.
         .with_for_update(skip_locked=True)
-    ).all()
+    )
     if not deleted:
         return False
-    pk = deleted[0].hierarchy_pk
-    numbers = [node.node_no for node in deleted if node.hierarchy_pk == pk]
+    pk, _ = deleted[0]
+    numbers = [node_no for hierarchy_pk, node_no in deleted if hierarchy_pk == pk]
     of_deleted = col(NodeProduct.hierarchy_pk) == pk, col(NodeProduct.node_no).in_(numbers)
     key = col(NodeProduct.node_no), col(NodeProduct.product_pk)
-    keys = session.execute(sa.select(*key).where(*of_deleted).order_by(*key).limit(rows)).all()
+    keys = tx.rows(sa.select(*key).where(*of_deleted).order_by(*key).limit(rows))
     if keys:
         reverse = [{"tree": pk, "no": no, "product": product} for no, product in keys]
-        session.connection().execute(_DELETE_REVERSE, reverse)
+        tx.changed(_DELETE_REVERSE, reverse)
         up_to = sa.tuple_(*key) <= sa.tuple_(*keys[-1])
-        session.exec(sa.delete(NodeProduct).where(*of_deleted, up_to))
+        tx.changed(sa.delete(NodeProduct).where(*of_deleted, up_to))
         # The node of the last key may have more associations.
         numbers = [no for no in numbers if no < keys[-1][0]]
-    session.exec(
+    tx.changed(
         sa.delete(DeletedNode).where(
             col(DeletedNode.hierarchy_pk) == pk, col(DeletedNode.node_no).in_(numbers)
         )
@@ -99,12 +109,6 @@ _DELETE_REVERSE = sa.delete(SQLModel.metadata.tables["product_node"]).where(
     col(ProductNode.product_pk) == sa.bindparam("product"),
     col(ProductNode.node_no) == sa.bindparam("no"),
 )
-
-
-def _run(session: Session, name: str, hierarchy_pk: int, node_no: int, **values: int) -> Any:
-    statement = _STATEMENTS[dialect_of(session)][name]
-    keys = {"tree": hierarchy_pk, "top": node_no}
-    return session.connection().execute(statement, {**keys, **values})
 
 
 _FIND_ANCESTOR = sa.text("""

@@ -17,6 +17,7 @@ from app.domain.hierarchies import HierarchyState, Owner
 from app.domain.jobs import JobStatus, JobType
 from app.domain.webhooks import DeliveryStatus
 from app.storage.sql.column_types import UNSET, Instant, UnsetLast, stored_enum
+from app.storage.sql.rows import Row
 
 SQLModel.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -39,17 +40,12 @@ NEVER_REUSED: dict[str, Any] = {"sqlite_autoincrement": True}
 """Numbers are not reused, so a late write cannot change another row."""
 
 
-class Hierarchy(SQLModel, table=True):
+class HierarchyRow(Row):
     """A tree and the attributes of its root. Reads for clients return READY ones only."""
 
-    __table_args__ = (
-        sa.Index(None, "store", "created_at", "id"),
-        # The sweeper reads the few that are not READY.
-        sa.Index(None, "state"),
-        NEVER_REUSED,
-    )
+    __slots__ = ()
 
-    pk: int | None = Field(default=None, sa_column=sa.Column(BigKey, primary_key=True))
+    pk: int = Field(sa_column=sa.Column(BigKey, primary_key=True))
     id: UUID = Field(sa_column=sa.Column(sa.Uuid, nullable=False, unique=True))
     store: str = Field(max_length=255)
     owner: Owner = Field(default=Owner.STORE, sa_type=stored_enum(Owner))
@@ -79,14 +75,19 @@ class Hierarchy(SQLModel, table=True):
     """Products' associations with those nodes, updated by every edit."""
 
 
-class Node(SQLModel, table=True):
+class Hierarchy(HierarchyRow, SQLModel, table=True, frozen=True):
+    __table_args__ = (
+        sa.Index(None, "store", "created_at", "id"),
+        # The sweeper reads the few that are not READY.
+        sa.Index(None, "state"),
+        NEVER_REUSED,
+    )
+
+
+class NodeRow(Row):
     """A category below a root. parent_no 0 is the root, which has no row here."""
 
-    __table_args__ = (
-        sa.Index("ix_node_children", "hierarchy_pk", "parent_no", "sort_order", "touched"),
-        sa.Index("ix_node_depth", "hierarchy_pk", "depth", "node_no"),
-        BY_KEY,
-    )
+    __slots__ = ()
 
     hierarchy_pk: int = Field(primary_key=True, sa_type=sa.BigInteger, foreign_key="hierarchy.pk")
     node_no: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
@@ -108,12 +109,20 @@ class Node(SQLModel, table=True):
     updated_at: datetime = Field(sa_type=Instant)
 
 
-class Product(SQLModel, table=True):
+class Node(NodeRow, SQLModel, table=True, frozen=True):
+    __table_args__ = (
+        sa.Index("ix_node_children", "hierarchy_pk", "parent_no", "sort_order", "touched"),
+        sa.Index("ix_node_depth", "hierarchy_pk", "depth", "node_no"),
+        BY_KEY,
+    )
+
+
+class ProductRow(Row):
     """A product of a store."""
 
-    __table_args__ = (sa.UniqueConstraint("store", "sku"), NEVER_REUSED)
+    __slots__ = ()
 
-    pk: int | None = Field(default=None, sa_column=sa.Column(BigKey, primary_key=True))
+    pk: int = Field(sa_column=sa.Column(BigKey, primary_key=True))
     id: UUID = Field(
         default_factory=uuid4, sa_column=sa.Column(sa.Uuid, nullable=False, unique=True)
     )
@@ -122,11 +131,14 @@ class Product(SQLModel, table=True):
     name: str | None = Field(default=None, sa_type=sa.Text)
 
 
-class NodeProduct(SQLModel, table=True):
+class Product(ProductRow, SQLModel, table=True, frozen=True):
+    __table_args__ = (sa.UniqueConstraint("store", "sku"), NEVER_REUSED)
+
+
+class NodeProductRow(Row):
     """A product's association with a node; curated_position is 1 to 20, None if not curated."""
 
-    __tablename__ = "node_product"
-    __table_args__ = (BY_KEY,)
+    __slots__ = ()
 
     hierarchy_pk: int = Field(primary_key=True, sa_type=sa.BigInteger)
     node_no: int = Field(primary_key=True, sa_type=sa.BigInteger)
@@ -134,37 +146,50 @@ class NodeProduct(SQLModel, table=True):
     curated_position: int | None = Field(default=None, sa_type=sa.SmallInteger)
 
 
-class ProductNode(SQLModel, table=True):
+class NodeProduct(NodeProductRow, SQLModel, table=True, frozen=True):
+    __tablename__ = "node_product"
+    __table_args__ = (BY_KEY,)
+
+
+class ProductNodeRow(Row):
     """The association by product, for lookups in that direction.
 
     A table, because an index on node_product made copies up to nine times slower.
     """
 
-    __tablename__ = "product_node"
-    __table_args__ = (BY_KEY,)
+    __slots__ = ()
 
     hierarchy_pk: int = Field(primary_key=True, sa_type=sa.BigInteger)
     product_pk: int = Field(primary_key=True, sa_type=sa.BigInteger)
     node_no: int = Field(primary_key=True, sa_type=sa.BigInteger)
 
 
-class DeletedNode(SQLModel, table=True):
+class ProductNode(ProductNodeRow, SQLModel, table=True, frozen=True):
+    __tablename__ = "product_node"
+    __table_args__ = (BY_KEY,)
+
+
+class DeletedNodeRow(Row):
     """A tombstone of a deleted node whose associations still have to be swept.
 
     Reads skip such associations.
     """
 
-    __tablename__ = "cut_node"
-    __table_args__ = (BY_KEY,)
+    __slots__ = ()
 
     hierarchy_pk: int = Field(primary_key=True, sa_type=sa.BigInteger)
     node_no: int = Field(primary_key=True, sa_type=sa.BigInteger)
 
 
-class Lane(SQLModel, table=True):
+class DeletedNode(DeletedNodeRow, SQLModel, table=True, frozen=True):
+    __tablename__ = "cut_node"
+    __table_args__ = (BY_KEY,)
+
+
+class LaneRow(Row):
     """A store's queue as one lockable row, locked before any of its jobs is changed."""
 
-    __table_args__ = (BY_KEY,)
+    __slots__ = ()
 
     store: str = Field(primary_key=True, max_length=255)
     epoch: int = Field(default=0, sa_type=sa.BigInteger)
@@ -197,36 +222,16 @@ class Lane(SQLModel, table=True):
     pace_items: float = 0.0
 
 
-class Job(SQLModel, table=True):
+class Lane(LaneRow, SQLModel, table=True, frozen=True):
+    __table_args__ = (BY_KEY,)
+
+
+class JobRow(Row):
     """One unit of queued work."""
 
-    __table_args__ = (
-        sa.UniqueConstraint("store", "job_seq"),
-        sa.Index("ix_job_status", "store", "status", "job_seq"),
-        # Pending jobs only; with the items, so that a position in the queue is read from the index
-        # alone.
-        sa.Index(
-            "ix_job_turn",
-            "store",
-            "turn",
-            "items",
-            sqlite_where=sa.text("status = 'pending'"),
-            postgresql_where=sa.text("status = 'pending'"),
-        ),
-        sa.Index("ix_job_retry_of", "retry_of"),
-        sa.Index("ix_job_source", "source_id", "job_seq"),
-        sa.Index("ix_job_result", "result_id", "job_seq"),
-        sa.Index(
-            "uq_job_started",
-            "store",
-            unique=True,
-            sqlite_where=sa.text("status = 'started'"),
-            postgresql_where=sa.text("status = 'started'"),
-        ),
-        NEVER_REUSED,
-    )
+    __slots__ = ()
 
-    pk: int | None = Field(default=None, sa_column=sa.Column(BigKey, primary_key=True))
+    pk: int = Field(sa_column=sa.Column(BigKey, primary_key=True))
     id: UUID = Field(
         default_factory=uuid4, sa_column=sa.Column(sa.Uuid, nullable=False, unique=True)
     )
@@ -269,13 +274,40 @@ class Job(SQLModel, table=True):
     """The handler's state after the last finished step, from which the next attempt resumes."""
 
 
-class JobError(SQLModel, table=True):
+class Job(JobRow, SQLModel, table=True, frozen=True):
+    __table_args__ = (
+        sa.UniqueConstraint("store", "job_seq"),
+        sa.Index("ix_job_status", "store", "status", "job_seq"),
+        # Pending jobs only; with the items, so that a position in the queue is read from the index
+        # alone.
+        sa.Index(
+            "ix_job_turn",
+            "store",
+            "turn",
+            "items",
+            sqlite_where=sa.text("status = 'pending'"),
+            postgresql_where=sa.text("status = 'pending'"),
+        ),
+        sa.Index("ix_job_retry_of", "retry_of"),
+        sa.Index("ix_job_source", "source_id", "job_seq"),
+        sa.Index("ix_job_result", "result_id", "job_seq"),
+        sa.Index(
+            "uq_job_started",
+            "store",
+            unique=True,
+            sqlite_where=sa.text("status = 'started'"),
+            postgresql_where=sa.text("status = 'started'"),
+        ),
+        NEVER_REUSED,
+    )
+
+
+class JobErrorRow(Row):
     """An error of a failed job."""
 
-    __tablename__ = "job_error"
-    __table_args__ = (sa.Index("ix_job_error_job", "job_pk", "pk"),)
+    __slots__ = ()
 
-    pk: int | None = Field(default=None, sa_column=sa.Column(BigKey, primary_key=True))
+    pk: int = Field(sa_column=sa.Column(BigKey, primary_key=True))
     id: UUID = Field(
         default_factory=uuid4, sa_column=sa.Column(sa.Uuid, nullable=False, unique=True)
     )
@@ -287,11 +319,15 @@ class JobError(SQLModel, table=True):
     created_at: datetime = Field(sa_type=Instant)
 
 
-class JobEvent(SQLModel, table=True):
+class JobError(JobErrorRow, SQLModel, table=True, frozen=True):
+    __tablename__ = "job_error"
+    __table_args__ = (sa.Index("ix_job_error_job", "job_pk", "pk"),)
+
+
+class JobEventRow(Row):
     """A logged event of a job, with a snapshot of the job."""
 
-    __tablename__ = "job_event"
-    __table_args__ = (sa.Index("ix_job_event_job", "job_pk", "seq"), BY_KEY)
+    __slots__ = ()
 
     store: str = Field(primary_key=True, max_length=255)
     seq: int = Field(sa_column=sa.Column(sa.BigInteger, primary_key=True, autoincrement=False))
@@ -302,11 +338,15 @@ class JobEvent(SQLModel, table=True):
     snapshot: dict[str, Any] = Field(sa_type=sa.JSON)
 
 
-class IdempotencyKey(SQLModel, table=True):
+class JobEvent(JobEventRow, SQLModel, table=True, frozen=True):
+    __tablename__ = "job_event"
+    __table_args__ = (sa.Index("ix_job_event_job", "job_pk", "seq"), BY_KEY)
+
+
+class IdempotencyKeyRow(Row):
     """The job created for a client's idempotency key, and a digest of the request's input."""
 
-    __tablename__ = "idempotency_key"
-    __table_args__ = (sa.Index("ix_idempotency_key_job", "job_pk"), BY_KEY)
+    __slots__ = ()
 
     store: str = Field(primary_key=True, max_length=255)
     key: str = Field(primary_key=True, max_length=255)
@@ -315,24 +355,32 @@ class IdempotencyKey(SQLModel, table=True):
     created_at: datetime = Field(sa_type=Instant)
 
 
-class WebhookEndpoint(SQLModel, table=True):
+class IdempotencyKey(IdempotencyKeyRow, SQLModel, table=True, frozen=True):
+    __tablename__ = "idempotency_key"
+    __table_args__ = (sa.Index("ix_idempotency_key_job", "job_pk"), BY_KEY)
+
+
+class WebhookEndpointRow(Row):
     """A URL that receives webhooks, or did earlier."""
 
-    __tablename__ = "webhook_endpoint"
+    __slots__ = ()
 
-    pk: int | None = Field(default=None, sa_column=sa.Column(BigKey, primary_key=True))
+    pk: int = Field(sa_column=sa.Column(BigKey, primary_key=True))
     url: str = Field(sa_column=sa.Column(sa.Text, nullable=False, unique=True))
     created_at: datetime = Field(sa_type=Instant)
 
 
-class WebhookPosition(SQLModel, table=True):
+class WebhookEndpoint(WebhookEndpointRow, SQLModel, table=True, frozen=True):
+    __tablename__ = "webhook_endpoint"
+
+
+class WebhookPositionRow(Row):
     """The last event of a store's log that was examined for deliveries to an endpoint.
 
     Without a row, none was.
     """
 
-    __tablename__ = "webhook_position"
-    __table_args__ = (BY_KEY,)
+    __slots__ = ()
 
     endpoint_pk: int = Field(
         sa_column=sa.Column(
@@ -346,23 +394,17 @@ class WebhookPosition(SQLModel, table=True):
     seq: int = Field(sa_type=sa.BigInteger)
 
 
-class WebhookDelivery(SQLModel, table=True):
+class WebhookPosition(WebhookPositionRow, SQLModel, table=True, frozen=True):
+    __tablename__ = "webhook_position"
+    __table_args__ = (BY_KEY,)
+
+
+class WebhookDeliveryRow(Row):
     """A message to an endpoint about a job's final event; deleted with the event."""
 
-    __tablename__ = "webhook_delivery"
-    __table_args__ = (
-        sa.UniqueConstraint("store", "seq", "endpoint_pk"),
-        sa.Index(
-            "ix_webhook_delivery_due",
-            "endpoint_pk",
-            "due_at",
-            sqlite_where=sa.text("due_at IS NOT NULL"),
-            postgresql_where=sa.text("due_at IS NOT NULL"),
-        ),
-        NEVER_REUSED,
-    )
+    __slots__ = ()
 
-    pk: int | None = Field(default=None, sa_column=sa.Column(BigKey, primary_key=True))
+    pk: int = Field(sa_column=sa.Column(BigKey, primary_key=True))
     id: UUID = Field(
         default_factory=uuid4, sa_column=sa.Column(sa.Uuid, nullable=False, unique=True)
     )
@@ -384,3 +426,18 @@ class WebhookDelivery(SQLModel, table=True):
     """The HTTP status of the last completed attempt, None without a response."""
     reason: str | None = Field(default=None, max_length=255)
     """A short description of the last completed attempt's outcome."""
+
+
+class WebhookDelivery(WebhookDeliveryRow, SQLModel, table=True, frozen=True):
+    __tablename__ = "webhook_delivery"
+    __table_args__ = (
+        sa.UniqueConstraint("store", "seq", "endpoint_pk"),
+        sa.Index(
+            "ix_webhook_delivery_due",
+            "endpoint_pk",
+            "due_at",
+            sqlite_where=sa.text("due_at IS NOT NULL"),
+            postgresql_where=sa.text("due_at IS NOT NULL"),
+        ),
+        NEVER_REUSED,
+    )

@@ -3,16 +3,25 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlmodel import col
 
 from app.domain.events import JobEventType
 from app.domain.webhooks import DeliveryStatus
-from app.storage.engine.database import now
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import insert_ignore
-from app.storage.tables import JobEvent, Lane, WebhookDelivery, WebhookEndpoint, WebhookPosition
+from app.storage.sql.rows import ALL_COLUMNS, column_names, row_of
+from app.storage.tables import (
+    JobEvent,
+    JobEventRow,
+    Lane,
+    WebhookDelivery,
+    WebhookDeliveryRow,
+    WebhookEndpoint,
+    WebhookPosition,
+)
 
 FINAL_TYPES = [type for type in JobEventType if type.is_last]
 
@@ -22,33 +31,36 @@ MAX_SKIPPED_EVENTS = 500
 MAX_STORES = 100
 """Stores that `stores_to_record` returns at most."""
 
-DeliveryRecord = tuple[WebhookDelivery, str, JobEvent]
+DeliveryRecord = tuple[WebhookDeliveryRow, str, JobEventRow]
 """A delivery, the URL of its endpoint, and its event."""
 
 
-def known_endpoints(session: Session, urls: Collection[str]) -> dict[int, str]:
+def known_endpoints(tx: Transaction, urls: Collection[str]) -> dict[int, str]:
     """The URLs that have an endpoint, by the endpoint's pk."""
-    endpoints = session.exec(select(WebhookEndpoint).where(col(WebhookEndpoint.url).in_(urls)))
-    return {endpoint.pk: endpoint.url for endpoint in endpoints if endpoint.pk is not None}
+    return dict(
+        tx.rows(
+            sa.select(col(WebhookEndpoint.pk), col(WebhookEndpoint.url)).where(
+                col(WebhookEndpoint.url).in_(urls)
+            )
+        )
+    )
 
 
-def add_endpoint(session: Session, url: str) -> None:
+def add_endpoint(tx: Transaction, url: str) -> None:
     """Add an endpoint that starts at the present end of each log.
 
     Does nothing if another process adds the same one at this moment.
     """
-    endpoint = WebhookEndpoint(url=url, created_at=now(session))
-    try:
-        with session.begin_nested():
-            session.add(endpoint)
-    except sa.exc.IntegrityError:
+    if not insert_ignore(tx, WebhookEndpoint, [{"url": url, "created_at": tx.now()}]):
         return
-    heads = select(sa.literal(endpoint.pk), Lane.store, Lane.event_seq)
-    session.exec(sa.insert(WebhookPosition).from_select(["endpoint_pk", "store", "seq"], heads))
+    heads = sa.select(col(WebhookEndpoint.pk), col(Lane.store), col(Lane.event_seq)).where(
+        col(WebhookEndpoint.url) == url
+    )
+    tx.changed(sa.insert(WebhookPosition).from_select(["endpoint_pk", "store", "seq"], heads))
 
 
 def stores_to_record(
-    session: Session, endpoints: Collection[int], stores: Collection[str] | None
+    tx: Transaction, endpoints: Collection[int], stores: Collection[str] | None
 ) -> Sequence[str]:
     """The stores with final events after an endpoint's position.
 
@@ -62,7 +74,7 @@ def stores_to_record(
         col(JobEvent.type).in_(FINAL_TYPES),
     )
     query = (
-        select(Lane.store)
+        sa.select(col(Lane.store))
         .distinct()
         .join(WebhookEndpoint, sa.true())
         .outerjoin(
@@ -78,24 +90,26 @@ def stores_to_record(
     )
     if stores is not None:
         query = query.where(col(Lane.store).in_(stores))
-    return session.exec(query).all()
+    return [store for (store,) in tx.rows(query)]
 
 
-def position(session: Session, endpoint: int, store: str) -> int:
+def position(tx: Transaction, endpoint: int, store: str) -> int:
     """The number of the last event recorded or skipped for the endpoint."""
-    insert_ignore(session, WebhookPosition, [{"endpoint_pk": endpoint, "store": store, "seq": 0}])
-    query = select(WebhookPosition.seq).where(
-        WebhookPosition.endpoint_pk == endpoint, WebhookPosition.store == store
+    insert_ignore(tx, WebhookPosition, [{"endpoint_pk": endpoint, "store": store, "seq": 0}])
+    [(seq,)] = tx.rows(
+        sa.select(col(WebhookPosition.seq)).where(
+            col(WebhookPosition.endpoint_pk) == endpoint, col(WebhookPosition.store) == store
+        )
     )
-    return session.exec(query).one()
+    return seq
 
 
-def advance_position(session: Session, endpoint: int, store: str, seq: int, to: int) -> bool:
+def advance_position(tx: Transaction, endpoint: int, store: str, seq: int, to: int) -> bool:
     """Advance the position from `seq` to `to`. Return False if it was no longer at `seq`.
 
     Of two concurrent calls one succeeds.
     """
-    result = session.exec(
+    advanced = tx.changed(
         sa.update(WebhookPosition)
         .where(
             col(WebhookPosition.endpoint_pk) == endpoint,
@@ -104,106 +118,128 @@ def advance_position(session: Session, endpoint: int, store: str, seq: int, to: 
         )
         .values(seq=to)
     )
-    return result.rowcount == 1
+    return advanced == 1
 
 
-def final_events(session: Session, store: str, after: int, to: int, limit: int) -> Sequence[int]:
+def final_events(tx: Transaction, store: str, after: int, to: int, limit: int) -> Sequence[int]:
     """The first `limit` final events after `after`, up to `to`."""
-    return session.exec(
-        select(JobEvent.seq)
-        .where(JobEvent.store == store, JobEvent.seq > after, JobEvent.seq <= to)
+    rows = tx.rows(
+        sa.select(col(JobEvent.seq))
+        .where(col(JobEvent.store) == store, col(JobEvent.seq) > after, col(JobEvent.seq) <= to)
         .where(col(JobEvent.type).in_(FINAL_TYPES))
         .order_by(col(JobEvent.seq))
         .limit(limit)
-    ).all()
-
-
-def add_deliveries(session: Session, endpoint: int, store: str, seqs: Iterable[int]) -> None:
-    """Add deliveries of these events to the endpoint, due now."""
-    at = now(session)
-    session.add_all(
-        WebhookDelivery(endpoint_pk=endpoint, store=store, seq=seq, created_at=at, due_at=at)
-        for seq in seqs
     )
+    return [seq for (seq,) in rows]
+
+
+def add_deliveries(tx: Transaction, endpoint: int, store: str, seqs: Iterable[int]) -> None:
+    """Add deliveries of these events to the endpoint, due now."""
+    at = tx.now()
+    delivery = {"endpoint_pk": endpoint, "store": store, "created_at": at, "due_at": at}
+    if deliveries := [{"id": uuid4(), "seq": seq, **delivery} for seq in seqs]:
+        tx.changed(sa.insert(WebhookDelivery), deliveries)
 
 
 def endpoints_due(
-    session: Session, endpoints: Collection[int], stores: Collection[str] | None
+    tx: Transaction, endpoints: Collection[int], stores: Collection[str] | None
 ) -> Sequence[int]:
     """The endpoints among `endpoints` with due deliveries.
 
     None for `stores` means all stores.
     """
-    any_due = sa.exists().where(*_is_due(session, col(WebhookEndpoint.pk), stores))
+    any_due = sa.exists().where(*_is_due(tx, col(WebhookEndpoint.pk), stores))
     query = sa.select(col(WebhookEndpoint.pk)).where(col(WebhookEndpoint.pk).in_(endpoints))
-    return session.execute(query.where(any_due)).scalars().all()
+    return [pk for (pk,) in tx.rows(query.where(any_due))]
 
 
 def claim(
-    session: Session,
+    tx: Transaction,
     endpoint: int,
     stores: Collection[str] | None,
     lease: timedelta,
     limit: int,
-) -> list[tuple[WebhookDelivery, JobEvent]]:
+) -> list[tuple[WebhookDeliveryRow, JobEventRow]]:
     """Begin an attempt at up to `limit` due deliveries, longest due first.
 
     No other process claims them before `lease` expires. None for `stores` means all stores.
     """
-    at = now(session)
-    due = session.exec(
-        select(col(WebhookDelivery.pk), WebhookDelivery.attempts)
-        .where(*_is_due(session, endpoint, stores))
+    at = tx.now()
+    due = tx.rows(
+        sa.select(col(WebhookDelivery.pk), col(WebhookDelivery.attempts))
+        .where(*_is_due(tx, endpoint, stores))
         .order_by(col(WebhookDelivery.due_at), col(WebhookDelivery.pk))
         .limit(limit)
-    ).all()
+    )
     claimed = []
     for pk, attempts in due:
         values = {"attempts": attempts + 1, "attempted_at": at, "due_at": at + lease}
-        if _update(session, pk, attempts, values):
+        if _update(tx, pk, attempts, values):
             claimed.append(pk)
-    rows = session.exec(
-        select(WebhookDelivery, JobEvent)
-        .where(col(WebhookDelivery.pk).in_(claimed))
-        .where(JobEvent.store == WebhookDelivery.store, JobEvent.seq == WebhookDelivery.seq)
-    )
-    return list(rows)
+    records = _records(tx, col(WebhookDelivery.pk).in_(claimed))
+    return [(delivery, event) for delivery, _, event in records]
 
 
-def conclude(session: Session, claimed: WebhookDelivery, values: Mapping[str, Any]) -> bool:
+def conclude(tx: Transaction, claimed: WebhookDeliveryRow, values: Mapping[str, Any]) -> bool:
     """Record the outcome of an attempt. Return False if a later attempt has begun."""
-    return _update(session, claimed.pk, claimed.attempts, values)
+    return _update(tx, claimed.pk, claimed.attempts, values)
 
 
-def redeliver(session: Session, id: UUID) -> bool:
+def redeliver(tx: Transaction, id: UUID) -> bool:
     """Make a delivery due now with all its attempts. Return False if it does not exist."""
-    result = session.exec(
+    redelivered = tx.changed(
         sa.update(WebhookDelivery)
         .where(col(WebhookDelivery.id) == id)
-        .values(status=DeliveryStatus.PENDING, attempts=0, due_at=now(session))
+        .values(status=DeliveryStatus.PENDING, attempts=0, due_at=tx.now())
     )
-    return result.rowcount == 1
+    return redelivered == 1
 
 
 def latest_deliveries(
-    session: Session, statuses: Collection[DeliveryStatus], limit: int
+    tx: Transaction, statuses: Collection[DeliveryStatus], limit: int
 ) -> Sequence[DeliveryRecord]:
     """The newest deliveries with these statuses; an empty collection means any."""
+    with_status = [col(WebhookDelivery.status).in_(statuses)] if statuses else []
+    return _records(tx, *with_status, newest=limit)
+
+
+_DELIVERY_COLUMNS = column_names(WebhookDelivery, ALL_COLUMNS)
+_EVENT_COLUMNS = column_names(JobEvent, ALL_COLUMNS)
+
+
+def _records(
+    tx: Transaction, *conditions: sa.ColumnElement[bool], newest: int | None = None
+) -> list[DeliveryRecord]:
+    """The deliveries that meet the conditions, all or the `newest` ones, newest first."""
     query = (
-        select(WebhookDelivery, WebhookEndpoint.url, JobEvent)
-        .where(WebhookEndpoint.pk == WebhookDelivery.endpoint_pk)
-        .where(JobEvent.store == WebhookDelivery.store, JobEvent.seq == WebhookDelivery.seq)
+        sa.select(
+            col(WebhookEndpoint.url),
+            *(getattr(WebhookDelivery, name) for name in _DELIVERY_COLUMNS),
+            *(getattr(JobEvent, name).label(f"event_{name}") for name in _EVENT_COLUMNS),
+        )
+        .where(
+            col(WebhookEndpoint.pk) == col(WebhookDelivery.endpoint_pk),
+            col(JobEvent.store) == col(WebhookDelivery.store),
+            col(JobEvent.seq) == col(WebhookDelivery.seq),
+            *conditions,
+        )
         .order_by(col(WebhookDelivery.pk).desc())
-        .limit(limit)
+        .limit(newest)
     )
-    if statuses:
-        query = query.where(col(WebhookDelivery.status).in_(statuses))
-    return session.exec(query).all()
+    first_event_column = len(_DELIVERY_COLUMNS)
+    return [
+        (
+            row_of(WebhookDeliveryRow, values[:first_event_column]),
+            url,
+            row_of(JobEventRow, values[first_event_column:]),
+        )
+        for url, *values in tx.rows(query)
+    ]
 
 
-def prune(session: Session, store: str, seq: int) -> None:
+def prune(tx: Transaction, store: str, seq: int) -> None:
     """Delete the deliveries of the store's events up to `seq`."""
-    session.exec(
+    tx.changed(
         sa.delete(WebhookDelivery).where(
             col(WebhookDelivery.store) == store, col(WebhookDelivery.seq) <= seq
         )
@@ -211,22 +247,22 @@ def prune(session: Session, store: str, seq: int) -> None:
 
 
 def _is_due(
-    session: Session, endpoint: Any, stores: Collection[str] | None
+    tx: Transaction, endpoint: Any, stores: Collection[str] | None
 ) -> list[sa.ColumnElement[bool]]:
     in_stores = [] if stores is None else [col(WebhookDelivery.store).in_(stores)]
     return [
         col(WebhookDelivery.endpoint_pk) == endpoint,
-        col(WebhookDelivery.due_at) <= now(session),
+        col(WebhookDelivery.due_at) <= tx.now(),
         *in_stores,
     ]
 
 
-def _update(session: Session, pk: int | None, attempts: int, values: Mapping[str, Any]) -> bool:
+def _update(tx: Transaction, pk: int, attempts: int, values: Mapping[str, Any]) -> bool:
     """Update a pending delivery, unless its attempts are no longer `attempts`."""
-    result = session.exec(
+    updated = tx.changed(
         sa.update(WebhookDelivery)
         .where(col(WebhookDelivery.pk) == pk, col(WebhookDelivery.attempts) == attempts)
         .where(col(WebhookDelivery.status) == DeliveryStatus.PENDING)
         .values(**values)
     )
-    return result.rowcount == 1
+    return updated == 1

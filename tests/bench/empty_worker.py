@@ -3,13 +3,12 @@
 import asyncio
 from time import monotonic
 
-from sqlmodel import Session
-
 from app import main
 from app.domain.jobs import JobType
 from app.queue.attempt import Attempt
 from app.services.attempts import JobResult
 from app.settings import Settings
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Job
 
 
@@ -23,7 +22,7 @@ class EmptyHandler:
         print(f"started {monotonic()}", flush=True)
         await attempt.succeed(lambda _session, _job: JobResult(0))
 
-    def abandon(self, session: Session, job: Job) -> None:
+    def abandon(self, tx: Transaction, job: Job) -> None:
         """Do nothing: the job has written nothing."""
 
 

@@ -9,13 +9,14 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from app.domain.hierarchies import ROOT_NO
 from app.services import nodes as services
 from app.settings import Settings
 from app.storage import hierarchies, nodes
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.nodes import TreeNode
 from app.storage.sql.keyset import KeysetWindow
 from app.storage.tables import Hierarchy
@@ -23,6 +24,7 @@ from app.wiring import open_database
 from tests import factories
 from tests.bench.table import Figures
 from tests.support.databases import DATABASES, NewDatabase
+from tests.support.entities import session_of
 from tests.support.large_hierarchy import large_hierarchy
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
@@ -53,29 +55,29 @@ async def _measure_branch(database: Database, kind: str, products: int, figures:
     store = factories.STORE
     id = await large_hierarchy(database, NODES, products)
     root = (await database.read(hierarchies.by_ids, store, [id]))[id]
-    await database.write(lambda session: session.execute(sa.text("ANALYZE")))
+    await database.write(lambda tx: session_of(tx).execute(sa.text("ANALYZE")))
 
-    def gather(session: Session) -> tuple[TreeNode, TreeNode]:
+    def gather(tx: Transaction) -> tuple[TreeNode, TreeNode]:
         """Move all nodes below a new one. Return it, and a new sibling."""
-        whole = services.create(session, store, id, {"name": "All"})
+        whole = services.create(tx, store, id, {"name": "All"})
         key = whole.node.hierarchy_pk, ROOT_NO
-        for _, top in nodes.children(session, store, [key], KeysetWindow(100))[key].rows:
+        for _, top in nodes.children(tx, store, [key], KeysetWindow(100))[key].rows:
             if top.id != whole.id:
-                services.move(session, store, top.id, whole.id, {})
-        return whole, services.create(session, store, id, {"name": "Elsewhere"})
+                services.move(tx, store, top.id, whole.id, {})
+        return whole, services.create(tx, store, id, {"name": "Elsewhere"})
 
     branch, sibling = await database.write(gather)
     figures.add(f"{kind}: a branch of {NODES:,} nodes, products per node: {products}", "")
-    plain = await _seconds(database, lambda session: _plain(session, [PLAIN_MOVE], root.pk))
+    plain = await _seconds(database, lambda tx: _plain(tx, [PLAIN_MOVE], root.pk))
     took = [
         await _seconds(database, partial(_move, id=branch.id, to=parent))
         for _ in range(TIMES)
         for parent in (sibling.id, id)
     ]
     figures.add("  move one level down or up", _against_plain_sql(median(took), plain))
-    plain = await _seconds(database, lambda session: _plain(session, PLAIN_DELETE, root.pk))
+    plain = await _seconds(database, lambda tx: _plain(tx, PLAIN_DELETE, root.pk))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    deleted = await _seconds(database, lambda session: services.delete(session, store, branch.id))
+    deleted = await _seconds(database, lambda tx: services.delete(tx, store, branch.id))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     figures.add("  delete", f"{_against_plain_sql(deleted, plain)}, memory +{grown:.0f} MiB")
     left = (await database.read(hierarchies.by_ids, store, [id]))[id]
@@ -103,33 +105,33 @@ async def test_create_a_node_among_many_siblings(
         database.close()
 
 
-def _fill(session: Session, id: UUID, first: int, last: int) -> None:
-    hierarchy = session.exec(select(Hierarchy).where(Hierarchy.id == id)).one()
+def _fill(tx: Transaction, id: UUID, first: int, last: int) -> None:
+    hierarchy = session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == id)).one()
     at = hierarchy.created_at
     shared = {"parent_no": ROOT_NO, "depth": 1, "locales": {}, "created_at": at, "updated_at": at}
     rows = [
         {"node_no": no, "name": f"sibling {no}", "slug": f"sibling-{no}", "touched": -no}
         for no in range(first, last)
     ]
-    nodes.add(session, [{"hierarchy_pk": hierarchy.pk, **shared, **row} for row in rows])
+    nodes.add(tx, [{"hierarchy_pk": hierarchy.pk, **shared, **row} for row in rows])
     hierarchy.node_count = hierarchy.last_node_no = last
 
 
-def _move(session: Session, id: UUID, to: UUID) -> None:
-    services.move(session, factories.STORE, id, to, {})
+def _move(tx: Transaction, id: UUID, to: UUID) -> None:
+    services.move(tx, factories.STORE, id, to, {})
 
 
-def _create(session: Session, id: UUID, name: str) -> None:
-    services.create(session, factories.STORE, id, {"name": name, "slug": name})
+def _create(tx: Transaction, id: UUID, name: str) -> None:
+    services.create(tx, factories.STORE, id, {"name": name, "slug": name})
 
 
-def _plain(session: Session, statements: list[str], pk: int | None) -> None:
+def _plain(tx: Transaction, statements: list[str], pk: int | None) -> None:
     for statement in statements:
-        session.execute(sa.text(statement), {"pk": pk})
+        session_of(tx).execute(sa.text(statement), {"pk": pk})
     session.rollback()
 
 
-async def _seconds(database: Database, work: Callable[[Session], object]) -> float:
+async def _seconds(database: Database, work: Callable[[Transaction], object]) -> float:
     began = perf_counter()
     await database.write(work)
     return perf_counter() - began

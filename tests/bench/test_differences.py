@@ -5,15 +5,17 @@ from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.settings import Settings
 from app.storage import differences
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Job, Node, NodeProduct
 from app.wiring import open_database
 from tests import factories
 from tests.bench.table import Figures
 from tests.support.databases import DATABASES, NewDatabase
+from tests.support.entities import session_of
 from tests.support.large_hierarchy import large_hierarchy
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
@@ -31,18 +33,18 @@ async def test_duplication_diff_against_counting_the_rows(
         job = await factories.pending_duplication(database, source, include_products=True)
         await factories.ran_job(database)
 
-        def count(session: Session) -> int:
+        def count(tx: Transaction) -> int:
             tables = (Node, NodeProduct)
             counts = [sa.select(sa.func.count()).select_from(table) for table in tables]
-            return sum(int(session.execute(statement).scalar_one()) for statement in counts)
+            return sum(int(session_of(tx).execute(statement).scalar_one()) for statement in counts)
 
-        def compare(session: Session) -> None:
-            result = differences.of_duplication(session, factories.STORE, job.id, 100)
+        def compare(tx: Transaction) -> None:
+            result = differences.of_duplication(tx, factories.STORE, job.id, 100)
             assert result
             assert result.counts == {}
 
-        def status_of_job(session: Session) -> str:
-            return session.exec(select(Job.status).where(col(Job.id) == job.id)).one()
+        def status_of_job(tx: Transaction) -> str:
+            return session_of(tx).exec(select(Job.status).where(col(Job.id) == job.id)).one()
 
         assert await database.read(status_of_job) == "success"
         rows = await database.read(count)
@@ -57,7 +59,7 @@ async def test_duplication_diff_against_counting_the_rows(
         database.close()
 
 
-async def _timed(scan: Callable[..., object], read: Callable[[Session], object]) -> float:
+async def _timed(scan: Callable[..., object], read: Callable[[Transaction], object]) -> float:
     began = time.perf_counter()
     await scan(read)  # type: ignore[misc]  # `object` hides that the result is awaitable
     return time.perf_counter() - began

@@ -12,7 +12,6 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from sqlmodel import Session
 
 from app.domain.jobs import JobType
 from app.queue.attempt import Attempt
@@ -21,6 +20,7 @@ from app.services.attempts import JobResult
 from app.services.feed import Feed
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.migrations import upgrade
 from app.storage.tables import Job
 from tests import factories
@@ -49,7 +49,7 @@ class EmptyHandler:
         self.starts.put_nowait(monotonic())
         await attempt.succeed(lambda _session, _job: JobResult(0))
 
-    def abandon(self, session: Session, job: Job) -> None:
+    def abandon(self, tx: Transaction, job: Job) -> None:
         pass
 
 

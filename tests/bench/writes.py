@@ -14,8 +14,6 @@ from pathlib import Path
 from time import perf_counter
 from uuid import UUID
 
-from sqlmodel import Session
-
 import app
 from app.domain.jobs import Duplication
 from app.services import attempts, jobs
@@ -23,6 +21,7 @@ from app.services.attempts import JobResult, Step
 from app.services.jobs import Requester
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.migrations import upgrade
 from app.storage.tables import Job
 from tests import factories
@@ -95,8 +94,8 @@ class Writes:
         await self._database.write(attempts.succeed, job, lambda: JobResult(0))
 
 
-def _advance(session: Session, job: Job, step: Step) -> Job:
-    return attempts.advance(session, job, lambda: step)
+def _advance(tx: Transaction, job: Job, step: Step) -> Job:
+    return attempts.advance(tx, job, lambda: step)
 
 
 async def _timed(write: Callable[[], Awaitable[object]], number: int) -> float:

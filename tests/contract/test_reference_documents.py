@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlmodel import Session
 
 from app.domain.jobs import JobStatus, JobType
 from app.main import Gateway
@@ -14,6 +13,7 @@ from app.services import jobs
 from app.services.jobs import Requester
 from app.storage import lanes
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from tests import factories
 from tests.support.reference_documents import CANCEL, DUPLICATE, ReferenceDocument, load
 from tests.support.rest_client import (
@@ -107,10 +107,10 @@ def check_possible(possible: Any, live: Any, seen: set[str]) -> None:
 async def imported(database: Database) -> UUID:
     """Enqueue an import in a request whose id is a UUID, as in the document. Return its id."""
 
-    def queued(session: Session) -> UUID:
-        lane = lanes.lock(session, factories.STORE)
+    def queued(tx: Transaction) -> UUID:
+        lane = lanes.lock(tx, factories.STORE)
         requester = Requester(factories.STORE, str(uuid4()))
-        return jobs.enqueue(session, lane, requester, JobType.PRODUCT_IMPORT, items=0).id
+        return jobs.enqueue(tx, lane, requester, JobType.PRODUCT_IMPORT, items=0).id
 
     return await database.write(queued)
 

@@ -42,6 +42,7 @@ from app.settings import Settings
 from app.storage.tables import Product
 from tests import factories
 from tests.support.databases import NewDatabase
+from tests.support.entities import session_of
 from tests.support.gateway import gateway_of
 
 REFUSALS = {"INVALID_INPUT", "COST_LIMIT_EXCEEDED", "ALIAS_LIMIT_EXCEEDED", "TOKEN_LIMIT_EXCEEDED"}
@@ -162,7 +163,7 @@ async def furnished(gateway: Gateway) -> Known:
     waiting = [await factories.pending_duplication(database, source) for _ in range(3)]
     export = await factories.pending_job(database, JobType.PRODUCT_EXPORT)
     jobs = [str(job.id) for job in (done, failed, started, *waiting, export)]
-    products = await database.read(lambda session: session.exec(select(Product.id)).all())
+    products = await database.read(lambda tx: session_of(tx).exec(select(Product.id)).all())
     hierarchies = list(map(str, sources))
     # Oaks, which hold the products, and their siblings.
     below = [str(node_id(id, no)) for id in sources for no in (2, 2, 3)]

@@ -31,7 +31,7 @@ class Seam(NamedTuple):
 
 SEAMS = (
     Seam(
-        "app.storage.sql.sqlalchemy_seam",
+        "app.storage.engine.sqlalchemy_seam",
         (
             "sqlalchemy.engine.base:OptionEngine",
             "sqlalchemy.engine.base:Engine.dispatch",

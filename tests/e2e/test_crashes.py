@@ -21,12 +21,12 @@ from uuid import UUID
 import httpx
 import pytest
 import sqlalchemy as sa
-from sqlmodel import Session
 
 from app.domain.hierarchies import node_id
 from app.services.copies import MAX_RESTARTS
 from app.settings import Settings
 from app.storage.engine.connect import connect
+from app.storage.engine.transaction import Transaction
 from app.wiring import open_database
 from tests import factories
 from tests.oracles.history import history_of
@@ -142,7 +142,7 @@ class Contents(NamedTuple):
 class Snapshot:
     """Queries on one snapshot of the database, while other processes write."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, tx: Transaction) -> None:
         self._session = session
 
     def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
@@ -183,8 +183,8 @@ class Snapshot:
 @contextmanager
 def snapshot(url: str) -> Iterator[Snapshot]:
     """Yield a snapshot of the database."""
-    with closing(connect(url)) as database, Session(database.read_engine) as session:
-        yield Snapshot(session)
+    with closing(connect(url)) as database, Session(database.read_engine) as tx:
+        yield Snapshot(tx)
 
 
 @dataclass

@@ -25,11 +25,11 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from psycopg import sql
-from sqlmodel import Session
 
 from app.domain.jobs import JobStatus
 from app.settings import Settings
 from app.storage.engine.connect import connect
+from app.storage.engine.transaction import Transaction
 from app.wiring import migrate
 from tests import factories
 from tests.oracles.history import history_of
@@ -204,9 +204,9 @@ async def filled(url: str) -> tuple[UUID, UUID]:
         large = await factories.hierarchy(database, {}, name="Large")
         small = await factories.hierarchy(database, factories.wide_tree(SMALL), name="Small")
 
-        def grow(session: Session) -> None:
-            session.connection().execute(sa.text(GROW), {"nodes": NODES, "name": NAME})
-            session.connection().execute(sa.text(COUNT), {"nodes": NODES})
+        def grow(tx: Transaction) -> None:
+            tx.connection.execute(sa.text(GROW), {"nodes": NODES, "name": NAME})
+            tx.connection.execute(sa.text(COUNT), {"nodes": NODES})
 
         await database.write(grow)
     return large, small
@@ -240,9 +240,9 @@ def number(url: str, query: str) -> int:
     """Run a query for one number."""
     with (
         closing(connect(url)) as database,
-        Session(database.read_engine) as session,
+        Session(database.read_engine) as tx,
     ):
-        return int(session.connection().execute(sa.text(query)).scalar_one())
+        return int(tx.connection.execute(sa.text(query)).scalar_one())
 
 
 def wait_for_the_sweep(server: LiveServer) -> float:

@@ -26,6 +26,7 @@ from tests import factories
 from tests.oracles.history import history_of
 from tests.support.clients import GraphQLClient, http_client
 from tests.support.databases import NewDatabase
+from tests.support.entities import session_of
 from tests.support.processes import start_server, start_worker
 from tests.support.subscriber import Event, Follower
 
@@ -210,9 +211,11 @@ async def test_a_worker_with_lost_answers_to_commit_runs_each_job_once(
             assert await asyncio.to_thread(process.stop) == 0
 
     copies = await database.read(
-        lambda session: session.exec(
-            select(Hierarchy.name).where(col(Hierarchy.copied_from) == source)
-        ).all()
+        lambda tx: (
+            session_of(tx)
+            .exec(select(Hierarchy.name).where(col(Hierarchy.copied_from) == source))
+            .all()
+        )
     )
     database.close()
     history = history_of(url)

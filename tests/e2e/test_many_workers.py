@@ -7,12 +7,13 @@ from contextlib import aclosing
 
 import psycopg
 import pytest
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.domain.jobs import JobStatus
 from app.services.feed import Feed
 from app.settings import Settings
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.jobs import JobFilter
 from app.storage.tables import Job
 from app.wiring import open_database
@@ -20,6 +21,7 @@ from tests import factories
 from tests.oracles.history import history_of
 from tests.support import postgres
 from tests.support.databases import NewDatabase
+from tests.support.entities import session_of
 from tests.support.processes import start_worker
 
 pytestmark = pytest.mark.fault
@@ -73,8 +75,8 @@ async def test_many_workers_run_the_jobs_of_a_store_one_at_a_time_and_in_order(
     for worker in workers:
         assert worker.stop(signal.SIGTERM) == 0
 
-    def read(session: Session) -> list[Job]:
-        return list(session.exec(select(Job).order_by(col(Job.job_seq))))
+    def read(tx: Transaction) -> list[Job]:
+        return list(session_of(tx).exec(select(Job).order_by(col(Job.job_seq))))
 
     jobs = await database.read(read)
     database.close()

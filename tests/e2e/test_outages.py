@@ -30,6 +30,7 @@ from app.wiring import migrate, open_database
 from tests import factories
 from tests.oracles.history import history_of
 from tests.support import postgres
+from tests.support.entities import session_of
 from tests.support.processes import LiveServer, start_server, start_worker
 from tests.support.subscriber import Event, Follower, Refused, whole_log
 
@@ -229,9 +230,11 @@ async def test_outages_under_load_are_reported_and_survived_without_loss(
         log = whole_log(url)
         database = connect(url)
         copies = await database.read(
-            lambda session: session.exec(
-                select(Hierarchy.name).where(col(Hierarchy.copied_from) == source)
-            ).all()
+            lambda tx: (
+                session_of(tx)
+                .exec(select(Hierarchy.name).where(col(Hierarchy.copied_from) == source))
+                .all()
+            )
         )
         database.close()
     assert history.faults == {}

@@ -12,7 +12,7 @@ from time import monotonic
 from uuid import UUID
 
 import pytest
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from app.domain.events import JobEventType
 from app.domain.jobs import Duplication, JobStatus
@@ -21,12 +21,14 @@ from app.services.feed import Feed
 from app.services.jobs import Requester
 from app.settings import Settings
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.jobs import JobFilter
 from app.storage.tables import Job
 from app.wiring import open_database
 from tests import factories
 from tests.oracles.history import history_of
 from tests.support.databases import NewDatabase
+from tests.support.entities import session_of
 from tests.support.processes import LiveProcess, start_script, start_worker
 
 pytestmark = pytest.mark.fault
@@ -61,10 +63,10 @@ def new_attempts(canceller: LiveProcess) -> list[tuple[str, str]]:
         attempts.append((job, result))
 
 
-def enqueue_batch(session: Session, source: UUID) -> None:
+def enqueue_batch(tx: Transaction, source: UUID) -> None:
     """Enqueue a batch of copies."""
     for _ in range(BATCH):
-        jobs.request_duplication(session, REQUESTER, Duplication(source))
+        jobs.request_duplication(tx, REQUESTER, Duplication(source))
 
 
 async def raced(
@@ -116,8 +118,8 @@ async def test_either_a_claim_or_one_cancellation_of_a_job_wins(
     for canceller in cancellers:
         attempts += new_attempts(canceller)
 
-    def read(session: Session) -> dict[str, JobStatus]:
-        rows = session.exec(select(Job.id, Job.status)).all()
+    def read(tx: Transaction) -> dict[str, JobStatus]:
+        rows = session_of(tx).exec(select(Job.id, Job.status)).all()
         return {str(id): JobStatus(status) for id, status in rows}
 
     statuses = await database.read(read)

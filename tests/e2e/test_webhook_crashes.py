@@ -8,17 +8,19 @@ from time import monotonic
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import Session, select
+from sqlmodel import select
 from standardwebhooks import Webhook
 
 from app.domain.webhooks import DeliveryStatus
 from app.services import webhooks
 from app.settings import Settings
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import WebhookDelivery
 from app.webhooks.dispatcher import LEASE
 from app.wiring import open_database
 from tests import factories
+from tests.support.entities import session_of
 from tests.support.processes import start_worker
 from tests.support.webhook_receiver import SECRET, receiving
 
@@ -30,14 +32,14 @@ LOOK_EVERY_SECONDS = 0.05
 
 async def delivery(database: Database) -> WebhookDelivery:
     """Read the only delivery."""
-    return await database.read(lambda session: session.exec(select(WebhookDelivery)).one())
+    return await database.read(lambda tx: session_of(tx).exec(select(WebhookDelivery)).one())
 
 
-def let_lease_pass(session: Session) -> None:
+def let_lease_pass(tx: Transaction) -> None:
     """Move the delivery's due time back by the lease."""
-    due = session.exec(select(WebhookDelivery.due_at)).one()
+    due = session_of(tx).exec(select(WebhookDelivery.due_at)).one()
     assert due
-    session.exec(sa.update(WebhookDelivery).values(due_at=due - LEASE))
+    session_of(tx).exec(sa.update(WebhookDelivery).values(due_at=due - LEASE))
 
 
 @pytest.mark.timeout(180)

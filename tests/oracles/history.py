@@ -15,13 +15,14 @@ from datetime import datetime
 from itertools import pairwise
 
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import col
 
 from app.domain.events import JobEventType, event_of
 from app.domain.jobs import JobStatus
 from app.storage.engine.connect import connect
 from app.storage.tables import Job, JobEvent, Lane
 from tests import factories
+from tests.support.entities import session_of
 
 CREATED = (JobEventType.CREATED, None)
 STARTED = (JobEventType.STARTED, JobStatus.PENDING)
@@ -142,14 +143,18 @@ def history_of(database_url: str, store: str = factories.STORE) -> History:
     """Check the store's current history, read in one snapshot."""
     with (
         closing(connect(database_url)) as database,
-        Session(database.read_engine) as session,
+        Session(database.read_engine) as tx,
     ):
-        lane = session.execute(
-            sa.select(col(Lane.job_seq), col(Lane.event_seq), col(Lane.pending)).where(
-                col(Lane.store) == store
+        lane = (
+            session_of(tx)
+            .execute(
+                sa.select(col(Lane.job_seq), col(Lane.event_seq), col(Lane.pending)).where(
+                    col(Lane.store) == store
+                )
             )
-        ).first()
-        jobs = session.execute(
+            .first()
+        )
+        jobs = session_of(tx).execute(
             sa.select(
                 col(Job.pk),
                 col(Job.job_seq),
@@ -158,7 +163,7 @@ def history_of(database_url: str, store: str = factories.STORE) -> History:
                 col(Job.started_at),
             ).where(col(Job.store) == store)
         )
-        events = session.execute(
+        events = session_of(tx).execute(
             sa.select(
                 col(JobEvent.seq),
                 col(JobEvent.job_pk),

@@ -12,7 +12,7 @@ import httpx
 import orjson
 import sqlalchemy as sa
 from pydantic import SecretStr
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import SQLModel, col, select
 
 from app.api.auth.identity import mint
 from app.domain.callers import EVERY_SCOPE, Scope
@@ -24,7 +24,8 @@ from app.services import attempts, jobs, nodes
 from app.services.attempts import Step
 from app.services.jobs import Requester
 from app.settings import Settings
-from app.storage.engine.database import Database, now
+from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.job_errors import add
 from app.storage.tables import (
     Hierarchy,
@@ -40,6 +41,7 @@ from tests import factories
 from tests.oracles.schema_walk import Material
 from tests.support.clients import http_client
 from tests.support.clock import HourClock
+from tests.support.entities import session_of
 from tests.support.gateway import gateway_of
 
 SECRET = "a secret that only these tests know"
@@ -121,32 +123,34 @@ async def populate(database: Database, store: str, shared: UUID | None = None) -
     return StoreData(store, marker, source, pending.id, key)
 
 
-def _add_delivery(session: Session, store: str) -> None:
+def _add_delivery(tx: Transaction, store: str) -> None:
     url = "https://example.com/all"
-    endpoint = session.exec(select(WebhookEndpoint).where(WebhookEndpoint.url == url)).first()
+    endpoint = (
+        session_of(tx).exec(select(WebhookEndpoint).where(WebhookEndpoint.url == url)).first()
+    )
     if endpoint is None:
-        endpoint = WebhookEndpoint(url=url, created_at=now(session))
-        session.add(endpoint)
-        session.flush()
+        endpoint = WebhookEndpoint(url=url, created_at=tx.now())
+        session_of(tx).add(endpoint)
+        session_of(tx).flush()
     assert endpoint.pk
-    session.add(WebhookPosition(endpoint_pk=endpoint.pk, store=store, seq=1))
-    session.add(
-        WebhookDelivery(endpoint_pk=endpoint.pk, store=store, seq=1, created_at=now(session))
+    session_of(tx).add(WebhookPosition(endpoint_pk=endpoint.pk, store=store, seq=1))
+    session_of(tx).add(
+        WebhookDelivery(endpoint_pk=endpoint.pk, store=store, seq=1, created_at=tx.now())
     )
 
 
-def _add_errors(session: Session, failing: Job, marker: str) -> None:
-    job = attempts.fail(session, failing, f"{marker}-code", f"{marker} went wrong", lambda: None)
+def _add_errors(tx: Transaction, failing: Job, marker: str) -> None:
+    job = attempts.fail(tx, failing, f"{marker}-code", f"{marker} went wrong", lambda: None)
     for no in range(2):
-        add(session, job, f"{marker}-code-{no}", f"{marker} went worse", now(session))
+        add(tx, job, f"{marker}-code-{no}", f"{marker} went worse", tx.now())
 
 
 async def material_of(database: Database, store: str) -> Material:
     """The arguments of operations on a store: ids of each kind, texts and times."""
 
-    def read(session: Session) -> Material:
+    def read(tx: Transaction) -> Material:
         def ids(entity: Any, *where: Any) -> list[str]:
-            rows = session.exec(select(entity.id).where(entity.store == store, *where))
+            rows = session_of(tx).exec(select(entity.id).where(entity.store == store, *where))
             return [str(id) for id in rows]
 
         hierarchies = ids(Hierarchy)
@@ -154,13 +158,17 @@ async def material_of(database: Database, store: str) -> Material:
             ids(Job, col(Job.status) == status)[0]
             for status in (JobStatus.STARTED, JobStatus.FAILED, JobStatus.SUCCESS)
         )
-        error = session.exec(
-            select(JobError.id).where(JobError.job_pk == Job.pk, Job.store == store)
-        ).first()
-        job = session.exec(select(Job).where(col(Job.id) == UUID(started))).one()
-        tree = session.exec(select(Hierarchy).where(Hierarchy.id == UUID(hierarchies[0]))).one()
+        error = (
+            session_of(tx)
+            .exec(select(JobError.id).where(JobError.job_pk == Job.pk, Job.store == store))
+            .first()
+        )
+        job = session_of(tx).exec(select(Job).where(col(Job.id) == UUID(started))).one()
+        tree = (
+            session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == UUID(hierarchies[0]))).one()
+        )
         node = node_id(tree.id, NODE)
-        product = session.exec(select(Product).where(Product.store == store)).first()
+        product = session_of(tx).exec(select(Product).where(Product.store == store)).first()
         assert product
         assert product.sku
         return Material(
@@ -191,14 +199,14 @@ async def material_of(database: Database, store: str) -> Material:
 def public_ids(database: Database, store: str) -> set[str]:
     """The ids of all rows of a store."""
 
-    def read(session: Session) -> set[str]:
+    def read(tx: Transaction) -> set[str]:
         ids: list[UUID] = []
         for entity in (Hierarchy, Product, Job):
-            ids += session.exec(select(entity.id).where(entity.store == store))
-        ids += session.exec(
+            ids += session_of(tx).exec(select(entity.id).where(entity.store == store))
+        ids += session_of(tx).exec(
             select(JobError.id).where(JobError.job_pk == Job.pk, Job.store == store)
         )
-        nodes = session.exec(
+        nodes = session_of(tx).exec(
             select(Hierarchy.id, Node.node_no).where(
                 Node.hierarchy_pk == Hierarchy.pk, Hierarchy.store == store
             )
@@ -206,8 +214,8 @@ def public_ids(database: Database, store: str) -> set[str]:
         ids += [node_id(id, no) for id, no in nodes]
         return {str(id) for id in ids}
 
-    with Session(database.read_engine) as session:
-        return read(session)
+    with Session(database.read_engine) as tx:
+        return read(tx)
 
 
 def rows_of_store(store: str) -> Iterator[tuple[sa.Table, sa.ColumnElement[bool]]]:
@@ -232,9 +240,11 @@ def rows_of_store(store: str) -> Iterator[tuple[sa.Table, sa.ColumnElement[bool]
 async def dump(database: Database, store: str) -> dict[str, list[str]]:
     """Every row of a store, in every table."""
 
-    def rows(session: Session) -> dict[str, list[str]]:
+    def rows(tx: Transaction) -> dict[str, list[str]]:
         return {
-            table.name: sorted(map(repr, session.execute(sa.select(table).where(mine)).all()))
+            table.name: sorted(
+                map(repr, session_of(tx).execute(sa.select(table).where(mine)).all())
+            )
             for table, mine in rows_of_store(store)
         }
 
@@ -243,10 +253,10 @@ async def dump(database: Database, store: str) -> dict[str, list[str]]:
     return tables
 
 
-def delete_store(session: Session, store: str) -> None:
+def delete_store(tx: Transaction, store: str) -> None:
     """Delete every row of a store."""
     for table, mine in rows_of_store(store):
-        session.execute(sa.delete(table).where(mine))
+        session_of(tx).execute(sa.delete(table).where(mine))
 
 
 class Client:

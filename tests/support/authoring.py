@@ -9,14 +9,16 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlmodel import Session, SQLModel
+from sqlmodel import SQLModel
 
 from app.domain.hierarchies import HierarchyState
 from app.services import imports
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Hierarchy
 from tests import factories
 from tests.support.clients import GraphQLClient
+from tests.support.entities import session_of
 
 ITEM = """
     id name description slug owner createdAt updatedAt
@@ -234,8 +236,8 @@ ALL_ROWS = {
 async def everything(database: Database) -> dict[str, list[Any]]:
     """Read all rows of all tables, ordered by primary key."""
 
-    def rows(session: Session) -> dict[str, list[Any]]:
-        return {name: list(session.execute(query)) for name, query in ALL_ROWS.items()}
+    def rows(tx: Transaction) -> dict[str, list[Any]]:
+        return {name: list(session_of(tx).execute(query)) for name, query in ALL_ROWS.items()}
 
     return await database.read(rows)
 
@@ -244,8 +246,8 @@ async def hidden_hierarchy(database: Database) -> UUID:
     """Create a hierarchy that is still importing, and so invisible. Return its id."""
     pk = await database.write(imports.begin, factories.STORE, "Half")
 
-    def id_of(session: Session) -> UUID:
-        hierarchy = session.get_one(Hierarchy, pk)
+    def id_of(tx: Transaction) -> UUID:
+        hierarchy = session_of(tx).get_one(Hierarchy, pk)
         assert hierarchy.state is HierarchyState.IMPORTING
         return hierarchy.id
 

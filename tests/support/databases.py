@@ -10,11 +10,13 @@ from typing import Any
 import psycopg
 import pytest
 import sqlalchemy as sa
-from sqlmodel import Session, SQLModel
+from sqlmodel import SQLModel
 
 from app.storage.engine.connect import connect
+from app.storage.engine.transaction import Transaction
 from app.storage.migrations import upgrade
 from tests.support import postgres
+from tests.support.entities import session_of
 
 DATABASES = ("sqlite", "postgresql")
 """The kinds of database that tests run on, in turn."""
@@ -113,25 +115,25 @@ def _migrate(url: str) -> None:
     database.close()
 
 
-def schema_of(session: Session) -> Schema:
+def schema_of(tx: Transaction) -> Schema:
     """Read the names of all tables and columns."""
-    query = SCHEMA_QUERIES[session.get_bind().dialect.name]
-    return [tuple(row) for row in session.execute(sa.text(query))]
+    query = SCHEMA_QUERIES[tx.dialect.name]
+    return [tuple(row) for row in session_of(tx).execute(sa.text(query))]
 
 
-def empty(session: Session) -> None:
+def empty(tx: Transaction) -> None:
     """Delete every row."""
     for statement in DELETE_ALL:
-        session.execute(sa.text(statement))
+        session_of(tx).execute(sa.text(statement))
 
 
-def insert_many(session: Session, table: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_many(tx: Transaction, table: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert tens of thousands of rows of the same columns: on PostgreSQL by COPY, which takes a
     fifth of the time."""
-    if session.get_bind().dialect.name == "sqlite":
-        session.execute(sa.insert(table), list(rows))
+    if tx.dialect.name == "sqlite":
+        session_of(tx).execute(sa.insert(table), list(rows))
         return
-    dialect, columns = session.get_bind().dialect, table.__table__.columns  # type: ignore[attr-defined]
+    dialect, columns = tx.dialect, table.__table__.columns  # type: ignore[attr-defined]
     defaults = {
         column.name: column.default.arg if column.default.is_scalar else column.default.arg(None)
         for column in columns
@@ -142,7 +144,7 @@ def insert_many(session: Session, table: type[SQLModel], rows: Sequence[Mapping[
         columns[name].type.dialect_impl(dialect).bind_processor(dialect) or (lambda value: value)
         for name in names
     ]
-    driver = session.connection().connection.driver_connection
+    driver = tx.connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)
     with driver.cursor().copy(
         f"COPY {table.__tablename__} ({', '.join(names)}) FROM STDIN"

@@ -6,12 +6,13 @@ An import of a million nodes would take a minute before each measurement.
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.storage.engine.database import Database
-from app.storage.sql.dialects import dialect_of
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Hierarchy
 from tests import factories
+from tests.support.entities import session_of
 
 DEPTH = 8
 CHILDREN = 3
@@ -88,8 +89,8 @@ async def large_hierarchy(
     return id
 
 
-def _fill(session: Session, id: UUID, nodes: int, products_per_node: int, products: int) -> None:
-    hierarchy = session.exec(select(Hierarchy).where(col(Hierarchy.id) == id)).one()
+def _fill(tx: Transaction, id: UUID, nodes: int, products_per_node: int, products: int) -> None:
+    hierarchy = session_of(tx).exec(select(Hierarchy).where(col(Hierarchy.id) == id)).one()
     size = (CHILDREN**DEPTH - 1) // (CHILDREN - 1)
     values = {
         "pk": hierarchy.pk,
@@ -103,9 +104,9 @@ def _fill(session: Session, id: UUID, nodes: int, products_per_node: int, produc
         "curated": CURATED,
     }
     for statement in (_NODES, _PRODUCTS, _ASSOCIATIONS, _REVERSE):
-        if dialect_of(session) == "postgresql":
+        if tx.dialect.name == "postgresql":
             for sqlite_function, function in _POSTGRESQL_FUNCTIONS.items():
                 statement = statement.replace(sqlite_function, function)
-        session.execute(sa.text(statement), values)
+        session_of(tx).execute(sa.text(statement), values)
     hierarchy.node_count = hierarchy.last_node_no = nodes
     hierarchy.association_count = nodes * products_per_node

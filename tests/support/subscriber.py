@@ -9,13 +9,14 @@ from uuid import UUID
 
 import orjson
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import col
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from app.api.graphql.types.events import EVENTS
 from app.storage.engine.connect import connect as connect_database
 from app.storage.tables import Job, JobEvent
+from tests.support.entities import session_of
 
 PROTOCOL = Subprotocol("graphql-transport-ws")
 
@@ -187,6 +188,9 @@ def whole_log(database_url: str) -> list[LogEntry]:
     )
     with (
         closing(connect_database(database_url)) as database,
-        Session(database.read_engine) as session,
+        Session(database.read_engine) as tx,
     ):
-        return [(EVENTS.encode((seq,)), type.name, id) for seq, type, id in session.execute(events)]
+        return [
+            (EVENTS.encode((seq,)), type.name, id)
+            for seq, type, id in session_of(tx).execute(events)
+        ]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import strawberry
-from sqlmodel import Session
 from strawberry import UNSET
 
 from app.api.graphql.fields.declarations import ListQuery, listing, query, reference_field, relation
@@ -20,14 +19,15 @@ from app.domain.errors import InvalidInput
 from app.domain.ids import uuid_of
 from app.domain.jobs import JobStatus
 from app.storage import hierarchies, jobs, products
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.keyset import KeysetWindow
 
 MAX_IDS = 100
 
 
-def _rows(session: Session, caller: Caller, ids: Sequence[str]) -> list[Any]:
+def _rows(tx: Transaction, caller: Caller, ids: Sequence[str]) -> list[Any]:
     uuids = [uuid_of(id) for id in ids]
-    rows = rows_by_ids(session, caller, [uuid for uuid in dict.fromkeys(uuids) if uuid])
+    rows = rows_by_ids(tx, caller, [uuid for uuid in dict.fromkeys(uuids) if uuid])
     return [uuid and rows.get(uuid) for uuid in uuids]
 
 
@@ -35,7 +35,7 @@ def _node(
     root: Any,
     id: Annotated[strawberry.ID, strawberry.argument(description="ID of the object.")],
 ) -> Any:
-    return lambda session, caller: _rows(session, caller, [id])[0]
+    return lambda tx, caller: _rows(tx, caller, [id])[0]
 
 
 def _nodes(
@@ -44,7 +44,7 @@ def _nodes(
 ) -> Any:
     if len(ids) > MAX_IDS:
         raise InvalidInput(f"ids has {len(ids)} entries; at most {MAX_IDS} are allowed.", ("ids",))
-    return lambda session, caller: _rows(session, caller, ids)
+    return lambda tx, caller: _rows(tx, caller, ids)
 
 
 def _id(
@@ -87,8 +87,8 @@ def _jobs(
     return ListQuery(window, (job_filter,), (order_by is JobOrder.CREATED_AT_ASC,))
 
 
-def _queued_count(session: Session, store: str) -> int:
-    return jobs.count(session, store, jobs.JobFilter(status=[JobStatus.PENDING]))
+def _queued_count(tx: Transaction, store: str) -> int:
+    return jobs.count(tx, store, jobs.JobFilter(status=[JobStatus.PENDING]))
 
 
 _queued_page = jobs.queued

@@ -9,7 +9,6 @@ import mimeparse
 import orjson
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
-from sqlmodel import Session
 from starlette.requests import ClientDisconnect
 
 from app.api.auth.access import Access
@@ -21,6 +20,7 @@ from app.api.rest.errors import error_response, to_response
 from app.domain.callers import Caller, Scope
 from app.services.jobs import Requester
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,19 +56,19 @@ class RestContext:
         return Requester(self.caller.store, self.request_id, self.caller.subject, traceparent())
 
     async def read(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `fn` in one consistent snapshot. Raises TimedOut."""
         return await self._in_time(self.state.database.read(fn, *args, **kwargs))
 
     async def scan(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`read` for lists, whose filters, orders, offsets and totals read unreturned rows too."""
         return await self._in_time(self.state.database.scan(fn, *args, **kwargs))
 
     async def write(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `fn` in one transaction and return its result after the commit. Raises TimedOut."""
         return await self._in_time(self.state.database.write(fn, *args, **kwargs))

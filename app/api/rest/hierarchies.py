@@ -6,7 +6,6 @@ from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import Field
-from sqlmodel import Session
 
 from app.api.rest.attributes import (
     ChangedAttributes,
@@ -34,6 +33,7 @@ from app.domain.hierarchies import Owner
 from app.domain.ids import require_uuid
 from app.services import hierarchies as service
 from app.storage import hierarchies, tables
+from app.storage.engine.transaction import Transaction
 
 router = APIRouter(route_class=RestRoute, tags=["Hierarchies"])
 
@@ -81,7 +81,7 @@ class ChangedHierarchy(RequestModel):
     attributes: ChangedAttributes = Field(default_factory=ChangedAttributes)
 
 
-def hierarchy_data(hierarchy: tables.Hierarchy) -> HierarchyData:
+def hierarchy_data(hierarchy: tables.HierarchyRow) -> HierarchyData:
     """Convert a hierarchy to its resource object."""
     return HierarchyData(
         id=hierarchy.id,
@@ -94,9 +94,9 @@ def hierarchy_data(hierarchy: tables.Hierarchy) -> HierarchyData:
     )
 
 
-def load_hierarchy(session: Session, store: str, id: str) -> tables.Hierarchy:
+def load_hierarchy(tx: Transaction, store: str, id: str) -> tables.HierarchyRow:
     """Read a hierarchy that the store can see. Raises NotFound."""
-    hierarchy = hierarchies.by_id(session, store, require_uuid("hierarchy", id))
+    hierarchy = hierarchies.by_id(tx, store, require_uuid("hierarchy", id))
     if hierarchy is None:
         raise NotFound("hierarchy", id)
     return hierarchy

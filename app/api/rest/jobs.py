@@ -5,7 +5,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Response
 from pydantic import Field
-from sqlmodel import Session
 
 from app.api.rest.context import DuplicationsWrite, JobsRead, JobsWrite, RestRoute
 from app.api.rest.errors import error_responses
@@ -34,6 +33,7 @@ from app.domain.ids import require_uuid
 from app.domain.jobs import Duplication, JobStatus, JobType
 from app.services import jobs as service
 from app.storage import job_errors, jobs, tables
+from app.storage.engine.transaction import Transaction
 
 router = APIRouter(route_class=RestRoute, tags=["Jobs"])
 
@@ -101,7 +101,7 @@ class DuplicateData(RequestModel):
     attributes: DuplicateAttributes = Field(default_factory=DuplicateAttributes)
 
 
-def job_data(job: tables.Job) -> JobData:
+def job_data(job: tables.JobRow) -> JobData:
     """Convert a job to its resource object."""
     duplication = {}
     if job.type is JobType.HIERARCHY_DUPLICATE and job.started_at:
@@ -116,13 +116,13 @@ def job_data(job: tables.Job) -> JobData:
     )
 
 
-def _error_data(error: tables.JobError) -> JobErrorData:
+def _error_data(error: tables.JobErrorRow) -> JobErrorData:
     attributes = JobErrorAttributes(message=error.message)
     return JobErrorData(id=error.id, type="pim-job-error", attributes=attributes)
 
 
-def _load_job(session: Session, store: str, id: str) -> tables.Job:
-    job = jobs.by_id(session, store, require_uuid("job", id))
+def _load_job(tx: Transaction, store: str, id: str) -> tables.JobRow:
+    job = jobs.by_id(tx, store, require_uuid("job", id))
     if job is None:
         raise NotFound("job", id)
     return job
@@ -233,8 +233,8 @@ async def list_job_errors(
 ) -> ListDocument[JobErrorData]:
     """List the reasons why a job failed, oldest first."""
     page = await context.scan(
-        lambda session: job_errors.offset_page(
-            session, _load_job(session, context.store, job_id), list_request.window
+        lambda tx: job_errors.offset_page(
+            tx, _load_job(tx, context.store, job_id), list_request.window
         )
     )
     return list_request.document([_error_data(error) for error in page.rows], page.total)

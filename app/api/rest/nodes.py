@@ -6,7 +6,6 @@ from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import Field
-from sqlmodel import Session
 
 from app.api.rest.attributes import (
     ChangedAttributes,
@@ -35,6 +34,7 @@ from app.domain.ids import require_uuid, uuid_of
 from app.domain.nodes import MAX_CURATED, NodeAttributes
 from app.services import nodes as service
 from app.storage import associations, nodes
+from app.storage.engine.transaction import Transaction
 from app.storage.nodes import TreeNode
 from app.storage.sql.offset import OffsetPage
 
@@ -122,10 +122,10 @@ class ChangedNode(RequestModel):
     meta: ChildMeta = Field(default_factory=ChildMeta)
 
 
-def load_node(session: Session, store: str, hierarchy_id: str, id: str) -> TreeNode:
+def load_node(tx: Transaction, store: str, hierarchy_id: str, id: str) -> TreeNode:
     """Read a node of a hierarchy that the store can see. Raises NotFound."""
     uuid = uuid_in_hierarchy(hierarchy_id, id)
-    node = nodes.by_ids(session, store, [uuid]).get(uuid)
+    node = nodes.by_ids(tx, store, [uuid]).get(uuid)
     if node is None:
         raise NotFound("node", id)
     return node
@@ -139,21 +139,21 @@ def uuid_in_hierarchy(hierarchy_id: str, id: str) -> UUID:
     return uuid
 
 
-def nodes_data(session: Session, rows: Sequence[TreeNode]) -> list[NodeData]:
+def nodes_data(tx: Transaction, rows: Sequence[TreeNode]) -> list[NodeData]:
     """Convert nodes of one hierarchy to their resource objects."""
     keys = [row.key for row in rows]
-    curated = associations.curated_ids(session, keys)
+    curated = associations.curated_ids(tx, keys)
     parent_keys = [(row.node.hierarchy_pk, row.node.parent_no) for row in rows]
-    names = nodes.names(session, [key for key in parent_keys if key[1] != ROOT_NO])
+    names = nodes.names(tx, [key for key in parent_keys if key[1] != ROOT_NO])
     return [
         _resource(row, curated[row.key], names.get(parent_key))
         for row, parent_key in zip(rows, parent_keys, strict=True)
     ]
 
 
-def node_data(session: Session, row: TreeNode) -> NodeData:
+def node_data(tx: Transaction, row: TreeNode) -> NodeData:
     """Convert a node to its resource object."""
-    return nodes_data(session, [row])[0]
+    return nodes_data(tx, [row])[0]
 
 
 def _resource(row: TreeNode, curated: Sequence[UUID], parent_name: str | None) -> NodeData:
@@ -210,28 +210,28 @@ NodeListRequest = Annotated[FilteredListRequest, filtered_list(_FILTERS, SORT_AT
 
 
 def _list_nodes(
-    session: Session,
+    tx: Transaction,
     store: str,
     hierarchy_id: str,
     list_request: FilteredListRequest,
     parent_id: str | None = None,
 ) -> OffsetPage[NodeData]:
     """Read a page of all nodes of a hierarchy, or of the children of its root or of a node."""
-    hierarchy = load_hierarchy(session, store, hierarchy_id)
+    hierarchy = load_hierarchy(tx, store, hierarchy_id)
     parent_no = None
     if parent_id is not None:
         parent_no = node_ref(uuid_in_hierarchy(hierarchy_id, parent_id)).node_no
         if parent_no != ROOT_NO:
-            load_node(session, store, hierarchy_id, parent_id)
+            load_node(tx, store, hierarchy_id, parent_id)
     page = nodes.offset_page(
-        session,
+        tx,
         hierarchy,
         list_request.filter,
         list_request.sort,
         list_request.window,
         parent_no,
     )
-    return OffsetPage(nodes_data(session, page.rows), page.total)
+    return OffsetPage(nodes_data(tx, page.rows), page.total)
 
 
 @router.get(
@@ -291,10 +291,10 @@ async def create_node(
     attributes = _node_attributes(body.data.attributes, body.data.meta)
     parent = body.data.relationships.parent
 
-    def create(session: Session) -> NodeData:
-        root_id = load_hierarchy(session, context.store, hierarchy_id).id
+    def create(tx: Transaction) -> NodeData:
+        root_id = load_hierarchy(tx, context.store, hierarchy_id).id
         parent_id = _parent_uuid(hierarchy_id, parent.data.id) if parent else root_id
-        return node_data(session, service.create(session, context.store, parent_id, attributes))
+        return node_data(tx, service.create(tx, context.store, parent_id, attributes))
 
     return ResponseDocument(data=await context.write(create))
 
@@ -309,8 +309,8 @@ async def get_node(
 ) -> ResponseDocument[NodeData]:
     """Get one node."""
 
-    def read(session: Session) -> NodeData:
-        return node_data(session, load_node(session, context.store, hierarchy_id, node_id))
+    def read(tx: Transaction) -> NodeData:
+        return node_data(tx, load_node(tx, context.store, hierarchy_id, node_id))
 
     return ResponseDocument(data=await context.read(read))
 
@@ -329,10 +329,10 @@ async def update_node(
     """Change the attributes in the body; omitted ones stay."""
     check_same_id(body.data.id, node_id)
 
-    def update(session: Session) -> NodeData:
+    def update(tx: Transaction) -> NodeData:
         attributes = _node_attributes(body.data.attributes, body.data.meta)
         uuid = uuid_in_hierarchy(hierarchy_id, node_id)
-        return node_data(session, service.update(session, context.store, uuid, attributes))
+        return node_data(tx, service.update(tx, context.store, uuid, attributes))
 
     return ResponseDocument(data=await context.write(update))
 

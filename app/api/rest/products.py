@@ -6,7 +6,6 @@ from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import Field
-from sqlmodel import Session
 
 from app.api.rest.context import HierarchiesRead, HierarchiesWrite, RestRoute
 from app.api.rest.errors import error_responses
@@ -24,6 +23,7 @@ from app.domain.nodes import MAX_PRODUCTS
 from app.services import products as service
 from app.storage import associations
 from app.storage.associations import Association
+from app.storage.engine.transaction import Transaction
 from app.storage.nodes import TreeNode
 from app.storage.sql.offset import OffsetPage
 
@@ -70,8 +70,8 @@ def _product_data(association: Association) -> ProductData:
 
 
 def _change_products(
-    session: Session,
-    change: Callable[[Session, str, UUID, Sequence[str]], TreeNode],
+    tx: Transaction,
+    change: Callable[[Transaction, str, UUID, Sequence[str]], TreeNode],
     store: str,
     hierarchy_id: str,
     node_id: str,
@@ -79,8 +79,8 @@ def _change_products(
 ) -> NodeData:
     """Attach or detach the products in the body, and return the node."""
     product_ids = [product.id for product in body.data]
-    node = change(session, store, uuid_in_hierarchy(hierarchy_id, node_id), product_ids)
-    return node_data(session, node)
+    node = change(tx, store, uuid_in_hierarchy(hierarchy_id, node_id), product_ids)
+    return node_data(tx, node)
 
 
 @router.get(
@@ -96,9 +96,9 @@ async def list_products(
 ) -> ListDocument[ProductData]:
     """List the products of a node: curated ones in their order, then the others by SKU."""
 
-    def read(session: Session) -> OffsetPage[Association]:
-        node = load_node(session, context.store, hierarchy_id, node_id)
-        return associations.offset_page(session, context.store, node.key, list_request.window)
+    def read(tx: Transaction) -> OffsetPage[Association]:
+        node = load_node(tx, context.store, hierarchy_id, node_id)
+        return associations.offset_page(tx, context.store, node.key, list_request.window)
 
     page = await context.scan(read)
     return list_request.document(

@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import Field
-from sqlmodel import Session
 
 from app.api.rest.context import HierarchiesWrite, RestRoute
 from app.api.rest.errors import error_responses
@@ -23,6 +22,7 @@ from app.domain.hierarchies import node_ref
 from app.domain.ids import require_uuid, uuid_of
 from app.services import nodes as service
 from app.storage import nodes
+from app.storage.engine.transaction import Transaction
 
 router = APIRouter(route_class=RestRoute, tags=["Nodes"])
 
@@ -53,15 +53,15 @@ async def add_children(
 ) -> ResponseDocument[list[NodeData]]:
     """Move nodes, each with everything below it, to a parent, all or none."""
 
-    def move(session: Session) -> list[NodeData]:
-        parent_id = load_node(session, context.store, hierarchy_id, node_id).id
+    def move(tx: Transaction) -> list[NodeData]:
+        parent_id = load_node(tx, context.store, hierarchy_id, node_id).id
         uuids = {child.id: uuid_of(child.id) for child in body.data}
-        known = nodes.by_ids(session, context.store, [uuid for uuid in uuids.values() if uuid])
+        known = nodes.by_ids(tx, context.store, [uuid for uuid in uuids.values() if uuid])
         if missing := [id for id, uuid in uuids.items() if uuid not in known]:
             raise SomeNotFound("node", missing)
         moved = [
             service.move(
-                session,
+                tx,
                 context.store,
                 require_uuid("node", child.id),
                 parent_id,
@@ -69,7 +69,7 @@ async def add_children(
             )
             for child in body.data
         ]
-        return nodes_data(session, moved)
+        return nodes_data(tx, moved)
 
     return ResponseDocument(data=await context.write(move))
 
@@ -88,10 +88,10 @@ async def set_parent(
 ) -> None:
     """Move a node, with everything below it, to another parent."""
 
-    def move(session: Session) -> None:
+    def move(tx: Transaction) -> None:
         uuid = uuid_in_hierarchy(hierarchy_id, node_id)
         parent_id = require_uuid("node", body.data.id, "parent_id")
-        service.move(session, context.store, uuid, parent_id, {})
+        service.move(tx, context.store, uuid, parent_id, {})
 
     await context.write(move)
 
@@ -107,8 +107,8 @@ async def unset_parent(
 ) -> None:
     """Move a node, with everything below it, to the root of its hierarchy."""
 
-    def move(session: Session) -> None:
+    def move(tx: Transaction) -> None:
         uuid = uuid_in_hierarchy(hierarchy_id, node_id)
-        service.move(session, context.store, uuid, node_ref(uuid).hierarchy_id, {})
+        service.move(tx, context.store, uuid, node_ref(uuid).hierarchy_id, {})
 
     await context.write(move)

@@ -7,11 +7,10 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Protocol
 
-from sqlmodel import Session
-
 from app.domain.jobs import JobType
 from app.queue.attempt import Attempt
-from app.storage.tables import Job
+from app.storage.engine.transaction import Transaction
+from app.storage.tables import JobRow
 
 
 class Handler(Protocol):
@@ -26,7 +25,7 @@ class Handler(Protocol):
         the next one resumes from the last step.
         """
 
-    def abandon(self, session: Session, job: Job) -> None:
+    def abandon(self, tx: Transaction, job: JobRow) -> None:
         """Discard what the job has written, in the transaction that fails it."""
 
 

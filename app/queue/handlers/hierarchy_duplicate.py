@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from contextlib import suppress
 
-from sqlmodel import Session
-
 from app.domain.jobs import JobType
 from app.queue.attempt import Attempt
 from app.services import copies
 from app.services.attempts import JobResult, Step
 from app.services.copies import MAX_RESTARTS, Copy, CopyPhase, SourceEdited
-from app.storage.tables import Job
+from app.storage.engine.transaction import Transaction
+from app.storage.tables import JobRow
 
 CHUNK_ROWS = 3_000
 """Rows of nodes per chunk, and six times as many associations: about 12 ms, the longest that a
@@ -32,27 +31,27 @@ class HierarchyDuplicate:
                     return await attempt.succeed(_publish)
             await attempt.step(_next_step, attempt.check)
 
-    def abandon(self, session: Session, job: Job) -> None:
+    def abandon(self, tx: Transaction, job: JobRow) -> None:
         """Discard the hidden rows."""
         if job.checkpoint:
-            copies.abandon(session, _copy_of(job))
+            copies.abandon(tx, _copy_of(job))
 
 
-def _next_step(session: Session, job: Job, before_chunk: Callable[[], None]) -> Step:
+def _next_step(tx: Transaction, job: JobRow, before_chunk: Callable[[], None]) -> Step:
     if not job.checkpoint:
-        copy = copies.begin(session, job)
+        copy = copies.begin(tx, job)
     elif (current := _copy_of(job)).restarts < MAX_RESTARTS:
-        copy = copies.advance(session, job, current, CHUNK_ROWS)
+        copy = copies.advance(tx, job, current, CHUNK_ROWS)
     else:
-        copy = copies.copy_in_one_transaction(session, job, current, CHUNK_ROWS, before_chunk)
+        copy = copies.copy_in_one_transaction(tx, job, current, CHUNK_ROWS, before_chunk)
     return Step(copy.as_checkpoint(), copy.completed, copy.total)
 
 
-def _publish(session: Session, job: Job) -> JobResult:
-    return copies.publish(session, job, _copy_of(job))
+def _publish(tx: Transaction, job: JobRow) -> JobResult:
+    return copies.publish(tx, job, _copy_of(job))
 
 
-def _copy_of(job: Job) -> Copy:
+def _copy_of(job: JobRow) -> Copy:
     assert job.checkpoint is not None
     return Copy.from_checkpoint(job.checkpoint)
 

@@ -3,16 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlmodel import col
 
 from app.domain.hierarchies import HierarchyState
 from app.domain.jobs import JobStatus
 from app.domain.webhooks import DeliveryStatus
 from app.storage import events
-from app.storage.engine.database import now
+from app.storage.engine.statements import AnySelect
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import DeletedNode, Hierarchy, Job, Lane, WebhookDelivery
 
 MAX_COUNTED = 10_000
@@ -46,7 +46,7 @@ class SweepBacklog:
     deliveries: int
 
 
-def queue_backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
+def queue_backlog(tx: Transaction, percentiles: Sequence[int]) -> QueueBacklog:
     """The queue backlog of all stores.
 
     One statement, which reads each lane once.
@@ -67,7 +67,7 @@ def queue_backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
         sa.func.row_number().over(order_by=waiting.c.since.desc()).label("place"),
         sa.func.count().over().label("lanes"),
     ).subquery()
-    row = session.execute(
+    [row] = tx.rows(
         sa.select(
             sa.func.coalesce(sa.func.sum(ranked.c.pending), 0),
             sa.func.count(),
@@ -81,9 +81,9 @@ def queue_backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
                 for percent in percentiles
             ),
         )
-    ).one()
+    )
     pending, lanes, *instants = row
-    at = now(session)
+    at = tx.now()
     return QueueBacklog(
         int(pending),
         lanes,
@@ -95,27 +95,25 @@ def queue_backlog(session: Session, percentiles: Sequence[int]) -> QueueBacklog:
     )
 
 
-def sweep_backlog(session: Session, keep: timedelta | None) -> SweepBacklog:
+def sweep_backlog(tx: Transaction, keep: timedelta | None) -> SweepBacklog:
     """Count rows to purge, stores with old events, and due deliveries.
 
     Events older than `keep` are old; with None no event is.
     """
 
-    def counted(statement: Any) -> int:
-        return int(
-            session.execute(
-                sa.select(sa.func.count()).select_from(statement.limit(MAX_COUNTED).subquery())
-            ).scalar_one()
-        )
+    def counted(statement: AnySelect) -> int:
+        limited = statement.limit(MAX_COUNTED).subquery()
+        [(count,)] = tx.rows(sa.select(sa.func.count()).select_from(limited))
+        return count
 
     discarded = (HierarchyState.DISCARDED, HierarchyState.ABANDONED)
     due = (
         col(WebhookDelivery.status) == DeliveryStatus.PENDING,
-        col(WebhookDelivery.due_at) <= now(session),
+        col(WebhookDelivery.due_at) <= tx.now(),
     )
     return SweepBacklog(
-        counted(select(Hierarchy.pk).where(col(Hierarchy.state).in_(discarded))),
-        counted(select(DeletedNode.node_no)),
-        0 if keep is None else len(events.stores_with_older(session, now(session) - keep)),
-        counted(select(WebhookDelivery.pk).where(*due)),
+        counted(sa.select(col(Hierarchy.pk)).where(col(Hierarchy.state).in_(discarded))),
+        counted(sa.select(col(DeletedNode.node_no))),
+        0 if keep is None else len(events.stores_with_older(tx, tx.now() - keep)),
+        counted(sa.select(col(WebhookDelivery.pk)).where(*due)),
     )

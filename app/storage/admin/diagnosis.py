@@ -12,13 +12,14 @@ from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlmodel import Session, col, create_engine, select
+from sqlmodel import col, create_engine
 
 from app.domain.jobs import JobStatus
 from app.storage.engine.connect import parse_url
-from app.storage.engine.database import JSON_CODEC, Clock, UnusableDatabase, now
+from app.storage.engine.database import JSON_CODEC, UnusableDatabase
 from app.storage.engine.postgresql import CONNECTION_OPTIONS, server_clock
 from app.storage.engine.sqlite import machine_clock
+from app.storage.engine.transaction import Clock, Transaction
 from app.storage.tables import Job, Lane
 
 STATEMENT_SECONDS = 10
@@ -75,8 +76,8 @@ class QueueHealth:
 
 
 @contextmanager
-def read_only_session(url: str) -> Iterator[Session]:
-    """A session that can only read. It creates neither the SQLite file nor its WAL.
+def read_only_transaction(url: str) -> Iterator[Transaction]:
+    """A transaction that can only read. It creates neither the SQLite file nor its WAL.
 
     Raises UnusableDatabase, NoDatabase.
     """
@@ -84,9 +85,8 @@ def read_only_session(url: str) -> Iterator[Session]:
     try:
         engine, clock = _open(parsed)
         try:
-            with Session(engine, info={"clock": clock}) as session:
-                session.connection()
-                yield session
+            with engine.connect() as connection:
+                yield Transaction(connection, clock)
         finally:
             engine.dispose()
     except (sa.exc.DBAPIError, OSError) as error:
@@ -130,13 +130,13 @@ def _postgresql_engine(url: sa.URL) -> sa.Engine:
     )
 
 
-def clock_skew(session: Session) -> timedelta:
+def clock_skew(tx: Transaction) -> timedelta:
     """Time by which the database's clock is ahead of this machine's.
 
     Accurate to half a round trip.
     """
     before = datetime.now(UTC)
-    database_time = now(session)
+    database_time = tx.now()
     return database_time - (before + (datetime.now(UTC) - before) / 2)
 
 
@@ -154,8 +154,8 @@ class FileInfo:
     """True in WAL mode, which the gateway sets."""
 
 
-def file_info(session: Session) -> FileInfo:
-    path = Path(session.execute(sa.text("PRAGMA database_list")).all()[0][2])
+def file_info(tx: Transaction) -> FileInfo:
+    path = Path(tx.rows(sa.text("PRAGMA database_list"))[0][2])
     disk = os.statvfs(path)
     with path.open("rb") as file:
         header = file.read(20)
@@ -169,14 +169,14 @@ def file_info(session: Session) -> FileInfo:
     )
 
 
-def file_faults(session: Session, seconds: float) -> Sequence[str] | None:
+def file_faults(tx: Transaction, seconds: float) -> Sequence[str] | None:
     """Check the file's integrity. Return None if that takes more than `seconds`."""
-    connection: Any = session.connection().connection.driver_connection
+    connection: Any = tx.connection.connection.driver_connection
     deadline = monotonic() + seconds
     connection.set_progress_handler(lambda: monotonic() > deadline, 10_000)
     try:
-        faults = [row[0] for row in session.execute(sa.text("PRAGMA quick_check(5)"))]
-        dangling = session.execute(sa.text("PRAGMA foreign_key_check")).first()
+        faults = [fault for (fault,) in tx.rows(sa.text("PRAGMA quick_check(5)"))]
+        dangling = tx.rows(sa.text("PRAGMA foreign_key_check"))
     except sa.exc.DatabaseError as error:
         match getattr(error.orig, "sqlite_errorcode", 0) & 0xFF:
             case sqlite3.SQLITE_INTERRUPT:
@@ -188,7 +188,8 @@ def file_faults(session: Session, seconds: float) -> Sequence[str] | None:
         connection.set_progress_handler(None, 0)
     faults = [fault for fault in faults if fault != "ok"]
     if dangling:
-        faults.append(f"a row of {dangling[0]} refers to a missing row of {dangling[2]}")
+        table, _, missing, _ = dangling[0]
+        faults.append(f"a row of {table} refers to a missing row of {missing}")
     return faults
 
 
@@ -208,8 +209,8 @@ class ServerInfo:
     bytes: int
 
 
-def server_info(session: Session) -> ServerInfo:
-    row = session.execute(
+def server_info(tx: Transaction) -> ServerInfo:
+    [row] = tx.rows(
         sa.text(
             "SELECT current_setting('server_version_num')::int / 10000, pg_is_in_recovery(),"
             " current_setting('idle_in_transaction_session_timeout') <> '0',"
@@ -220,25 +221,25 @@ def server_info(session: Session) -> ServerInfo:
             "   WHERE datname = current_database() AND state LIKE 'idle in transaction%'),"
             " pg_database_size(current_database())"
         )
-    ).one()
+    )
     version, is_standby, idle_limit, connections, max_connections, idle, bytes = row
     return ServerInfo(
         version, is_standby, idle_limit, connections, max_connections, float(idle), bytes
     )
 
 
-def queue_health(session: Session, lost_for: timedelta, max_stores: int) -> QueueHealth:
+def queue_health(tx: Transaction, lost_for: timedelta, max_stores: int) -> QueueHealth:
     """Read the state of all queues.
 
     Each list has at most `max_stores` stores, longest first. A started job is lost if its lease
     expired more than `lost_for` ago.
     """
-    at = now(session)
+    at = tx.now()
     started = sa.exists().where(
         col(Job.store) == col(Lane.store), col(Job.status) == JobStatus.STARTED
     )
     since = (
-        select(Job.created_at)
+        sa.select(col(Job.created_at))
         .where(col(Job.store) == col(Lane.store), col(Job.status) == JobStatus.PENDING)
         .order_by(col(Job.job_seq))
         .limit(1)
@@ -247,39 +248,39 @@ def queue_health(session: Session, lost_for: timedelta, max_stores: int) -> Queu
     )
     free = sa.or_(col(Lane.lease_until).is_(None), col(Lane.lease_until) <= at)
     held = sa.and_(col(Lane.holder).is_not(None), col(Lane.lease_until) > at)
-    lost = session.execute(
+    lost = tx.rows(
         sa.select(col(Lane.store), col(Lane.lease_until))
         .where(started, col(Lane.lease_until) < at - lost_for)
         .order_by(col(Lane.lease_until))
         .limit(max_stores)
-    ).all()
-    waiting = session.execute(
+    )
+    waiting = tx.rows(
         sa.select(col(Lane.store), col(Lane.pending), since)
         .where(col(Lane.pending) > 0, col(Lane.paused_at).is_(None), free, ~started)
         .order_by(since)
         .limit(max_stores)
-    ).all()
-    paused = session.execute(
+    )
+    paused = tx.rows(
         sa.select(col(Lane.store), col(Lane.paused_at), col(Lane.pending))
         .where(col(Lane.paused_at).is_not(None))
         .order_by(col(Lane.paused_at))
         .limit(max_stores)
-    ).all()
-    running, pending, last, oldest = session.execute(
+    )
+    [(running, pending, last, oldest)] = tx.rows(
         sa.select(
             sa.func.coalesce(sa.func.sum(sa.case((held, 1), else_=0)), 0),
             sa.func.coalesce(sa.func.sum(col(Lane.pending)), 0),
             sa.func.max(col(Lane.last_created_at)),
             sa.func.min(since),
         )
-    ).one()
+    )
     return QueueHealth(
         at,
         last,
         int(running),
         int(pending),
         oldest,
-        [LostJob(*row) for row in lost],
+        [LostJob(store, expired_at) for store, expired_at in lost if expired_at],
         [WaitingStore(*row) for row in waiting],
-        [PausedQueue(*row) for row in paused],
+        [PausedQueue(store, at, pending) for store, at, pending in paused if at],
     )

@@ -2,9 +2,10 @@
 
 import sqlalchemy as sa
 
-from app.storage.engine.database import Clock, Database, UnusableDatabase
+from app.storage.engine.database import Database, UnusableDatabase
 from app.storage.engine.postgresql import PostgreSQL
 from app.storage.engine.sqlite import SQLite
+from app.storage.engine.transaction import Clock
 
 IN_MEMORY = (None, "", ":memory:")
 

@@ -1,33 +1,30 @@
-"""Databases: `read`, `write` and their variants, and the functions of a transaction."""
+"""Databases: `read`, `write` and their variants."""
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from datetime import datetime
 from functools import partial
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 import sqlalchemy as sa
 from opentelemetry.trace import Tracer
-from sqlmodel import Session
 
-from app.storage.engine.tracing import trace_statements
-from app.storage.engine.writer import Priority
-from app.storage.sql.sqlalchemy_seam import (
+from app.storage.engine.sqlalchemy_seam import (
     as_sqlalchemy_error,
     driver_error,
     is_connection_lost,
     is_derived,
 )
-from app.storage.sql.statements import STATEMENT_RUNNER, StatementRunner
+from app.storage.engine.tracing import trace_statements
+from app.storage.engine.transaction import Clock, StatementRunner, Transaction
+from app.storage.engine.writer import Priority
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Clock = Callable[[Session], datetime]
 CommitListener = Callable[[frozenset[str]], None]
 
 JSON_CODEC: dict[str, Any] = {
@@ -53,35 +50,10 @@ class StorageFull(Exception):
     """The disk is full, and the transaction was rolled back."""
 
 
-def now(session: Session) -> datetime:
-    """Return the time of the database's clock in UTC, in whole milliseconds.
-
-    Clients see milliseconds, so the values they read compare equal to the stored ones.
-    """
-    clock: Clock = session.info["clock"]
-    instant = clock(session)
-    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
-
-
-def announce(session: Session, store: str) -> None:
-    """Notify listeners of a change in `store` when this transaction commits."""
-    session.info["announced"].add(store)
-
-
-def before_commit(session: Session, write: Callable[[], None]) -> None:
-    """Call `write` as the last action of this transaction before it commits."""
-    session.info["before_commit"].append(write)
-
-
-def after_commit(session: Session, callback: Callable[[], None]) -> None:
-    """Call `callback` after this transaction commits, in its thread; it must be quick."""
-    session.info["after_commit"].append(callback)
-
-
 class Database(ABC):
     """A database. `engine.connect` returns the subclass for a URL.
 
-    `read`, `write` and their variants run a function of a session in one transaction. They raise
+    `read`, `write` and their variants run a function of a transaction. They raise
     DatabaseUnavailable and StorageFull besides the function's own errors.
     """
 
@@ -104,40 +76,40 @@ class Database(ABC):
         """The database's name for logs and messages, without secrets."""
 
     async def read(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `fn` in one consistent snapshot. Its rows remain usable after the session."""
+        """Run `fn` in one consistent snapshot."""
 
         return await self._run_read(self._read_transaction(self.read_engine, fn, *args, **kwargs))
 
     async def scan(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `fn` as `read` does, where it may examine many rows without delaying other reads."""
         return await self._run_scan(self._read_transaction(self.scan_engine, fn, *args, **kwargs))
 
     async def write(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `fn` and commit; roll back if it raises."""
         return await self._write(Priority.REQUEST, fn, *args, **kwargs)
 
     async def write_bulk(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run one chunk of long work as `write` does, after most other writes.
 
         Raises StorageFull if little room is left.
         """
 
-        def with_room(session: Session) -> T:
-            self._check_room(session)
-            return fn(session, *args, **kwargs)
+        def with_room(tx: Transaction) -> T:
+            self._check_room(tx)
+            return fn(tx, *args, **kwargs)
 
         return await self._write(Priority.BULK, with_room)
 
     async def write_cleanup(
-        self, fn: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `fn` as `write_bulk` does, without its check: the work frees room."""
         return await self._write(Priority.BULK, fn, *args, **kwargs)
@@ -180,7 +152,7 @@ class Database(ABC):
     def _classified(self, error: sa.exc.DBAPIError) -> Exception:
         """Return DatabaseUnavailable or StorageFull for such an error, else the error itself."""
 
-    def _check_room(self, session: Session) -> None:  # noqa: B027, not abstract: a server checks its own room
+    def _check_room(self, tx: Transaction) -> None:  # noqa: B027, not abstract: a server checks its own room
         """Raise StorageFull if bulk work would use the room that short writes need."""
 
     @abstractmethod
@@ -198,31 +170,31 @@ class Database(ABC):
     def _read_transaction(
         self,
         engine: sa.Engine,
-        fn: Callable[Concatenate[Session, P], T],
+        fn: Callable[Concatenate[Transaction, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Callable[[], T]:
         def transaction() -> T:
-            with self._session(engine) as session:
-                return fn(session, *args, **kwargs)
+            with self._classifying_errors(), engine.connect() as connection:
+                return fn(Transaction(connection, self._clock), *args, **kwargs)
 
         return self._in_span(transaction)
 
     async def _write(
         self,
         priority: Priority,
-        fn: Callable[Concatenate[Session, P], T],
+        fn: Callable[Concatenate[Transaction, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
         loop = asyncio.get_running_loop()
 
         def transaction() -> T:
-            with self._write_session() as session:
-                result = fn(session, *args, **kwargs)
-            for callback in session.info["after_commit"]:
+            with self._classifying_errors(), self._write_transaction() as tx:
+                result = fn(tx, *args, **kwargs)
+            for callback in tx.callbacks:
                 callback()
-            if stores := frozenset(session.info["announced"]):
+            if stores := frozenset(tx.announced):
                 loop.call_soon_threadsafe(self._notify_listeners, stores)
             return result
 
@@ -237,23 +209,13 @@ class Database(ABC):
             listener(stores)
 
     @contextmanager
-    def _write_session(self) -> Iterator[Session]:
-        """Open a session whose transaction is committed at the end."""
-        with self._session(self.write_engine) as session:
-            if not self._traced:
-                session.info[STATEMENT_RUNNER] = _driver_runner(session.connection())
-            yield session
-            run_before_commit(session)
-            session.commit()
-
-    @contextmanager
-    def _session(self, engine: sa.Engine) -> Iterator[Session]:
-        with self._classifying_errors(), Session(engine, **self._session_options()) as session:
-            yield session
-
-    def _session_options(self) -> dict[str, Any]:
-        info = {"clock": self._clock, "announced": set(), "before_commit": [], "after_commit": []}
-        return {"expire_on_commit": False, "info": info}
+    def _write_transaction(self) -> Iterator[Transaction]:
+        """Open a transaction that is committed at the end."""
+        with self.write_engine.begin() as connection:
+            run = None if self._traced else _driver_runner(connection)
+            tx = Transaction(connection, self._clock, run)
+            yield tx
+            tx.finish()
 
     @contextmanager
     def _classifying_errors(self) -> Iterator[None]:
@@ -264,12 +226,6 @@ class Database(ABC):
             if classified is error:
                 raise
             raise classified from error
-
-
-def run_before_commit(session: Session) -> None:
-    """Call the functions that `before_commit` registered."""
-    for write in session.info["before_commit"]:
-        write()
 
 
 def _driver_runner(connection: sa.Connection) -> StatementRunner:

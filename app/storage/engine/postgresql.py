@@ -7,22 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from time import monotonic
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import psycopg
 import sqlalchemy as sa
-from sqlmodel import Session, create_engine
+from sqlmodel import create_engine
 
 from app.storage.engine.database import (
     JSON_CODEC,
-    Clock,
     Database,
     DatabaseUnavailable,
     StorageFull,
 )
+from app.storage.engine.statements import PreparedQuery
+from app.storage.engine.transaction import Clock, Transaction
 from app.storage.engine.writer import Priority
-from app.storage.sql.statements import CompiledStatement
 
 T = TypeVar("T")
 
@@ -171,13 +171,15 @@ _NOTIFY = sa.select(
 )
 
 
-def server_clock(session: Session) -> datetime:
+def server_clock(tx: Transaction) -> datetime:
     """Return the server's time, not the transaction's start: it may have waited for a lane."""
-    [(instant,)] = _CLOCK.rows(session, {})
-    return cast(datetime, instant)
+    [(instant,)] = tx.rows(_CLOCK)
+    return instant
 
 
-_CLOCK = CompiledStatement(lambda _: sa.select(sa.func.clock_timestamp()))
+_CLOCK = PreparedQuery(
+    lambda _: sa.select(sa.func.clock_timestamp(type_=sa.DateTime(timezone=True)))
+)
 
 
 def _engine(url: sa.URL) -> sa.Engine:

@@ -12,21 +12,19 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
-from sqlmodel import Session, create_engine
+from sqlmodel import create_engine
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from app.storage.engine.database import (
     JSON_CODEC,
-    Clock,
     Database,
     DatabaseUnavailable,
     RunnerAlreadyPresent,
     StorageFull,
-    run_before_commit,
 )
+from app.storage.engine.sqlalchemy_seam import as_sqlalchemy_error, has_statement_listeners
+from app.storage.engine.transaction import Clock, Transaction
 from app.storage.engine.writer import Priority, Writer
-from app.storage.sql.sqlalchemy_seam import as_sqlalchemy_error, has_statement_listeners
-from app.storage.sql.statements import STATEMENT_RUNNER, CompiledStatement
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,9 +49,6 @@ cannot be checkpointed, and no write succeeds."""
 BEGIN_READ = "BEGIN"
 BEGIN_WRITE = "BEGIN IMMEDIATE"
 
-Reader = tuple[Session, sa.Connection]
-"""A reused session and its connection: statements of both see the same snapshot."""
-
 UNAVAILABLE_CODES = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -77,7 +72,8 @@ class SQLite(Database):
         self.write_engine = _engine(url, begin=BEGIN_WRITE)
         self.read_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=READERS)
         self.scan_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=SCAN_THREADS)
-        self._readers: list[Reader] = []
+        self._readers: list[sa.Connection] = []
+        """Unused connections for reads."""
         self._scans = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
         self._runner_lock: int | None = None
         self._opened_file: tuple[int, int] | None = None
@@ -122,7 +118,7 @@ class SQLite(Database):
     def close(self) -> None:
         self._writer.close()
         self._scans.shutdown()
-        for _, connection in self._readers:
+        for connection in self._readers:
             connection.close()
         self._readers = []
         for engine in (self.write_engine, self.read_engine, self.scan_engine):
@@ -154,70 +150,52 @@ class SQLite(Database):
     def _read_transaction(
         self,
         engine: sa.Engine,
-        fn: Callable[Concatenate[Session, P], T],
+        fn: Callable[Concatenate[Transaction, P], T],
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Callable[[], T]:
         if engine is not self.read_engine or has_statement_listeners(engine):
             # Listeners see only the statements that SQLAlchemy runs.
             return super()._read_transaction(engine, fn, *args, **kwargs)
-        return lambda: self._read_by_driver(lambda session: fn(session, *args, **kwargs))
+        return lambda: self._read_by_driver(lambda tx: fn(tx, *args, **kwargs))
 
-    def _read_by_driver(self, fn: Callable[[Session], T]) -> T:
+    def _read_by_driver(self, fn: Callable[[Transaction], T]) -> T:
         """Run `fn` in a transaction that the driver begins and ends.
 
         SQLAlchemy takes 100 µs for that, as long as reading a job and encoding it.
         """
-        reader = self._readers.pop() if self._readers else self._new_reader()
-        session, connection = reader
-        driver: Any = connection.connection.driver_connection
         with self._classifying_errors():
+            connection = self._readers.pop() if self._readers else self.read_engine.connect()
+            driver: Any = connection.connection.driver_connection
             try:
                 driver.execute(BEGIN_READ)
-                return fn(session)
+                return fn(Transaction(connection, self._clock, driver.execute))
             finally:
-                # A query for entities began a transaction; closing the session expunges them.
-                if session.in_transaction():
-                    session.close()
+                # Statements that SQLAlchemy ran began its transaction.
+                if connection.in_transaction():
+                    connection.rollback()
                 driver.rollback()
-                self._readers.append(reader)
-
-    def _new_reader(self) -> Reader:
-        connection = self.read_engine.connect()
-        session = Session(connection, **self._session_options())
-        driver: Any = connection.connection.driver_connection
-
-        def run(text: str, values: Any) -> Any:
-            if session.in_transaction():
-                return connection.exec_driver_sql(text, values)
-            return driver.execute(text, values)
-
-        session.info[STATEMENT_RUNNER] = run
-        return session, connection
+                self._readers.append(connection)
 
     @contextmanager
-    def _write_session(self) -> Iterator[Session]:
-        """Open a session in a transaction that the driver begins and commits.
+    def _write_transaction(self) -> Iterator[Transaction]:
+        """Open a transaction that the driver begins and commits.
 
-        SQLAlchemy takes as long for that as a short write takes for everything else. Writes through
-        the session are in the same transaction.
+        SQLAlchemy takes as long for that as a short write takes for everything else. The statements
+        that it runs are in the same transaction.
         """
         if self._traced:
-            with super()._write_session() as session:
-                yield session
+            with super()._write_transaction() as tx:
+                yield tx
             return
-        with (
-            self._classifying_errors(),
-            self.write_engine.connect() as connection,
-            Session(connection, **self._session_options()) as session,
-        ):
+        with self.write_engine.connect() as connection:
             driver: Any = connection.connection.driver_connection
-            session.info[STATEMENT_RUNNER] = driver.execute
+            tx = Transaction(connection, self._clock, driver.execute)
             driver.execute(BEGIN_WRITE)
-            yield session
-            run_before_commit(session)
-            if session.in_transaction():
-                session.commit()
+            yield tx
+            tx.finish()
+            if connection.in_transaction():
+                connection.commit()
             else:
                 driver.commit()
 
@@ -229,8 +207,8 @@ class SQLite(Database):
             except sqlite3.Error as error:
                 raise as_sqlalchemy_error(error) from error
 
-    def _check_room(self, session: Session) -> None:
-        [(page_size, pages, unused)] = _PAGES.rows(session, {})
+    def _check_room(self, tx: Transaction) -> None:
+        [(page_size, pages, unused)] = tx.connection.exec_driver_sql(_PAGES)
         disk = os.statvfs(self.path)
         # Used pages that are only in the write-ahead log so far will need room in the file.
         used = (pages - unused) * page_size
@@ -248,15 +226,13 @@ class SQLite(Database):
         return error
 
 
-_PAGES = CompiledStatement(
-    lambda _: sa.text(
-        "SELECT page_size, page_count, freelist_count"
-        " FROM pragma_page_size, pragma_page_count, pragma_freelist_count"
-    )
+_PAGES = (
+    "SELECT page_size, page_count, freelist_count"
+    " FROM pragma_page_size, pragma_page_count, pragma_freelist_count"
 )
 
 
-def machine_clock(_session: Session) -> datetime:
+def machine_clock(_tx: Transaction) -> datetime:
     return datetime.now(UTC)
 
 

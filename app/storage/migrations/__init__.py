@@ -8,9 +8,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlmodel import Session
 
 from app.storage.engine.database import Database, UnusableDatabase
+from app.storage.engine.transaction import Transaction
 
 MIGRATION_LOCK_KEY = 0x6A6F6273
 """Key of the advisory lock that a process holds while it migrates PostgreSQL."""
@@ -40,9 +40,9 @@ def revision_of(database: Database) -> str | None:
         raise _unusable(database, error) from error
 
 
-def revision_in(session: Session) -> str | None:
-    """Read the revision of a session's database."""
-    return MigrationContext.configure(session.connection()).get_current_revision()
+def revision_in(tx: Transaction) -> str | None:
+    """Read the revision of a tx's database."""
+    return MigrationContext.configure(tx.connection).get_current_revision()
 
 
 def newest_revision() -> str:

@@ -12,21 +12,21 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlmodel import Session, SQLModel
+from sqlmodel import SQLModel
+
+from app.storage.engine.transaction import Transaction
 
 KeyParts = tuple[Any, ...]
 SQL_TYPES: Mapping[type, Any] = {int: sa.BigInteger, UUID: sa.Uuid}
 
 
-def dialect_of(session: Session) -> str:
-    """Return the dialect's name: sqlite or postgresql."""
-    return session.get_bind().dialect.name
+def insert_ignore(tx: Transaction, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> int:
+    """Insert rows, except those whose unique key exists, also in a concurrent transaction.
 
-
-def insert_ignore(session: Session, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows, except those whose unique key exists, also in a concurrent transaction."""
-    insert = postgresql.insert if dialect_of(session) == "postgresql" else sqlite.insert
-    session.execute(insert(table).on_conflict_do_nothing(), rows)
+    Return the number of inserted rows.
+    """
+    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
+    return tx.changed(insert(table).on_conflict_do_nothing(), rows)
 
 
 def upsert(dialect: str, table: type[SQLModel]) -> Any:
@@ -39,27 +39,27 @@ def upsert(dialect: str, table: type[SQLModel]) -> Any:
     return row.on_conflict_do_update(index_elements=keys, set_=updates)
 
 
-def use_snapshot(session: Session) -> None:
+def use_snapshot(tx: Transaction) -> None:
     """Give the transaction a snapshot of the data. Must be its first statement.
 
     SQLite needs none: no other transaction writes at the same time.
     """
-    if dialect_of(session) == "postgresql":
-        session.connection().exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    if tx.dialect.name == "postgresql":
+        tx.connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
 @contextmanager
-def prefer_hash_join(session: Session) -> Iterator[None]:
+def prefer_hash_join(tx: Transaction) -> Iterator[None]:
     """Disable nested loops on PostgreSQL for joins of large tables.
 
     Without table statistics, as for all new tables, it would scan one table per row of the other.
     """
-    is_postgresql = dialect_of(session) == "postgresql"
+    is_postgresql = tx.dialect.name == "postgresql"
     if is_postgresql:
-        session.connection().exec_driver_sql("SET LOCAL enable_nestloop = off")
+        tx.connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
     yield
     if is_postgresql:
-        session.connection().exec_driver_sql("SET LOCAL enable_nestloop = on")
+        tx.connection.exec_driver_sql("SET LOCAL enable_nestloop = on")
 
 
 def opaque_limit(number: Any) -> Any:

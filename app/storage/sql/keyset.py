@@ -7,18 +7,17 @@ from itertools import repeat
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
-from sqlmodel import Session
 
 from app.domain.filters import Sort
+from app.storage.engine.statements import AnySelect, PreparedQuery
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import (
     KeyTable,
-    dialect_of,
     key_table,
     key_table_values,
     opaque_limit,
 )
-from app.storage.sql.rows import ALL_COLUMNS, Projection, column_names, row_class
-from app.storage.sql.statements import CompiledStatement
+from app.storage.sql.rows import ALL_COLUMNS, Projection, column_names, row_class_of, row_maker
 
 RowT = TypeVar("RowT")
 MappedT = TypeVar("MappedT")
@@ -91,23 +90,34 @@ class KeysetPage(Generic[RowT]):
 
 
 @dataclass(frozen=True, eq=False)
-class KeysetQuery:
-    """A list as SQL: the entities of a row, join and filter conditions, and the order.
+class KeysetQuery(Generic[RowT]):
+    """A list as SQL: its table, join and filter conditions, and the order.
 
     The order ends with columns that are unique within one list. A list per parent comes from a
     function that makes a new query per call, because a statement may contain it twice, under two
     aliases.
     """
 
-    entities: tuple[Any, ...]
+    entity: Any
+    """The table of the list's rows, or an alias of it."""
     where: tuple[Any, ...]
     order: Order
-    row_entity: Any = None
-    """The entity that has exactly one row per row of the list."""
+    others: tuple[Any, ...] = ()
+    """Other columns of a row."""
+    make: Callable[..., RowT] | None = None
+    """Makes a row of the list from a row of the table and the values of `others`."""
+    key_entity: Any = None
+    """The table that has exactly one row per row of the list, if it is not `entity`."""
     parent_condition: Callable[..., Any] | None = None
     """Makes the condition that a row is in a parent's list, from the parts of the parent's key."""
     contiguous_index: bool = True
     """True if the index with this order has the order's columns next to each other."""
+
+    @property
+    def primary_key(self) -> list[Any]:
+        """The columns that identify a row of the list."""
+        entity = self.key_entity or self.entity
+        return [getattr(entity, column.key) for column in sa.inspect(entity).mapper.primary_key]
 
     def is_in_list_of(self, parents: KeyTable) -> Any:
         """Return the condition that a row is in the list of a parent."""
@@ -115,50 +125,47 @@ class KeysetQuery:
         return self.parent_condition(*parents.parts)
 
 
-class _PageQuery:
+class _PageQuery(Generic[RowT]):
     """A statement that reads rows of a list, and the decoding of its results.
 
-    Its columns are those of the row's entity, the other entities, the keys if they are read, and
-    for a list per parent the parent's number.
+    Its columns are those of the row's table, the other columns, the keys if they are read, and for
+    a list per parent the parent's number.
     """
 
     def __init__(
         self,
-        query: KeysetQuery,
+        query: KeysetQuery[RowT],
         projection: Projection,
-        build: Callable[[str, "_PageQuery"], Any],
+        build: "Callable[[str, _PageQuery[RowT]], AnySelect]",
     ) -> None:
-        entity, *others = query.entities
-        mapper = sa.inspect(entity).mapper
-        self.names = column_names(mapper.class_, projection)
+        table = sa.inspect(query.entity).mapper.class_
+        self.names = column_names(table, projection)
         self.order = query.order
-        self.table = mapper.class_
-        self.others = len(others)
+        self.row_class = row_class_of(table)
+        self.others = len(query.others)
         self.keys = len(query.order) if projection.keys else 0
-        self.statement = CompiledStatement(lambda dialect: build(dialect, self))
+        self.make = query.make
+        self.statement = PreparedQuery(lambda dialect: build(dialect, self))
 
-    def columns(self, query: KeysetQuery) -> list[Any]:
+    def columns(self, query: KeysetQuery[RowT]) -> list[Any]:
         """Return the columns of this query, or of another one made by the same function."""
-        entity, *others = query.entities
-        own = [getattr(entity, name) for name in self.names]
+        own = [getattr(query.entity, name) for name in self.names]
         order = [column for column, _ in query.order[: self.keys]]
         return [
-            column.label(f"column_{index}") for index, column in enumerate((*own, *others, *order))
+            column.label(f"column_{index}")
+            for index, column in enumerate((*own, *query.others, *order))
         ]
 
-    def raw_rows(self, session: Session, values: Mapping[str, Any]) -> Sequence[tuple[Any, ...]]:
-        """Return the driver's rows."""
-        return self.statement.rows(session, values)
-
     def rows(
-        self, session: Session, raw_rows: Sequence[tuple[Any, ...]], *, keyed: bool
-    ) -> Sequence[tuple[Key, Any]]:
+        self, tx: Transaction, raw_rows: Sequence[tuple[Any, ...]], *, keyed: bool
+    ) -> Sequence[tuple[Key, RowT]]:
         """Decode the driver's rows, each with its key, which is empty unless `keyed`."""
-        make_row = row_class(session, self.table, self.names)
-        if not (self.others or keyed):
+        make_row: Callable[..., Any] = row_maker(tx.dialect, self.row_class, self.names)
+        make = self.make
+        if make is None and not keyed:
             return list(zip(repeat(()), map(make_row, raw_rows)))
         own, last = len(self.names), len(self.names) + self.others
-        decoders = self.statement.decoders(session)
+        decoders = self.statement.for_dialect(tx.dialect).decoders
 
         def decoded(raw: tuple[Any, ...], first: int, last: int) -> tuple[Any, ...]:
             return tuple(
@@ -169,19 +176,19 @@ class _PageQuery:
         return [
             (
                 decoded(raw, last, last + self.keys) if keyed else (),
-                (make_row(raw), *decoded(raw, own, last)) if self.others else make_row(raw),
+                make(make_row(raw), *decoded(raw, own, last)) if make else make_row(raw),
             )
             for raw in raw_rows
         ]
 
 
 def read_page(
-    session: Session,
-    query: KeysetQuery,
+    tx: Transaction,
+    query: KeysetQuery[RowT],
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
     lists: Sequence[Mapping[str, Any]] = ({},),
-) -> KeysetPage[Any]:
+) -> KeysetPage[RowT]:
     """Read one page of a list, or of several lists merged: the parameters' values of each.
 
     Each list is read by its index; a database would sort all rows of a union.
@@ -192,10 +199,10 @@ def read_page(
     parts = [
         raw_rows
         for values in lists
-        if (raw_rows := page_query.raw_rows(session, {**bounds, **values}))
+        if (raw_rows := tx.raw_rows(page_query.statement, {**bounds, **values}))
     ]
     keyed = projection.keys or len(parts) > 1
-    rows = [row for part in parts for row in page_query.rows(session, part, keyed=keyed)]
+    rows = [row for part in parts for row in page_query.rows(tx, part, keyed=keyed)]
     if len(parts) > 1:
         # Sorting is stable, so by the last column first.
         for index, (_, descending) in reversed(tuple(enumerate(query.order))):
@@ -204,13 +211,13 @@ def read_page(
 
 
 def read_pages(
-    session: Session,
-    make_query: Callable[[], KeysetQuery],
+    tx: Transaction,
+    make_query: Callable[[], KeysetQuery[RowT]],
     parents: Sequence[ParentT],
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
     **values: Any,
-) -> dict[ParentT, KeysetPage[Any]]:
+) -> dict[ParentT, KeysetPage[RowT]]:
     """Read the same page of every parent's list in one statement, each list by its index.
 
     A parent is its key, a tuple if that has several parts. Every parent has a page, possibly empty.
@@ -222,17 +229,17 @@ def read_pages(
     page_query = _query_per_parent(
         make_query, tuple(map(type, keys[0])), projection, _shape_of(window)
     )
-    raw_rows = page_query.raw_rows(
-        session,
+    raw_rows = tx.raw_rows(
+        page_query.statement,
         {
             "rows": window.limit + 1,
-            **key_table_values(dialect_of(session), keys),
+            **key_table_values(tx.dialect.name, keys),
             **_bound_values(page_query.order, window),
             **values,
         },
     )
-    rows: dict[ParentT, list[tuple[Key, Any]]] = {parent: [] for parent in parents}
-    keyed_rows = page_query.rows(session, raw_rows, keyed=projection.keys)
+    rows: dict[ParentT, list[tuple[Key, RowT]]] = {parent: [] for parent in parents}
+    keyed_rows = page_query.rows(tx, raw_rows, keyed=projection.keys)
     for raw, row in zip(raw_rows, keyed_rows, strict=True):
         rows[parents[int(raw[-1])]].append(row)
     return {parent: _page_of(own, window) for parent, own in rows.items()}
@@ -254,8 +261,10 @@ ROW_LIMIT = sa.bindparam("rows", type_=sa.Integer)
 
 
 @lru_cache(maxsize=256)
-def _list_query(query: KeysetQuery, projection: Projection, shape: _WindowShape) -> _PageQuery:
-    def build(_dialect: str, page_query: _PageQuery) -> sa.Select[Any]:
+def _list_query(
+    query: KeysetQuery[RowT], projection: Projection, shape: _WindowShape
+) -> _PageQuery[RowT]:
+    def build(_dialect: str, page_query: _PageQuery[RowT]) -> AnySelect:
         return (
             sa.select(*page_query.columns(query))
             .where(*query.where, *_bound_conditions(query, shape))
@@ -268,12 +277,12 @@ def _list_query(query: KeysetQuery, projection: Projection, shape: _WindowShape)
 
 @lru_cache(maxsize=256)
 def _query_per_parent(
-    make_query: Callable[[], KeysetQuery],
+    make_query: Callable[[], KeysetQuery[RowT]],
     types: tuple[type, ...],
     projection: Projection,
     shape: _WindowShape,
-) -> _PageQuery:
-    def build(dialect: str, page_query: _PageQuery) -> sa.Select[Any]:
+) -> _PageQuery[RowT]:
+    def build(dialect: str, page_query: _PageQuery[RowT]) -> AnySelect:
         select = _lateral_join if dialect == "postgresql" else _correlated_seek
         return select(make_query, key_table(dialect, types), page_query, shape)
 
@@ -281,11 +290,11 @@ def _query_per_parent(
 
 
 def _lateral_join(
-    make_query: Callable[[], KeysetQuery],
+    make_query: Callable[[], KeysetQuery[RowT]],
     parents: KeyTable,
-    page_query: _PageQuery,
+    page_query: _PageQuery[RowT],
     shape: _WindowShape,
-) -> sa.Select[Any]:
+) -> AnySelect:
     """Join each parent to a subquery with a LIMIT of its own (PostgreSQL).
 
     This forces an index seek per parent without table statistics too. As one join over all parents,
@@ -316,35 +325,33 @@ def _lateral_join(
 
 
 def _correlated_seek(
-    make_query: Callable[[], KeysetQuery],
+    make_query: Callable[[], KeysetQuery[RowT]],
     parents: KeyTable,
-    page_query: _PageQuery,
+    page_query: _PageQuery[RowT],
     shape: _WindowShape,
-) -> sa.Select[Any]:
+) -> AnySelect:
     """Select rows whose key is in a correlated subquery with a LIMIT (SQLite, without LATERAL).
 
     A window function over all rows of all parents was measured twenty times slower.
     """
     inner, outer = make_query(), make_query()
     keys = (
-        sa.select(*primary_key_of(inner.row_entity))
+        sa.select(*inner.primary_key)
         .where(*inner.where, inner.is_in_list_of(parents), *_bound_conditions(inner, shape))
         .order_by(*sql_order(inner.order, shape.backward))
         .limit(ROW_LIMIT)
         .correlate(parents.rows)
     )
-    primary_key = primary_key_of(outer.row_entity)
     return (
         sa.select(*page_query.columns(outer), parents.number)
-        .select_from(sa.join(parents.rows, sa.inspect(outer.row_entity).selectable, sa.true()))
-        .where(*outer.where, sa.tuple_(*primary_key).in_(keys))
+        .select_from(
+            sa.join(
+                parents.rows, sa.inspect(outer.key_entity or outer.entity).selectable, sa.true()
+            )
+        )
+        .where(*outer.where, sa.tuple_(*outer.primary_key).in_(keys))
         .order_by(parents.number, *sql_order(outer.order, shape.backward))
     )
-
-
-def primary_key_of(entity: Any) -> list[Any]:
-    """Return the columns of an entity's primary key."""
-    return [getattr(entity, column.key) for column in sa.inspect(entity).mapper.primary_key]
 
 
 def sql_order(order: Order, backward: bool = False) -> list[sa.ColumnElement[Any]]:
@@ -355,7 +362,7 @@ def sql_order(order: Order, backward: bool = False) -> list[sa.ColumnElement[Any
     ]
 
 
-def _bound_conditions(query: KeysetQuery, shape: _WindowShape) -> Iterator[Any]:
+def _bound_conditions(query: KeysetQuery[RowT], shape: _WindowShape) -> Iterator[Any]:
     order = query.order
     reversed_order = tuple(OrderBy(column, not descending) for column, descending in order)
     if shape.after:
@@ -396,7 +403,7 @@ def _bound_values(order: Order, window: KeysetWindow) -> dict[str, Any]:
     }
 
 
-def _page_of(rows: list[tuple[Key, Any]], window: KeysetWindow) -> KeysetPage[Any]:
+def _page_of(rows: list[tuple[Key, RowT]], window: KeysetWindow) -> KeysetPage[RowT]:
     """Make a page of up to `limit` + 1 rows: the extra one proves that there are more."""
     has_more = len(rows) > window.limit
     rows = rows[: window.limit]

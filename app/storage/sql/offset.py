@@ -5,11 +5,11 @@ from functools import lru_cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
-from sqlmodel import Session
 
+from app.storage.engine.statements import AnyQuery, AnySelect, BindValues, PreparedQuery
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import opaque_limit
-from app.storage.sql.keyset import ROW_LIMIT, Key, KeysetQuery, OrderBy, primary_key_of, sql_order
-from app.storage.sql.statements import BindValues, CompiledStatement
+from app.storage.sql.keyset import ROW_LIMIT, Key, KeysetQuery, OrderBy, sql_order
 
 RowT = TypeVar("RowT")
 
@@ -29,7 +29,7 @@ class OffsetPage(NamedTuple, Generic[RowT]):
 
 
 def read_page_keys(
-    session: Session, queries: Sequence[KeysetQuery], window: OffsetWindow, values: BindValues
+    tx: Transaction, queries: Sequence[KeysetQuery[Any]], window: OffsetWindow, values: BindValues
 ) -> Sequence[Key]:
     """Read the primary keys, all integers, of the rows of several lists of one order, merged.
 
@@ -38,23 +38,23 @@ def read_page_keys(
     """
     offset, limit = window
     bounds = {"offset": offset, "rows": limit, "end": offset + limit}
-    return _keys_statement(tuple(queries)).rows(session, {**bounds, **values})
+    return tx.rows(_keys_statement(tuple(queries)), {**bounds, **values})
 
 
 @lru_cache(maxsize=128)
-def _keys_statement(queries: tuple[KeysetQuery, ...]) -> CompiledStatement:
+def _keys_statement(queries: tuple[KeysetQuery[Any], ...]) -> AnyQuery:
     keys = _keys(queries[0]) if len(queries) == 1 else _merged_keys(queries)
     page = keys.offset(sa.bindparam("offset", type_=sa.Integer)).limit(opaque_limit(ROW_LIMIT))
-    return CompiledStatement(lambda _: page)
+    return PreparedQuery(lambda _: page)
 
 
-def _keys(query: KeysetQuery, *columns: Any) -> sa.Select[Any]:
+def _keys(query: KeysetQuery[Any], *columns: Any) -> AnySelect:
     """Select the primary keys of a list's rows, and `columns`, in the list's order."""
-    keys = (column.label(f"key_{no}") for no, column in enumerate(primary_key_of(query.row_entity)))
+    keys = (column.label(f"key_{no}") for no, column in enumerate(query.primary_key))
     return sa.select(*keys, *columns).where(*query.where).order_by(*sql_order(query.order))
 
 
-def _merged_keys(queries: Sequence[KeysetQuery]) -> sa.Select[Any]:
+def _merged_keys(queries: Sequence[KeysetQuery[Any]]) -> AnySelect:
     # Each list is read by its index, up to the end of the window; a union would be sorted.
     end = opaque_limit(sa.bindparam("end", type_=sa.Integer))
     parts = [

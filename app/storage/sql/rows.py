@@ -1,21 +1,35 @@
-"""Rows of tables: the driver's tuples, read by attribute like the tables' entities.
+"""Rows of tables: the driver's tuples, with an attribute per column.
 
 A value is decoded when it is read. A row has the columns of its projection only.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from enum import Enum, auto
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, ClassVar, NamedTuple
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    NamedTuple,
+    NoReturn,
+    TypeVar,
+    cast,
+    dataclass_transform,
+)
+from uuid import UUID
 
 import sqlalchemy as sa
 from orjson import loads
-from sqlmodel import Session, SQLModel
+from sqlmodel import Field, SQLModel
 
+from app.storage.engine.sqlalchemy_seam import result_decoder
+from app.storage.engine.statements import AnyQuery, AnySelect, BindValues, PreparedQuery
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.column_types import Instant, UnsetLast
-from app.storage.sql.sqlalchemy_seam import result_decoder
-from app.storage.sql.statements import BindValues, CompiledStatement
+
+RowT = TypeVar("RowT", bound="Row")
 
 
 class Projection(NamedTuple):
@@ -69,17 +83,28 @@ class RawColumn(NamedTuple):
     """Names of an enum's members by their values, None for None."""
 
 
-class TableRow(tuple[Any, ...]):
-    """A row of a table, with an attribute per column of its projection."""
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
+class Row:
+    """A row of a table. A subclass per table declares the columns, and the table inherits them.
+
+    Queries return instances, which are read-only. Reading a column that the projection lacks raises
+    AttributeError.
+    """
 
     __slots__ = ()
     table: ClassVar[type[SQLModel]]
-    raw_columns: ClassVar[Mapping[str, RawColumn]]
+    raw_columns: ClassVar[Mapping[str, RawColumn]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if issubclass(cls, SQLModel):
+            row_class_of(cls).table = cls
 
 
-def is_row_of(row: object, table: type[SQLModel]) -> bool:
-    """Return True for an entity or a TableRow of the table."""
-    return isinstance(row, table) or getattr(row, "table", None) is table
+def row_class_of(table: type[SQLModel]) -> type[Row]:
+    """Return the class that declares the table's columns."""
+    [declared] = (base for base in table.__bases__ if issubclass(base, Row))
+    return declared
 
 
 @lru_cache(maxsize=512)
@@ -92,34 +117,130 @@ def column_names(table: type[SQLModel], projection: Projection) -> tuple[str, ..
     return projected or (names[0],)
 
 
-def row_class(session: Session, table: type[SQLModel], names: Sequence[str]) -> Any:
-    """Return the class of a table's rows with these attributes, in this order."""
-    return _row_class(_Dialect(session.get_bind().dialect), table, tuple(names))
+def row_maker(
+    dialect: sa.Dialect, row: type[RowT], names: Sequence[str]
+) -> Callable[[Sequence[Any]], RowT]:
+    """Return the conversion of the driver's rows with these columns, in this order."""
+    return cast(
+        Callable[[Sequence[Any]], RowT], _row_class(_Dialect(dialect), row.table, tuple(names))
+    )
 
 
-class RowQuery:
-    """A query of a table's rows by a condition; `condition` makes it for a dialect's name."""
+def row_of(row: type[RowT], values: Sequence[Any]) -> RowT:
+    """Return a row with these values of all columns, in the table's order."""
+    return cast(Callable[[Sequence[Any]], RowT], _value_row_class(row.table))(values)
+
+
+def row_from_json(row: type[RowT], document: Mapping[str, Any]) -> RowT:
+    """Return a row with the values of a JSON document; missing columns have their defaults."""
+    defaults = row.table.model_fields
+    names = column_names(row.table, ALL_COLUMNS)
+    values = [document[name] if name in document else defaults[name].default for name in names]
+    return cast(Callable[[Sequence[Any]], RowT], _json_row_class(row.table))(values)
+
+
+class RowQuery(Generic[RowT]):
+    """A query of a table's rows by a condition; `condition` makes it for a dialect's name.
+
+    `extend` adds an order, a limit or a lock.
+    """
 
     def __init__(
-        self, table: type[SQLModel], condition: Callable[[str], sa.ColumnElement[bool]]
+        self,
+        row: type[RowT],
+        condition: Callable[[str], sa.ColumnElement[bool]],
+        extend: Callable[[AnySelect], AnySelect] = lambda query: query,
     ) -> None:
-        self._table = table
+        self._row = row
         self._condition = condition
+        self._extend = extend
         # One statement per set of columns.
         self._statement = lru_cache(maxsize=128)(self._select)
 
     def rows(
-        self, session: Session, values: BindValues, projection: Projection = ALL_COLUMNS
-    ) -> list[Any]:
+        self, tx: Transaction, values: BindValues, projection: Projection = ALL_COLUMNS
+    ) -> list[RowT]:
         """Return the rows that meet the condition with these values of its parameters."""
-        names = column_names(self._table, projection)
-        rows = self._statement(names).rows(session, values)
-        return list(map(row_class(session, self._table, names), rows))
+        names = column_names(self._row.table, projection)
+        rows = tx.raw_rows(self._statement(names), values)
+        return list(map(row_maker(tx.dialect, self._row, names), rows))
 
-    def _select(self, names: tuple[str, ...]) -> CompiledStatement:
-        columns = [getattr(self._table, name) for name in names]
-        return CompiledStatement(
-            lambda dialect: sa.select(*columns).where(self._condition(dialect))
+    def first(self, tx: Transaction, values: BindValues) -> RowT | None:
+        """Return a row that meets the condition, if any does."""
+        rows = self.rows(tx, values)
+        return rows[0] if rows else None
+
+    def _select(self, names: tuple[str, ...]) -> AnyQuery:
+        columns = [getattr(self._row.table, name) for name in names]
+        return PreparedQuery(
+            lambda dialect: self._extend(sa.select(*columns).where(self._condition(dialect)))
+        )
+
+
+class RowInsert(Generic[RowT]):
+    """Inserts a row of a table and returns it. Columns without a value have their defaults."""
+
+    def __init__(self, row: type[RowT]) -> None:
+        self._row = row
+        self._statement = lru_cache(maxsize=16)(self._insert)
+
+    def row(self, tx: Transaction, **values: Any) -> RowT:
+        fields = self._row.table.model_fields
+        row = {
+            name: values[name] if name in values else field.get_default(call_default_factory=True)
+            for name, field in fields.items()
+            if name in values or not field.is_required()
+        }
+        [raw] = tx.raw_rows(self._statement(tuple(row)), row)
+        return row_maker(tx.dialect, self._row, self._names)(raw)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return column_names(self._row.table, ALL_COLUMNS)
+
+    def _insert(self, names: tuple[str, ...]) -> AnyQuery:
+        table = self._row.table
+        columns = [getattr(table, name) for name in self._names]
+        return PreparedQuery(
+            lambda _: sa.insert(table).values(dict.fromkeys(names)).returning(*columns)
+        )
+
+
+class RowUpdate(Generic[RowT]):
+    """Updates the row of a table that meets a condition, and returns it.
+
+    `condition` makes the condition for a dialect's name; none of its parameters may have the name
+    of a column. `computed` are values that the database computes.
+    """
+
+    def __init__(
+        self,
+        row: type[RowT],
+        condition: Callable[[str], sa.ColumnElement[bool]],
+        **computed: sa.ColumnElement[Any],
+    ) -> None:
+        self._row = row
+        self._condition = condition
+        self._computed = computed
+        # One statement per set of columns that callers update, a fixed few.
+        self._statement = lru_cache(maxsize=64)(self._update)
+
+    def row(self, tx: Transaction, bound: BindValues, **values: Any) -> RowT | None:
+        """Write `values`; `bound` are the condition's. Return None if no row meets it."""
+        rows = tx.raw_rows(self._statement(tuple(values)), {**bound, **values})
+        names = column_names(self._row.table, ALL_COLUMNS)
+        return row_maker(tx.dialect, self._row, names)(rows[0]) if rows else None
+
+    def _update(self, names: tuple[str, ...]) -> AnyQuery:
+        table = self._row.table
+        columns = [getattr(table, name) for name in column_names(table, ALL_COLUMNS)]
+        return PreparedQuery(
+            lambda dialect: (
+                sa.update(table)
+                .where(self._condition(dialect))
+                .values(**dict.fromkeys(names), **self._computed)
+                .returning(*columns)
+            )
         )
 
 
@@ -137,19 +258,57 @@ class _Dialect:
 
 
 @lru_cache(maxsize=512)
-def _row_class(key: _Dialect, table: type[SQLModel], names: tuple[str, ...]) -> type[TableRow]:
+def _row_class(key: _Dialect, table: type[SQLModel], names: tuple[str, ...]) -> type[Row]:
     dialect = key.dialect
     types = {name: getattr(table, name).type for name in names}
-    attributes = {
-        name: property(_value_reader(position, type_, dialect))
-        for position, (name, type_) in enumerate(types.items())
-    }
+    readers = [
+        _value_reader(position, type_, dialect) for position, type_ in enumerate(types.values())
+    ]
     raw_columns = {
         name: _raw_column(position, type_, dialect.name)
         for position, (name, type_) in enumerate(types.items())
     }
-    namespace = {"__slots__": (), "table": table, "raw_columns": raw_columns, **attributes}
-    return type(f"{table.__name__}Row", (TableRow,), namespace)
+    return _tuple_class(table, dict(zip(names, readers, strict=True)), raw_columns)
+
+
+@lru_cache(maxsize=32)
+def _json_row_class(table: type[SQLModel]) -> type[Row]:
+    names = column_names(table, ALL_COLUMNS)
+    readers = {
+        name: _json_reader(position, getattr(table, name).type)
+        for position, name in enumerate(names)
+    }
+    raw_columns = {name: RawColumn(index, RawForm.OTHER) for index, name in enumerate(names)}
+    return _tuple_class(table, readers, raw_columns)
+
+
+@lru_cache(maxsize=32)
+def _value_row_class(table: type[SQLModel]) -> type[Row]:
+    names = column_names(table, ALL_COLUMNS)
+    readers = {name: itemgetter(position) for position, name in enumerate(names)}
+    return _tuple_class(table, readers, {})
+
+
+def _tuple_class(
+    table: type[SQLModel],
+    readers: Mapping[str, Callable[[Any], Any]],
+    raw_columns: Mapping[str, RawColumn],
+) -> type[Row]:
+    """Return a class of tuples whose attributes are read by `readers`."""
+    row = row_class_of(table)
+    unread = set(column_names(table, ALL_COLUMNS)) - readers.keys()
+    attributes = {**readers, **{name: _refuse(name) for name in unread}}
+    namespace = {name: property(reader) for name, reader in attributes.items()}
+    return type(
+        row.__name__, (tuple, row), {"__slots__": (), "raw_columns": raw_columns, **namespace}
+    )
+
+
+def _refuse(name: str) -> Callable[[object], NoReturn]:
+    def refuse(row: object) -> NoReturn:
+        raise AttributeError(f"{type(row).__name__} was read without {name}")
+
+    return refuse
 
 
 def _value_reader(position: int, type_: Any, dialect: sa.Dialect) -> Callable[[Any], Any]:
@@ -159,6 +318,21 @@ def _value_reader(position: int, type_: Any, dialect: sa.Dialect) -> Callable[[A
     if isinstance(type_, sa.JSON) and dialect.name == "sqlite":
         decode = _decode_json
     return lambda row: decode(row[position])
+
+
+def _json_reader(position: int, type_: Any) -> Callable[[Any], Any]:
+    decode: Callable[[Any], Any]
+    match type_:
+        case Instant():
+            decode = datetime.fromisoformat
+        case sa.Uuid():
+            decode = UUID
+        case sa.Enum():
+            assert type_.enum_class is not None
+            decode = type_.enum_class
+        case _:
+            return itemgetter(position)
+    return lambda row: None if row[position] is None else decode(row[position])
 
 
 def _raw_column(position: int, type_: Any, dialect: str) -> RawColumn:

@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 from pydantic import SecretStr
-from sqlmodel import Session, select
+from sqlmodel import select
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
@@ -22,9 +22,11 @@ from app.domain.jobs import JobStatus
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway, serve
 from app.settings import Settings, WrongSettings
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Job
 from tests import factories
 from tests.support.clients import http_client
+from tests.support.entities import session_of
 from tests.support.gateway import gateway_of
 from tests.support.paths import ROOT
 from tests.support.processes import start_server
@@ -170,8 +172,10 @@ mutation($id: ID!) {
 CANCEL = "mutation($id: ID!) { cancelJob(input: {jobId: $id}) { errors { __typename } } }"
 
 
-def all_jobs(session: Session) -> list[tuple[UUID, JobStatus]]:
-    return [(id, JobStatus(status)) for id, status in session.exec(select(Job.id, Job.status))]
+def all_jobs(tx: Transaction) -> list[tuple[UUID, JobStatus]]:
+    return [
+        (id, JobStatus(status)) for id, status in session_of(tx).exec(select(Job.id, Job.status))
+    ]
 
 
 @pytest.mark.parametrize("scope", Scope)

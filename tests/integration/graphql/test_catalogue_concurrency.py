@@ -7,15 +7,17 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.main import Gateway
 from app.settings import Settings
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import NodeProduct, Product, ProductNode
 from tests import factories
 from tests.support.authoring import Author, new
 from tests.support.clients import GraphQLClient, client_of
 from tests.support.databases import NewDatabase
+from tests.support.entities import session_of
 from tests.support.gateway import gateway_of
 from tests.support.postgres import plain
 
@@ -100,8 +102,10 @@ async def test_of_two_concurrent_batches_that_share_skus_one_is_created_entirely
         winner, loser = (first, second) if answers[1][1] else (second, first)
         assert loser[int(index)] in winner
 
-        def stored_skus(session: Session, candidates: list[str] = skus) -> list[str | None]:
-            return list(session.exec(select(Product.sku).where(col(Product.sku).in_(candidates))))
+        def stored_skus(tx: Transaction, candidates: list[str] = skus) -> list[str | None]:
+            return list(
+                session_of(tx).exec(select(Product.sku).where(col(Product.sku).in_(candidates)))
+            )
 
         assert sorted(await author.database.read(stored_skus), key=str) == sorted(winner)
 
@@ -149,9 +153,9 @@ async def test_concurrent_attach_and_detach_leave_correct_counts(
         )
     )
 
-    def pairs(session: Session) -> list[Any]:
+    def pairs(tx: Transaction) -> list[Any]:
         return [
-            sorted(session.execute(select(table.node_no, table.product_pk)))
+            sorted(session_of(tx).execute(select(table.node_no, table.product_pk)))
             for table in (NodeProduct, ProductNode)
         ]
 

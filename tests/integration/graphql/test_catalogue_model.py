@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from app.domain.errors import DomainError, SomeNotFound
 from app.domain.hierarchies import HierarchyState, Owner
@@ -43,12 +43,14 @@ from app.storage import nodes as stored_nodes
 from app.storage import products as stored_products
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.migrations import upgrade
 from app.storage.nodes import TreeNode
 from app.storage.sql.keyset import KeysetPage, KeysetWindow
 from app.storage.tables import Hierarchy, Node, NodeProduct, ProductNode
 from tests import factories
 from tests.support.databases import DATABASES, NewDatabase
+from tests.support.entities import session_of
 
 KeyT = TypeVar("KeyT")
 
@@ -388,55 +390,51 @@ def whole(
     return lists
 
 
-def view(session: Session, store: str, wares: Sequence[UUID], gone: Sequence[UUID]) -> View:
+def view(tx: Transaction, store: str, wares: Sequence[UUID], gone: Sequence[UUID]) -> View:
     """Read everything that a store can see with the functions that the API uses."""
 
     def listing(_: Sequence[str], window: KeysetWindow) -> Mapping[str, KeysetPage[Any]]:
-        return {store: stored_hierarchies.listing(session, store, [], window)}
+        return {store: stored_hierarchies.listing(tx, store, [], window)}
 
     roots: list[Hierarchy] = whole(listing, [store])[store]
     assert roots == sorted(roots, key=lambda root: root.created_at, reverse=True)
-    assert stored_hierarchies.count(session, store, []) == len(roots)
+    assert stored_hierarchies.count(tx, store, []) == len(roots)
     pks = [root.pk for root in roots if root.pk is not None]
     known: dict[tuple[int, int], Any] = {(root.pk or 0, 0): root for root in roots}
     below: dict[tuple[int, int], list[TreeNode]] = {}
     level = list(known)
     while level:
-        read = whole(
-            lambda keys, window: stored_nodes.children(session, store, keys, window), level
-        )
+        read = whole(lambda keys, window: stored_nodes.children(tx, store, keys, window), level)
         below |= read
         children = {child.key: child for siblings in read.values() for child in siblings}
         known |= children
         level = list(children)
     keys = list(known)
     ids = [row.id for row in known.values()]
-    assert set(stored_nodes.by_ids(session, store, [*ids, *gone])) == {*ids} - {
+    assert set(stored_nodes.by_ids(tx, store, [*ids, *gone])) == {*ids} - {
         root.id for root in roots
     }
-    lists = whole(
-        lambda keys, window: stored_nodes.of_hierarchies(session, store, keys, window), pks
-    )
+    lists = whole(lambda keys, window: stored_nodes.of_hierarchies(tx, store, keys, window), pks)
     for nodes_of_all in lists.values():
         depths = [row.node.depth for row in nodes_of_all]
         assert depths == sorted(depths)
-    ways = ancestors.of_nodes(session, store, keys)
+    ways = ancestors.of_nodes(tx, store, keys)
     held = whole(
-        lambda keys, window: associations.of_nodes(session, store, keys, window),
+        lambda keys, window: associations.of_nodes(tx, store, keys, window),
         keys,
         PRODUCTS_PAGE,
     )
-    numbers = stored_nodes.children_counts(session, store, keys) if keys else {}
-    held_numbers = associations.counts_of_nodes(session, store, keys)
-    known_wares = stored_products.by_ids(session, store, wares)
+    numbers = stored_nodes.children_counts(tx, store, keys) if keys else {}
+    held_numbers = associations.counts_of_nodes(tx, store, keys)
+    known_wares = stored_products.by_ids(tx, store, wares)
     ware_ids = {ware.pk: ware.id for ware in known_wares.values() if ware.pk is not None}
     placed = whole(
-        lambda keys, window: associations.nodes_of_products(session, store, keys, window),
+        lambda keys, window: associations.nodes_of_products(tx, store, keys, window),
         list(ware_ids),
         PRODUCTS_PAGE,
     )
-    placed_numbers = associations.counts_of_products(session, store, list(ware_ids))
-    stated = stored_hierarchies.node_counts(session, store, pks)
+    placed_numbers = associations.counts_of_products(tx, store, list(ware_ids))
+    stated = stored_hierarchies.node_counts(tx, store, pks)
     return View(
         trees={
             root.id: (stated[root.pk or 0], root.association_count, root.copied_from)
@@ -461,23 +459,27 @@ def view(session: Session, store: str, wares: Sequence[UUID], gone: Sequence[UUI
     )
 
 
-def revisions(session: Session, _: None = None) -> dict[UUID, int]:
+def revisions(tx: Transaction, _: None = None) -> dict[UUID, int]:
     ready = select(Hierarchy.id, Hierarchy.revision).where(Hierarchy.state == HierarchyState.READY)
-    return dict(session.exec(ready).all())
+    return dict(session_of(tx).exec(ready).all())
 
 
-def rows(session: Session) -> dict[str, tuple[int, int]]:
+def rows(tx: Transaction) -> dict[str, tuple[int, int]]:
     """Return per table the number of rows and the sum of the counts of visible hierarchies."""
-    sums = session.exec(
-        select(
-            sa.func.coalesce(sa.func.sum(Hierarchy.node_count), 0),
-            sa.func.coalesce(sa.func.sum(Hierarchy.association_count), 0),
-        ).where(Hierarchy.state == HierarchyState.READY)
-    ).one()
+    sums = (
+        session_of(tx)
+        .exec(
+            select(
+                sa.func.coalesce(sa.func.sum(Hierarchy.node_count), 0),
+                sa.func.coalesce(sa.func.sum(Hierarchy.association_count), 0),
+            ).where(Hierarchy.state == HierarchyState.READY)
+        )
+        .one()
+    )
     stated = dict(zip((Node, NodeProduct, ProductNode), (sums[0], sums[1], sums[1]), strict=True))
     return {
         table.__name__: (
-            session.exec(select(sa.func.count()).select_from(table)).one(),
+            session_of(tx).exec(select(sa.func.count()).select_from(table)).one(),
             int(number),
         )
         for table, number in stated.items()

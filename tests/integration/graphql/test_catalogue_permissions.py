@@ -8,17 +8,19 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.api.auth.identity import mint
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.hierarchies import node_id
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Hierarchy, Product
 from tests import factories
 from tests.support.authoring import Author, Input, everything
 from tests.support.clients import GraphQLClient, http_client
+from tests.support.entities import session_of
 
 SECRET = "a secret that only these tests know"
 STORE = "alpha"
@@ -86,8 +88,8 @@ async def stocked(gateway: Gateway, store: str) -> Stock:
         curated={"Trees": ["a"]},
     )
 
-    def product(session: Session) -> str:
-        return str(session.exec(select(Product.id).where(Product.store == store)).one())
+    def product(tx: Transaction) -> str:
+        return str(session_of(tx).exec(select(Product.id).where(Product.store == store)).one())
 
     product_id = await gateway.database.read(product)
     return Stock(id, node_id(id, 1), node_id(id, 2), product_id)
@@ -138,8 +140,8 @@ async def test_created_rows_belong_to_the_store_of_the_caller(gateway: Gateway) 
             await caller.make("createHierarchy", name="Garden")
             await caller.products("a")
 
-    def stores(session: Session) -> list[set[str]]:
-        return [set(session.exec(select(table.store))) for table in (Hierarchy, Product)]
+    def stores(tx: Transaction) -> list[set[str]]:
+        return [set(session_of(tx).exec(select(table.store))) for table in (Hierarchy, Product)]
 
     assert await gateway.database.read(stores) == [{STORE, ORGANIZATION}] * 2
 
@@ -212,7 +214,9 @@ async def test_the_write_scope_includes_reading(gateway: Gateway) -> None:
         hierarchy = await writer.make("createHierarchy", name="Garden")
         assert await writer.seen(hierarchy["id"]) == hierarchy
 
-    def names(session: Session) -> list[str]:
-        return list(session.exec(select(Hierarchy.name).where(col(Hierarchy.store) == STORE)))
+    def names(tx: Transaction) -> list[str]:
+        return list(
+            session_of(tx).exec(select(Hierarchy.name).where(col(Hierarchy.store) == STORE))
+        )
 
     assert await gateway.database.read(names) == ["Garden"]

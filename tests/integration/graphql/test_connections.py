@@ -13,17 +13,19 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck
 from hypothesis import given as forall
 from hypothesis import strategies as st
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.domain.hierarchies import node_id
 from app.main import Gateway
 from app.settings import Settings
 from app.storage import job_errors
-from app.storage.engine.database import Database, now
+from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Hierarchy, JobError, Product
 from tests import factories
 from tests.support.clients import GraphQLClient, client_of
 from tests.support.databases import NewDatabase, postgresql_is_long
+from tests.support.entities import session_of
 from tests.support.gateway import gateway_of, reads_of
 
 MAX_ROWS = 100
@@ -129,23 +131,21 @@ async def stocked_store(database: Database, store: str) -> dict[str, Listed]:
         await factories.pending_duplication(database, garden, store=store) for _ in range(4)
     ]
 
-    def rest(session: Session) -> tuple[Sequence[Hierarchy], Sequence[UUID], Sequence[UUID]]:
+    def rest(tx: Transaction) -> tuple[Sequence[Hierarchy], Sequence[UUID], Sequence[UUID]]:
         # Two pairs share an instant: only their ids order them.
         for pair in (parks[1:3], parks[3:5]):
-            session.exec(
-                sa.update(Hierarchy)
-                .where(col(Hierarchy.id).in_(pair))
-                .values(created_at=now(session))
+            session_of(tx).exec(
+                sa.update(Hierarchy).where(col(Hierarchy.id).in_(pair)).values(created_at=tx.now())
             )
         for number in range(4):
-            job_errors.add(session, failed, f"CODE_{number}", "It did not work.", now(session))
+            job_errors.add(tx, failed, f"CODE_{number}", "It did not work.", tx.now())
         hierarchies = select(Hierarchy).where(Hierarchy.store == store)
         products = select(Product.id).where(Product.store == store).order_by(col(Product.sku))
         errors = select(JobError.id).where(JobError.job_pk == failed.pk).order_by(col(JobError.pk))
         return (
-            session.exec(hierarchies).all(),
-            session.exec(products).all(),
-            session.exec(errors).all(),
+            session_of(tx).exec(hierarchies).all(),
+            session_of(tx).exec(products).all(),
+            session_of(tx).exec(errors).all(),
         )
 
     hierarchies, products, errors = await database.write(rest)

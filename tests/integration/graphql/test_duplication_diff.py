@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import given as forall
 from hypothesis import strategies as st
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.domain import differences as differences_domain
 from app.domain.errors import DomainError
@@ -27,11 +27,13 @@ from app.queue.sweeper import Sweeper
 from app.services import attempts, hierarchies, jobs, nodes, products
 from app.settings import Settings
 from app.storage import differences
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import DeletedNode, Hierarchy, Job, Node, NodeProduct
 from app.wiring import open_database
 from tests import factories
 from tests.support.clients import GraphQLClient
 from tests.support.databases import DATABASES, NewDatabase, postgresql_is_long
+from tests.support.entities import session_of
 from tests.support.large_hierarchy import large_hierarchy
 
 SOURCE, COPY = "source", "copy"
@@ -73,11 +75,13 @@ class TreeItem:
 Tree = dict[int, TreeItem]
 
 
-def tree_of(session: Session, id: UUID) -> Tree:
+def tree_of(tx: Transaction, id: UUID) -> Tree:
     """Read a hierarchy: its items by node number."""
-    root = session.exec(select(Hierarchy).where(Hierarchy.id == id)).one()
+    root = session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == id)).one()
     held: dict[int, dict[int, int | None]] = {}
-    for association in session.exec(select(NodeProduct).where(NodeProduct.hierarchy_pk == root.pk)):
+    for association in session_of(tx).exec(
+        select(NodeProduct).where(NodeProduct.hierarchy_pk == root.pk)
+    ):
         held.setdefault(association.node_no, {})[association.product_pk] = (
             association.curated_position
         )
@@ -91,7 +95,7 @@ def tree_of(session: Session, id: UUID) -> Tree:
         }
 
     tree = {0: TreeItem(0, attributes(root))}
-    for node in session.exec(select(Node).where(Node.hierarchy_pk == root.pk)):
+    for node in session_of(tx).exec(select(Node).where(Node.hierarchy_pk == root.pk)):
         attached = held.get(node.node_no, {})
         curated = {at: pk for pk, at in attached.items() if at is not None}
         tree[node.node_no] = TreeItem(
@@ -238,8 +242,8 @@ async def edit(gateway: Gateway, duplication: Copied, wares: list[str], drawn: E
         "curate": partial(nodes.update, id=item, changes={"curated_product_ids": product_ids}),
     }
 
-    def act(session: Session) -> None:
-        edits[kind](session, store=factories.STORE)
+    def act(tx: Transaction) -> None:
+        edits[kind](tx, store=factories.STORE)
 
     with suppress(DomainError):
         await database.write(act)
@@ -316,9 +320,9 @@ TREES, OAKS, HERBS, NEXT = 1, 2, 3, 4
 async def skus(gateway: Gateway, *skus: str) -> list[str]:
     """The ids of the products with these skus."""
 
-    def read(session: Session) -> list[str]:
+    def read(tx: Transaction) -> list[str]:
         table = sa.text("SELECT sku, id FROM product")
-        ids = {sku: str(UUID(str(id))) for sku, id in session.execute(table)}
+        ids = {sku: str(UUID(str(id))) for sku, id in session_of(tx).execute(table)}
         return [ids[sku] for sku in skus]
 
     return await gateway.database.read(read)
@@ -419,13 +423,13 @@ async def test_products_of_deleted_nodes_are_ignored_before_and_after_the_sweep(
         hierarchy = duplication.source if side == SOURCE else duplication.copy
         await database.write(nodes.delete, factories.STORE, node_id(hierarchy, TREES))
     tombstones = sa.select(sa.func.count()).select_from(DeletedNode)
-    assert await database.read(lambda session: session.execute(tombstones).scalar_one())
+    assert await database.read(lambda tx: session_of(tx).execute(tombstones).scalar_one())
     before = await checked(idle_gateway, idle_client, duplication)
     assert before["changed"] == 0
     assert before["onlyInSource"] == (2 if sides == (COPY,) else 0)
     assert before["onlyInCopy"] == (2 if sides == (SOURCE,) else 0)
     await Sweeper(database).sweep()
-    assert not await database.read(lambda session: session.execute(tombstones).scalar_one())
+    assert not await database.read(lambda tx: session_of(tx).execute(tombstones).scalar_one())
     assert await checked(idle_gateway, idle_client, duplication) == before
 
 
@@ -435,9 +439,9 @@ async def test_the_first_100_differences_are_listed_and_all_are_counted(
     source = await factories.hierarchy(idle_gateway.database, factories.wide_tree(150))
     duplication = await duplicated(idle_gateway, source)
 
-    def rename_all(session: Session) -> None:
+    def rename_all(tx: Transaction) -> None:
         pk = select(Hierarchy.pk).where(Hierarchy.id == duplication.copy).scalar_subquery()
-        session.execute(
+        session_of(tx).execute(
             sa.update(Node)
             .where(col(Node.hierarchy_pk) == pk)
             .values(name=col(Node.name).concat("!"))
@@ -532,9 +536,11 @@ async def test_large_trees_without_table_statistics_are_compared_in_linear_time(
         for statement in CHANGES_OF_COPY:
             await database.write(_execute, statement, {"copy": copy})
 
-        def compared(session: Session) -> tuple[differences.Differences | None, int]:
-            rows = differences.of_duplication(session, factories.STORE, job.id, 100)
-            return rows, session.execute(ROWS_READ).scalar_one() if kind == "postgresql" else 0
+        def compared(tx: Transaction) -> tuple[differences.Differences | None, int]:
+            rows = differences.of_duplication(tx, factories.STORE, job.id, 100)
+            return rows, session_of(tx).execute(
+                ROWS_READ
+            ).scalar_one() if kind == "postgresql" else 0
 
         diff, rows = await database.scan(compared)
         assert diff
@@ -563,13 +569,13 @@ ROWS_READ = sa.text(
 )
 
 
-def _execute(session: Session, statement: str, values: Any = None) -> None:
-    session.execute(sa.text(statement), values)
+def _execute(tx: Transaction, statement: str, values: Any = None) -> None:
+    session_of(tx).execute(sa.text(statement), values)
 
 
-def _hierarchy(session: Session, id: UUID) -> Hierarchy:
-    return session.exec(select(Hierarchy).where(Hierarchy.id == id)).one()
+def _hierarchy(tx: Transaction, id: UUID) -> Hierarchy:
+    return session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == id)).one()
 
 
-def _job(session: Session, id: UUID) -> Job:
-    return session.exec(select(Job).where(Job.id == id)).one()
+def _job(tx: Transaction, id: UUID) -> Job:
+    return session_of(tx).exec(select(Job).where(Job.id == id)).one()

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import SQLModel, col, select
 
 from app.api.auth.identity import mint
 from app.domain.callers import EVERY_SCOPE
@@ -44,6 +44,7 @@ from app.storage import (
     products,
 )
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.hierarchies import NEWEST_FIRST
 from app.storage.jobs import JobFilter
 from app.storage.nodes import TreeNode
@@ -52,6 +53,7 @@ from app.storage.sql.offset import OffsetPage, OffsetWindow
 from app.storage.tables import Hierarchy, Job, JobError, Product
 from tests import factories
 from tests.support.clients import GraphQLClient, http_client
+from tests.support.entities import session_of
 from tests.support.gateway import gateway_of
 
 STORE, OTHER = factories.STORE, "other"
@@ -115,20 +117,20 @@ async def stocked(database: Database, store: str) -> Stock:
     request = Requester(store, request_id="given"), Duplication(id), KEY
     job = (await database.write(services.request_duplication, *request)).job
 
-    def mark_as_retry(session: Session) -> None:
-        session.get_one(Job, job.pk).retry_of = failed.id
+    def mark_as_retry(tx: Transaction) -> None:
+        session_of(tx).get_one(Job, job.pk).retry_of = failed.id
 
     await database.write(mark_as_retry)
 
-    def read_stock(session: Session) -> Stock:
+    def read_stock(tx: Transaction) -> Stock:
         product = select(Product).where(Product.store == store, Product.sku == "b")
         return Stock(
             store,
-            session.exec(select(Hierarchy).where(Hierarchy.id == id)).one(),
-            session.exec(product).one(),
-            session.get_one(Job, job.pk),
-            session.exec(select(Job).where(Job.id == failed.id)).one(),
-            session.exec(select(JobError).where(JobError.job_pk == failed.pk)).one(),
+            session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == id)).one(),
+            session_of(tx).exec(product).one(),
+            session_of(tx).get_one(Job, job.pk),
+            session_of(tx).exec(select(Job).where(Job.id == failed.id)).one(),
+            session_of(tx).exec(select(JobError).where(JobError.job_pk == failed.pk)).one(),
         )
 
     return await database.read(read_stock)
@@ -148,7 +150,7 @@ def shown(page: OffsetPage[Any]) -> list[UUID]:
     return [row.id for row in page.rows]
 
 
-Read = Callable[[Session, str, Stock], Any]
+Read = Callable[[Transaction, str, Stock], Any]
 """Reads rows of a stock on behalf of a store; falsy if the store cannot read them."""
 
 SHARED_READS: Mapping[Callable[..., Any], Read] = {
@@ -501,9 +503,9 @@ async def copied(database: Database, source: UUID, store: str) -> Hierarchy:
     await factories.pending_duplication(database, source, store=store, include_products=True)
     job_id = await factories.ran_job(database, store=store)
 
-    def copy(session: Session) -> Hierarchy:
-        job = session.exec(select(Job).where(Job.id == job_id)).one()
-        return session.exec(select(Hierarchy).where(Hierarchy.id == job.result_id)).one()
+    def copy(tx: Transaction) -> Hierarchy:
+        job = session_of(tx).exec(select(Job).where(Job.id == job_id)).one()
+        return session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == job.result_id)).one()
 
     return await database.read(copy)
 
@@ -551,7 +553,7 @@ async def test_a_product_of_the_organization_lists_only_nodes_readable_by_the_st
     source = await catalogue(database, ORGANIZATION)
     copies = {store: (await copied(database, source, store)).id for store in STORES}
     product = await database.read(
-        lambda session: session.exec(select(Product.pk).where(col(Product.sku) == "b")).one()
+        lambda tx: session_of(tx).exec(select(Product.pk).where(col(Product.sku) == "b")).one()
     )
     assert product is not None
     expected = {
@@ -606,12 +608,12 @@ async def test_a_pending_copy_fails_when_the_organization_deletes_the_source(
     assert await database.read(hierarchies.count, STORE, []) == 0
 
 
-def errors_of(session: Session, job_id: UUID) -> KeysetPage[JobError]:
-    job = jobs.by_id(session, STORE, job_id)
+def errors_of(tx: Transaction, job_id: UUID) -> KeysetPage[JobError]:
+    job = jobs.by_id(tx, STORE, job_id)
     assert job
     assert job.pk is not None
     version = job.pk, job.version
-    return job_errors.of_jobs(session, STORE, [version], ALL)[version]
+    return job_errors.of_jobs(tx, STORE, [version], ALL)[version]
 
 
 async def test_a_hierarchy_of_the_organization_lists_only_the_jobs_of_the_reading_store(
@@ -649,7 +651,7 @@ async def test_one_idempotency_key_identifies_one_job_per_store(database: Databa
 async def test_a_sku_identifies_one_product_per_store(database: Database) -> None:
     for store in (ORGANIZATION, STORE):
         await catalogue(database, store)
-    products = await database.read(lambda session: session.exec(select(Product)).all())
+    products = await database.read(lambda tx: session_of(tx).exec(select(Product)).all())
     assert sorted((product.store, product.sku) for product in products) == [
         (store, sku) for store in sorted((ORGANIZATION, STORE)) for sku in "ab"
     ]
@@ -752,8 +754,8 @@ async def test_clients_read_only_what_their_store_can_read(
 
 async def organizations_products(database: Database) -> list[UUID]:
     return await database.read(
-        lambda session: list(
-            session.exec(select(Product.id).where(col(Product.store) == ORGANIZATION))
+        lambda tx: list(
+            session_of(tx).exec(select(Product.id).where(col(Product.store) == ORGANIZATION))
         )
     )
 
@@ -873,12 +875,14 @@ async def test_only_the_organization_can_change_its_hierarchies(
             before = now
 
 
-def rows_of(session: Session, stock: Stock) -> list[str]:
+def rows_of(tx: Transaction, stock: Stock) -> list[str]:
     """The rows of a hierarchy, its nodes and its associations."""
     tables = SQLModel.metadata.tables
     keys = ("hierarchy", "pk"), ("node", "hierarchy_pk"), ("node_product", "hierarchy_pk")
     return [
         repr(row)
         for name, key in keys
-        for row in session.execute(sa.select(tables[name]).where(tables[name].c[key] == stock.pk))
+        for row in session_of(tx).execute(
+            sa.select(tables[name]).where(tables[name].c[key] == stock.pk)
+        )
     ]

@@ -24,7 +24,7 @@ import sqlalchemy as sa
 import uvloop
 from hypothesis import HealthCheck, Phase, assume
 from hypothesis import given as forall
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.api.auth.limits import Limits
 from app.api.graphql.admission.documents import Documents
@@ -46,7 +46,8 @@ from app.services.jobs import Requester
 from app.storage import job_errors
 from app.storage import jobs as stored_jobs
 from app.storage.engine.connect import connect
-from app.storage.engine.database import Database, now
+from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.migrations import upgrade
 from app.storage.tables import Hierarchy, Job, JobError, Node, Product
 from tests import factories
@@ -64,6 +65,7 @@ from tests.oracles.schema_walk import Coordinate, coordinates, fields
 from tests.support import postgres
 from tests.support.clock import Clock
 from tests.support.databases import DATABASES, NewDatabase
+from tests.support.entities import session_of
 
 pytestmark = [
     pytest.mark.timeout(3600),
@@ -542,10 +544,10 @@ class Furnisher:
     async def _failed(self, store: str, errors: int) -> Job:
         failing = await factories.claimed_job(self._database, store=store)
 
-        def fail(session: Session) -> Job:
-            job = attempts.fail(session, failing, "CODE-0", "It went wrong.", lambda: None)
+        def fail(tx: Transaction) -> Job:
+            job = attempts.fail(tx, failing, "CODE-0", "It went wrong.", lambda: None)
             for number in range(1, errors):
-                job_errors.add(session, job, f"CODE-{number}", "Worse.", now(session))
+                job_errors.add(tx, job, f"CODE-{number}", "Worse.", tx.now())
             return job
 
         job: Job = await self._write(fail)
@@ -573,9 +575,9 @@ class Furnisher:
             await factories.pending_job(self._database, kind, store=store)
 
 
-def _add_nameless_product(session: Session, store: str) -> UUID:
+def _add_nameless_product(tx: Transaction, store: str) -> UUID:
     product = Product(store=store, sku=f"{store} has no name for it")
-    session.add(product)
+    session_of(tx).add(product)
     return product.id
 
 
@@ -585,15 +587,15 @@ async def stocks_of(database: Database, rich: set[str]) -> dict[str, Stock]:
 
 
 async def _stock_of(database: Database, store: str, rich: set[str]) -> Stock:
-    def read(session: Session) -> Stock:
+    def read(tx: Transaction) -> Stock:
         ids: dict[str, list[str]] = {}
         for owner in readable_by(store):
             for entity in (Hierarchy, Product):
-                rows = session.exec(
+                rows = session_of(tx).exec(
                     select(entity.id).where(entity.store == owner).order_by(col(entity.pk))
                 )
                 ids.setdefault(entity.__name__, []).extend(map(str, rows))
-            refs = session.exec(
+            refs = session_of(tx).exec(
                 select(Hierarchy.id, Node.node_no)
                 .where(Node.hierarchy_pk == Hierarchy.pk, Hierarchy.store == owner)
                 .order_by(col(Hierarchy.pk), col(Node.node_no))
@@ -601,19 +603,19 @@ async def _stock_of(database: Database, store: str, rich: set[str]) -> Stock:
             ids.setdefault("HierarchyNode", []).extend(str(node_id(*ref)) for ref in refs)
         ids["Job"] = [
             str(id)
-            for id in session.exec(
+            for id in session_of(tx).exec(
                 select(Job.id).where(Job.store == store).order_by(col(Job.job_seq))
             )
         ]
         ids["JobError"] = [
             str(id)
-            for id in session.exec(
+            for id in session_of(tx).exec(
                 select(JobError.id)
                 .where(JobError.job_pk == Job.pk, Job.store == store)
                 .order_by(col(JobError.pk))
             )
         ]
-        moments = session.exec(select(Job.created_at).where(Job.store == store)).all()
+        moments = session_of(tx).exec(select(Job.created_at).where(Job.store == store)).all()
         return Stock(
             {
                 kind: sorted(kind_ids, key=lambda id: id not in rich)

@@ -3,14 +3,16 @@
 from uuid import uuid4
 
 import pytest
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Product
 from tests import factories
 from tests.support.authoring import Author, Input, new
 from tests.support.clients import GraphQLClient
+from tests.support.entities import session_of
 
 UNATTACHED = "Not attached to the node: "
 
@@ -97,8 +99,8 @@ async def test_stores_can_use_the_same_sku(author: Author) -> None:
         await factories.hierarchy(author.database, {"Roses": {}}, store=store, products=stock)
     (created,) = await author.products("a")
 
-    def stores(session: Session) -> dict[str, str]:
-        rows = session.exec(select(Product).where(Product.sku == "a"))
+    def stores(tx: Transaction) -> dict[str, str]:
+        rows = session_of(tx).exec(select(Product).where(Product.sku == "a"))
         return {product.store: str(product.id) for product in rows}
 
     ids = await author.database.read(stores)
@@ -157,8 +159,8 @@ async def test_unknown_products_are_all_listed_and_nothing_changes(
     await author.make("attachProducts", nodeId=roses, productIds=[a])
     await factories.hierarchy(author.database, {"x": {}}, store="other", products={"x": ["c"]})
 
-    def theirs(session: Session) -> str:
-        return str(session.exec(select(Product.id).where(Product.store == "other")).one())
+    def theirs(tx: Transaction) -> str:
+        return str(session_of(tx).exec(select(Product.id).where(Product.store == "other")).one())
 
     unseen = [str(uuid4()), "rose", roses, await author.database.read(theirs), str(uuid4())]
     message = await author.refused(

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.domain.hierarchies import node_id
 from app.domain.jobs import JobType
@@ -20,10 +20,12 @@ from app.services.copies import CopyPhase
 from app.settings import Settings
 from app.storage import jobs as stored_jobs
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Job, JobError, Product
 from tests import factories
 from tests.support.clients import GraphQLClient, client_of
 from tests.support.databases import NewDatabase
+from tests.support.entities import session_of
 from tests.support.gateway import gateway_of
 from tests.support.subscriber import JOB_EVENTS, subscriber
 
@@ -117,8 +119,8 @@ async def stocked(database: Database, store: str) -> dict[str, UUID]:
     await factories.deleted(database, deleted)
     await factories.ran_job(database, store=store)
 
-    def ids(session: Session) -> dict[str, UUID]:
-        copy = session.exec(select(Job.result_id).where(Job.id == copied.id)).one()
+    def ids(tx: Transaction) -> dict[str, UUID]:
+        copy = session_of(tx).exec(select(Job.result_id).where(Job.id == copied.id)).one()
         assert copy
         products = select(Product.id).where(Product.store == store, Product.sku == "b")
         return {
@@ -126,8 +128,10 @@ async def stocked(database: Database, store: str) -> dict[str, UUID]:
             "copy": copy,
             "copied": copied.id,
             "failed": failed.id,
-            "error": session.exec(select(JobError.id).where(JobError.job_pk == failed.pk)).one(),
-            "rose": session.exec(products).one(),
+            "error": session_of(tx)
+            .exec(select(JobError.id).where(JobError.job_pk == failed.pk))
+            .one(),
+            "rose": session_of(tx).exec(products).one(),
         }
 
     return await database.read(ids)
@@ -586,8 +590,8 @@ async def queue(new_database: NewDatabase) -> AsyncIterator[Queue]:
         )
 
 
-def spread_out(session: Session, start: datetime) -> None:
-    for minute, job in enumerate(session.exec(select(Job).order_by(col(Job.job_seq)))):
+def spread_out(tx: Transaction, start: datetime) -> None:
+    for minute, job in enumerate(session_of(tx).exec(select(Job).order_by(col(Job.job_seq)))):
         job.created_at = start + timedelta(minutes=minute)
 
 
@@ -820,10 +824,10 @@ async def test_an_unfinished_copy_is_invisible(
     assert product["nodes"] == {"totalCount": 1, "nodes": [{"id": str(node_id(source, 1))}]}
 
 
-def write_invisible_copy(session: Session, claimed: Job) -> None:
-    copy = copies.begin(session, claimed)
+def write_invisible_copy(tx: Transaction, claimed: Job) -> None:
+    copy = copies.begin(tx, claimed)
     while copy.phase is not CopyPhase.DONE:
-        copy = copies.advance(session, claimed, copy, 1)
+        copy = copies.advance(tx, claimed, copy, 1)
 
 
 async def test_text_that_databases_cannot_store_is_refused(idle_client: GraphQLClient) -> None:

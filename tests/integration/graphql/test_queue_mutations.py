@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
-from sqlmodel import Session
 
 from app.api.auth.identity import mint
 from app.domain.callers import Scope
@@ -28,6 +27,7 @@ from app.storage import job_stats
 from app.storage import jobs as stored
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.job_stats import JobHour
 from app.storage.lanes import claimable_stores
 from app.storage.sql.dialects import in_keys_values
@@ -35,6 +35,7 @@ from app.storage.tables import Job, Lane
 from tests import factories
 from tests.support.clients import GraphQLClient, http_client
 from tests.support.clock import Clock
+from tests.support.entities import session_of
 from tests.support.gateway import gateway_of
 from tests.support.rest_client import rest_of
 from tests.support.subscriber import JOB_EVENTS, JOB_UPDATES, subscriber
@@ -240,8 +241,8 @@ async def test_a_retry_is_a_new_last_job_with_the_same_options(
     assert await queued(idle_client) == [other, again["id"]]
     assert await job(idle_client, broken) == {**seen, "retriedBy": {"id": again["id"]}}
 
-    def rows(session: Session) -> list[Job]:
-        jobs_by_id = stored.by_ids(session, factories.STORE, [UUID(broken), UUID(again["id"])])
+    def rows(tx: Transaction) -> list[Job]:
+        jobs_by_id = stored.by_ids(tx, factories.STORE, [UUID(broken), UUID(again["id"])])
         return [jobs_by_id[UUID(broken)], jobs_by_id[UUID(again["id"])]]
 
     first, second = await database.read(rows)
@@ -354,11 +355,11 @@ async def test_a_retry_outlives_the_retried_job(
     broken = await fail_next(idle_gateway.database)
     again = (await retry(idle_client, broken))["job"]["id"]
 
-    def delete(session: Session) -> None:
-        row = stored.by_id(session, factories.STORE, UUID(broken))
+    def delete(tx: Transaction) -> None:
+        row = stored.by_id(tx, factories.STORE, UUID(broken))
         assert row
         assert row.pk
-        stored.delete(session, [row.pk])
+        stored.delete(tx, [row.pk])
 
     await idle_gateway.database.write(delete)
     assert (await job(idle_client, again))["retryOf"] is None
@@ -882,8 +883,11 @@ async def test_each_queue_mutation_requires_its_scopes(new_database: Any) -> Non
             assert paused["pauseQueue"]["queue"]["pause"]["by"] == "ada"
 
 
-def _rows(session: Session) -> list[Any]:
-    return [*session.execute(sa.select(Job.__table__)), *session.execute(sa.select(Lane.__table__))]  # type: ignore[attr-defined]
+def _rows(tx: Transaction) -> list[Any]:
+    return [
+        *session_of(tx).execute(sa.select(Job.__table__)),
+        *session_of(tx).execute(sa.select(Lane.__table__)),
+    ]  # type: ignore[attr-defined]
 
 
 # jobQueue.hours.

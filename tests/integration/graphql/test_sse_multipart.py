@@ -21,7 +21,6 @@ from uuid import UUID
 import anyio.to_thread
 import httpx
 import pytest
-from sqlmodel import Session
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.graphql.transports import sse_multipart
@@ -34,6 +33,7 @@ from app.services import attempts, jobs
 from app.services.attempts import JobResult
 from app.services.jobs import Requester
 from app.settings import Settings
+from app.storage.engine.transaction import Transaction
 from tests import factories
 from tests.support.clients import GraphQLClient, client_of
 from tests.support.databases import NewDatabase
@@ -173,10 +173,10 @@ async def succeeded(gateway: Gateway) -> None:
 async def described(gateway: Gateway, source: UUID, number: int, description: str) -> None:
     """Enqueue `number` jobs with this description, in batches of 100."""
 
-    def queued(session: Session) -> None:
+    def queued(tx: Transaction) -> None:
         for _ in range(100):
             jobs.request_duplication(
-                session,
+                tx,
                 Requester(factories.STORE, request_id="given"),
                 Duplication(source, description=description),
             )

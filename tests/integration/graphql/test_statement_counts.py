@@ -16,17 +16,19 @@ from graphql import (
     parse,
     visit,
 )
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.domain.hierarchies import node_id
 from app.domain.jobs import JobStatus
 from app.main import Gateway
 from app.settings import Settings
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Job, JobError, Product
 from tests import factories
 from tests.support.clients import GraphQLClient, client_of
 from tests.support.databases import NewDatabase
+from tests.support.entities import session_of
 from tests.support.gateway import gateway_of, reads_of
 from tests.support.paths import SCHEMA
 
@@ -240,16 +242,16 @@ async def stocked(database: Database) -> list[list[str]]:
     for source in sources:
         await factories.pending_duplication(database, source)
 
-    def ids(session: Session) -> list[list[str]]:
+    def ids(tx: Transaction) -> list[list[str]]:
         copies = select(Job.result_id).where(col(Job.result_id).is_not(None))
         pending = select(Job.id).where(Job.status == JobStatus.PENDING)
         ids_by_kind = (
             sources,
             [node_id(source, 3) for source in sources],
-            session.exec(copies.order_by(col(Job.job_seq))),
-            session.exec(pending.order_by(col(Job.job_seq))),
-            session.exec(select(Product.id).order_by(col(Product.pk))),
-            session.exec(select(JobError.id).order_by(col(JobError.pk))),
+            session_of(tx).exec(copies.order_by(col(Job.job_seq))),
+            session_of(tx).exec(pending.order_by(col(Job.job_seq))),
+            session_of(tx).exec(select(Product.id).order_by(col(Product.pk))),
+            session_of(tx).exec(select(JobError.id).order_by(col(JobError.pk))),
         )
         return [list(map(str, kind)) for kind in ids_by_kind]
 

@@ -22,7 +22,6 @@ import pytest
 from hypothesis import given as forall
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from sqlmodel import Session
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
@@ -38,6 +37,7 @@ from app.services import jobs
 from app.services.feed import TAIL_EVENTS
 from app.services.jobs import Requester
 from app.settings import Settings
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Job
 from tests import factories
 from tests.support.databases import NewDatabase
@@ -768,12 +768,10 @@ def memory() -> int:
 async def many_jobs(gateway: Gateway, source: UUID, number: int, description: str) -> list[UUID]:
     """Request `number` jobs at once, each with an event that carries `description`."""
 
-    def request(session: Session) -> list[UUID]:
+    def request(tx: Transaction) -> list[UUID]:
         requester = Requester(factories.STORE, request_id="given")
         duplication = Duplication(source, description=description)
-        return [
-            jobs.request_duplication(session, requester, duplication).job.id for _ in range(number)
-        ]
+        return [jobs.request_duplication(tx, requester, duplication).job.id for _ in range(number)]
 
     return await gateway.database.write(request)
 

@@ -17,13 +17,14 @@ from app.domain.hierarchies import HierarchyState
 from app.settings import Settings
 from app.storage.admin.diagnosis import read_only_session
 from app.storage.engine.connect import connect
-from app.storage.engine.database import Database, now
+from app.storage.engine.database import Database
 from app.storage.migrations import newest_revision, upgrade
 from app.storage.tables import Hierarchy, Job, Lane
 from app.wiring import open_database
 from tests import factories
 from tests.support import postgres
 from tests.support.databases import NewDatabase
+from tests.support.entities import session_of
 
 Examine = Callable[[str], tuple[int, str]]
 
@@ -52,8 +53,8 @@ def update_all(database: Database, model: Any, **values: Any) -> None:
 
 def instant(database: Database, ago: timedelta) -> Any:
     """The database's current time minus `ago`."""
-    with database._session(database.read_engine) as session:
-        return now(session) - ago
+    with database._session(database.read_engine) as tx:
+        return tx.now() - ago
 
 
 async def test_a_database_with_running_jobs_has_no_findings(
@@ -262,9 +263,9 @@ def test_different_clocks_and_idle_transactions_are_warnings(
 def test_the_session_of_the_doctor_is_read_only(database: Database, database_url: str) -> None:
     with (
         pytest.raises(Exception, match=r"read-?only"),
-        read_only_session(database_url) as session,
+        read_only_session(database_url) as tx,
     ):
-        session.execute(sa.delete(Lane).where(col(Lane.store) == "any"))
+        session_of(tx).execute(sa.delete(Lane).where(col(Lane.store) == "any"))
 
 
 def test_mistakes_in_the_settings_are_reported_along_with_database_findings(

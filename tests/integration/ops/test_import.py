@@ -38,6 +38,7 @@ from app.storage.tables import Product
 from tests import factories
 from tests.support.clients import GraphQLClient
 from tests.support.databases import postgresql_is_long
+from tests.support.entities import session_of
 
 SECONDS = 60
 BOOKKEEPING = {"alembic_version"}
@@ -184,7 +185,7 @@ async def test_a_file_is_imported_for_the_organization_on_request(
     hierarchy = await database.read(hierarchies.by_id, "any store", UUID(done.stdout.split()[0]))
     assert hierarchy
     assert (hierarchy.store, hierarchy.owner) == (ORGANIZATION, Owner.ORGANIZATION)
-    products = await database.read(lambda session: session.exec(select(Product)).all())
+    products = await database.read(lambda tx: session_of(tx).exec(select(Product)).all())
     assert [product.store for product in products] == [ORGANIZATION]
 
 

@@ -136,8 +136,8 @@ async def test_internal_errors_and_timeouts_are_counted_by_their_codes(
     assert added.of("resolver_errors_total") == {"code=INTERNAL_SERVER_ERROR": 1}
 
 
-def _lose(session: Any, table: str) -> None:
-    session.connection().exec_driver_sql(f"ALTER TABLE {table} RENAME TO lost_{table}")
+def _lose(tx: Any, table: str) -> None:
+    tx.connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO lost_{table}")
 
 
 async def test_requests_are_counted_by_their_route_template(
@@ -299,8 +299,8 @@ async def test_a_cancelled_job_is_counted_and_a_refused_cancellation_is_not(
     first = await factories.pending_duplication(database, source)
     second = await factories.pending_duplication(database, source)
 
-    def undone(session: Any) -> None:
-        jobs.cancel(session, factories.STORE, second.id)
+    def undone(tx: Any) -> None:
+        jobs.cancel(tx, factories.STORE, second.id)
         raise ZeroDivisionError
 
     async with adding(http) as added:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import pytest
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import SQLModel, col, select
 
 from app.api.graphql.types.events import EVENTS
 from app.api.graphql.types.jobs import JOBS
@@ -30,11 +30,13 @@ from app.settings import Settings
 from app.storage import jobs as stored
 from app.storage import lanes
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.lanes import LogBounds
 from app.storage.tables import IdempotencyKey, Job, JobError, JobEvent
 from tests import factories
 from tests.support.clients import client_of
 from tests.support.clock import Clock
+from tests.support.entities import session_of
 from tests.support.gateway import gateway_of
 from tests.support.subscriber import JOB_EVENTS, JOB_UPDATES, Refused, Subscriber, subscriber
 
@@ -115,15 +117,15 @@ async def pruned(database: Database, keep: timedelta = KEEP, limit: int = 500) -
 
 async def all_of(database: Database, table: type[Row]) -> list[Row]:
     """Every row of a table."""
-    return await database.read(lambda session: list(session.exec(select(table))))
+    return await database.read(lambda tx: list(session_of(tx).exec(select(table))))
 
 
 async def log_of(database: Database, store: str = factories.STORE) -> list[int]:
     """The numbers of the events in a store's log."""
 
-    def read(session: Session) -> list[int]:
+    def read(tx: Transaction) -> list[int]:
         query = select(JobEvent.seq).where(JobEvent.store == store)
-        return list(session.exec(query.order_by(col(JobEvent.seq))))
+        return list(session_of(tx).exec(query.order_by(col(JobEvent.seq))))
 
     return await database.read(read)
 
@@ -488,12 +490,12 @@ async def test_pruning_events_that_the_feed_has_not_read_ends_its_subscriptions(
     unwoken.wake([factories.STORE])
     assert (await anext(events)).seq == 2
 
-    def all_at_once(session: Session) -> None:
+    def all_at_once(tx: Transaction) -> None:
         request = Requester(factories.STORE, request_id="test"), Duplication(source)
-        jobs.request_duplication(session, *request)
+        jobs.request_duplication(tx, *request)
         clock.advance(OLD)
-        retention.prune(session, KEEP, 500)
-        jobs.request_duplication(session, *request)
+        retention.prune(tx, KEEP, 500)
+        jobs.request_duplication(tx, *request)
 
     await database.write(all_at_once)
     assert await log_of(database) == [4]

@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from sqlmodel import Session
 
 from app.main import Gateway
 from app.observability.tracing import start_tracing
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from tests.support.clients import GraphQLClient
+from tests.support.entities import session_of
 
 COLLECTED = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 
@@ -40,8 +41,8 @@ async def test_statements_are_children_of_the_callers_span_on_every_thread(
     tracer = provider.get_tracer("test")
     database.trace(tracer)
 
-    def select_value(session: Session) -> Any:
-        return session.execute(sa.text("SELECT :secret"), {"secret": "mum"}).scalar_one()
+    def select_value(tx: Transaction) -> Any:
+        return session_of(tx).execute(sa.text("SELECT :secret"), {"secret": "mum"}).scalar_one()
 
     assert await database.read(select_value) == "mum"
     assert not spans.get_finished_spans(), "statements outside a span are not traced"
@@ -72,9 +73,9 @@ async def test_a_failed_statement_is_an_error_span_without_its_values(
     tracer = provider.get_tracer("test")
     database.trace(tracer)
 
-    def twice(session: Session) -> None:
+    def twice(tx: Transaction) -> None:
         for _ in range(2):
-            session.execute(
+            session_of(tx).execute(
                 sa.text(
                     "INSERT INTO product (id, store, sku) VALUES (:id, 'default', 'mum is it')"
                 ).bindparams(sa.bindparam("id", type_=sa.Uuid)),

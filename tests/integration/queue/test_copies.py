@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import given as forall
 from hypothesis import strategies as st
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.domain.hierarchies import HierarchyState
 from app.domain.jobs import JobStatus
@@ -25,10 +25,12 @@ from app.services.attempts import Step
 from app.services.feed import Feed
 from app.storage import hierarchies, job_errors, nodes
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.keyset import KeysetWindow
 from app.storage.sql.rows import is_row_of
 from app.storage.tables import Hierarchy, Job, Node, NodeProduct, ProductNode
 from tests import factories
+from tests.support.entities import session_of
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
 
@@ -76,15 +78,15 @@ class Snapshot:
     reverse: list[tuple[Any, ...]]
 
 
-def snapshot(session: Session, hierarchy_id: UUID) -> Snapshot:
-    root = session.exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
+def snapshot(tx: Transaction, hierarchy_id: UUID) -> Snapshot:
+    root = session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
     own = ("hierarchy_pk", "created_at", "updated_at")
     shared = [column for column in sa.inspect(Node).columns if column.name not in own]
     return Snapshot(
         (root.slug, root.locales, root.owner, root.node_count),
         [
             tuple(row)
-            for row in session.execute(
+            for row in session_of(tx).execute(
                 sa.select(*shared)
                 .where(col(Node.hierarchy_pk) == root.pk)
                 .order_by(col(Node.node_no))
@@ -92,7 +94,7 @@ def snapshot(session: Session, hierarchy_id: UUID) -> Snapshot:
         ],
         [
             tuple(row)
-            for row in session.execute(
+            for row in session_of(tx).execute(
                 sa.select(
                     col(NodeProduct.node_no),
                     col(NodeProduct.product_pk),
@@ -104,7 +106,7 @@ def snapshot(session: Session, hierarchy_id: UUID) -> Snapshot:
         ],
         [
             tuple(row)
-            for row in session.execute(
+            for row in session_of(tx).execute(
                 sa.select(col(ProductNode.node_no), col(ProductNode.product_pk))
                 .where(col(ProductNode.hierarchy_pk) == root.pk)
                 .order_by(col(ProductNode.node_no), col(ProductNode.product_pk))
@@ -117,8 +119,10 @@ async def leftovers(database: Database) -> list[Hierarchy]:
     """Sweep; return the hierarchies that are still hidden."""
     await Sweeper(database).sweep()
 
-    def hidden(session: Session) -> list[Hierarchy]:
-        return list(session.exec(select(Hierarchy).where(Hierarchy.state != HierarchyState.READY)))
+    def hidden(tx: Transaction) -> list[Hierarchy]:
+        return list(
+            session_of(tx).exec(select(Hierarchy).where(Hierarchy.state != HierarchyState.READY))
+        )
 
     return await database.read(hidden)
 
@@ -225,9 +229,9 @@ async def test_a_source_deleted_between_two_chunks_fails_the_job_and_leaves_noth
 ) -> None:
     source_id = await factories.hierarchy(database, factories.wide_tree(100))
 
-    def delete_once(session: Session, copied: int) -> None:
+    def delete_once(tx: Transaction, copied: int) -> None:
         if copied == 49:
-            delete(session, source_id)
+            delete(tx, source_id)
 
     between_chunks(database, delete_once)
     job = await duplicate(database, source_id)
@@ -241,12 +245,12 @@ async def test_an_edit_between_two_chunks_is_completely_in_the_copy(database: Da
     source_id = await factories.hierarchy(database, factories.wide_tree(100))
     edited: list[int] = []
 
-    def edit(session: Session, copied: int) -> None:
+    def edit(tx: Transaction, copied: int) -> None:
         # One edit of two nodes: the first is in a chunk that was copied, the last is not.
         if copied == 49 and not edited:
             edited.append(copied)
             for name in ("node 1", "node 100"):
-                rename(session, source_id, name, f"{name} edited")
+                rename(tx, source_id, name, f"{name} edited")
 
     between_chunks(database, edit)
     job = await duplicate(database, source_id)
@@ -265,9 +269,9 @@ async def test_a_copy_ends_although_its_source_is_edited_between_all_chunks(
     )
     seen: list[int] = []
 
-    def edit(session: Session, copied: int) -> None:
+    def edit(tx: Transaction, copied: int) -> None:
         seen.append(copied)
-        rename_all(session, source_id, str(len(seen)))
+        rename_all(tx, source_id, str(len(seen)))
 
     between_chunks(database, edit)
     job = await duplicate(database, source_id, include_products=True)
@@ -289,9 +293,9 @@ async def test_stopping_interrupts_a_copy_in_one_transaction_and_rolls_it_back(
     claimed = await factories.claimed_job(database)
     stopping = asyncio.Event()
 
-    def begin_with_max_restarts(session: Session) -> Job:
-        copy = copies.begin(session, claimed, copies.MAX_RESTARTS)
-        return attempts.advance(session, claimed, lambda: Step(copy.as_checkpoint(), 0, 100))
+    def begin_with_max_restarts(tx: Transaction) -> Job:
+        copy = copies.begin(tx, claimed, copies.MAX_RESTARTS)
+        return attempts.advance(tx, claimed, lambda: Step(copy.as_checkpoint(), 0, 100))
 
     def stop_at_the_first_chunk(_connection: object, _cursor: object, sql: str, *_: object) -> None:
         if sql.startswith("INSERT INTO node "):
@@ -303,13 +307,13 @@ async def test_stopping_interrupts_a_copy_in_one_transaction_and_rolls_it_back(
     assert await worker.run(job) is Outcome.RELEASED
     assert stopping.is_set()
     count = select(sa.func.count()).select_from(Node)
-    assert await database.read(lambda session: session.exec(count).one()) == 100
+    assert await database.read(lambda tx: session_of(tx).exec(count).one()) == 100
 
     resumed = await factories.claimed_job(database)
     assert (resumed.checkpoint, resumed.attempts) == (job.checkpoint, 1)
     worker = Worker(database, find_handlers(), factories.LEASE, asyncio.Event())
     assert await worker.run(resumed) is Outcome.SUCCEEDED
-    assert await database.read(lambda session: session.exec(count).one()) == 200
+    assert await database.read(lambda tx: session_of(tx).exec(count).one()) == 200
 
 
 async def test_constant_edits_are_not_blocked_and_do_not_tear_the_copies(
@@ -344,16 +348,18 @@ async def test_a_copy_is_invisible_on_every_path_until_it_is_complete(database: 
     source_id = await factories.hierarchy(database, factories.wide_tree(50))
     seen: list[int] = []
 
-    def look(session: Session, _copied: int) -> None:
-        seen.append(hierarchies.count(session, factories.STORE, []))
-        hidden = session.exec(
-            select(Hierarchy).where(Hierarchy.state == HierarchyState.COPYING)
-        ).one()
+    def look(tx: Transaction, _copied: int) -> None:
+        seen.append(hierarchies.count(tx, factories.STORE, []))
+        hidden = (
+            session_of(tx)
+            .exec(select(Hierarchy).where(Hierarchy.state == HierarchyState.COPYING))
+            .one()
+        )
         assert hidden.pk is not None
         ids = [hidden.id, UUID(int=hidden.id.int + 1)]
-        assert hierarchies.by_ids(session, factories.STORE, ids) == {}
-        assert nodes.by_ids(session, factories.STORE, ids) == {}
-        children = nodes.children(session, factories.STORE, [(hidden.pk, 0)], KeysetWindow(10))
+        assert hierarchies.by_ids(tx, factories.STORE, ids) == {}
+        assert nodes.by_ids(tx, factories.STORE, ids) == {}
+        children = nodes.children(tx, factories.STORE, [(hidden.pk, 0)], KeysetWindow(10))
         assert not children[hidden.pk, 0].rows
 
     between_chunks(database, look)
@@ -364,7 +370,7 @@ async def test_a_copy_is_invisible_on_every_path_until_it_is_complete(database: 
     assert await database.read(hierarchies.by_id, factories.STORE, job.result_id)
 
 
-def between_chunks(database: Database, act: Callable[[Session, int], object]) -> None:
+def between_chunks(database: Database, act: Callable[[Transaction, int], object]) -> None:
     """Call `act` with the copied node count after every chunk.
 
     Each call is a transaction of its own.
@@ -381,28 +387,32 @@ def between_chunks(database: Database, act: Callable[[Session, int], object]) ->
     database.write_bulk = write_then_act  # type: ignore[assignment]
 
 
-def rename(session: Session, hierarchy_id: UUID, name: str, new_name: str) -> None:
+def rename(tx: Transaction, hierarchy_id: UUID, name: str, new_name: str) -> None:
     """Rename a node and raise the revision in one transaction."""
-    root = session.exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
+    root = session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
     root.revision += 1
-    node = session.exec(select(Node).where(Node.hierarchy_pk == root.pk, Node.name == name)).one()
+    node = (
+        session_of(tx)
+        .exec(select(Node).where(Node.hierarchy_pk == root.pk, Node.name == name))
+        .one()
+    )
     node.name, node.touched = new_name, root.revision
 
 
-def rename_all(session: Session, hierarchy_id: UUID, prefix: str) -> None:
+def rename_all(tx: Transaction, hierarchy_id: UUID, prefix: str) -> None:
     """Rename every node at once."""
-    root = session.exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
+    root = session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
     root.revision += 1
-    session.exec(
+    session_of(tx).exec(
         sa.update(Node)
         .where(col(Node.hierarchy_pk) == root.pk)
         .values(name=sa.literal(f"{prefix} ") + sa.cast(col(Node.node_no), sa.Text))
     )
 
 
-def delete(session: Session, hierarchy_id: UUID) -> None:
+def delete(tx: Transaction, hierarchy_id: UUID) -> None:
     """Hide the hierarchy, as deletion does; the sweep removes its rows later."""
-    root = session.exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
+    root = session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
     root.state = HierarchyState.DISCARDED
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.domain.hierarchies import node_id, node_ref
 from app.queue.handlers import find_handlers, hierarchy_duplicate
@@ -25,9 +25,11 @@ from app.queue.worker import Outcome, Worker
 from app.services import hierarchies, nodes, products
 from app.storage import jobs as stored_jobs
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Hierarchy, Node, NodeProduct, Product, ProductNode
 from tests import factories
 from tests.support.databases import postgresql_is_long
+from tests.support.entities import session_of
 
 EDITORS = 4
 NODES = 2_000
@@ -199,8 +201,8 @@ class Editor:
     async def write(self, edit: Edit, fn: Callable[..., Any], *args: Any) -> Any:
         """Run an edit in one transaction and record it by its revision."""
 
-        def transaction(session: Session) -> tuple[Any, int]:
-            return fn(session, factories.STORE, *args), revision(session, self.hierarchy_id)
+        def transaction(tx: Transaction) -> tuple[Any, int]:
+            return fn(tx, factories.STORE, *args), revision(tx, self.hierarchy_id)
 
         started = perf_counter()
         result, number = await self.database.write(transaction)
@@ -228,22 +230,26 @@ class Editor:
         return numbers
 
 
-def revision(session: Session, hierarchy_id: UUID) -> int:
-    return session.exec(select(Hierarchy.revision).where(Hierarchy.id == hierarchy_id)).one()
+def revision(tx: Transaction, hierarchy_id: UUID) -> int:
+    return session_of(tx).exec(select(Hierarchy.revision).where(Hierarchy.id == hierarchy_id)).one()
 
 
-def tree_of(session: Session, hierarchy_id: UUID) -> Tree:
+def tree_of(tx: Transaction, hierarchy_id: UUID) -> Tree:
     """Read a hierarchy; check that its rows are consistent."""
-    hierarchy = session.exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
-    rows = session.exec(select(Node).where(Node.hierarchy_pk == hierarchy.pk)).all()
+    hierarchy = session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
+    rows = session_of(tx).exec(select(Node).where(Node.hierarchy_pk == hierarchy.pk)).all()
     depths = {0: 0, **{node.node_no: node.depth for node in rows}}
     assert all(node.depth == depths[node.parent_no] + 1 for node in rows)
-    held = session.exec(
-        select(NodeProduct.node_no, Product.id, Product.pk, NodeProduct.curated_position)
-        .join(Product, col(Product.pk) == col(NodeProduct.product_pk))
-        .where(NodeProduct.hierarchy_pk == hierarchy.pk)
-    ).all()
-    reverse = session.exec(
+    held = (
+        session_of(tx)
+        .exec(
+            select(NodeProduct.node_no, Product.id, Product.pk, NodeProduct.curated_position)
+            .join(Product, col(Product.pk) == col(NodeProduct.product_pk))
+            .where(NodeProduct.hierarchy_pk == hierarchy.pk)
+        )
+        .all()
+    )
+    reverse = session_of(tx).exec(
         select(ProductNode.node_no, ProductNode.product_pk)
         .where(ProductNode.hierarchy_pk == hierarchy.pk)
     ).all()  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.domain.errors import NotFound
 from app.domain.jobs import (
@@ -27,10 +27,12 @@ from app.services.attempts import JobResult, Step
 from app.services.feed import Feed
 from app.storage import jobs as stored
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.jobs import JobFilter
 from app.storage.tables import Job, JobError, JobEvent
 from tests import factories
 from tests.support.clock import Clock
+from tests.support.entities import session_of
 
 LEASE = timedelta(seconds=30)
 
@@ -86,11 +88,11 @@ class Scripted:
         finally:
             self.running[store] -= 1
 
-    def abandon(self, session: Session, job: Job) -> None:
+    def abandon(self, tx: Transaction, job: Job) -> None:
         self.abandoned.append(job.id)
 
 
-def _step(_session: Session, _job: Job, done: int) -> Step:
+def _step(_tx: Transaction, _job: Job, done: int) -> Step:
     return Step({"done": done}, done, 10)
 
 
@@ -124,17 +126,17 @@ async def ended(database: Database, *job_ids: UUID, store: str = factories.STORE
 async def errors_of(database: Database, job: Job) -> list[tuple[str, str]]:
     """The codes and messages of a job's errors."""
 
-    def read(session: Session) -> list[tuple[str, str]]:
-        errors = session.exec(select(JobError).where(JobError.job_pk == job.pk))
+    def read(tx: Transaction) -> list[tuple[str, str]]:
+        errors = session_of(tx).exec(select(JobError).where(JobError.job_pk == job.pk))
         return [(error.code, error.message) for error in errors]
 
     return await database.read(read)
 
 
 async def events_of(database: Database, store: str = factories.STORE) -> list[JobEvent]:
-    def read(session: Session) -> list[JobEvent]:
+    def read(tx: Transaction) -> list[JobEvent]:
         query = select(JobEvent).where(JobEvent.store == store).order_by(col(JobEvent.seq))
-        return list(session.exec(query))
+        return list(session_of(tx).exec(query))
 
     return await database.read(read)
 
@@ -247,7 +249,7 @@ class Steady:
             await attempt.step(_step, 1)
         await attempt.succeed(lambda _session, _job: JobResult(1))
 
-    def abandon(self, session: Session, job: Job) -> None:
+    def abandon(self, tx: Transaction, job: Job) -> None:
         pass
 
 

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.domain.errors import DomainError
 from app.domain.jobs import (
@@ -37,11 +37,13 @@ from app.services.attempts import JobResult, Step
 from app.services.jobs import Requester
 from app.storage import lanes
 from app.storage.engine.connect import connect
+from app.storage.engine.transaction import Transaction
 from app.storage.jobs import JobFilter
 from app.storage.migrations import upgrade
 from app.storage.tables import Job, JobEvent
 from tests import factories
 from tests.support.databases import DATABASES, NewDatabase
+from tests.support.entities import session_of
 
 LEASE = timedelta(seconds=30)
 
@@ -288,15 +290,19 @@ class Queue(RuleBasedStateMachine):
 
     @invariant()
     def the_store_matches_the_model(self) -> None:
-        def read(session: Session, store: str) -> tuple[list[Job], list[JobEvent], dict[int, Any]]:
-            rows = session.exec(
-                select(Job).where(Job.store == store).order_by(col(Job.job_seq))
-            ).all()
-            events = session.exec(
-                select(JobEvent).where(JobEvent.store == store).order_by(col(JobEvent.seq))
-            ).all()
+        def read(tx: Transaction, store: str) -> tuple[list[Job], list[JobEvent], dict[int, Any]]:
+            rows = (
+                session_of(tx)
+                .exec(select(Job).where(Job.store == store).order_by(col(Job.job_seq)))
+                .all()
+            )
+            events = (
+                session_of(tx)
+                .exec(select(JobEvent).where(JobEvent.store == store).order_by(col(JobEvent.seq)))
+                .all()
+            )
             pks = [job.pk for job in rows if job.pk]
-            return list(rows), list(events), lanes.queue_positions(session, store, pks)
+            return list(rows), list(events), lanes.queue_positions(tx, store, pks)
 
         for store, lane in self.lanes.items():
             rows, events, queue_positions = self.runner.run(self.database.read(read, store))

@@ -10,15 +10,17 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.domain.hierarchies import Owner, node_id
 from app.domain.jobs import JobStatus, JobType
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Hierarchy, Job, Node
 from tests import factories
 from tests.support.databases import postgresql_is_long
+from tests.support.entities import session_of
 from tests.support.rest_client import UNKNOWN, RestClient, errors_of, ids_of, in_brackets, rest_of
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -35,11 +37,13 @@ async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
 async def set_times(rest: RestClient) -> None:
     """Set known times on all hierarchies, nodes and jobs, some of them equal."""
 
-    def edit(session: Session) -> None:
+    def edit(tx: Transaction) -> None:
         listed: Sequence[Any] = (
-            session.exec(select(Hierarchy).order_by(col(Hierarchy.pk))).all(),
-            session.exec(select(Node).order_by(col(Node.hierarchy_pk), col(Node.node_no))).all(),
-            session.exec(select(Job).order_by(col(Job.pk))).all(),
+            session_of(tx).exec(select(Hierarchy).order_by(col(Hierarchy.pk))).all(),
+            session_of(tx)
+            .exec(select(Node).order_by(col(Node.hierarchy_pk), col(Node.node_no)))
+            .all(),
+            session_of(tx).exec(select(Job).order_by(col(Job.pk))).all(),
         )
         for rows in listed:
             for no, row in enumerate(rows):

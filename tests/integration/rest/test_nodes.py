@@ -5,15 +5,17 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from app.domain.hierarchies import node_id
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Node, Product
 from tests import factories
 from tests.support.authoring import BAD_ATTRIBUTES, LONG_AGO, ODD_ATTRIBUTES, Author
 from tests.support.clients import GraphQLClient
+from tests.support.entities import session_of
 from tests.support.rest_client import (
     UNKNOWN,
     UUID_FORMAT,
@@ -351,8 +353,8 @@ async def test_nodes_of_one_branch_are_moved_one_after_the_other(
     ids = [node_id(garden, TREES), node_id(garden, FIRS), deepest]
     await rest.ask("POST", path, references(ids, "node"))
 
-    def depths(session: Session) -> dict[str, int]:
-        nodes = session.exec(select(Node.name, Node.depth)).all()
+    def depths(tx: Transaction) -> dict[str, int]:
+        nodes = session_of(tx).exec(select(Node.name, Node.depth)).all()
         return dict(nodes)
 
     assert await rest.database.read(depths) == {
@@ -436,8 +438,8 @@ async def test_products_are_attached_and_detached(rest: RestClient, garden: UUID
     assert await products_of(rest, at(garden, FIRS)) == [("b", False), ("c", False)]
 
 
-def _product_of(session: Session, store: str) -> UUID:
-    return session.exec(select(Product.id).where(Product.store == store)).one()
+def _product_of(tx: Transaction, store: str) -> UUID:
+    return session_of(tx).exec(select(Product.id).where(Product.store == store)).one()
 
 
 async def test_a_refusal_lists_all_unknown_products(rest: RestClient, garden: UUID) -> None:

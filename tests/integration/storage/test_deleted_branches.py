@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from sqlmodel import Session, SQLModel, func, select
+from sqlmodel import SQLModel, func, select
 
 from app.domain.hierarchies import node_id
 from app.queue.sweeper import Sweeper
@@ -12,10 +12,12 @@ from app.services import nodes as services
 from app.services import products as attaching
 from app.storage import associations, hierarchies, products, subtrees
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.keyset import KeysetWindow
 from app.storage.tables import DeletedNode, Hierarchy, Node, NodeProduct, ProductNode
 from tests import factories
 from tests.factories import STORE
+from tests.support.entities import session_of
 
 TREE: factories.Tree = {"Trees": {"Oaks": {"Red": {}, "White": {}}, "Firs": {}}, "Shrubs": {}}
 SKUS = [f"sku-{no:02}" for no in range(30)]
@@ -35,7 +37,7 @@ async def delete_oaks(database: Database, garden: Hierarchy) -> None:
 
 async def rows_of(database: Database, table: type[SQLModel]) -> int:
     return await database.read(
-        lambda session: session.exec(select(func.count()).select_from(table)).one()
+        lambda tx: session_of(tx).exec(select(func.count()).select_from(table)).one()
     )
 
 
@@ -66,11 +68,15 @@ async def test_a_copy_before_the_sweep_has_only_the_visible_associations(
     await factories.pending_duplication(database, hierarchy.id, include_products=True)
     await factories.ran_job(database)
 
-    def copied(session: Session) -> tuple[int, int, int, int]:
-        copy = session.exec(select(Hierarchy).where(Hierarchy.copied_from == hierarchy.id)).one()
+    def copied(tx: Transaction) -> tuple[int, int, int, int]:
+        copy = (
+            session_of(tx)
+            .exec(select(Hierarchy).where(Hierarchy.copied_from == hierarchy.id))
+            .one()
+        )
         assert copy.pk is not None
         rows = [
-            session.exec(select(func.count()).where(table.hierarchy_pk == copy.pk)).one()
+            session_of(tx).exec(select(func.count()).where(table.hierarchy_pk == copy.pk)).one()
             for table in (Node, NodeProduct, ProductNode)
         ]
         return copy.association_count, *rows  # type: ignore[return-value]

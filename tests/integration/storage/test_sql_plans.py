@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import Session, SQLModel
+from sqlmodel import SQLModel
 
 from app.domain.filters import Condition, Operator
 from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id, node_id
@@ -37,6 +37,7 @@ from app.storage import (
     products,
 )
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.jobs import JobFilter
 from app.storage.sql.keyset import Key, KeysetWindow
 from app.storage.sql.offset import OffsetPage, OffsetWindow
@@ -44,6 +45,7 @@ from app.storage.tables import Hierarchy, Job, Lane
 from app.wiring import open_database
 from tests import factories
 from tests.support.databases import NewDatabase, insert_many
+from tests.support.entities import session_of
 from tests.support.large_hierarchy import large_hierarchy
 
 NODES = 15_000
@@ -128,7 +130,7 @@ async def _filled(database: Database, statistics: str) -> Shop:
 
 MIDDLE = NODES // 2
 IN_THE_MIDDLE = (START + timedelta(seconds=HIERARCHIES // 2), UUID(int=0))
-READS: Mapping[str, Callable[[Session, Shop], Any]] = {
+READS: Mapping[str, Callable[[Transaction, Shop], Any]] = {
     "nodes by ids": lambda s, shop: nodes.by_ids(
         s, STORE, [node_id(shop.id, MIDDLE + no) for no in FEW]
     ),
@@ -210,7 +212,7 @@ READS: Mapping[str, Callable[[Session, Shop], Any]] = {
 }
 
 
-COUNTED: Mapping[str, Callable[[Session, Shop], OffsetPage[Any]]] = {
+COUNTED: Mapping[str, Callable[[Transaction, Shop], OffsetPage[Any]]] = {
     "hierarchies": lambda s, shop: hierarchies.offset_page(
         s, STORE, [], hierarchies.NEWEST_FIRST, OFFSET_WINDOW
     ),
@@ -233,11 +235,11 @@ COUNTED_BY_ALL = {"many hierarchies": 2 * (HIERARCHIES + SMALL) + 2}
 """Counting half of a table is best done by reading all of it."""
 
 
-def _hierarchy(session: Session, shop: Shop) -> Hierarchy:
-    return session.get_one(Hierarchy, shop.pk)
+def _hierarchy(tx: Transaction, shop: Shop) -> Hierarchy:
+    return session_of(tx).get_one(Hierarchy, shop.pk)
 
 
-EDITS: Mapping[str, Callable[[Session, Shop], Any]] = {
+EDITS: Mapping[str, Callable[[Transaction, Shop], Any]] = {
     "the lock": lambda s, shop: hierarchies.lock(s, STORE, shop.id),
     "a node": lambda s, shop: nodes.by_no(s, shop.pk, MIDDLE),
     "siblings without that name": lambda s, shop: nodes.sibling_with(s, shop.pk, 1, "?", None, 2),
@@ -253,7 +255,7 @@ EDITS: Mapping[str, Callable[[Session, Shop], Any]] = {
 """Queries on a hierarchy while it is locked."""
 
 numbers = count(1)
-CHANGES: Mapping[str, Callable[[Session, Shop], Any]] = {
+CHANGES: Mapping[str, Callable[[Transaction, Shop], Any]] = {
     "create": lambda s, shop: authoring.create(
         s, STORE, node_id(shop.id, MIDDLE), {"name": f"New {next(numbers)}", "slug": None}
     ),
@@ -270,8 +272,8 @@ CHANGES: Mapping[str, Callable[[Session, Shop], Any]] = {
 
 @pytest.mark.parametrize("read", READS)
 async def test_a_query_reads_a_limited_number_of_rows_and_blocks(shop: Shop, read: str) -> None:
-    def read_often(session: Session) -> list[tuple[int, int]]:
-        return [_measured(session, lambda: READS[read](session, shop)) for _ in range(EXECUTIONS)]
+    def read_often(tx: Transaction) -> list[tuple[int, int]]:
+        return [_measured(tx, lambda: READS[read](tx, shop)) for _ in range(EXECUTIONS)]
 
     for rows, blocks in await shop.database.read(read_often):
         assert (rows <= ROWS, blocks <= BLOCKS) == (True, True), (rows, blocks)
@@ -281,11 +283,10 @@ async def test_a_query_reads_a_limited_number_of_rows_and_blocks(shop: Shop, rea
 async def test_an_offset_page_reads_no_more_rows_than_it_shows_and_counts(
     shop: Shop, page: str
 ) -> None:
-    def read_often(session: Session) -> list[tuple[int, int]]:
-        total = COUNTED[page](session, shop).total
+    def read_often(tx: Transaction) -> list[tuple[int, int]]:
+        total = COUNTED[page](tx, shop).total
         return [
-            (_measured(session, lambda: COUNTED[page](session, shop))[0], total)
-            for _ in range(EXECUTIONS)
+            (_measured(tx, lambda: COUNTED[page](tx, shop))[0], total) for _ in range(EXECUTIONS)
         ]
 
     for rows, total in await shop.database.read(read_often):
@@ -296,8 +297,8 @@ async def test_an_offset_page_reads_no_more_rows_than_it_shows_and_counts(
 async def test_a_query_on_a_locked_hierarchy_reads_a_limited_number_of_rows_and_blocks(
     shop: Shop, read: str
 ) -> None:
-    def read_often(session: Session) -> list[tuple[int, int]]:
-        return [_measured(session, lambda: EDITS[read](session, shop)) for _ in range(EXECUTIONS)]
+    def read_often(tx: Transaction) -> list[tuple[int, int]]:
+        return [_measured(tx, lambda: EDITS[read](tx, shop)) for _ in range(EXECUTIONS)]
 
     for rows, blocks in await shop.database.write(read_often):
         assert (rows <= ROWS, blocks <= BLOCKS) == (True, True), (rows, blocks)
@@ -307,14 +308,14 @@ async def test_a_query_on_a_locked_hierarchy_reads_a_limited_number_of_rows_and_
 async def test_a_mutation_of_a_node_reads_a_limited_number_of_rows_and_blocks(
     shop: Shop, change: str
 ) -> None:
-    def change_often(session: Session) -> list[tuple[int, int]]:
+    def change_often(tx: Transaction) -> list[tuple[int, int]]:
         def changed() -> None:
-            CHANGES[change](session, shop)
-            session.flush()
-            # The next execution starts with an empty session, as a transaction does.
+            CHANGES[change](tx, shop)
+            session_of(tx).flush()
+            # The next execution starts with an empty tx, as a transaction does.
             session.expunge_all()
 
-        counts = [_measured(session, changed) for _ in range(EXECUTIONS)]
+        counts = [_measured(tx, changed) for _ in range(EXECUTIONS)]
         session.rollback()
         return counts
 
@@ -322,7 +323,7 @@ async def test_a_mutation_of_a_node_reads_a_limited_number_of_rows_and_blocks(
         assert (rows <= ROWS, blocks <= BLOCKS) == (True, True), (rows, blocks)
 
 
-COPIES: Mapping[str, Callable[[Session, int, int, Key | None], tuple[int, Key | None]]] = {
+COPIES: Mapping[str, Callable[[Transaction, int, int, Key | None], tuple[int, Key | None]]] = {
     "nodes": lambda s, source, copy, after: copies.copy_nodes(s, source, copy, after, 50, START),
     "associations": lambda s, source, copy, after: copies.copy_associations(
         s, source, copy, after, 5, skip_deleted=False
@@ -335,16 +336,16 @@ COPIES: Mapping[str, Callable[[Session, int, int, Key | None], tuple[int, Key | 
 
 @pytest.mark.parametrize("copy", COPIES)
 async def test_a_chunk_of_a_copy_reads_no_more_rows_than_it_writes(shop: Shop, copy: str) -> None:
-    def chunks(session: Session) -> list[int]:
+    def chunks(tx: Transaction) -> list[int]:
         after: Key | None = None
         written: list[int] = []
 
         def chunk() -> None:
             nonlocal after
-            rows, after = COPIES[copy](session, shop.pk, shop.empty_pk, after)
+            rows, after = COPIES[copy](tx, shop.pk, shop.empty_pk, after)
             written.append(rows)
 
-        read = [_measured(session, chunk)[0] for _ in range(EXECUTIONS)]
+        read = [_measured(tx, chunk)[0] for _ in range(EXECUTIONS)]
         session.rollback()
         assert min(written) >= 50
         return read
@@ -352,15 +353,15 @@ async def test_a_chunk_of_a_copy_reads_no_more_rows_than_it_writes(shop: Shop, c
     assert max(await shop.database.write(chunks)) <= ROWS
 
 
-def _measured(session: Session, run: Callable[[], object]) -> tuple[int, int]:
-    rows, blocks = session.execute(Measured).one()
+def _measured(tx: Transaction, run: Callable[[], object]) -> tuple[int, int]:
+    rows, blocks = session_of(tx).execute(Measured).one()
     run()
-    rows_then, blocks_then = session.execute(Measured).one()
+    rows_then, blocks_then = session_of(tx).execute(Measured).one()
     return rows_then - rows, blocks_then - blocks
 
 
 BY_STORE = re.compile(r"SEARCH hierarchy USING (COVERING )?INDEX ix_hierarchy_store_\w+ \(store=\?")
-OF_HIERARCHIES: Mapping[str, Callable[[Session], Any]] = {
+OF_HIERARCHIES: Mapping[str, Callable[[Transaction], Any]] = {
     "first hierarchies": lambda s: hierarchies.listing(s, MALL, [], PAGE),
     "last hierarchies": lambda s: hierarchies.listing(
         s, MALL, [], KeysetWindow(20, before=IN_THE_MIDDLE, backward=True)
@@ -407,16 +408,16 @@ async def test_on_sqlite_an_offset_page_of_hierarchies_uses_the_index_of_their_s
     assert rows == "SEARCH hierarchy USING INTEGER PRIMARY KEY (rowid=?)"
 
 
-def _steps(session: Session, run: Callable[[Session], object]) -> list[str]:
+def _steps(tx: Transaction, run: Callable[[Transaction], object]) -> list[str]:
     """The steps of SQLite's query plans for the statements of `run`."""
     executed: list[tuple[str, Any]] = []
 
     def note(_connection: object, _cursor: object, statement: str, values: Any, *_: object) -> None:
         executed.append((statement, values))
 
-    connection = session.connection()
+    connection = tx.connection
     sa.event.listen(connection, "before_cursor_execute", note)
-    run(session)
+    run(tx)
     sa.event.remove(connection, "before_cursor_execute", note)
     return [
         step.detail
@@ -425,7 +426,7 @@ def _steps(session: Session, run: Callable[[Session], object]) -> list[str]:
     ]
 
 
-def _fill_mall(session: Session) -> None:
+def _fill_mall(tx: Transaction) -> None:
     """Insert many hierarchies of two stores, and a few of the organization."""
     rows = [
         {
@@ -440,10 +441,10 @@ def _fill_mall(session: Session) -> None:
         for store, many in ((MALL, HIERARCHIES), ("other", HIERARCHIES), (ORGANIZATION, SMALL))
         for number in range(many)
     ]
-    insert_many(session, Hierarchy, rows)
+    insert_many(tx, Hierarchy, rows)
 
 
-def _fill_queue(session: Session) -> None:
+def _fill_queue(tx: Transaction) -> None:
     at = datetime.now(UTC)
     rows = [
         {
@@ -460,18 +461,18 @@ def _fill_queue(session: Session) -> None:
         }
         for seq in range(1, JOBS + 1)
     ]
-    insert_many(session, Job, rows)
-    session.add(Lane(store=STORE, job_seq=JOBS, pending=PENDING))
+    insert_many(tx, Job, rows)
+    session_of(tx).add(Lane(store=STORE, job_seq=JOBS, pending=PENDING))
 
 
-def _last_pending(session: Session) -> list[int]:
+def _last_pending(tx: Transaction) -> list[int]:
     """The keys of the last pending jobs."""
-    last = jobs.queued(session, STORE, KeysetWindow(20, backward=True)).rows
+    last = jobs.queued(tx, STORE, KeysetWindow(20, backward=True)).rows
     return [job.pk for _, job in last if job.pk]
 
 
 async def _execute(database: Database, statement: str) -> None:
-    await database.write(lambda session: session.execute(sa.text(statement)))
+    await database.write(lambda tx: session_of(tx).execute(sa.text(statement)))
 
 
 def owned_by(owner: Owner) -> Condition:

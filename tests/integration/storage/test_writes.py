@@ -8,16 +8,18 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from opentelemetry.sdk.trace import TracerProvider
-from sqlmodel import Session, col, select
+from sqlmodel import col, select
 
 from app.domain.jobs import Duplication, JobType
 from app.services import attempts, jobs
 from app.services.jobs import Requester
 from app.storage import events, hierarchies, lanes
-from app.storage.engine.database import Database, before_commit
-from app.storage.sql.statements import CompiledStatement
+from app.storage.engine.database import Database
+from app.storage.engine.statements import CompiledStatement
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Hierarchy, JobEvent, Lane
 from tests import factories
+from tests.support.entities import session_of
 
 STORE = factories.STORE
 REQUESTER = Requester(STORE, request_id="test")
@@ -27,23 +29,23 @@ class WriteFailed(Exception):
     """The exception of a failing write."""
 
 
-def write_both_ways(session: Session) -> None:
-    """Change a hierarchy by session, and enqueue a job by compiled statements.
+def write_both_ways(tx: Transaction) -> None:
+    """Change a hierarchy by tx, and enqueue a job by compiled statements.
 
     The two alternate, so that each kind comes first once.
     """
     by_session = select(Hierarchy).order_by(col(Hierarchy.pk))
-    session.exec(by_session).one().name += "!"
-    lane = lanes.lock(session, STORE)
-    jobs.enqueue(session, lane, REQUESTER, JobType.PRICE_IMPORT, items=1)
-    session.exec(by_session).one().slug = "changed"
+    session_of(tx).exec(by_session).one().name += "!"
+    lane = lanes.lock(tx, STORE)
+    jobs.enqueue(tx, lane, REQUESTER, JobType.PRICE_IMPORT, items=1)
+    session_of(tx).exec(by_session).one().slug = "changed"
 
 
-def stored_state(session: Session) -> tuple[str, int, int]:
+def stored_state(tx: Transaction) -> tuple[str, int, int]:
     """The hierarchy's name, the number of events, and the lane's last event number."""
-    name = session.exec(select(Hierarchy.name)).one()
-    logged = session.exec(select(sa.func.count()).select_from(JobEvent)).one()
-    numbers = session.exec(select(Lane.event_seq)).all()
+    name = session_of(tx).exec(select(Hierarchy.name)).one()
+    logged = session_of(tx).exec(select(sa.func.count()).select_from(JobEvent)).one()
+    numbers = session_of(tx).exec(select(Lane.event_seq)).all()
     return name, logged, sum(numbers)
 
 
@@ -63,16 +65,16 @@ async def test_both_kinds_of_statements_are_committed_together(stocked: Database
 async def test_both_kinds_of_statements_are_rolled_back_together(stocked: Database) -> None:
     await stocked.write(write_both_ways)
 
-    def broken_in_the_end(session: Session) -> None:
-        write_both_ways(session)
+    def broken_in_the_end(tx: Transaction) -> None:
+        write_both_ways(tx)
         raise WriteFailed
 
-    def broken_before_the_commit(session: Session) -> None:
+    def broken_before_the_commit(tx: Transaction) -> None:
         def broken() -> None:
             raise WriteFailed
 
-        before_commit(session, broken)
-        write_both_ways(session)
+        tx.before_commit(broken)
+        write_both_ways(tx)
 
     for write in (broken_in_the_end, broken_before_the_commit):
         with pytest.raises(WriteFailed):
@@ -85,9 +87,9 @@ async def test_a_refused_statement_rolls_the_write_back_and_the_next_write_succe
 ) -> None:
     again = CompiledStatement(lambda _: sa.text("INSERT INTO lane SELECT * FROM lane"))
 
-    def refused(session: Session) -> None:
-        write_both_ways(session)
-        again.changed(session, {})
+    def refused(tx: Transaction) -> None:
+        write_both_ways(tx)
+        again.changed(tx, {})
 
     await stocked.write(write_both_ways)
     with pytest.raises(sa.exc.DBAPIError) as failure:
@@ -101,9 +103,9 @@ async def test_a_refused_statement_rolls_the_write_back_and_the_next_write_succe
 async def test_a_compiled_statement_sees_pending_changes_of_entities(stocked: Database) -> None:
     count = CompiledStatement(lambda _: sa.select(sa.func.count()).select_from(Lane))
 
-    def written(session: Session) -> int:
-        session.add(Lane(store="another"))
-        [(number,)] = count.rows(session, {})
+    def written(tx: Transaction) -> int:
+        session_of(tx).add(Lane(store="another"))
+        [(number,)] = count.rows(tx, {})
         return int(number)
 
     assert await stocked.write(written) == 1
@@ -112,10 +114,10 @@ async def test_a_compiled_statement_sees_pending_changes_of_entities(stocked: Da
 async def test_a_lane_locked_twice_is_one_entity_whose_numbers_have_no_gap(
     stocked: Database,
 ) -> None:
-    def twice(session: Session) -> list[int]:
+    def twice(tx: Transaction) -> list[int]:
         return [
             jobs.enqueue(
-                session, lanes.lock(session, STORE), REQUESTER, JobType.PRICE_IMPORT, items=1
+                tx, lanes.lock(tx, STORE), REQUESTER, JobType.PRICE_IMPORT, items=1
             ).job_seq
             for _ in range(2)
         ]
@@ -140,7 +142,7 @@ async def test_a_lane_that_is_only_read_is_not_written(database: Database) -> No
 
 
 async def test_a_claim_and_an_idempotency_key_are_read_as_written(stocked: Database) -> None:
-    (source,) = await stocked.read(lambda session: session.exec(select(Hierarchy.id)).all())
+    (source,) = await stocked.read(lambda tx: session_of(tx).exec(select(Hierarchy.id)).all())
     duplication = Duplication(source, name="Copy", include_products=True)
     first = await stocked.write(jobs.request_duplication, REQUESTER, duplication, "key")
     again = await stocked.write(jobs.request_duplication, REQUESTER, duplication, "key")
@@ -161,12 +163,12 @@ async def test_a_claim_and_an_idempotency_key_are_read_as_written(stocked: Datab
 async def test_a_read_sees_one_snapshot_in_both_kinds_of_statements(stocked: Database) -> None:
     other_engine = sa.create_engine(stocked.url)
 
-    def heads(session: Session) -> tuple[int, int, int]:
-        before = lanes.event_head(session, STORE)
+    def heads(tx: Transaction) -> tuple[int, int, int]:
+        before = lanes.event_head(tx, STORE)
         with other_engine.begin() as connection:
             connection.execute(sa.update(Lane).values(event_seq=Lane.event_seq + 1))
-        by_entity = session.exec(select(Lane.event_seq).where(Lane.store == STORE)).one()
-        return before, by_entity, lanes.event_head(session, STORE)
+        by_entity = session_of(tx).exec(select(Lane.event_seq).where(Lane.store == STORE)).one()
+        return before, by_entity, lanes.event_head(tx, STORE)
 
     await stocked.write(lanes.lock, STORE)
     before = await stocked.read(lanes.event_head, STORE)

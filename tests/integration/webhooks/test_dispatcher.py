@@ -38,6 +38,7 @@ from tests import factories
 from tests.support.clients import client_of
 from tests.support.clock import Clock
 from tests.support.databases import NewDatabase
+from tests.support.entities import session_of
 from tests.support.gateway import gateway_of
 from tests.support.webhook_receiver import SECRET, Receiver, receiving
 
@@ -142,7 +143,7 @@ async def cancelled(database: Database, store: str = factories.STORE) -> Job:
 async def deliveries(database: Database) -> list[WebhookDelivery]:
     """All deliveries, the oldest first."""
     query = select(WebhookDelivery).order_by(col(WebhookDelivery.pk))
-    return await database.read(lambda session: list(session.exec(query)))
+    return await database.read(lambda tx: list(session_of(tx).exec(query)))
 
 
 def settings_with(settings: Settings, *urls: str, **more: Any) -> Settings:

@@ -5,14 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import col
 
 from app.domain.events import JobEventType, event_of
 from app.domain.jobs import JobStatus
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Job, JobEvent
 from tests import factories
 from tests.oracles.history import EventRow, History, JobRow, LaneRow, history_of, judge
+from tests.support.entities import session_of
 
 BEGINNING = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -196,9 +198,9 @@ async def test_faults_in_a_real_database_are_reported(database: Database) -> Non
         await factories.pending_duplication(database, source)
     await factories.ran_job(database)
 
-    def corrupt(session: Session) -> None:
-        session.exec(sa.delete(JobEvent).where(col(JobEvent.seq) == 1))
-        session.exec(sa.update(Job).values(status=JobStatus.CANCELLED))
+    def corrupt(tx: Transaction) -> None:
+        session_of(tx).exec(sa.delete(JobEvent).where(col(JobEvent.seq) == 1))
+        session_of(tx).exec(sa.update(Job).values(status=JobStatus.CANCELLED))
 
     await database.write(corrupt)
     url = database.url.render_as_string(hide_password=False)

@@ -14,7 +14,6 @@ from inspect import Signature, signature
 from typing import Any, TypeVar
 
 import strawberry
-from sqlmodel import Session
 from strawberry.types.field import StrawberryField
 
 from app.api.graphql.context import Info
@@ -23,6 +22,7 @@ from app.api.graphql.fields.lazy_pages import LazyPage, PositionedPage
 from app.api.graphql.fields.loaders import BatchRead, current_loaders
 from app.api.graphql.strawberry_seam import has_resolver
 from app.domain.callers import Caller
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.keyset import KeysetPage, KeysetWindow
 
 ResultT = TypeVar("ResultT")
@@ -117,7 +117,7 @@ class CountField:
 class QueryField:
     """The result of a read. `read_for` returns the read for the arguments."""
 
-    read_for: Callable[..., Callable[[Session, Caller], Any]]
+    read_for: Callable[..., Callable[[Transaction, Caller], Any]]
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ def count_field(description: str) -> Any:
     return _field(resolve, description, CountField())
 
 
-def query(read_for: Callable[..., Callable[[Session, Caller], Any]], description: str) -> Any:
+def query(read_for: Callable[..., Callable[[Transaction, Caller], Any]], description: str) -> Any:
     """Declare a field that is the result of a read, which `read_for` returns for the arguments."""
 
     @wraps(read_for)

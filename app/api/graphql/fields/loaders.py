@@ -5,17 +5,17 @@ from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlmodel import Session
 from strawberry.dataloader import DataLoader
 
 from app.domain.callers import Caller
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 
 P = ParamSpec("P")
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
 
-BatchRead = Callable[Concatenate[Session, str, Any, ...], Mapping[KeyT, ValueT]]
+BatchRead = Callable[Concatenate[Transaction, str, Any, ...], Mapping[KeyT, ValueT]]
 """A read of many keys of a store at once. Returns values by key, without unknown keys."""
 
 MAX_BATCH_KEYS = 1_000
@@ -35,7 +35,7 @@ class Loaders:
         self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
 
     async def read(
-        self, fn: Callable[Concatenate[Session, P], ValueT], *args: P.args, **kwargs: P.kwargs
+        self, fn: Callable[Concatenate[Transaction, P], ValueT], *args: P.args, **kwargs: P.kwargs
     ) -> ValueT:
         """Run a read. Reads run one at a time: none shows an older state than an earlier one."""
         async with self._lock:

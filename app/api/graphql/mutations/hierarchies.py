@@ -61,14 +61,14 @@ class DeleteHierarchyInput:
 
 @strawberry.type(description="Result of creating or changing a hierarchy.")
 class HierarchyPayload:
-    hierarchy: tables.Hierarchy | None = strawberry.field(
+    hierarchy: tables.HierarchyRow | None = strawberry.field(
         graphql_type=Hierarchy | None,
         description="The hierarchy after the change; null if refused.",
     )
     errors: list[AuthoringError] = strawberry.field(description=ERRORS)
 
     @classmethod
-    def of(cls, hierarchy: tables.Hierarchy | None, errors: list[AuthoringError]) -> Self:
+    def of(cls, hierarchy: tables.HierarchyRow | None, errors: list[AuthoringError]) -> Self:
         return cls(hierarchy=hierarchy, errors=errors)
 
 
@@ -77,15 +77,15 @@ class HierarchyMutations:
     create_hierarchy: HierarchyPayload = authoring_mutation(
         CreateHierarchyInput,
         "Attributes of the hierarchy.",
-        lambda session, store, input: hierarchies.create(session, store, attributes_of(input)),
+        lambda tx, store, input: hierarchies.create(tx, store, attributes_of(input)),
         HierarchyPayload.of,
         "Create a hierarchy without nodes below its root.",
     )
     update_hierarchy: HierarchyPayload = authoring_mutation(
         UpdateHierarchyInput,
         "The changes.",
-        lambda session, store, input: hierarchies.update(
-            session,
+        lambda tx, store, input: hierarchies.update(
+            tx,
             store,
             require_uuid("hierarchy", input.hierarchy_id, "hierarchy_id"),
             attributes_of(input),
@@ -96,8 +96,8 @@ class HierarchyMutations:
     delete_hierarchy: DeletePayload = authoring_mutation(
         DeleteHierarchyInput,
         "The hierarchy to delete.",
-        lambda session, store, input: hierarchies.delete(
-            session, store, require_uuid("hierarchy", input.hierarchy_id, "hierarchy_id")
+        lambda tx, store, input: hierarchies.delete(
+            tx, store, require_uuid("hierarchy", input.hierarchy_id, "hierarchy_id")
         ),
         DeletePayload.of,
         "Delete a hierarchy with all its nodes. Its copies stay; an unfinished duplication of it "

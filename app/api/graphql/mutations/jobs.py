@@ -5,7 +5,6 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import strawberry
-from sqlmodel import Session
 
 from app.api.graphql.context import Info
 from app.api.graphql.errors import (
@@ -28,6 +27,7 @@ from app.domain.jobs import JobStatus
 from app.services import jobs as service
 from app.services.jobs import MAX_CANCELLED
 from app.storage import jobs, tables
+from app.storage.engine.transaction import Transaction
 
 
 @strawberry.type(description="Only a PENDING job can be cancelled.")
@@ -111,7 +111,7 @@ class CancelJobsPayload:
 async def change_job(
     info: Info,
     id: str,
-    change: Callable[[Session, str, UUID], tables.Job],
+    change: Callable[[Transaction, str, UUID], tables.JobRow],
     refusal: Callable[..., UserError],
 ) -> tuple[Any, list[Any]]:
     """Run `change` on a job in one transaction. Return the job and the errors of the payload.

@@ -126,8 +126,8 @@ class NodeMutations:
     create_node: NodePayload = authoring_mutation(
         CreateNodeInput,
         "Parent and attributes of the node.",
-        lambda session, store, input: nodes.create(
-            session,
+        lambda tx, store, input: nodes.create(
+            tx,
             store,
             require_uuid("hierarchy or node", input.parent_id, "parent_id"),
             _node_attributes(input),
@@ -138,8 +138,8 @@ class NodeMutations:
     update_node: NodePayload = authoring_mutation(
         UpdateNodeInput,
         "The changes.",
-        lambda session, store, input: nodes.update(
-            session, store, require_uuid("node", input.node_id, "node_id"), _node_attributes(input)
+        lambda tx, store, input: nodes.update(
+            tx, store, require_uuid("node", input.node_id, "node_id"), _node_attributes(input)
         ),
         NodePayload.of,
         "Change attributes of a node.",
@@ -147,8 +147,8 @@ class NodeMutations:
     move_node: NodePayload = authoring_mutation(
         MoveNodeInput,
         "The node's new position.",
-        lambda session, store, input: nodes.move(
-            session,
+        lambda tx, store, input: nodes.move(
+            tx,
             store,
             require_uuid("node", input.node_id, "node_id"),
             require_uuid("hierarchy or node", input.parent_id, "parent_id"),
@@ -160,8 +160,8 @@ class NodeMutations:
     delete_node: DeletePayload = authoring_mutation(
         DeleteNodeInput,
         "The node to delete.",
-        lambda session, store, input: nodes.delete(
-            session, store, require_uuid("node", input.node_id, "node_id")
+        lambda tx, store, input: nodes.delete(
+            tx, store, require_uuid("node", input.node_id, "node_id")
         ),
         DeletePayload.of,
         "Delete a node with everything below it.",

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Self, TypeVar
 from uuid import UUID
 
 import strawberry
-from sqlmodel import Session
 
 from app.api.graphql.context import Info
 from app.api.graphql.errors import Forbidden, InvalidInput, NotFound, refusal_of
@@ -14,6 +13,7 @@ from app.api.graphql.fields.loaders import reset_loaders
 from app.api.graphql.mutations.attributes import with_input_path
 from app.domain.callers import Scope
 from app.domain.errors import DomainError
+from app.storage.engine.transaction import Transaction
 
 InputT = TypeVar("InputT")
 ResultT = TypeVar("ResultT")
@@ -46,7 +46,7 @@ class DeletePayload:
 def authoring_mutation(
     input_type: type[InputT],
     input_description: str,
-    change: Callable[[Session, str, InputT], ResultT],
+    change: Callable[[Transaction, str, InputT], ResultT],
     payload: Callable[[ResultT | None, list[AuthoringError]], object],
     description: str,
 ) -> Any:

@@ -48,14 +48,14 @@ class DetachProductsInput:
 
 @strawberry.type(description="Result of createProducts.")
 class ProductsPayload:
-    products: list[tables.Product] = strawberry.field(
+    products: list[tables.ProductRow] = strawberry.field(
         graphql_type=list[Product],
         description="The new products, in the order of the input; empty if refused.",
     )
     errors: list[AuthoringError] = strawberry.field(description=ERRORS)
 
     @classmethod
-    def of(cls, created: list[tables.Product] | None, errors: list[AuthoringError]) -> Self:
+    def of(cls, created: list[tables.ProductRow] | None, errors: list[AuthoringError]) -> Self:
         return cls(products=created or [], errors=errors)
 
 
@@ -64,8 +64,8 @@ class ProductMutations:
     create_products: ProductsPayload = authoring_mutation(
         CreateProductsInput,
         "The products to create.",
-        lambda session, store, input: products.create(
-            session, store, [NewProduct(product.sku, product.name) for product in input.products]
+        lambda tx, store, input: products.create(
+            tx, store, [NewProduct(product.sku, product.name) for product in input.products]
         ),
         ProductsPayload.of,
         "Create products, all or none.",
@@ -73,8 +73,8 @@ class ProductMutations:
     attach_products: NodePayload = authoring_mutation(
         AttachProductsInput,
         "The node and its new products.",
-        lambda session, store, input: products.attach(
-            session, store, require_uuid("node", input.node_id, "node_id"), input.product_ids
+        lambda tx, store, input: products.attach(
+            tx, store, require_uuid("node", input.node_id, "node_id"), input.product_ids
         ),
         NodePayload.of,
         "Associate products with a node, all or none. The error names every unknown product.",
@@ -82,8 +82,8 @@ class ProductMutations:
     detach_products: NodePayload = authoring_mutation(
         DetachProductsInput,
         "The node and the products to remove.",
-        lambda session, store, input: products.detach(
-            session, store, require_uuid("node", input.node_id, "node_id"), input.product_ids
+        lambda tx, store, input: products.detach(
+            tx, store, require_uuid("node", input.node_id, "node_id"), input.product_ids
         ),
         NodePayload.of,
         "End the association of products with a node, and their curation.",

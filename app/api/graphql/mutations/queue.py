@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Annotated, Concatenate, ParamSpec
 
 import strawberry
-from sqlmodel import Session
 from strawberry import UNSET
 
 from app.api.graphql.context import Info
@@ -26,6 +25,7 @@ from app.domain.callers import Scope
 from app.domain.errors import DomainError
 from app.domain.jobs import REASON_LIMIT, JobStatus
 from app.services import queue as service
+from app.storage.engine.transaction import Transaction
 
 P = ParamSpec("P")
 
@@ -95,7 +95,7 @@ async def _resume_queue(info: Info) -> QueuePayload:
 
 async def _change_queue(
     info: Info,
-    change: Callable[Concatenate[Session, P], None],
+    change: Callable[Concatenate[Transaction, P], None],
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> QueuePayload:

@@ -145,14 +145,14 @@ def _listing(source: ListingField, arguments: Arguments, *, paged: bool, counted
         page: KeysetPage[Any] = KeysetPage()
         if paged:
             page = source.page(
-                run.session,
+                run.tx,
                 store,
                 *query.filter,
                 *query.order,
                 query.window,
                 run.projections[source.page],
             )
-        count = source.count(run.session, store, *query.filter) if counted else 0
+        count = source.count(run.tx, store, *query.filter) if counted else 0
         return [ConnectionResult(PositionedPage(source.cursors, page), count)] * len(rows)
 
     return column
@@ -161,6 +161,6 @@ def _listing(source: ListingField, arguments: Arguments, *, paged: bool, counted
 def _query(source: QueryField, arguments: Arguments) -> Column:
     def column(run: ReadContext, rows: Rows) -> ColumnValues:
         read = source.read_for(None, **arguments(run.variables))
-        return [read(run.session, run.caller)] * len(rows)
+        return [read(run.tx, run.caller)] * len(rows)
 
     return column

@@ -13,7 +13,7 @@ from uuid import UUID
 from app.domain.instants import format_instant
 from app.storage.nodes import TreeNode
 from app.storage.sql.column_types import UNSET
-from app.storage.sql.rows import RawForm, TableRow
+from app.storage.sql.rows import RawForm, Row
 
 ColumnEncoder = Callable[[Sequence[Any]], list[Any]]
 
@@ -42,7 +42,7 @@ column."""
 def _encoder(row_class: type, attribute: str) -> ColumnEncoder | None:
     if row_class is TreeNode and attribute == "id":
         return _encode_node_ids
-    if not issubclass(row_class, TableRow) or attribute not in row_class.raw_columns:
+    if not issubclass(row_class, Row) or attribute not in row_class.raw_columns:
         return None
     column = row_class.raw_columns[attribute]
     encode: Callable[[Iterable[Any]], list[Any]]

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from graphql import VariableValues
-from sqlmodel import Session
 
 from app.api.graphql.fields.loaders import BatchRead
 from app.domain.callers import Caller
+from app.storage.engine.transaction import Transaction
 from app.storage.sql.rows import Projection
 
 Rows = Sequence[Any]
@@ -30,7 +30,7 @@ BatchLoad = tuple[BatchRead[Any, Any], tuple[Hashable, ...]]
 class ReadContext(Protocol):
     """The run of a plan, as columns see it."""
 
-    session: Session
+    tx: Transaction
     caller: Caller
     variables: VariableValues
     projections: Mapping[Callable[..., Any], Projection]

@@ -7,7 +7,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from graphql import GraphQLError, OperationType
-from sqlmodel import Session
 from strawberry import Schema
 
 from app.api.graphql.admission.documents import Operation
@@ -20,6 +19,7 @@ from app.api.graphql.strawberry_seam import info_of
 from app.domain.errors import DomainError
 from app.observability import metrics
 from app.storage.engine.database import Database, DatabaseUnavailable
+from app.storage.engine.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ class Planner:
     async def _run_plan(
         self, plan: Plan, operation: Operation, context: Context, root: Any = None
     ) -> dict[str, Any]:
-        def run(session: Session) -> dict[str, Any]:
-            return PlanRun(plan, session, context.caller, operation.coerced).data(root)
+        def run(tx: Transaction) -> dict[str, Any]:
+            return PlanRun(plan, tx, context.caller, operation.coerced).data(root)
 
         return await self._database.read(run)
 

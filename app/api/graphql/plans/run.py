@@ -4,11 +4,11 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from graphql import VariableValues
-from sqlmodel import Session
 
 from app.api.graphql.fields.loaders import MAX_BATCH_KEYS
 from app.api.graphql.plans.plan import BatchLoad, ColumnValues, Level, Plan, PlanField, Rows
 from app.domain.callers import Caller
+from app.storage.engine.transaction import Transaction
 
 Objects = list[dict[str, Any]]
 
@@ -17,9 +17,9 @@ class PlanRun:
     """Runs a plan for a caller. Loaded values are cached, so that the response is consistent."""
 
     def __init__(
-        self, plan: Plan, session: Session, caller: Caller, variables: VariableValues
+        self, plan: Plan, tx: Transaction, caller: Caller, variables: VariableValues
     ) -> None:
-        self.session = session
+        self.tx = tx
         self.caller = caller
         self.variables = variables
         self.projections = plan.projections
@@ -81,7 +81,7 @@ class PlanRun:
             for start in range(0, len(keys), MAX_BATCH_KEYS):
                 chunk = keys[start : start + MAX_BATCH_KEYS]
                 loaded.update(dict.fromkeys(chunk))
-                loaded.update(batch(self.session, self.caller.store, chunk, *arguments, **options))
+                loaded.update(batch(self.tx, self.caller.store, chunk, *arguments, **options))
         self._requested = {}
 
 

@@ -3,13 +3,13 @@
 from typing import Annotated, Any
 
 import strawberry
-from sqlmodel import Session
 
 from app.api.graphql.fields.declarations import attribute, relation
 from app.api.graphql.types.hierarchies import Hierarchy
 from app.domain.callers import Caller
 from app.domain.ids import uuid_of
 from app.storage import hierarchies, lanes
+from app.storage.engine.transaction import Transaction
 
 
 @strawberry.type(description="Arguments and result of a HIERARCHY_DUPLICATE job.")
@@ -68,12 +68,12 @@ def duplication_preview(
 ) -> Any:
     """Return the reader of Query.duplicationPreview."""
 
-    def read(session: Session, caller: Caller) -> DuplicationPreview | None:
+    def read(tx: Transaction, caller: Caller) -> DuplicationPreview | None:
         id = uuid_of(hierarchy_id)
-        source = hierarchies.by_id(session, caller.store, id) if id else None
+        source = hierarchies.by_id(tx, caller.store, id) if id else None
         if source is None:
             return None
-        queue = lanes.queue_state(session, caller.store)
+        queue = lanes.queue_state(tx, caller.store)
         associations = source.association_count if include_products else 0
         return DuplicationPreview(
             node_count=source.node_count,

@@ -14,7 +14,6 @@ from app.api.graphql.types.tree_items import TreeItem
 from app.domain.filters import Condition, Operator
 from app.domain.hierarchies import Owner
 from app.storage import hierarchies, jobs, nodes, tables
-from app.storage.sql.rows import is_row_of
 
 HIERARCHIES = Cursors("hierarchies", instant_part, uuid_part)
 _ALL_NODES = Cursors("nodes", int_part, int_part)
@@ -52,7 +51,7 @@ class Hierarchy(TreeItem, Node):
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
-        return is_row_of(row, tables.Hierarchy)
+        return isinstance(row, tables.HierarchyRow)
 
 
 @strawberry.input(description="Conditions that must all hold; omitted ones match every hierarchy.")

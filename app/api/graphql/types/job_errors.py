@@ -7,7 +7,6 @@ import strawberry
 
 from app.api.graphql.types.relay import Node
 from app.storage import tables
-from app.storage.sql.rows import is_row_of
 
 
 @strawberry.type(description="A reason why a job failed, or a warning it left.")
@@ -18,4 +17,4 @@ class JobError(Node):
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
-        return is_row_of(row, tables.JobError)
+        return isinstance(row, tables.JobErrorRow)

@@ -18,7 +18,6 @@ from app.domain.forecast import Pace, estimated_end
 from app.domain.ids import uuid_of
 from app.domain.jobs import JobStatus, JobType
 from app.storage import job_errors, jobs, lanes, tables
-from app.storage.sql.rows import is_row_of
 
 describe_enum(
     JobStatus,
@@ -73,7 +72,7 @@ class JobProgress:
     )
 
 
-def _progress(job: tables.Job) -> JobProgress | None:
+def _progress(job: tables.JobRow) -> JobProgress | None:
     if job.started_at is None:
         return None
     total, completed = job.total_items, job.completed_items
@@ -93,7 +92,7 @@ def _progress(job: tables.Job) -> JobProgress | None:
     )
 
 
-def _if_pending(job: tables.Job) -> int | None:
+def _if_pending(job: tables.JobRow) -> int | None:
     return job.pk if job.status is JobStatus.PENDING else None
 
 
@@ -180,7 +179,7 @@ class Job(Node):
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
-        return is_row_of(row, tables.Job)
+        return isinstance(row, tables.JobRow)
 
 
 @strawberry.input(description="Conditions that must all hold; omitted ones match every job.")

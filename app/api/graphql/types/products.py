@@ -17,7 +17,6 @@ from app.api.graphql.types.filters import StringFilter
 from app.api.graphql.types.relay import PRIMARY_KEY, ROW_KEY_ONLY, Node, PageInfo, lazy_connection
 from app.domain.filters import Condition
 from app.storage import associations, tables
-from app.storage.sql.rows import is_row_of
 
 PRODUCTS = Cursors("products", text_part, uuid_part)
 PRODUCTS_OF_NODE = Cursors("node-products", int_part, text_part, uuid_part)
@@ -42,7 +41,7 @@ class Product(Node):
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:
-        return is_row_of(row, tables.Product)
+        return isinstance(row, tables.ProductRow)
 
 
 @strawberry.type(description="A product of a node with its cursor.")

@@ -4,7 +4,6 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import strawberry
-from sqlmodel import Session
 
 from app.api.graphql.context import Info
 from app.api.graphql.fields.declarations import expression, reference_field
@@ -14,6 +13,7 @@ from app.domain.callers import Caller
 from app.domain.errors import InvalidInput
 from app.domain.jobs import JobStatus
 from app.storage import job_stats, lanes
+from app.storage.engine.transaction import Transaction
 
 MAX_HOURS = 7 * 24
 """Maximum number of hours per request."""
@@ -89,9 +89,9 @@ class JobQueue:
     )
 
 
-def job_queue(session: Session, caller: Caller) -> JobQueue:
+def job_queue(tx: Transaction, caller: Caller) -> JobQueue:
     """Read the queue of the caller's store and the end of its event log in one snapshot."""
-    queue, head = lanes.queue_state(session, caller.store), lanes.event_head(session, caller.store)
+    queue, head = lanes.queue_state(tx, caller.store), lanes.event_head(tx, caller.store)
     return JobQueue(
         pending=queue.pending,
         running=queue.running,  # type: ignore[arg-type]  # resolved from the row

@@ -5,7 +5,6 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import strawberry
-from sqlmodel import Session
 
 from app.api.graphql.fields.declarations import (
     NO_COLUMNS,
@@ -18,6 +17,7 @@ from app.api.graphql.fields.declarations import (
 from app.api.graphql.strawberry_seam import lazy_type
 from app.domain.callers import Caller, Scope
 from app.storage import hierarchies, job_errors, jobs, nodes, products
+from app.storage.engine.transaction import Transaction
 
 NodeT = TypeVar("NodeT")
 
@@ -79,7 +79,9 @@ class Node:
     id: strawberry.ID = attribute("id", "Opaque UUID.", convert=str)
 
 
-_READERS: tuple[tuple[Scope, Callable[[Session, str, Sequence[UUID]], Mapping[UUID, Any]]], ...] = (
+_READERS: tuple[
+    tuple[Scope, Callable[[Transaction, str, Sequence[UUID]], Mapping[UUID, Any]]], ...
+] = (
     (Scope.HIERARCHIES_READ, hierarchies.by_ids),
     (Scope.HIERARCHIES_READ, nodes.by_ids),
     (Scope.JOBS_READ, jobs.by_ids),
@@ -89,11 +91,11 @@ _READERS: tuple[tuple[Scope, Callable[[Session, str, Sequence[UUID]], Mapping[UU
 """One reader per Node type, with the scope it needs."""
 
 
-def rows_by_ids(session: Session, caller: Caller, ids: Sequence[UUID]) -> dict[UUID, Any]:
+def rows_by_ids(tx: Transaction, caller: Caller, ids: Sequence[UUID]) -> dict[UUID, Any]:
     """Read the rows of any type that the caller may see, with one statement per type."""
     rows: dict[UUID, Any] = {}
     for scope, by_ids in _READERS:
         missing = [id for id in ids if id not in rows]
         if missing and scope in caller.scopes:
-            rows |= by_ids(session, caller.store, missing)
+            rows |= by_ids(tx, caller.store, missing)
     return rows

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.sql.selectable import TypedReturnsRows as TypedStatement
+
+__all__ = ["TypedStatement"]
 
 Processor = Callable[[Any], Any]
 """Converts a value on its way to or from the driver."""

@@ -1,0 +1,93 @@
+"""Statements that are compiled once per dialect and run by the driver itself.
+
+SQLAlchemy's work per execution (a connection, a cache key, a context, a result) took ten times as
+long as SQLite took to find one row by its key.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVarTuple
+
+import sqlalchemy as sa
+
+from app.storage.engine.sqlalchemy_seam import (
+    Processor,
+    TypedStatement,
+    driver_statement,
+    result_decoder,
+)
+
+Columns = TypeVarTuple("Columns")
+
+BindValues = Mapping[str, Any]
+"""Values of a statement's parameters by name, of any type that a column can have."""
+
+
+class DriverText:
+    """A statement's text for one dialect, and the conversion of its values."""
+
+    def __init__(self, statement: sa.Executable, dialect: sa.Dialect) -> None:
+        compiled = driver_statement(statement, dialect)
+        self.text = compiled.text
+        self._names = compiled.names
+        self._processors = compiled.processors
+        self._constants = compiled.constants
+        self._positional = compiled.positional
+        self.decoders: Sequence[Processor | None] = [
+            result_decoder(column.type, dialect)
+            for column in getattr(statement, "selected_columns", ())
+        ]
+        """The conversion of each column's raw values, None for values used as they are."""
+        self.is_raw = not any(self.decoders)
+        """True if no value has to be converted."""
+
+    def bound(self, values: BindValues) -> Any:
+        """Return the parameters in the form that the driver takes."""
+        all_values = {**self._constants, **values} if self._constants else values
+        bound = [
+            process(all_values[name]) if process else all_values[name]
+            for name, process in zip(self._names, self._processors, strict=True)
+        ]
+        return tuple(bound) if self._positional else dict(zip(self._names, bound, strict=True))
+
+    def decoded(self, row: Sequence[Any]) -> tuple[Any, ...]:
+        """Convert a row of the driver."""
+        return tuple(
+            decode(value) if decode else value
+            for decode, value in zip(self.decoders, row, strict=True)
+        )
+
+
+class Prepared:
+    """A statement that is compiled when a dialect first runs it.
+
+    `build` makes the statement for a dialect's name, with a parameter for each value that changes
+    from run to run. No parameter may stand for several values.
+    """
+
+    def __init__(self, build: Callable[[str], sa.Executable]) -> None:
+        self._build = build
+        self._texts: dict[str, DriverText] = {}
+
+    def for_dialect(self, dialect: sa.Dialect) -> DriverText:
+        text = self._texts.get(dialect.name)
+        if text is None:
+            text = self._texts[dialect.name] = DriverText(self._build(dialect.name), dialect)
+        return text
+
+
+class PreparedQuery(Prepared, Generic[*Columns]):
+    """A prepared statement that returns rows with columns of these types."""
+
+    def __init__(self, build: Callable[[str], TypedStatement[*Columns]]) -> None:
+        super().__init__(build)
+
+
+class PreparedChange(Prepared):
+    """A prepared statement that changes rows and returns none."""
+
+
+AnySelect = sa.Select[*tuple[Any, ...]]
+"""A SELECT whose columns are known when it is built."""
+
+AnyQuery = PreparedQuery[*tuple[Any, ...]]
+"""A prepared query whose columns are known when it is built."""

@@ -1,0 +1,121 @@
+"""Transactions, as services and storage receive them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, overload
+
+import sqlalchemy as sa
+
+from app.domain.lanes import LockedLane
+from app.storage.engine.sqlalchemy_seam import TypedStatement
+from app.storage.engine.statements import (
+    BindValues,
+    Columns,
+    Prepared,
+    PreparedChange,
+    PreparedQuery,
+)
+
+NO_VALUES: BindValues = {}
+
+StatementRunner = Callable[[str, Any], Any]
+"""Runs SQL with the driver's parameters, and returns the cursor."""
+
+
+class Transaction:
+    """One transaction of a database.
+
+    Statements are prepared ones, which the driver runs, or those of SQLAlchemy, which it compiles
+    and runs.
+    """
+
+    def __init__(
+        self,
+        connection: sa.Connection,
+        clock: "Clock",
+        run: StatementRunner | None = None,
+    ) -> None:
+        self.dialect = connection.dialect
+        self.connection = connection
+        self.locked_lanes: dict[str, LockedLane] = {}
+        """The lanes that this transaction has locked, by store."""
+        self.announced: set[str] = set()
+        self.callbacks: list[Callable[[], None]] = []
+        self._writes: list[Callable[[], None]] = []
+        self._clock = clock
+        self._run = run or connection.exec_driver_sql
+
+    @overload
+    def rows(
+        self, statement: PreparedQuery[*Columns], values: BindValues = NO_VALUES
+    ) -> Sequence[tuple[*Columns]]: ...
+
+    @overload
+    def rows(
+        self, statement: TypedStatement[*Columns], values: BindValues = NO_VALUES
+    ) -> Sequence[tuple[*Columns]]: ...
+
+    @overload
+    def rows(
+        self, statement: sa.TextClause, values: BindValues = NO_VALUES
+    ) -> Sequence[tuple[Any, ...]]: ...
+
+    def rows(
+        self, statement: Prepared | sa.Executable, values: BindValues = NO_VALUES
+    ) -> Sequence[tuple[Any, ...]]:
+        """Run a statement, and return its rows."""
+        if not isinstance(statement, Prepared):
+            return list(map(tuple, self.connection.execute(statement, values)))
+        text = statement.for_dialect(self.dialect)
+        rows = self._run(text.text, text.bound(values)).fetchall()
+        return rows if text.is_raw else list(map(text.decoded, rows))
+
+    def raw_rows(
+        self, statement: PreparedQuery[*Columns], values: BindValues
+    ) -> Sequence[tuple[Any, ...]]:
+        """Run a statement, and return the driver's rows as they are."""
+        text = statement.for_dialect(self.dialect)
+        rows: Sequence[tuple[Any, ...]] = self._run(text.text, text.bound(values)).fetchall()
+        return rows
+
+    def changed(
+        self,
+        statement: PreparedChange | sa.UpdateBase | sa.TextClause,
+        values: BindValues | Sequence[BindValues] = NO_VALUES,
+    ) -> int:
+        """Run a statement, and return the number of changed rows."""
+        if isinstance(statement, PreparedChange):
+            assert isinstance(values, Mapping)
+            text = statement.for_dialect(self.dialect)
+            count: int = self._run(text.text, text.bound(values)).rowcount
+        else:
+            count = self.connection.execute(statement, values).rowcount
+        return count
+
+    def now(self) -> datetime:
+        """Return the time of the database's clock in UTC, in whole milliseconds.
+
+        Clients see milliseconds, so the values they read compare equal to the stored ones.
+        """
+        instant = self._clock(self)
+        return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+    def announce(self, store: str) -> None:
+        """Notify listeners of a change in `store` when this transaction commits."""
+        self.announced.add(store)
+
+    def before_commit(self, write: Callable[[], None]) -> None:
+        """Call `write` as the last action of this transaction before it commits."""
+        self._writes.append(write)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after this transaction commits, in its thread; it must be quick."""
+        self.callbacks.append(callback)
+
+    def finish(self) -> None:
+        """Call the functions that `before_commit` registered."""
+        for write in self._writes:
+            write()
+
+
+Clock = Callable[[Transaction], datetime]
