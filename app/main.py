@@ -13,7 +13,7 @@ from app.api.http.probes import probe_app
 from app.api.http.uvicorn_servers import GatewayServer, ProbeServer
 from app.background import background_tasks
 from app.domain.jobs import JobType
-from app.queue.handlers import Handler
+from app.queue.handler import Handler
 from app.services.feed import Feed
 from app.settings import Settings
 from app.storage.engine.database import Database

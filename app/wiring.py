@@ -25,7 +25,8 @@ from app.api.http.readiness import UnhealthyReason
 from app.domain.jobs import JobType
 from app.domain.webhooks import checked_network, signing_keys
 from app.observability.tracing import start_tracing
-from app.queue.handlers import Handler, find_handlers
+from app.queue.handler import Dependencies, Handler
+from app.queue.handlers import find_handlers
 from app.services.feed import Feed
 from app.settings import Mistake, Settings, WrongSettings
 from app.storage.engine.connect import connect, parse_url
@@ -150,7 +151,7 @@ def job_dispatcher(
     """The dispatcher of jobs, with the handlers of this package unless others are passed."""
     return queue.Dispatcher(
         database,
-        find_handlers() if handlers is None else handlers,
+        find_handlers(Dependencies(database)) if handlers is None else handlers,
         stores=settings.stores or None,
         lease=timedelta(seconds=settings.lease_seconds),
         time_limit=timedelta(seconds=settings.time_limit_seconds),

@@ -12,7 +12,7 @@ from app.api.rest.app import REST_PATH
 from app.cli import demo
 from app.cli.flags import takes_settings
 from app.cli.logs import start_logging
-from app.domain.jobs import Duplication
+from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.main import Gateway
 from app.services import jobs
 from app.services.jobs import Requester
@@ -88,7 +88,7 @@ async def _demonstrate(gateway: Gateway) -> None:
     source = (await database.read(hierarchies.by_ids, store, ids))[ids[0]]
     _print_lines(f"Demo: {len(ids)} hierarchies. Duplicating {source.name!r}, {source.id}:")
     requested = await database.write(
-        jobs.request_duplication,
+        jobs.request,
         Requester(store, request_id="demo"),
         Duplication(source.id, name=f"{source.name} (copy)", include_products=True),
     )

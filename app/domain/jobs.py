@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import ClassVar
 from uuid import UUID
 
-from app.domain.attributes import checked_label, checked_name, checked_text
+from app.domain.attributes import checked_label
 from app.domain.errors import DomainError, InvalidInput
 
 IDEMPOTENCY_WINDOW = timedelta(hours=24)
@@ -125,22 +125,6 @@ class FenceLost(DomainError):
 def retry_delay(attempts: int) -> timedelta:
     """Return the delay after `attempts` failed attempts in a row: 1, 2, 4, ... up to 60 seconds."""
     return min(timedelta(seconds=2 ** (attempts - 1)), MAX_RETRY_DELAY)
-
-
-@dataclass(frozen=True, slots=True)
-class Duplication:
-    """The arguments of a hierarchy-duplicate job. None keeps the source's text."""
-
-    source_id: UUID
-    name: str | None = None
-    description: str | None = None
-    include_products: bool = False
-
-    def __post_init__(self) -> None:
-        if self.name is not None:
-            checked_name(self.name, "name")
-        if self.description is not None:
-            checked_text(self.description, "description")
 
 
 def checked_reason(reason: str, *path: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Concatenate, ParamSpec
 
 from app.services import attempts
-from app.services.attempts import JobResult, Step
+from app.services.attempts import Completion, Step
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.tables import JobRow
@@ -54,7 +54,7 @@ class Attempt:
         if self._stopping.is_set():
             raise Interrupted
 
-    async def succeed(self, finish: Callable[[Transaction, JobRow], JobResult]) -> None:
+    async def succeed(self, finish: Callable[[Transaction, JobRow], Completion]) -> None:
         """Run `finish` and end the job with SUCCESS, in one transaction."""
 
         def transaction(tx: Transaction) -> JobRow:

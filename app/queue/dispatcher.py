@@ -11,7 +11,7 @@ from uuid import uuid4
 from opentelemetry.trace import Tracer
 
 from app.domain.jobs import JobType
-from app.queue.handlers import Handler
+from app.queue.handler import Handler
 from app.queue.sweeper import Sweeper
 from app.queue.worker import Outcome, Worker
 from app.services import attempts

@@ -18,7 +18,7 @@ from app.domain.errors import DomainError
 from app.domain.jobs import MAX_ATTEMPTS_WITHOUT_PROGRESS, FenceLost, JobType, retry_delay
 from app.observability import metrics
 from app.queue.attempt import Attempt, Interrupted
-from app.queue.handlers import Handler
+from app.queue.handler import Handler
 from app.queue.tracing import attempt_span
 from app.services import attempts
 from app.storage.engine.database import Database, DatabaseUnavailable, StorageFull

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from app.domain.forecast import Pace
+from app.domain.job_types import JobResult
 from app.domain.jobs import FenceLost, JobStatus
 from app.observability import metrics
 from app.services.jobs import change_in_lane, count_ended
@@ -29,11 +30,11 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class JobResult:
-    """The result of a successful job: items processed and the hierarchy it created, if any."""
+class Completion:
+    """The outcome of the last step: the number of processed items, and the job's result."""
 
     items: int
-    hierarchy_id: UUID | None = None
+    result: JobResult
 
 
 def claim(tx: Transaction, store: str, holder: UUID, lease: timedelta) -> JobRow | None:
@@ -96,18 +97,19 @@ def advance(tx: Transaction, claimed: JobRow, step: Callable[[], Step]) -> JobRo
     )
 
 
-def succeed(tx: Transaction, claimed: JobRow, finish: Callable[[], JobResult]) -> JobRow:
+def succeed(tx: Transaction, claimed: JobRow, finish: Callable[[], Completion]) -> JobRow:
     """Run the last step of the job and end it with SUCCESS, in one transaction.
 
     Raises FenceLost if the claim is lost.
     """
 
     def last_step() -> dict[str, object]:
-        result = finish()
+        completion = finish()
         return {
-            "result_id": result.hierarchy_id,
-            "completed_items": result.items,
-            "total_items": result.items,
+            "result": jobs.as_json(completion.result),
+            "result_id": completion.result.result_id,
+            "completed_items": completion.items,
+            "total_items": completion.items,
         }
 
     return _end(tx, claimed, JobStatus.SUCCESS, last_step)

@@ -13,8 +13,9 @@ from typing import Any, ClassVar, assert_never
 
 from app.domain.errors import DomainError, NotFound
 from app.domain.hierarchies import HierarchyState
-from app.services.attempts import JobResult
-from app.storage import copies, hierarchies, nodes, subtrees
+from app.domain.job_types.hierarchy_duplicate import Duplication, DuplicationResult
+from app.services.attempts import Completion
+from app.storage import copies, hierarchies, jobs, nodes, subtrees
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import use_snapshot
 from app.storage.sql.keyset import Key
@@ -86,29 +87,29 @@ class Copy:
 
 def begin(tx: Transaction, job: JobRow, restarts: int = 0) -> Copy:
     """Create the hidden hierarchy that the copy fills. Raises NotFound if the source is gone."""
-    assert job.source_id is not None
-    source = hierarchies.by_id(tx, job.store, job.source_id)
+    duplication = jobs.args_of(job, Duplication)
+    source = hierarchies.by_id(tx, job.store, duplication.source_id)
     if source is None:
-        raise NotFound("hierarchy", str(job.source_id), ("hierarchy_id",))
+        raise _source_not_found(duplication)
+    name, description = duplication.name, duplication.description
     copy = hierarchies.add(
         tx,
         job.store,
         HierarchyState.COPYING,
-        name=source.name if job.name is None else job.name,
+        name=source.name if name is None else name,
         slug=source.slug,
         # An empty description clears it (domain.md, "Duplicate a hierarchy").
-        description=source.description if job.description is None else job.description or None,
+        description=source.description if description is None else description or None,
         locales=source.locales,
         copied_from=source.id,
         # Its nodes keep the source's revisions as their order; its own edits must sort after them.
         revision=source.revision,
     )
-    total = source.node_count + (source.association_count if job.include_products else 0)
     return Copy(
         copy.pk,
         source.pk,
         source.revision,
-        total=total,
+        total=duplication.items_of(source),
         restarts=restarts,
         any_cut=subtrees.has_deleted_nodes(tx, source.pk),
     )
@@ -125,13 +126,13 @@ def advance(tx: Transaction, job: JobRow, copy: Copy, rows: int) -> Copy:
     return _next_chunk(tx, job, copy, rows)
 
 
-def publish(tx: Transaction, job: JobRow, copy: Copy) -> JobResult:
+def publish(tx: Transaction, job: JobRow, copy: Copy) -> Completion:
     """Make the finished copy visible.
 
     Raises SourceEdited if the source has changed since, NotFound if it is gone.
     """
     if not copy.at_once and _revision(tx, job) != copy.revision:
-        raise SourceEdited(str(job.source_id))
+        raise SourceEdited(str(job.subject_id))
     at = tx.now()
     last_node_no = nodes.last_no(tx, copy.copy_pk)
     hierarchy = hierarchies.update(
@@ -145,7 +146,7 @@ def publish(tx: Transaction, job: JobRow, copy: Copy) -> JobResult:
         created_at=at,
         updated_at=at,
     )
-    return JobResult(copy.completed, hierarchy.id)
+    return Completion(copy.completed, DuplicationResult(hierarchy.id))
 
 
 def copy_in_one_transaction(
@@ -172,20 +173,25 @@ def abandon(tx: Transaction, copy: Copy) -> None:
 
 def _revision(tx: Transaction, job: JobRow) -> int:
     """Read the source's current revision. Raises NotFound."""
-    assert job.source_id is not None
-    revision = hierarchies.revision(tx, job.store, job.source_id)
+    duplication = jobs.args_of(job, Duplication)
+    revision = hierarchies.revision(tx, job.store, duplication.source_id)
     if revision is None:
-        raise NotFound("hierarchy", str(job.source_id), ("hierarchy_id",))
+        raise _source_not_found(duplication)
     return revision
+
+
+def _source_not_found(duplication: Duplication) -> NotFound:
+    return NotFound("hierarchy", str(duplication.source_id), ("hierarchy_id",))
 
 
 def _next_chunk(tx: Transaction, job: JobRow, copy: Copy, rows: int) -> Copy:
     keys = copy.source_pk, copy.copy_pk, copy.after, rows
+    with_products = jobs.args_of(job, Duplication).include_products
     match copy.phase:
         case CopyPhase.NODES:
             written, last = copies.copy_nodes(tx, *keys, tx.now())
             done = replace(copy, nodes=copy.nodes + written)
-            following = CopyPhase.ASSOCIATIONS if job.include_products else CopyPhase.DONE
+            following = CopyPhase.ASSOCIATIONS if with_products else CopyPhase.DONE
         case CopyPhase.ASSOCIATIONS:
             written, last = copies.copy_associations(tx, *keys, copy.any_cut)
             done = replace(copy, associations=copy.associations + written)

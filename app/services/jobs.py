@@ -4,8 +4,8 @@ Every change of a job locks its store's lane first, so that jobs are numbered, s
 one order.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -13,10 +13,11 @@ from uuid import UUID
 
 import orjson
 
+from app.domain.callers import Scope
 from app.domain.errors import NotFound
+from app.domain.job_types import Catalogue, JobArgs, TreeSize
 from app.domain.jobs import (
     IDEMPOTENCY_WINDOW,
-    Duplication,
     IdempotencyConflict,
     JobNotCancellable,
     JobNotRetryable,
@@ -75,22 +76,20 @@ class Cancellations:
     """Pending jobs that match, beyond the limit."""
 
 
-def request_duplication(
-    tx: Transaction,
-    requester: Requester,
-    duplication: Duplication,
-    idempotency_key: str | None = None,
+def request(
+    tx: Transaction, requester: Requester, args: JobArgs, idempotency_key: str | None = None
 ) -> Requested:
-    """Queue the duplication of a hierarchy that the requester's store can read.
+    """Queue a job of any type for the requester's store.
 
-    The same key with the same input returns the same job for 24 hours. Raises NotFound,
-    InvalidInput for an invalid key, IdempotencyConflict for a key used with another input.
+    The same key with the same type and input returns the same job for 24 hours. Raises NotFound for
+    what the job needs and the store lacks, InvalidInput for an invalid key, IdempotencyConflict for
+    a key used with another input.
     """
     if idempotency_key is not None:
         checked_idempotency_key(idempotency_key, "idempotency_key")
     lane = lanes.lock(tx, requester.store)
     if idempotency_key is not None:
-        digest = sha256(orjson.dumps(duplication)).hexdigest()
+        digest = digest_of(args)
         earlier = idempotency.find(
             tx, requester.store, idempotency_key, tx.now() - IDEMPOTENCY_WINDOW
         )
@@ -99,22 +98,45 @@ def request_duplication(
             if earlier_digest != digest:
                 raise IdempotencyConflict(job.id, ("idempotency_key",))
             return Requested(job, replayed=True)
-
-    source_id, include_products = duplication.source_id, duplication.include_products
+    items = args.items(StoreCatalogue(tx, requester.store))
     job = enqueue(
         tx,
         lane,
         requester,
-        JobType.HIERARCHY_DUPLICATE,
-        items=_count_items(tx, requester.store, source_id, include_products, "hierarchy_id"),
-        source_id=duplication.source_id,
-        name=duplication.name,
-        description=duplication.description,
-        include_products=duplication.include_products,
+        args.job_type,
+        items,
+        args=jobs.as_json(args),
+        subject_id=args.subject_id,
     )
     if idempotency_key is not None:
         idempotency.save(tx, job, idempotency_key, digest)
     return Requested(job, replayed=False)
+
+
+def digest_of(args: JobArgs) -> str:
+    """Return a digest of the type and of the fields that are not as by default.
+
+    A new field with a default leaves the digests of inputs without it as they are.
+    """
+    stored = jobs.as_json(args)
+    defaults = {field.name: field.default for field in fields(args)}  # type: ignore[arg-type]
+    given = {name: value for name, value in stored.items() if value != defaults[name]}
+    document = orjson.dumps([args.job_type, given], option=orjson.OPT_SORT_KEYS)
+    return sha256(document).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCatalogue(Catalogue):
+    """The catalogue that a store sees, in a transaction."""
+
+    tx: Transaction
+    store: str
+
+    def hierarchy(self, id: UUID) -> TreeSize:
+        hierarchy = hierarchies.by_id(self.tx, self.store, id)
+        if hierarchy is None:
+            raise NotFound("hierarchy", str(id), ("hierarchy_id",))
+        return hierarchy
 
 
 def enqueue(
@@ -127,7 +149,7 @@ def enqueue(
 ) -> JobRow:
     """Append a pending job of any type to the queue of its store, whose lane is locked.
 
-    `items` estimates its work; `columns` are columns of the job that depend on its type.
+    `items` estimates its work; `columns` are its arguments and other columns of the job.
     """
     at = tx.now()
     # created_at must not decrease within a store, even if the clock is set back.
@@ -188,13 +210,22 @@ def cancel_matching(tx: Transaction, store: str, filter: JobFilter) -> Cancellat
     return Cancellations(outcomes, remaining)
 
 
-def retry(tx: Transaction, requester: Requester, job_id: UUID) -> Requested:
+def retry(
+    tx: Transaction,
+    requester: Requester,
+    job_id: UUID,
+    authorize: Callable[[frozenset[Scope]], None],
+) -> Requested:
     """Queue a failed job again, as a new job at the end of the queue.
 
-    If a retry of it, or a retry of that one, is pending, started or successful, return that one.
-    Raises NotFound, also if the source hierarchy is gone, or JobNotRetryable with the job's status.
+    `authorize` is called with the scopes for requesting a job of this type, and may raise. If a
+    retry of the job, or a retry of that one, is pending, started or successful, return that one.
+    Raises NotFound, also if what the job needs is gone, or JobNotRetryable with the job's status.
     """
     lane, failed = lock_job(tx, requester.store, job_id)
+    args = jobs.any_args_of(failed)
+    if args is not None:
+        authorize(args.scopes)
     if failed.status is not JobStatus.FAILED:
         raise JobNotRetryable(failed.id, failed.status, ("job_id",))
     latest = failed
@@ -203,21 +234,20 @@ def retry(tx: Transaction, requester: Requester, job_id: UUID) -> Requested:
     if latest.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         return Requested(latest, replayed=True)
     items = failed.items
-    if failed.source_id is not None:
-        items = _count_items(
-            tx, requester.store, failed.source_id, failed.include_products, "job_id"
-        )
+    if args is not None:
+        try:
+            items = args.items(StoreCatalogue(tx, requester.store))
+        except NotFound as error:
+            raise NotFound(error.kind, error.id, ("job_id",)) from None
     job = enqueue(
         tx,
         lane,
         requester,
         failed.type,
-        items=items,
+        items,
         retry_of=failed.id,
-        source_id=failed.source_id,
-        name=failed.name,
-        description=failed.description,
-        include_products=failed.include_products,
+        args=failed.args,
+        subject_id=failed.subject_id,
     )
     return Requested(job, replayed=False)
 
@@ -232,16 +262,6 @@ def _cancel(tx: Transaction, lane: LockedLane, job: JobRow) -> JobRow:
     events.append(tx, lane, cancelled, JobStatus.PENDING, at)
     count_ended(tx, cancelled)
     return cancelled
-
-
-def _count_items(
-    tx: Transaction, store: str, source_id: UUID, include_products: bool, path: str
-) -> int:
-    """Count the items of a copy of the hierarchy as it is now. Raises NotFound(path)."""
-    source = hierarchies.by_id(tx, store, source_id)
-    if source is None:
-        raise NotFound("hierarchy", str(source_id), (path,))
-    return source.node_count + (source.association_count if include_products else 0)
 
 
 def lock_job(tx: Transaction, store: str, job_id: UUID) -> tuple[LockedLane, JobRow]:

@@ -9,8 +9,9 @@ import orjson
 
 from app.domain.errors import NotFound
 from app.domain.instants import format_instant
-from app.domain.jobs import JobStatus, JobType
+from app.domain.jobs import JobStatus
 from app.domain.webhooks import DeliveryResponse, DeliveryStatus, retry_delay
+from app.services.job_documents import job_document
 from app.storage import events, job_errors, lanes, webhooks
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.offset import OffsetWindow
@@ -106,34 +107,19 @@ def redeliver(tx: Transaction, id: UUID) -> None:
 
 def _message(tx: Transaction, event: JobEventRow, job: JobRow) -> bytes:
     """Build the payload: the job at its end, shaped like a REST document."""
-    meta = {"x_request_id": job.request_id}
-    if job.type is JobType.HIERARCHY_DUPLICATE and job.started_at:
-        meta["copied_from"] = str(job.source_id)
-        if job.result_id:
-            meta["hierarchy_id"] = str(job.result_id)
-    data = {
+    data: dict[str, object] = {
         "store": event.store,
         "seq": event.seq,
-        "job": {
-            "id": str(job.id),
-            "type": "pim-job",
-            "attributes": {
-                "started_at": _instant(job.started_at),
-                "completed_at": _instant(job.completed_at),
-                "created_at": _instant(job.created_at),
-                "updated_at": _instant(job.updated_at),
-                "type": job.type,
-                "status": job.status,
-            },
-            "meta": meta,
-        },
+        "job": job_document(job),
     }
     if job.status is JobStatus.FAILED:
         errors = job_errors.offset_page(tx, job, OffsetWindow(0, MAX_ERRORS)).rows
         data["errors"] = [{"code": error.code, "message": error.message} for error in errors]
     payload = {"type": f"job.{event.type}", "timestamp": format_instant(event.at), "data": data}
-    return orjson.dumps(payload)
+    return orjson.dumps(payload, default=_encode, option=orjson.OPT_PASSTHROUGH_DATETIME)
 
 
-def _instant(instant: datetime | None) -> str | None:
-    return format_instant(instant) if instant else None
+def _encode(value: object) -> str:
+    if isinstance(value, datetime):
+        return format_instant(value)
+    raise TypeError(f"no JSON value for {type(value).__name__}")

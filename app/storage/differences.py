@@ -12,13 +12,14 @@ from sqlmodel import col
 
 from app.domain.differences import DifferenceAspect, DifferenceKind
 from app.domain.hierarchies import ROOT_NO
-from app.domain.jobs import JobStatus
+from app.domain.job_types.hierarchy_duplicate import Duplication
+from app.domain.jobs import JobType
 from app.storage import ancestors, hierarchies, jobs, nodes
 from app.storage.engine.statements import AnySelect
 from app.storage.engine.transaction import Transaction
 from app.storage.nodes import NodeKey, TreeNode
 from app.storage.sql.dialects import canonical_json, opaque_limit, prefer_hash_join, use_snapshot
-from app.storage.tables import HierarchyRow, JobRow, Node, NodeProduct
+from app.storage.tables import HierarchyRow, Node, NodeProduct
 
 ATTRIBUTE_COLUMNS = {
     DifferenceAspect.NAME: "name",
@@ -62,10 +63,11 @@ def of_duplication(tx: Transaction, store: str, job_id: UUID, limit: int) -> Dif
     """
     use_snapshot(tx)
     job = jobs.by_id(tx, store, job_id)
-    if job is None or job.status is not JobStatus.SUCCESS or not job.source_id or not job.result_id:
+    if job is None or job.type is not JobType.HIERARCHY_DUPLICATE or not job.result_id:
         return None
-    by_id = hierarchies.by_ids(tx, store, [job.source_id, job.result_id])
-    source, copy = by_id.get(job.source_id), by_id.get(job.result_id)
+    duplication = jobs.args_of(job, Duplication)
+    by_id = hierarchies.by_ids(tx, store, [duplication.source_id, job.result_id])
+    source, copy = by_id.get(duplication.source_id), by_id.get(job.result_id)
     if source is None or copy is None:
         return None
 
@@ -80,7 +82,7 @@ def of_duplication(tx: Transaction, store: str, job_id: UUID, limit: int) -> Dif
         counts[DifferenceKind.CHANGED] = 1
         first.append((DifferenceKind.CHANGED, (source.pk, ROOT_NO), root_aspects))
     with prefer_hash_join(tx):
-        query = _counts_then_first(_items(job, source, copy), limit - len(first))
+        query = _counts_then_first(_items(duplication, source, copy), limit - len(first))
         rows = tx.rows(query)
     for node_no, value, count, *flags in rows:
         kind = DifferenceKind(value)
@@ -124,7 +126,7 @@ def _counts_then_first(items: AnySelect, limit: int) -> AnySelect:
     return sa.select(both).order_by(both.c.node_no.is_not(None), both.c.node_no, both.c.kind)
 
 
-def _items(job: JobRow, source: HierarchyRow, copy: HierarchyRow) -> AnySelect:
+def _items(duplication: Duplication, source: HierarchyRow, copy: HierarchyRow) -> AnySelect:
     """Select differing nodes: kind, node number, 0 or 1 per aspect."""
     in_source: Any = aliased(Node)
     in_copy: Any = aliased(Node)
@@ -150,7 +152,7 @@ def _items(job: JobRow, source: HierarchyRow, copy: HierarchyRow) -> AnySelect:
             )
         ),
     ]
-    if job.include_products:
+    if duplication.include_products:
         queries += _association_queries(source, copy)
     rows = sa.union_all(*queries).subquery()
     aspects = [sa.func.max(rows.c[aspect.name]).label(aspect.name) for aspect in DifferenceAspect]

@@ -8,10 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from pydantic import TypeAdapter
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from app.domain.filters import Condition, Conditions, Operator, Sort
+from app.domain.job_types import ArgsT, JobArgs, JobResult, args_class
 from app.domain.jobs import JobStatus, JobType
 from app.storage.engine.statements import PreparedQuery
 from app.storage.engine.transaction import Transaction
@@ -70,7 +72,7 @@ class JobFilter:
         return (
             (self.status is None or job.status in self.status)
             and (self.type is None or job.type in self.type)
-            and (self.hierarchy_id is None or self.hierarchy_id in (job.source_id, job.result_id))
+            and (self.hierarchy_id is None or self.hierarchy_id in (job.subject_id, job.result_id))
             and (self.created_after is None or job.created_at > self.created_after)
             and (self.created_before is None or job.created_at < self.created_before)
         )
@@ -214,7 +216,7 @@ def _hierarchy_counts(side: Any) -> PreparedQuery[UUID, int]:
     )
 
 
-_HIERARCHY_COUNTS = [_hierarchy_counts(col(Job.source_id)), _hierarchy_counts(col(Job.result_id))]
+_HIERARCHY_COUNTS = [_hierarchy_counts(col(Job.subject_id)), _hierarchy_counts(col(Job.result_id))]
 
 
 def is_pending(store: Any, job: Any = Job) -> tuple[sa.ColumnElement[bool], ...]:
@@ -326,6 +328,44 @@ _UPDATE = RowUpdate(
 )
 
 
+def args_of(job: JobRow, kind: type[ArgsT]) -> ArgsT:
+    """Return the arguments of a job of the type of `kind`."""
+    args: ArgsT = _ADAPTERS[kind].validate_python(job.args)
+    return args
+
+
+def any_args_of(job: JobRow) -> JobArgs | None:
+    """Return a job's arguments, None for a type that this version lacks."""
+    kind = args_class(job.type)
+    return None if kind is None else args_of(job, kind)
+
+
+def result_of(job: JobRow) -> JobResult | None:
+    """Return a job's result, None before SUCCESS and for a type that this version lacks."""
+    kind = args_class(job.type)
+    if job.result is None or kind is None:
+        return None
+    result: JobResult = _ADAPTERS[kind.result].validate_python(job.result)
+    return result
+
+
+def as_json(value: JobArgs | JobResult) -> dict[str, Any]:
+    """Return the fields of arguments or a result as JSON values."""
+    fields: dict[str, Any] = _ADAPTERS[type(value)].dump_python(value, mode="json")
+    return fields
+
+
+class _Adapters(dict[type, TypeAdapter[Any]]):
+    """The conversion of each class of arguments and results from and to JSON values."""
+
+    def __missing__(self, kind: type) -> TypeAdapter[Any]:
+        adapter = self[kind] = TypeAdapter(kind)
+        return adapter
+
+
+_ADAPTERS = _Adapters()
+
+
 def delete(tx: Transaction, pks: Collection[int]) -> None:
     """Delete jobs with their errors and idempotency keys."""
     tx.changed(sa.delete(JobError).where(col(JobError.job_pk).in_(pks)))
@@ -335,7 +375,7 @@ def delete(tx: Transaction, pks: Collection[int]) -> None:
 
 def _is_about(job: Any, hierarchy_id: Any) -> sa.ColumnElement[bool]:
     """Condition that the job copies from or into the hierarchy."""
-    return sa.or_(job.source_id == hierarchy_id, job.result_id == hierarchy_id)
+    return sa.or_(job.subject_id == hierarchy_id, job.result_id == hierarchy_id)
 
 
 def _hierarchy_query() -> KeysetQuery[JobRow]:

@@ -256,12 +256,19 @@ class JobRow(Row):
     retry_of: UUID | None = Field(default=None, sa_type=sa.Uuid)
     """The failed job that this one retries."""
 
-    source_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    args: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_column=sa.Column(sa.JSON, nullable=False, server_default=sa.text("'{}'")),
+    )
+    """The fields of the type's arguments (`app.domain.job_types`)."""
+    result: dict[str, Any] | None = Field(
+        default=None, sa_column=sa.Column(sa.JSON(none_as_null=True))
+    )
+    """The fields of the type's result, None until SUCCESS."""
+    subject_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
+    """The hierarchy that the job reads, as its arguments say."""
     result_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
-    """The duplicate, None until it is complete."""
-    name: str | None = Field(default=None, sa_type=sa.Text)
-    description: str | None = Field(default=None, sa_type=sa.Text)
-    include_products: bool = False
+    """The hierarchy that the job created, as its result says."""
 
     items: int = Field(default=0, sa_type=sa.BigInteger)
     """The job's size when it was created, for estimates."""
@@ -289,7 +296,7 @@ class Job(JobRow, SQLModel, table=True, frozen=True):
             postgresql_where=sa.text("status = 'pending'"),
         ),
         sa.Index("ix_job_retry_of", "retry_of"),
-        sa.Index("ix_job_source", "source_id", "job_seq"),
+        sa.Index("ix_job_subject", "subject_id", "job_seq"),
         sa.Index("ix_job_result", "result_id", "job_seq"),
         sa.Index(
             "uq_job_started",

@@ -30,8 +30,10 @@ from app.api.rest.pagination import (
 from app.domain.attributes import NAME_LIMIT
 from app.domain.errors import NotFound
 from app.domain.ids import require_uuid
-from app.domain.jobs import Duplication, JobStatus, JobType
+from app.domain.job_types.hierarchy_duplicate import Duplication
+from app.domain.jobs import JobStatus, JobType
 from app.services import jobs as service
+from app.services.job_documents import job_document
 from app.storage import job_errors, jobs, tables
 from app.storage.engine.transaction import Transaction
 
@@ -103,17 +105,7 @@ class DuplicateData(RequestModel):
 
 def job_data(job: tables.JobRow) -> JobData:
     """Convert a job to its resource object."""
-    duplication = {}
-    if job.type is JobType.HIERARCHY_DUPLICATE and job.started_at:
-        duplication["copied_from"] = job.source_id
-        if job.result_id:
-            duplication["hierarchy_id"] = job.result_id
-    return JobData(
-        id=job.id,
-        type="pim-job",
-        attributes=JobAttributes.model_validate(job, from_attributes=True),
-        meta=JobMeta(x_request_id=job.request_id, **duplication),
-    )
+    return JobData.model_validate(job_document(job))
 
 
 def _error_data(error: tables.JobErrorRow) -> JobErrorData:
@@ -169,7 +161,7 @@ async def duplicate_hierarchy(
     """Queue a deep copy and return its pending job at once."""
     attributes = body.data.attributes if body else DuplicateAttributes()
     requested = await context.write(
-        service.request_duplication,
+        service.request,
         context.requester,
         Duplication(
             require_uuid("hierarchy", hierarchy_id),

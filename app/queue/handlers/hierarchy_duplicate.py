@@ -5,8 +5,9 @@ from contextlib import suppress
 
 from app.domain.jobs import JobType
 from app.queue.attempt import Attempt
+from app.queue.handler import Dependencies
 from app.services import copies
-from app.services.attempts import JobResult, Step
+from app.services.attempts import Completion, Step
 from app.services.copies import MAX_RESTARTS, Copy, CopyPhase, SourceEdited
 from app.storage.engine.transaction import Transaction
 from app.storage.tables import JobRow
@@ -21,6 +22,9 @@ class HierarchyDuplicate:
     """Copies the job's source chunk by chunk, then publishes the copy."""
 
     type = JobType.HIERARCHY_DUPLICATE
+
+    def __init__(self, _dependencies: Dependencies) -> None:
+        """A copy needs nothing besides its attempt."""
 
     async def run(self, attempt: Attempt) -> None:
         """Resume after the last chunk. Raises NotFound if the source is gone."""
@@ -47,7 +51,7 @@ def _next_step(tx: Transaction, job: JobRow, before_chunk: Callable[[], None]) -
     return Step(copy.as_checkpoint(), copy.completed, copy.total)
 
 
-def _publish(tx: Transaction, job: JobRow) -> JobResult:
+def _publish(tx: Transaction, job: JobRow) -> Completion:
     return copies.publish(tx, job, _copy_of(job))
 
 
@@ -56,4 +60,4 @@ def _copy_of(job: JobRow) -> Copy:
     return Copy.from_checkpoint(job.checkpoint)
 
 
-handler = HierarchyDuplicate()
+handler = HierarchyDuplicate

@@ -23,7 +23,7 @@ from app.domain import jobs as domain
 from app.domain.callers import Scope
 from app.domain.errors import DomainError
 from app.domain.ids import require_uuid
-from app.domain.jobs import Duplication
+from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.services import jobs as service
 from app.storage import jobs
 
@@ -88,7 +88,7 @@ async def _duplicate_hierarchy(
         # The mutation queues a job, and the job creates a hierarchy.
         info.context.caller.check(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)
         requested = await info.context.database.write(
-            service.request_duplication,
+            service.request,
             info.context.requester,
             Duplication(
                 source_id=require_uuid("hierarchy", input.hierarchy_id, "hierarchy_id"),

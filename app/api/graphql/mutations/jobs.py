@@ -146,10 +146,15 @@ async def _retry_job(
     reset_loaders(info.context.database, info.context.caller)
     refusal: UserError
     try:
-        # As for duplicateHierarchy: the new job creates a hierarchy.
-        info.context.caller.check(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)
+        caller = info.context.caller
+        caller.check(Scope.JOBS_WRITE)
         job_id = require_uuid("job", input.job_id, "job_id")
-        requested = await info.context.database.write(service.retry, info.context.requester, job_id)
+        requested = await info.context.database.write(
+            service.retry,
+            info.context.requester,
+            job_id,
+            lambda scopes: caller.check(Scope.JOBS_WRITE, *scopes),
+        )
     except domain.JobNotRetryable as error:
         refusal = JobNotRetryable(message=str(error), path=input_path(error), status=error.status)
     except DomainError as error:

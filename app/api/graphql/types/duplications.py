@@ -4,32 +4,45 @@ from typing import Annotated, Any
 
 import strawberry
 
-from app.api.graphql.fields.declarations import attribute, relation
+from app.api.graphql.fields.declarations import attribute, expression, relation
 from app.api.graphql.types.hierarchies import Hierarchy
 from app.domain.callers import Caller
 from app.domain.ids import uuid_of
-from app.storage import hierarchies, lanes
+from app.domain.job_types.hierarchy_duplicate import Duplication as Arguments
+from app.storage import hierarchies, jobs, lanes
 from app.storage.engine.transaction import Transaction
+from app.storage.tables import JobRow
+
+_ARGS = frozenset({"args"})
+
+
+def _args(job: JobRow) -> Arguments:
+    return jobs.args_of(job, Arguments)
 
 
 @strawberry.type(description="Arguments and result of a HIERARCHY_DUPLICATE job.")
 class Duplication:
-    source_id: strawberry.ID = attribute("source_id", "ID of the hierarchy to copy.", convert=str)
+    source_id: strawberry.ID = attribute("subject_id", "ID of the hierarchy to copy.", convert=str)
     source: Hierarchy | None = relation(
         hierarchies.by_ids,
-        lambda job: job.source_id,
+        lambda job: job.subject_id,
         "The hierarchy to copy, in its current state; null once deleted.",
-        requires=frozenset({"source_id"}),
+        requires=frozenset({"subject_id"}),
     )
-    name: str | None = strawberry.field(
-        description="Requested name of the copy; null keeps the source's."
+    name: str | None = expression(
+        lambda job: _args(job).name,
+        "Requested name of the copy; null keeps the source's.",
+        _ARGS,
     )
-    description: str | None = strawberry.field(
-        description="Requested description of the copy; null keeps the source's, an empty one "
-        "clears it."
+    description: str | None = expression(
+        lambda job: _args(job).description,
+        "Requested description of the copy; null keeps the source's, an empty one clears it.",
+        _ARGS,
     )
-    include_products: bool = strawberry.field(
-        description="True if product associations and their curation are copied too."
+    include_products: bool = expression(
+        lambda job: _args(job).include_products,
+        "True if product associations and their curation are copied too.",
+        _ARGS,
     )
     result: Hierarchy | None = relation(
         hierarchies.by_ids,
