@@ -119,7 +119,7 @@ def digest_of(args: JobArgs) -> str:
     A new field with a default leaves the digests of inputs without it as they are.
     """
     stored = jobs.as_json(args)
-    defaults = {field.name: field.default for field in fields(args)}  # type: ignore[arg-type]
+    defaults = {field.name: field.default for field in fields(args)}
     given = {name: value for name, value in stored.items() if value != defaults[name]}
     document = orjson.dumps([args.job_type, given], option=orjson.OPT_SORT_KEYS)
     return sha256(document).hexdigest()

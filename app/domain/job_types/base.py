@@ -1,6 +1,7 @@
 """What a job type declares: its arguments and its result."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar
 from uuid import UUID
 
@@ -25,6 +26,7 @@ class Catalogue(Protocol):
         """Return the size of a hierarchy that the store can read. Raises NotFound."""
 
 
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """The result of a successful job: a frozen dataclass per job type.
 
@@ -41,6 +43,7 @@ class JobResult:
         return {}
 
 
+@dataclass(frozen=True, slots=True)
 class JobArgs:
     """The arguments of a job: a frozen dataclass per job type, which validates itself.
 
