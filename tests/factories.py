@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from app.domain.hierarchies import HierarchyState, node_ref
-from app.domain.jobs import Duplication, JobType
+from app.domain.job_types.hierarchy_duplicate import Duplication
+from app.domain.jobs import JobType
+from app.queue.handler import Dependencies
 from app.queue.handlers import find_handlers
 from app.queue.worker import Worker
 from app.services import attempts, imports, jobs
@@ -76,7 +78,7 @@ async def pending_duplication(
 ) -> JobRow:
     """Queue a duplication of the hierarchy."""
     requested = await database.write(
-        jobs.request_duplication,
+        jobs.request,
         Requester(store, request_id="given"),
         Duplication(source_id, **options),
     )
@@ -103,7 +105,7 @@ async def claimed_job(database: Database, *, store: str = STORE) -> JobRow:
 async def ran_job(database: Database, *, store: str = STORE) -> UUID:
     """Run the store's next job to its end with a real worker."""
     job = await claimed_job(database, store=store)
-    await Worker(database, find_handlers(), LEASE, asyncio.Event()).run(job)
+    await Worker(database, find_handlers(Dependencies(database)), LEASE, asyncio.Event()).run(job)
     return job.id
 
 

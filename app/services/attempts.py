@@ -34,7 +34,7 @@ class Completion:
     """The outcome of the last step: the number of processed items, and the job's result."""
 
     items: int
-    result: JobResult
+    result: JobResult = JobResult()
 
 
 def claim(tx: Transaction, store: str, holder: UUID, lease: timedelta) -> JobRow | None:

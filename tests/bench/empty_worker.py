@@ -6,7 +6,7 @@ from time import monotonic
 from app import main
 from app.domain.jobs import JobType
 from app.queue.attempt import Attempt
-from app.services.attempts import JobResult
+from app.services.attempts import Completion
 from app.settings import Settings
 from app.storage.engine.transaction import Transaction
 from app.storage.tables import JobRow
@@ -20,7 +20,7 @@ class EmptyHandler:
     async def run(self, attempt: Attempt) -> None:
         """Print the start and succeed."""
         print(f"started {monotonic()}", flush=True)
-        await attempt.succeed(lambda _tx, _job: JobResult(0))
+        await attempt.succeed(lambda _tx, _job: Completion(0))
 
     def abandon(self, tx: Transaction, job: JobRow) -> None:
         """Do nothing: the job has written nothing."""

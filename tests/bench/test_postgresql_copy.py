@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from app.domain.jobs import JobStatus
 from app.queue.dispatcher import Dispatcher
+from app.queue.handler import Dependencies
 from app.queue.handlers import find_handlers
 from app.services.feed import Feed
 from app.storage.engine.connect import connect
@@ -72,7 +73,7 @@ def raw_copy(database: Database, source: UUID, copy_pk: int) -> float:
 
 async def queued_copy(database: Database, source: UUID) -> float:
     """Copy through an idle queue. Return the seconds from the request to the end of the job."""
-    dispatcher, feed = Dispatcher(database, find_handlers()), Feed(database)
+    dispatcher, feed = Dispatcher(database, find_handlers(Dependencies(database))), Feed(database)
     database.on_commit(dispatcher.wake)
     database.on_commit(feed.wake)
     running = asyncio.create_task(dispatcher.run())

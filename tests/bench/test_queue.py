@@ -16,7 +16,7 @@ import pytest
 from app.domain.jobs import JobType
 from app.queue.attempt import Attempt
 from app.queue.dispatcher import Dispatcher
-from app.services.attempts import JobResult
+from app.services.attempts import Completion
 from app.services.feed import Feed
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
@@ -47,7 +47,7 @@ class EmptyHandler:
 
     async def run(self, attempt: Attempt) -> None:
         self.starts.put_nowait(monotonic())
-        await attempt.succeed(lambda _tx, _job: JobResult(0))
+        await attempt.succeed(lambda _tx, _job: Completion(0))
 
     def abandon(self, tx: Transaction, job: JobRow) -> None:
         pass

@@ -15,9 +15,9 @@ from time import perf_counter
 from uuid import UUID
 
 import app
-from app.domain.jobs import Duplication
+from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.services import attempts, jobs
-from app.services.attempts import JobResult, Step
+from app.services.attempts import Completion, Step
 from app.services.jobs import Requester
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
@@ -86,12 +86,12 @@ class Writes:
 
     async def _enqueue(self, key: str | None = None) -> JobRow:
         requested = await self._database.write(
-            jobs.request_duplication, self._requester, self._duplication, key
+            jobs.request, self._requester, self._duplication, key
         )
         return requested.job
 
     async def _end(self, job: JobRow) -> None:
-        await self._database.write(attempts.succeed, job, lambda: JobResult(0))
+        await self._database.write(attempts.succeed, job, lambda: Completion(0))
 
 
 def _advance(tx: Transaction, job: JobRow, step: Step) -> JobRow:

@@ -15,7 +15,8 @@ import pytest
 from sqlmodel import select
 
 from app.domain.events import JobEventType
-from app.domain.jobs import Duplication, JobStatus
+from app.domain.job_types.hierarchy_duplicate import Duplication
+from app.domain.jobs import JobStatus
 from app.services import jobs
 from app.services.feed import Feed
 from app.services.jobs import Requester
@@ -66,7 +67,7 @@ def new_attempts(canceller: LiveProcess) -> list[tuple[str, str]]:
 def enqueue_batch(tx: Transaction, source: UUID) -> None:
     """Enqueue a batch of copies."""
     for _ in range(BATCH):
-        jobs.request_duplication(tx, REQUESTER, Duplication(source))
+        jobs.request(tx, REQUESTER, Duplication(source))
 
 
 async def raced(

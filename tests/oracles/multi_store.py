@@ -17,7 +17,8 @@ from sqlmodel import SQLModel, col, select
 from app.api.auth.identity import mint
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.hierarchies import node_id
-from app.domain.jobs import Duplication, JobStatus, JobType
+from app.domain.job_types.hierarchy_duplicate import Duplication
+from app.domain.jobs import JobStatus, JobType
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway
 from app.services import attempts, jobs, nodes
@@ -102,7 +103,7 @@ async def populate(database: Database, store: str, shared: UUID | None = None) -
 
     async def request_duplication(id: UUID, key: str | None = None) -> JobRow:
         duplication = Duplication(id, f"{marker} copy", f"{marker} copied", include_products=True)
-        return (await database.write(jobs.request_duplication, requester, duplication, key)).job
+        return (await database.write(jobs.request, requester, duplication, key)).job
 
     for id in (source, shared or source):
         await request_duplication(id)
@@ -110,7 +111,7 @@ async def populate(database: Database, store: str, shared: UUID | None = None) -
     await request_duplication(source)
     failing = await factories.claimed_job(database, store=store)
     await database.write(_add_errors, failing, marker)
-    await database.write(jobs.retry, requester, failing.id)
+    await database.write(jobs.retry, requester, failing.id, lambda _: None)
     await factories.ran_job(database, store=store)
     await database.write(_add_delivery, store)
     await database.write(jobs.cancel, store, (await request_duplication(source)).id)

@@ -133,9 +133,12 @@ def row_of(row: type[RowT], values: Sequence[Any]) -> RowT:
 
 def row_from_json(row: type[RowT], document: Mapping[str, Any]) -> RowT:
     """Return a row with the values of a JSON document; missing columns have their defaults."""
-    defaults = row.table.model_fields
+    fields = row.table.model_fields
     names = column_names(row.table, ALL_COLUMNS)
-    values = [document[name] if name in document else defaults[name].default for name in names]
+    values = [
+        document[name] if name in document else fields[name].get_default(call_default_factory=True)
+        for name in names
+    ]
     return cast(Callable[[Sequence[Any]], RowT], _json_row_class(row.table))(values)
 
 

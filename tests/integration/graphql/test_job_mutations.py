@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from app.domain.hierarchies import node_id
-from app.domain.jobs import Duplication
+from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.main import Gateway
 from app.services import jobs
 from app.services.jobs import Requested, Requester
@@ -324,7 +324,7 @@ async def test_a_key_identifies_its_job_for_24_hours(
 
     async def request(**options: Any) -> Requested:
         return await clocked_database.write(
-            jobs.request_duplication,
+            jobs.request,
             Requester(factories.STORE, "a request"),
             Duplication(source, **options),
             "k",
@@ -347,7 +347,7 @@ async def test_equal_keys_of_different_stores_are_independent(database: Database
     for store in (factories.STORE, "other"):
         source = await factories.hierarchy(database, {}, store=store)
         requester, duplication = Requester(store, "a request"), Duplication(source)
-        requested = await database.write(jobs.request_duplication, requester, duplication, "k")
+        requested = await database.write(jobs.request, requester, duplication, "k")
         assert not requested.replayed
         job_ids.add(requested.job.id)
     assert len(job_ids) == 2

@@ -24,7 +24,7 @@ from app.domain.callers import EVERY_SCOPE
 from app.domain.errors import NotFound
 from app.domain.filters import Condition, Conditions, Operator
 from app.domain.hierarchies import Owner, node_id
-from app.domain.jobs import Duplication
+from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
 from app.main import Gateway
 from app.services import jobs as services
@@ -115,7 +115,7 @@ async def stocked(database: Database, store: str) -> Stock:
         curated={"Oaks": ["b"]},
     )
     request = Requester(store, request_id="given"), Duplication(id), KEY
-    job = (await database.write(services.request_duplication, *request)).job
+    job = (await database.write(services.request, *request)).job
 
     def mark_as_retry(tx: Transaction) -> None:
         tx.changed(sa.update(Job).where(col(Job.pk) == job.pk).values(retry_of=failed.id))
@@ -639,7 +639,7 @@ async def test_one_idempotency_key_identifies_one_job_per_store(database: Databa
     for _ in range(2):
         requests = [
             await database.write(
-                services.request_duplication,
+                services.request,
                 Requester(store, request_id="given"),
                 Duplication(source),
                 KEY,

@@ -36,7 +36,8 @@ from app.api.graphql.schema import graphql_schema as schema
 from app.api.http.refusals import Refused
 from app.domain.callers import Caller
 from app.domain.hierarchies import node_id
-from app.domain.jobs import Duplication, JobType
+from app.domain.job_types.hierarchy_duplicate import Duplication
+from app.domain.jobs import JobType
 from app.domain.stores import ORGANIZATION, readable_by
 from app.observability import metrics
 from app.services import attempts, jobs, nodes, products, queue
@@ -491,9 +492,7 @@ class Furnisher:
     async def _request(self, store: str, source: UUID, **options: Any) -> JobRow:
         by = self._random.choice((None, "a robot"))
         requester = Requester(store, f"request {self._random.randrange(100)}", by)
-        requested = await self._write(
-            jobs.request_duplication, requester, Duplication(source, **options)
-        )
+        requested = await self._write(jobs.request, requester, Duplication(source, **options))
         job: JobRow = requested.job
         return job
 

@@ -17,6 +17,7 @@ from app.domain.callers import Scope
 from app.domain.jobs import JobStatus, JobType
 from app.main import Gateway
 from app.queue.dispatcher import Dispatcher
+from app.queue.handler import Dependencies
 from app.queue.handlers import find_handlers
 from app.services import attempts, hierarchies, jobs
 from app.services import queue as lanes
@@ -117,7 +118,7 @@ async def fail_next(database: Database, *, store: str = factories.STORE) -> str:
 async def succeed_next(database: Database) -> str:
     """Start the next job and let it succeed; return its id."""
     claimed = await factories.claimed_job(database)
-    await database.write(attempts.succeed, claimed, lambda: attempts.JobResult(2))
+    await database.write(attempts.succeed, claimed, lambda: attempts.Completion(2))
     return str(claimed.id)
 
 
@@ -715,7 +716,7 @@ async def test_a_running_job_continues_and_is_taken_over_while_paused(
     await database.write(attempts.release, taken_over)
     again = await factories.claimed_job(database)
     assert again.id == running.id
-    await database.write(attempts.succeed, again, lambda: attempts.JobResult(1))
+    await database.write(attempts.succeed, again, lambda: attempts.Completion(1))
     assert await database.read(claimable_stores) == []
     assert await database.write(attempts.claim, factories.STORE, uuid4(), factories.LEASE) is None
     await database.write(lanes.resume, factories.STORE)
@@ -737,7 +738,7 @@ async def test_a_pause_affects_only_its_own_store(idle_gateway: Gateway) -> None
 @asynccontextmanager
 async def dispatching(database: Database) -> AsyncIterator[None]:
     """Run the real dispatcher, polling once per hour, so that it only reacts to wake-ups."""
-    dispatcher = Dispatcher(database, find_handlers(), poll=3600)
+    dispatcher = Dispatcher(database, find_handlers(Dependencies(database)), poll=3600)
     database.on_commit(dispatcher.wake)
     running = asyncio.create_task(dispatcher.run())
     try:

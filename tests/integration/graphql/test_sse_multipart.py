@@ -27,10 +27,10 @@ from app.api.graphql.transports import sse_multipart
 from app.api.graphql.transports.http import EVENT_STREAM, JSON
 from app.api.graphql.types.events import EVENTS
 from app.api.graphql.types.jobs import JOBS
-from app.domain.jobs import Duplication
+from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.main import Gateway
 from app.services import attempts, jobs
-from app.services.attempts import JobResult
+from app.services.attempts import Completion
 from app.services.jobs import Requester
 from app.settings import Settings
 from app.storage.engine.transaction import Transaction
@@ -167,7 +167,7 @@ async def event_source(
 async def succeeded(gateway: Gateway) -> None:
     """Start the next job and end it with success."""
     claimed = await factories.claimed_job(gateway.database)
-    await gateway.database.write(attempts.succeed, claimed, lambda: JobResult(1, None))
+    await gateway.database.write(attempts.succeed, claimed, lambda: Completion(1))
 
 
 async def described(gateway: Gateway, source: UUID, number: int, description: str) -> None:
@@ -175,7 +175,7 @@ async def described(gateway: Gateway, source: UUID, number: int, description: st
 
     def queued(tx: Transaction) -> None:
         for _ in range(100):
-            jobs.request_duplication(
+            jobs.request(
                 tx,
                 Requester(factories.STORE, request_id="given"),
                 Duplication(source, description=description),

@@ -17,7 +17,7 @@ import pytest
 from app.api.graphql.schema import graphql_schema as schema
 from app.api.graphql.types.events import EVENTS
 from app.domain.callers import Scope
-from app.domain.jobs import Duplication
+from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.domain.stores import ORGANIZATION
 from app.services import jobs
 from app.services import queue as lane_service
@@ -383,7 +383,7 @@ async def busy(house: MultiStore, store: str, request_id: str) -> None:
     """Request a duplication for alpha, then one for `store`."""
     for owner, id in ((ALPHA, house.store_data[ALPHA].marker), (store, request_id)):
         await house.database.write(
-            jobs.request_duplication,
+            jobs.request,
             Requester(owner, id),
             Duplication(house.store_data[owner].hierarchy),
         )

@@ -13,10 +13,11 @@ from websockets.typing import Subprotocol
 
 from app.api.graphql.types.events import EVENTS
 from app.api.graphql.types.jobs import JOBS
+from app.domain.job_types.hierarchy_duplicate import DuplicationResult
 from app.domain.jobs import JobType
 from app.main import Gateway
 from app.services import attempts, feed, jobs
-from app.services.attempts import JobResult, Step
+from app.services.attempts import Completion, Step
 from app.storage.tables import JobRow
 from tests import factories
 from tests.support.clients import GraphQLClient
@@ -50,7 +51,8 @@ async def advanced(gateway: Gateway, job: JobRow, completed: int, total: int) ->
 
 async def succeeded(gateway: Gateway, job: JobRow, result: UUID | None = None) -> JobRow:
     """End a claimed job with success."""
-    return await gateway.database.write(attempts.succeed, job, lambda: JobResult(4, result))
+    completion = Completion(4, DuplicationResult(result)) if result else Completion(4)
+    return await gateway.database.write(attempts.succeed, job, lambda: completion)
 
 
 async def failed(gateway: Gateway, job: JobRow) -> JobRow:

@@ -31,7 +31,7 @@ from app.api import app
 from app.api.auth.identity import LEEWAY, mint
 from app.api.auth.limits import Limits
 from app.api.graphql.transports.websocket import MAX_REASON_BYTES, SocketEndpoint
-from app.domain.jobs import Duplication
+from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.main import Gateway
 from app.services import jobs
 from app.services.feed import TAIL_EVENTS
@@ -771,7 +771,7 @@ async def many_jobs(gateway: Gateway, source: UUID, number: int, description: st
     def request(tx: Transaction) -> list[UUID]:
         requester = Requester(factories.STORE, request_id="given")
         duplication = Duplication(source, description=description)
-        return [jobs.request_duplication(tx, requester, duplication).job.id for _ in range(number)]
+        return [jobs.request(tx, requester, duplication).job.id for _ in range(number)]
 
     return await gateway.database.write(request)
 

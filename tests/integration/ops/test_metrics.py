@@ -21,6 +21,7 @@ from app.api.http.metrics_endpoint import PERCENTILES
 from app.domain.jobs import JobType
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway
+from app.queue.handler import Dependencies
 from app.queue.handlers import find_handlers
 from app.queue.worker import Outcome, Worker
 from app.services import attempts, feed, jobs
@@ -331,7 +332,9 @@ async def test_a_takeover_is_counted_only_if_the_worker_was_silent(
     assert added.of("takeovers_total") == {}
     async with adding(http) as added:
         successor = await factories.claimed_job(database)
-        worker = Worker(database, find_handlers(), factories.LEASE, asyncio.Event())
+        worker = Worker(
+            database, find_handlers(Dependencies(database)), factories.LEASE, asyncio.Event()
+        )
         assert await worker.run(silent) is Outcome.LOST
         assert await worker.run(successor) is Outcome.SUCCEEDED
     assert added.of("takeovers_total") == {"": 1}

@@ -22,7 +22,7 @@ from app.domain.jobs import JobType
 from app.main import Gateway
 from app.queue.attempt import Attempt
 from app.queue.dispatcher import POLL_GRACE_SECONDS, Dispatcher
-from app.services.attempts import JobResult
+from app.services.attempts import Completion
 from app.settings import Settings
 from app.storage.engine.database import Database
 from app.storage.migrations import newest_revision
@@ -172,7 +172,7 @@ class Endless:
         """Wait, then succeed."""
         self.began.set()
         await self.end.wait()
-        await attempt.succeed(lambda _tx, _job: JobResult(0))
+        await attempt.succeed(lambda _tx, _job: Completion(0))
 
     def abandon(self, *_: object) -> None:
         """Nothing to discard."""

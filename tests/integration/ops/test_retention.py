@@ -18,12 +18,13 @@ from sqlmodel import SQLModel, col, select
 from app.api.graphql.types.events import EVENTS
 from app.api.graphql.types.jobs import JOBS
 from app.domain.events import CursorExpired
-from app.domain.jobs import Duplication, JobStatus
+from app.domain.job_types.hierarchy_duplicate import Duplication
+from app.domain.jobs import JobStatus
 from app.main import Gateway
 from app.queue import sweeper
 from app.queue.sweeper import Sweeper
 from app.services import attempts, feed, jobs, retention
-from app.services.attempts import JobResult
+from app.services.attempts import Completion
 from app.services.feed import Feed
 from app.services.jobs import Requested, Requester
 from app.settings import Settings
@@ -88,7 +89,7 @@ async def requested(
 ) -> Requested:
     """Request a duplication under the idempotency key `key`."""
     return await database.write(
-        jobs.request_duplication,
+        jobs.request,
         Requester(factories.STORE, request_id="test"),
         Duplication(source, name=name),
         key,
@@ -98,7 +99,7 @@ async def requested(
 async def succeeded(database: Database, store: str = factories.STORE) -> JobRow:
     """Claim the store's next job and let it succeed."""
     claimed = await factories.claimed_job(database, store=store)
-    return await database.write(attempts.succeed, claimed, lambda: JobResult(0))
+    return await database.write(attempts.succeed, claimed, lambda: Completion(0))
 
 
 async def failed(database: Database) -> JobRow:
@@ -196,7 +197,7 @@ async def test_pending_and_started_jobs_are_pruned_only_long_after_their_end(
     }
     assert len(await all_of(database, IdempotencyKey)) == 2
 
-    await database.write(attempts.succeed, claimed, lambda: JobResult(0))
+    await database.write(attempts.succeed, claimed, lambda: Completion(0))
     await database.write(jobs.cancel, factories.STORE, waiting.id)
     assert await log_of(database) == [4, 5]
     clock.advance(KEEP)
@@ -492,10 +493,10 @@ async def test_pruning_events_that_the_feed_has_not_read_ends_its_subscriptions(
 
     def all_at_once(tx: Transaction) -> None:
         request = Requester(factories.STORE, request_id="test"), Duplication(source)
-        jobs.request_duplication(tx, *request)
+        jobs.request(tx, *request)
         clock.advance(OLD)
         retention.prune(tx, KEEP, 500)
-        jobs.request_duplication(tx, *request)
+        jobs.request(tx, *request)
 
     await database.write(all_at_once)
     assert await log_of(database) == [4]

@@ -17,6 +17,7 @@ from sqlmodel import col, select
 from app.domain.hierarchies import HierarchyState
 from app.domain.jobs import JobStatus
 from app.queue.dispatcher import Dispatcher
+from app.queue.handler import Dependencies
 from app.queue.handlers import find_handlers, hierarchy_duplicate
 from app.queue.sweeper import Sweeper
 from app.queue.worker import Outcome, Worker
@@ -43,7 +44,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def running_queue(database: Database) -> AsyncIterator[Callable[[UUID], Any]]:
     """Run the real queue; yield a function that awaits a job's end."""
-    dispatcher, feed = Dispatcher(database, find_handlers()), Feed(database)
+    dispatcher, feed = Dispatcher(database, find_handlers(Dependencies(database))), Feed(database)
     database.on_commit(dispatcher.wake)
     database.on_commit(feed.wake)
     running = asyncio.create_task(dispatcher.run())
@@ -302,7 +303,7 @@ async def test_stopping_interrupts_a_copy_in_one_transaction_and_rolls_it_back(
 
     job = await database.write(begin_with_max_restarts)
     sa.event.listen(database.write_engine, "before_cursor_execute", stop_at_the_first_chunk)
-    worker = Worker(database, find_handlers(), factories.LEASE, stopping)
+    worker = Worker(database, find_handlers(Dependencies(database)), factories.LEASE, stopping)
     assert await worker.run(job) is Outcome.RELEASED
     assert stopping.is_set()
     count = select(sa.func.count()).select_from(Node)
@@ -310,7 +311,9 @@ async def test_stopping_interrupts_a_copy_in_one_transaction_and_rolls_it_back(
 
     resumed = await factories.claimed_job(database)
     assert (resumed.checkpoint, resumed.attempts) == (job.checkpoint, 1)
-    worker = Worker(database, find_handlers(), factories.LEASE, asyncio.Event())
+    worker = Worker(
+        database, find_handlers(Dependencies(database)), factories.LEASE, asyncio.Event()
+    )
     assert await worker.run(resumed) is Outcome.SUCCEEDED
     assert await database.read(lambda tx: session_of(tx).exec(count).one()) == 200
 

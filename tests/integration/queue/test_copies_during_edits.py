@@ -19,6 +19,7 @@ import pytest
 from sqlmodel import col, select
 
 from app.domain.hierarchies import node_id, node_ref
+from app.queue.handler import Dependencies
 from app.queue.handlers import find_handlers, hierarchy_duplicate
 from app.queue.sweeper import Sweeper
 from app.queue.worker import Outcome, Worker
@@ -281,7 +282,9 @@ async def copied(database: Database, source_id: UUID, with_products: bool) -> Co
     """Make a copy with a real worker."""
     await factories.pending_duplication(database, source_id, include_products=with_products)
     claimed = await factories.claimed_job(database)
-    worker = Worker(database, find_handlers(), factories.LEASE, asyncio.Event())
+    worker = Worker(
+        database, find_handlers(Dependencies(database)), factories.LEASE, asyncio.Event()
+    )
     first = await database.read(revision, source_id)
     # Sweep deleted branches at the same time, as happens after every job.
     outcome, _ = await asyncio.gather(worker.run(claimed), Sweeper(database).sweep())

@@ -1,4 +1,4 @@
-"""A job type is its arguments and its handler: one is added at run time, without a change of app."""
+"""A job type is its arguments and its handler: one is added at run time, app unchanged."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -19,7 +19,7 @@ from app.main import Gateway
 from app.queue import Dispatcher
 from app.queue.attempt import Attempt
 from app.queue.handler import Dependencies
-from app.services import jobs, webhooks
+from app.services import attempts, jobs, webhooks
 from app.services.attempts import Completion, Step
 from app.services.jobs import Requester, digest_of
 from app.storage import jobs as stored
@@ -29,7 +29,7 @@ from app.webhooks import Dispatcher as WebhookDispatcher
 from app.webhooks import Sender
 from tests import factories
 from tests.support import tokens
-from tests.support.clients import GraphQLClient, client_of
+from tests.support.clients import GraphQLClient
 from tests.support.subscriber import JOB_UPDATES, subscriber
 from tests.support.webhook_receiver import SECRET, Receiver, receiving
 
@@ -154,8 +154,8 @@ async def test_a_type_added_at_run_time_runs_everywhere_a_job_appears(
 
     # Cancelled, and found by the hierarchy it reads.
     payload = await idle_client.data(
-        "mutation($id: ID!) { cancelJob(input: {jobId: $id}) { job { status type duplication { name } } "
-        "errors { message } } }",
+        "mutation($id: ID!) { cancelJob(input: {jobId: $id}) { "
+        "job { status type duplication { name } } errors { message } } }",
         id=str(cancelled.id),
     )
     assert payload["cancelJob"] == {
@@ -179,8 +179,9 @@ async def test_a_type_added_at_run_time_runs_everywhere_a_job_appears(
             running(Dispatcher(database, {JobType.PRODUCT_EXPORT: exporter}, poll=0.02)),
             running(deliveries),
         ):
-            messages = {message.job: message.message for _ in range(3) for message in [await receiver.next()]}
+            received = [await receiver.next() for _ in range(3)]
             events = await updates.rest()
+    messages = {request.job: request.message for request in received}
     assert [event["type"] for event in events if event["type"] != "PROGRESS"] == [
         "STARTED",
         "SUCCEEDED",
@@ -220,24 +221,21 @@ async def test_a_retry_needs_the_scopes_of_the_type(
     database = guarded_gateway.database
     job = (await database.write(jobs.request, REQUESTER, Export("lost"))).job
     claimed = await factories.claimed_job(database)
-    await database.write(jobs_failed, claimed)
+    await database.write(fail, claimed)
     mutation = (
         "mutation($id: ID!) { retryJob(input: {jobId: $id}) { errors { __typename message } } }"
     )
     for scopes, errors in (
-        ("jobs:write", ["Forbidden"]),
-        ("jobs:write hierarchies:read", []),
+        ([Scope.JOBS_WRITE], ["Forbidden"]),
+        ([Scope.JOBS_WRITE, Scope.HIERARCHIES_READ], []),
     ):
-        token = tokens.token(store=factories.STORE, scope=scopes)
-        async with client_of(guarded_gateway, token) as client:
+        async with tokens.caller(guarded_gateway, *scopes) as client:
             payload = await client.data(mutation, id=str(job.id))
             assert [error["__typename"] for error in payload["retryJob"]["errors"]] == errors
 
 
-def jobs_failed(tx: Transaction, claimed: JobRow) -> None:
+def fail(tx: Transaction, claimed: JobRow) -> None:
     """End a claimed job with failure."""
-    from app.services import attempts
-
     attempts.fail(tx, claimed, "BROKEN", "Broken.", lambda: None)
 
 
@@ -248,7 +246,7 @@ async def test_jobs_of_a_withdrawn_type_are_still_shown_and_retried(
     register(Export)
     job = (await database.write(jobs.request, REQUESTER, Export("all"))).job
     unregister(JobType.PRODUCT_EXPORT)
-    await database.write(jobs_failed, await factories.claimed_job(database))
+    await database.write(fail, await factories.claimed_job(database))
     shown = await document(idle_gateway, job.id)
     assert shown["meta"] == {"x_request_id": "a request"}
     retried = await idle_client.data(

@@ -21,9 +21,10 @@ from app.domain.jobs import (
 from app.queue import worker
 from app.queue.attempt import Attempt
 from app.queue.dispatcher import Dispatcher
-from app.queue.handlers import Handler, find_handlers
+from app.queue.handler import Dependencies, Handler
+from app.queue.handlers import find_handlers
 from app.services import attempts, copies, jobs
-from app.services.attempts import JobResult, Step
+from app.services.attempts import Completion, Step
 from app.services.feed import Feed
 from app.storage import jobs as stored
 from app.storage.engine.database import Database
@@ -84,7 +85,7 @@ class Scripted:
                 await attempt.step(_step, done)
             if self.error:
                 raise self.error
-            await attempt.succeed(lambda _tx, _job: JobResult(0))
+            await attempt.succeed(lambda _tx, _job: Completion(0))
         finally:
             self.running[store] -= 1
 
@@ -247,7 +248,7 @@ class Steady:
         until = clock() + self.seconds
         while clock() < until:
             await attempt.step(_step, 1)
-        await attempt.succeed(lambda _tx, _job: JobResult(1))
+        await attempt.succeed(lambda _tx, _job: Completion(1))
 
     def abandon(self, tx: Transaction, job: JobRow) -> None:
         pass
@@ -301,10 +302,10 @@ async def test_a_job_without_a_handler_fails(database: Database) -> None:
     assert job.status is JobStatus.FAILED
 
 
-def test_every_handler_is_registered_by_its_type() -> None:
-    assert {type_: handler.type for type_, handler in find_handlers().items()} == {
-        JobType.HIERARCHY_DUPLICATE: JobType.HIERARCHY_DUPLICATE
-    }
+def test_every_handler_is_registered_by_its_type(database: Database) -> None:
+    assert {
+        type_: handler.type for type_, handler in find_handlers(Dependencies(database)).items()
+    } == {JobType.HIERARCHY_DUPLICATE: JobType.HIERARCHY_DUPLICATE}
 
 
 async def test_a_job_with_an_expired_lease_is_taken_over_and_its_old_worker_is_fenced(
@@ -324,7 +325,7 @@ async def test_a_job_with_an_expired_lease_is_taken_over_and_its_old_worker_is_f
     with pytest.raises(FenceLost):
         await database.write(attempts.advance, first, lambda: Step({"by": "zombie"}, 1, 1))
     with pytest.raises(FenceLost):
-        await database.write(attempts.succeed, first, lambda: JobResult(0))
+        await database.write(attempts.succeed, first, lambda: Completion(0))
     with pytest.raises(FenceLost):
         await database.write(attempts.fail, first, "X", "x", lambda: None)
     (now,) = (await database.read(stored.by_ids, factories.STORE, [first.id])).values()
@@ -434,17 +435,17 @@ async def test_a_copy_that_can_never_be_published_fails_and_the_lane_continues(
     source = await factories.hierarchy(database, {"a": {}})
     queued = await factories.pending_duplication(database, source)
 
-    def broken(*_: object) -> JobResult:
+    def broken(*_: object) -> Completion:
         raise RuntimeError("a bug")
 
     with monkeypatch.context() as patched:
         patched.setattr(copies, "publish", broken)
-        async with dispatching(database, *find_handlers().values()):
+        async with dispatching(database, *find_handlers(Dependencies(database)).values()):
             (job,) = await ended(database, queued.id)
     assert job.status is JobStatus.FAILED
     # The first attempt reached the last step.
     assert len(caplog.records) == 1 + MAX_ATTEMPTS_WITHOUT_PROGRESS
-    async with dispatching(database, *find_handlers().values()):
+    async with dispatching(database, *find_handlers(Dependencies(database)).values()):
         (after,) = await ended(database, (await factories.pending_duplication(database, source)).id)
     assert after.status is JobStatus.SUCCESS
 

@@ -33,7 +33,7 @@ from app.domain.jobs import (
     JobStatus,
 )
 from app.services import attempts, jobs, queue
-from app.services.attempts import JobResult, Step
+from app.services.attempts import Completion, Step
 from app.services.jobs import Requester
 from app.storage import lanes
 from app.storage.engine.connect import connect
@@ -155,7 +155,7 @@ class Queue(RuleBasedStateMachine):
         if lane.claim is None:
             return
         if succeeds:
-            self.write(attempts.succeed, lane.claim, lambda: JobResult(2))
+            self.write(attempts.succeed, lane.claim, lambda: Completion(2))
         else:
             self.write(attempts.fail, lane.claim, "BROKEN", "It broke.", lambda: None)
         lane.statuses[lane.claim.id] = JobStatus.SUCCESS if succeeds else JobStatus.FAILED
@@ -283,7 +283,7 @@ class Queue(RuleBasedStateMachine):
             for write in (
                 (attempts.heartbeat, zombie, LEASE),
                 (attempts.advance, zombie, lambda: Step({"zombie": True}, 9, 9)),
-                (attempts.succeed, zombie, lambda: JobResult(9)),
+                (attempts.succeed, zombie, lambda: Completion(9)),
                 (attempts.fail, zombie, "ZOMBIE", "Zombie.", lambda: None),
             ):
                 assert isinstance(self.refused(*write), FenceLost)

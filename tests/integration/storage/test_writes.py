@@ -10,10 +10,12 @@ import sqlalchemy as sa
 from opentelemetry.sdk.trace import TracerProvider
 from sqlmodel import col
 
-from app.domain.jobs import Duplication, JobType
+from app.domain.job_types.hierarchy_duplicate import Duplication
+from app.domain.jobs import JobType
 from app.services import attempts, jobs
 from app.services.jobs import Requester
 from app.storage import events, hierarchies, lanes
+from app.storage import jobs as jobs_stored
 from app.storage.engine.database import Database
 from app.storage.engine.statements import PreparedChange, PreparedQuery
 from app.storage.engine.transaction import Transaction
@@ -175,12 +177,13 @@ async def test_a_lane_that_is_only_read_is_not_written(database: Database) -> No
 async def test_a_claim_and_an_idempotency_key_are_read_as_written(stocked: Database) -> None:
     [(source,)] = await stocked.read(lambda tx: tx.rows(sa.select(col(Hierarchy.id))))
     duplication = Duplication(source, name="Copy", include_products=True)
-    first = await stocked.write(jobs.request_duplication, REQUESTER, duplication, "key")
-    again = await stocked.write(jobs.request_duplication, REQUESTER, duplication, "key")
+    first = await stocked.write(jobs.request, REQUESTER, duplication, "key")
+    again = await stocked.write(jobs.request, REQUESTER, duplication, "key")
     assert (again.replayed, again.job.id) == (True, first.job.id)
     claimed = await stocked.write(attempts.claim, STORE, uuid4(), timedelta(seconds=30))
     assert claimed is not None
-    assert (claimed.id, claimed.name, claimed.include_products) == (first.job.id, "Copy", True)
+    assert claimed.id == first.job.id
+    assert jobs_stored.args_of(claimed, Duplication) == duplication
     assert (claimed.version, claimed.epoch, claimed.checkpoint) == (2, 1, None)
     stretch = await stocked.read(events.after, STORE, 0, 10)
     assert [events.job_of(event).status for event in stretch.events] == [

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from app.domain.errors import InvalidInput
 from app.domain.events import event_of
 from app.domain.forecast import Pace, estimated_end
+from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.domain.jobs import (
     NEXT_STATUSES,
     REASON_LIMIT,
-    Duplication,
     JobNotCancellable,
     JobNotMovable,
     JobNotRetryable,

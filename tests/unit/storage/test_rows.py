@@ -153,14 +153,14 @@ def test_null_is_restored_from_json(tx: Transaction) -> None:
 def test_columns_missing_in_json_have_their_defaults() -> None:
     job = row_from_json(JobRow, {"store": "north", "status": "success"})
     assert (job.store, job.status) == ("north", JobStatus.SUCCESS)
-    assert (job.turn, job.version, job.include_products, job.attempts) == (0, 1, False, 0)
+    assert (job.turn, job.version, job.args, job.attempts) == (0, 1, {}, 0)
     assert (job.checkpoint, job.traceparent, job.started_at) == (None, None, None)
 
 
 def test_an_insert_gives_defaults(tx: Transaction) -> None:
     job = RowInsert(JobRow).row(tx, **JOB)
     assert (job.pk, job.status, job.version, job.turn) == (1, JobStatus.PENDING, 1, 0)
-    assert (job.include_products, job.name, job.checkpoint) == (False, None, None)
+    assert (job.args, job.result, job.checkpoint) == ({}, None, None)
     assert isinstance(job.id, UUID)
     assert (job.created_at, job.type) == (AT, JobType.HIERARCHY_DUPLICATE)
     lane = RowInsert(LaneRow).row(tx, store="north")

@@ -63,17 +63,23 @@ _JOBS_ON_POSTGRESQL = f"""
 """
 
 _SNAPSHOTS_ON_SQLITE = f"""
-    UPDATE job_event SET snapshot = json_set(
-        json_remove(snapshot, {", ".join(f"'$.{name}'" for name in MOVED)}),
-        '$.subject_id', json_extract(snapshot, '$.source_id'),
-        '$.args', json(iif(json_extract(snapshot, '$.type') = '{DUPLICATION}', json_object(
-            'source_id', json_extract(snapshot, '$.source_id'), 'name', json_extract(snapshot, '$.name'),
-            'description', json_extract(snapshot, '$.description'),
-            'include_products', json(iif(json_extract(snapshot, '$.include_products'), 'true', 'false'))
-        ), '{{}}')),
-        '$.result', json(iif(json_extract(snapshot, '$.result_id') IS NULL, 'null', json_object(
-            'hierarchy_id', json_extract(snapshot, '$.result_id')
-        )))
+    UPDATE job_event SET snapshot = (
+        SELECT json_set(
+            json_remove(snapshot, {", ".join(f"'$.{name}'" for name in MOVED)}),
+            '$.subject_id', source_id,
+            '$.args', json(iif(type = '{DUPLICATION}', json_object(
+                'source_id', source_id, 'name', name, 'description', description,
+                'include_products', json(iif(include_products, 'true', 'false'))
+            ), '{{}}')),
+            '$.result', json(
+                iif(result_id IS NULL, 'null', json_object('hierarchy_id', result_id))
+            )
+        )
+        FROM (SELECT {
+    ", ".join(
+        f"json_extract(snapshot, '$.{name}') AS {name}" for name in ("type", "result_id", *MOVED)
+    )
+})
     )
 """
 
