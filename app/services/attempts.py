@@ -5,7 +5,7 @@ and the earlier worker's writes match no row and are rolled back.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -34,7 +34,7 @@ class Completion:
     """The outcome of the last step: the number of processed items, and the job's result."""
 
     items: int
-    result: JobResult = JobResult()
+    result: JobResult = field(default_factory=JobResult)
 
 
 def claim(tx: Transaction, store: str, holder: UUID, lease: timedelta) -> JobRow | None:

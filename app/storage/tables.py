@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlmodel import Field, SQLModel
 
 from app.domain.attributes import Translation
@@ -32,6 +33,11 @@ BigKey = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
 Sku = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 """Ordered by code points on PostgreSQL too, independent of the server's locale."""
+
+JsonFields = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True), "postgresql"
+)
+"""A JSON object by field, or NULL."""
 
 BY_KEY: dict[str, Any] = {"sqlite_with_rowid": False}
 """Stored in the order of the primary key: a copy in key order appends."""
@@ -258,12 +264,10 @@ class JobRow(Row):
 
     args: dict[str, Any] = Field(
         default_factory=dict,
-        sa_column=sa.Column(sa.JSON, nullable=False, server_default=sa.text("'{}'")),
+        sa_column=sa.Column(JsonFields, nullable=False, server_default="{}"),
     )
     """The fields of the type's arguments (`app.domain.job_types`)."""
-    result: dict[str, Any] | None = Field(
-        default=None, sa_column=sa.Column(sa.JSON(none_as_null=True))
-    )
+    result: dict[str, Any] | None = Field(default=None, sa_column=sa.Column(JsonFields))
     """The fields of the type's result, None until SUCCESS."""
     subject_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
     """The hierarchy that the job reads, as its arguments say."""

@@ -155,7 +155,7 @@ async def test_a_type_added_at_run_time_runs_everywhere_a_job_appears(
     # Cancelled, and found by the hierarchy it reads.
     payload = await idle_client.data(
         "mutation($id: ID!) { cancelJob(input: {jobId: $id}) { "
-        "job { status type duplication { name } } errors { message } } }",
+        "job { status type duplication { name } } errors { ... on UserError { message } } } }",
         id=str(cancelled.id),
     )
     assert payload["cancelJob"] == {
@@ -205,7 +205,7 @@ async def test_a_type_added_at_run_time_runs_everywhere_a_job_appears(
     # Retried with the same arguments.
     retried = await idle_client.data(
         "mutation($id: ID!) { retryJob(input: {jobId: $id}) { job { id retryOf { id } } "
-        "errors { message } } }",
+        "errors { ... on UserError { message } } } }",
         id=str(failing.id),
     )
     assert retried["retryJob"]["errors"] == []
@@ -222,14 +222,12 @@ async def test_a_retry_needs_the_scopes_of_the_type(
     job = (await database.write(jobs.request, REQUESTER, Export("lost"))).job
     claimed = await factories.claimed_job(database)
     await database.write(fail, claimed)
-    mutation = (
-        "mutation($id: ID!) { retryJob(input: {jobId: $id}) { errors { __typename message } } }"
-    )
+    mutation = "mutation($id: ID!) { retryJob(input: {jobId: $id}) { errors { __typename } } }"
     for scopes, errors in (
         ([Scope.JOBS_WRITE], ["Forbidden"]),
         ([Scope.JOBS_WRITE, Scope.HIERARCHIES_READ], []),
     ):
-        async with tokens.caller(guarded_gateway, *scopes) as client:
+        async with tokens.caller(guarded_gateway, *scopes, store=factories.STORE) as client:
             payload = await client.data(mutation, id=str(job.id))
             assert [error["__typename"] for error in payload["retryJob"]["errors"]] == errors
 
@@ -250,7 +248,8 @@ async def test_jobs_of_a_withdrawn_type_are_still_shown_and_retried(
     shown = await document(idle_gateway, job.id)
     assert shown["meta"] == {"x_request_id": "a request"}
     retried = await idle_client.data(
-        "mutation($id: ID!) { retryJob(input: {jobId: $id}) { job { type } errors { message } } }",
+        "mutation($id: ID!) { retryJob(input: {jobId: $id}) { job { type } "
+        "errors { ... on UserError { message } } } }",
         id=str(job.id),
     )
     assert retried["retryJob"] == {"job": {"type": "PRODUCT_EXPORT"}, "errors": []}

@@ -18,6 +18,7 @@ from app.services import attempts, nodes, queue
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database, UnusableDatabase
 from app.storage.migrations import newest_revision, revision_of, upgrade
+from app.storage.sql.column_types import Instant
 from app.storage.tables import Hierarchy
 from tests import factories
 from tests.support import postgres
@@ -28,6 +29,28 @@ BEFORE_AUTHORING = "0002"
 BEFORE_QUEUE_MUTATIONS = "0003"
 
 TABLES = Hierarchy.metadata.tables
+
+JOB = sa.table(
+    "job",
+    sa.column("id", sa.Uuid),
+    sa.column("source_id", sa.Uuid),
+    sa.column("result_id", sa.Uuid),
+    sa.column("created_at", Instant),
+    sa.column("started_at", Instant),
+    sa.column("completed_at", Instant),
+    sa.column("updated_at", Instant),
+    sa.column("include_products", sa.Boolean),
+    sa.column("checkpoint", sa.JSON),
+    *map(
+        sa.column,
+        (
+            *("pk", "store", "job_seq", "type", "status", "version", "request_id"),
+            *("requested_by", "name", "description", "items", "completed_items", "total_items"),
+            *("epoch", "attempts", "turn"),
+        ),
+    ),
+)
+"""The table of jobs before revision 0006, as far as the tests fill it."""
 
 VALUES: dict[type, Any] = {
     bool: True,
@@ -122,7 +145,16 @@ def test_an_upgrade_from_the_first_revision_keeps_every_row(empty: Database) -> 
     assert all(len(rows) == 1 for rows in before.values())
     for name, (row,) in before.items():
         (upgraded,) = after[name]
-        assert upgraded.items() >= row.items()
+        replaced = REPLACED.get(name, set())
+        kept = {column: value for column, value in row.items() if column not in replaced}
+        assert upgraded.items() >= kept.items()
+
+
+REPLACED = {
+    "job": {"source_id", "name", "description", "include_products"},
+    "job_event": {"snapshot"},
+}
+"""Columns that revision 0006 replaces; test_migration_of_jobs tests it."""
 
 
 AT = VALUES[datetime]
@@ -207,7 +239,7 @@ async def test_a_copy_begun_before_authoring_ends_with_its_highest_node_number(
             "attempts": 1,
             "checkpoint": CHECKPOINT,
         }
-        connection.execute(sa.insert(TABLES["job"]), job)
+        connection.execute(sa.insert(JOB), job)
         lane = {
             "store": factories.STORE,
             "epoch": 1,
@@ -258,7 +290,7 @@ async def test_jobs_from_before_queue_mutations_keep_their_order_and_can_be_move
                 "epoch": 0,
                 "attempts": 0,
             }
-            connection.execute(sa.insert(TABLES["job"]), job)
+            connection.execute(sa.insert(JOB), job)
         lane = {"store": factories.STORE, "epoch": 0, "job_seq": 4, "event_seq": 0, "pending": 4}
         connection.execute(sa.insert(TABLES["lane"]), {**LANE, **lane})
     upgrade(empty)

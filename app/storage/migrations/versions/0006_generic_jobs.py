@@ -10,18 +10,22 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0006"
 down_revision = "0005"
 
+JSON_FIELDS = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True), "postgresql"
+)
 DUPLICATION = "hierarchy-duplicate"
 MOVED = ("source_id", "name", "description", "include_products")
 ROWS_PER_STATEMENT = 1_000
 
 
 def upgrade() -> None:
-    op.add_column("job", sa.Column("args", sa.JSON(), server_default="{}", nullable=False))
-    op.add_column("job", sa.Column("result", sa.JSON(none_as_null=True), nullable=True))
+    op.add_column("job", sa.Column("args", JSON_FIELDS, server_default="{}", nullable=False))
+    op.add_column("job", sa.Column("result", JSON_FIELDS, nullable=True))
     op.drop_index("ix_job_source", table_name="job")
     op.execute("ALTER TABLE job RENAME COLUMN source_id TO subject_id")
     op.create_index("ix_job_subject", "job", ["subject_id", "job_seq"])
@@ -53,12 +57,12 @@ _JOBS_ON_SQLITE = f"""
 
 _JOBS_ON_POSTGRESQL = f"""
     UPDATE job SET
-        args = json_build_object(
+        args = jsonb_build_object(
             'source_id', subject_id, 'name', name, 'description', description,
             'include_products', include_products
         ),
         result = CASE WHEN result_id IS NOT NULL
-            THEN json_build_object('hierarchy_id', result_id) END
+            THEN jsonb_build_object('hierarchy_id', result_id) END
     WHERE type = '{DUPLICATION}'
 """
 
