@@ -1,4 +1,4 @@
-"""What a job type's handler is, and what it may use."""
+"""Handlers of job types, and the parts of the process that they may use."""
 
 from dataclasses import dataclass
 from typing import Protocol

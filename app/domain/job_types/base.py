@@ -1,4 +1,4 @@
-"""What a job type declares: its arguments and its result."""
+"""Declarations of job types: arguments and results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -531,13 +531,13 @@ class Furnisher:
             await self._request(store, source)
             failed = await self._failed(store, errors)
             self.rich.add(str(failed.id))
-            await self._write(jobs.retry, requester, failed.id)
+            await self._write(jobs.retry, requester, failed.id, lambda _: None)
             again = await self._failed(store, 2)
-            await self._write(jobs.retry, requester, again.id)
+            await self._write(jobs.retry, requester, again.id, lambda _: None)
             await factories.ran_job(self._database, store=store)
         await self._request(store, source)
         forgotten = await self._failed(store, 1)
-        await self._write(jobs.retry, requester, forgotten.id)
+        await self._write(jobs.retry, requester, forgotten.id, lambda _: None)
         await self._write(stored_jobs.delete, [forgotten.pk])
 
     async def _failed(self, store: str, errors: int) -> JobRow:

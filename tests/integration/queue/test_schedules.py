@@ -251,11 +251,11 @@ class Queue(RuleBasedStateMachine):
             return
         job_id = data.draw(st.sampled_from(list(lane.statuses)))
         if lane.statuses[job_id] is not JobStatus.FAILED:
-            refusal = self.refused(jobs.retry, Requester(store, "again"), job_id)
+            refusal = self.refused(jobs.retry, Requester(store, "again"), job_id, lambda _: None)
             assert isinstance(refusal, JobNotRetryable)
             assert refusal.status is lane.statuses[job_id]
             return
-        retried = self.write(jobs.retry, Requester(store, "again"), job_id)
+        retried = self.write(jobs.retry, Requester(store, "again"), job_id, lambda _: None)
         known = lane.retries.get(job_id)
         if known and lane.statuses[known] not in (JobStatus.FAILED, JobStatus.CANCELLED):
             assert (retried.job.id, retried.replayed) == (known, True)
