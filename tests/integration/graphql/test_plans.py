@@ -30,7 +30,8 @@ from app.api.auth.limits import Limits
 from app.api.graphql.admission.documents import Documents
 from app.api.graphql.admission.request import GraphQLRequest
 from app.api.graphql.executor import Executor
-from app.api.graphql.fields.declarations import ReferenceField, source_of
+from app.api.graphql.fields.attribute import source_of
+from app.api.graphql.fields.reference import ReferenceField
 from app.api.graphql.plans import run as plan_run
 from app.api.graphql.schema import graphql_schema as schema
 from app.api.http.refusals import Refused

@@ -14,14 +14,8 @@ from graphql import (
 )
 from strawberry.types import get_object_definition
 
-from app.api.graphql.plans.plan import (
-    ColumnValues,
-    Complete,
-    EncodedColumn,
-    Level,
-    Selection,
-    Unplanned,
-)
+from app.api.graphql.fields.source import ColumnValues, EncodedColumn, Unplanned
+from app.api.graphql.plans.plan import Complete, Level, Selection
 
 INT_LIMIT = 2**31
 """GraphQL's Int is less than this, and not less than its negative."""

@@ -12,8 +12,9 @@ from strawberry import Schema
 from app.api.graphql.admission.documents import Operation
 from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.context import Context
+from app.api.graphql.fields.source import Unplanned
 from app.api.graphql.plans.compiler import compile_mutation, compile_query, switch_variables
-from app.api.graphql.plans.plan import Plan, PlanStep, Unplanned
+from app.api.graphql.plans.plan import Plan, PlanStep, ResponseObject
 from app.api.graphql.plans.run import PlanRun
 from app.api.graphql.strawberry_seam import info_of
 from app.domain.errors import DomainError
@@ -48,7 +49,7 @@ class Planner:
         """By document and operation name. A plan holds no reference to its document, so that it is
         freed when the document leaves its cache."""
 
-    async def data(self, operation: Operation, context: Context) -> dict[str, Any] | None:
+    async def data(self, operation: Operation, context: Context) -> ResponseObject | None:
         """Return the data of a response without errors.
 
         None: the reference executor has to run the operation, with the same context.
@@ -74,21 +75,21 @@ class Planner:
         return data
 
     async def _run_plan(
-        self, plan: Plan, operation: Operation, context: Context, root: Any = None
-    ) -> dict[str, Any]:
-        def run(tx: Transaction) -> dict[str, Any]:
+        self, plan: Plan, operation: Operation, context: Context, root: object = None
+    ) -> ResponseObject:
+        def run(tx: Transaction) -> ResponseObject:
             return PlanRun(plan, tx, context.caller, operation.coerced).data(root)
 
         return await self._database.read(run)
 
     async def _run_steps(
         self, steps: Sequence[PlanStep], operation: Operation, context: Context
-    ) -> dict[str, Any]:
-        data: dict[str, Any] = {}
+    ) -> ResponseObject:
+        data: ResponseObject = {}
         for step in steps:
             arguments = step.arguments(operation.coerced)
             try:
-                result = await step.run(info=info_of(context), **arguments)
+                result = await step.change(info=info_of(context), **arguments)
             except Exception as error:
                 # The mutation may have been committed: the reference executor must not repeat it.
                 context.mutation_results[step.response_key] = error

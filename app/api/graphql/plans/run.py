@@ -6,11 +6,12 @@ from typing import Any
 from graphql import VariableValues
 
 from app.api.graphql.fields.loaders import MAX_BATCH_KEYS
-from app.api.graphql.plans.plan import BatchLoad, ColumnValues, Level, Plan, PlanField, Rows
+from app.api.graphql.fields.source import BatchLoad, ColumnValues, Rows
+from app.api.graphql.plans.plan import Level, Plan, PlanField, ResponseObject
 from app.domain.callers import Caller
 from app.storage.engine.transaction import Transaction
 
-Objects = list[dict[str, Any]]
+Objects = list[ResponseObject]
 
 
 class PlanRun:
@@ -22,13 +23,12 @@ class PlanRun:
         self.tx = tx
         self.caller = caller
         self.variables = variables
-        self.projections = plan.projections
         self._plan = plan
         self._loaded: dict[BatchLoad, dict[Hashable, Any]] = {}
         self._requested: dict[BatchLoad, dict[Hashable, None]] = {}
-        self._owners: dict[Callable[[Any], Any], Rows] = {}
+        self._owners: dict[Callable[..., object], Rows] = {}
 
-    def data(self, root: Any = None) -> dict[str, Any]:
+    def data(self, root: object = None) -> ResponseObject:
         """Return the data of the response.
 
         Raises Unplanned, and any exception of a read or an expression.
@@ -52,7 +52,7 @@ class PlanRun:
             level = below
         return data
 
-    def owners(self, rows: Rows, owner: Callable[[Any], Any]) -> Rows:
+    def owners(self, rows: Rows, owner: Callable[..., object]) -> Rows:
         """Return the owner of each row, computed once per selection."""
         owners = self._owners.get(owner)
         if owners is None:
@@ -75,13 +75,14 @@ class PlanRun:
     def _load(self) -> None:
         """Load all requested values, with one statement per read and MAX_BATCH_KEYS keys."""
         for load, requested in self._requested.items():
-            batch, arguments = load
-            options = {"projection": self.projections[batch]} if batch in self.projections else {}
+            read, arguments = load
+            projection = self._plan.projections.get(read)
+            options = {} if projection is None else {"projection": projection}
             loaded, keys = self._loaded[load], list(requested)
             for start in range(0, len(keys), MAX_BATCH_KEYS):
                 chunk = keys[start : start + MAX_BATCH_KEYS]
                 loaded.update(dict.fromkeys(chunk))
-                loaded.update(batch(self.tx, self.caller.store, chunk, *arguments, **options))
+                loaded.update(read(self.tx, self.caller.store, chunk, *arguments, **options))
         self._requested = {}
 
 

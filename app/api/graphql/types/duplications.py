@@ -1,10 +1,12 @@
 """Duplications of hierarchies: arguments, result and preview."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import strawberry
 
-from app.api.graphql.fields.declarations import attribute, relation
+from app.api.graphql.fields.attribute import attribute
+from app.api.graphql.fields.query import Read
+from app.api.graphql.fields.relation import relation
 from app.api.graphql.types.hierarchies import Hierarchy
 from app.domain.callers import Caller
 from app.domain.ids import uuid_of
@@ -20,6 +22,7 @@ class Duplication:
         lambda job: job.source_id,
         "The hierarchy to copy, in its current state; null once deleted.",
         requires=frozenset({"source_id"}),
+        projected=True,
     )
     name: str | None = strawberry.field(
         description="Requested name of the copy; null keeps the source's."
@@ -36,6 +39,7 @@ class Duplication:
         lambda job: job.result_id,
         "The copy; null until SUCCESS, and once deleted.",
         requires=frozenset({"result_id"}),
+        projected=True,
     )
 
 
@@ -57,7 +61,6 @@ class DuplicationPreview:
 
 
 def duplication_preview(
-    root: Any,
     hierarchy_id: Annotated[
         strawberry.ID, strawberry.argument(description="ID of the hierarchy to copy.")
     ],
@@ -65,7 +68,7 @@ def duplication_preview(
         bool,
         strawberry.argument(description="True to copy products too. Default: false."),
     ] = False,
-) -> Any:
+) -> Read:
     """Return the reader of Query.duplicationPreview."""
 
     def read(tx: Transaction, caller: Caller) -> DuplicationPreview | None:

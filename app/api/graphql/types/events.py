@@ -6,7 +6,7 @@ from typing import Any
 import strawberry
 
 from app.api.graphql.cursors import Cursors, int_part
-from app.api.graphql.fields.declarations import expression
+from app.api.graphql.fields.expression import expression
 from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.jobs import Job
 from app.domain.events import JobEventType
