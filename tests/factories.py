@@ -7,7 +7,8 @@ from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlmodel import select
+import sqlalchemy as sa
+from sqlmodel import col
 
 from app.domain.hierarchies import HierarchyState, node_ref
 from app.domain.jobs import Duplication, JobType
@@ -21,8 +22,7 @@ from app.storage import lanes
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.import_scratch import ImportScratch
-from app.storage.tables import Hierarchy, Job, Node
-from tests.support.entities import session_of
+from app.storage.tables import Hierarchy, JobRow, Node
 
 STORE = "default"
 LEASE = timedelta(seconds=30)
@@ -73,7 +73,7 @@ async def hierarchy(
 
 async def pending_duplication(
     database: Database, source_id: UUID, *, store: str = STORE, **options: Any
-) -> Job:
+) -> JobRow:
     """Queue a duplication of the hierarchy."""
     requested = await database.write(
         jobs.request_duplication,
@@ -83,17 +83,17 @@ async def pending_duplication(
     return requested.job
 
 
-async def pending_job(database: Database, type: JobType, *, store: str = STORE) -> Job:
+async def pending_job(database: Database, type: JobType, *, store: str = STORE) -> JobRow:
     """Queue a job of any type, including types that no API accepts yet."""
 
-    def enqueue(tx: Transaction) -> Job:
+    def enqueue(tx: Transaction) -> JobRow:
         lane = lanes.lock(tx, store)
         return jobs.enqueue(tx, lane, Requester(store, request_id="given"), type, items=0)
 
     return await database.write(enqueue)
 
 
-async def claimed_job(database: Database, *, store: str = STORE) -> Job:
+async def claimed_job(database: Database, *, store: str = STORE) -> JobRow:
     """Start the store's next job, without running it."""
     job = await database.write(attempts.claim, store, uuid4(), LEASE)
     assert job is not None
@@ -112,16 +112,19 @@ async def edited(database: Database, id: UUID, **values: Any) -> None:
     ref = node_ref(id)
 
     def edit(tx: Transaction) -> None:
-        hierarchy = (
-            session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == ref.hierarchy_id)).one()
+        [(pk, revision)] = tx.rows(
+            sa.select(col(Hierarchy.pk), col(Hierarchy.revision)).where(
+                col(Hierarchy.id) == ref.hierarchy_id
+            )
         )
-        hierarchy.revision += 1
-        row: Hierarchy | Node = hierarchy
+        of_root = {} if ref.node_no else values
+        root = sa.update(Hierarchy).where(col(Hierarchy.pk) == pk)
+        tx.changed(root.values(revision=revision + 1, **of_root))
         if ref.node_no:
-            row = session_of(tx).get_one(Node, (hierarchy.pk, ref.node_no))
-            row.touched = hierarchy.revision
-        for name, value in values.items():
-            setattr(row, name, value)
+            node = sa.update(Node).where(
+                col(Node.hierarchy_pk) == pk, col(Node.node_no) == ref.node_no
+            )
+            assert tx.changed(node.values(touched=revision + 1, **values)) == 1
 
     await database.write(edit)
 

@@ -9,7 +9,7 @@ from app.queue.attempt import Attempt
 from app.services.attempts import JobResult
 from app.settings import Settings
 from app.storage.engine.transaction import Transaction
-from app.storage.tables import Job
+from app.storage.tables import JobRow
 
 
 class EmptyHandler:
@@ -20,9 +20,9 @@ class EmptyHandler:
     async def run(self, attempt: Attempt) -> None:
         """Print the start and succeed."""
         print(f"started {monotonic()}", flush=True)
-        await attempt.succeed(lambda _session, _job: JobResult(0))
+        await attempt.succeed(lambda _tx, _job: JobResult(0))
 
-    def abandon(self, tx: Transaction, job: Job) -> None:
+    def abandon(self, tx: Transaction, job: JobRow) -> None:
         """Do nothing: the job has written nothing."""
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import select
+from sqlmodel import col, select
 
 from app.domain.hierarchies import ROOT_NO
 from app.services import nodes as services
@@ -55,7 +55,7 @@ async def _measure_branch(database: Database, kind: str, products: int, figures:
     store = factories.STORE
     id = await large_hierarchy(database, NODES, products)
     root = (await database.read(hierarchies.by_ids, store, [id]))[id]
-    await database.write(lambda tx: session_of(tx).execute(sa.text("ANALYZE")))
+    await database.write(lambda tx: tx.changed(sa.text("ANALYZE")))
 
     def gather(tx: Transaction) -> tuple[TreeNode, TreeNode]:
         """Move all nodes below a new one. Return it, and a new sibling."""
@@ -114,7 +114,11 @@ def _fill(tx: Transaction, id: UUID, first: int, last: int) -> None:
         for no in range(first, last)
     ]
     nodes.add(tx, [{"hierarchy_pk": hierarchy.pk, **shared, **row} for row in rows])
-    hierarchy.node_count = hierarchy.last_node_no = last
+    tx.changed(
+        sa.update(Hierarchy)
+        .where(col(Hierarchy.pk) == hierarchy.pk)
+        .values(node_count=last, last_node_no=last)
+    )
 
 
 def _move(tx: Transaction, id: UUID, to: UUID) -> None:
@@ -127,8 +131,8 @@ def _create(tx: Transaction, id: UUID, name: str) -> None:
 
 def _plain(tx: Transaction, statements: list[str], pk: int | None) -> None:
     for statement in statements:
-        session_of(tx).execute(sa.text(statement), {"pk": pk})
-    session.rollback()
+        tx.changed(sa.text(statement), {"pk": pk})
+    tx.connection.rollback()
 
 
 async def _seconds(database: Database, work: Callable[[Transaction], object]) -> float:

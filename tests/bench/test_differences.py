@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import col, select
+from sqlmodel import col
 
 from app.settings import Settings
 from app.storage import differences
@@ -15,7 +15,6 @@ from app.wiring import open_database
 from tests import factories
 from tests.bench.table import Figures
 from tests.support.databases import DATABASES, NewDatabase
-from tests.support.entities import session_of
 from tests.support.large_hierarchy import large_hierarchy
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
@@ -36,7 +35,7 @@ async def test_duplication_diff_against_counting_the_rows(
         def count(tx: Transaction) -> int:
             tables = (Node, NodeProduct)
             counts = [sa.select(sa.func.count()).select_from(table) for table in tables]
-            return sum(int(session_of(tx).execute(statement).scalar_one()) for statement in counts)
+            return sum(number for statement in counts for (number,) in tx.rows(statement))
 
         def compare(tx: Transaction) -> None:
             result = differences.of_duplication(tx, factories.STORE, job.id, 100)
@@ -44,7 +43,8 @@ async def test_duplication_diff_against_counting_the_rows(
             assert result.counts == {}
 
         def status_of_job(tx: Transaction) -> str:
-            return session_of(tx).exec(select(Job.status).where(col(Job.id) == job.id)).one()
+            [(status,)] = tx.rows(sa.select(col(Job.status)).where(col(Job.id) == job.id))
+            return status
 
         assert await database.read(status_of_job) == "success"
         rows = await database.read(count)

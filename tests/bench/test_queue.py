@@ -22,7 +22,7 @@ from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.migrations import upgrade
-from app.storage.tables import Job
+from app.storage.tables import JobRow
 from tests import factories
 from tests.bench.table import Figures, percentile
 from tests.support import postgres
@@ -47,9 +47,9 @@ class EmptyHandler:
 
     async def run(self, attempt: Attempt) -> None:
         self.starts.put_nowait(monotonic())
-        await attempt.succeed(lambda _session, _job: JobResult(0))
+        await attempt.succeed(lambda _tx, _job: JobResult(0))
 
-    def abandon(self, tx: Transaction, job: Job) -> None:
+    def abandon(self, tx: Transaction, job: JobRow) -> None:
         pass
 
 

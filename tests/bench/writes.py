@@ -23,7 +23,7 @@ from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.migrations import upgrade
-from app.storage.tables import Job
+from app.storage.tables import JobRow
 from tests import factories
 
 LEASE = timedelta(seconds=30)
@@ -84,17 +84,17 @@ class Writes:
         await self._end(job)
         return seconds
 
-    async def _enqueue(self, key: str | None = None) -> Job:
+    async def _enqueue(self, key: str | None = None) -> JobRow:
         requested = await self._database.write(
             jobs.request_duplication, self._requester, self._duplication, key
         )
         return requested.job
 
-    async def _end(self, job: Job) -> None:
+    async def _end(self, job: JobRow) -> None:
         await self._database.write(attempts.succeed, job, lambda: JobResult(0))
 
 
-def _advance(tx: Transaction, job: Job, step: Step) -> Job:
+def _advance(tx: Transaction, job: JobRow, step: Step) -> JobRow:
     return attempts.advance(tx, job, lambda: step)
 
 

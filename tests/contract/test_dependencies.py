@@ -1,7 +1,6 @@
-"""Imported packages are declared and capped in pyproject.toml, and SQL is made in storage only."""
+"""Imported packages are declared and capped in pyproject.toml."""
 
 import ast
-import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -60,36 +59,6 @@ def test_every_imported_package_is_declared(folder: str, extras: tuple[str, ...]
         )
     }
     assert undeclared == set()
-
-
-def sql_names(path: Path) -> Iterator[str]:
-    """Yield the names that a file imports from SQLModel, and the columns of tables it reads."""
-    table_classes = {r"tables\.[A-Z]\w+"}
-    # Breadth first, so imports precede the expressions that use them.
-    for node in ast.walk(ast.parse(path.read_text())):
-        match node:
-            case ast.Import(names=names):
-                yield from (alias.name for alias in names if alias.name.startswith("sqlmodel"))
-            case ast.ImportFrom(module="sqlmodel", names=names):
-                yield from (alias.name for alias in names)
-            case ast.ImportFrom(module="app.storage.tables", names=names):
-                table_classes.update(alias.asname or alias.name for alias in names)
-            case ast.Attribute(value=table):
-                if re.fullmatch("|".join(table_classes), ast.unparse(table)):
-                    yield ast.unparse(node)
-
-
-def test_above_storage_sqlmodel_is_used_for_its_session_only() -> None:
-    """import-linter forbids SQLAlchemy there, and cannot see which names of SQLModel are used."""
-    app = ROOT / "app"
-    found = {
-        f"{path.relative_to(ROOT)} uses {name}"
-        for path in app.rglob("*.py")
-        if app / "storage" not in path.parents
-        for name in sql_names(path)
-        if name != "Session"
-    }
-    assert found == set()
 
 
 def test_every_declared_package_has_an_upper_bound() -> None:

@@ -44,6 +44,7 @@ SEAMS = (
             "sqlalchemy.sql.compiler:SQLCompiler.positional",
             "sqlalchemy.sql.compiler:SQLCompiler.positiontup",
             "sqlalchemy.sql.compiler:SQLCompiler.binds",
+            "sqlalchemy.sql.selectable:TypedReturnsRows",
             "sqlalchemy.types:TypeEngine.dialect_impl",
             "sqlalchemy.types:TypeEngine.bind_processor",
             "sqlalchemy.types:TypeEngine.result_processor",

@@ -30,6 +30,7 @@ from app.storage.engine.transaction import Transaction
 from app.wiring import open_database
 from tests import factories
 from tests.oracles.history import history_of
+from tests.support.entities import read_transaction
 from tests.support.processes import LiveProcess, LiveServer, start_server, start_worker
 
 pytestmark = pytest.mark.fault
@@ -143,12 +144,11 @@ class Snapshot:
     """Queries on one snapshot of the database, while other processes write."""
 
     def __init__(self, tx: Transaction) -> None:
-        self._session = session
+        self._tx = tx
 
     def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         """Run a query that both kinds of database support."""
-        answer = self._session.connection().execute(sa.text(query), values)
-        return [tuple(row) for row in answer]
+        return list(self._tx.rows(sa.text(query), values))
 
     def number(self, query: str, **values: Any) -> int:
         """Run a query for one number."""
@@ -183,7 +183,7 @@ class Snapshot:
 @contextmanager
 def snapshot(url: str) -> Iterator[Snapshot]:
     """Yield a snapshot of the database."""
-    with closing(connect(url)) as database, Session(database.read_engine) as tx:
+    with closing(connect(url)) as database, read_transaction(database) as tx:
         yield Snapshot(tx)
 
 

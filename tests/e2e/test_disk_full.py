@@ -35,6 +35,7 @@ from tests import factories
 from tests.oracles.history import history_of
 from tests.support import postgres
 from tests.support.databases import DATABASES
+from tests.support.entities import read_transaction
 from tests.support.processes import LiveServer, start_server
 from tests.support.subscriber import JOB_UPDATES, subscriber
 
@@ -240,9 +241,10 @@ def number(url: str, query: str) -> int:
     """Run a query for one number."""
     with (
         closing(connect(url)) as database,
-        Session(database.read_engine) as tx,
+        read_transaction(database) as tx,
     ):
-        return int(tx.connection.execute(sa.text(query)).scalar_one())
+        [(number,)] = tx.rows(sa.text(query))
+        return int(number)
 
 
 def wait_for_the_sweep(server: LiveServer) -> float:

@@ -8,7 +8,7 @@ from time import monotonic
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import select
+from sqlmodel import col, select
 from standardwebhooks import Webhook
 
 from app.domain.webhooks import DeliveryStatus
@@ -37,9 +37,9 @@ async def delivery(database: Database) -> WebhookDelivery:
 
 def let_lease_pass(tx: Transaction) -> None:
     """Move the delivery's due time back by the lease."""
-    due = session_of(tx).exec(select(WebhookDelivery.due_at)).one()
+    [(due,)] = tx.rows(sa.select(col(WebhookDelivery.due_at)))
     assert due
-    session_of(tx).exec(sa.update(WebhookDelivery).values(due_at=due - LEASE))
+    tx.changed(sa.update(WebhookDelivery).values(due_at=due - LEASE))
 
 
 @pytest.mark.timeout(180)

@@ -22,7 +22,7 @@ from app.domain.jobs import JobStatus
 from app.storage.engine.connect import connect
 from app.storage.tables import Job, JobEvent, Lane
 from tests import factories
-from tests.support.entities import session_of
+from tests.support.entities import read_transaction
 
 CREATED = (JobEventType.CREATED, None)
 STARTED = (JobEventType.STARTED, JobStatus.PENDING)
@@ -143,18 +143,14 @@ def history_of(database_url: str, store: str = factories.STORE) -> History:
     """Check the store's current history, read in one snapshot."""
     with (
         closing(connect(database_url)) as database,
-        Session(database.read_engine) as tx,
+        read_transaction(database) as tx,
     ):
-        lane = (
-            session_of(tx)
-            .execute(
-                sa.select(col(Lane.job_seq), col(Lane.event_seq), col(Lane.pending)).where(
-                    col(Lane.store) == store
-                )
+        lane_rows = tx.rows(
+            sa.select(col(Lane.job_seq), col(Lane.event_seq), col(Lane.pending)).where(
+                col(Lane.store) == store
             )
-            .first()
         )
-        jobs = session_of(tx).execute(
+        jobs = tx.rows(
             sa.select(
                 col(Job.pk),
                 col(Job.job_seq),
@@ -163,7 +159,7 @@ def history_of(database_url: str, store: str = factories.STORE) -> History:
                 col(Job.started_at),
             ).where(col(Job.store) == store)
         )
-        events = session_of(tx).execute(
+        events = tx.rows(
             sa.select(
                 col(JobEvent.seq),
                 col(JobEvent.job_pk),
@@ -174,7 +170,7 @@ def history_of(database_url: str, store: str = factories.STORE) -> History:
         return judge(
             [JobRow(*row) for row in jobs],
             [EventRow(*row) for row in events],
-            LaneRow(*lane) if lane else LaneRow(),
+            LaneRow(*lane_rows[0]) if lane_rows else LaneRow(),
         )
 
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import orjson
@@ -31,6 +31,7 @@ from app.storage.tables import (
     Hierarchy,
     Job,
     JobError,
+    JobRow,
     Node,
     Product,
     WebhookDelivery,
@@ -41,7 +42,7 @@ from tests import factories
 from tests.oracles.schema_walk import Material
 from tests.support.clients import http_client
 from tests.support.clock import HourClock
-from tests.support.entities import session_of
+from tests.support.entities import read_transaction, session_of
 from tests.support.gateway import gateway_of
 
 SECRET = "a secret that only these tests know"
@@ -99,7 +100,7 @@ async def populate(database: Database, store: str, shared: UUID | None = None) -
     await database.write(nodes.delete, store, node_id(source, 5))
     requester = Requester(store, f"{marker}-request", f"{marker}-robot")
 
-    async def request_duplication(id: UUID, key: str | None = None) -> Job:
+    async def request_duplication(id: UUID, key: str | None = None) -> JobRow:
         duplication = Duplication(id, f"{marker} copy", f"{marker} copied", include_products=True)
         return (await database.write(jobs.request_duplication, requester, duplication, key)).job
 
@@ -125,21 +126,16 @@ async def populate(database: Database, store: str, shared: UUID | None = None) -
 
 def _add_delivery(tx: Transaction, store: str) -> None:
     url = "https://example.com/all"
-    endpoint = (
-        session_of(tx).exec(select(WebhookEndpoint).where(WebhookEndpoint.url == url)).first()
-    )
-    if endpoint is None:
-        endpoint = WebhookEndpoint(url=url, created_at=tx.now())
-        session_of(tx).add(endpoint)
-        session_of(tx).flush()
-    assert endpoint.pk
-    session_of(tx).add(WebhookPosition(endpoint_pk=endpoint.pk, store=store, seq=1))
-    session_of(tx).add(
-        WebhookDelivery(endpoint_pk=endpoint.pk, store=store, seq=1, created_at=tx.now())
-    )
+    endpoint = sa.select(col(WebhookEndpoint.pk)).where(col(WebhookEndpoint.url) == url)
+    if not tx.rows(endpoint):
+        tx.changed(sa.insert(WebhookEndpoint).values(url=url, created_at=tx.now()))
+    [(endpoint_pk,)] = tx.rows(endpoint)
+    shared = {"endpoint_pk": endpoint_pk, "store": store, "seq": 1}
+    tx.changed(sa.insert(WebhookPosition).values(shared))
+    tx.changed(sa.insert(WebhookDelivery).values(id=uuid4(), created_at=tx.now(), **shared))
 
 
-def _add_errors(tx: Transaction, failing: Job, marker: str) -> None:
+def _add_errors(tx: Transaction, failing: JobRow, marker: str) -> None:
     job = attempts.fail(tx, failing, f"{marker}-code", f"{marker} went wrong", lambda: None)
     for no in range(2):
         add(tx, job, f"{marker}-code-{no}", f"{marker} went worse", tx.now())
@@ -214,7 +210,7 @@ def public_ids(database: Database, store: str) -> set[str]:
         ids += [node_id(id, no) for id, no in nodes]
         return {str(id) for id in ids}
 
-    with Session(database.read_engine) as tx:
+    with read_transaction(database) as tx:
         return read(tx)
 
 
@@ -242,9 +238,7 @@ async def dump(database: Database, store: str) -> dict[str, list[str]]:
 
     def rows(tx: Transaction) -> dict[str, list[str]]:
         return {
-            table.name: sorted(
-                map(repr, session_of(tx).execute(sa.select(table).where(mine)).all())
-            )
+            table.name: sorted(map(repr, tx.rows(sa.select(table).where(mine))))
             for table, mine in rows_of_store(store)
         }
 
@@ -256,7 +250,7 @@ async def dump(database: Database, store: str) -> dict[str, list[str]]:
 def delete_store(tx: Transaction, store: str) -> None:
     """Delete every row of a store."""
     for table, mine in rows_of_store(store):
-        session_of(tx).execute(sa.delete(table).where(mine))
+        tx.changed(sa.delete(table).where(mine))
 
 
 class Client:

@@ -10,7 +10,7 @@ class HourClock:
     def __init__(self) -> None:
         self._start = monotonic()
 
-    def __call__(self, _session: object = None) -> datetime:
+    def __call__(self, _tx: object = None) -> datetime:
         return datetime(2026, 11, 22, tzinfo=UTC) + timedelta(seconds=monotonic() - self._start)
 
 
@@ -20,7 +20,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = datetime(2026, 11, 22, tzinfo=UTC)
 
-    def __call__(self, _session: object = None) -> datetime:
+    def __call__(self, _tx: object = None) -> datetime:
         return self.now
 
     def advance(self, by: timedelta) -> None:

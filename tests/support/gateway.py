@@ -15,7 +15,7 @@ from app import main, wiring
 from app.main import Gateway
 from app.settings import Settings
 from app.storage.engine.connect import connect
-from app.storage.engine.database import Clock as DatabaseClock
+from app.storage.engine.transaction import Clock as DatabaseClock
 from tests.support.databases import NewDatabase, Schema, empty, schema_of
 
 TICK_SECONDS = 0.005

@@ -6,13 +6,12 @@ An import of a million nodes would take a minute before each measurement.
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlmodel import col, select
+from sqlmodel import col
 
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.tables import Hierarchy
 from tests import factories
-from tests.support.entities import session_of
 
 DEPTH = 8
 CHILDREN = 3
@@ -90,10 +89,10 @@ async def large_hierarchy(
 
 
 def _fill(tx: Transaction, id: UUID, nodes: int, products_per_node: int, products: int) -> None:
-    hierarchy = session_of(tx).exec(select(Hierarchy).where(col(Hierarchy.id) == id)).one()
+    [(pk,)] = tx.rows(sa.select(col(Hierarchy.pk)).where(col(Hierarchy.id) == id))
     size = (CHILDREN**DEPTH - 1) // (CHILDREN - 1)
     values = {
-        "pk": hierarchy.pk,
+        "pk": pk,
         "nodes": nodes,
         "tops": -(-nodes // size),
         "children": CHILDREN,
@@ -107,6 +106,9 @@ def _fill(tx: Transaction, id: UUID, nodes: int, products_per_node: int, product
         if tx.dialect.name == "postgresql":
             for sqlite_function, function in _POSTGRESQL_FUNCTIONS.items():
                 statement = statement.replace(sqlite_function, function)
-        session_of(tx).execute(sa.text(statement), values)
-    hierarchy.node_count = hierarchy.last_node_no = nodes
-    hierarchy.association_count = nodes * products_per_node
+        tx.changed(sa.text(statement), values)
+    tx.changed(
+        sa.update(Hierarchy)
+        .where(col(Hierarchy.pk) == pk)
+        .values(node_count=nodes, last_node_no=nodes, association_count=nodes * products_per_node)
+    )

@@ -16,7 +16,7 @@ from websockets.typing import Subprotocol
 from app.api.graphql.types.events import EVENTS
 from app.storage.engine.connect import connect as connect_database
 from app.storage.tables import Job, JobEvent
-from tests.support.entities import session_of
+from tests.support.entities import read_transaction
 
 PROTOCOL = Subprotocol("graphql-transport-ws")
 
@@ -188,9 +188,6 @@ def whole_log(database_url: str) -> list[LogEntry]:
     )
     with (
         closing(connect_database(database_url)) as database,
-        Session(database.read_engine) as tx,
+        read_transaction(database) as tx,
     ):
-        return [
-            (EVENTS.encode((seq,)), type.name, id)
-            for seq, type, id in session_of(tx).execute(events)
-        ]
+        return [(EVENTS.encode((seq,)), type.name, id) for seq, type, id in tx.rows(events)]

@@ -7,7 +7,6 @@ import pytest
 import sqlalchemy as sa
 
 from app.storage.engine.database import Database
-from tests.support.entities import session_of
 
 NO_TABLE = ("no such table", "does not exist")
 
@@ -19,9 +18,7 @@ SECRETS = (
 
 async def lose(database: Database, table: str) -> None:
     """Rename a table away, so that statements on it raise unexpected errors."""
-    await database.write(
-        lambda tx: session_of(tx).execute(sa.text(f"ALTER TABLE {table} RENAME TO lost"))
-    )
+    await database.write(lambda tx: tx.changed(sa.text(f"ALTER TABLE {table} RENAME TO lost")))
 
 
 def check_masked(error: dict[str, Any], request_id: str, caplog: pytest.LogCaptureFixture) -> None:

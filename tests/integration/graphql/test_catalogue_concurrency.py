@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from sqlmodel import col, select
 
 from app.main import Gateway
@@ -155,7 +156,7 @@ async def test_concurrent_attach_and_detach_leave_correct_counts(
 
     def pairs(tx: Transaction) -> list[Any]:
         return [
-            sorted(session_of(tx).execute(select(table.node_no, table.product_pk)))
+            sorted(tx.rows(sa.select(col(table.node_no), col(table.product_pk))))
             for table in (NodeProduct, ProductNode)
         ]
 

@@ -47,7 +47,7 @@ from app.storage.engine.transaction import Transaction
 from app.storage.migrations import upgrade
 from app.storage.nodes import TreeNode
 from app.storage.sql.keyset import KeysetPage, KeysetWindow
-from app.storage.tables import Hierarchy, Node, NodeProduct, ProductNode
+from app.storage.tables import Hierarchy, HierarchyRow, Node, NodeProduct, ProductNode
 from tests import factories
 from tests.support.databases import DATABASES, NewDatabase
 from tests.support.entities import session_of
@@ -367,7 +367,7 @@ def _is_label(text: str) -> bool:
 # Reads of the database.
 
 
-def attributes_of(row: Hierarchy | TreeNode) -> tuple[Any, ...]:
+def attributes_of(row: HierarchyRow | TreeNode) -> tuple[Any, ...]:
     item: Any = row.node if isinstance(row, TreeNode) else row
     position = (item.sort_order, item.depth) if isinstance(row, TreeNode) else (None, 0)
     texts = (item.name, item.slug, item.description, item.locales)
@@ -396,7 +396,7 @@ def view(tx: Transaction, store: str, wares: Sequence[UUID], gone: Sequence[UUID
     def listing(_: Sequence[str], window: KeysetWindow) -> Mapping[str, KeysetPage[Any]]:
         return {store: stored_hierarchies.listing(tx, store, [], window)}
 
-    roots: list[Hierarchy] = whole(listing, [store])[store]
+    roots: list[HierarchyRow] = whole(listing, [store])[store]
     assert roots == sorted(roots, key=lambda root: root.created_at, reverse=True)
     assert stored_hierarchies.count(tx, store, []) == len(roots)
     pks = [root.pk for root in roots if root.pk is not None]

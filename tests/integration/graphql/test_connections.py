@@ -134,7 +134,7 @@ async def stocked_store(database: Database, store: str) -> dict[str, Listed]:
     def rest(tx: Transaction) -> tuple[Sequence[Hierarchy], Sequence[UUID], Sequence[UUID]]:
         # Two pairs share an instant: only their ids order them.
         for pair in (parks[1:3], parks[3:5]):
-            session_of(tx).exec(
+            tx.changed(
                 sa.update(Hierarchy).where(col(Hierarchy.id).in_(pair)).values(created_at=tx.now())
             )
         for number in range(4):

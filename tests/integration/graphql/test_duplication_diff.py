@@ -27,7 +27,8 @@ from app.queue.sweeper import Sweeper
 from app.services import attempts, hierarchies, jobs, nodes, products
 from app.settings import Settings
 from app.storage import differences
-from app.storage.engine.transaction import Transaction
+from app.storage.engine.statements import BindValues
+from app.storage.engine.transaction import NO_VALUES, Transaction
 from app.storage.tables import DeletedNode, Hierarchy, Job, Node, NodeProduct
 from app.wiring import open_database
 from tests import factories
@@ -164,7 +165,7 @@ async def duplicated(gateway: Gateway, source: UUID, **options: Any) -> Copied:
     database = gateway.database
     job = await factories.pending_duplication(database, source, **options)
     await factories.ran_job(database)
-    finished = await database.read(lambda s: s.exec(select(Job).where(Job.id == job.id)).one())
+    finished = await database.read(_job, job.id)
     assert finished.result_id
     copied = await database.read(tree_of, finished.result_id)
     return Copied(job.id, source, finished.result_id, frozenset(copied) - {0})
@@ -322,7 +323,7 @@ async def skus(gateway: Gateway, *skus: str) -> list[str]:
 
     def read(tx: Transaction) -> list[str]:
         table = sa.text("SELECT sku, id FROM product")
-        ids = {sku: str(UUID(str(id))) for sku, id in session_of(tx).execute(table)}
+        ids = {sku: str(UUID(str(id))) for sku, id in tx.rows(table)}
         return [ids[sku] for sku in skus]
 
     return await gateway.database.read(read)
@@ -423,13 +424,13 @@ async def test_products_of_deleted_nodes_are_ignored_before_and_after_the_sweep(
         hierarchy = duplication.source if side == SOURCE else duplication.copy
         await database.write(nodes.delete, factories.STORE, node_id(hierarchy, TREES))
     tombstones = sa.select(sa.func.count()).select_from(DeletedNode)
-    assert await database.read(lambda tx: session_of(tx).execute(tombstones).scalar_one())
+    assert await database.read(_number, tombstones)
     before = await checked(idle_gateway, idle_client, duplication)
     assert before["changed"] == 0
     assert before["onlyInSource"] == (2 if sides == (COPY,) else 0)
     assert before["onlyInCopy"] == (2 if sides == (SOURCE,) else 0)
     await Sweeper(database).sweep()
-    assert not await database.read(lambda tx: session_of(tx).execute(tombstones).scalar_one())
+    assert not await database.read(_number, tombstones)
     assert await checked(idle_gateway, idle_client, duplication) == before
 
 
@@ -441,7 +442,7 @@ async def test_the_first_100_differences_are_listed_and_all_are_counted(
 
     def rename_all(tx: Transaction) -> None:
         pk = select(Hierarchy.pk).where(Hierarchy.id == duplication.copy).scalar_subquery()
-        session_of(tx).execute(
+        tx.changed(
             sa.update(Node)
             .where(col(Node.hierarchy_pk) == pk)
             .values(name=col(Node.name).concat("!"))
@@ -538,9 +539,10 @@ async def test_large_trees_without_table_statistics_are_compared_in_linear_time(
 
         def compared(tx: Transaction) -> tuple[differences.Differences | None, int]:
             rows = differences.of_duplication(tx, factories.STORE, job.id, 100)
-            return rows, session_of(tx).execute(
-                ROWS_READ
-            ).scalar_one() if kind == "postgresql" else 0
+            if kind != "postgresql":
+                return rows, 0
+            [(rows_read,)] = tx.rows(ROWS_READ)
+            return rows, rows_read
 
         diff, rows = await database.scan(compared)
         assert diff
@@ -569,8 +571,13 @@ ROWS_READ = sa.text(
 )
 
 
-def _execute(tx: Transaction, statement: str, values: Any = None) -> None:
-    session_of(tx).execute(sa.text(statement), values)
+def _execute(tx: Transaction, statement: str, values: BindValues = NO_VALUES) -> None:
+    tx.changed(sa.text(statement), values)
+
+
+def _number(tx: Transaction, query: sa.Select[int]) -> int:
+    [(number,)] = tx.rows(query)
+    return number
 
 
 def _hierarchy(tx: Transaction, id: UUID) -> Hierarchy:

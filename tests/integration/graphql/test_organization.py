@@ -50,7 +50,7 @@ from app.storage.jobs import JobFilter
 from app.storage.nodes import TreeNode
 from app.storage.sql.keyset import Key, KeysetPage, KeysetWindow
 from app.storage.sql.offset import OffsetPage, OffsetWindow
-from app.storage.tables import Hierarchy, Job, JobError, Product
+from app.storage.tables import Hierarchy, HierarchyRow, Job, JobError, JobErrorRow, JobRow, Product
 from tests import factories
 from tests.support.clients import GraphQLClient, http_client
 from tests.support.entities import session_of
@@ -73,9 +73,9 @@ class Stock:
     store: str
     hierarchy: Hierarchy
     product: Product
-    job: Job
+    job: JobRow
     """A pending job."""
-    failed: Job
+    failed: JobRow
     error: JobError
 
     @property
@@ -118,7 +118,7 @@ async def stocked(database: Database, store: str) -> Stock:
     job = (await database.write(services.request_duplication, *request)).job
 
     def mark_as_retry(tx: Transaction) -> None:
-        session_of(tx).get_one(Job, job.pk).retry_of = failed.id
+        tx.changed(sa.update(Job).where(col(Job.pk) == job.pk).values(retry_of=failed.id))
 
     await database.write(mark_as_retry)
 
@@ -165,7 +165,9 @@ SHARED_READS: Mapping[Callable[..., Any], Read] = {
     hierarchies.listing: lambda s, store, stock: (
         stock.hierarchy.id in ids(hierarchies.listing(s, store, [], ALL))
     ),
-    hierarchies.lock: lambda s, store, stock: hierarchies.lock(s, store, stock.hierarchy.id),
+    hierarchies.begin_edit: lambda s, store, stock: hierarchies.begin_edit(
+        s, store, stock.hierarchy.id
+    ),
     hierarchies.offset_page: lambda s, store, stock: (
         stock.hierarchy.id in shown(hierarchies.offset_page(s, store, [], NEWEST_FIRST, SPAN))
     ),
@@ -294,7 +296,7 @@ def test_every_storage_function_with_a_store_parameter_is_covered_here() -> None
             for name, function in inspect.getmembers(module, inspect.isfunction)
             if function.__module__ == module.__name__
             and not name.startswith("_")
-            and list(inspect.signature(function).parameters)[:2] == ["session", "store"]
+            and list(inspect.signature(function).parameters)[:2] == ["tx", "store"]
         }
 
     functions = set[Callable[..., Any]]()
@@ -510,7 +512,7 @@ async def copied(database: Database, source: UUID, store: str) -> Hierarchy:
     return await database.read(copy)
 
 
-async def products_of(database: Database, store: str, hierarchy: Hierarchy) -> list[Any]:
+async def products_of(database: Database, store: str, hierarchy: HierarchyRow) -> list[Any]:
     """The products of node `NODE` that the store can read: owner, sku, curated."""
     assert hierarchy.pk is not None
     key = hierarchy.pk, NODE
@@ -608,7 +610,7 @@ async def test_a_pending_copy_fails_when_the_organization_deletes_the_source(
     assert await database.read(hierarchies.count, STORE, []) == 0
 
 
-def errors_of(tx: Transaction, job_id: UUID) -> KeysetPage[JobError]:
+def errors_of(tx: Transaction, job_id: UUID) -> KeysetPage[JobErrorRow]:
     job = jobs.by_id(tx, STORE, job_id)
     assert job
     assert job.pk is not None
@@ -882,7 +884,5 @@ def rows_of(tx: Transaction, stock: Stock) -> list[str]:
     return [
         repr(row)
         for name, key in keys
-        for row in session_of(tx).execute(
-            sa.select(tables[name]).where(tables[name].c[key] == stock.pk)
-        )
+        for row in tx.rows(sa.select(tables[name]).where(tables[name].c[key] == stock.pk))
     ]

@@ -50,7 +50,7 @@ from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.migrations import upgrade
-from app.storage.tables import Hierarchy, Job, JobError, Node, Product
+from app.storage.tables import Hierarchy, Job, JobError, JobRow, Node, Product
 from tests import factories
 from tests.conftest import SEED
 from tests.oracles.multi_store import ALPHA, BETA
@@ -489,13 +489,13 @@ class Furnisher:
             if not self._random.randrange(2)
         }
 
-    async def _request(self, store: str, source: UUID, **options: Any) -> Job:
+    async def _request(self, store: str, source: UUID, **options: Any) -> JobRow:
         by = self._random.choice((None, "a robot"))
         requester = Requester(store, f"request {self._random.randrange(100)}", by)
         requested = await self._write(
             jobs.request_duplication, requester, Duplication(source, **options)
         )
-        job: Job = requested.job
+        job: JobRow = requested.job
         return job
 
     async def _copied(self, store: str, source: UUID, **options: Any) -> UUID:
@@ -542,16 +542,16 @@ class Furnisher:
         await self._write(jobs.retry, requester, forgotten.id)
         await self._write(stored_jobs.delete, [forgotten.pk])
 
-    async def _failed(self, store: str, errors: int) -> Job:
+    async def _failed(self, store: str, errors: int) -> JobRow:
         failing = await factories.claimed_job(self._database, store=store)
 
-        def fail(tx: Transaction) -> Job:
+        def fail(tx: Transaction) -> JobRow:
             job = attempts.fail(tx, failing, "CODE-0", "It went wrong.", lambda: None)
             for number in range(1, errors):
                 job_errors.add(tx, job, f"CODE-{number}", "Worse.", tx.now())
             return job
 
-        job: Job = await self._write(fail)
+        job: JobRow = await self._write(fail)
         return job
 
     async def _waiting(self, store: str, sources: list[UUID]) -> None:
@@ -577,9 +577,9 @@ class Furnisher:
 
 
 def _add_nameless_product(tx: Transaction, store: str) -> UUID:
-    product = Product(store=store, sku=f"{store} has no name for it")
-    session_of(tx).add(product)
-    return product.id
+    id = uuid4()
+    tx.changed(sa.insert(Product).values(id=id, store=store, sku=f"{store} has no name for it"))
+    return id
 
 
 async def stocks_of(database: Database, rich: set[str]) -> dict[str, Stock]:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy as sa
 from sqlmodel import col, select
 
 from app.domain.hierarchies import node_id
@@ -21,7 +22,7 @@ from app.settings import Settings
 from app.storage import jobs as stored_jobs
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
-from app.storage.tables import Job, JobError, Product
+from app.storage.tables import Job, JobError, JobRow, Product
 from tests import factories
 from tests.support.clients import GraphQLClient, client_of
 from tests.support.databases import NewDatabase
@@ -533,11 +534,11 @@ class Queue:
     """A gateway whose store has a job in every status, in this order of creation."""
 
     client: GraphQLClient
-    succeeded: Job
-    failed: Job
-    cancelled: Job
-    started: Job
-    pending: Job
+    succeeded: JobRow
+    failed: JobRow
+    cancelled: JobRow
+    started: JobRow
+    pending: JobRow
     price_import: UUID
     source: UUID
     other_source: UUID
@@ -591,8 +592,10 @@ async def queue(new_database: NewDatabase) -> AsyncIterator[Queue]:
 
 
 def spread_out(tx: Transaction, start: datetime) -> None:
-    for minute, job in enumerate(session_of(tx).exec(select(Job).order_by(col(Job.job_seq)))):
-        job.created_at = start + timedelta(minutes=minute)
+    pks = tx.rows(sa.select(col(Job.pk)).order_by(col(Job.job_seq)))
+    for minute, (pk,) in enumerate(pks):
+        at = start + timedelta(minutes=minute)
+        tx.changed(sa.update(Job).where(col(Job.pk) == pk).values(created_at=at))
 
 
 ALL_JOBS = ["succeeded", "failed", "cancelled", "started", "pending", "price import"]
@@ -824,7 +827,7 @@ async def test_an_unfinished_copy_is_invisible(
     assert product["nodes"] == {"totalCount": 1, "nodes": [{"id": str(node_id(source, 1))}]}
 
 
-def write_invisible_copy(tx: Transaction, claimed: Job) -> None:
+def write_invisible_copy(tx: Transaction, claimed: JobRow) -> None:
     copy = copies.begin(tx, claimed)
     while copy.phase is not CopyPhase.DONE:
         copy = copies.advance(tx, claimed, copy, 1)

@@ -31,11 +31,10 @@ from app.storage.engine.transaction import Transaction
 from app.storage.job_stats import JobHour
 from app.storage.lanes import claimable_stores
 from app.storage.sql.dialects import in_keys_values
-from app.storage.tables import Job, Lane
+from app.storage.tables import Job, JobRow, Lane
 from tests import factories
 from tests.support.clients import GraphQLClient, http_client
 from tests.support.clock import Clock
-from tests.support.entities import session_of
 from tests.support.gateway import gateway_of
 from tests.support.rest_client import rest_of
 from tests.support.subscriber import JOB_EVENTS, JOB_UPDATES, subscriber
@@ -241,7 +240,7 @@ async def test_a_retry_is_a_new_last_job_with_the_same_options(
     assert await queued(idle_client) == [other, again["id"]]
     assert await job(idle_client, broken) == {**seen, "retriedBy": {"id": again["id"]}}
 
-    def rows(tx: Transaction) -> list[Job]:
+    def rows(tx: Transaction) -> list[JobRow]:
         jobs_by_id = stored.by_ids(tx, factories.STORE, [UUID(broken), UUID(again["id"])])
         return [jobs_by_id[UUID(broken)], jobs_by_id[UUID(again["id"])]]
 
@@ -884,10 +883,7 @@ async def test_each_queue_mutation_requires_its_scopes(new_database: Any) -> Non
 
 
 def _rows(tx: Transaction) -> list[Any]:
-    return [
-        *session_of(tx).execute(sa.select(Job.__table__)),
-        *session_of(tx).execute(sa.select(Lane.__table__)),
-    ]  # type: ignore[attr-defined]
+    return [*tx.rows(sa.select(Job.__table__)), *tx.rows(sa.select(Lane.__table__))]  # type: ignore[attr-defined]
 
 
 # jobQueue.hours.

@@ -17,7 +17,7 @@ from app.domain.jobs import JobType
 from app.main import Gateway
 from app.services import attempts, feed, jobs
 from app.services.attempts import JobResult, Step
-from app.storage.tables import Job
+from app.storage.tables import JobRow
 from tests import factories
 from tests.support.clients import GraphQLClient
 from tests.support.subscriber import JOB_EVENTS, JOB_UPDATES, Event, Refused, Subscriber, subscriber
@@ -43,17 +43,17 @@ async def beginning(idle_client: GraphQLClient) -> str:
     return cursor
 
 
-async def advanced(gateway: Gateway, job: Job, completed: int, total: int) -> Job:
+async def advanced(gateway: Gateway, job: JobRow, completed: int, total: int) -> JobRow:
     """Advance a claimed job by one step."""
     return await gateway.database.write(attempts.advance, job, lambda: Step({}, completed, total))
 
 
-async def succeeded(gateway: Gateway, job: Job, result: UUID | None = None) -> Job:
+async def succeeded(gateway: Gateway, job: JobRow, result: UUID | None = None) -> JobRow:
     """End a claimed job with success."""
     return await gateway.database.write(attempts.succeed, job, lambda: JobResult(4, result))
 
 
-async def failed(gateway: Gateway, job: Job) -> Job:
+async def failed(gateway: Gateway, job: JobRow) -> JobRow:
     """End a claimed job with failure."""
     return await gateway.database.write(
         attempts.fail, job, "NOT_FOUND", "No hierarchy has that id.", lambda: None

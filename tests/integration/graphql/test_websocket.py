@@ -38,7 +38,7 @@ from app.services.feed import TAIL_EVENTS
 from app.services.jobs import Requester
 from app.settings import Settings
 from app.storage.engine.transaction import Transaction
-from app.storage.tables import Job
+from app.storage.tables import JobRow
 from tests import factories
 from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
@@ -93,18 +93,18 @@ async def gateway(gateway_with: GatewayWith) -> AsyncIterator[Gateway]:
 
 
 @pytest.fixture
-async def job(gateway: Gateway) -> Job:
+async def job(gateway: Gateway) -> JobRow:
     """A pending job."""
     return await pending_job(gateway)
 
 
-async def pending_job(gateway: Gateway) -> Job:
+async def pending_job(gateway: Gateway) -> JobRow:
     """A job that stays pending until a test cancels it."""
     source = await factories.hierarchy(gateway.database, {})
     return await factories.pending_duplication(gateway.database, source)
 
 
-async def cancel(gateway: Gateway, job: Job) -> None:
+async def cancel(gateway: Gateway, job: JobRow) -> None:
     await gateway.database.write(jobs.cancel, factories.STORE, job.id)
 
 
@@ -315,7 +315,7 @@ async def test_text_that_is_not_utf_8_is_refused_by_the_websocket_layer(
 
 
 async def test_the_id_of_a_running_operation_closes_the_socket_with_4409(
-    gateway: Gateway, job: Job, tabled: Report
+    gateway: Gateway, job: JobRow, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
         await anext(await connected.subscribe(JOB_UPDATES, id=str(job.id)))
@@ -326,7 +326,7 @@ async def test_the_id_of_a_running_operation_closes_the_socket_with_4409(
 
 
 async def test_a_long_duplicate_id_is_truncated_to_the_size_of_a_close_frame(
-    gateway: Gateway, job: Job, tabled: Report
+    gateway: Gateway, job: JobRow, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
         message = subscribe(JOB_UPDATES, "ä" * 1000, variables={"id": str(job.id)})
@@ -459,7 +459,7 @@ async def test_a_fragmented_message_is_one_message(gateway: Gateway) -> None:
     ],
 )
 async def test_a_refused_operation_ends_no_other_and_its_id_is_free_at_once(
-    payload: Mapping[str, object], code: str, gateway: Gateway, job: Job, tabled: Report
+    payload: Mapping[str, object], code: str, gateway: Gateway, job: JobRow, tabled: Report
 ) -> None:
     async with subscriber(gateway.url) as connected:
         updates = await connected.subscribe(JOB_UPDATES, id=str(job.id))
@@ -507,7 +507,7 @@ async def test_a_query_and_a_mutation_are_answered_once_and_completed(gateway: G
 
 
 async def test_a_client_that_completes_ends_its_subscription_in_the_server_and_frees_the_id(
-    gateway: Gateway, job: Job
+    gateway: Gateway, job: JobRow
 ) -> None:
     assert watchers(gateway) == 0
     async with subscriber(gateway.url) as connected:
@@ -529,7 +529,7 @@ async def test_a_client_that_completes_ends_its_subscription_in_the_server_and_f
 
 
 async def test_a_subscription_ends_in_the_server_with_its_socket(
-    gateway: Gateway, job: Job
+    gateway: Gateway, job: JobRow
 ) -> None:
     async with subscriber(gateway.url) as closing, subscriber(gateway.url) as connected:
         for client in (closing, connected):
@@ -539,7 +539,7 @@ async def test_a_subscription_ends_in_the_server_with_its_socket(
 
 
 async def test_a_client_that_disconnects_at_any_point_leaves_no_subscription(
-    gateway: Gateway, job: Job
+    gateway: Gateway, job: JobRow
 ) -> None:
     follow = {"variables": {"id": str(job.id)}}
     nowhere = {"variables": {"id": "nowhere"}}

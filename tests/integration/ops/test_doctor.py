@@ -15,7 +15,7 @@ from sqlmodel import col
 from app.cli import doctor
 from app.domain.hierarchies import HierarchyState
 from app.settings import Settings
-from app.storage.admin.diagnosis import read_only_session
+from app.storage.admin.diagnosis import read_only_transaction
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.migrations import newest_revision, upgrade
@@ -24,7 +24,7 @@ from app.wiring import open_database
 from tests import factories
 from tests.support import postgres
 from tests.support.databases import NewDatabase
-from tests.support.entities import session_of
+from tests.support.entities import read_transaction
 
 Examine = Callable[[str], tuple[int, str]]
 
@@ -53,7 +53,7 @@ def update_all(database: Database, model: Any, **values: Any) -> None:
 
 def instant(database: Database, ago: timedelta) -> Any:
     """The database's current time minus `ago`."""
-    with database._session(database.read_engine) as tx:
+    with read_transaction(database) as tx:
         return tx.now() - ago
 
 
@@ -260,12 +260,12 @@ def test_different_clocks_and_idle_transactions_are_warnings(
     assert "has been idle inside a transaction" in output
 
 
-def test_the_session_of_the_doctor_is_read_only(database: Database, database_url: str) -> None:
+def test_the_transaction_of_the_doctor_is_read_only(database: Database, database_url: str) -> None:
     with (
         pytest.raises(Exception, match=r"read-?only"),
-        read_only_session(database_url) as tx,
+        read_only_transaction(database_url) as tx,
     ):
-        session_of(tx).execute(sa.delete(Lane).where(col(Lane.store) == "any"))
+        tx.changed(sa.delete(Lane).where(col(Lane.store) == "any"))
 
 
 def test_mistakes_in_the_settings_are_reported_along_with_database_findings(

@@ -172,7 +172,7 @@ class Endless:
         """Wait, then succeed."""
         self.began.set()
         await self.end.wait()
-        await attempt.succeed(lambda _session, _job: JobResult(0))
+        await attempt.succeed(lambda _tx, _job: JobResult(0))
 
     def abandon(self, *_: object) -> None:
         """Nothing to discard."""

@@ -32,7 +32,7 @@ from app.storage import lanes
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.lanes import LogBounds
-from app.storage.tables import IdempotencyKey, Job, JobError, JobEvent
+from app.storage.tables import IdempotencyKey, Job, JobError, JobEvent, JobRow
 from tests import factories
 from tests.support.clients import client_of
 from tests.support.clock import Clock
@@ -95,13 +95,13 @@ async def requested(
     )
 
 
-async def succeeded(database: Database, store: str = factories.STORE) -> Job:
+async def succeeded(database: Database, store: str = factories.STORE) -> JobRow:
     """Claim the store's next job and let it succeed."""
     claimed = await factories.claimed_job(database, store=store)
     return await database.write(attempts.succeed, claimed, lambda: JobResult(0))
 
 
-async def failed(database: Database) -> Job:
+async def failed(database: Database) -> JobRow:
     """Claim the next job and let it fail."""
     claimed = await factories.claimed_job(database)
     return await database.write(attempts.fail, claimed, "BROKEN", "It broke.", lambda: None)

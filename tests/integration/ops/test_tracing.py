@@ -16,7 +16,6 @@ from app.observability.tracing import start_tracing
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from tests.support.clients import GraphQLClient
-from tests.support.entities import session_of
 
 COLLECTED = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 
@@ -42,7 +41,8 @@ async def test_statements_are_children_of_the_callers_span_on_every_thread(
     database.trace(tracer)
 
     def select_value(tx: Transaction) -> Any:
-        return session_of(tx).execute(sa.text("SELECT :secret"), {"secret": "mum"}).scalar_one()
+        [(secret,)] = tx.rows(sa.text("SELECT :secret"), {"secret": "mum"})
+        return secret
 
     assert await database.read(select_value) == "mum"
     assert not spans.get_finished_spans(), "statements outside a span are not traced"
@@ -75,7 +75,7 @@ async def test_a_failed_statement_is_an_error_span_without_its_values(
 
     def twice(tx: Transaction) -> None:
         for _ in range(2):
-            session_of(tx).execute(
+            tx.changed(
                 sa.text(
                     "INSERT INTO product (id, store, sku) VALUES (:id, 'default', 'mum is it')"
                 ).bindparams(sa.bindparam("id", type_=sa.Uuid)),

@@ -27,8 +27,7 @@ from app.storage import hierarchies, job_errors, nodes
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.keyset import KeysetWindow
-from app.storage.sql.rows import is_row_of
-from app.storage.tables import Hierarchy, Job, Node, NodeProduct, ProductNode
+from app.storage.tables import Hierarchy, JobRow, Node, NodeProduct, ProductNode
 from tests import factories
 from tests.support.entities import session_of
 
@@ -49,7 +48,7 @@ async def running_queue(database: Database) -> AsyncIterator[Callable[[UUID], An
     database.on_commit(feed.wake)
     running = asyncio.create_task(dispatcher.run())
 
-    async def end_of(job_id: UUID) -> Job:
+    async def end_of(job_id: UUID) -> JobRow:
         async for event in await feed.job_updates(factories.STORE, job_id, None):
             job = event.job
         return job
@@ -61,10 +60,10 @@ async def running_queue(database: Database) -> AsyncIterator[Callable[[UUID], An
         await running
 
 
-async def duplicate(database: Database, source_id: UUID, **attributes: Any) -> Job:
+async def duplicate(database: Database, source_id: UUID, **attributes: Any) -> JobRow:
     async with running_queue(database) as end_of:
         queued = await factories.pending_duplication(database, source_id, **attributes)
-        job: Job = await end_of(queued.id)
+        job: JobRow = await end_of(queued.id)
         return job
 
 
@@ -86,7 +85,7 @@ def snapshot(tx: Transaction, hierarchy_id: UUID) -> Snapshot:
         (root.slug, root.locales, root.owner, root.node_count),
         [
             tuple(row)
-            for row in session_of(tx).execute(
+            for row in tx.rows(
                 sa.select(*shared)
                 .where(col(Node.hierarchy_pk) == root.pk)
                 .order_by(col(Node.node_no))
@@ -94,7 +93,7 @@ def snapshot(tx: Transaction, hierarchy_id: UUID) -> Snapshot:
         ],
         [
             tuple(row)
-            for row in session_of(tx).execute(
+            for row in tx.rows(
                 sa.select(
                     col(NodeProduct.node_no),
                     col(NodeProduct.product_pk),
@@ -106,7 +105,7 @@ def snapshot(tx: Transaction, hierarchy_id: UUID) -> Snapshot:
         ],
         [
             tuple(row)
-            for row in session_of(tx).execute(
+            for row in tx.rows(
                 sa.select(col(ProductNode.node_no), col(ProductNode.product_pk))
                 .where(col(ProductNode.hierarchy_pk) == root.pk)
                 .order_by(col(ProductNode.node_no), col(ProductNode.product_pk))
@@ -293,7 +292,7 @@ async def test_stopping_interrupts_a_copy_in_one_transaction_and_rolls_it_back(
     claimed = await factories.claimed_job(database)
     stopping = asyncio.Event()
 
-    def begin_with_max_restarts(tx: Transaction) -> Job:
+    def begin_with_max_restarts(tx: Transaction) -> JobRow:
         copy = copies.begin(tx, claimed, copies.MAX_RESTARTS)
         return attempts.advance(tx, claimed, lambda: Step(copy.as_checkpoint(), 0, 100))
 
@@ -379,7 +378,7 @@ def between_chunks(database: Database, act: Callable[[Transaction, int], object]
 
     async def write_then_act(fn: Any, *args: Any) -> Any:
         result = await write_bulk(fn, *args)
-        if is_row_of(result, Job) and result.checkpoint:
+        if isinstance(result, JobRow) and result.checkpoint:
             await database.write(act, result.checkpoint["nodes"])
         return result
 
@@ -389,31 +388,39 @@ def between_chunks(database: Database, act: Callable[[Transaction, int], object]
 
 def rename(tx: Transaction, hierarchy_id: UUID, name: str, new_name: str) -> None:
     """Rename a node and raise the revision in one transaction."""
-    root = session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
-    root.revision += 1
-    node = (
-        session_of(tx)
-        .exec(select(Node).where(Node.hierarchy_pk == root.pk, Node.name == name))
-        .one()
-    )
-    node.name, node.touched = new_name, root.revision
+    pk, revision = raise_revision(tx, hierarchy_id)
+    node = sa.update(Node).where(col(Node.hierarchy_pk) == pk, col(Node.name) == name)
+    assert tx.changed(node.values(name=new_name, touched=revision)) == 1
 
 
 def rename_all(tx: Transaction, hierarchy_id: UUID, prefix: str) -> None:
     """Rename every node at once."""
-    root = session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
-    root.revision += 1
-    session_of(tx).exec(
+    pk, _ = raise_revision(tx, hierarchy_id)
+    tx.changed(
         sa.update(Node)
-        .where(col(Node.hierarchy_pk) == root.pk)
+        .where(col(Node.hierarchy_pk) == pk)
         .values(name=sa.literal(f"{prefix} ") + sa.cast(col(Node.node_no), sa.Text))
     )
 
 
+def raise_revision(tx: Transaction, hierarchy_id: UUID) -> tuple[int, int]:
+    """Increment the hierarchy's revision. Return its pk and the new revision."""
+    [raised] = tx.rows(
+        sa.update(Hierarchy)
+        .where(col(Hierarchy.id) == hierarchy_id)
+        .values(revision=col(Hierarchy.revision) + 1)
+        .returning(col(Hierarchy.pk), col(Hierarchy.revision))
+    )
+    return raised
+
+
 def delete(tx: Transaction, hierarchy_id: UUID) -> None:
     """Hide the hierarchy, as deletion does; the sweep removes its rows later."""
-    root = session_of(tx).exec(select(Hierarchy).where(Hierarchy.id == hierarchy_id)).one()
-    root.state = HierarchyState.DISCARDED
+    tx.changed(
+        sa.update(Hierarchy)
+        .where(col(Hierarchy.id) == hierarchy_id)
+        .values(state=HierarchyState.DISCARDED)
+    )
 
 
 async def child_names(database: Database, hierarchy_id: UUID | None) -> list[str]:
@@ -425,7 +432,7 @@ async def child_names(database: Database, hierarchy_id: UUID | None) -> list[str
     return [row.node.name for _, row in pages[root.pk, 0].rows]
 
 
-async def codes(database: Database, job: Job) -> list[str]:
+async def codes(database: Database, job: JobRow) -> list[str]:
     assert job.pk is not None
     pages = await database.read(
         job_errors.of_jobs, factories.STORE, [(job.pk, job.version)], KeysetWindow(10)

@@ -29,7 +29,7 @@ from app.storage import jobs as stored
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.jobs import JobFilter
-from app.storage.tables import Job, JobError, JobEvent
+from app.storage.tables import JobError, JobEvent, JobRow
 from tests import factories
 from tests.support.clock import Clock
 from tests.support.entities import session_of
@@ -84,15 +84,15 @@ class Scripted:
                 await attempt.step(_step, done)
             if self.error:
                 raise self.error
-            await attempt.succeed(lambda _session, _job: JobResult(0))
+            await attempt.succeed(lambda _tx, _job: JobResult(0))
         finally:
             self.running[store] -= 1
 
-    def abandon(self, tx: Transaction, job: Job) -> None:
+    def abandon(self, tx: Transaction, job: JobRow) -> None:
         self.abandoned.append(job.id)
 
 
-def _step(_tx: Transaction, _job: Job, done: int) -> Step:
+def _step(_tx: Transaction, _job: JobRow, done: int) -> Step:
     return Step({"done": done}, done, 10)
 
 
@@ -112,7 +112,7 @@ async def dispatching(
         await running
 
 
-async def ended(database: Database, *job_ids: UUID, store: str = factories.STORE) -> list[Job]:
+async def ended(database: Database, *job_ids: UUID, store: str = factories.STORE) -> list[JobRow]:
     """Wait until the jobs have ended; return them."""
     feed = Feed(database)
     database.on_commit(feed.wake)
@@ -123,7 +123,7 @@ async def ended(database: Database, *job_ids: UUID, store: str = factories.STORE
     return [jobs_by_id[job_id] for job_id in job_ids]
 
 
-async def errors_of(database: Database, job: Job) -> list[tuple[str, str]]:
+async def errors_of(database: Database, job: JobRow) -> list[tuple[str, str]]:
     """The codes and messages of a job's errors."""
 
     def read(tx: Transaction) -> list[tuple[str, str]]:
@@ -247,9 +247,9 @@ class Steady:
         until = clock() + self.seconds
         while clock() < until:
             await attempt.step(_step, 1)
-        await attempt.succeed(lambda _session, _job: JobResult(1))
+        await attempt.succeed(lambda _tx, _job: JobResult(1))
 
-    def abandon(self, tx: Transaction, job: Job) -> None:
+    def abandon(self, tx: Transaction, job: JobRow) -> None:
         pass
 
 
@@ -278,7 +278,7 @@ async def test_an_attempt_reports_each_finished_step(
     for done in range(3):
         await attempt.step(_step, done)
     with pytest.raises(ZeroDivisionError):
-        await attempt.step(lambda _session, _job: 1 // 0)  # type: ignore[arg-type,return-value]
+        await attempt.step(lambda _tx, _job: 1 // 0)  # type: ignore[arg-type,return-value]
     assert steps == [0, 1, 2]
 
 
@@ -390,7 +390,7 @@ async def test_concurrent_cancelling_and_claiming_give_each_job_one_outcome(
     queued = [await factories.pending_duplication(database, source) for _ in range(60)]
     handler = Scripted()
 
-    async def cancel(job: Job) -> None:
+    async def cancel(job: JobRow) -> None:
         with suppress(JobNotCancellable):
             await database.write(jobs.cancel, factories.STORE, job.id)
 

@@ -40,7 +40,7 @@ from app.storage.engine.connect import connect
 from app.storage.engine.transaction import Transaction
 from app.storage.jobs import JobFilter
 from app.storage.migrations import upgrade
-from app.storage.tables import Job, JobEvent
+from app.storage.tables import Job, JobEvent, JobRow
 from tests import factories
 from tests.support.databases import DATABASES, NewDatabase
 from tests.support.entities import session_of
@@ -60,12 +60,12 @@ class Lane:
     retries: dict[UUID, UUID] = field(default_factory=dict)
     """The newest retry of each job."""
     paused: bool = False
-    claim: Job | None = None
+    claim: JobRow | None = None
     lease_until: datetime | None = None
     held: bool = False
     """True while a worker has the claim; False after its release."""
     attempts: int = 0
-    zombies: list[Job] = field(default_factory=list)
+    zombies: list[JobRow] = field(default_factory=list)
     events: int = 0
 
     def pending(self) -> list[UUID]:
@@ -115,7 +115,7 @@ class Queue(RuleBasedStateMachine):
     @rule(store=stores)
     def claim(self, store: str) -> None:
         lane = self.lanes[store]
-        claimed: Job | None = self.write(attempts.claim, store, uuid4(), LEASE)
+        claimed: JobRow | None = self.write(attempts.claim, store, uuid4(), LEASE)
         if lane.claim and lane.lease_until and lane.lease_until > self.now:
             assert claimed is None
         elif lane.claim:

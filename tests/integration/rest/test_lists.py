@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
 import pytest
-from sqlmodel import col, select
+import sqlalchemy as sa
 
 from app.domain.hierarchies import Owner, node_id
 from app.domain.jobs import JobStatus, JobType
@@ -20,7 +20,6 @@ from app.storage.engine.transaction import Transaction
 from app.storage.tables import Hierarchy, Job, Node
 from tests import factories
 from tests.support.databases import postgresql_is_long
-from tests.support.entities import session_of
 from tests.support.rest_client import UNKNOWN, RestClient, errors_of, ids_of, in_brackets, rest_of
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -38,17 +37,18 @@ async def set_times(rest: RestClient) -> None:
     """Set known times on all hierarchies, nodes and jobs, some of them equal."""
 
     def edit(tx: Transaction) -> None:
-        listed: Sequence[Any] = (
-            session_of(tx).exec(select(Hierarchy).order_by(col(Hierarchy.pk))).all(),
-            session_of(tx)
-            .exec(select(Node).order_by(col(Node.hierarchy_pk), col(Node.node_no)))
-            .all(),
-            session_of(tx).exec(select(Job).order_by(col(Job.pk))).all(),
-        )
-        for rows in listed:
-            for no, row in enumerate(rows):
-                row.created_at = START + timedelta(minutes=no // 2)
-                row.updated_at = START + timedelta(hours=no * 7 % 5, milliseconds=no % 2)
+        tables: Sequence[Any] = (Hierarchy, Node, Job)
+        for table in tables:
+            key = sa.inspect(table).primary_key
+            for no, row_key in enumerate(tx.rows(sa.select(*key).order_by(*key))):
+                tx.changed(
+                    sa.update(table)
+                    .where(sa.tuple_(*key) == row_key)
+                    .values(
+                        created_at=START + timedelta(minutes=no // 2),
+                        updated_at=START + timedelta(hours=no * 7 % 5, milliseconds=no % 2),
+                    )
+                )
 
     await rest.database.write(edit)
 

@@ -14,7 +14,7 @@ from app.storage import associations, hierarchies, products, subtrees
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.keyset import KeysetWindow
-from app.storage.tables import DeletedNode, Hierarchy, Node, NodeProduct, ProductNode
+from app.storage.tables import DeletedNode, Hierarchy, HierarchyRow, Node, NodeProduct, ProductNode
 from tests import factories
 from tests.factories import STORE
 from tests.support.entities import session_of
@@ -25,13 +25,13 @@ EVERYWHERE = dict.fromkeys(("Trees", "Oaks", "Red", "White", "Firs", "Shrubs"), 
 ALL = KeysetWindow(100)
 
 
-async def garden(database: Database) -> Hierarchy:
+async def garden(database: Database) -> HierarchyRow:
     """A hierarchy of six nodes with thirty products each."""
     id = await factories.hierarchy(database, TREE, products=EVERYWHERE, curated={"Oaks": SKUS[:3]})
     return (await database.read(hierarchies.by_ids, STORE, [id]))[id]
 
 
-async def delete_oaks(database: Database, garden: Hierarchy) -> None:
+async def delete_oaks(database: Database, garden: HierarchyRow) -> None:
     await database.write(services.delete, STORE, node_id(garden.id, 2))
 
 

@@ -240,7 +240,7 @@ def _hierarchy(tx: Transaction, shop: Shop) -> Hierarchy:
 
 
 EDITS: Mapping[str, Callable[[Transaction, Shop], Any]] = {
-    "the lock": lambda s, shop: hierarchies.lock(s, STORE, shop.id),
+    "the lock": lambda s, shop: hierarchies.begin_edit(s, STORE, shop.id),
     "a node": lambda s, shop: nodes.by_no(s, shop.pk, MIDDLE),
     "siblings without that name": lambda s, shop: nodes.sibling_with(s, shop.pk, 1, "?", None, 2),
     "siblings without that name and slug": lambda s, shop: nodes.sibling_with(
@@ -309,14 +309,8 @@ async def test_a_mutation_of_a_node_reads_a_limited_number_of_rows_and_blocks(
     shop: Shop, change: str
 ) -> None:
     def change_often(tx: Transaction) -> list[tuple[int, int]]:
-        def changed() -> None:
-            CHANGES[change](tx, shop)
-            session_of(tx).flush()
-            # The next execution starts with an empty tx, as a transaction does.
-            session.expunge_all()
-
-        counts = [_measured(tx, changed) for _ in range(EXECUTIONS)]
-        session.rollback()
+        counts = [_measured(tx, lambda: CHANGES[change](tx, shop)) for _ in range(EXECUTIONS)]
+        tx.connection.rollback()
         return counts
 
     for rows, blocks in await shop.database.write(change_often):
@@ -346,7 +340,7 @@ async def test_a_chunk_of_a_copy_reads_no_more_rows_than_it_writes(shop: Shop, c
             written.append(rows)
 
         read = [_measured(tx, chunk)[0] for _ in range(EXECUTIONS)]
-        session.rollback()
+        tx.connection.rollback()
         assert min(written) >= 50
         return read
 
@@ -354,9 +348,9 @@ async def test_a_chunk_of_a_copy_reads_no_more_rows_than_it_writes(shop: Shop, c
 
 
 def _measured(tx: Transaction, run: Callable[[], object]) -> tuple[int, int]:
-    rows, blocks = session_of(tx).execute(Measured).one()
+    [(rows, blocks)] = tx.rows(Measured)
     run()
-    rows_then, blocks_then = session_of(tx).execute(Measured).one()
+    [(rows_then, blocks_then)] = tx.rows(Measured)
     return rows_then - rows, blocks_then - blocks
 
 
@@ -462,7 +456,7 @@ def _fill_queue(tx: Transaction) -> None:
         for seq in range(1, JOBS + 1)
     ]
     insert_many(tx, Job, rows)
-    session_of(tx).add(Lane(store=STORE, job_seq=JOBS, pending=PENDING))
+    tx.changed(sa.insert(Lane).values(store=STORE, job_seq=JOBS, pending=PENDING))
 
 
 def _last_pending(tx: Transaction) -> list[int]:
@@ -472,7 +466,7 @@ def _last_pending(tx: Transaction) -> list[int]:
 
 
 async def _execute(database: Database, statement: str) -> None:
-    await database.write(lambda tx: session_of(tx).execute(sa.text(statement)))
+    await database.write(lambda tx: tx.changed(sa.text(statement)))
 
 
 def owned_by(owner: Owner) -> Condition:

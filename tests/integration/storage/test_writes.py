@@ -1,4 +1,4 @@
-"""A write is one transaction over session and compiled statements."""
+"""A write is one transaction over prepared statements and those of SQLAlchemy."""
 
 import sqlite3
 from datetime import timedelta
@@ -8,21 +8,25 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from opentelemetry.sdk.trace import TracerProvider
-from sqlmodel import col, select
+from sqlmodel import col
 
 from app.domain.jobs import Duplication, JobType
 from app.services import attempts, jobs
 from app.services.jobs import Requester
 from app.storage import events, hierarchies, lanes
 from app.storage.engine.database import Database
-from app.storage.engine.statements import CompiledStatement
+from app.storage.engine.statements import PreparedChange, PreparedQuery
 from app.storage.engine.transaction import Transaction
-from app.storage.tables import Hierarchy, JobEvent, Lane
+from app.storage.sql.rows import RowInsert
+from app.storage.tables import Hierarchy, JobEvent, Lane, LaneRow
 from tests import factories
-from tests.support.entities import session_of
 
 STORE = factories.STORE
 REQUESTER = Requester(STORE, request_id="test")
+
+
+INSERT = RowInsert(LaneRow)
+"""Inserts a lane by the driver."""
 
 
 class WriteFailed(Exception):
@@ -30,23 +34,27 @@ class WriteFailed(Exception):
 
 
 def write_both_ways(tx: Transaction) -> None:
-    """Change a hierarchy by tx, and enqueue a job by compiled statements.
+    """Change a hierarchy by statements of SQLAlchemy, and enqueue a job by prepared ones.
 
-    The two alternate, so that each kind comes first once.
+    The two alternate, so that each kind follows the other.
     """
-    by_session = select(Hierarchy).order_by(col(Hierarchy.pk))
-    session_of(tx).exec(by_session).one().name += "!"
+    tx.changed(sa.update(Hierarchy).values(name=col(Hierarchy.name).concat("!")))
     lane = lanes.lock(tx, STORE)
     jobs.enqueue(tx, lane, REQUESTER, JobType.PRICE_IMPORT, items=1)
-    session_of(tx).exec(by_session).one().slug = "changed"
+    tx.changed(sa.update(Hierarchy).values(slug="changed"))
 
 
 def stored_state(tx: Transaction) -> tuple[str, int, int]:
     """The hierarchy's name, the number of events, and the lane's last event number."""
-    name = session_of(tx).exec(select(Hierarchy.name)).one()
-    logged = session_of(tx).exec(select(sa.func.count()).select_from(JobEvent)).one()
-    numbers = session_of(tx).exec(select(Lane.event_seq)).all()
-    return name, logged, sum(numbers)
+    [(name,)] = tx.rows(sa.select(col(Hierarchy.name)))
+    [(logged,)] = tx.rows(sa.select(sa.func.count()).select_from(JobEvent))
+    numbers = tx.rows(sa.select(col(Lane.event_seq)))
+    return name, logged, sum(number for (number,) in numbers)
+
+
+def stored_stores(tx: Transaction) -> list[str]:
+    """The stores that have a lane."""
+    return [store for (store,) in tx.rows(sa.select(col(Lane.store)).order_by(col(Lane.store)))]
 
 
 @pytest.fixture(params=["driver", "traced"])
@@ -85,11 +93,11 @@ async def test_both_kinds_of_statements_are_rolled_back_together(stocked: Databa
 async def test_a_refused_statement_rolls_the_write_back_and_the_next_write_succeeds(
     stocked: Database,
 ) -> None:
-    again = CompiledStatement(lambda _: sa.text("INSERT INTO lane SELECT * FROM lane"))
+    again = PreparedChange(lambda _: sa.text("INSERT INTO lane SELECT * FROM lane"))
 
     def refused(tx: Transaction) -> None:
         write_both_ways(tx)
-        again.changed(tx, {})
+        tx.changed(again)
 
     await stocked.write(write_both_ways)
     with pytest.raises(sa.exc.DBAPIError) as failure:
@@ -100,18 +108,41 @@ async def test_a_refused_statement_rolls_the_write_back_and_the_next_write_succe
     assert await stocked.read(stored_state) == ("Garden!!", 2, 2)
 
 
-async def test_a_compiled_statement_sees_pending_changes_of_entities(stocked: Database) -> None:
-    count = CompiledStatement(lambda _: sa.select(sa.func.count()).select_from(Lane))
+async def test_a_statement_of_either_kind_sees_the_writes_of_the_other(stocked: Database) -> None:
+    query = sa.select(sa.func.count()).select_from(Lane)
+    prepared = PreparedQuery(lambda _: query)
 
-    def written(tx: Transaction) -> int:
-        session_of(tx).add(Lane(store="another"))
-        [(number,)] = count.rows(tx, {})
-        return int(number)
+    def written(tx: Transaction) -> tuple[int, int]:
+        tx.changed(sa.insert(Lane).values(store="by SQLAlchemy"))
+        [(seen_by_driver,)] = tx.rows(prepared)
+        INSERT.row(tx, store="by the driver")
+        [(seen_by_sqlalchemy,)] = tx.rows(query)
+        return seen_by_driver, seen_by_sqlalchemy
 
-    assert await stocked.write(written) == 1
+    assert await stocked.write(written) == (1, 2)
 
 
-async def test_a_lane_locked_twice_is_one_entity_whose_numbers_have_no_gap(
+async def test_a_write_by_the_driver_alone_is_committed(stocked: Database) -> None:
+    await stocked.write(lambda tx: INSERT.row(tx, store="another"))
+    assert await stocked.read(stored_stores) == ["another"]
+
+
+async def test_a_write_before_the_commit_is_committed_with_the_transaction(
+    stocked: Database,
+) -> None:
+    def later(tx: Transaction) -> list[str]:
+        def write() -> None:
+            INSERT.row(tx, store="last")
+
+        tx.before_commit(write)
+        INSERT.row(tx, store="first")
+        return stored_stores(tx)
+
+    assert await stocked.write(later) == ["first"]
+    assert await stocked.read(stored_stores) == ["first", "last"]
+
+
+async def test_a_lane_locked_twice_is_one_row_whose_numbers_have_no_gap(
     stocked: Database,
 ) -> None:
     def twice(tx: Transaction) -> list[int]:
@@ -142,7 +173,7 @@ async def test_a_lane_that_is_only_read_is_not_written(database: Database) -> No
 
 
 async def test_a_claim_and_an_idempotency_key_are_read_as_written(stocked: Database) -> None:
-    (source,) = await stocked.read(lambda tx: session_of(tx).exec(select(Hierarchy.id)).all())
+    [(source,)] = await stocked.read(lambda tx: tx.rows(sa.select(col(Hierarchy.id))))
     duplication = Duplication(source, name="Copy", include_products=True)
     first = await stocked.write(jobs.request_duplication, REQUESTER, duplication, "key")
     again = await stocked.write(jobs.request_duplication, REQUESTER, duplication, "key")
@@ -167,8 +198,8 @@ async def test_a_read_sees_one_snapshot_in_both_kinds_of_statements(stocked: Dat
         before = lanes.event_head(tx, STORE)
         with other_engine.begin() as connection:
             connection.execute(sa.update(Lane).values(event_seq=Lane.event_seq + 1))
-        by_entity = session_of(tx).exec(select(Lane.event_seq).where(Lane.store == STORE)).one()
-        return before, by_entity, lanes.event_head(tx, STORE)
+        [(by_sqlalchemy,)] = tx.rows(sa.select(col(Lane.event_seq)).where(col(Lane.store) == STORE))
+        return before, by_sqlalchemy, lanes.event_head(tx, STORE)
 
     await stocked.write(lanes.lock, STORE)
     before = await stocked.read(lanes.event_head, STORE)

@@ -29,7 +29,7 @@ from app.services import attempts, jobs, retention, webhooks
 from app.settings import Settings, WrongSettings, read
 from app.storage import webhooks as stored
 from app.storage.engine.database import Database
-from app.storage.tables import Job, WebhookDelivery
+from app.storage.tables import JobRow, WebhookDelivery
 from app.webhooks import dispatcher
 from app.webhooks.dispatcher import LEASE, Dispatcher
 from app.webhooks.sender import TIMEOUT_SECONDS, Sender
@@ -133,7 +133,7 @@ async def dispatching(
         await running
 
 
-async def cancelled(database: Database, store: str = factories.STORE) -> Job:
+async def cancelled(database: Database, store: str = factories.STORE) -> JobRow:
     """Request a job and cancel it."""
     source = await factories.hierarchy(database, {"a": {}}, store=store)
     job = await factories.pending_duplication(database, source, store=store)

@@ -14,7 +14,6 @@ from app.storage.engine.transaction import Transaction
 from app.storage.tables import Job, JobEvent
 from tests import factories
 from tests.oracles.history import EventRow, History, JobRow, LaneRow, history_of, judge
-from tests.support.entities import session_of
 
 BEGINNING = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -199,8 +198,8 @@ async def test_faults_in_a_real_database_are_reported(database: Database) -> Non
     await factories.ran_job(database)
 
     def corrupt(tx: Transaction) -> None:
-        session_of(tx).exec(sa.delete(JobEvent).where(col(JobEvent.seq) == 1))
-        session_of(tx).exec(sa.update(Job).values(status=JobStatus.CANCELLED))
+        tx.changed(sa.delete(JobEvent).where(col(JobEvent.seq) == 1))
+        tx.changed(sa.update(Job).values(status=JobStatus.CANCELLED))
 
     await database.write(corrupt)
     url = database.url.render_as_string(hide_password=False)
