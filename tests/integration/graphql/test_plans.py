@@ -33,6 +33,7 @@ from app.api.graphql.executor import Executor
 from app.api.graphql.fields.attribute import source_of
 from app.api.graphql.fields.reference import ReferenceField
 from app.api.graphql.plans import run as plan_run
+from app.api.graphql.plans.run import PlanRun
 from app.api.graphql.schema import graphql_schema as schema
 from app.api.http.refusals import Refused
 from app.domain.callers import Caller
@@ -401,6 +402,54 @@ def test_the_outcome_of_each_query_is_counted(
         comparison.answers(*once(text))
     # One count: the reference executor runs without plans.
     assert comparison.outcome == {outcome: 1}
+
+
+HOURS = "jobQueue { cursor hours(hours: 168) { begins pending } }"
+
+
+@pytest.mark.parametrize(
+    ("text", "planned_keys"),
+    [
+        (f"{{ {HOURS} hierarchies {{ nodes {{ id }} }} }}", ["hierarchies"]),
+        (f"{{ a: jobs {{ totalCount }} __typename {HOURS} }}", ["a", "__typename"]),
+        (
+            f"query {{ ...F jobs {{ nodes {{ id }} }} {HOURS} }} "
+            "fragment F on Query { jobQueue { pending } jobs { totalCount } }",
+            ["jobs"],
+        ),
+        (
+            f"query ($no: Boolean = false) {{ {HOURS} ... @include(if: $no) {{ a: __typename }} "
+            "b: jobs { totalCount } jobQueue @skip(if: $no) { running { id } } }",
+            ["b"],
+        ),
+        (
+            "{ __schema { queryType { name } } jobs { totalCount } "
+            'duplicationDiff(jobId: "unknown") { changed } }',
+            ["jobs"],
+        ),
+        # Null propagates from the field of the reference executor to data.
+        ("{ jobQueue { hours(hours: 0) { begins } } jobs { totalCount } }", ["jobs"]),
+        (f"{{ {HOURS} jobs(first: 0) {{ totalCount }} }}", []),
+    ],
+)
+def test_neighbours_of_a_field_without_a_plan_run_by_plan(
+    furnished: Furnished, monkeypatch: pytest.MonkeyPatch, text: str, planned_keys: list[str]
+) -> None:
+    by_plan: list[str] = []
+    run = PlanRun.data
+
+    def recorded(self: PlanRun, root: object = None) -> dict[str, Any]:
+        data = run(self, root)
+        by_plan.extend(data)
+        return data
+
+    monkeypatch.setattr(PlanRun, "data", recorded)
+    with furnished.opened() as database, uvloop_runner() as runner:
+        comparison = Comparison(runner, database, database)
+        expected, planned = comparison.answers(*once(text))
+    assert comparable(planned) == comparable(expected)
+    assert by_plan == planned_keys
+    assert comparison.outcome == {"ordinary" if planned_keys else "refused": 1}
 
 
 class Furnisher:

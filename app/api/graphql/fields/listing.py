@@ -62,7 +62,9 @@ class ListingField(FieldSource, Generic[RowT]):
 
         def column(run: ReadContext, rows: Rows) -> ColumnValues:
             query, store = self._query_for(arguments(run.variables)), run.caller.store
-            page = query.page(run.tx, store, projection) if paged else KeysetPage[RowT]()
+            page: KeysetPage[RowT] = KeysetPage()
+            if paged:
+                page = query.page(run.tx, store, projection)
             count = query.count(run.tx, store) if counted else 0
             return [ConnectionResult(PositionedPage(self.cursors, page), count)] * len(rows)
 

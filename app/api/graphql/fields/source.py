@@ -38,6 +38,9 @@ Rows = Sequence[Any]
 ColumnValues = Sequence[Any]
 """The values of one field of a selection, one per row."""
 
+JsonValues = list[Any]
+"""The same as JSON values."""
+
 Arguments = Callable[[VariableValues], Mapping[str, Any]]
 """Converts variables to a field's keyword arguments."""
 
@@ -48,8 +51,8 @@ class Unplanned(Exception):
     """The reference executor has to run the field: no plan can, or this one gave up."""
 
 
-class EncodedColumn(list[Any]):
-    """Values that are already JSON values."""
+class EncodedColumn(JsonValues):
+    """Values that need no completion."""
 
 
 class BatchLoad(NamedTuple):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from graphql import (
+    DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
@@ -14,6 +15,7 @@ from graphql import (
     GraphQLSkipDirective,
     GraphQLString,
     InlineFragmentNode,
+    OperationDefinitionNode,
     SelectionNode,
     SelectionSetNode,
     VariableNode,
@@ -57,12 +59,28 @@ FieldNodes = Sequence[FieldNode]
 
 
 def compile_query(schema: Schema, operation: Operation) -> Plan:
-    """Compile a query. Raises Unplanned if the reference executor has to run it."""
+    """Compile a query's root fields, without those that the reference executor has to run.
+
+    Raises Unplanned if it has to run all.
+    """
     compiler = _Compiler(schema, operation)
     query = core_schema(schema).query_type
     assert query is not None
-    root, _ = compiler.selection(query, [operation.definition.selection_set])
-    return Plan(root, compiler.projections)
+    fields, others = [], []
+    nodes = compiler.collected(query, operation.definition.selection_set)
+    for response_key, field_nodes in nodes.items():
+        try:
+            fields.append(compiler.field(query, response_key, field_nodes)[0])
+        except Unplanned:
+            others += field_nodes
+    if others and not fields:
+        raise Unplanned
+    return Plan(
+        Selection(fields),
+        compiler.projections,
+        tuple(nodes),
+        _with_selections(operation, others) if others else None,
+    )
 
 
 def compile_mutation(schema: Schema, operation: Operation) -> list[PlanStep]:
@@ -71,6 +89,17 @@ def compile_mutation(schema: Schema, operation: Operation) -> list[PlanStep]:
     mutation = core_schema(schema).mutation_type
     assert mutation is not None
     return list(compiler.steps(mutation, operation.definition.selection_set))
+
+
+def _with_selections(operation: Operation, selected: Sequence[SelectionNode]) -> DocumentNode:
+    """Return a document with the operation and its fragments, with another selection set."""
+    definition = OperationDefinitionNode(
+        operation=operation.definition.operation,
+        name=operation.definition.name,
+        variable_definitions=operation.definition.variable_definitions,
+        selection_set=SelectionSetNode(selections=tuple(selected)),
+    )
+    return DocumentNode(definitions=(definition, *operation.document.fragments.values()))
 
 
 def switch_variables(operation: Operation) -> frozenset[str]:
@@ -111,12 +140,10 @@ class _Compiler:
         # Memoized: an interface nested in itself would double the work at each level.
         cache_key = type_.name, tuple(map(id, sets))
         if cache_key not in self._selections:
-            nodes: dict[str, list[FieldNode]] = {}
-            self._collect(type_, sets, nodes, set())
             fields = []
             required: RequiredColumns = NO_COLUMNS
-            for response_key, field_nodes in nodes.items():
-                field, required_by_field = self._field(type_, response_key, field_nodes)
+            for response_key, field_nodes in self.collected(type_, *sets).items():
+                field, required_by_field = self.field(type_, response_key, field_nodes)
                 fields.append(field)
                 required = union(required, required_by_field)
             self._selections[cache_key] = Selection(fields), required
@@ -124,17 +151,23 @@ class _Compiler:
 
     def steps(self, type_: GraphQLObjectType, selected: SelectionSetNode) -> Iterator[PlanStep]:
         """Compile the fields of a mutation."""
-        nodes: dict[str, list[FieldNode]] = {}
-        self._collect(type_, [selected], nodes, set())
-        for response_key, field_nodes in nodes.items():
+        for response_key, field_nodes in self.collected(type_, selected).items():
             field = type_.fields.get(field_nodes[0].name.value)
             change = source_of(declaration_of(field)).change if field else None
             if field is None or change is None:
                 raise Unplanned
-            payload, _ = self._field(type_, response_key, field_nodes)
+            payload, _ = self.field(type_, response_key, field_nodes)
             arguments = self._arguments(field, field_nodes[0])
             plan = Plan(Selection([payload]), self.projections)
             yield PlanStep(response_key, change, arguments, plan)
+
+    def collected(
+        self, type_: GraphQLObjectType, *sets: SelectionSetNode
+    ) -> dict[str, list[FieldNode]]:
+        """Return the field nodes that apply to a type by response key, in their order."""
+        nodes: dict[str, list[FieldNode]] = {}
+        self._collect(type_, sets, nodes, set())
+        return nodes
 
     def _collect(
         self,
@@ -143,7 +176,6 @@ class _Compiler:
         nodes: dict[str, list[FieldNode]],
         visited_fragments: set[str],
     ) -> None:
-        """Collect the field nodes that apply to a type by response key, in their order."""
         for node in (node for selected in sets for node in selected.selections):
             if self._is_skipped(node):
                 continue
@@ -175,7 +207,7 @@ class _Compiler:
             is_abstract_type(condition) and self._schema.is_sub_type(condition, type_)
         )
 
-    def _field(
+    def field(
         self, parent: GraphQLObjectType, response_key: str, nodes: FieldNodes
     ) -> tuple[PlanField, RequiredColumns]:
         name = nodes[0].name.value
@@ -210,9 +242,8 @@ class _Compiler:
         named = get_named_type(type_)
         if not is_object_type(named):
             return []
-        selected: dict[str, list[FieldNode]] = {}
-        self._collect(named, _selection_sets(nodes), selected, set())
-        fields = (named.fields.get(field_nodes[0].name.value) for field_nodes in selected.values())
+        selected = self.collected(named, *_selection_sets(nodes)).values()
+        fields = (named.fields.get(field_nodes[0].name.value) for field_nodes in selected)
         return [source_of(declaration_of(field)) for field in fields if field]
 
     def _complete(

@@ -4,13 +4,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.api.graphql.fields.source import AnyRead, Arguments, Column, ColumnValues, Rows
+from graphql import DocumentNode
+
+from app.api.graphql.fields.source import AnyRead, Arguments, Column, ColumnValues, JsonValues, Rows
 from app.storage.sql.rows import Projection
 
 ResponseObject = dict[str, Any]
 """An object of a response: JSON values by response key."""
 
-Complete = Callable[["Level", ColumnValues], list[Any]]
+GraphQLResponse = dict[str, Any]
+"""GraphQL response: data, errors, extensions."""
+
+Complete = Callable[["Level", ColumnValues], JsonValues]
 """Completes a column's values to JSON values, as in GraphQL's CompleteValue.
 
 Objects are added, still empty, to the level below. Raises Unplanned for a null in a non-null type.
@@ -45,6 +50,10 @@ class Plan:
     root: Selection
     projections: Mapping[AnyRead, Projection]
     """The columns that all fields together require of each read's rows."""
+    response_keys: tuple[str, ...] = ()
+    """The keys of the operation's data, in the order of the document."""
+    others: DocumentNode | None = None
+    """The operation with the root fields that the reference executor has to run, if any."""
 
 
 @dataclass(frozen=True, slots=True)
