@@ -38,7 +38,7 @@ class Executor:
         self._feed = feed
         self._limits = limits
         self._tracer = tracer
-        self._shared_subscriptions = SharedSubscriptions()
+        self._shared_subscriptions = SharedSubscriptions(self._planner)
 
     async def execute(
         self, operation: Operation, caller: Caller, request_id: str

@@ -74,6 +74,9 @@ class ReadContext(Protocol):
     def owners(self, rows: Rows, owner: Callable[..., object]) -> Rows:
         """Return the owner of each row, computed once per selection."""
 
+    def prime(self, load: BatchLoad, key: Hashable, value: object) -> None:
+        """Use `value` for `key`, so that it is not loaded."""
+
     def request(self, load: BatchLoad, keys: Sequence[Hashable]) -> None:
         """Request values for the keys that are not None, to be loaded with the level."""
 

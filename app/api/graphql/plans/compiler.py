@@ -83,6 +83,15 @@ def compile_query(schema: Schema, operation: Operation) -> Plan:
     )
 
 
+def compile_event(schema: Schema, operation: Operation) -> Plan:
+    """Compile a subscription to the plan of its events. Raises Unplanned."""
+    compiler = _Compiler(schema, operation)
+    subscription = core_schema(schema).subscription_type
+    assert subscription is not None
+    root, _ = compiler.selection(subscription, [operation.definition.selection_set])
+    return Plan(root, compiler.projections)
+
+
 def compile_mutation(schema: Schema, operation: Operation) -> list[PlanStep]:
     """Compile a mutation to one step per field, in their order. Raises Unplanned."""
     compiler = _Compiler(schema, operation)

@@ -1,7 +1,7 @@
 """Compilation, caching and running of plans."""
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,13 +13,19 @@ from app.api.graphql.admission.documents import Operation
 from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.context import Context
 from app.api.graphql.fields.source import Unplanned
-from app.api.graphql.plans.compiler import compile_mutation, compile_query, switch_variables
+from app.api.graphql.plans.compiler import (
+    compile_event,
+    compile_mutation,
+    compile_query,
+    switch_variables,
+)
+from app.api.graphql.plans.events import EXPECTED_ERRORS, EventExecutor, EventPlan
 from app.api.graphql.plans.plan import GraphQLResponse, Plan, PlanStep, ResponseObject
 from app.api.graphql.plans.run import PlanRun
 from app.api.graphql.strawberry_seam import info_of
 from app.domain.errors import DomainError
 from app.observability import metrics
-from app.storage.engine.database import Database, DatabaseUnavailable
+from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 
 log = logging.getLogger(__name__)
@@ -29,6 +35,13 @@ ReferenceExecutor = Callable[[Operation, Context], Awaitable[GraphQLResponse]]
 
 PLAN_CACHE_SIZE = 16
 """Cached plans per operation, keyed by the variables of @skip and @include."""
+
+
+_COMPILERS: Mapping[OperationType, Callable[[Schema, Operation], Plan | list[PlanStep]]] = {
+    OperationType.QUERY: compile_query,
+    OperationType.MUTATION: compile_mutation,
+    OperationType.SUBSCRIPTION: compile_event,
+}
 
 
 @dataclass(slots=True)
@@ -65,14 +78,22 @@ class Planner:
                 else:
                     response = await self._run_mutation(plan, operation, context)
                 outcome = "ordinary" if isinstance(plan, Plan) and plan.others else "planned"
-            except (Unplanned, DomainError, GraphQLError, DatabaseUnavailable):
-                # The reference executor meets the same error and reports it with its path.
+            except EXPECTED_ERRORS:
                 outcome = "refused"
             except Exception:
                 log.exception("a plan failed; the reference executor runs the operation")
                 outcome = "broke"
         metrics.PLANS.labels(outcome).inc()
         return response or await self._reference(operation, context)
+
+    def event_executor(
+        self, operation: Operation, context: Context, reference: EventExecutor
+    ) -> EventExecutor:
+        """Return the executor of a subscription's events for the caller of `context`."""
+        plan = self._plan(operation)
+        if not isinstance(plan, Plan):
+            return reference
+        return EventPlan(plan, self._database, context.caller, operation.coerced, reference).execute
 
     async def _run_query(
         self, plan: Plan, operation: Operation, context: Context
@@ -118,8 +139,7 @@ class Planner:
         if switches not in plans.by_switches:
             if len(plans.by_switches) == PLAN_CACHE_SIZE:
                 plans.by_switches.pop(next(iter(plans.by_switches)))
-            is_query = operation.kind is OperationType.QUERY
-            compile_operation = compile_query if is_query else compile_mutation
+            compile_operation = _COMPILERS[operation.kind]
             try:
                 plans.by_switches[switches] = compile_operation(self._schema, operation)
             except (Unplanned, DomainError, GraphQLError):

@@ -1,4 +1,4 @@
-"""One run of a plan, inside one database read."""
+"""One run of a plan, inside at most one database read."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -14,24 +14,35 @@ from app.storage.engine.transaction import Transaction
 Objects = list[ResponseObject]
 
 
+class TransactionNeeded(Exception):
+    """A run without a transaction has to read something."""
+
+
 class PlanRun:
     """Runs a plan for a caller. Loaded values are cached, so that the response is consistent."""
 
     def __init__(
-        self, plan: Plan, tx: Transaction, caller: Caller, variables: VariableValues
+        self, plan: Plan, tx: Transaction | None, caller: Caller, variables: VariableValues
     ) -> None:
-        self.tx = tx
         self.caller = caller
         self.variables = variables
         self._plan = plan
+        self._tx = tx
         self._loaded: dict[BatchLoad, dict[Hashable, Any]] = {}
         self._requested: dict[BatchLoad, dict[Hashable, None]] = {}
         self._owners: dict[Callable[..., object], Rows] = {}
 
+    @property
+    def tx(self) -> Transaction:
+        """The transaction of all reads. Raises TransactionNeeded if the run has none."""
+        if self._tx is None:
+            raise TransactionNeeded
+        return self._tx
+
     def data(self, root: object = None) -> ResponseObject:
         """Return the data of the response.
 
-        Raises Unplanned, and any exception of a read or an expression.
+        Raises Unplanned, TransactionNeeded, and any exception of a read or an expression.
         """
         level = Level()
         [data] = level.add(self._plan.root, [root])
@@ -58,6 +69,10 @@ class PlanRun:
         if owners is None:
             owners = self._owners[owner] = [*map(owner, rows)]
         return owners
+
+    def prime(self, load: BatchLoad, key: Hashable, value: object) -> None:
+        """Use `value` for `key`, so that it is not loaded."""
+        self._loaded.setdefault(load, {})[key] = value
 
     def request(self, load: BatchLoad, keys: Sequence[Hashable]) -> None:
         """Request values for the keys that are not None, to be loaded with the level."""
