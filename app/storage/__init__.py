@@ -1,1 +1,1 @@
-"""All SQL of the gateway. Functions take a Session and values, and return rows or values."""
+"""All SQL of the gateway. Functions take a Transaction and values, and return rows or values."""

@@ -119,6 +119,4 @@ def _statements(
         .order_by(*(column.desc() for column in key))
         .limit(1)
     )
-    # On the table instead of the entity: SQLAlchemy's bulk insert of entities needs rows in memory.
-    insert = sa.insert(mapper.local_table).from_select(columns, source)
-    return insert.execution_options(preserve_rowcount=True), find_last
+    return sa.insert(mapper.local_table).from_select(columns, source), find_last

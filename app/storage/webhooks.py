@@ -53,8 +53,10 @@ def add_endpoint(tx: Transaction, url: str) -> None:
     """
     if not insert_ignore(tx, WebhookEndpoint, [{"url": url, "created_at": tx.now()}]):
         return
-    heads = sa.select(col(WebhookEndpoint.pk), col(Lane.store), col(Lane.event_seq)).where(
-        col(WebhookEndpoint.url) == url
+    heads = (
+        sa.select(col(WebhookEndpoint.pk), col(Lane.store), col(Lane.event_seq))
+        .join(Lane, sa.true())
+        .where(col(WebhookEndpoint.url) == url)
     )
     tx.changed(sa.insert(WebhookPosition).from_select(["endpoint_pk", "store", "seq"], heads))
 

@@ -237,7 +237,7 @@ async def everything(database: Database) -> dict[str, list[Any]]:
     """Read all rows of all tables, ordered by primary key."""
 
     def rows(tx: Transaction) -> dict[str, list[Any]]:
-        return {name: list(tx.rows(query)) for name, query in ALL_ROWS.items()}
+        return {name: list(tx.connection.execute(query)) for name, query in ALL_ROWS.items()}
 
     return await database.read(rows)
 

@@ -89,7 +89,10 @@ class Transaction:
             text = statement.for_dialect(self.dialect)
             count: int = self._run(text.text, text.bound(values)).rowcount
         else:
-            count = self.connection.execute(statement, values).rowcount
+            result = self.connection.execute(
+                statement, values, execution_options={"preserve_rowcount": True}
+            )
+            count = result.rowcount
         return count
 
     def now(self) -> datetime:

@@ -55,7 +55,7 @@ from tests.support.entities import session_of
 KeyT = TypeVar("KeyT")
 
 Fault = tuple[str, tuple[str, ...]]
-"""The code of a refusal and the path of the invalid field."""
+"""The code of a refusal and the path of the invalid field, in the names of the domain."""
 
 PAGE = 4
 PRODUCTS_PAGE = 20
@@ -268,10 +268,10 @@ class Catalogue:
         if "\0" in (attributes.get("description") or ""):
             faults.add(("INVALID_INPUT", ("description",)))
         if attributes.get("sort_order") in BAD_ORDERS:
-            faults.add(("INVALID_INPUT", ("sortOrder",)))
+            faults.add(("INVALID_INPUT", ("sort_order",)))
         for locales, where in BAD_LOCALES:
             if attributes.get("locales") == locales:
-                faults.add(("INVALID_INPUT", ("localizations", *where)))
+                faults.add(("INVALID_INPUT", ("locales", *where)))
         return faults
 
     def faults_of_siblings(
@@ -294,7 +294,7 @@ class Catalogue:
         fits = len(ids) <= 20 and len(set(wares)) == len(wares)
         if fits and all(ware in held for ware in wares):
             return set()
-        return {("INVALID_INPUT", ("curatedProductIds",))}
+        return {("INVALID_INPUT", ("curated_product_ids",))}
 
     # Accepted mutations.
 
@@ -699,7 +699,7 @@ class Authoring(RuleBasedStateMachine):
     def update_hierarchy(self, by: int, changes: Mapping[str, Any], data: st.DataObject) -> None:
         store = self.acting(by)
         id = self.hierarchy_id(data, store)
-        faults = self.model.faults_of_target(store, id, "hierarchyId", hierarchy=True)
+        faults = self.model.faults_of_target(store, id, "hierarchy_id", hierarchy=True)
         faults |= self.model.faults_of_attributes(changes)
         if updated := self.mutate(faults, hierarchies.update, store, id, changes):
             root = self.model.trees[id].root
@@ -714,7 +714,7 @@ class Authoring(RuleBasedStateMachine):
     def delete_hierarchy(self, by: int, data: st.DataObject) -> None:
         store = self.acting(by)
         id = self.hierarchy_id(data, store)
-        faults = self.model.faults_of_target(store, id, "hierarchyId", hierarchy=True)
+        faults = self.model.faults_of_target(store, id, "hierarchy_id", hierarchy=True)
         if self.mutate(faults, hierarchies.delete, store, id):
             self.model.delete(self.model.trees[id].root)
 
@@ -735,7 +735,7 @@ class Authoring(RuleBasedStateMachine):
     def make_node(self, store: str, parent_id: UUID, attributes: Mapping[str, Any]) -> None:
         target = self.model.find(store, parent_id)
         faults = self.model.faults_of_attributes(attributes)
-        faults |= self.model.faults_of_target(store, parent_id, "parentId")
+        faults |= self.model.faults_of_target(store, parent_id, "parent_id")
         if target and target[0].store == store:
             faults |= self.model.faults_of_siblings(
                 target[1], attributes["name"], attributes.get("slug")
@@ -771,7 +771,7 @@ class Authoring(RuleBasedStateMachine):
 
     def update(self, store: str, id: UUID, changes: Mapping[str, Any]) -> None:
         faults = self.model.faults_of_attributes(changes)
-        faults |= self.model.faults_of_target(store, id, "nodeId", node=True)
+        faults |= self.model.faults_of_target(store, id, "node_id", node=True)
         curated = changes.get("curated_product_ids")
         target = self.model.find(store, id)
         if target and target[0].store == store and target[1].parent:
@@ -819,9 +819,9 @@ class Authoring(RuleBasedStateMachine):
             parent_id = data.draw(st.sampled_from([parent.id for parent in candidates]))
             destination = self.model.find(store, parent_id)
         faults = self.model.faults_of_attributes(changes)
-        faults |= self.model.faults_of_target(store, id, "nodeId", node=True)
+        faults |= self.model.faults_of_target(store, id, "node_id", node=True)
         if destination is None:
-            faults.add(("NOT_FOUND", ("parentId",)))
+            faults.add(("NOT_FOUND", ("parent_id",)))
         elif target and (
             destination[0] is not target[0]
             or destination[1] in target[1].subtree()
@@ -829,7 +829,7 @@ class Authoring(RuleBasedStateMachine):
                 destination[1], target[1].name, target[1].slug, target[1]
             )
         ):
-            faults.add(("INVALID_INPUT", ("parentId",)))
+            faults.add(("INVALID_INPUT", ("parent_id",)))
         moved_node = self.mutate(faults, nodes.move, store, id, parent_id, changes)
         if moved_node and target and destination and target[1].parent:
             (tree, item), (_, parent) = target, destination
@@ -849,7 +849,7 @@ class Authoring(RuleBasedStateMachine):
             # The newest node: only its number could be reused.
             id = max(target[0].nodes() or [target[1]], key=lambda item: item.id).id
         target = self.model.find(store, id)
-        faults = self.model.faults_of_target(store, id, "nodeId", node=True)
+        faults = self.model.faults_of_target(store, id, "node_id", node=True)
         if self.mutate(faults, nodes.delete, store, id) and target:
             self.model.delete(target[1])
             self.edited = target[0].root.id
@@ -911,11 +911,11 @@ class Authoring(RuleBasedStateMachine):
         wares = self.model.wares_by_id(store, ids)
         unknown = {id for id, ware in wares.items() if ware is None}
         target = self.model.find(store, id)
-        faults = self.model.faults_of_target(store, id, "nodeId", node=True)
+        faults = self.model.faults_of_target(store, id, "node_id", node=True)
         if not 1 <= len(ids) <= 1000:
-            faults.add(("INVALID_INPUT", ("productIds",)))
+            faults.add(("INVALID_INPUT", ("product_ids",)))
         if unknown:
-            faults.add(("NOT_FOUND", ("productIds",)))
+            faults.add(("NOT_FOUND", ("product_ids",)))
         node = self.mutate(faults, fn, store, id, ids)
         if node and target:
             tree, item = target
@@ -948,7 +948,7 @@ class Authoring(RuleBasedStateMachine):
             {name: value for name, value in options.items() if value is not None}
         )
         if target is None or target[1].parent:
-            faults.add(("NOT_FOUND", ("hierarchyId",)))
+            faults.add(("NOT_FOUND", ("hierarchy_id",)))
 
         def request() -> Any:
             return self.runner.run(

@@ -45,7 +45,7 @@ from app.storage.tables import Hierarchy, Job, Lane
 from app.wiring import open_database
 from tests import factories
 from tests.support.databases import NewDatabase, insert_many
-from tests.support.entities import session_of
+from tests.support.entities import read_transaction, session_of
 from tests.support.large_hierarchy import large_hierarchy
 
 NODES = 15_000
@@ -380,7 +380,7 @@ async def mall(new_database: NewDatabase) -> AsyncIterator[Database]:
 async def test_on_sqlite_hierarchies_are_read_in_the_order_of_their_store_index(
     mall: Database, read: str
 ) -> None:
-    steps = await mall.read(_steps, OF_HIERARCHIES[read])
+    steps = _steps(mall, OF_HIERARCHIES[read])
     of_hierarchies = [step for step in steps if " hierarchy " in step]
     assert of_hierarchies
     assert all(map(BY_STORE.match, of_hierarchies)), of_hierarchies
@@ -390,8 +390,8 @@ async def test_on_sqlite_hierarchies_are_read_in_the_order_of_their_store_index(
 async def test_on_sqlite_an_offset_page_of_hierarchies_uses_the_index_of_their_store(
     mall: Database,
 ) -> None:
-    steps = await mall.read(
-        _steps,
+    steps = _steps(
+        mall,
         lambda s: hierarchies.offset_page(s, MALL, [], hierarchies.NEWEST_FIRST, OFFSET_WINDOW),
     )
     of_hierarchies = [step for step in steps if " hierarchy " in step]
@@ -402,22 +402,22 @@ async def test_on_sqlite_an_offset_page_of_hierarchies_uses_the_index_of_their_s
     assert rows == "SEARCH hierarchy USING INTEGER PRIMARY KEY (rowid=?)"
 
 
-def _steps(tx: Transaction, run: Callable[[Transaction], object]) -> list[str]:
+def _steps(database: Database, run: Callable[[Transaction], object]) -> list[str]:
     """The steps of SQLite's query plans for the statements of `run`."""
     executed: list[tuple[str, Any]] = []
 
     def note(_connection: object, _cursor: object, statement: str, values: Any, *_: object) -> None:
         executed.append((statement, values))
 
-    connection = tx.connection
-    sa.event.listen(connection, "before_cursor_execute", note)
-    run(tx)
-    sa.event.remove(connection, "before_cursor_execute", note)
-    return [
-        step.detail
-        for statement, values in executed
-        for step in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
-    ]
+    with read_transaction(database) as tx:
+        sa.event.listen(tx.connection, "before_cursor_execute", note)
+        run(tx)
+        sa.event.remove(tx.connection, "before_cursor_execute", note)
+        return [
+            step.detail
+            for statement, values in executed
+            for step in tx.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        ]
 
 
 def _fill_mall(tx: Transaction) -> None:

@@ -17,6 +17,7 @@ from app.storage import events, hierarchies, lanes
 from app.storage.engine.database import Database
 from app.storage.engine.statements import PreparedChange, PreparedQuery
 from app.storage.engine.transaction import Transaction
+from app.storage.sql.dialects import insert_ignore
 from app.storage.sql.rows import RowInsert
 from app.storage.tables import Hierarchy, JobEvent, Lane, LaneRow
 from tests import factories
@@ -120,6 +121,21 @@ async def test_a_statement_of_either_kind_sees_the_writes_of_the_other(stocked: 
         return seen_by_driver, seen_by_sqlalchemy
 
     assert await stocked.write(written) == (1, 2)
+
+
+async def test_a_change_returns_the_number_of_its_rows(stocked: Database) -> None:
+    def written(tx: Transaction) -> list[int]:
+        lanes_of_all = sa.select(sa.literal("copy of ").concat(col(Lane.store)))
+        return [
+            tx.changed(sa.insert(Lane), [{"store": "north"}, {"store": "south"}]),
+            insert_ignore(tx, Lane, [{"store": "south"}]),
+            insert_ignore(tx, Lane, [{"store": "south"}, {"store": "west"}]),
+            tx.changed(sa.insert(Lane).from_select(["store"], lanes_of_all)),
+            tx.changed(sa.update(Lane).values(epoch=1)),
+            tx.changed(PreparedChange(lambda _: sa.delete(Lane))),
+        ]
+
+    assert await stocked.write(written) == [2, 0, 1, 3, 6, 6]
 
 
 async def test_a_write_by_the_driver_alone_is_committed(stocked: Database) -> None:
