@@ -313,6 +313,7 @@ TARGETS = {
     # Most mutations return common types, so that each mutation is also a target itself.
     "mutation": sorted(_PAYLOADS, key=lambda at: at[0] != "Mutation")
     + 4 * sorted(at for at in _PAYLOADS if at[0] == "Mutation"),
+    "subscription": sorted(coordinates("Subscription")),
 }
 """Each document targets one of these fields, so that all occur about equally often."""
 
@@ -415,6 +416,11 @@ class _Generator:
 
     def _selections(self, position: _Position) -> "list[_Selection]":
         self._levels = max(self._levels, position.level)
+        if position.level == 0 and self._kind == "subscription":
+            # A subscription has a single root field.
+            name, field = self._choose(sorted(fields(position.type).items()))
+            selected = self._field(position, name, field)
+            return [selected] if selected else []
         maximum = 3 if position.level == 0 else min(6, 2 + len(fields(position.type)))
         minimum = maximum // 2 if self._chance(70) else 1
         selections = [

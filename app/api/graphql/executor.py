@@ -2,15 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
 
 from graphql import OperationType
 from opentelemetry.trace import Tracer
-from strawberry.types import ExecutionResult
 
 from app.api.auth.limits import Limits
 from app.api.graphql.admission.documents import Operation
 from app.api.graphql.context import Context
+from app.api.graphql.plans.plan import GraphQLResponse
 from app.api.graphql.plans.planner import Planner
 from app.api.graphql.schema import schema
 from app.api.graphql.shared_subscriptions import SharedSubscriptions, StreamResult
@@ -20,9 +19,6 @@ from app.api.http.tracing import operation_span
 from app.domain.callers import Caller
 from app.services.feed import Feed
 from app.storage.engine.database import Database
-
-GraphQLResponse = dict[str, Any]
-"""GraphQL response: data, errors, extensions."""
 
 
 class Executor:
@@ -37,12 +33,12 @@ class Executor:
         *,
         plans: bool = True,
     ) -> None:
-        self._planner = Planner(schema, database) if plans else None
+        self._planner = Planner(schema, database, _reference) if plans else None
         self._database = database
         self._feed = feed
         self._limits = limits
         self._tracer = tracer
-        self._shared_subscriptions = SharedSubscriptions()
+        self._shared_subscriptions = SharedSubscriptions(self._planner)
 
     async def execute(
         self, operation: Operation, caller: Caller, request_id: str
@@ -69,16 +65,8 @@ class Executor:
         try:
             async with asyncio.timeout(limit):
                 if self._planner:
-                    data = await self._planner.data(operation, context)
-                    if data is not None:
-                        return {"data": data}
-                result = await schema.execute(
-                    operation.document.text,
-                    variable_values=operation.variables,
-                    context_value=context,
-                    operation_name=operation.name,
-                )
-                return _response(result)
+                    return await self._planner.response(operation, context)
+                return await _reference(operation, context)
         except TimeoutError:
             raise TimedOut(limit, clock() - start) from None
 
@@ -115,7 +103,14 @@ class Executor:
         )
 
 
-def _response(result: ExecutionResult) -> GraphQLResponse:
+async def _reference(operation: Operation, context: Context) -> GraphQLResponse:
+    """Execute the document of the context by the reference executor."""
+    result = await schema.execute(
+        operation.document.text,
+        variable_values=operation.variables,
+        context_value=context,
+        operation_name=operation.name,
+    )
     response: GraphQLResponse = {"data": result.data}
     if result.errors:
         response["errors"] = [error.formatted for error in result.errors]

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from typing import Annotated, Any
+from uuid import UUID
 
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.fields.declarations import ListQuery, listing, query, reference_field, relation
+from app.api.graphql.fields.listing import ListQuery, listing
+from app.api.graphql.fields.query import Read, query
+from app.api.graphql.fields.reference import reference_field
+from app.api.graphql.fields.relation import relation
 from app.api.graphql.types.differences import DuplicationDiff, duplication_diff
 from app.api.graphql.types.duplications import DuplicationPreview, duplication_preview
 from app.api.graphql.types.hierarchies import HIERARCHIES, Hierarchy, HierarchyFilter
@@ -21,6 +25,7 @@ from app.domain.jobs import JobStatus
 from app.storage import hierarchies, jobs, products
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.keyset import KeysetWindow
+from app.storage.tables import HierarchyRow, JobRow, ProductRow
 
 MAX_IDS = 100
 
@@ -32,49 +37,54 @@ def _rows(tx: Transaction, caller: Caller, ids: Sequence[str]) -> list[Any]:
 
 
 def _node(
-    root: Any,
     id: Annotated[strawberry.ID, strawberry.argument(description="ID of the object.")],
-) -> Any:
+) -> Read:
     return lambda tx, caller: _rows(tx, caller, [id])[0]
 
 
 def _nodes(
-    root: Any,
     ids: Annotated[list[strawberry.ID], strawberry.argument(description=f"At most {MAX_IDS} IDs.")],
-) -> Any:
+) -> Read:
     if len(ids) > MAX_IDS:
         raise InvalidInput(f"ids has {len(ids)} entries; at most {MAX_IDS} are allowed.", ("ids",))
     return lambda tx, caller: _rows(tx, caller, ids)
 
 
 def _id(
-    root: Any, id: Annotated[strawberry.ID, strawberry.argument(description="ID of the object.")]
-) -> Any:
+    root: None, id: Annotated[strawberry.ID, strawberry.argument(description="ID of the object.")]
+) -> UUID | None:
     return uuid_of(id)
 
 
 def _hierarchies(
-    root: Any,
     window: KeysetWindow,
     filter: Annotated[
         HierarchyFilter | None, strawberry.argument(description="Default: all hierarchies.")
     ] = UNSET,
-) -> ListQuery:
-    return ListQuery(window, (filter.conditions() if filter else (),))
+) -> ListQuery[HierarchyRow]:
+    conditions = filter.conditions() if filter else ()
+    return ListQuery(
+        lambda tx, store, projection: hierarchies.listing(
+            tx, store, conditions, window, projection
+        ),
+        lambda tx, store: hierarchies.count(tx, store, conditions),
+    )
 
 
 def _products(
-    root: Any,
     window: KeysetWindow,
     filter: Annotated[
         ProductFilter | None, strawberry.argument(description="Default: all products.")
     ] = UNSET,
-) -> ListQuery:
-    return ListQuery(window, (filter.conditions() if filter else (),))
+) -> ListQuery[ProductRow]:
+    conditions = filter.conditions() if filter else ()
+    return ListQuery(
+        lambda tx, store, projection: products.listing(tx, store, conditions, window, projection),
+        lambda tx, store: products.count(tx, store, conditions),
+    )
 
 
 def _jobs(
-    root: Any,
     window: KeysetWindow,
     filter: Annotated[
         JobFilter | None, strawberry.argument(description="Default: all jobs.")
@@ -82,17 +92,23 @@ def _jobs(
     order_by: Annotated[
         JobOrder, strawberry.argument(description="Default: newest first.")
     ] = JobOrder.CREATED_AT_DESC,
-) -> ListQuery:
+) -> ListQuery[JobRow]:
     job_filter = filter.to_storage() if filter else jobs.JobFilter()
-    return ListQuery(window, (job_filter,), (order_by is JobOrder.CREATED_AT_ASC,))
+    ascending = order_by is JobOrder.CREATED_AT_ASC
+    return ListQuery(
+        lambda tx, store, projection: jobs.listing(
+            tx, store, job_filter, ascending, window, projection
+        ),
+        lambda tx, store: jobs.count(tx, store, job_filter),
+    )
 
 
-def _queued_count(tx: Transaction, store: str) -> int:
-    return jobs.count(tx, store, jobs.JobFilter(status=[JobStatus.PENDING]))
-
-
-_queued_page = jobs.queued
-"""The same under a name that the field `jobs` does not shadow."""
+def _queued_jobs(window: KeysetWindow) -> ListQuery[JobRow]:
+    pending = jobs.JobFilter(status=[JobStatus.PENDING])
+    return ListQuery(
+        lambda tx, store, projection: jobs.queued(tx, store, window, projection),
+        lambda tx, store: jobs.count(tx, store, pending),
+    )
 
 
 @strawberry.type(
@@ -105,33 +121,25 @@ class Query:
         _nodes, "Objects by ID, in the order of `ids`; null for unknown IDs."
     )
     hierarchy: Hierarchy | None = relation(
-        hierarchies.by_ids, _id, "A hierarchy by ID; null if unknown."
+        hierarchies.by_ids, _id, "A hierarchy by ID; null if unknown.", projected=True
     )
     hierarchies: Connection[Hierarchy] = listing(
         HIERARCHIES,
-        hierarchies.listing,
-        hierarchies.count,
         _hierarchies,
         "Hierarchies of the store and of the organization, newest first.",
     )
-    product: Product | None = relation(products.by_ids, _id, "A product by ID; null if unknown.")
+    product: Product | None = relation(
+        products.by_ids, _id, "A product by ID; null if unknown.", projected=True
+    )
     products: Connection[Product] = listing(
-        PRODUCTS,
-        products.listing,
-        products.count,
-        _products,
-        "Products of the store and of the organization, by SKU.",
+        PRODUCTS, _products, "Products of the store and of the organization, by SKU."
     )
-    job: Job | None = relation(jobs.by_ids, _id, "A job by ID; null if unknown.")
-    jobs: Connection[Job] = listing(JOBS, jobs.listing, jobs.count, _jobs, "Jobs of the store.")
+    job: Job | None = relation(jobs.by_ids, _id, "A job by ID; null if unknown.", projected=True)
+    jobs: Connection[Job] = listing(JOBS, _jobs, "Jobs of the store.")
     queued_jobs: Connection[Job] = listing(
-        QUEUED,
-        _queued_page,
-        _queued_count,
-        lambda root, window: ListQuery(window),
-        "PENDING jobs of the store, in the order in which they will run.",
+        QUEUED, _queued_jobs, "PENDING jobs of the store, in the order in which they will run."
     )
-    job_queue: JobQueue = query(lambda root: job_queue, "Current state of the store's queue.")
+    job_queue: JobQueue = query(lambda: job_queue, "Current state of the store's queue.")
     duplication_preview: DuplicationPreview | None = query(
         duplication_preview,
         "Forecast of a duplication; nothing is written. Null if there is no such hierarchy.",

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Hashable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Self
 
 import orjson
@@ -38,6 +38,8 @@ from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.context import Context
 from app.api.graphql.errors import to_graphql
 from app.api.graphql.fields.loaders import Loaders, current_loaders
+from app.api.graphql.plans.events import EventExecutor, EventResult
+from app.api.graphql.plans.planner import Planner
 from app.api.graphql.schema import graphql_schema
 from app.api.graphql.strawberry_seam import (
     PreparedExecution,
@@ -51,7 +53,6 @@ from app.api.http.request_log import OperationRecord
 from app.domain.callers import Caller
 from app.observability import metrics
 from app.services.feed import FeedEvent, FeedEvents
-from app.storage import lanes
 
 RESULT_CACHE_BYTES = 8 * 1024**2
 """Memory budget of all groups together for results cached for slower subscribers.
@@ -93,9 +94,9 @@ class _SharedResult:
 class SubscriptionGroup:
     """Subscribers that receive the same results, and their most recent results."""
 
-    def __init__(self, key: Hashable, execution: PreparedExecution) -> None:
+    def __init__(self, key: Hashable, execute: EventExecutor) -> None:
         self.key = key
-        self.execution = execution
+        self.execute = execute
         self.members = 0
         self.executions = 0
         self.running: set[asyncio.Task[None]] = set()
@@ -107,7 +108,8 @@ class SubscriptionGroup:
 class SharedSubscriptions:
     """All subscription groups of this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, planner: Planner | None) -> None:
+        self._planner = planner
         self._groups: dict[Hashable, SubscriptionGroup] = {}
         self._cached: dict[tuple[SubscriptionGroup, FeedEvent], int] = {}
         """Bytes of each cached result that is ready, oldest first."""
@@ -129,8 +131,8 @@ class SharedSubscriptions:
             key = _group_key(operation, context.caller, own.variable_values.coerced)
             group = self._groups.get(key)
             if group is None:
-                shared = _prepare(operation, _shared_context(context))
-                group = self._groups[key] = SubscriptionGroup(key, shared)
+                execute = self._executor(operation, _shared_context(context))
+                group = self._groups[key] = SubscriptionGroup(key, execute)
             # A subscriber may wait for hours: release what it no longer needs.
             del own, key, context, operation
             group.members += 1
@@ -158,6 +160,13 @@ class SharedSubscriptions:
                     del self._groups[group.key]
                     self._close(group)
                 await events.aclose()
+
+    def _executor(self, operation: Operation, context: Context) -> EventExecutor:
+        """Return the executor of a group's events."""
+        reference = partial(_execute, _prepare(operation, context))
+        if self._planner is None:
+            return reference
+        return self._planner.event_executor(operation, context, reference)
 
     def _start(self, group: SubscriptionGroup, event: FeedEvent, request_id: str) -> _SharedResult:
         """Start the execution of an event. Without anything to await its result is ready at once.
@@ -189,7 +198,7 @@ class SharedSubscriptions:
 
         task_context = copy_context()
         try:
-            outcome = task_context.run(_execute, group.execution, event)
+            outcome = task_context.run(group.execute, event)
         except Exception as error:
             outcome = _failure(error)
         if isinstance(outcome, ExecutionResult):
@@ -248,15 +257,10 @@ async def _source(execution: PreparedExecution, request_id: str) -> FeedEvents:
     return events
 
 
-def _execute(
-    execution: PreparedExecution, event: FeedEvent
-) -> ExecutionResult | Awaitable[ExecutionResult]:
-    """Execute an event with loaders of its own, and with the queue position as of the event."""
+def _execute(execution: PreparedExecution, event: object) -> EventResult:
+    """Execute an event by the reference executor, with loaders of its own."""
     context: Context = execution.context_value
-    loaders = Loaders(context.database, context.caller)
-    if event.queue_position and event.job.pk:
-        loaders.prime(lanes.queue_positions, event.job.pk, event.queue_position)
-    current_loaders.set(loaders)
+    current_loaders.set(Loaders(context.database, context.caller))
     return execute_event(execution, event)
 
 

@@ -8,14 +8,12 @@ from strawberry import UNSET
 
 from app.api.graphql.context import Context, Info
 from app.api.graphql.cursors import none_if_unset
-from app.api.graphql.fields.declarations import FIELD_SOURCE, ReferenceField
+from app.api.graphql.fields.subscription import subscription
 from app.api.graphql.types.events import EVENTS, JobEvent
 from app.api.graphql.types.jobs import JobFilter
 from app.domain.errors import NotFound
 from app.domain.ids import uuid_of
 from app.storage import jobs
-
-_SHARED = ReferenceField("One execution per event serves all subscribers with the same operation.")
 
 Resume = Annotated[
     str | None,
@@ -63,15 +61,12 @@ async def _job_events(
 
 @strawberry.type(description="Event streams.")
 class Subscription:
-    job_updates: AsyncGenerator[JobEvent, None] = strawberry.subscription(
-        resolver=_job_updates,
-        description="Follow one job: first a SNAPSHOT, or all events after `after`, then every "
-        "change. Completes after the final event.",
-        metadata={FIELD_SOURCE: _SHARED},
+    job_updates: AsyncGenerator[JobEvent, None] = subscription(
+        _job_updates,
+        "Follow one job: first a SNAPSHOT, or all events after `after`, then every change. "
+        "Completes after the final event.",
     )
-    job_events: AsyncGenerator[JobEvent, None] = strawberry.subscription(
-        resolver=_job_events,
-        description="Follow all matching jobs of the store: all events after `after`, or new "
-        "events only.",
-        metadata={FIELD_SOURCE: _SHARED},
+    job_events: AsyncGenerator[JobEvent, None] = subscription(
+        _job_events,
+        "Follow all matching jobs of the store: all events after `after`, or new events only.",
     )

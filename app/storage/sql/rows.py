@@ -281,8 +281,7 @@ def _json_row_class(table: type[SQLModel]) -> type[Row]:
         name: _json_reader(position, getattr(table, name).type)
         for position, name in enumerate(names)
     }
-    raw_columns = {name: RawColumn(index, RawForm.OTHER) for index, name in enumerate(names)}
-    return _tuple_class(table, readers, raw_columns)
+    return _tuple_class(table, readers, {})
 
 
 @lru_cache(maxsize=32)

@@ -10,11 +10,12 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import hypothesis
@@ -22,6 +23,7 @@ import orjson
 import pytest
 import sqlalchemy as sa
 import uvloop
+from graphql import ExecutionResult
 from hypothesis import HealthCheck, Phase, assume
 from hypothesis import given as forall
 from sqlmodel import col, select
@@ -29,12 +31,20 @@ from sqlmodel import col, select
 from app.api.auth.limits import Limits
 from app.api.graphql.admission.documents import Documents
 from app.api.graphql.admission.request import GraphQLRequest
+from app.api.graphql.context import Context
 from app.api.graphql.executor import Executor
-from app.api.graphql.fields.declarations import ReferenceField, source_of
+from app.api.graphql.fields.attribute import source_of
+from app.api.graphql.fields.reference import ReferenceField
 from app.api.graphql.plans import run as plan_run
+from app.api.graphql.plans.events import EventExecutor, EventResult
+from app.api.graphql.plans.planner import Planner, ReferenceExecutor
+from app.api.graphql.plans.run import PlanRun
 from app.api.graphql.schema import graphql_schema as schema
+from app.api.graphql.schema import schema as strawberry_schema
+from app.api.graphql.shared_subscriptions import SharedSubscriptions
 from app.api.http.refusals import Refused
 from app.domain.callers import Caller
+from app.domain.events import JobEventType
 from app.domain.hierarchies import node_id
 from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.domain.jobs import JobType
@@ -42,9 +52,9 @@ from app.domain.stores import ORGANIZATION, readable_by
 from app.observability import metrics
 from app.services import attempts, jobs, nodes, products, queue
 from app.services.attempts import Step
-from app.services.feed import Feed
+from app.services.feed import Feed, FeedEvent
 from app.services.jobs import Requester
-from app.storage import job_errors
+from app.storage import job_errors, lanes
 from app.storage import jobs as stored_jobs
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
@@ -356,6 +366,92 @@ def copied(url: str, postgresql_server: str) -> Iterator[str]:
         postgres.drop_database(copy, postgresql_server)
 
 
+def test_plans_execute_every_event_like_the_reference_executor(
+    furnished: Furnished,
+    seed: int,
+    scaled: Callable[[int, int, int], int],
+    report: Callable[[str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tally, roots, selected = Counter[str](), Counter[str](), set[Coordinate]()
+    documents = Documents(schema, Limits())
+    by_reference: list[object] = []
+    with furnished.opened() as database, uvloop_runner() as runner:
+        planner = Planner(strawberry_schema, database, cast(ReferenceExecutor, None))
+        events = {store: runner.run(events_of(database, store)) for store in STORES}
+
+        async def result_of(execute: EventExecutor, event: FeedEvent) -> bytes:
+            result = execute(event)
+            completed = result if isinstance(result, ExecutionResult) else await result
+            response: dict[str, Any] = {"data": completed.data}
+            if completed.errors:
+                response["errors"] = sorted(str(error.formatted) for error in completed.errors)
+            return orjson.dumps(response)
+
+        async def compare(
+            executor: Callable[[EventExecutor], EventExecutor],
+            reference: EventExecutor,
+            sample: list[FeedEvent],
+        ) -> None:
+            def spied(event: object) -> EventResult:
+                by_reference.append(event)
+                return reference(event)
+
+            for event in sample:
+                by_reference.clear()
+                # Each event is executed in its own task.
+                planned, expected = [
+                    await asyncio.create_task(result_of(execute, event))
+                    for execute in (executor(spied), reference)
+                ]
+                assert planned == expected
+                assert not by_reference or b'"errors"' in expected
+                tally["events"] += 1
+                tally["with errors"] += bool(by_reference)
+
+        def check(case: OperationCase) -> None:
+            for execution in case.executions:
+                hypothesis.note(f"{execution.store}:\n{case}")
+                request = GraphQLRequest(case.text, None, case.operation_name, execution.variables)
+                caller = Caller(execution.store, "a subject")
+                try:
+                    operation = documents.admit(request, caller)
+                except Refused:
+                    assume(False)
+                context = Context(
+                    database, Feed(database), caller, REQUEST, operation.document.tree
+                )
+                reference = SharedSubscriptions(None)._executor(operation, context)
+                executor = partial(planner.event_executor, operation, context)
+                sample = Random(case.text).sample(events[execution.store], 8)
+                runner.run(compare(executor, reference, sample))
+            roots.update(set(case.roots))
+            selected.update(case.selected)
+
+        check_cases("subscription", check, furnished, seed, scaled(30, 200, 5_000), roots, ())
+    assert "a plan failed" not in caplog.text
+    report(f"{joined_counts(tally)}; {len(selected)} fields")
+
+
+async def events_of(database: Database, store: str) -> list[FeedEvent]:
+    """Return the logged events of a store, and a snapshot of each job that they show."""
+    logged: list[FeedEvent] = []
+    async with (
+        asyncio.timeout(60),
+        aclosing(await Feed(database).job_events(store, stored_jobs.JobFilter(), 0)) as events,
+    ):
+        head = await database.read(lanes.event_head, store)
+        async for event in events:
+            logged.append(event)
+            if event.seq == head:
+                break
+    ids = {event.job.id for event in logged}
+    jobs_by_id = await database.read(stored_jobs.by_ids, store, ids)
+    return logged + [
+        FeedEvent(head, JobEventType.SNAPSHOT, job.updated_at, job) for job in jobs_by_id.values()
+    ]
+
+
 DEEP = """{
     hierarchies(first: 10) {
         nodes {
@@ -401,6 +497,54 @@ def test_the_outcome_of_each_query_is_counted(
         comparison.answers(*once(text))
     # One count: the reference executor runs without plans.
     assert comparison.outcome == {outcome: 1}
+
+
+HOURS = "jobQueue { cursor hours(hours: 168) { begins pending } }"
+
+
+@pytest.mark.parametrize(
+    ("text", "planned_keys"),
+    [
+        (f"{{ {HOURS} hierarchies {{ nodes {{ id }} }} }}", ["hierarchies"]),
+        (f"{{ a: jobs {{ totalCount }} __typename {HOURS} }}", ["a", "__typename"]),
+        (
+            f"query {{ ...F jobs {{ nodes {{ id }} }} {HOURS} }} "
+            "fragment F on Query { jobQueue { pending } jobs { totalCount } }",
+            ["jobs"],
+        ),
+        (
+            f"query ($no: Boolean = false) {{ {HOURS} ... @include(if: $no) {{ a: __typename }} "
+            "b: jobs { totalCount } jobQueue @skip(if: $no) { running { id } } }",
+            ["b"],
+        ),
+        (
+            "{ __schema { queryType { name } } jobs { totalCount } "
+            'duplicationDiff(jobId: "unknown") { changed } }',
+            ["jobs"],
+        ),
+        # Null propagates from the field of the reference executor to data.
+        ("{ jobQueue { hours(hours: 0) { begins } } jobs { totalCount } }", ["jobs"]),
+        (f"{{ {HOURS} jobs(first: 0) {{ totalCount }} }}", []),
+    ],
+)
+def test_neighbours_of_a_field_without_a_plan_run_by_plan(
+    furnished: Furnished, monkeypatch: pytest.MonkeyPatch, text: str, planned_keys: list[str]
+) -> None:
+    by_plan: list[str] = []
+    run = PlanRun.data
+
+    def recorded(self: PlanRun, root: object = None) -> dict[str, Any]:
+        data = run(self, root)
+        by_plan.extend(data)
+        return data
+
+    monkeypatch.setattr(PlanRun, "data", recorded)
+    with furnished.opened() as database, uvloop_runner() as runner:
+        comparison = Comparison(runner, database, database)
+        expected, planned = comparison.answers(*once(text))
+    assert comparable(planned) == comparable(expected)
+    assert by_plan == planned_keys
+    assert comparison.outcome == {"ordinary" if planned_keys else "refused": 1}
 
 
 class Furnisher:

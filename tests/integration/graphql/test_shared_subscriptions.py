@@ -14,11 +14,13 @@ from uuid import UUID
 
 import httpx
 import pytest
+from graphql import ExecutionResult
 from pydantic import SecretStr
 
 from app.api.auth.identity import mint
 from app.api.graphql import executor, shared_subscriptions
-from app.api.graphql.fields.loaders import Loaders
+from app.api.graphql.plans.events import EventPlan
+from app.api.graphql.plans.planner import Planner
 from app.api.graphql.shared_subscriptions import SharedSubscriptions
 from app.api.graphql.types.events import EVENTS
 from app.domain.callers import EVERY_SCOPE, Scope
@@ -61,8 +63,8 @@ def shared_subscriptions_of_gateways(monkeypatch: pytest.MonkeyPatch) -> list[Sh
     """The SharedSubscriptions of gateways that start during the test."""
     created: list[SharedSubscriptions] = []
 
-    def new_subscriptions() -> SharedSubscriptions:
-        created.append(SharedSubscriptions())
+    def new_subscriptions(planner: Planner | None) -> SharedSubscriptions:
+        created.append(SharedSubscriptions(planner))
         return created[-1]
 
     monkeypatch.setattr(executor, "SharedSubscriptions", new_subscriptions)
@@ -340,14 +342,14 @@ class HeldReads:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = asyncio.Event()
         self.go_on = asyncio.Event()
-        read = Loaders.read
+        execute = EventPlan._execute_in_read
 
-        async def held_read(loaders: Loaders, *args: Any, **kwargs: Any) -> Any:
+        async def held(plan: EventPlan, event: object) -> ExecutionResult:
             self.begun.set()
             await self.go_on.wait()
-            return await read(loaders, *args, **kwargs)
+            return await execute(plan, event)
 
-        monkeypatch.setattr(Loaders, "read", held_read)
+        monkeypatch.setattr(EventPlan, "_execute_in_read", held)
 
 
 @pytest.mark.parametrize("leaving", [0, 1, 2])

@@ -9,7 +9,7 @@ import pytest
 from app.api.auth.limits import Limits
 from app.api.graphql.admission.documents import Documents
 from app.api.graphql.admission.request import GraphQLRequest
-from app.api.graphql.plans.planner import Planner
+from app.api.graphql.plans.planner import Planner, ReferenceExecutor
 from app.api.graphql.schema import graphql_schema, schema
 from app.domain.callers import EVERY_SCOPE, Caller
 from app.storage.engine.database import Database
@@ -36,8 +36,8 @@ mutation ($id: ID!) {
     ],
 )
 def test_plans_are_freed_with_their_document(text: str, variables: dict[str, object]) -> None:
-    # Compilation reads nothing.
-    planner = Planner(schema, cast(Database, None))
+    # Compilation reads and executes nothing.
+    planner = Planner(schema, cast(Database, None), cast(ReferenceExecutor, None))
     documents = Documents(graphql_schema, Limits())
     request = GraphQLRequest(text, None, None, variables)
     operation = documents.admit(request, Caller("alpha", scopes=EVERY_SCOPE))

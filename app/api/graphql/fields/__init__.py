@@ -1,1 +1,1 @@
-"""Sources of field values: declarations, loaders, lazy pages."""
+"""Kinds of fields, one per file: how each executor computes their values."""

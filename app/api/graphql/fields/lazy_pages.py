@@ -2,36 +2,39 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from app.api.graphql.cursors import Cursors
 from app.storage.sql.keyset import Key, KeysetPage
 
+RowT = TypeVar("RowT")
 
-class PositionedRow(NamedTuple):
+
+class PositionedRow(NamedTuple, Generic[RowT]):
     """A row of a page with its key in the list; an edge resolves from it."""
 
     cursors: Cursors
     key: Key
-    row: Any
+    row: RowT
 
     @property
     def cursor(self) -> str:
         return self.cursors.encode(self.key)
 
 
-class PositionedPage(NamedTuple):
+class PositionedPage(NamedTuple, Generic[RowT]):
     """A page of rows with the cursors of its list."""
 
     cursors: Cursors
-    page: KeysetPage[Any]
+    page: KeysetPage[RowT]
 
     @property
-    def edges(self) -> list[PositionedRow]:
+    def edges(self) -> list[PositionedRow[RowT]]:
         return [PositionedRow(self.cursors, key, row) for key, row in self.page.rows]
 
     @property
-    def nodes(self) -> list[Any]:
+    def nodes(self) -> list[RowT]:
         return [row for _, row in self.page.rows]
 
     @property
@@ -45,21 +48,29 @@ class PositionedPage(NamedTuple):
         return self.cursors.encode(self.page.rows[-1][0]) if self.page.rows else None
 
 
-class LazyPage:
+@dataclass(frozen=True, slots=True)
+class ConnectionResult:
+    """Page and length of a connection's list in a plan. What is not selected is empty or 0."""
+
+    page: PositionedPage[Any]
+    count: int
+
+
+class LazyPage(Generic[RowT]):
     """A page and a count, each read on first use."""
 
     def __init__(
         self,
         cursors: Cursors,
-        page: Callable[[], Awaitable[KeysetPage[Any]]],
+        page: Callable[[], Awaitable[KeysetPage[RowT]]],
         count: Callable[[], Awaitable[int]],
     ) -> None:
         self.count = count
         self._cursors = cursors
         self._read_page = page
-        self._page: asyncio.Future[KeysetPage[Any]] | None = None
+        self._page: asyncio.Future[KeysetPage[RowT]] | None = None
 
-    async def page(self) -> PositionedPage:
+    async def page(self) -> PositionedPage[RowT]:
         """Return the page, read once for all fields of the connection."""
         if self._page is None:
             self._page = asyncio.ensure_future(self._read_page())

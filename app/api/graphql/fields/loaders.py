@@ -1,7 +1,7 @@
 """Loaders of one operation: each kind of read runs once for all keys requested together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -15,7 +15,7 @@ P = ParamSpec("P")
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
 
-BatchRead = Callable[Concatenate[Transaction, str, Any, ...], Mapping[KeyT, ValueT]]
+BatchRead = Callable[Concatenate[Transaction, str, Sequence[KeyT], ...], Mapping[KeyT, ValueT]]
 """A read of many keys of a store at once. Returns values by key, without unknown keys."""
 
 MAX_BATCH_KEYS = 1_000

@@ -15,8 +15,8 @@ from app.api.graphql.errors import (
     input_path,
     refusal_of,
 )
-from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.fields.loaders import current_loaders, reset_loaders
+from app.api.graphql.fields.mutation import mutation
 from app.api.graphql.mutations.payloads import ERRORS
 from app.api.graphql.types.jobs import Job
 from app.domain import jobs as domain

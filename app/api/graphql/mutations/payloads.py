@@ -8,8 +8,8 @@ import strawberry
 
 from app.api.graphql.context import Info
 from app.api.graphql.errors import Forbidden, InvalidInput, NotFound, refusal_of
-from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.fields.loaders import reset_loaders
+from app.api.graphql.fields.mutation import mutation
 from app.api.graphql.mutations.attributes import with_input_path
 from app.domain.callers import Scope
 from app.domain.errors import DomainError

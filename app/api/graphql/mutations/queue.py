@@ -15,8 +15,8 @@ from app.api.graphql.errors import (
     UserError,
     refusal_of,
 )
-from app.api.graphql.fields.declarations import mutation
 from app.api.graphql.fields.loaders import reset_loaders
+from app.api.graphql.fields.mutation import mutation
 from app.api.graphql.mutations.jobs import change_job
 from app.api.graphql.mutations.payloads import ERRORS, QueueError
 from app.api.graphql.types.jobs import Job

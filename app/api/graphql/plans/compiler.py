@@ -1,10 +1,10 @@
 """Compilation of admitted operations to plans."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from inspect import signature
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from graphql import (
+    DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
@@ -15,6 +15,8 @@ from graphql import (
     GraphQLSkipDirective,
     GraphQLString,
     InlineFragmentNode,
+    OperationDefinitionNode,
+    SelectionNode,
     SelectionSetNode,
     VariableNode,
     VariableValues,
@@ -29,37 +31,24 @@ from graphql import (
 from strawberry import Schema
 
 from app.api.graphql.admission.documents import Operation
-from app.api.graphql.fields.declarations import (
+from app.api.graphql.fields.attribute import source_of
+from app.api.graphql.fields.source import (
     NO_COLUMNS,
-    ROW_KEY,
-    AttributeField,
-    ConnectionField,
-    CountField,
-    ExpressionField,
+    AnyRead,
+    Arguments,
     FieldSource,
-    ListingField,
-    MutationField,
-    PageField,
-    RelationField,
     RequiredColumns,
-    source_of,
+    SelectedField,
+    Unplanned,
+    union,
 )
-from app.api.graphql.plans.columns import Arguments, column_of
 from app.api.graphql.plans.completion import (
     complete_abstract,
     complete_leaf,
     complete_object,
     complete_wrapped,
 )
-from app.api.graphql.plans.plan import (
-    Column,
-    Complete,
-    Plan,
-    PlanField,
-    PlanStep,
-    Selection,
-    Unplanned,
-)
+from app.api.graphql.plans.plan import Complete, Plan, PlanField, PlanStep, Selection
 from app.api.graphql.strawberry_seam import argument_converter, core_schema, declaration_of
 from app.storage.sql.rows import Projection
 
@@ -70,11 +59,36 @@ FieldNodes = Sequence[FieldNode]
 
 
 def compile_query(schema: Schema, operation: Operation) -> Plan:
-    """Compile a query. Raises Unplanned if the reference executor has to run it."""
+    """Compile a query's root fields, without those that the reference executor has to run.
+
+    Raises Unplanned if it has to run all.
+    """
     compiler = _Compiler(schema, operation)
     query = core_schema(schema).query_type
     assert query is not None
-    root, _ = compiler.selection(query, [operation.definition.selection_set])
+    fields, others = [], []
+    nodes = compiler.collected(query, operation.definition.selection_set)
+    for response_key, field_nodes in nodes.items():
+        try:
+            fields.append(compiler.field(query, response_key, field_nodes)[0])
+        except Unplanned:
+            others += field_nodes
+    if others and not fields:
+        raise Unplanned
+    return Plan(
+        Selection(fields),
+        compiler.projections,
+        tuple(nodes),
+        _with_selections(operation, others) if others else None,
+    )
+
+
+def compile_event(schema: Schema, operation: Operation) -> Plan:
+    """Compile a subscription to the plan of its events. Raises Unplanned."""
+    compiler = _Compiler(schema, operation)
+    subscription = core_schema(schema).subscription_type
+    assert subscription is not None
+    root, _ = compiler.selection(subscription, [operation.definition.selection_set])
     return Plan(root, compiler.projections)
 
 
@@ -84,6 +98,17 @@ def compile_mutation(schema: Schema, operation: Operation) -> list[PlanStep]:
     mutation = core_schema(schema).mutation_type
     assert mutation is not None
     return list(compiler.steps(mutation, operation.definition.selection_set))
+
+
+def _with_selections(operation: Operation, selected: Sequence[SelectionNode]) -> DocumentNode:
+    """Return a document with the operation and its fragments, with another selection set."""
+    definition = OperationDefinitionNode(
+        operation=operation.definition.operation,
+        name=operation.definition.name,
+        variable_definitions=operation.definition.variable_definitions,
+        selection_set=SelectionSetNode(selections=tuple(selected)),
+    )
+    return DocumentNode(definitions=(definition, *operation.document.fragments.values()))
 
 
 def switch_variables(operation: Operation) -> frozenset[str]:
@@ -115,7 +140,7 @@ class _Compiler:
         self._fragments: Mapping[str, FragmentDefinitionNode] = operation.document.fragments
         self._variables = operation.coerced
         self._selections: dict[Any, tuple[Selection, RequiredColumns]] = {}
-        self.projections: dict[Callable[..., Any], Projection] = {}
+        self.projections: dict[AnyRead, Projection] = {}
 
     def selection(
         self, type_: GraphQLObjectType, sets: Sequence[SelectionSetNode]
@@ -124,30 +149,34 @@ class _Compiler:
         # Memoized: an interface nested in itself would double the work at each level.
         cache_key = type_.name, tuple(map(id, sets))
         if cache_key not in self._selections:
-            nodes: dict[str, list[FieldNode]] = {}
-            self._collect(type_, sets, nodes, set())
             fields = []
             required: RequiredColumns = NO_COLUMNS
-            for response_key, field_nodes in nodes.items():
-                field, required_by_field = self._field(type_, response_key, field_nodes)
+            for response_key, field_nodes in self.collected(type_, *sets).items():
+                field, required_by_field = self.field(type_, response_key, field_nodes)
                 fields.append(field)
-                required = _union(required, required_by_field)
+                required = union(required, required_by_field)
             self._selections[cache_key] = Selection(fields), required
         return self._selections[cache_key]
 
     def steps(self, type_: GraphQLObjectType, selected: SelectionSetNode) -> Iterator[PlanStep]:
         """Compile the fields of a mutation."""
-        nodes: dict[str, list[FieldNode]] = {}
-        self._collect(type_, [selected], nodes, set())
-        for response_key, field_nodes in nodes.items():
+        for response_key, field_nodes in self.collected(type_, selected).items():
             field = type_.fields.get(field_nodes[0].name.value)
-            source = source_of(declaration_of(field)) if field else None
-            if field is None or not isinstance(source, MutationField):
+            change = source_of(declaration_of(field)).change if field else None
+            if field is None or change is None:
                 raise Unplanned
-            complete, _ = self._complete(field.type, field_nodes)
-            payload = Selection([PlanField(response_key, lambda _, rows: rows, complete)])
+            payload, _ = self.field(type_, response_key, field_nodes)
             arguments = self._arguments(field, field_nodes[0])
-            yield PlanStep(response_key, source.run, arguments, Plan(payload, self.projections))
+            plan = Plan(Selection([payload]), self.projections)
+            yield PlanStep(response_key, change, arguments, plan)
+
+    def collected(
+        self, type_: GraphQLObjectType, *sets: SelectionSetNode
+    ) -> dict[str, list[FieldNode]]:
+        """Return the field nodes that apply to a type by response key, in their order."""
+        nodes: dict[str, list[FieldNode]] = {}
+        self._collect(type_, sets, nodes, set())
+        return nodes
 
     def _collect(
         self,
@@ -156,7 +185,6 @@ class _Compiler:
         nodes: dict[str, list[FieldNode]],
         visited_fragments: set[str],
     ) -> None:
-        """Collect the field nodes that apply to a type by response key, in their order."""
         for node in (node for selected in sets for node in selected.selections):
             if self._is_skipped(node):
                 continue
@@ -173,7 +201,7 @@ class _Compiler:
                     if self._is(type_, fragment.type_condition.name.value):
                         self._collect(type_, [fragment.selection_set], nodes, visited_fragments)
 
-    def _is_skipped(self, node: Any) -> bool:
+    def _is_skipped(self, node: SelectionNode) -> bool:
         if not node.directives:
             return False
         skip, include = (
@@ -188,72 +216,44 @@ class _Compiler:
             is_abstract_type(condition) and self._schema.is_sub_type(condition, type_)
         )
 
-    def _field(
+    def field(
         self, parent: GraphQLObjectType, response_key: str, nodes: FieldNodes
     ) -> tuple[PlanField, RequiredColumns]:
         name = nodes[0].name.value
         if name == "__typename":
-            typename = PlanField(response_key, _constant(parent.name), complete_leaf(GraphQLString))
-            return typename, NO_COLUMNS
+            return PlanField(
+                response_key,
+                lambda _, rows: [parent.name] * len(rows),
+                complete_leaf(GraphQLString),
+            ), NO_COLUMNS
         field = parent.fields.get(name)
         if field is None:
             # Introspection: __schema or __type.
             raise Unplanned
         source = source_of(declaration_of(field))
-        if (
-            isinstance(source, ExpressionField)
-            and source.without_arguments
-            and not nodes[0].arguments
-        ):
-            source = source.without_arguments
         complete, required_below = self._complete(field.type, nodes)
-        arguments = self._arguments(field, nodes[0])
-        sources = self._sources_below(field.type, nodes)
-        column = column_of(
-            source, arguments, paged=PageField in sources, counted=CountField in sources
+        selected = SelectedField(
+            self._arguments(field, nodes[0]),
+            bool(nodes[0].arguments),
+            self._sources_below(field.type, nodes),
+            required_below,
         )
-        return (
-            PlanField(response_key, column, complete),
-            self._required_columns(source, required_below),
-        )
+        read = source.projected_read
+        if read is not None:
+            known = self.projections.get(read)
+            projection = selected.projection
+            self.projections[read] = known.union(projection) if known else projection
+        column = source.column(selected)
+        return PlanField(response_key, column, complete), source.requires(selected)
 
-    def _sources_below(self, type_: GraphQLOutputType, nodes: FieldNodes) -> set[type]:
-        """Return the kinds of sources of the fields selected of an object."""
+    def _sources_below(self, type_: GraphQLOutputType, nodes: FieldNodes) -> list[FieldSource]:
+        """Return the sources of the fields selected of an object."""
         named = get_named_type(type_)
         if not is_object_type(named):
-            return set()
-        selected: dict[str, list[FieldNode]] = {}
-        self._collect(named, _selection_sets(nodes), selected, set())
-        names = {field_nodes[0].name.value for field_nodes in selected.values()}
-        return {
-            type(source_of(declaration_of(named.fields[name])))
-            for name in names & named.fields.keys()
-        }
-
-    def _required_columns(
-        self, source: FieldSource, required_below: RequiredColumns
-    ) -> RequiredColumns:
-        """Return the columns that a field requires of its row.
-
-        `required_below` are those of the fields selected below it: of the same row, or, if the
-        field reads rows, of the rows it reads.
-        """
-        match source:
-            case AttributeField(name=name):
-                return _union(frozenset({name}), required_below)
-            case ExpressionField(requires=requires):
-                return _union(requires, required_below)
-            case PageField():
-                return required_below
-            case (
-                RelationField(batch=batch, requires=requires)
-                | ConnectionField(pages=batch, requires=requires)
-            ):
-                self._project(batch, required_below)
-                return requires
-            case ListingField(page=page):
-                self._project(page, required_below)
-        return NO_COLUMNS
+            return []
+        selected = self.collected(named, *_selection_sets(nodes)).values()
+        fields = (named.fields.get(field_nodes[0].name.value) for field_nodes in selected)
+        return [source_of(declaration_of(field)) for field in fields if field]
 
     def _complete(
         self, type_: GraphQLOutputType, nodes: FieldNodes
@@ -269,7 +269,7 @@ class _Compiler:
         types = self._schema.get_possible_types(named)
         required = NO_COLUMNS
         for possible_type in types:
-            required = _union(required, self.selection(possible_type, sets)[1])
+            required = union(required, self.selection(possible_type, sets)[1])
         complete = complete_abstract(types, lambda type_: self.selection(type_, sets)[0])
         return complete_wrapped(type_, complete), required
 
@@ -283,25 +283,6 @@ class _Compiler:
             return arguments
         constant = arguments(self._variables)
         return lambda _: constant
-
-    def _project(self, batch: Any, required: RequiredColumns) -> None:
-        """Add required columns to the projection of a read, if it takes one."""
-        if "projection" not in signature(batch).parameters:
-            return
-        projection = Projection(
-            None if required is None else required - {ROW_KEY},
-            required is None or ROW_KEY in required,
-        )
-        known = self.projections.get(batch)
-        self.projections[batch] = known.union(projection) if known else projection
-
-
-def _constant(value: Any) -> Column:
-    return lambda _, rows: [value] * len(rows)
-
-
-def _union(columns: RequiredColumns, others: RequiredColumns) -> RequiredColumns:
-    return None if columns is None or others is None else columns | others
 
 
 def _selection_sets(nodes: FieldNodes) -> list[SelectionSetNode]:

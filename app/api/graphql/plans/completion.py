@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from types import NoneType
-from typing import Any
 
 from graphql import (
     GraphQLLeafType,
@@ -14,14 +13,8 @@ from graphql import (
 )
 from strawberry.types import get_object_definition
 
-from app.api.graphql.plans.plan import (
-    ColumnValues,
-    Complete,
-    EncodedColumn,
-    Level,
-    Selection,
-    Unplanned,
-)
+from app.api.graphql.fields.source import ColumnValues, EncodedColumn, JsonValues, Unplanned
+from app.api.graphql.plans.plan import Complete, Level, Selection
 
 INT_LIMIT = 2**31
 """GraphQL's Int is less than this, and not less than its negative."""
@@ -44,13 +37,13 @@ def complete_leaf(type_: GraphQLLeafType) -> Complete:
     plain_types = {PLAIN_TYPES.get(type_.name, EncodedColumn), NoneType}
     is_number = plain_types & {int, float}
 
-    def serialize(value: Any) -> Any:
+    def serialize(value: object) -> object:
         serialized = None if value is None else type_.coerce_output_value(value)
         if serialized is None and value is not None:
             raise Unplanned
         return serialized
 
-    def complete(_level: Level, values: ColumnValues) -> list[Any]:
+    def complete(_level: Level, values: ColumnValues) -> JsonValues:
         if type(values) is EncodedColumn:
             return values
         if plain_types >= {*map(type, values)} and not (is_number and _has_invalid_number(values)):
@@ -72,7 +65,7 @@ def _has_invalid_number(numbers: Sequence[int | float | None]) -> bool:
 def complete_object(selection: Selection) -> Complete:
     """Return the completion of an object type."""
 
-    def complete(level: Level, values: ColumnValues) -> list[Any]:
+    def complete(level: Level, values: ColumnValues) -> JsonValues:
         rows = [value for value in values if value is not None]
         objects = level.add(selection, rows)
         if len(rows) == len(values):
@@ -88,7 +81,7 @@ def complete_abstract(types: Sequence[GraphQLObjectType], selection_of: Selectio
     completions = {type_.name: complete_object(selection_of(type_)) for type_ in types}
     by_class: dict[type, Complete] = {}
 
-    def completion_of(value: Any) -> Complete:
+    def completion_of(value: object) -> Complete:
         definition = get_object_definition(value)
         if definition is not None:
             # An instance of the GraphQL type itself, such as a payload error, and not a row.
@@ -100,7 +93,7 @@ def complete_abstract(types: Sequence[GraphQLObjectType], selection_of: Selectio
                 return completions[type_.name]
         raise Unplanned
 
-    def complete(level: Level, values: ColumnValues) -> list[Any]:
+    def complete(level: Level, values: ColumnValues) -> JsonValues:
         groups: dict[int, tuple[Complete, list[int]]] = {}
         for index, value in enumerate(values):
             if value is not None:
@@ -108,7 +101,7 @@ def complete_abstract(types: Sequence[GraphQLObjectType], selection_of: Selectio
                 if completion is None:
                     completion = by_class[type(value)] = completion_of(value)
                 groups.setdefault(id(completion), (completion, []))[1].append(index)
-        completed: list[Any] = [None] * len(values)
+        completed: JsonValues = [None] * len(values)
         for completion, indexes in groups.values():
             group = completion(level, [values[index] for index in indexes])
             for index, value in zip(indexes, group, strict=True):
@@ -128,7 +121,7 @@ def complete_wrapped(type_: GraphQLOutputType, named: Complete) -> Complete:
 
 
 def _non_null(inner: Complete) -> Complete:
-    def complete(level: Level, values: ColumnValues) -> list[Any]:
+    def complete(level: Level, values: ColumnValues) -> JsonValues:
         completed = inner(level, values)
         if None in completed:
             raise Unplanned
@@ -138,7 +131,7 @@ def _non_null(inner: Complete) -> Complete:
 
 
 def _list(inner: Complete) -> Complete:
-    def complete(level: Level, values: ColumnValues) -> list[Any]:
+    def complete(level: Level, values: ColumnValues) -> JsonValues:
         items = [item for value in values if value is not None for item in value]
         next_item = iter(inner(level, items))
         return [

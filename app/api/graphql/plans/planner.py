@@ -1,8 +1,8 @@
 """Compilation, caching and running of plans."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,19 +12,36 @@ from strawberry import Schema
 from app.api.graphql.admission.documents import Operation
 from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.context import Context
-from app.api.graphql.plans.compiler import compile_mutation, compile_query, switch_variables
-from app.api.graphql.plans.plan import Plan, PlanStep, Unplanned
+from app.api.graphql.fields.source import Unplanned
+from app.api.graphql.plans.compiler import (
+    compile_event,
+    compile_mutation,
+    compile_query,
+    switch_variables,
+)
+from app.api.graphql.plans.events import EXPECTED_ERRORS, EventExecutor, EventPlan
+from app.api.graphql.plans.plan import GraphQLResponse, Plan, PlanStep, ResponseObject
 from app.api.graphql.plans.run import PlanRun
 from app.api.graphql.strawberry_seam import info_of
 from app.domain.errors import DomainError
 from app.observability import metrics
-from app.storage.engine.database import Database, DatabaseUnavailable
+from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
+ReferenceExecutor = Callable[[Operation, Context], Awaitable[GraphQLResponse]]
+"""Executes an operation, by the document of the context."""
+
 PLAN_CACHE_SIZE = 16
 """Cached plans per operation, keyed by the variables of @skip and @include."""
+
+
+_COMPILERS: Mapping[OperationType, Callable[[Schema, Operation], Plan | list[PlanStep]]] = {
+    OperationType.QUERY: compile_query,
+    OperationType.MUTATION: compile_mutation,
+    OperationType.SUBSCRIPTION: compile_event,
+}
 
 
 @dataclass(slots=True)
@@ -37,65 +54,83 @@ class _OperationPlans:
 
 
 class Planner:
-    """Runs operations by compiled plans. The reference executor runs what it does not."""
+    """Runs operations by compiled plans, and what has none by the reference executor."""
 
-    def __init__(self, schema: Schema, database: Database) -> None:
+    def __init__(self, schema: Schema, database: Database, reference: ReferenceExecutor) -> None:
         self._schema = schema
         self._database = database
+        self._reference = reference
         self._plans_of: WeakKeyDictionary[ParsedDocument, dict[str | None, _OperationPlans]] = (
             WeakKeyDictionary()
         )
         """By document and operation name. A plan holds no reference to its document, so that it is
         freed when the document leaves its cache."""
 
-    async def data(self, operation: Operation, context: Context) -> dict[str, Any] | None:
-        """Return the data of a response without errors.
-
-        None: the reference executor has to run the operation, with the same context.
-        """
-        plan = self._plan(operation)
+    async def response(self, operation: Operation, context: Context) -> GraphQLResponse:
+        """Execute a query or a mutation."""
+        plan, response = self._plan(operation), None
         if plan is None:
-            metrics.PLANS.labels("ordinary").inc()
-            return None
-        try:
-            if isinstance(plan, Plan):
-                data = await self._run_plan(plan, operation, context)
-            else:
-                data = await self._run_steps(plan, operation, context)
-        except (Unplanned, DomainError, GraphQLError, DatabaseUnavailable):
-            # The reference executor meets the same error and reports it with its path.
-            metrics.PLANS.labels("refused").inc()
-            return None
-        except Exception:
-            log.exception("a plan failed; the reference executor runs the operation")
-            metrics.PLANS.labels("broke").inc()
-            return None
-        metrics.PLANS.labels("planned").inc()
-        return data
+            outcome = "ordinary"
+        else:
+            try:
+                if isinstance(plan, Plan):
+                    response = await self._run_query(plan, operation, context)
+                else:
+                    response = await self._run_mutation(plan, operation, context)
+                outcome = "ordinary" if isinstance(plan, Plan) and plan.others else "planned"
+            except EXPECTED_ERRORS:
+                outcome = "refused"
+            except Exception:
+                log.exception("a plan failed; the reference executor runs the operation")
+                outcome = "broke"
+        metrics.PLANS.labels(outcome).inc()
+        return response or await self._reference(operation, context)
+
+    def event_executor(
+        self, operation: Operation, context: Context, reference: EventExecutor
+    ) -> EventExecutor:
+        """Return the executor of a subscription's events for the caller of `context`."""
+        plan = self._plan(operation)
+        if not isinstance(plan, Plan):
+            return reference
+        return EventPlan(plan, self._database, context.caller, operation.coerced, reference).execute
+
+    async def _run_query(
+        self, plan: Plan, operation: Operation, context: Context
+    ) -> GraphQLResponse:
+        if plan.others is None:
+            return {"data": await self._run_plan(plan, operation, context)}
+        # Before the plan: the cursor of jobQueue must not be newer than the lists selected after.
+        response = await self._reference(operation, replace(context, document=plan.others))
+        data = await self._run_plan(plan, operation, context)
+        if response["data"] is not None:
+            data |= response["data"]
+            response["data"] = {key: data[key] for key in plan.response_keys}
+        return response
 
     async def _run_plan(
-        self, plan: Plan, operation: Operation, context: Context, root: Any = None
-    ) -> dict[str, Any]:
-        def run(tx: Transaction) -> dict[str, Any]:
+        self, plan: Plan, operation: Operation, context: Context, root: object = None
+    ) -> ResponseObject:
+        def run(tx: Transaction) -> ResponseObject:
             return PlanRun(plan, tx, context.caller, operation.coerced).data(root)
 
         return await self._database.read(run)
 
-    async def _run_steps(
+    async def _run_mutation(
         self, steps: Sequence[PlanStep], operation: Operation, context: Context
-    ) -> dict[str, Any]:
-        data: dict[str, Any] = {}
+    ) -> GraphQLResponse:
+        data: ResponseObject = {}
         for step in steps:
             arguments = step.arguments(operation.coerced)
             try:
-                result = await step.run(info=info_of(context), **arguments)
+                result = await step.change(info=info_of(context), **arguments)
             except Exception as error:
                 # The mutation may have been committed: the reference executor must not repeat it.
                 context.mutation_results[step.response_key] = error
                 raise Unplanned from error
             context.mutation_results[step.response_key] = result
             data |= await self._run_plan(step.payload, operation, context, result)
-        return data
+        return {"data": data}
 
     def _plan(self, operation: Operation) -> Plan | Sequence[PlanStep] | None:
         plans = self._operation_plans(operation)
@@ -104,8 +139,7 @@ class Planner:
         if switches not in plans.by_switches:
             if len(plans.by_switches) == PLAN_CACHE_SIZE:
                 plans.by_switches.pop(next(iter(plans.by_switches)))
-            is_query = operation.kind is OperationType.QUERY
-            compile_operation = compile_query if is_query else compile_mutation
+            compile_operation = _COMPILERS[operation.kind]
             try:
                 plans.by_switches[switches] = compile_operation(self._schema, operation)
             except (Unplanned, DomainError, GraphQLError):

@@ -1,4 +1,4 @@
-"""One run of a plan, inside one database read."""
+"""One run of a plan, inside at most one database read."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -6,32 +6,43 @@ from typing import Any
 from graphql import VariableValues
 
 from app.api.graphql.fields.loaders import MAX_BATCH_KEYS
-from app.api.graphql.plans.plan import BatchLoad, ColumnValues, Level, Plan, PlanField, Rows
+from app.api.graphql.fields.source import BatchLoad, ColumnValues, Rows
+from app.api.graphql.plans.plan import Level, Plan, PlanField, ResponseObject
 from app.domain.callers import Caller
 from app.storage.engine.transaction import Transaction
 
-Objects = list[dict[str, Any]]
+Objects = list[ResponseObject]
+
+
+class TransactionNeeded(Exception):
+    """A run without a transaction has to read something."""
 
 
 class PlanRun:
     """Runs a plan for a caller. Loaded values are cached, so that the response is consistent."""
 
     def __init__(
-        self, plan: Plan, tx: Transaction, caller: Caller, variables: VariableValues
+        self, plan: Plan, tx: Transaction | None, caller: Caller, variables: VariableValues
     ) -> None:
-        self.tx = tx
         self.caller = caller
         self.variables = variables
-        self.projections = plan.projections
         self._plan = plan
+        self._tx = tx
         self._loaded: dict[BatchLoad, dict[Hashable, Any]] = {}
         self._requested: dict[BatchLoad, dict[Hashable, None]] = {}
-        self._owners: dict[Callable[[Any], Any], Rows] = {}
+        self._owners: dict[Callable[..., object], Rows] = {}
 
-    def data(self, root: Any = None) -> dict[str, Any]:
+    @property
+    def tx(self) -> Transaction:
+        """The transaction of all reads. Raises TransactionNeeded if the run has none."""
+        if self._tx is None:
+            raise TransactionNeeded
+        return self._tx
+
+    def data(self, root: object = None) -> ResponseObject:
         """Return the data of the response.
 
-        Raises Unplanned, and any exception of a read or an expression.
+        Raises Unplanned, TransactionNeeded, and any exception of a read or an expression.
         """
         level = Level()
         [data] = level.add(self._plan.root, [root])
@@ -52,12 +63,16 @@ class PlanRun:
             level = below
         return data
 
-    def owners(self, rows: Rows, owner: Callable[[Any], Any]) -> Rows:
+    def owners(self, rows: Rows, owner: Callable[..., object]) -> Rows:
         """Return the owner of each row, computed once per selection."""
         owners = self._owners.get(owner)
         if owners is None:
             owners = self._owners[owner] = [*map(owner, rows)]
         return owners
+
+    def prime(self, load: BatchLoad, key: Hashable, value: object) -> None:
+        """Use `value` for `key`, so that it is not loaded."""
+        self._loaded.setdefault(load, {})[key] = value
 
     def request(self, load: BatchLoad, keys: Sequence[Hashable]) -> None:
         """Request values for the keys that are not None, to be loaded with the level."""
@@ -75,13 +90,14 @@ class PlanRun:
     def _load(self) -> None:
         """Load all requested values, with one statement per read and MAX_BATCH_KEYS keys."""
         for load, requested in self._requested.items():
-            batch, arguments = load
-            options = {"projection": self.projections[batch]} if batch in self.projections else {}
+            read, arguments = load
+            projection = self._plan.projections.get(read)
+            options = {} if projection is None else {"projection": projection}
             loaded, keys = self._loaded[load], list(requested)
             for start in range(0, len(keys), MAX_BATCH_KEYS):
                 chunk = keys[start : start + MAX_BATCH_KEYS]
                 loaded.update(dict.fromkeys(chunk))
-                loaded.update(batch(self.tx, self.caller.store, chunk, *arguments, **options))
+                loaded.update(read(self.tx, self.caller.store, chunk, *arguments, **options))
         self._requested = {}
 
 

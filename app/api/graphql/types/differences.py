@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import strawberry
 
 from app.api.graphql.context import Info
-from app.api.graphql.fields.declarations import expression
+from app.api.graphql.fields.expression import expression
 from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.hierarchies import Hierarchy
 from app.api.graphql.types.tree_items import TreeItem

@@ -1,10 +1,13 @@
 """Duplications of hierarchies: arguments, result and preview."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import strawberry
 
-from app.api.graphql.fields.declarations import attribute, expression, relation
+from app.api.graphql.fields.attribute import attribute
+from app.api.graphql.fields.expression import expression
+from app.api.graphql.fields.query import Read
+from app.api.graphql.fields.relation import relation
 from app.api.graphql.types.hierarchies import Hierarchy
 from app.domain.callers import Caller
 from app.domain.ids import uuid_of
@@ -28,6 +31,7 @@ class Duplication:
         lambda job: job.subject_id,
         "The hierarchy to copy, in its current state; null once deleted.",
         requires=frozenset({"subject_id"}),
+        projected=True,
     )
     name: str | None = expression(
         lambda job: _args(job).name,
@@ -49,6 +53,7 @@ class Duplication:
         lambda job: job.result_id,
         "The copy; null until SUCCESS, and once deleted.",
         requires=frozenset({"result_id"}),
+        projected=True,
     )
 
 
@@ -70,7 +75,6 @@ class DuplicationPreview:
 
 
 def duplication_preview(
-    root: Any,
     hierarchy_id: Annotated[
         strawberry.ID, strawberry.argument(description="ID of the hierarchy to copy.")
     ],
@@ -78,7 +82,7 @@ def duplication_preview(
         bool,
         strawberry.argument(description="True to copy products too. Default: false."),
     ] = False,
-) -> Any:
+) -> Read:
     """Return the reader of Query.duplicationPreview."""
 
     def read(tx: Transaction, caller: Caller) -> DuplicationPreview | None:

@@ -6,12 +6,15 @@ from typing import Any
 import strawberry
 
 from app.api.graphql.cursors import Cursors, int_part
-from app.api.graphql.fields.declarations import expression
+from app.api.graphql.fields.expression import expression
+from app.api.graphql.fields.snapshot import snapshot
 from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.jobs import Job
 from app.domain.events import JobEventType
 from app.domain.jobs import JobStatus
 from app.services.feed import FeedEvent
+from app.storage import lanes
+from app.storage.lanes import QueuePosition
 
 describe_enum(
     JobEventType,
@@ -32,6 +35,10 @@ describe_enum(
 EVENTS = Cursors("events", int_part)
 
 
+def _queue_position(event: FeedEvent) -> tuple[int, QueuePosition] | None:
+    return (event.job.pk, event.queue_position) if event.queue_position else None
+
+
 @strawberry.type(
     description="A change of one job. Status changes arrive in commit order, each exactly once."
 )
@@ -45,7 +52,12 @@ class JobEvent:
     previous_status: JobStatus | None = strawberry.field(
         description="Status before the change; null for CREATED, MOVED, SNAPSHOT and PROGRESS."
     )
-    job: Job = strawberry.field(description="The job as of this event, not its current state.")
+    job: Job = snapshot(
+        lambda event: event.job,
+        lanes.queue_positions,
+        _queue_position,
+        "The job as of this event, not its current state.",
+    )
 
     @classmethod
     def is_type_of(cls, row: Any, _info: Any) -> bool:

@@ -6,7 +6,8 @@ import strawberry
 from strawberry import UNSET
 
 from app.api.graphql.cursors import Cursors, instant_part, int_part, none_if_unset, uuid_part
-from app.api.graphql.fields.declarations import connection, relation
+from app.api.graphql.fields.connection import connection
+from app.api.graphql.fields.relation import relation
 from app.api.graphql.types.filters import StringFilter
 from app.api.graphql.types.nodes import HierarchyNode
 from app.api.graphql.types.relay import PRIMARY_KEY, Connection, Node, lazy_connection
@@ -31,6 +32,7 @@ class Hierarchy(TreeItem, Node):
         lambda hierarchy: hierarchy.pk,
         "Nodes at any depth, parents before children.",
         PRIMARY_KEY,
+        projected=True,
     )
     node_count: int = strawberry.field(description="Number of nodes below the root.")
     copied_from: Annotated["Hierarchy", strawberry.lazy(__name__)] | None = relation(
@@ -38,6 +40,7 @@ class Hierarchy(TreeItem, Node):
         lambda hierarchy: hierarchy.copied_from,
         "The source if this is a copy; null if it is not, or once the source is deleted.",
         requires=frozenset({"copied_from"}),
+        projected=True,
     )
     jobs: Any = connection(
         _JOBS,
@@ -46,6 +49,7 @@ class Hierarchy(TreeItem, Node):
         lambda hierarchy: hierarchy.id,
         "Duplications from or into this hierarchy, newest first.",
         frozenset({"id"}),
+        projected=True,
         type=lazy_connection("Job", "app.api.graphql.types.jobs"),
     )
 

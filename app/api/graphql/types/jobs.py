@@ -9,7 +9,9 @@ import strawberry
 from strawberry import UNSET
 
 from app.api.graphql.cursors import Cursors, int_part, none_if_unset, uuid_part
-from app.api.graphql.fields.declarations import connection, expression, relation
+from app.api.graphql.fields.connection import connection
+from app.api.graphql.fields.expression import expression
+from app.api.graphql.fields.relation import relation
 from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.duplications import Duplication
 from app.api.graphql.types.job_errors import JobError
@@ -135,6 +137,7 @@ class Job(Node):
         "The failed job that this job retries; null if it is not a retry, and once the failed job "
         "is deleted by retention.",
         requires=frozenset({"retry_of"}),
+        projected=True,
     )
     retried_by: Annotated["Job", strawberry.lazy(__name__)] | None = relation(
         jobs.newest_retries,

@@ -4,7 +4,10 @@ from typing import Any
 
 import strawberry
 
-from app.api.graphql.fields.declarations import NO_COLUMNS, attribute, connection, relation
+from app.api.graphql.fields.attribute import attribute
+from app.api.graphql.fields.connection import connection
+from app.api.graphql.fields.relation import relation
+from app.api.graphql.fields.source import NO_COLUMNS
 from app.api.graphql.strawberry_seam import lazy_type
 from app.api.graphql.types.products import PRODUCTS_OF_NODE, NodeProductConnection
 from app.api.graphql.types.relay import Node
@@ -36,6 +39,7 @@ class HierarchyNode(TreeItem, Node):
         parent_key,
         "Products: curated ones first, in curated order (at most 20), then by SKU.",
         NO_COLUMNS,
+        projected=True,
     )
 
     @classmethod

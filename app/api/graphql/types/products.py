@@ -6,13 +6,9 @@ import strawberry
 from strawberry import UNSET
 
 from app.api.graphql.cursors import Cursors, int_part, none_if_unset, text_part, uuid_part
-from app.api.graphql.fields.declarations import (
-    NO_COLUMNS,
-    connection,
-    count_field,
-    expression,
-    page_field,
-)
+from app.api.graphql.fields.connection import connection, count_field, page_field
+from app.api.graphql.fields.expression import expression
+from app.api.graphql.fields.source import NO_COLUMNS
 from app.api.graphql.types.filters import StringFilter
 from app.api.graphql.types.relay import PRIMARY_KEY, ROW_KEY_ONLY, Node, PageInfo, lazy_connection
 from app.domain.filters import Condition

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import strawberry
 
 from app.api.graphql.context import Info
-from app.api.graphql.fields.declarations import expression, reference_field
+from app.api.graphql.fields.expression import expression
+from app.api.graphql.fields.reference import reference_field
 from app.api.graphql.types.events import EVENTS
 from app.api.graphql.types.jobs import Job
 from app.domain.callers import Caller

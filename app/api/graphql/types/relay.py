@@ -6,14 +6,10 @@ from uuid import UUID
 
 import strawberry
 
-from app.api.graphql.fields.declarations import (
-    NO_COLUMNS,
-    ROW_KEY,
-    attribute,
-    count_field,
-    expression,
-    page_field,
-)
+from app.api.graphql.fields.attribute import attribute
+from app.api.graphql.fields.connection import count_field, page_field
+from app.api.graphql.fields.expression import expression
+from app.api.graphql.fields.source import NO_COLUMNS, ROW_KEY
 from app.api.graphql.strawberry_seam import lazy_type
 from app.domain.callers import Caller, Scope
 from app.storage import hierarchies, job_errors, jobs, nodes, products

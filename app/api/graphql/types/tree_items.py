@@ -7,13 +7,10 @@ import strawberry
 from strawberry import UNSET
 
 from app.api.graphql.cursors import Cursors, int_part, none_if_unset, optional_int_part
-from app.api.graphql.fields.declarations import (
-    AttributeField,
-    attribute,
-    connection,
-    expression,
-    relation,
-)
+from app.api.graphql.fields.attribute import AttributeField, attribute
+from app.api.graphql.fields.connection import connection
+from app.api.graphql.fields.expression import expression
+from app.api.graphql.fields.relation import relation
 from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.relay import PRIMARY_KEY, Node, lazy_connection
 from app.api.graphql.types.translations import (
@@ -118,6 +115,7 @@ class TreeItem(Node):
         parent_key,
         "Direct children: sortOrder descending, unset last, then updatedAt descending.",
         PRIMARY_KEY,
+        projected=True,
         type=lazy_connection("HierarchyNode", "app.api.graphql.types.nodes"),
     )
     created_at: datetime = attribute(

@@ -10,12 +10,13 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
+from app.api.graphql.fields.source import JsonValues, Rows
 from app.domain.instants import format_instant
 from app.storage.nodes import TreeNode
 from app.storage.sql.column_types import UNSET
 from app.storage.sql.rows import RawForm, Row
 
-ColumnEncoder = Callable[[Sequence[Any]], list[Any]]
+ColumnEncoder = Callable[[Rows], JsonValues]
 
 ROW_CLASS_CACHE_SIZE = 512
 """Row classes per attribute whose encoder is cached."""
@@ -45,7 +46,7 @@ def _encoder(row_class: type, attribute: str) -> ColumnEncoder | None:
     if not issubclass(row_class, Row) or attribute not in row_class.raw_columns:
         return None
     column = row_class.raw_columns[attribute]
-    encode: Callable[[Iterable[Any]], list[Any]]
+    encode: Callable[[Iterable[Any]], JsonValues]
     match column.form:
         case RawForm.PLAIN:
             encode = list
@@ -79,25 +80,25 @@ def _encode_node_ids(nodes: Sequence[TreeNode]) -> list[str]:
     return ids
 
 
-def _enum_encoder(names: Mapping[str | None, str | None]) -> Callable[[Iterable[Any]], list[Any]]:
+def _enum_encoder(names: Mapping[str | None, str | None]) -> Callable[[Iterable[Any]], JsonValues]:
     return lambda values: [names[value] for value in values]
 
 
-def _encode_instant_texts(texts: Iterable[str | None]) -> list[Any]:
+def _encode_instant_texts(texts: Iterable[str | None]) -> JsonValues:
     return [None if text is None else f"{text[:10]}T{text[11:23]}Z" for text in texts]
 
 
-def _encode_instants(instants: Iterable[datetime | None]) -> list[Any]:
+def _encode_instants(instants: Iterable[datetime | None]) -> JsonValues:
     return [None if instant is None else format_instant(instant) for instant in instants]
 
 
-def _encode_uuid_texts(ids: Iterable[str | None]) -> list[Any]:
+def _encode_uuid_texts(ids: Iterable[str | None]) -> JsonValues:
     return [id and f"{id[:8]}-{id[8:12]}-{id[12:16]}-{id[16:20]}-{id[20:]}" for id in ids]
 
 
-def _encode_uuids(ids: Iterable[UUID | None]) -> list[Any]:
+def _encode_uuids(ids: Iterable[UUID | None]) -> JsonValues:
     return [None if id is None else str(id) for id in ids]
 
 
-def _encode_unset_last(numbers: Iterable[int]) -> list[Any]:
+def _encode_unset_last(numbers: Iterable[int]) -> JsonValues:
     return [None if number == UNSET else number for number in numbers]

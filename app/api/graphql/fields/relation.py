@@ -1,0 +1,85 @@
+"""Fields that are looked up by a key of their row."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic
+
+from app.api.graphql.fields.loaders import BatchRead, KeyT, ValueT, current_loaders
+from app.api.graphql.fields.source import (
+    AnyRead,
+    BatchLoad,
+    Column,
+    ColumnValues,
+    Declared,
+    FieldSource,
+    ReadContext,
+    RequiredColumns,
+    Rows,
+    SelectedField,
+    parameters_of,
+    with_arguments,
+)
+
+
+@dataclass(frozen=True)
+class RelationField(FieldSource, Generic[KeyT, ValueT]):
+    """A value looked up by a key of the row, or of the arguments.
+
+    Null without a key, or if the key is unknown.
+    """
+
+    batch: BatchRead[KeyT, ValueT]
+    key: Callable[..., KeyT | None]
+    value: Callable[[ValueT], object]
+    columns: RequiredColumns
+    projected: bool
+
+    @property
+    def projected_read(self) -> AnyRead | None:
+        return self.batch if self.projected else None
+
+    def resolver(self) -> Callable[..., object]:
+        async def resolve(root: object, **arguments: object) -> object:
+            key = self.key(root, **arguments)
+            related = None if key is None else await current_loaders.get().load(self.batch, key)
+            return None if related is None else self.value(related)
+
+        _row, *parameters = parameters_of(self.key)
+        return with_arguments(resolve, parameters)
+
+    def column(self, selected: SelectedField) -> Column:
+        load, key, value, arguments = (
+            BatchLoad(self.batch),
+            self.key,
+            self.value,
+            selected.arguments,
+        )
+
+        def column(run: ReadContext, rows: Rows) -> Callable[[], ColumnValues]:
+            values = arguments(run.variables)
+            keys = [key(row, **values) for row in rows]
+            run.request(load, keys)
+            return lambda: [
+                None if related is None else value(related) for related in run.loaded(load, keys)
+            ]
+
+        return column
+
+    def requires(self, selected: SelectedField) -> RequiredColumns:
+        return self.columns
+
+
+def relation(
+    batch: BatchRead[KeyT, ValueT],
+    key: Callable[..., KeyT | None],
+    description: str,
+    value: Callable[[ValueT], object] = lambda related: related,
+    requires: RequiredColumns = None,
+    *,
+    projected: bool = False,
+) -> Declared:
+    """Declare a field looked up by a key of its row, or of the arguments that `key` has after it.
+
+    `value` computes the field from the related row. `projected`: `batch` reads a projection.
+    """
+    return RelationField(batch, key, value, requires, projected).declare(description)

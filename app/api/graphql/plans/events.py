@@ -1,0 +1,66 @@
+"""Execution of a subscription's events by their plan."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from graphql import ExecutionResult, GraphQLError, VariableValues
+
+from app.api.graphql.fields.source import Unplanned
+from app.api.graphql.plans.plan import Plan, ResponseObject
+from app.api.graphql.plans.run import PlanRun, TransactionNeeded
+from app.domain.callers import Caller
+from app.domain.errors import DomainError
+from app.storage.engine.database import Database, DatabaseUnavailable
+from app.storage.engine.transaction import Transaction
+
+log = logging.getLogger(__name__)
+
+EventResult = ExecutionResult | Awaitable[ExecutionResult]
+
+EventExecutor = Callable[[object], EventResult]
+"""Executes an event, without anything to await if nothing has to be read."""
+
+EXPECTED_ERRORS = (Unplanned, DomainError, GraphQLError, DatabaseUnavailable)
+"""Errors that the reference executor meets too, and reports with their paths."""
+
+
+class EventPlan:
+    """Executes the events of a subscription for callers with the same authority."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        database: Database,
+        caller: Caller,
+        variables: VariableValues,
+        reference: EventExecutor,
+    ) -> None:
+        self._plan = plan
+        self._database = database
+        self._caller = caller
+        self._variables = variables
+        self._reference = reference
+
+    def execute(self, event: object) -> EventResult:
+        """Execute an event: by the plan, or by the reference executor if the plan gives up."""
+        try:
+            return ExecutionResult(self._data(None, event))
+        except TransactionNeeded:
+            return self._execute_in_read(event)
+        except Exception as error:
+            return self._reference_after(error, event)
+
+    async def _execute_in_read(self, event: object) -> ExecutionResult:
+        try:
+            return ExecutionResult(await self._database.read(self._data, event))
+        except Exception as error:
+            result = self._reference_after(error, event)
+        return result if isinstance(result, ExecutionResult) else await result
+
+    def _data(self, tx: Transaction | None, event: object) -> ResponseObject:
+        return PlanRun(self._plan, tx, self._caller, self._variables).data(event)
+
+    def _reference_after(self, error: Exception, event: object) -> EventResult:
+        if not isinstance(error, EXPECTED_ERRORS):
+            log.error("a plan failed; the reference executor runs the event", exc_info=error)
+        return self._reference(event)
