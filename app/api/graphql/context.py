@@ -1,7 +1,6 @@
 """Context of resolvers: services, caller and operation."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import strawberry
 from graphql import DocumentNode
@@ -25,7 +24,7 @@ class Context:
     """The parsed and validated document that is executed."""
     resume_from: str | None = None
     """Resume cursor from the transport (Last-Event-ID); overrides the argument `after`."""
-    mutation_results: dict[str, Any] = field(default_factory=dict)
+    mutation_results: dict[str, object] = field(default_factory=dict)
     """Payloads or exceptions of mutations that a plan has already run, by response key."""
 
     @property

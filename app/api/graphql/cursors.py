@@ -4,7 +4,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import orjson
@@ -42,26 +42,26 @@ Before = Annotated[
 ]
 
 
-def int_part(value: Any) -> int:
+def int_part(value: object) -> int:
     """Validate a part of a cursor: a 64-bit integer. Raises ValueError."""
     if type(value) is not int or not -(2**63) <= value < 2**63:
         raise ValueError
     return value
 
 
-def optional_int_part(value: Any) -> int | None:
+def optional_int_part(value: object) -> int | None:
     """Validate a part of a cursor: a 64-bit integer or null. Raises ValueError."""
     return None if value is None else int_part(value)
 
 
-def text_part(value: Any) -> str:
+def text_part(value: object) -> str:
     """Validate a part of a cursor: a string without NUL. Raises ValueError."""
     if not isinstance(value, str) or "\0" in value:
         raise ValueError
     return value
 
 
-def instant_part(value: Any) -> datetime:
+def instant_part(value: object) -> datetime:
     """Parse a part of a cursor: an instant in UTC. Raises ValueError."""
     parsed = datetime.fromisoformat(text_part(value))
     if parsed.tzinfo != UTC:
@@ -69,7 +69,7 @@ def instant_part(value: Any) -> datetime:
     return parsed
 
 
-def uuid_part(value: Any) -> UUID:
+def uuid_part(value: object) -> UUID:
     """Parse a part of a cursor: a UUID. Raises ValueError."""
     return UUID(text_part(value))
 
@@ -85,7 +85,7 @@ class Cursors:
     `parts` validate or parse the parts of a row's key.
     """
 
-    def __init__(self, kind: str, *parts: Callable[[Any], Any]) -> None:
+    def __init__(self, kind: str, *parts: Callable[[object], object]) -> None:
         self._kind = kind
         self._parts = parts
 

@@ -1,7 +1,7 @@
 """The query root. Resolvers return rows, from which the types read their fields."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
@@ -17,7 +17,7 @@ from app.api.graphql.types.hierarchies import HIERARCHIES, Hierarchy, HierarchyF
 from app.api.graphql.types.jobs import JOBS, QUEUED, Job, JobFilter, JobOrder
 from app.api.graphql.types.products import PRODUCTS, Product, ProductFilter
 from app.api.graphql.types.queue import JobQueue, job_queue
-from app.api.graphql.types.relay import Connection, Node, rows_by_ids
+from app.api.graphql.types.relay import Connection, IdentifiedRow, Node, rows_by_ids
 from app.domain.callers import Caller
 from app.domain.errors import InvalidInput
 from app.domain.ids import uuid_of
@@ -30,10 +30,10 @@ from app.storage.tables import HierarchyRow, JobRow, ProductRow
 MAX_IDS = 100
 
 
-def _rows(tx: Transaction, caller: Caller, ids: Sequence[str]) -> list[Any]:
+def _rows(tx: Transaction, caller: Caller, ids: Sequence[str]) -> list[IdentifiedRow | None]:
     uuids = [uuid_of(id) for id in ids]
     rows = rows_by_ids(tx, caller, [uuid for uuid in dict.fromkeys(uuids) if uuid])
-    return [uuid and rows.get(uuid) for uuid in uuids]
+    return [rows.get(uuid) if uuid else None for uuid in uuids]
 
 
 def _node(

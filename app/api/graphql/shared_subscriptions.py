@@ -313,8 +313,8 @@ class _VariableUses(Visitor):
         super().__init__()
         self.counts: Counter[str] = Counter()
 
-    def enter_variable_definition(self, _node: VariableDefinitionNode, *_: Any) -> VisitorAction:
+    def enter_variable_definition(self, _node: VariableDefinitionNode, *_: object) -> VisitorAction:
         return self.SKIP
 
-    def enter_variable(self, node: VariableNode, *_: Any) -> None:
+    def enter_variable(self, node: VariableNode, *_: object) -> None:
         self.counts[node.name.value] += 1

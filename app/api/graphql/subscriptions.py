@@ -1,7 +1,7 @@
 """The subscription root: event streams of jobs."""
 
 from collections.abc import AsyncGenerator
-from typing import Annotated, Any
+from typing import Annotated
 
 import strawberry
 from strawberry import UNSET
@@ -13,6 +13,7 @@ from app.api.graphql.types.events import EVENTS, JobEvent
 from app.api.graphql.types.jobs import JobFilter
 from app.domain.errors import NotFound
 from app.domain.ids import uuid_of
+from app.services.feed import FeedEvent
 from app.storage import jobs
 
 Resume = Annotated[
@@ -34,7 +35,7 @@ async def _job_updates(
     info: Info,
     id: Annotated[strawberry.ID, strawberry.argument(description="ID of the job to follow.")],
     after: Resume = UNSET,
-) -> Any:
+) -> AsyncGenerator[FeedEvent, None]:
     job_id = uuid_of(id)
     if job_id is None:
         raise NotFound("job", id, ("id",))
@@ -52,7 +53,7 @@ async def _job_events(
         ),
     ] = UNSET,
     after: Resume = UNSET,
-) -> Any:
+) -> AsyncGenerator[FeedEvent, None]:
     context = info.context
     seq = _resume_seq(context, after)
     job_filter = filter.to_storage() if filter else jobs.JobFilter()

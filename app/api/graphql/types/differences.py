@@ -1,11 +1,12 @@
 """Differences between the source of a duplication and its copy."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import strawberry
 
 from app.api.graphql.context import Info
 from app.api.graphql.fields.expression import expression
+from app.api.graphql.fields.source import Declared
 from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.hierarchies import Hierarchy
 from app.api.graphql.types.tree_items import TreeItem
@@ -58,7 +59,7 @@ class DuplicationDifference:
     item: TreeItem = strawberry.field(description="The item; the source's, if it has the item.")
 
 
-def _count(kind: DifferenceKind, description: str) -> Any:
+def _count(kind: DifferenceKind, description: str) -> Declared:
     return expression(lambda differences: differences.counts.get(kind, 0), description)
 
 
@@ -86,14 +87,14 @@ class DuplicationDiff:
     )
 
     @classmethod
-    def is_type_of(cls, row: Any, _info: Any) -> bool:
+    def is_type_of(cls, row: object, _info: object) -> bool:
         return isinstance(row, Differences)
 
 
 async def duplication_diff(
     info: Info,
     job_id: Annotated[strawberry.ID, strawberry.argument(description="ID of the duplication job.")],
-) -> Any:
+) -> Differences | None:
     """Resolve Query.duplicationDiff as a scan, because it reads both trees completely."""
     uuid = uuid_of(job_id)
     if uuid is None:

@@ -1,7 +1,6 @@
 """Job events, as subscriptions deliver them."""
 
 from datetime import datetime
-from typing import Any
 
 import strawberry
 
@@ -60,5 +59,5 @@ class JobEvent:
     )
 
     @classmethod
-    def is_type_of(cls, row: Any, _info: Any) -> bool:
+    def is_type_of(cls, row: object, _info: object) -> bool:
         return isinstance(row, FeedEvent)

@@ -1,6 +1,6 @@
 """Hierarchies."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import strawberry
 from strawberry import UNSET
@@ -8,6 +8,7 @@ from strawberry import UNSET
 from app.api.graphql.cursors import Cursors, instant_part, int_part, none_if_unset, uuid_part
 from app.api.graphql.fields.connection import connection
 from app.api.graphql.fields.relation import relation
+from app.api.graphql.fields.source import Declared
 from app.api.graphql.types.filters import StringFilter
 from app.api.graphql.types.nodes import HierarchyNode
 from app.api.graphql.types.relay import PRIMARY_KEY, Connection, Node, lazy_connection
@@ -42,7 +43,7 @@ class Hierarchy(TreeItem, Node):
         requires=frozenset({"copied_from"}),
         projected=True,
     )
-    jobs: Any = connection(
+    jobs: Declared = connection(
         _JOBS,
         jobs.of_hierarchies,
         jobs.counts_of_hierarchies,
@@ -54,7 +55,7 @@ class Hierarchy(TreeItem, Node):
     )
 
     @classmethod
-    def is_type_of(cls, row: Any, _info: Any) -> bool:
+    def is_type_of(cls, row: object, _info: object) -> bool:
         return isinstance(row, tables.HierarchyRow)
 
 

@@ -1,7 +1,6 @@
 """Errors of jobs."""
 
 from datetime import datetime
-from typing import Any
 
 import strawberry
 
@@ -16,5 +15,5 @@ class JobError(Node):
     created_at: datetime = strawberry.field(description="Time the error was recorded.")
 
     @classmethod
-    def is_type_of(cls, row: Any, _info: Any) -> bool:
+    def is_type_of(cls, row: object, _info: object) -> bool:
         return isinstance(row, tables.JobErrorRow)

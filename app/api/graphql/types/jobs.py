@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import strawberry
@@ -181,7 +181,7 @@ class Job(Node):
     )
 
     @classmethod
-    def is_type_of(cls, row: Any, _info: Any) -> bool:
+    def is_type_of(cls, row: object, _info: object) -> bool:
         return isinstance(row, tables.JobRow)
 
 

@@ -1,13 +1,11 @@
 """Nodes of hierarchies."""
 
-from typing import Any
-
 import strawberry
 
 from app.api.graphql.fields.attribute import attribute
 from app.api.graphql.fields.connection import connection
 from app.api.graphql.fields.relation import relation
-from app.api.graphql.fields.source import NO_COLUMNS
+from app.api.graphql.fields.source import NO_COLUMNS, Declared
 from app.api.graphql.strawberry_seam import lazy_type
 from app.api.graphql.types.products import PRODUCTS_OF_NODE, NodeProductConnection
 from app.api.graphql.types.relay import Node
@@ -18,7 +16,7 @@ from app.storage.nodes import TreeNode
 
 @strawberry.type(description="A category inside a hierarchy.")
 class HierarchyNode(TreeItem, Node):
-    hierarchy: Any = strawberry.field(
+    hierarchy: Declared = strawberry.field(
         description="The hierarchy that contains the node.",
         graphql_type=lazy_type("Hierarchy", "app.api.graphql.types.hierarchies"),
     )
@@ -43,5 +41,5 @@ class HierarchyNode(TreeItem, Node):
     )
 
     @classmethod
-    def is_type_of(cls, row: Any, _info: Any) -> bool:
+    def is_type_of(cls, row: object, _info: object) -> bool:
         return isinstance(row, TreeNode)

@@ -1,14 +1,12 @@
 """Products and the products of a node."""
 
-from typing import Any
-
 import strawberry
 from strawberry import UNSET
 
 from app.api.graphql.cursors import Cursors, int_part, none_if_unset, text_part, uuid_part
 from app.api.graphql.fields.connection import connection, count_field, page_field
 from app.api.graphql.fields.expression import expression
-from app.api.graphql.fields.source import NO_COLUMNS
+from app.api.graphql.fields.source import NO_COLUMNS, Declared
 from app.api.graphql.types.filters import StringFilter
 from app.api.graphql.types.relay import PRIMARY_KEY, ROW_KEY_ONLY, Node, PageInfo, lazy_connection
 from app.domain.filters import Condition
@@ -25,7 +23,7 @@ class Product(Node):
         description="Stock keeping unit, the shop's own number; unique in its store."
     )
     name: str | None = strawberry.field(description="Name of the product.")
-    nodes: Any = connection(
+    nodes: Declared = connection(
         _NODES_OF_PRODUCT,
         associations.nodes_of_products,
         associations.counts_of_products,
@@ -36,7 +34,7 @@ class Product(Node):
     )
 
     @classmethod
-    def is_type_of(cls, row: Any, _info: Any) -> bool:
+    def is_type_of(cls, row: object, _info: object) -> bool:
         return isinstance(row, tables.ProductRow)
 
 

@@ -1,13 +1,14 @@
 """A store's queue: counts, running job, pause, and statistics per hour."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import strawberry
 
 from app.api.graphql.context import Info
 from app.api.graphql.fields.expression import expression
 from app.api.graphql.fields.reference import reference_field
+from app.api.graphql.fields.source import Declared
 from app.api.graphql.types.events import EVENTS
 from app.api.graphql.types.jobs import Job
 from app.domain.callers import Caller
@@ -15,12 +16,13 @@ from app.domain.errors import InvalidInput
 from app.domain.jobs import JobStatus
 from app.storage import job_stats, lanes
 from app.storage.engine.transaction import Transaction
+from app.storage.job_stats import JobHour
 
 MAX_HOURS = 7 * 24
 """Maximum number of hours per request."""
 
 
-def _count(status: JobStatus) -> Any:
+def _count(status: JobStatus) -> Declared:
     return expression(
         lambda hour: hour.counts.get(status, 0), f"Number of these jobs that are {status.name}."
     )
@@ -61,7 +63,7 @@ async def _hours(
             "current, incomplete hour."
         ),
     ] = 24,
-) -> Any:
+) -> list[JobHour]:
     if not 1 <= hours <= MAX_HOURS:
         raise InvalidInput(f"hours is {hours}; 1 to {MAX_HOURS} are allowed.", ("hours",))
     # Reads every job of these hours, so it runs on a scan thread.

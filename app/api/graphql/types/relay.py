@@ -14,6 +14,8 @@ from app.api.graphql.strawberry_seam import lazy_type
 from app.domain.callers import Caller, Scope
 from app.storage import hierarchies, job_errors, jobs, nodes, products
 from app.storage.engine.transaction import Transaction
+from app.storage.nodes import TreeNode
+from app.storage.tables import HierarchyRow, JobErrorRow, JobRow, ProductRow
 
 NodeT = TypeVar("NodeT")
 
@@ -62,7 +64,7 @@ class Connection(Generic[NodeT]):
     total_count: int = count_field("Number of rows on all pages; counted only if selected.")
 
 
-def lazy_connection(name: str, module: str) -> Any:
+def lazy_connection(name: str, module: str) -> object:
     """Connection of a type that is imported when the schema is built, to avoid a cycle."""
     generic: Any = Connection
     return generic[lazy_type(name, module)]
@@ -75,8 +77,11 @@ class Node:
     id: strawberry.ID = attribute("id", "Opaque UUID.", convert=str)
 
 
+IdentifiedRow = HierarchyRow | TreeNode | JobRow | ProductRow | JobErrorRow
+"""A row of a Node type."""
+
 _READERS: tuple[
-    tuple[Scope, Callable[[Transaction, str, Sequence[UUID]], Mapping[UUID, Any]]], ...
+    tuple[Scope, Callable[[Transaction, str, Sequence[UUID]], Mapping[UUID, IdentifiedRow]]], ...
 ] = (
     (Scope.HIERARCHIES_READ, hierarchies.by_ids),
     (Scope.HIERARCHIES_READ, nodes.by_ids),
@@ -87,9 +92,9 @@ _READERS: tuple[
 """One reader per Node type, with the scope it needs."""
 
 
-def rows_by_ids(tx: Transaction, caller: Caller, ids: Sequence[UUID]) -> dict[UUID, Any]:
+def rows_by_ids(tx: Transaction, caller: Caller, ids: Sequence[UUID]) -> dict[UUID, IdentifiedRow]:
     """Read the rows of any type that the caller may see, with one statement per type."""
-    rows: dict[UUID, Any] = {}
+    rows: dict[UUID, IdentifiedRow] = {}
     for scope, by_ids in _READERS:
         missing = [id for id in ids if id not in rows]
         if missing and scope in caller.scopes:

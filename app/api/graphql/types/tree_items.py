@@ -1,7 +1,7 @@
 """Fields that hierarchies and nodes share."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import strawberry
 from strawberry import UNSET
@@ -11,6 +11,7 @@ from app.api.graphql.fields.attribute import AttributeField, attribute
 from app.api.graphql.fields.connection import connection
 from app.api.graphql.fields.expression import expression
 from app.api.graphql.fields.relation import relation
+from app.api.graphql.fields.source import Declared
 from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.relay import PRIMARY_KEY, Node, lazy_connection
 from app.api.graphql.types.translations import (
@@ -23,6 +24,7 @@ from app.domain.attributes import translation
 from app.domain.hierarchies import ROOT_NO, Owner
 from app.storage import ancestors, nodes
 from app.storage.nodes import NodeKey, TreeNode
+from app.storage.tables import HierarchyRow, NodeRow
 
 describe_enum(
     Owner,
@@ -43,34 +45,40 @@ class Breadcrumb:
     slug: str | None = strawberry.field(description="Slug.")
 
 
-def attributes_row(row: Any) -> Any:
+TreeItemRow = TreeNode | HierarchyRow
+"""The row of a node, or of a hierarchy, which is its root."""
+
+
+def attributes_row(row: TreeItemRow) -> NodeRow | HierarchyRow:
     """Return the table row with the shared attributes: of a node, or of the hierarchy itself."""
     return row.node if isinstance(row, TreeNode) else row
 
 
-def parent_key(row: Any) -> NodeKey:
+def parent_key(row: TreeItemRow) -> NodeKey:
     """Return the key under which the children of a node or root are stored."""
     return row.key if isinstance(row, TreeNode) else (row.pk, ROOT_NO)
 
 
-def _localizations(row: Any) -> list[TranslationRow]:
+def _localizations(row: TreeItemRow) -> list[TranslationRow]:
     return translation_rows(attributes_row(row).locales)
 
 
-def _name(root: Any, locale: Locale = UNSET) -> Any:
+def _name(root: TreeItemRow, locale: Locale = UNSET) -> str | None:
     return _translated(root, "name", locale)
 
 
-def _description(root: Any, locale: Locale = UNSET) -> Any:
+def _description(root: TreeItemRow, locale: Locale = UNSET) -> str | None:
     return _translated(root, "description", locale)
 
 
-def _translated(row: Any, attribute: Literal["name", "description"], locale: str | None) -> Any:
+def _translated(
+    row: TreeItemRow, attribute: Literal["name", "description"], locale: str | None
+) -> str | None:
     attributes = attributes_row(row)
     translated = translation(attributes.locales, locale) if none_if_unset(locale) else None
     if translated and attribute in translated:
         return translated[attribute]
-    return getattr(attributes, attribute)
+    return attributes.name if attribute == "name" else attributes.description
 
 
 @strawberry.interface(
@@ -108,7 +116,7 @@ class TreeItem(Node):
         "Path from the root to this item, both included.",
         requires=PRIMARY_KEY,
     )
-    children: Any = connection(
+    children: Declared = connection(
         _CHILDREN,
         nodes.children,
         nodes.children_counts,
