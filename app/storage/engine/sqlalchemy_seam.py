@@ -17,7 +17,7 @@ Processor = Callable[[Any], Any]
 """Converts a value on its way to or from the driver."""
 
 ColumnType = sa.types.TypeEngine[Any]
-"""The type of a column, whatever its values are."""
+"""A column type, for values of any Python type."""
 
 
 class DriverStatement(NamedTuple):
