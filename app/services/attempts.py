@@ -7,7 +7,6 @@ and the earlier worker's writes match no row and are rolled back.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 from app.domain.forecast import Pace
@@ -173,7 +172,7 @@ def _end(
     return job
 
 
-def _change_claimed(tx: Transaction, claimed: JobRow, **values: Any) -> JobRow:
+def _change_claimed(tx: Transaction, claimed: JobRow, **values: object) -> JobRow:
     changed = jobs.update(tx, claimed, **values)
     if changed is None:
         raise FenceLost(claimed.id)

@@ -9,7 +9,7 @@ so later edits do not matter.
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import Any, ClassVar, assert_never
+from typing import ClassVar, assert_never
 
 from app.domain.errors import DomainError, NotFound
 from app.domain.hierarchies import HierarchyState
@@ -19,7 +19,7 @@ from app.storage import copies, hierarchies, jobs, nodes, subtrees
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import use_snapshot
 from app.storage.sql.keyset import Key
-from app.storage.tables import JobRow
+from app.storage.tables import JobRow, JsonObject
 
 MAX_RESTARTS = 3
 """Max restarts after edits of the source before a copy is written in one transaction."""
@@ -74,7 +74,7 @@ class Copy:
         return asdict(self)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: dict[str, Any]) -> "Copy":
+    def from_checkpoint(cls, checkpoint: JsonObject) -> "Copy":
         after = checkpoint["after"]
         return cls(
             **{

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from hashlib import sha256
-from typing import Any
 from uuid import UUID
 
 import orjson
@@ -145,7 +144,7 @@ def enqueue(
     requester: Requester,
     type: JobType,
     items: int,
-    **columns: Any,
+    **columns: object,
 ) -> JobRow:
     """Append a pending job of any type to the queue of its store, whose lane is locked.
 
@@ -273,7 +272,7 @@ def lock_job(tx: Transaction, store: str, job_id: UUID) -> tuple[LockedLane, Job
     return lane, job
 
 
-def change_in_lane(tx: Transaction, job: JobRow, **values: Any) -> JobRow:
+def change_in_lane(tx: Transaction, job: JobRow, **values: object) -> JobRow:
     """Change a job whose lane this transaction has locked."""
     changed = jobs.update(tx, job, **values)
     assert changed, "the lane's lock keeps others from changing its jobs"

@@ -4,7 +4,7 @@ Every edit of a tree locks its hierarchy first and increments its revision: edit
 serialized, and a copy detects them.
 """
 
-from typing import Any
+from collections.abc import Mapping
 from uuid import UUID
 
 from app.domain.attributes import checked_attributes
@@ -36,22 +36,21 @@ def create(tx: Transaction, store: str, parent_id: UUID, attributes: NodeAttribu
         tx, hierarchy.pk, last_node_no=node_no, node_count=hierarchy.node_count + 1
     )
     at = tx.now()
-    values: dict[str, Any] = {
-        "sort_order": checked_sort_order(attributes.get("sort_order"), "sort_order"),
-        **checked_attributes(attributes),
-    }
+    sort_order = checked_sort_order(attributes.get("sort_order"), "sort_order")
+    valid = checked_attributes(attributes)
     key = hierarchy.pk, node_no
-    _check_siblings(tx, key, parent.node_no, values["name"], values.get("slug"))
+    _check_siblings(tx, key, parent.node_no, valid["name"], valid.get("slug"))
     node = nodes.insert(
         tx,
         hierarchy_pk=hierarchy.pk,
         node_no=node_no,
         parent_no=parent.node_no,
         depth=depth,
+        sort_order=sort_order,
         touched=hierarchy.revision,
         created_at=at,
         updated_at=at,
-        **values,
+        **valid,
     )
     created = TreeNode(node, hierarchy)
     if curated := attributes.get("curated_product_ids"):
@@ -63,13 +62,13 @@ def update(tx: Transaction, store: str, id: UUID, changes: NodeAttributes) -> Tr
     """Apply the changes. Raises NotFound, OwnedByOrganization, InvalidInput."""
     tree_node = begin_node_edit(tx, store, id)
     node = tree_node.node
-    values: dict[str, Any] = {**checked_attributes(changes), **_order(changes)}
-    if "name" in values or "slug" in values:
-        name, slug = values.get("name", node.name), values.get("slug", node.slug)
+    valid, order = checked_attributes(changes), _order(changes)
+    if "name" in valid or "slug" in valid:
+        name, slug = valid.get("name", node.name), valid.get("slug", node.slug)
         _check_siblings(tx, tree_node.key, node.parent_no, name, slug)
     if "curated_product_ids" in changes:
         products.curate(tx, tree_node, changes["curated_product_ids"] or ())
-    return _write(tx, tree_node, values) if changes else tree_node
+    return _write(tx, tree_node, {**valid, **order}) if changes else tree_node
 
 
 def move(
@@ -149,7 +148,7 @@ def _order(changes: NodeAttributes) -> dict[str, int | None]:
     return {"sort_order": checked_sort_order(changes["sort_order"], "sort_order")}
 
 
-def _write(tx: Transaction, tree_node: TreeNode, values: dict[str, Any]) -> TreeNode:
+def _write(tx: Transaction, tree_node: TreeNode, values: Mapping[str, object]) -> TreeNode:
     """Write the values. The node moves to the front of the siblings with its sort order."""
     hierarchy = tree_node.hierarchy
     values = {**values, "touched": hierarchy.revision, "updated_at": tx.now()}

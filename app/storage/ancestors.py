@@ -1,11 +1,12 @@
 """Ancestors of nodes, for breadcrumbs."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
+from sqlmodel import col
 
 from app.domain.hierarchies import node_id
 from app.storage.engine.statements import AnySelect, PreparedQuery
@@ -52,20 +53,27 @@ def _paths(dialect: str) -> AnySelect:
     """
     keys = key_table(dialect, (int, int))
     hierarchy_pk, node_no = keys.parts
-    node: Any = aliased(Node)
-    columns = (node.hierarchy_pk, node.node_no, node.parent_no, node.depth, node.name, node.slug)
+    node = aliased(Node)
+    columns = (
+        col(node.hierarchy_pk),
+        col(node.node_no),
+        col(node.parent_no),
+        col(node.depth),
+        col(node.name),
+        col(node.slug),
+    )
     up = (
         sa.select(keys.number.label("number"), *columns)
         .join_from(
             keys.rows,
             sa.inspect(node).selectable,
-            sa.and_(node.hierarchy_pk == hierarchy_pk, node.node_no == node_no),
+            sa.and_(col(node.hierarchy_pk) == hierarchy_pk, col(node.node_no) == node_no),
         )
         .cte("up", recursive=True)
     )
     up = up.union_all(
         sa.select(up.c.number, *columns).where(
-            node.hierarchy_pk == up.c.hierarchy_pk, node.node_no == up.c.parent_no
+            col(node.hierarchy_pk) == up.c.hierarchy_pk, col(node.node_no) == up.c.parent_no
         )
     )
     return sa.select(up.c.number, up.c.node_no, up.c.name, up.c.slug).order_by(

@@ -1,7 +1,7 @@
 """Associations of products with nodes, in both directions, and their curation."""
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from sqlmodel import col
 from app.domain.errors import InvalidInput
 from app.domain.hierarchies import node_ref
 from app.storage import hierarchies
-from app.storage.engine.statements import AnyQuery, AnySelect, PreparedQuery
+from app.storage.engine.statements import AnyQuery, AnySelect, BindValues, PreparedQuery
 from app.storage.engine.transaction import Transaction
 from app.storage.hierarchies import readable, visible
 from app.storage.nodes import (
@@ -209,7 +209,7 @@ def attached(tx: Transaction, node: NodeKey, product_pks: Collection[int]) -> se
     return {pk for (pk,) in rows}
 
 
-def add(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
+def add(tx: Transaction, rows: Sequence[BindValues]) -> None:
     """Insert rows of node_product, and their counterparts in product_node."""
     tx.changed(sa.insert(NodeProduct), rows)
     reverse = [{key: row[key] for key in row if key != "curated_position"} for row in rows]
@@ -270,25 +270,25 @@ def _is_between(
 
 
 def _node_query() -> KeysetQuery[Association]:
-    association: Any = aliased(NodeProduct)
-    product: Any = aliased(Product)
-    position = sa.func.coalesce(association.curated_position, _AFTER_CURATED, type_=sa.Integer)
+    association = aliased(NodeProduct)
+    product = aliased(Product)
+    position = sa.func.coalesce(col(association.curated_position), _AFTER_CURATED, type_=sa.Integer)
     return KeysetQuery(
         entity=product,
-        others=(association.curated_position.is_not(None),),
+        others=(col(association.curated_position).is_not(None),),
         make=Association,
         where=(
-            product.pk == association.product_pk,
+            col(product.pk) == col(association.product_pk),
             readable(product, sa.bindparam("store")),
         ),
         key_entity=association,
         parent_condition=lambda pk, no: sa.and_(
-            association.hierarchy_pk == pk, association.node_no == no
+            col(association.hierarchy_pk) == pk, col(association.node_no) == no
         ),
         order=(
             OrderBy(position),
-            OrderBy(sa.func.coalesce(product.sku, "", type_=sa.Text)),
-            OrderBy(product.id),
+            OrderBy(sa.func.coalesce(col(product.sku), "", type_=sa.Text)),
+            OrderBy(col(product.id)),
         ),
     )
 
@@ -298,19 +298,19 @@ _AFTER_CURATED = 32767
 
 
 def _product_query() -> KeysetQuery[NodeRow]:
-    node: Any = aliased(Node)
-    hierarchy: Any = aliased(Hierarchy)
-    association: Any = aliased(ProductNode)
-    visible_pks = sa.select(hierarchy.pk).where(visible(sa.bindparam("store"), hierarchy))
+    node = aliased(Node)
+    hierarchy = aliased(Hierarchy)
+    association = aliased(ProductNode)
+    visible_pks = sa.select(col(hierarchy.pk)).where(visible(sa.bindparam("store"), hierarchy))
     return KeysetQuery(
         entity=node,
         where=(
-            any_of_array(association.hierarchy_pk, visible_pks),
-            node.hierarchy_pk == association.hierarchy_pk,
-            node.node_no == association.node_no,
+            any_of_array(col(association.hierarchy_pk), visible_pks),
+            col(node.hierarchy_pk) == col(association.hierarchy_pk),
+            col(node.node_no) == col(association.node_no),
         ),
         key_entity=association,
-        parent_condition=lambda pk: association.product_pk == pk,
-        order=(OrderBy(association.hierarchy_pk), OrderBy(association.node_no)),
+        parent_condition=lambda pk: col(association.product_pk) == pk,
+        order=(OrderBy(col(association.hierarchy_pk)), OrderBy(col(association.node_no))),
         contiguous_index=False,  # The index has product_pk between the two columns.
     )

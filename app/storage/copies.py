@@ -2,10 +2,8 @@
 
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import SQLModel
 
 from app.storage.engine.statements import AnySelect
 from app.storage.engine.transaction import Transaction
@@ -13,6 +11,8 @@ from app.storage.sql.dialects import opaque_limit
 from app.storage.sql.keyset import Key
 from app.storage.subtrees import is_deleted
 from app.storage.tables import Node, NodeProduct, ProductNode
+
+CopiedRow = Node | NodeProduct | ProductNode
 
 ASSOCIATION_CHUNK_FACTOR = {"sqlite": 6, "postgresql": 12}
 """Associations per chunk, as a multiple of nodes per chunk.
@@ -62,13 +62,13 @@ def _chunk_factor(tx: Transaction) -> int:
 
 def _copy_chunk(
     tx: Transaction,
-    table: type[SQLModel],
+    table: type[CopiedRow],
     source_pk: int,
     copy_pk: int,
     after: Key | None,
     rows: int,
     skip_deleted: bool = False,
-    **replaced: Any,
+    **replaced: object,
 ) -> tuple[int, Key | None]:
     insert, find_last = _statements(table, after is not None, skip_deleted, tuple(replaced))
     after_key = {f"after_{index}": value for index, value in enumerate(after or ())}
@@ -82,7 +82,7 @@ def _copy_chunk(
 
 @lru_cache
 def _statements(
-    table: type[SQLModel], has_after: bool, skip_deleted: bool, replaced: tuple[str, ...]
+    table: type[CopiedRow], has_after: bool, skip_deleted: bool, replaced: tuple[str, ...]
 ) -> tuple[sa.Insert, AnySelect]:
     """The statements that copy a chunk and find the copy's last key.
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -15,9 +14,10 @@ from app.domain.hierarchies import ROOT_NO
 from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.domain.jobs import JobType
 from app.storage import ancestors, hierarchies, jobs, nodes
-from app.storage.engine.statements import AnySelect
+from app.storage.engine.statements import AnyColumn, AnySelect
 from app.storage.engine.transaction import Transaction
 from app.storage.nodes import NodeKey, TreeNode
+from app.storage.sql.column_types import type_of
 from app.storage.sql.dialects import canonical_json, opaque_limit, prefer_hash_join, use_snapshot
 from app.storage.tables import HierarchyRow, Node, NodeProduct
 
@@ -128,24 +128,24 @@ def _counts_then_first(items: AnySelect, limit: int) -> AnySelect:
 
 def _items(duplication: Duplication, source: HierarchyRow, copy: HierarchyRow) -> AnySelect:
     """Select differing nodes: kind, node number, 0 or 1 per aspect."""
-    in_source: Any = aliased(Node)
-    in_copy: Any = aliased(Node)
+    in_source = aliased(Node)
+    in_copy = aliased(Node)
     same_node = _same_node(in_source, in_copy, source, copy)
     differs = {
         aspect: _differs(getattr(in_source, name), getattr(in_copy, name))
         for aspect, name in {**ATTRIBUTE_COLUMNS, **POSITION_COLUMNS}.items()
     }
     # Parents created after the copy differ even if their numbers are equal.
-    has_new_parent = in_source.parent_no > copy.copied_node_no
+    has_new_parent = col(in_source.parent_no) > copy.copied_node_no
     differs[DifferenceAspect.PARENT] = sa.or_(differs[DifferenceAspect.PARENT], has_new_parent)
     queries = [
-        sa.select(*_row(DifferenceKind.CHANGED, in_source.node_no, differs))
+        sa.select(*_row(DifferenceKind.CHANGED, col(in_source.node_no), differs))
         .join_from(in_source, in_copy, same_node)
-        .where(in_source.hierarchy_pk == source.pk, sa.or_(*differs.values())),
+        .where(col(in_source.hierarchy_pk) == source.pk, sa.or_(*differs.values())),
         *(
-            sa.select(*_row(kind, node.node_no, {}))
+            sa.select(*_row(kind, col(node.node_no), {}))
             .join_from(node, counterpart, same_node, isouter=True)
-            .where(node.hierarchy_pk == hierarchy.pk, counterpart.node_no.is_(None))
+            .where(col(node.hierarchy_pk) == hierarchy.pk, col(counterpart.node_no).is_(None))
             for kind, node, counterpart, hierarchy in (
                 (DifferenceKind.ONLY_IN_SOURCE, in_source, in_copy, source),
                 (DifferenceKind.ONLY_IN_COPY, in_copy, in_source, copy),
@@ -161,17 +161,18 @@ def _items(duplication: Duplication, source: HierarchyRow, copy: HierarchyRow) -
 
 def _association_queries(source: HierarchyRow, copy: HierarchyRow) -> list[AnySelect]:
     """Select nodes whose products or curation differ, a row per product."""
-    in_source: Any = aliased(NodeProduct)
-    in_copy: Any = aliased(NodeProduct)
+    in_source = aliased(NodeProduct)
+    in_copy = aliased(NodeProduct)
     same_association = sa.and_(
-        _same_node(in_source, in_copy, source, copy), in_source.product_pk == in_copy.product_pk
+        _same_node(in_source, in_copy, source, copy),
+        col(in_source.product_pk) == col(in_copy.product_pk),
     )
     products_differ = {DifferenceAspect.PRODUCTS: sa.true()}
     curation_differs = {DifferenceAspect.CURATION: sa.true()}
     queries = [
-        sa.select(*_row(DifferenceKind.CHANGED, association.node_no, products_differ))
+        sa.select(*_row(DifferenceKind.CHANGED, col(association.node_no), products_differ))
         .join_from(association, counterpart, same_association, isouter=True)
-        .where(association.hierarchy_pk == hierarchy.pk, counterpart.product_pk.is_(None))
+        .where(col(association.hierarchy_pk) == hierarchy.pk, col(counterpart.product_pk).is_(None))
         for association, counterpart, hierarchy in (
             (in_source, in_copy, source),
             (in_copy, in_source, copy),
@@ -182,12 +183,12 @@ def _association_queries(source: HierarchyRow, copy: HierarchyRow) -> list[AnySe
         queries.append(sa.select(*_row(DifferenceKind.CHANGED, only.node_no, curation_differs)))
     # Nodes that only one tree has are ONLY_IN_..., and deleted nodes waiting for the sweeper are
     # not compared.
-    source_node: Any = aliased(Node)
-    copy_node: Any = aliased(Node)
+    source_node = aliased(Node)
+    copy_node = aliased(Node)
     in_both = (
-        sa.select(source_node.node_no)
+        sa.select(col(source_node.node_no))
         .join_from(source_node, copy_node, _same_node(source_node, copy_node, source, copy))
-        .where(source_node.hierarchy_pk == source.pk)
+        .where(col(source_node.hierarchy_pk) == source.pk)
     )
     return [query.where(query.selected_columns.node_no.in_(in_both)) for query in queries]
 
@@ -205,23 +206,28 @@ def _curated(hierarchy: HierarchyRow) -> AnySelect:
 
 
 def _same_node(
-    in_source: Any, in_copy: Any, source: HierarchyRow, copy: HierarchyRow
+    in_source: type[Node | NodeProduct],
+    in_copy: type[Node | NodeProduct],
+    source: HierarchyRow,
+    copy: HierarchyRow,
 ) -> sa.ColumnElement[bool]:
     """Condition that two rows belong to a node and its copy.
 
     Numbers above `copied_node_no` were assigned after the copy, independently in each tree.
     """
     return sa.and_(
-        in_source.hierarchy_pk == source.pk,
-        in_copy.hierarchy_pk == copy.pk,
-        in_source.node_no == in_copy.node_no,
-        in_source.node_no <= copy.copied_node_no,
+        col(in_source.hierarchy_pk) == source.pk,
+        col(in_copy.hierarchy_pk) == copy.pk,
+        col(in_source.node_no) == col(in_copy.node_no),
+        col(in_source.node_no) <= copy.copied_node_no,
     )
 
 
 def _row(
-    kind: DifferenceKind, node_no: Any, aspects: Mapping[DifferenceAspect, sa.ColumnElement[bool]]
-) -> list[sa.ColumnElement[Any]]:
+    kind: DifferenceKind,
+    node_no: AnyColumn,
+    aspects: Mapping[DifferenceAspect, sa.ColumnElement[bool]],
+) -> list[AnyColumn]:
     return [
         sa.literal(str(kind)).label("kind"),
         node_no.label("node_no"),
@@ -234,13 +240,11 @@ def _row(
     ]
 
 
-def _differs(in_source: Any, in_copy: Any) -> sa.ColumnElement[bool]:
-    differs: sa.ColumnElement[bool]
-    if isinstance(in_source.type, sa.JSON):
+def _differs(in_source: AnyColumn, in_copy: AnyColumn) -> sa.ColumnElement[bool]:
+    if isinstance(type_of(in_source), sa.JSON):
         # Most documents have the same text, and comparing text is cheaper.
         text_differs = sa.cast(in_source, sa.Text) != sa.cast(in_copy, sa.Text)
         return sa.and_(
             text_differs, canonical_json(in_source).is_distinct_from(canonical_json(in_copy))
         )
-    differs = in_source.is_distinct_from(in_copy)
-    return differs
+    return in_source.is_distinct_from(in_copy)

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -12,7 +11,7 @@ from sqlmodel import col
 from app.domain.filters import Conditions, Sort
 from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, new_hierarchy_id, node_id
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
-from app.storage.engine.statements import PreparedQuery
+from app.storage.engine.statements import AnyColumn, PreparedQuery
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.column_types import literal
 from app.storage.sql.dialects import in_keys, in_keys_values, no_index
@@ -38,7 +37,7 @@ from app.storage.tables import (
     ProductNode,
 )
 
-FILTER_COLUMNS: Mapping[str, Any] = {
+FILTER_COLUMNS: Mapping[str, AnyColumn] = {
     "id": col(Hierarchy.id),
     "name": col(Hierarchy.name),
     "slug": col(Hierarchy.slug),
@@ -60,30 +59,32 @@ ORDERS: Mapping[str, Order] = {
 NEWEST_FIRST = Sort("created_at", descending=True)
 
 
-def readable(owned: Any, store: Any) -> sa.ColumnElement[bool]:
+def readable(
+    owned: type[Hierarchy | Product], store: sa.BindParameter[str]
+) -> sa.ColumnElement[bool]:
     """Condition that a hierarchy or product is the store's or the organization's."""
-    condition: sa.ColumnElement[bool] = owned.store.in_((store, ORGANIZATION))
-    return condition
+    return col(owned.store).in_((store, ORGANIZATION))
 
 
-def readable_by_key(owned: Any, reader: str = "store") -> sa.ColumnElement[bool]:
+def readable_by_key(
+    owned: type[Hierarchy | Product], reader: str = "store"
+) -> sa.ColumnElement[bool]:
     """`readable` for the parameter `reader`, in lookups by key."""
-    condition: sa.ColumnElement[bool] = no_index(owned.store).in_(
-        (sa.bindparam(reader, type_=sa.Text), ORGANIZATION)
-    )
-    return condition
+    return no_index(col(owned.store)).in_((sa.bindparam(reader, type_=sa.Text), ORGANIZATION))
 
 
-def visible(store: Any, hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
+def visible(
+    store: sa.BindParameter[str], hierarchy: type[Hierarchy] = Hierarchy
+) -> sa.ColumnElement[bool]:
     """Condition that a store sees a hierarchy: it is readable and READY."""
     return sa.and_(readable(hierarchy, store), _is_ready(hierarchy))
 
 
-def _is_ready(hierarchy: Any = Hierarchy) -> sa.ColumnElement[bool]:
+def _is_ready(hierarchy: type[Hierarchy] = Hierarchy) -> sa.ColumnElement[bool]:
     # CASE hides the condition from planners. Nearly all hierarchies are READY: without statistics
     # a database would use the index on state for all stores, or expect so few rows of one store
     # that it reads and sorts all of them.
-    return sa.case((hierarchy.state == HierarchyState.READY, sa.true()), else_=sa.false())
+    return sa.case((col(hierarchy.state) == HierarchyState.READY, sa.true()), else_=sa.false())
 
 
 def by_ids(
@@ -155,7 +156,7 @@ _LOCK_UNFINISHED = RowQuery(
 )
 
 
-def add(tx: Transaction, store: str, state: HierarchyState, **values: Any) -> HierarchyRow:
+def add(tx: Transaction, store: str, state: HierarchyState, **values: object) -> HierarchyRow:
     """Insert a hierarchy of the store; `values` are its other columns."""
     at = tx.now()
     return _INSERT.row(
@@ -173,7 +174,7 @@ def add(tx: Transaction, store: str, state: HierarchyState, **values: Any) -> Hi
 _INSERT = RowInsert(HierarchyRow)
 
 
-def update(tx: Transaction, pk: int, **values: Any) -> HierarchyRow:
+def update(tx: Transaction, pk: int, **values: object) -> HierarchyRow:
     """Write `values` to a hierarchy, and return it as it is then."""
     hierarchy = _UPDATE.row(tx, {"of": pk}, **values)
     assert hierarchy, "only the sweeper deletes hierarchies, and only discarded ones"
@@ -340,7 +341,7 @@ def _owning_store(number: int) -> sa.BindParameter[str]:
     return sa.bindparam(f"owning_store_{number}", type_=sa.Text)
 
 
-def _owner_values(owners: Sequence[str]) -> dict[str, Any]:
+def _owner_values(owners: Sequence[str]) -> dict[str, object]:
     """The values of the parameters `_owning_store`."""
     return {f"owning_store_{number}": owner for number, owner in enumerate(owners)}
 

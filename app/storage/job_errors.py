@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -126,13 +125,13 @@ _ERROR_VERSIONS = PreparedQuery(
 
 
 def _job_query() -> KeysetQuery[JobErrorRow]:
-    error: Any = aliased(JobError)
-    job: Any = aliased(Job)
+    error = aliased(JobError)
+    job = aliased(Job)
     return KeysetQuery(
         entity=error,
-        where=(job.pk == error.job_pk, job.store == sa.bindparam("store")),
+        where=(col(job.pk) == col(error.job_pk), col(job.store) == sa.bindparam("store")),
         parent_condition=lambda pk, version: sa.and_(
-            error.job_pk == pk, error.job_version <= version
+            col(error.job_pk) == pk, col(error.job_version) <= version
         ),
-        order=(OrderBy(error.pk),),
+        order=(OrderBy(col(error.pk)),),
     )

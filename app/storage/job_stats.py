@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import col
@@ -14,6 +13,9 @@ from app.storage.sql.dialects import HOUR_FORMAT, epoch_seconds, hour_of, opaque
 from app.storage.tables import Job
 
 HOUR = timedelta(hours=1)
+
+_Group = tuple[str, JobStatus, int, int, float | None, float | None]
+"""An hour, a status, its jobs, how many of them ran to an end, their total and longest seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +64,16 @@ def by_hour(tx: Transaction, store: str, hours: int) -> list[JobHour]:
         .group_by(hour, col(Job.status))
     )
     beginnings = [since + index * HOUR for index in range(hours)]
-    groups: dict[str, list[Any]] = {begins.strftime(HOUR_FORMAT): [] for begins in beginnings}
-    for name, *group in rows:
-        groups[name].append(group)
+    groups: dict[str, list[_Group]] = {begins.strftime(HOUR_FORMAT): [] for begins in beginnings}
+    for group in rows:
+        groups[group[0]].append(group)
     return list(map(_job_hour, beginnings, groups.values()))
 
 
-def _job_hour(begins: datetime, groups: Sequence[Any]) -> JobHour:
-    """Combine the groups of one hour.
-
-    A group is a status, its jobs, how many of them ran to an end, their total and longest seconds.
-    """
-    counts = {status: jobs for status, jobs, *_ in groups}
-    ended = sum(jobs for _, _, jobs, *_ in groups)
-    total = sum(float(seconds or 0) for *_, seconds, _ in groups)
-    longest = [float(seconds) for *_, seconds in groups if seconds is not None]
+def _job_hour(begins: datetime, groups: Sequence[_Group]) -> JobHour:
+    """Combine the groups of one hour."""
+    counts = {status: jobs for _, status, jobs, *_ in groups}
+    ended = sum(jobs for _, _, _, jobs, _, _ in groups)
+    total = sum(float(seconds or 0) for _, _, _, _, seconds, _ in groups)
+    longest = [float(seconds) for _, _, _, _, _, seconds in groups if seconds is not None]
     return JobHour(begins, counts, total / ended if ended else None, max(longest, default=None))

@@ -15,7 +15,7 @@ from sqlmodel import col
 from app.domain.filters import Condition, Conditions, Operator, Sort
 from app.domain.job_types import ArgsT, JobArgs, JobResult, args_class
 from app.domain.jobs import JobStatus, JobType
-from app.storage.engine.statements import PreparedQuery
+from app.storage.engine.statements import AnyColumn, PreparedQuery
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.column_types import literal
 from app.storage.sql.dialects import any_of_array, in_keys, in_keys_values, no_index
@@ -55,7 +55,7 @@ class JobFilter:
 
     def conditions(self) -> Conditions:
         """The conditions on single columns, so all but `hierarchy_id`."""
-        candidates: Sequence[tuple[str, Operator, Any]] = (
+        candidates: Sequence[tuple[str, Operator, Collection[object] | None]] = (
             ("status", Operator.IN, self.status),
             ("type", Operator.IN, self.type),
             ("created_at", Operator.GT, (self.created_after,)),
@@ -64,7 +64,7 @@ class JobFilter:
         return [
             Condition(attribute, operator, list(values))
             for attribute, operator, values in candidates
-            if values not in (None, (None,))
+            if values is not None and values != (None,)
         ]
 
     def matches(self, job: JobRow) -> bool:
@@ -78,7 +78,7 @@ class JobFilter:
         )
 
 
-FILTER_COLUMNS: Mapping[str, Any] = {
+FILTER_COLUMNS: Mapping[str, AnyColumn] = {
     "id": col(Job.id),
     "type": col(Job.type),
     "status": col(Job.status),
@@ -96,7 +96,7 @@ ORDERS: Mapping[str, Order] = {
 NEWEST_FIRST = Sort("created_at", descending=True)
 
 COLUMN_NAMES = column_names(Job, ALL_COLUMNS)
-COLUMNS: Sequence[Any] = [getattr(Job, name) for name in COLUMN_NAMES]
+COLUMNS: Sequence[AnyColumn] = [getattr(Job, name) for name in COLUMN_NAMES]
 
 
 def by_ids(
@@ -207,7 +207,7 @@ def counts_of_hierarchies(
     return counts
 
 
-def _hierarchy_counts(side: Any) -> PreparedQuery[UUID, int]:
+def _hierarchy_counts(side: AnyColumn) -> PreparedQuery[UUID, int]:
     """Count jobs per hierarchy in the column `side` (source or copy)."""
     return PreparedQuery(
         lambda dialect: (
@@ -219,10 +219,12 @@ def _hierarchy_counts(side: Any) -> PreparedQuery[UUID, int]:
 _HIERARCHY_COUNTS = [_hierarchy_counts(col(Job.subject_id)), _hierarchy_counts(col(Job.result_id))]
 
 
-def is_pending(store: Any, job: Any = Job) -> tuple[sa.ColumnElement[bool], ...]:
+def is_pending(
+    store: sa.BindParameter[str], job: type[Job] = Job
+) -> tuple[sa.ColumnElement[bool], ...]:
     """Conditions that `job` is a pending job of the store."""
     # A literal status, so that the database can use the partial index on pending jobs.
-    return job.store == store, job.status == literal(JobStatus.PENDING)
+    return col(job.store) == store, col(job.status) == literal(JobStatus.PENDING)
 
 
 def first_pending(tx: Transaction, store: str) -> JobRow | None:
@@ -299,7 +301,7 @@ _STARTED = RowQuery(
 )
 
 
-def add(tx: Transaction, **values: Any) -> JobRow:
+def add(tx: Transaction, **values: object) -> JobRow:
     """Insert a job. Columns that are not in `values` get their defaults."""
     return _INSERT.row(tx, **values)
 
@@ -307,7 +309,7 @@ def add(tx: Transaction, **values: Any) -> JobRow:
 _INSERT = RowInsert(JobRow)
 
 
-def update(tx: Transaction, job: JobRow, **values: Any) -> JobRow | None:
+def update(tx: Transaction, job: JobRow, **values: object) -> JobRow | None:
     """Write `values` and increment the version, unless the job has changed.
 
     The condition is that status and epoch are still those of `job`: of two concurrent updates one
@@ -349,9 +351,9 @@ def result_of(job: JobRow) -> JobResult | None:
     return result
 
 
-def as_json(value: JobArgs | JobResult) -> dict[str, Any]:
+def as_json(value: JobArgs | JobResult) -> dict[str, object]:
     """Return the fields of arguments or a result as JSON values."""
-    fields: dict[str, Any] = _ADAPTERS[type(value)].dump_python(value, mode="json")
+    fields: dict[str, object] = _ADAPTERS[type(value)].dump_python(value, mode="json")
     return fields
 
 
@@ -373,16 +375,16 @@ def delete(tx: Transaction, pks: Collection[int]) -> None:
     tx.changed(sa.delete(Job).where(col(Job.pk).in_(pks)))
 
 
-def _is_about(job: Any, hierarchy_id: Any) -> sa.ColumnElement[bool]:
+def _is_about(job: type[Job], hierarchy_id: sa.BindParameter[UUID]) -> sa.ColumnElement[bool]:
     """Condition that the job copies from or into the hierarchy."""
-    return sa.or_(job.subject_id == hierarchy_id, job.result_id == hierarchy_id)
+    return sa.or_(col(job.subject_id) == hierarchy_id, col(job.result_id) == hierarchy_id)
 
 
 def _hierarchy_query() -> KeysetQuery[JobRow]:
-    job: Any = aliased(Job)
+    job = aliased(Job)
     return KeysetQuery(
         entity=job,
-        where=(job.store == sa.bindparam("store"),),
+        where=(col(job.store) == sa.bindparam("store"),),
         parent_condition=lambda id: _is_about(job, id),
-        order=(OrderBy(job.job_seq, True),),
+        order=(OrderBy(col(job.job_seq), True),),
     )

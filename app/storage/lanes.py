@@ -4,7 +4,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
@@ -259,10 +258,12 @@ _POSITIONS = PreparedQuery(_positions_query)
 
 
 def _position_query(dialect: str) -> sa.Select[int, int, int, int]:
-    ahead: Any = aliased(Job)
-    is_ahead = sa.and_(*jobs.is_pending(sa.bindparam("store"), ahead), ahead.turn <= col(Job.turn))
+    ahead = aliased(Job)
+    is_ahead = sa.and_(
+        *jobs.is_pending(sa.bindparam("store"), ahead), col(ahead.turn) <= col(Job.turn)
+    )
     return (
-        sa.select(col(Job.pk), sa.func.count(), sa.func.sum(ahead.items), col(Job.items))
+        sa.select(col(Job.pk), sa.func.count(), sa.func.sum(col(ahead.items)), col(Job.items))
         .join_from(Job, ahead, is_ahead)
         .where(
             in_keys(dialect, col(Job.pk)),

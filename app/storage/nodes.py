@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple, Never
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from sqlmodel import col
 from app.domain.filters import Condition, Conditions, Sort
 from app.domain.hierarchies import ROOT_NO, node_id, node_ref
 from app.storage import hierarchies
-from app.storage.engine.statements import AnyQuery, AnySelect, PreparedQuery
+from app.storage.engine.statements import AnyColumn, AnyQuery, AnySelect, BindValues, PreparedQuery
 from app.storage.engine.transaction import Transaction
 from app.storage.hierarchies import visible
 from app.storage.sql.dialects import key_table, key_table_values, opaque_limit
@@ -67,13 +67,13 @@ class Leaf(NamedTuple):
     name: str
 
 
-EMPTY_PAGE: KeysetPage[Any] = KeysetPage()
+EMPTY_PAGE: KeysetPage[Never] = KeysetPage()
 
 NO_NODE = -1
 """A number that no node has."""
 
-_Child: Any = aliased(Node)
-FILTER_COLUMNS: Mapping[str, Any] = {
+_Child = aliased(Node)
+FILTER_COLUMNS: Mapping[str, AnyColumn] = {
     "id": col(Node.node_no),
     "parent_id": col(Node.parent_no),
     "name": col(Node.name),
@@ -83,7 +83,8 @@ FILTER_COLUMNS: Mapping[str, Any] = {
     "created_at": col(Node.created_at),
     "updated_at": col(Node.updated_at),
     "has_children": sa.exists().where(
-        _Child.hierarchy_pk == col(Node.hierarchy_pk), _Child.parent_no == col(Node.node_no)
+        col(_Child.hierarchy_pk) == col(Node.hierarchy_pk),
+        col(_Child.parent_no) == col(Node.node_no),
     ),
 }
 """The column of each attribute that clients can filter by; the owner is that of the hierarchy."""
@@ -96,14 +97,19 @@ ORDERS: Mapping[str, Order] = {
 }
 """The ascending order of each attribute that clients can sort by."""
 
-SIBLING_ORDER = (
-    OrderBy(col(Node.sort_order), True),
-    OrderBy(col(Node.touched), True),
-    OrderBy(col(Node.node_no), True),
-)
-"""By sort_order descending, unset last, then last edited first (domain.md, "Hierarchy")."""
 
-PARENTS_FIRST = (OrderBy(col(Node.depth)), _NODE_NO)
+def sibling_order(node: type[Node] = Node) -> Order:
+    """Siblings by sort_order descending, unset last, then last edited (domain.md, "Hierarchy")."""
+    return (
+        OrderBy(col(node.sort_order), True),
+        OrderBy(col(node.touched), True),
+        OrderBy(col(node.node_no), True),
+    )
+
+
+def parents_first(node: type[Node] = Node) -> Order:
+    """Nodes by depth, then in the order of creation."""
+    return OrderBy(col(node.depth)), OrderBy(col(node.node_no))
 
 
 def by_ids(tx: Transaction, store: str, ids: Collection[UUID]) -> dict[UUID, TreeNode]:
@@ -137,7 +143,7 @@ def children(
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
 ) -> dict[NodeKey, KeysetPage[TreeNode]]:
-    """A page of each parent's children, in SIBLING_ORDER."""
+    """A page of each parent's children, in `sibling_order`."""
     by_pk = visible_hierarchies(tx, store, parents)
     visible_parents = [key for key in parents if key[0] in by_pk]
     projection = projection.union(_KEY_COLUMNS)
@@ -154,7 +160,7 @@ def children_counts(tx: Transaction, store: str, parents: Sequence[NodeKey]) -> 
 
 
 def count_statement(
-    parent_condition: Callable[[Any, Any], sa.ColumnElement[bool]],
+    parent_condition: Callable[[AnyColumn, AnyColumn], sa.ColumnElement[bool]],
 ) -> PreparedQuery[int, int]:
     """Count the rows of each root or node, in visible hierarchies.
 
@@ -205,7 +211,7 @@ def by_no(tx: Transaction, hierarchy_pk: int, node_no: int) -> NodeRow | None:
     return nodes[0] if nodes else None
 
 
-def insert(tx: Transaction, **values: Any) -> NodeRow:
+def insert(tx: Transaction, **values: object) -> NodeRow:
     """Insert one node, and return it. Columns that are not in `values` get their defaults."""
     return _INSERT.row(tx, **values)
 
@@ -213,7 +219,7 @@ def insert(tx: Transaction, **values: Any) -> NodeRow:
 _INSERT = RowInsert(NodeRow)
 
 
-def update(tx: Transaction, key: NodeKey, **values: Any) -> NodeRow:
+def update(tx: Transaction, key: NodeKey, **values: object) -> NodeRow:
     """Write `values` to a node, and return it as it is then."""
     pk, node_no = key
     node = _UPDATE.row(tx, {"of": pk, "no": node_no}, **values)
@@ -274,7 +280,7 @@ _SIBLING_WITH = RowQuery(
 )
 
 
-def add(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
+def add(tx: Transaction, rows: Sequence[BindValues]) -> None:
     """Insert nodes, as mappings of columns to values."""
     tx.changed(sa.insert(Node), rows)
 
@@ -286,16 +292,16 @@ def leaves(tx: Transaction, hierarchy_pk: int, after_no: int, limit: int) -> lis
 
 
 def _leaves(_dialect: str) -> sa.Select[int, str]:
-    child: Any = aliased(Node)
+    child = aliased(Node)
     first_child = (
         # Selects only a key column, so that SQLite answers it from the index on parents alone.
-        sa.select(child.node_no)
+        sa.select(col(child.node_no))
         .where(
-            child.hierarchy_pk == sa.bindparam("hierarchy_pk"),
-            child.parent_no == col(Node.node_no),
+            col(child.hierarchy_pk) == sa.bindparam("hierarchy_pk"),
+            col(child.parent_no) == col(Node.node_no),
         )
         # In the order of that index, so that PostgreSQL uses it.
-        .order_by(child.sort_order, child.touched)
+        .order_by(col(child.sort_order), col(child.touched))
         .limit(1)
         .scalar_subquery()
     )
@@ -324,10 +330,10 @@ def offset_page(
     window: OffsetWindow,
     parent_no: int | None = None,
 ) -> OffsetPage[TreeNode]:
-    """A page of a visible hierarchy's matching nodes, by default in PARENTS_FIRST.
+    """A page of a visible hierarchy's matching nodes, by default in `parents_first` order.
 
     `parent_no` restricts it to the children of that node, 0 for the root, by default in
-    SIBLING_ORDER.
+    `sibling_order`.
     """
     shape, of_parent = filter_shape(filter), parent_no is not None
     values = {
@@ -337,7 +343,7 @@ def offset_page(
         **bind_values([_with_node_numbers(condition, hierarchy) for condition in filter]),
     }
     query = _list_query(shape, sort, of_parent)
-    keys: Sequence[Any] = read_page_keys(tx, [query], window, values)
+    keys = read_page_keys(tx, [query], window, values)
     by_key = {(node.hierarchy_pk, node.node_no): node for node in _by_keys(tx, keys)}
     [(total,)] = tx.rows(_count_statement(shape, of_parent), values)
     return OffsetPage([TreeNode(by_key[key], hierarchy) for key in keys], total)
@@ -348,7 +354,7 @@ def _list_query(filter: FilterShape, sort: Sort | None, of_parent: bool) -> Keys
     listed = [col(Node.hierarchy_pk) == sa.bindparam("hierarchy_pk")]
     if of_parent:
         listed.append(col(Node.parent_no) == sa.bindparam("parent_no"))
-    default = SIBLING_ORDER if of_parent else PARENTS_FIRST
+    default = sibling_order() if of_parent else parents_first()
     return KeysetQuery(
         Node,
         (*listed, *conditions_for(filter, FILTER_COLUMNS)),
@@ -428,20 +434,22 @@ def with_hierarchies(
 
 
 def _children_query() -> KeysetQuery[NodeRow]:
-    node: Any = aliased(Node)
+    node = aliased(Node)
     return KeysetQuery(
         entity=node,
         where=(),
-        parent_condition=lambda pk, no: sa.and_(node.hierarchy_pk == pk, node.parent_no == no),
-        order=tuple(OrderBy(getattr(node, column.key), down) for column, down in SIBLING_ORDER),
+        parent_condition=lambda pk, no: sa.and_(
+            col(node.hierarchy_pk) == pk, col(node.parent_no) == no
+        ),
+        order=sibling_order(node),
     )
 
 
 def _hierarchy_query() -> KeysetQuery[NodeRow]:
-    node: Any = aliased(Node)
+    node = aliased(Node)
     return KeysetQuery(
         entity=node,
         where=(),
-        parent_condition=lambda pk: node.hierarchy_pk == pk,
-        order=tuple(OrderBy(getattr(node, column.key), down) for column, down in PARENTS_FIRST),
+        parent_condition=lambda pk: col(node.hierarchy_pk) == pk,
+        order=parents_first(node),
     )

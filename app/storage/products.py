@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -10,7 +9,7 @@ from sqlmodel import col
 
 from app.domain.filters import Conditions
 from app.domain.stores import readable_by
-from app.storage.engine.statements import PreparedQuery
+from app.storage.engine.statements import AnyColumn, BindValues, PreparedQuery
 from app.storage.engine.transaction import Transaction
 from app.storage.hierarchies import readable_by_key
 from app.storage.sql.dialects import in_keys, in_keys_values, insert_ignore
@@ -19,7 +18,7 @@ from app.storage.sql.keyset import KeysetPage, KeysetQuery, KeysetWindow, OrderB
 from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowQuery
 from app.storage.tables import Product, ProductRow
 
-FILTER_COLUMNS: Mapping[str, Any] = {"sku": col(Product.sku), "name": col(Product.name)}
+FILTER_COLUMNS: Mapping[str, AnyColumn] = {"sku": col(Product.sku), "name": col(Product.name)}
 """The column of each attribute that clients can filter by."""
 
 
@@ -87,6 +86,6 @@ def pks_by_sku(tx: Transaction, store: str, skus: Collection[str]) -> dict[str, 
     return {sku: pk for sku, pk in rows if sku is not None}
 
 
-def add(tx: Transaction, rows: Sequence[dict[str, Any]]) -> None:
+def add(tx: Transaction, rows: Sequence[BindValues]) -> None:
     """Insert products, except those whose sku the store has already."""
     insert_ignore(tx, Product, rows)

@@ -5,14 +5,14 @@ of the hierarchy. Nodes with associations leave a tombstone (DeletedNode) for th
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlmodel import SQLModel, col
 
 from app.storage.engine.statements import PreparedQuery
 from app.storage.engine.transaction import Transaction
-from app.storage.tables import DeletedNode, NodeProduct, ProductNode
+from app.storage.tables import DeletedNode, Node, NodeProduct, ProductNode
 
 MAX_DELETED_NODES = 500
 """Deleted nodes that one call of `purge_deleted` reads at most."""
@@ -65,11 +65,11 @@ _ANY_DELETED_NODE = PreparedQuery(
 )
 
 
-def is_deleted(association: Any) -> sa.ColumnElement[bool]:
-    """Condition that the node of an association was deleted."""
+def is_deleted(table: type[Node | NodeProduct | ProductNode]) -> sa.ColumnElement[bool]:
+    """Condition that the node of a row, such as an association, was deleted."""
     return sa.exists().where(
-        col(DeletedNode.hierarchy_pk) == association.hierarchy_pk,
-        col(DeletedNode.node_no) == association.node_no,
+        col(DeletedNode.hierarchy_pk) == col(table.hierarchy_pk),
+        col(DeletedNode.node_no) == col(table.node_no),
     )
 
 

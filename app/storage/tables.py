@@ -39,10 +39,13 @@ JsonFields = sa.JSON(none_as_null=True).with_variant(
 )
 """A JSON object by field, or NULL."""
 
-BY_KEY: dict[str, Any] = {"sqlite_with_rowid": False}
+JsonObject = dict[str, Any]
+"""A decoded JSON object."""
+
+BY_KEY: dict[str, object] = {"sqlite_with_rowid": False}
 """Stored in the order of the primary key: a copy in key order appends."""
 
-NEVER_REUSED: dict[str, Any] = {"sqlite_autoincrement": True}
+NEVER_REUSED: dict[str, object] = {"sqlite_autoincrement": True}
 """Numbers are not reused, so a late write cannot change another row."""
 
 
@@ -262,12 +265,12 @@ class JobRow(Row):
     retry_of: UUID | None = Field(default=None, sa_type=sa.Uuid)
     """The failed job that this one retries."""
 
-    args: dict[str, Any] = Field(
+    args: JsonObject = Field(
         default_factory=dict,
         sa_column=sa.Column(JsonFields, nullable=False, server_default="{}"),
     )
     """The fields of the type's arguments (`app.domain.job_types`)."""
-    result: dict[str, Any] | None = Field(default=None, sa_column=sa.Column(JsonFields))
+    result: JsonObject | None = Field(default=None, sa_column=sa.Column(JsonFields))
     """The fields of the type's result, None until SUCCESS."""
     subject_id: UUID | None = Field(default=None, sa_type=sa.Uuid)
     """The hierarchy that the job reads, as its arguments say."""
@@ -281,7 +284,7 @@ class JobRow(Row):
     epoch: int = Field(default=0, sa_type=sa.BigInteger)
     attempts: int = 0
     """Claims since the last finished step."""
-    checkpoint: dict[str, Any] | None = Field(default=None, sa_type=sa.JSON)
+    checkpoint: JsonObject | None = Field(default=None, sa_type=sa.JSON)
     """The handler's state after the last finished step, from which the next attempt resumes."""
 
 
@@ -346,7 +349,7 @@ class JobEventRow(Row):
     type: JobEventType = Field(sa_type=stored_enum(JobEventType))
     at: datetime = Field(sa_type=Instant)
     previous_status: JobStatus | None = Field(default=None, sa_type=stored_enum(JobStatus))
-    snapshot: dict[str, Any] = Field(sa_type=sa.JSON)
+    snapshot: JsonObject = Field(sa_type=sa.JSON)
 
 
 class JobEvent(JobEventRow, SQLModel, table=True, frozen=True):

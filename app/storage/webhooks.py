@@ -1,8 +1,7 @@
 """Webhook endpoints, their positions in each event log, and deliveries."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import timedelta
-from typing import Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
@@ -10,6 +9,7 @@ from sqlmodel import col
 
 from app.domain.events import JobEventType
 from app.domain.webhooks import DeliveryStatus
+from app.storage.engine.statements import BindValues
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import insert_ignore
 from app.storage.sql.rows import ALL_COLUMNS, column_names, row_of
@@ -180,7 +180,7 @@ def claim(
     return [(delivery, event) for delivery, _, event in records]
 
 
-def conclude(tx: Transaction, claimed: WebhookDeliveryRow, values: Mapping[str, Any]) -> bool:
+def conclude(tx: Transaction, claimed: WebhookDeliveryRow, values: BindValues) -> bool:
     """Record the outcome of an attempt. Return False if a later attempt has begun."""
     return _update(tx, claimed.pk, claimed.attempts, values)
 
@@ -247,7 +247,7 @@ def prune(tx: Transaction, store: str, seq: int) -> None:
 
 
 def _is_due(
-    tx: Transaction, endpoint: Any, stores: Collection[str] | None
+    tx: Transaction, endpoint: int | sa.SQLColumnExpression[int], stores: Collection[str] | None
 ) -> list[sa.ColumnElement[bool]]:
     in_stores = [] if stores is None else [col(WebhookDelivery.store).in_(stores)]
     return [
@@ -257,7 +257,7 @@ def _is_due(
     ]
 
 
-def _update(tx: Transaction, pk: int, attempts: int, values: Mapping[str, Any]) -> bool:
+def _update(tx: Transaction, pk: int, attempts: int, values: BindValues) -> bool:
     """Update a pending delivery, unless its attempts are no longer `attempts`."""
     updated = tx.changed(
         sa.update(WebhookDelivery)

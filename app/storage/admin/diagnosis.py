@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
-from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -18,7 +17,7 @@ from app.domain.jobs import JobStatus
 from app.storage.engine.connect import parse_url
 from app.storage.engine.database import JSON_CODEC, UnusableDatabase
 from app.storage.engine.postgresql import CONNECTION_OPTIONS, server_clock
-from app.storage.engine.sqlite import machine_clock
+from app.storage.engine.sqlite import driver_of, machine_clock
 from app.storage.engine.transaction import Clock, Transaction
 from app.storage.tables import Job, Lane
 
@@ -171,7 +170,7 @@ def file_info(tx: Transaction) -> FileInfo:
 
 def file_faults(tx: Transaction, seconds: float) -> Sequence[str] | None:
     """Check the file's integrity. Return None if that takes more than `seconds`."""
-    connection: Any = tx.connection.connection.driver_connection
+    connection = driver_of(tx.connection)
     deadline = monotonic() + seconds
     connection.set_progress_handler(lambda: monotonic() > deadline, 10_000)
     try:

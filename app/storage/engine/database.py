@@ -18,8 +18,9 @@ from app.storage.engine.sqlalchemy_seam import (
     is_connection_lost,
     is_derived,
 )
+from app.storage.engine.statements import DriverValues
 from app.storage.engine.tracing import trace_statements
-from app.storage.engine.transaction import Clock, StatementRunner, Transaction
+from app.storage.engine.transaction import Clock, DriverCursor, StatementRunner, Transaction
 from app.storage.engine.writer import Priority
 
 P = ParamSpec("P")
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 CommitListener = Callable[[frozenset[str]], None]
 
+# Any: type checkers match ** to every other parameter too.
 JSON_CODEC: dict[str, Any] = {
     "json_serializer": lambda value: orjson.dumps(value).decode(),
     "json_deserializer": orjson.loads,
@@ -230,16 +232,18 @@ class Database(ABC):
 
 def _driver_runner(connection: sa.Connection) -> StatementRunner:
     """Return a function that runs statements by the driver in the connection's transaction."""
+    # Any: psycopg's annotations allow only literal statements.
     driver: Any = connection.connection.driver_connection
     dialect = connection.dialect
 
-    def run(text: str, values: Any) -> Any:
+    def run(text: str, values: DriverValues) -> DriverCursor:
         try:
-            return driver.execute(text, values)
+            cursor: DriverCursor = driver.execute(text, values)
         except driver_error(dialect) as error:
             if is_connection_lost(connection, driver, error):
                 # Fails too, so SQLAlchemy sees the loss and drops all pooled connections.
                 connection.exec_driver_sql("SELECT 1")
             raise as_sqlalchemy_error(error) from error
+        return cursor
 
     return run

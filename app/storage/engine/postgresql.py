@@ -46,6 +46,7 @@ RELISTEN_SECONDS = 1.0
 
 CHANNEL = "jobs_gateway"
 
+# Any: type checkers match ** to every other parameter too.
 CONNECTION_OPTIONS: dict[str, Any] = {
     "connect_timeout": CONNECT_SECONDS,
     "application_name": "jobs-gateway",
@@ -197,10 +198,12 @@ def _engine(url: sa.URL) -> sa.Engine:
         **JSON_CODEC,
     )
 
-    def on_checkin(_connection: object, record: Any) -> None:
+    def on_checkin(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
         record.info["used"] = monotonic()
 
-    def on_checkout(connection: psycopg.Connection[Any], record: Any, _proxy: object) -> None:
+    def on_checkout(
+        connection: psycopg.Connection, record: sa.pool.ConnectionPoolEntry, _proxy: object
+    ) -> None:
         if monotonic() - record.info.get("used", monotonic()) < MAX_UNCHECKED_SECONDS:
             return
         try:

@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import TypedReturnsRows as TypedStatement
 
 __all__ = ["TypedStatement"]
 
 Processor = Callable[[Any], Any]
 """Converts a value on its way to or from the driver."""
+
+ColumnType = sa.types.TypeEngine[Any]
+"""A column type, for values of any Python type."""
 
 
 class DriverStatement(NamedTuple):
@@ -26,14 +30,16 @@ class DriverStatement(NamedTuple):
     """The parameters' names, in the order of their positions."""
     processors: Sequence[Processor | None]
     """The conversion of each parameter, None where the driver takes its value as it is."""
-    constants: Mapping[str, Any]
+    constants: Mapping[str, object]
     """Values of the parameters that the statement itself gives."""
 
 
-def driver_statement(statement: Any, dialect: sa.Dialect) -> DriverStatement:
+def driver_statement(statement: sa.Executable, dialect: sa.Dialect) -> DriverStatement:
     """Compile a statement in which no parameter stands for several values."""
+    assert isinstance(statement, sa.ClauseElement)
     compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-    names = compiled.positiontup if compiled.positional else list(compiled.params)
+    assert isinstance(compiled, SQLCompiler)
+    names = list((compiled.positiontup or ()) if compiled.positional else compiled.params)
     return DriverStatement(
         compiled.string,
         compiled.positional,
@@ -43,7 +49,7 @@ def driver_statement(statement: Any, dialect: sa.Dialect) -> DriverStatement:
     )
 
 
-def result_decoder(type_: Any, dialect: sa.Dialect) -> Processor | None:
+def result_decoder(type_: ColumnType, dialect: sa.Dialect) -> Processor | None:
     """Return the conversion of a column type's raw values, None for values used as they are."""
     if isinstance(type_, sa.Float):
         # SQLAlchemy's needs the type code of a result's column; both drivers return floats.
@@ -68,7 +74,7 @@ def driver_error(dialect: sa.Dialect) -> type[Exception]:
     return error
 
 
-def is_connection_lost(connection: sa.Connection, driver: Any, error: Exception) -> bool:
+def is_connection_lost(connection: sa.Connection, driver: object, error: Exception) -> bool:
     """Return True if the error means that the driver's connection is lost."""
     dialect: Any = connection.dialect
     lost: bool = dialect.is_disconnect(error, driver, None)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlmodel import create_engine
@@ -166,7 +166,7 @@ class SQLite(Database):
         """
         with self._classifying_errors():
             connection = self._readers.pop() if self._readers else self.read_engine.connect()
-            driver: Any = connection.connection.driver_connection
+            driver = driver_of(connection)
             try:
                 driver.execute(BEGIN_READ)
                 return fn(Transaction(connection, self._clock, driver.execute))
@@ -189,7 +189,7 @@ class SQLite(Database):
                 yield tx
             return
         with self.write_engine.connect() as connection:
-            driver: Any = connection.connection.driver_connection
+            driver = driver_of(connection)
             tx = Transaction(connection, self._clock, driver.execute)
             driver.execute(BEGIN_WRITE)
             yield tx
@@ -232,6 +232,13 @@ _PAGES = (
 )
 
 
+def driver_of(connection: sa.Connection) -> sqlite3.Connection:
+    """Return the driver's connection."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
+
+
 def machine_clock(_tx: Transaction) -> datetime:
     return datetime.now(UTC)
 
@@ -247,7 +254,7 @@ def _engine(url: sa.URL, *, begin: str, read_only: bool = False, connections: in
         **JSON_CODEC,
     )
 
-    def on_connect(connection: Any, _record: object) -> None:
+    def on_connect(connection: sqlite3.Connection, _record: object) -> None:
         # The driver begins transactions late and deferred; `on_begin` begins them instead.
         connection.isolation_level = None
         # SQLite's lower() handles ASCII only; comparisons that ignore case use it.
@@ -262,7 +269,7 @@ def _engine(url: sa.URL, *, begin: str, read_only: bool = False, connections: in
             connection.execute(f"PRAGMA {pragma}").close()
 
     def on_begin(connection: sa.Connection) -> None:
-        driver: Any = connection.connection.driver_connection
+        driver = driver_of(connection)
         if not driver.in_transaction:
             connection.exec_driver_sql(begin)
 
@@ -281,6 +288,6 @@ def _lower(text: str | None) -> str | None:
     wait=wait_fixed(0.01),
     reraise=True,
 )
-def _switch_to_wal(connection: Any) -> None:
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
     """Switch to WAL, and retry: SQLite fails at once while another process switches a new file."""
     connection.execute("PRAGMA journal_mode = WAL").close()

@@ -18,8 +18,17 @@ from app.storage.engine.sqlalchemy_seam import (
 
 Columns = TypeVarTuple("Columns")
 
-BindValues = Mapping[str, Any]
+BindValues = Mapping[str, object]
 """Values of a statement's parameters by name, of any type that a column can have."""
+
+DriverValues = tuple[object, ...] | dict[str, object]
+"""Values of a statement's parameters, by position or by name as the driver takes them."""
+
+AnyRow = tuple[Any, ...]
+"""A row whose columns are known when the statement is built."""
+
+AnyColumn = sa.SQLColumnExpression[Any]
+"""A column of a table, of an alias or of a subquery, or an expression in place of one."""
 
 
 class DriverText:
@@ -40,7 +49,7 @@ class DriverText:
         self.is_raw = not any(self.decoders)
         """True if no value has to be converted."""
 
-    def bound(self, values: BindValues) -> Any:
+    def bound(self, values: BindValues) -> DriverValues:
         """Return the parameters in the form that the driver takes."""
         all_values = {**self._constants, **values} if self._constants else values
         bound = [
@@ -49,7 +58,7 @@ class DriverText:
         ]
         return tuple(bound) if self._positional else dict(zip(self._names, bound, strict=True))
 
-    def decoded(self, row: Sequence[Any]) -> tuple[Any, ...]:
+    def decoded(self, row: AnyRow) -> AnyRow:
         """Convert a row of the driver."""
         return tuple(
             decode(value) if decode else value
@@ -86,8 +95,8 @@ class PreparedChange(Prepared):
     """A prepared statement that changes rows and returns none."""
 
 
-AnySelect = sa.Select[*tuple[Any, ...]]
+AnySelect = sa.Select[*AnyRow]
 """A SELECT whose columns are known when it is built."""
 
-AnyQuery = PreparedQuery[*tuple[Any, ...]]
+AnyQuery = PreparedQuery[*AnyRow]
 """A prepared query whose columns are known when it is built."""

@@ -3,8 +3,6 @@
 OpenTelemetry's own instrumentation does nothing on SQLAlchemy 2.1.
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 from opentelemetry.trace import SpanKind, StatusCode, Tracer, get_current_span
 
@@ -19,12 +17,18 @@ def trace_statements(engine: sa.Engine, tracer: Tracer) -> None:
     has no spans.
     """
 
-    def begin(*arguments: Any) -> None:
-        _connection, _cursor, statement, _values, context, _many = arguments
+    def begin(
+        _connection: object,
+        _cursor: object,
+        statement: str,
+        _values: object,
+        context: sa.engine.ExecutionContext,
+        _many: bool,
+    ) -> None:
         if not get_current_span().is_recording():
             return
         operation = statement.split(maxsplit=1)[0].upper()
-        context.traced_by = tracer.start_span(
+        context.__dict__["traced_by"] = tracer.start_span(
             operation,
             kind=SpanKind.CLIENT,
             attributes={
@@ -34,13 +38,19 @@ def trace_statements(engine: sa.Engine, tracer: Tracer) -> None:
             },
         )
 
-    def end(*arguments: Any) -> None:
-        _connection, _cursor, _statement, _values, context, _many = arguments
+    def end(
+        _connection: object,
+        _cursor: object,
+        _statement: str,
+        _values: object,
+        context: sa.engine.ExecutionContext,
+        _many: bool,
+    ) -> None:
         if span := context.__dict__.pop("traced_by", None):
             span.end()
 
     def fail(failure: sa.engine.ExceptionContext) -> None:
-        context: Any = failure.execution_context
+        context = failure.execution_context
         if context is not None and (span := context.__dict__.pop("traced_by", None)):
             # The type only: messages may contain values.
             span.set_attribute("error.type", type(failure.original_exception).__qualname__)

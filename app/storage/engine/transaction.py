@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, overload
+from typing import Protocol, overload
 
 import sqlalchemy as sa
 
 from app.domain.lanes import LockedLane
 from app.storage.engine.sqlalchemy_seam import TypedStatement
 from app.storage.engine.statements import (
+    AnyRow,
     BindValues,
     Columns,
+    DriverValues,
     Prepared,
     PreparedChange,
     PreparedQuery,
@@ -18,8 +20,18 @@ from app.storage.engine.statements import (
 
 NO_VALUES: BindValues = {}
 
-StatementRunner = Callable[[str, Any], Any]
-"""Runs SQL with the driver's parameters, and returns the cursor."""
+
+class DriverCursor(Protocol):
+    """The result of a statement that the driver ran."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchall(self) -> Sequence[AnyRow]: ...
+
+
+StatementRunner = Callable[[str, DriverValues], DriverCursor]
+"""Runs SQL with the driver's parameters."""
 
 
 class Transaction:
@@ -58,11 +70,11 @@ class Transaction:
     @overload
     def rows(
         self, statement: sa.TextClause, values: BindValues = NO_VALUES
-    ) -> Sequence[tuple[Any, ...]]: ...
+    ) -> Sequence[AnyRow]: ...
 
     def rows(
         self, statement: Prepared | sa.Executable, values: BindValues = NO_VALUES
-    ) -> Sequence[tuple[Any, ...]]:
+    ) -> Sequence[AnyRow]:
         """Run a statement, and return its rows."""
         if not isinstance(statement, Prepared):
             return list(map(tuple, self.connection.execute(statement, values)))
@@ -70,13 +82,10 @@ class Transaction:
         rows = self._run(text.text, text.bound(values)).fetchall()
         return rows if text.is_raw else list(map(text.decoded, rows))
 
-    def raw_rows(
-        self, statement: PreparedQuery[*Columns], values: BindValues
-    ) -> Sequence[tuple[Any, ...]]:
+    def raw_rows(self, statement: PreparedQuery[*Columns], values: BindValues) -> Sequence[AnyRow]:
         """Run a statement, and return the driver's rows as they are."""
         text = statement.for_dialect(self.dialect)
-        rows: Sequence[tuple[Any, ...]] = self._run(text.text, text.bound(values)).fetchall()
-        return rows
+        return self._run(text.text, text.bound(values)).fetchall()
 
     def changed(
         self,
@@ -87,13 +96,11 @@ class Transaction:
         if isinstance(statement, PreparedChange):
             assert isinstance(values, Mapping)
             text = statement.for_dialect(self.dialect)
-            count: int = self._run(text.text, text.bound(values)).rowcount
-        else:
-            result = self.connection.execute(
-                statement, values, execution_options={"preserve_rowcount": True}
-            )
-            count = result.rowcount
-        return count
+            return self._run(text.text, text.bound(values)).rowcount
+        result = self.connection.execute(
+            statement, values, execution_options={"preserve_rowcount": True}
+        )
+        return result.rowcount
 
     def now(self) -> datetime:
         """Return the time of the database's clock in UTC, in whole milliseconds.

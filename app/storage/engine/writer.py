@@ -39,7 +39,7 @@ class _Task:
     rank: float
     number: int
     priority: Priority = field(compare=False)
-    run: Callable[[], Any] = field(compare=False)
+    run: Callable[[], object] = field(compare=False)
     future: Future[Any] = field(compare=False)
 
 

@@ -1,6 +1,6 @@
 """Alembic's entry point: runs revisions on the connection from `upgrade`."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import sqlalchemy as sa
 import sqlmodel
@@ -10,7 +10,7 @@ from alembic.autogenerate.api import AutogenContext
 from app.storage.tables import Hierarchy
 
 
-def render_item(kind: str, item: Any, _context: AutogenContext) -> str | Literal[False]:
+def render_item(kind: str, item: object, _context: AutogenContext) -> str | Literal[False]:
     """Render our column types as plain ones, so that revisions do not import our code."""
     match item:
         case sa.TypeDecorator():

@@ -2,10 +2,13 @@
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import TypeDecorator
+
+from app.storage.engine.sqlalchemy_seam import ColumnType
+from app.storage.engine.statements import AnyColumn
 
 UNSET = -(2**31) - 1
 """The value of an UnsetLast column for None. It is the column's default too, because inserts omit
@@ -47,7 +50,13 @@ class UnsetLast(TypeDecorator[int]):
         return None if value == UNSET else value
 
 
-def stored_enum(values: type[StrEnum]) -> Any:
+def type_of(column: AnyColumn) -> ColumnType:
+    """Return the type of a column, which SQLAlchemy's annotations of a table's columns lack."""
+    assert isinstance(column, sa.ColumnElement | InstrumentedAttribute)
+    return column.type
+
+
+def stored_enum(values: type[StrEnum]) -> sa.Enum:
     """Return a type that stores the enum's values as text: new members need no migration."""
     return sa.Enum(
         values,
@@ -58,6 +67,6 @@ def stored_enum(values: type[StrEnum]) -> Any:
     )
 
 
-def literal(value: StrEnum) -> sa.ColumnElement[Any]:
+def literal(value: StrEnum) -> sa.ColumnElement[str]:
     """Return an enum's value as a literal of the SQL, so that partial indexes apply."""
     return sa.literal_column(f"'{value.value}'")

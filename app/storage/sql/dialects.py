@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 from uuid import UUID
 
 import orjson
@@ -14,13 +14,17 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import SQLModel
 
+from app.storage.engine.sqlalchemy_seam import ColumnType
+from app.storage.engine.statements import AnyColumn, BindValues
 from app.storage.engine.transaction import Transaction
+from app.storage.sql.column_types import type_of
 
-KeyParts = tuple[Any, ...]
-SQL_TYPES: Mapping[type, Any] = {int: sa.BigInteger, UUID: sa.Uuid}
+T = TypeVar("T")
+KeyParts = tuple[object, ...]
+SQL_TYPES: Mapping[type, type[ColumnType]] = {int: sa.BigInteger, UUID: sa.Uuid}
 
 
-def insert_ignore(tx: Transaction, table: type[SQLModel], rows: Sequence[dict[str, Any]]) -> int:
+def insert_ignore(tx: Transaction, table: type[SQLModel], rows: Sequence[BindValues]) -> int:
     """Insert rows, except those whose unique key exists, also in a concurrent transaction.
 
     Return the number of inserted rows.
@@ -29,7 +33,7 @@ def insert_ignore(tx: Transaction, table: type[SQLModel], rows: Sequence[dict[st
     return tx.changed(insert(table).on_conflict_do_nothing(), rows)
 
 
-def upsert(dialect: str, table: type[SQLModel]) -> Any:
+def upsert(dialect: str, table: type[SQLModel]) -> sa.Insert:
     """Return a statement that inserts a row, or replaces the one with its primary key."""
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     keys = sa.inspect(table).primary_key
@@ -62,7 +66,7 @@ def prefer_hash_join(tx: Transaction) -> Iterator[None]:
         tx.connection.exec_driver_sql("SET LOCAL enable_nestloop = on")
 
 
-def opaque_limit(number: Any) -> Any:
+def opaque_limit(number: int | sa.BindParameter[int]) -> sa.ScalarSelect[int]:
     """Hide a number or parameter from PostgreSQL's planner.
 
     With a known limit but without table statistics, as for all new tables, it was seen to read and
@@ -80,23 +84,25 @@ class any_of_array(FunctionElement[bool]):
     # Without a type: SQLAlchemy renders a Boolean as `= 1`, for which SQLite seeks no index.
     inherit_cache = True
 
-    def __init__(self, column: Any, keys: sa.Select[Any]) -> None:
+    def __init__(self, column: AnyColumn, keys: sa.Select[int]) -> None:
         super().__init__(column, keys.correlate(None).scalar_subquery())
 
 
 @compiles(any_of_array, "sqlite")
-def _any_of_array_on_sqlite(element: any_of_array, compiler: SQLCompiler, **rest: Any) -> str:
+def _any_of_array_on_sqlite(element: any_of_array, compiler: SQLCompiler, **rest: object) -> str:
     column, keys = (compiler.process(part, **rest) for part in element.clauses)
     return f"{column} IN {keys}"
 
 
 @compiles(any_of_array, "postgresql")
-def _any_of_array_on_postgresql(element: any_of_array, compiler: SQLCompiler, **rest: Any) -> str:
+def _any_of_array_on_postgresql(
+    element: any_of_array, compiler: SQLCompiler, **rest: object
+) -> str:
     column, keys = (compiler.process(part, **rest) for part in element.clauses)
     return f"{column} = ANY (ARRAY{keys})"
 
 
-class no_index(FunctionElement[Any]):
+class no_index(FunctionElement[T]):
     """A column excluded from index use (unary + on SQLite).
 
     Without statistics, SQLite would pick its index instead of that of the requested keys.
@@ -104,18 +110,18 @@ class no_index(FunctionElement[Any]):
 
     inherit_cache = True
 
-    def __init__(self, column: Any) -> None:
+    def __init__(self, column: sa.SQLColumnExpression[T]) -> None:
         super().__init__(column)
-        self.type = column.type
+        self.type = type_of(column)
 
 
 @compiles(no_index, "sqlite")
-def _no_index_on_sqlite(element: no_index, compiler: SQLCompiler, **rest: Any) -> str:
+def _no_index_on_sqlite(element: no_index[T], compiler: SQLCompiler, **rest: object) -> str:
     return f"+{compiler.process(element.clauses, **rest)}"
 
 
 @compiles(no_index, "postgresql")
-def _no_index_on_postgresql(element: no_index, compiler: SQLCompiler, **rest: Any) -> str:
+def _no_index_on_postgresql(element: no_index[T], compiler: SQLCompiler, **rest: object) -> str:
     return compiler.process(element.clauses, **rest)
 
 
@@ -127,12 +133,14 @@ class epoch_seconds(FunctionElement[float]):
 
 
 @compiles(epoch_seconds, "sqlite")
-def _epoch_seconds_on_sqlite(element: epoch_seconds, compiler: SQLCompiler, **rest: Any) -> str:
+def _epoch_seconds_on_sqlite(element: epoch_seconds, compiler: SQLCompiler, **rest: object) -> str:
     return f"((julianday({compiler.process(element.clauses, **rest)}) - 2440587.5) * 86400)"
 
 
 @compiles(epoch_seconds, "postgresql")
-def _epoch_seconds_on_postgresql(element: epoch_seconds, compiler: SQLCompiler, **rest: Any) -> str:
+def _epoch_seconds_on_postgresql(
+    element: epoch_seconds, compiler: SQLCompiler, **rest: object
+) -> str:
     instant = compiler.process(element.clauses, **rest)
     return f"EXTRACT(epoch FROM {instant})::double precision"
 
@@ -148,13 +156,13 @@ HOUR_FORMAT = "%Y-%m-%d %H"
 
 
 @compiles(hour_of, "sqlite")
-def _hour_of_on_sqlite(element: hour_of, compiler: SQLCompiler, **rest: Any) -> str:
+def _hour_of_on_sqlite(element: hour_of, compiler: SQLCompiler, **rest: object) -> str:
     # From the text: Julian days have too few digits for exact bounds of hours.
     return f"substr({compiler.process(element.clauses, **rest)}, 1, 13)"
 
 
 @compiles(hour_of, "postgresql")
-def _hour_of_on_postgresql(element: hour_of, compiler: SQLCompiler, **rest: Any) -> str:
+def _hour_of_on_postgresql(element: hour_of, compiler: SQLCompiler, **rest: object) -> str:
     instant = compiler.process(element.clauses, **rest)
     return f"to_char({instant} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24')"
 
@@ -167,7 +175,9 @@ class canonical_json(FunctionElement[str]):
 
 
 @compiles(canonical_json, "sqlite")
-def _canonical_json_on_sqlite(element: canonical_json, compiler: SQLCompiler, **rest: Any) -> str:
+def _canonical_json_on_sqlite(
+    element: canonical_json, compiler: SQLCompiler, **rest: object
+) -> str:
     document = compiler.process(element.clauses, **rest)
     atoms = f"SELECT fullkey, atom FROM json_tree({document}) ORDER BY fullkey"
     return f"(SELECT group_concat(fullkey || quote(atom)) FROM ({atoms}))"
@@ -175,7 +185,7 @@ def _canonical_json_on_sqlite(element: canonical_json, compiler: SQLCompiler, **
 
 @compiles(canonical_json, "postgresql")
 def _canonical_json_on_postgresql(
-    element: canonical_json, compiler: SQLCompiler, **rest: Any
+    element: canonical_json, compiler: SQLCompiler, **rest: object
 ) -> str:
     return f"CAST({compiler.process(element.clauses, **rest)} AS jsonb)"
 
@@ -192,30 +202,27 @@ class default_collation(FunctionElement[str]):
 
 @compiles(default_collation, "sqlite")
 def _default_collation_on_sqlite(
-    element: default_collation, compiler: SQLCompiler, **rest: Any
+    element: default_collation, compiler: SQLCompiler, **rest: object
 ) -> str:
     return compiler.process(element.clauses, **rest)
 
 
 @compiles(default_collation, "postgresql")
 def _default_collation_on_postgresql(
-    element: default_collation, compiler: SQLCompiler, **rest: Any
+    element: default_collation, compiler: SQLCompiler, **rest: object
 ) -> str:
     return f'{compiler.process(element.clauses, **rest)} COLLATE "default"'
 
 
-def in_keys(dialect: str, column: Any) -> sa.ColumnElement[bool]:
+def in_keys(dialect: str, column: AnyColumn) -> sa.ColumnElement[bool]:
     """Return the condition that a column is one of any number of keys, `in_keys_values`."""
-    condition: sa.ColumnElement[bool]
     if dialect == "postgresql":
-        condition = column == sa.any_(sa.bindparam("part_0", type_=sa.ARRAY(column.type)))
-    else:
-        keys = key_table(dialect, (int,))
-        condition = column.in_(sa.select(keys.parts[0]).select_from(keys.rows))
-    return condition
+        return column == sa.any_(sa.bindparam("part_0", type_=sa.ARRAY(type_of(column))))
+    keys = key_table(dialect, (int,))
+    return column.in_(sa.select(keys.parts[0]).select_from(keys.rows))
 
 
-def in_keys_values(dialect: str, keys: Collection[Any]) -> dict[str, Any]:
+def in_keys_values(dialect: str, keys: Collection[object]) -> dict[str, object]:
     """Return the parameters of `in_keys`."""
     if dialect == "postgresql":
         return {"part_0": list(keys)}
@@ -226,10 +233,10 @@ def in_keys_values(dialect: str, keys: Collection[Any]) -> dict[str, Any]:
 class KeyTable:
     """A table of keys from parameters: the statement does not depend on the number of keys."""
 
-    rows: Any
+    rows: sa.TableValuedAlias
     number: sa.ColumnElement[int]
     """The index of a row's key, from 0."""
-    parts: tuple[Any, ...]
+    parts: tuple[AnyColumn, ...]
 
 
 def key_table(dialect: str, types: Sequence[type]) -> KeyTable:
@@ -254,7 +261,7 @@ def key_table(dialect: str, types: Sequence[type]) -> KeyTable:
     return KeyTable(rows, rows.c.key, tuple(parts))
 
 
-def key_table_values(dialect: str, keys: Sequence[KeyParts]) -> dict[str, Any]:
+def key_table_values(dialect: str, keys: Sequence[KeyParts]) -> dict[str, object]:
     """Return the parameters of `key_table` for at least one key."""
     if dialect == "postgresql":
         return {f"part_{index}": list(part) for index, part in enumerate(zip(*keys, strict=True))}

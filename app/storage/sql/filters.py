@@ -1,11 +1,14 @@
 """Clients' filter conditions as SQL."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, assert_never
+from typing import assert_never
 
 import sqlalchemy as sa
 
 from app.domain.filters import Condition, Conditions, Operator
+from app.storage.engine.sqlalchemy_seam import ColumnType
+from app.storage.engine.statements import AnyColumn
+from app.storage.sql.column_types import type_of
 from app.storage.sql.dialects import default_collation
 
 FilterShape = tuple[tuple[str, Operator, int], ...]
@@ -19,7 +22,9 @@ def filter_shape(conditions: Conditions) -> FilterShape:
     )
 
 
-def conditions_for(shape: FilterShape, columns: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
+def conditions_for(
+    shape: FilterShape, columns: Mapping[str, AnyColumn]
+) -> list[sa.ColumnElement[bool]]:
     """Return conditions as SQL with parameters; `columns` has the column of each attribute."""
     return [
         _comparison(
@@ -36,12 +41,12 @@ def conditions_for(shape: FilterShape, columns: Mapping[str, Any]) -> list[sa.Co
     ]
 
 
-def _type_of(column: Any, operator: Operator) -> Any:
+def _type_of(column: AnyColumn, operator: Operator) -> ColumnType:
     # A pattern has no collation of its own: it takes that of `default_collation`.
-    return sa.Text() if operator is Operator.LIKE else column.type
+    return sa.Text() if operator is Operator.LIKE else type_of(column)
 
 
-def bind_values(conditions: Conditions) -> dict[str, Any]:
+def bind_values(conditions: Conditions) -> dict[str, object]:
     """Return the values of the parameters of `conditions_for`."""
     return {
         f"filter_{index}_{number}": value
@@ -50,12 +55,14 @@ def bind_values(conditions: Conditions) -> dict[str, Any]:
     }
 
 
-def _values(condition: Condition) -> Sequence[Any]:
+def _values(condition: Condition) -> Sequence[object]:
     like = condition.operator is Operator.LIKE
     return [_pattern(value) for value in condition.values] if like else condition.values
 
 
-def _comparison(column: Any, operator: Operator, values: Sequence[Any]) -> Any:
+def _comparison(
+    column: AnyColumn, operator: Operator, values: Sequence[AnyColumn]
+) -> sa.ColumnElement[bool]:
     match operator:
         case Operator.EQ:
             return column == values[0]

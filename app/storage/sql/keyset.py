@@ -4,13 +4,16 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import repeat
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from uuid import UUID
 
 import sqlalchemy as sa
+from sqlmodel import SQLModel
 
 from app.domain.filters import Sort
-from app.storage.engine.statements import AnySelect, PreparedQuery
+from app.storage.engine.statements import AnyColumn, AnyRow, AnySelect, BindValues, PreparedQuery
 from app.storage.engine.transaction import Transaction
+from app.storage.sql.column_types import type_of
 from app.storage.sql.dialects import (
     KeyTable,
     key_table,
@@ -20,17 +23,28 @@ from app.storage.sql.dialects import (
 from app.storage.sql.rows import ALL_COLUMNS, Projection, column_names, row_class_of, row_maker
 
 RowT = TypeVar("RowT")
+RowT_co = TypeVar("RowT_co", covariant=True)
 MappedT = TypeVar("MappedT")
 ParentT = TypeVar("ParentT", bound=Hashable)
-Key = tuple[Any, ...]
+Key = AnyRow
 """A row's values of the columns that order its list: a position that inserts and deletes of other
 rows do not move."""
 
 
-class OrderBy(NamedTuple):
-    """One column of a list's order; Any, because SQLModel types columns as their values."""
+class Identified(Protocol):
+    """A row with a public id."""
 
-    column: Any
+    @property
+    def id(self) -> UUID: ...
+
+
+IdentifiedT = TypeVar("IdentifiedT", bound=Identified)
+
+
+class OrderBy(NamedTuple):
+    """One column of a list's order."""
+
+    column: AnyColumn
     descending: bool = False
 
 
@@ -55,7 +69,7 @@ class KeysetWindow:
     before: Key | None = None
     backward: bool = False
 
-    def resolved(self, key_of: Callable[[Any, str], Key]) -> "KeysetWindow":
+    def resolved(self, key_of: Callable[[UUID, str], Key]) -> "KeysetWindow":
         """Replace public ids as bounds by keys.
 
         `key_of` gets an id and the name of its bound, `after` or `before`.
@@ -68,25 +82,25 @@ class KeysetWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class KeysetPage(Generic[RowT]):
+class KeysetPage(Generic[RowT_co]):
     """Rows with their keys in the list's order, and whether more rows precede or follow."""
 
-    rows: Sequence[tuple[Key, RowT]] = ()
+    rows: Sequence[tuple[Key, RowT_co]] = ()
     has_next: bool = False
     has_previous: bool = False
 
-    def map(self, convert: Callable[[RowT], MappedT]) -> "KeysetPage[MappedT]":
+    def map(self, convert: Callable[[RowT_co], MappedT]) -> "KeysetPage[MappedT]":
         """Convert each row."""
         rows = [(key, convert(row)) for key, row in self.rows]
         return KeysetPage(rows, self.has_next, self.has_previous)
 
-    def by_id(self) -> "KeysetPage[RowT]":
+    def by_id(self: "KeysetPage[IdentifiedT]") -> "KeysetPage[IdentifiedT]":
         """Replace keys by the rows' public ids.
 
         Keys that number the rows of all stores reveal how many rows other stores have.
         """
-        rows: Sequence[tuple[Key, Any]] = self.rows
-        return KeysetPage([((row.id,), row) for _, row in rows], self.has_next, self.has_previous)
+        rows = [((row.id,), row) for _, row in self.rows]
+        return KeysetPage(rows, self.has_next, self.has_previous)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,28 +112,28 @@ class KeysetQuery(Generic[RowT]):
     aliases.
     """
 
-    entity: Any
+    entity: type[SQLModel]
     """The table of the list's rows, or an alias of it."""
-    where: tuple[Any, ...]
+    where: tuple[sa.ColumnElement[bool], ...]
     order: Order
-    others: tuple[Any, ...] = ()
+    others: tuple[AnyColumn, ...] = ()
     """Other columns of a row."""
     make: Callable[..., RowT] | None = None
     """Makes a row of the list from a row of the table and the values of `others`."""
-    key_entity: Any = None
+    key_entity: type[SQLModel] | None = None
     """The table that has exactly one row per row of the list, if it is not `entity`."""
-    parent_condition: Callable[..., Any] | None = None
+    parent_condition: Callable[..., sa.ColumnElement[bool]] | None = None
     """Makes the condition that a row is in a parent's list, from the parts of the parent's key."""
     contiguous_index: bool = True
     """True if the index with this order has the order's columns next to each other."""
 
     @property
-    def primary_key(self) -> list[Any]:
+    def primary_key(self) -> list[AnyColumn]:
         """The columns that identify a row of the list."""
         entity = self.key_entity or self.entity
         return [getattr(entity, column.key) for column in sa.inspect(entity).mapper.primary_key]
 
-    def is_in_list_of(self, parents: KeyTable) -> Any:
+    def is_in_list_of(self, parents: KeyTable) -> sa.ColumnElement[bool]:
         """Return the condition that a row is in the list of a parent."""
         assert self.parent_condition is not None
         return self.parent_condition(*parents.parts)
@@ -147,7 +161,7 @@ class _PageQuery(Generic[RowT]):
         self.make = query.make
         self.statement = PreparedQuery(lambda dialect: build(dialect, self))
 
-    def columns(self, query: KeysetQuery[RowT]) -> list[Any]:
+    def columns(self, query: KeysetQuery[RowT]) -> list[sa.Label[Any]]:
         """Return the columns of this query, or of another one made by the same function."""
         own = [getattr(query.entity, name) for name in self.names]
         order = [column for column, _ in query.order[: self.keys]]
@@ -157,17 +171,18 @@ class _PageQuery(Generic[RowT]):
         ]
 
     def rows(
-        self, tx: Transaction, raw_rows: Sequence[tuple[Any, ...]], *, keyed: bool
+        self, tx: Transaction, raw_rows: Sequence[AnyRow], *, keyed: bool
     ) -> Sequence[tuple[Key, RowT]]:
         """Decode the driver's rows, each with its key, which is empty unless `keyed`."""
-        make_row: Callable[..., Any] = row_maker(tx.dialect, self.row_class, self.names)
+        # Any: without `make` the list's rows are those of the table, which RowT does not express.
+        make_row: Callable[[AnyRow], Any] = row_maker(tx.dialect, self.row_class, self.names)
         make = self.make
         if make is None and not keyed:
             return list(zip(repeat(()), map(make_row, raw_rows)))
         own, last = len(self.names), len(self.names) + self.others
         decoders = self.statement.for_dialect(tx.dialect).decoders
 
-        def decoded(raw: tuple[Any, ...], first: int, last: int) -> tuple[Any, ...]:
+        def decoded(raw: AnyRow, first: int, last: int) -> AnyRow:
             return tuple(
                 decode(value) if decode else value
                 for value, decode in zip(raw[first:last], decoders[first:last], strict=True)
@@ -187,7 +202,7 @@ def read_page(
     query: KeysetQuery[RowT],
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
-    lists: Sequence[Mapping[str, Any]] = ({},),
+    lists: Sequence[BindValues] = ({},),
 ) -> KeysetPage[RowT]:
     """Read one page of a list, or of several lists merged: the parameters' values of each.
 
@@ -216,7 +231,7 @@ def read_pages(
     parents: Sequence[ParentT],
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
-    **values: Any,
+    **values: object,
 ) -> dict[ParentT, KeysetPage[RowT]]:
     """Read the same page of every parent's list in one statement, each list by its index.
 
@@ -354,7 +369,7 @@ def _correlated_seek(
     )
 
 
-def sql_order(order: Order, backward: bool = False) -> list[sa.ColumnElement[Any]]:
+def sql_order(order: Order, backward: bool = False) -> list[AnyColumn]:
     """Return the order as SQL, reversed if `backward`."""
     return [
         column.desc() if descending is not backward else column.asc()
@@ -362,7 +377,9 @@ def sql_order(order: Order, backward: bool = False) -> list[sa.ColumnElement[Any
     ]
 
 
-def _bound_conditions(query: KeysetQuery[RowT], shape: _WindowShape) -> Iterator[Any]:
+def _bound_conditions(
+    query: KeysetQuery[RowT], shape: _WindowShape
+) -> Iterator[sa.ColumnElement[bool]]:
     order = query.order
     reversed_order = tuple(OrderBy(column, not descending) for column, descending in order)
     if shape.after:
@@ -371,7 +388,7 @@ def _bound_conditions(query: KeysetQuery[RowT], shape: _WindowShape) -> Iterator
         yield _beyond(reversed_order, "before", query.contiguous_index)
 
 
-def _beyond(order: Order, bound: str, contiguous_index: bool) -> Any:
+def _beyond(order: Order, bound: str, contiguous_index: bool) -> sa.ColumnElement[bool]:
     """Return the condition that a row is strictly beyond the bound in the given order.
 
     A comparison of tuples seeks to the bound if an index has the columns next to each other and all
@@ -380,7 +397,7 @@ def _beyond(order: Order, bound: str, contiguous_index: bool) -> Any:
     """
     last = len(order) - 1
     values = [
-        sa.bindparam(f"{bound}_{last - index}", type_=column.type)
+        sa.bindparam(f"{bound}_{last - index}", type_=type_of(column))
         for index, (column, _) in enumerate(order)
     ]
     (column, descending), value, rest = order[0], values[0], order[1:]
@@ -394,7 +411,7 @@ def _beyond(order: Order, bound: str, contiguous_index: bool) -> Any:
     return sa.and_(at_or_beyond, sa.or_(beyond, _beyond(rest, bound, contiguous_index)))
 
 
-def _bound_values(order: Order, window: KeysetWindow) -> dict[str, Any]:
+def _bound_values(order: Order, window: KeysetWindow) -> dict[str, object]:
     last = len(order) - 1
     return {
         f"{bound}_{last - index}": value

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
-from app.storage.engine.statements import AnyQuery, AnySelect, BindValues, PreparedQuery
+from app.storage.engine.statements import AnyColumn, AnyQuery, AnySelect, BindValues, PreparedQuery
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import opaque_limit
 from app.storage.sql.keyset import ROW_LIMIT, Key, KeysetQuery, OrderBy, sql_order
@@ -29,7 +29,7 @@ class OffsetPage(NamedTuple, Generic[RowT]):
 
 
 def read_page_keys(
-    tx: Transaction, queries: Sequence[KeysetQuery[Any]], window: OffsetWindow, values: BindValues
+    tx: Transaction, queries: Sequence[KeysetQuery[RowT]], window: OffsetWindow, values: BindValues
 ) -> Sequence[Key]:
     """Read the primary keys, all integers, of the rows of several lists of one order, merged.
 
@@ -42,19 +42,21 @@ def read_page_keys(
 
 
 @lru_cache(maxsize=128)
-def _keys_statement(queries: tuple[KeysetQuery[Any], ...]) -> AnyQuery:
+def _keys_statement(queries: tuple[KeysetQuery[RowT], ...]) -> AnyQuery:
     keys = _keys(queries[0]) if len(queries) == 1 else _merged_keys(queries)
     page = keys.offset(sa.bindparam("offset", type_=sa.Integer)).limit(opaque_limit(ROW_LIMIT))
     return PreparedQuery(lambda _: page)
 
 
-def _keys(query: KeysetQuery[Any], *columns: Any) -> AnySelect:
+def _keys(query: KeysetQuery[RowT], *columns: AnyColumn) -> AnySelect:
     """Select the primary keys of a list's rows, and `columns`, in the list's order."""
-    keys = (column.label(f"key_{no}") for no, column in enumerate(query.primary_key))
+    keys: list[AnyColumn] = [
+        column.label(f"key_{no}") for no, column in enumerate(query.primary_key)
+    ]
     return sa.select(*keys, *columns).where(*query.where).order_by(*sql_order(query.order))
 
 
-def _merged_keys(queries: Sequence[KeysetQuery[Any]]) -> AnySelect:
+def _merged_keys(queries: Sequence[KeysetQuery[RowT]]) -> AnySelect:
     # Each list is read by its index, up to the end of the window; a union would be sorted.
     end = opaque_limit(sa.bindparam("end", type_=sa.Integer))
     parts = [

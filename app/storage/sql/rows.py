@@ -9,7 +9,6 @@ from enum import Enum, auto
 from functools import lru_cache
 from operator import itemgetter
 from typing import (
-    Any,
     ClassVar,
     Generic,
     NamedTuple,
@@ -24,12 +23,22 @@ import sqlalchemy as sa
 from orjson import loads
 from sqlmodel import Field, SQLModel
 
-from app.storage.engine.sqlalchemy_seam import result_decoder
-from app.storage.engine.statements import AnyQuery, AnySelect, BindValues, PreparedQuery
+from app.storage.engine.sqlalchemy_seam import ColumnType, result_decoder
+from app.storage.engine.statements import (
+    AnyColumn,
+    AnyQuery,
+    AnyRow,
+    AnySelect,
+    BindValues,
+    PreparedQuery,
+)
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.column_types import Instant, UnsetLast
 
 RowT = TypeVar("RowT", bound="Row")
+
+Reader = Callable[[AnyRow], object]
+"""Reads a column's value from a row."""
 
 
 class Projection(NamedTuple):
@@ -119,19 +128,19 @@ def column_names(table: type[SQLModel], projection: Projection) -> tuple[str, ..
 
 def row_maker(
     dialect: sa.Dialect, row: type[RowT], names: Sequence[str]
-) -> Callable[[Sequence[Any]], RowT]:
+) -> Callable[[Sequence[object]], RowT]:
     """Return the conversion of the driver's rows with these columns, in this order."""
     return cast(
-        Callable[[Sequence[Any]], RowT], _row_class(_Dialect(dialect), row.table, tuple(names))
+        Callable[[Sequence[object]], RowT], _row_class(_Dialect(dialect), row.table, tuple(names))
     )
 
 
-def row_of(row: type[RowT], values: Sequence[Any]) -> RowT:
+def row_of(row: type[RowT], values: Sequence[object]) -> RowT:
     """Return a row with these values of all columns, in the table's order."""
-    return cast(Callable[[Sequence[Any]], RowT], _value_row_class(row.table))(values)
+    return cast(Callable[[Sequence[object]], RowT], _value_row_class(row.table))(values)
 
 
-def row_from_json(row: type[RowT], document: Mapping[str, Any]) -> RowT:
+def row_from_json(row: type[RowT], document: Mapping[str, object]) -> RowT:
     """Return a row with the values of a JSON document; missing columns have their defaults."""
     fields = row.table.model_fields
     names = column_names(row.table, ALL_COLUMNS)
@@ -139,7 +148,7 @@ def row_from_json(row: type[RowT], document: Mapping[str, Any]) -> RowT:
         document[name] if name in document else fields[name].get_default(call_default_factory=True)
         for name in names
     ]
-    return cast(Callable[[Sequence[Any]], RowT], _json_row_class(row.table))(values)
+    return cast(Callable[[Sequence[object]], RowT], _json_row_class(row.table))(values)
 
 
 class RowQuery(Generic[RowT]):
@@ -187,7 +196,7 @@ class RowInsert(Generic[RowT]):
         self._row = row
         self._statement = lru_cache(maxsize=16)(self._insert)
 
-    def row(self, tx: Transaction, **values: Any) -> RowT:
+    def row(self, tx: Transaction, **values: object) -> RowT:
         fields = self._row.table.model_fields
         row = {
             name: values[name] if name in values else field.get_default(call_default_factory=True)
@@ -220,7 +229,7 @@ class RowUpdate(Generic[RowT]):
         self,
         row: type[RowT],
         condition: Callable[[str], sa.ColumnElement[bool]],
-        **computed: sa.ColumnElement[Any],
+        **computed: AnyColumn,
     ) -> None:
         self._row = row
         self._condition = condition
@@ -228,7 +237,7 @@ class RowUpdate(Generic[RowT]):
         # One statement per set of columns that callers update, a fixed few.
         self._statement = lru_cache(maxsize=64)(self._update)
 
-    def row(self, tx: Transaction, bound: BindValues, **values: Any) -> RowT | None:
+    def row(self, tx: Transaction, bound: BindValues, **values: object) -> RowT | None:
         """Write `values`; `bound` are the condition's. Return None if no row meets it."""
         rows = tx.raw_rows(self._statement(tuple(values)), {**bound, **values})
         names = column_names(self._row.table, ALL_COLUMNS)
@@ -293,7 +302,7 @@ def _value_row_class(table: type[SQLModel]) -> type[Row]:
 
 def _tuple_class(
     table: type[SQLModel],
-    readers: Mapping[str, Callable[[Any], Any]],
+    readers: Mapping[str, Reader],
     raw_columns: Mapping[str, RawColumn],
 ) -> type[Row]:
     """Return a class of tuples whose attributes are read by `readers`."""
@@ -313,7 +322,7 @@ def _refuse(name: str) -> Callable[[object], NoReturn]:
     return refuse
 
 
-def _value_reader(position: int, type_: Any, dialect: sa.Dialect) -> Callable[[Any], Any]:
+def _value_reader(position: int, type_: ColumnType, dialect: sa.Dialect) -> Reader:
     decode = result_decoder(type_, dialect)
     if decode is None:
         return itemgetter(position)
@@ -322,8 +331,8 @@ def _value_reader(position: int, type_: Any, dialect: sa.Dialect) -> Callable[[A
     return lambda row: decode(row[position])
 
 
-def _json_reader(position: int, type_: Any) -> Callable[[Any], Any]:
-    decode: Callable[[Any], Any]
+def _json_reader(position: int, type_: ColumnType) -> Reader:
+    decode: Callable[[str], object]
     match type_:
         case Instant():
             decode = datetime.fromisoformat
@@ -337,7 +346,7 @@ def _json_reader(position: int, type_: Any) -> Callable[[Any], Any]:
     return lambda row: None if row[position] is None else decode(row[position])
 
 
-def _raw_column(position: int, type_: Any, dialect: str) -> RawColumn:
+def _raw_column(position: int, type_: ColumnType, dialect: str) -> RawColumn:
     as_text = dialect == "sqlite"
     match type_:
         case Instant():
@@ -356,7 +365,7 @@ def _raw_column(position: int, type_: Any, dialect: str) -> RawColumn:
             return RawColumn(position, RawForm.OTHER)
 
 
-def _decode_json(text: str | None) -> Any:
+def _decode_json(text: str | None) -> object:
     if text is None:
         return None
     return _cached_json(text) if len(text) < MAX_CACHED_DOCUMENT else loads(text)

@@ -5,7 +5,6 @@ no difference.
 """
 
 from hashlib import sha256
-from typing import Any
 
 import orjson
 import sqlalchemy as sa
@@ -128,7 +127,7 @@ def _replace_digests() -> None:
         connection.execute(update, rows[start : start + ROWS_PER_STATEMENT])
 
 
-def _digest(args: dict[str, Any]) -> str:
+def _digest(args: dict[str, object]) -> str:
     defaults = {"name": None, "description": None, "include_products": False}
     given = {
         name: value
