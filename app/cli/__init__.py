@@ -43,10 +43,10 @@ class _Commands(TyperGroup):
     commands needs no module. Typer vendors click under a private name, hence Any.
     """
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: object) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:
         """Return a stub with the help text, for the list of commands."""
         if cmd_name not in COMMANDS:
             return None

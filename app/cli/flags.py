@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 import typer
 from annotated_types import Ge, Gt, Le
@@ -31,7 +31,7 @@ from app.settings import (
 
 FLAGS_HELP = "In brackets: environment variable, default, limits. A flag overrides its variable."
 
-_KINDS = {int: "INTEGER", float: "NUMBER", Path: "PATH", frozenset: "LIST"}
+_KINDS: Mapping[object, str] = {int: "INTEGER", float: "NUMBER", Path: "PATH", frozenset: "LIST"}
 
 
 def takes_settings(
@@ -49,7 +49,7 @@ def takes_settings(
 
     def decorated(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def with_flags(**arguments: Any) -> None:
+        def with_flags(**arguments: object) -> None:
             flags = {name: arguments.pop(parameter) for parameter, name in fields.items()}
             with reporting_mistakes(flags):
                 command(settings=_read(flags, check), **arguments)
@@ -79,7 +79,7 @@ def takes_settings(
     return decorated
 
 
-def option(name: str) -> Any:
+def option(name: str) -> object:
     """Return a setting as an option of a command.
 
     It takes any text, so that all mistakes are reported at once.
@@ -133,14 +133,14 @@ def limits(name: str) -> tuple[str, ...]:
     return (default,)
 
 
-def read_settings(**flags: Any) -> Settings:
+def read_settings(**flags: object) -> Settings:
     """Read the settings; flags that are not None override. Exits with 2 on mistakes."""
     with reporting_mistakes(flags):
         return _read(flags)
 
 
 @contextmanager
-def reporting_mistakes(flags: Mapping[str, Any]) -> Iterator[None]:
+def reporting_mistakes(flags: Mapping[str, object]) -> Iterator[None]:
     """Print mistakes in settings to stderr, one per line, and exit with 2."""
     for name, nearest in unknown_variables(os.environ):
         print(unknown_variable_line(name, nearest), file=sys.stderr)
@@ -167,12 +167,14 @@ def mistake_line(mistake: Mistake, flags: Collection[str]) -> str:
     return f"{', '.join(names) or 'Settings'}: {mistake.message}"
 
 
-def _read(flags: Mapping[str, Any], check: Callable[[Settings], object] | None = None) -> Settings:
+def _read(
+    flags: Mapping[str, object], check: Callable[[Settings], object] | None = None
+) -> Settings:
     values = {name: value for name, value in flags.items() if value is not None}
     unreadable = []
     for name in filter(is_secret, list(values)):
         try:
-            values[name] = SecretStr(Path(values[name]).read_text("utf-8").rstrip("\r\n"))
+            values[name] = SecretStr(Path(str(values[name])).read_text("utf-8").rstrip("\r\n"))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             mistake = f"{values.pop(name)} cannot be read: {reason}."
@@ -180,7 +182,7 @@ def _read(flags: Mapping[str, Any], check: Callable[[Settings], object] | None =
     return read(values, check, unreadable)
 
 
-def _kind(name: str) -> Any:
+def _kind(name: str) -> object:
     """Return the type of a setting's value, without None."""
     annotation = Settings.model_fields[name].annotation
     if get_origin(annotation) not in (Union, UnionType):

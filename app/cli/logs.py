@@ -5,7 +5,6 @@ tests/contract/test_seams.py names the internals of logging that it sets.
 
 import logging
 import sys
-from typing import Any
 
 import orjson
 import structlog
@@ -64,5 +63,5 @@ def _formatter(for_people: bool) -> logging.Formatter:
     )
 
 
-def _json(event: Any, **_: Any) -> str:
+def _json(event: object, **_: object) -> str:
     return orjson.dumps(event, default=str).decode()

@@ -5,7 +5,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import jwt
 
@@ -59,7 +58,7 @@ class BearerTokens(Authentication):
             raise Unauthenticated(f"The token is longer than {MAX_TOKEN_BYTES:,} bytes.")
         return _caller_from_claims(await self._claims(token))
 
-    async def _claims(self, token: str) -> dict[str, Any]:
+    async def _claims(self, token: str) -> Mapping[str, object]:
         try:
             encoded = token.encode("ascii")
             key = await self._keys.find(jwt.get_unverified_header(encoded).get("kid"))
@@ -127,7 +126,7 @@ def mint(
     return jwt.encode(claims, key)
 
 
-def _caller_from_claims(claims: Mapping[str, Any]) -> Caller:
+def _caller_from_claims(claims: Mapping[str, object]) -> Caller:
     """Raises Unauthenticated for invalid claims."""
     return Caller(
         store=_store_claim(claims),
@@ -137,7 +136,7 @@ def _caller_from_claims(claims: Mapping[str, Any]) -> Caller:
     )
 
 
-def _store_claim(claims: Mapping[str, Any]) -> str:
+def _store_claim(claims: Mapping[str, object]) -> str:
     match claims.get("store"), claims.get("organization"):
         case None, True:
             return ORGANIZATION
@@ -149,7 +148,7 @@ def _store_claim(claims: Mapping[str, Any]) -> str:
     raise Unauthenticated("The token must have a store, or organization: true, and not both.")
 
 
-def _subject_claim(claims: Mapping[str, Any]) -> str:
+def _subject_claim(claims: Mapping[str, object]) -> str:
     subject = claims["sub"]
     if (
         isinstance(subject, str)
@@ -162,7 +161,7 @@ def _subject_claim(claims: Mapping[str, Any]) -> str:
     )
 
 
-def _scope_claim(claims: Mapping[str, Any]) -> frozenset[Scope]:
+def _scope_claim(claims: Mapping[str, object]) -> frozenset[Scope]:
     """Unknown scopes are ignored: an issuer may serve other applications."""
     names = claims.get("scope", claims.get("scopes", []))
     if isinstance(names, str):
@@ -172,7 +171,7 @@ def _scope_claim(claims: Mapping[str, Any]) -> frozenset[Scope]:
     return with_implied_scopes(scope for scope in Scope if scope in names)
 
 
-def _expiry_claim(claims: Mapping[str, Any]) -> datetime:
+def _expiry_claim(claims: Mapping[str, object]) -> datetime:
     """Return the time from which the token is refused: its expiry plus LEEWAY."""
     exp = claims["exp"]
     if isinstance(exp, int | float):

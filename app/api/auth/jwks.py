@@ -8,11 +8,10 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import HTTPErrorProcessor, ProxyHandler, build_opener
+from urllib.request import HTTPErrorProcessor, ProxyHandler, Request, build_opener
 
 import jwt
 from jwt import PyJWK
@@ -133,10 +132,12 @@ class JwksKeys(TokenKeys):
         )
 
 
-def _usable_key(jwk: Any) -> PyJWK | None:
+def _usable_key(jwk: object) -> PyJWK | None:
     """Return the key if it is public and verifies RS256 or ES256, else None."""
-    match jwk:
-        case {"kty": "RSA" | "EC" as kty} if "d" not in jwk:
+    if not isinstance(jwk, dict) or "d" in jwk:
+        return None
+    match jwk.get("kty"):
+        case "RSA" | "EC" as kty:
             algorithm = _ALGORITHMS[kty]
         case _:
             return None
@@ -170,7 +171,7 @@ def _is_url(location: str) -> bool:
 class _NoRedirects(HTTPErrorProcessor):
     """Return responses unchanged: a redirect would load keys from a URL that is not configured."""
 
-    def http_response(self, request: Any, response: Any) -> Any:
+    def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
         return response
 
     https_response = http_response

@@ -2,11 +2,18 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 from app.domain.callers import ScopesMissing
 
 log = logging.getLogger(__name__)
+
+
+class ClientError(TypedDict):
+    """An unexpected error in client format."""
+
+    message: str
+    extensions: dict[str, object]
 
 
 class Refused(Exception):
@@ -18,10 +25,10 @@ class Refused(Exception):
     """True if only the document is at fault: `application/json` then has the status 200."""
 
     def __init__(
-        self, message: str, code: str, *, extensions: Mapping[str, Any] | None = None
+        self, message: str, code: str, *, extensions: Mapping[str, object] | None = None
     ) -> None:
         super().__init__(message)
-        self.errors: Sequence[Mapping[str, Any]] = [
+        self.errors: Sequence[Mapping[str, object]] = [
             {"message": message, "extensions": {"code": code, **(extensions or {})}}
         ]
         self.headers: dict[str, str] = {}
@@ -30,8 +37,8 @@ class Refused(Exception):
 class NotStarted(Refused):
     """A subscription that could not start, with its errors in client format."""
 
-    def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(errors[0]["message"], "")
+    def __init__(self, errors: Sequence[Mapping[str, object]]) -> None:
+        super().__init__(str(errors[0]["message"]), "")
         self.errors = errors
 
 
@@ -47,7 +54,7 @@ class BadRequest(Refused):
         code: str = "BAD_REQUEST",
         status: int = 400,
         headers: Mapping[str, str] | None = None,
-        extensions: Mapping[str, Any] | None = None,
+        extensions: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message, code, extensions=extensions)
         self.status = status
@@ -99,7 +106,7 @@ class LimitExceeded(Refused):
 
 def report_bug(
     cause: Exception, request_id: str, path: Sequence[str | int] | None = None
-) -> dict[str, Any]:
+) -> ClientError:
     """Log an unexpected exception. Return the error for the client, which hides its cause."""
     log.error("request %s failed at %s", request_id, path, exc_info=cause)
     return {

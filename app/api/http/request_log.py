@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from app.api.http.refusals import NotStarted, Refused
 from app.domain.callers import Caller
@@ -92,11 +92,11 @@ class OperationRecord:
         self._code = OK
         self._began = perf_counter()
 
-    def record_result(self, result: Mapping[str, Any]) -> None:
+    def record_result(self, result: Mapping[str, object]) -> None:
         """Record one GraphQL result."""
-        if errors := result.get("errors"):
+        if isinstance(errors := result.get("errors"), list):
             self._record_resolver_errors(errors)
-        elif self._type == "mutation" and any(map(_has_errors, result["data"].values())):
+        elif self._type == "mutation" and _has_refusal(result["data"]):
             self._record_code(REFUSED)
         if self._type == "subscription":
             self._request.results = (self._request.results or 0) + 1
@@ -130,7 +130,7 @@ class OperationRecord:
         if self._type != "subscription":
             metrics.OPERATION_SECONDS.labels(self._label).observe(perf_counter() - self._began)
 
-    def _record_resolver_errors(self, errors: Sequence[Mapping[str, Any]]) -> None:
+    def _record_resolver_errors(self, errors: Sequence[Mapping[str, object]]) -> None:
         for error in errors:
             metrics.RESOLVER_ERRORS.labels(_code(error)).inc()
         self._record_code(_code(errors[0]))
@@ -140,9 +140,15 @@ class OperationRecord:
             self._code = self._request.record_code(code)
 
 
-def _code(error: Mapping[str, Any]) -> str:
-    return str(error.get("extensions", {}).get("code", "GRAPHQL_ERROR"))
+def _code(error: Mapping[str, object]) -> str:
+    match error.get("extensions"):
+        case {"code": code}:
+            return str(code)
+    return "GRAPHQL_ERROR"
 
 
-def _has_errors(payload: object) -> bool:
-    return isinstance(payload, dict) and bool(payload.get("errors"))
+def _has_refusal(data: object) -> bool:
+    """Return True if a payload of a mutation's data has errors."""
+    return isinstance(data, dict) and any(
+        isinstance(payload, dict) and payload.get("errors") for payload in data.values()
+    )

@@ -11,8 +11,10 @@ from typing import Any
 from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
@@ -115,8 +117,14 @@ class _Inbox:
 class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
     """WebSocket with bounded memory, and with `write` to send without overhead."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, object],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
         self.queue = _Inbox()  # type: ignore[assignment]
 
     def send_receive_event_to_app(self) -> None:

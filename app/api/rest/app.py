@@ -42,7 +42,7 @@ def rest_app(state: RestState, *, authenticated: bool, openapi: bool) -> FastAPI
         openapi_router = APIRouter(route_class=RestRoute)
 
         @openapi_router.get("/openapi.json", include_in_schema=False)
-        async def openapi_document(request: Request) -> dict[str, Any]:
+        async def openapi_document(request: Request) -> dict[str, object]:
             return _openapi(authenticated)
 
         app.include_router(openapi_router)
@@ -65,7 +65,7 @@ async def _no_such_endpoint(request: Request, error: Exception) -> Response:
 
 
 @lru_cache
-def _openapi(authenticated: bool) -> dict[str, Any]:
+def _openapi(authenticated: bool) -> dict[str, object]:
     """Build the OpenAPI document, on first use: it takes as long as the rest of the start."""
     document = get_openapi(
         title=TITLE,

@@ -1,7 +1,7 @@
 """Routes of the REST API: access checks before each endpoint, and the context it runs in."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, Concatenate, ParamSpec, TypeVar
 
@@ -73,7 +73,7 @@ class RestContext:
         """Run `fn` in one transaction and return its result after the commit. Raises TimedOut."""
         return await self._in_time(self.state.database.write(fn, *args, **kwargs))
 
-    async def _in_time(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _in_time(self, work: Awaitable[T]) -> T:
         limit = self.state.access.limits.max_execution_seconds
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -101,7 +101,7 @@ class JsonRequest(Request):
                 status=408,
             ) from None
 
-    async def json(self) -> Any:
+    async def json(self) -> object:
         return orjson.loads(await self.body())
 
 
@@ -158,7 +158,7 @@ def _is_json(request: Request) -> bool:
     return bool(kind == "application" and (subtype == "json" or subtype.endswith("+json")))
 
 
-def _context_with(*scopes: Scope) -> Any:
+def _context_with(*scopes: Scope) -> object:
     def context(request: Request) -> RestContext:
         admitted: RestContext = request.state.context
         admitted.caller.check(*scopes)

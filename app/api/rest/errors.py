@@ -6,10 +6,11 @@ Source: the responses 400 to 500 of the two reference documents, and domain.md, 
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import TypedDict, Unpack
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import Field
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -59,7 +60,12 @@ class Errors(ResponseModel):
     errors: list[Error]
 
 
-def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+class _OtherFields(TypedDict, total=False):
+    request_id: str
+    meta: ErrorMeta
+
+
+def error_responses(*statuses: int) -> dict[int | str, dict[str, object]]:
     """OpenAPI error responses: these statuses plus the common ones."""
     return {
         status: {"model": Errors, "description": _title(status)}
@@ -71,7 +77,7 @@ def error_response(
     status: int,
     details: Sequence[str | None] = (None,),
     headers: Mapping[str, str] | None = None,
-    **fields: Any,
+    **fields: Unpack[_OtherFields],
 ) -> Response:
     """Build a response with one error per detail, each with the same other `fields`."""
     title = _title(status)
@@ -145,7 +151,7 @@ def _validation_response(error: RequestValidationError) -> Response:
     return error_response(422, [_validation_detail(fault) for fault in faults])
 
 
-def _validation_detail(fault: Mapping[str, Any]) -> str:
+def _validation_detail(fault: ErrorDetails) -> str:
     path = [part for part in fault["loc"] if part not in ("body", "data", "attributes")]
     field = ".".join(map(str, path or fault["loc"][-1:]))
     empty = fault["type"] == "missing" or fault["input"] in (None, "")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from uuid import UUID
 
 from app.api.http.refusals import BadRequest
 from app.domain.attributes import checked_text
@@ -41,7 +41,7 @@ class InvalidFilter(BadRequest):
 class AttributeKind:
     """The parser of an attribute's values, and the operators it supports."""
 
-    parse: Callable[[str], Any]
+    parse: Callable[[str], object]
     """Raises ValueError, KeyError or OverflowError for an invalid value."""
     operators: frozenset[Operator]
 
@@ -53,7 +53,7 @@ def _text(text: str) -> str:
         raise ValueError from error
 
 
-def _id(text: str) -> Any:
+def _id(text: str) -> UUID:
     uuid = uuid_of(text)
     if uuid is None:
         raise ValueError

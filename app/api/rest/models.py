@@ -1,11 +1,11 @@
 """Base classes and parts shared by request and response documents."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypedDict, TypeVar, Unpack
 
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic.config import JsonDict
 
 from app.domain.errors import InvalidInput
 from app.domain.ids import uuid_of
@@ -28,14 +28,23 @@ IdInPath = Annotated[
 ]
 """Path id. A value that is not a UUID yields 404."""
 
-NOT_BLANK = {"minLength": 1}
+NOT_BLANK: JsonDict = {"minLength": 1}
 """Schema keywords of a text that must not be blank: JSON Schema cannot express more."""
 
 
-def optional_field(schema_keywords: Mapping[str, Any] | None = None, **options: Any) -> Any:
+class _FieldOptions(TypedDict, total=False):
+    description: str
+    max_length: int
+    ge: int
+    le: int
+
+
+def optional_field(
+    schema_keywords: JsonDict | None = None, **options: Unpack[_FieldOptions]
+) -> Any:
     """Declare a field that may be absent; its schema gets `schema_keywords` and no default."""
 
-    def without_default(schema: dict[str, Any]) -> None:
+    def without_default(schema: JsonDict) -> None:
         schema.pop("default", None)
         schema.update(schema_keywords or {})
 
@@ -78,7 +87,7 @@ class Related(ResponseModel):
 class Relations(ResponseModel):
     """Related objects, listed at their own path."""
 
-    data: list[Any] = Field(description="Always empty: follow the link.", max_length=0)
+    data: list[object] = Field(description="Always empty: follow the link.", max_length=0)
     links: Related
 
     @classmethod

@@ -1,7 +1,7 @@
 """Endpoints of nodes. Source: domain.md, "REST endpoints and statuses"."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 from uuid import UUID
 
 from fastapi import APIRouter
@@ -159,8 +159,8 @@ def node_data(tx: Transaction, row: TreeNode) -> NodeData:
 def _resource(row: TreeNode, curated: Sequence[UUID], parent_name: str | None) -> NodeData:
     node, hierarchy_id = row.node, row.hierarchy.id
     path = "hierarchies", hierarchy_id, "nodes", row.id
-    parent: dict[str, Any] = {}
-    meta: dict[str, Any] = {}
+    parent: dict[str, ParentReference] = {}
+    meta: dict[str, str | int] = {}
     if parent_name is not None:
         parent_id = node_id(hierarchy_id, node.parent_no)
         parent["parent"] = ParentReference(data=Reference(type="node", id=parent_id))
@@ -194,7 +194,7 @@ def _resource(row: TreeNode, curated: Sequence[UUID], parent_name: str | None) -
 def _node_attributes(
     attributes: NewNodeAttributes | ChangedNodeAttributes, meta: ChildMeta
 ) -> NodeAttributes:
-    values: dict[str, Any] = {**attributes_of(attributes), **sort_order_of(meta)}
+    values: dict[str, object] = {**attributes_of(attributes), **sort_order_of(meta)}
     if "curated_products" in values:
         values["curated_product_ids"] = values.pop("curated_products")
     return cast(NodeAttributes, values)

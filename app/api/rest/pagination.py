@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request
@@ -127,7 +127,9 @@ def _list_request(
 PagedListRequest = Annotated[ListRequest, Depends(_list_request)]
 
 
-def filtered_list(attributes: Mapping[str, AttributeKind], sort_attributes: Sequence[str]) -> Any:
+def filtered_list(
+    attributes: Mapping[str, AttributeKind], sort_attributes: Sequence[str]
+) -> object:
     """Dependency for a list that is filtered by `attributes` and sorted by `sort_attributes`."""
     syntax = (
         f"At most {MAX_CONDITIONS} conditions, joined by colons, and {MAX_FILTER_BYTES:,} bytes. "

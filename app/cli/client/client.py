@@ -39,7 +39,16 @@ from app.cli.client.operations import (
     RESUME,
     RETRY,
 )
-from app.cli.client.records import DuplicationDiff, Job, JobEvent, JobListing, JobQueue, JobRequest
+from app.cli.client.records import (
+    DuplicationDiff,
+    ErrorExtensions,
+    Job,
+    JobEvent,
+    JobListing,
+    JobQueue,
+    JobRequest,
+    RequestError,
+)
 from app.domain.jobs import JobStatus
 
 PAGE_SIZE = 100
@@ -137,8 +146,10 @@ class GatewayClient:
         after = None
         while True:
             left = limit - len(listing.jobs) if listing else limit
-            variables = {"first": min(left, PAGE_SIZE), "after": after, "filter": _filter(status)}
-            data = await self._execute(JOBS, variables)
+            data = await self._execute(
+                JOBS,
+                {"first": min(left, PAGE_SIZE), "after": after, "filter": _filter(status)},
+            )
             listing = listing or JobListing(data["jobQueue"], [])
             listing.jobs.extend(data["jobs"]["nodes"])
             page = data["jobs"]["pageInfo"]
@@ -154,21 +165,26 @@ class GatewayClient:
         self, listing: JobListing, status: Sequence[JobStatus]
     ) -> AsyncGenerator[JobEvent, None]:
         """Yield the changes of the store's jobs since the listing, without end."""
-        variables = {"filter": _filter(status), "after": listing.queue["cursor"]}
+        variables: dict[str, object] = {
+            "filter": _filter(status),
+            "after": listing.queue["cursor"],
+        }
         versions = {job["id"]: job["version"] for job in listing.jobs}
         return self._follow("jobEvents", JOB_EVENTS, variables, versions)
 
     async def _mutate(
-        self, document: GraphQLRequest, input: dict[str, Any] | None = None
+        self, document: GraphQLRequest, input: dict[str, object] | None = None
     ) -> dict[str, Any]:
         payload: dict[str, Any]
-        variables = {} if input is None else {"input": input}
+        variables: dict[str, object] = {} if input is None else {"input": input}
         (payload,) = (await self._execute(document, variables)).values()
         if payload["errors"]:
             raise GatewayError(" ".join(error["message"] for error in payload["errors"]))
         return payload
 
-    async def _execute(self, document: GraphQLRequest, variables: dict[str, Any]) -> dict[str, Any]:
+    async def _execute(
+        self, document: GraphQLRequest, variables: dict[str, object]
+    ) -> dict[str, Any]:
         request = GraphQLRequest(document, variable_values=variables)
         try:
             data: dict[str, Any] = await self._session.execute(request)
@@ -180,7 +196,7 @@ class GatewayClient:
         self,
         field: str,
         document: GraphQLRequest,
-        variables: dict[str, Any],
+        variables: dict[str, object],
         versions: dict[str, int],
     ) -> AsyncGenerator[JobEvent, None]:
         """Yield a subscription's events, and reconnect as often as needed.
@@ -200,7 +216,7 @@ class GatewayClient:
                 async with aclosing(socket.subscribe(request)) as results:
                     async for result in results:
                         if result.errors or result.data is None:
-                            raise TransportQueryError("refused", errors=cast(Any, result.errors))
+                            raise TransportQueryError("refused", errors=result.errors)
                         event = cast(JobEvent, result.data[field])
                         variables["after"] = event["cursor"]
                         job = event["job"]
@@ -268,14 +284,14 @@ class GatewayClient:
         return GatewayError(f"{response} Is it the URL of a gateway?")
 
 
-def _filter(status: Sequence[JobStatus]) -> dict[str, Any]:
+def _filter(status: Sequence[JobStatus]) -> dict[str, list[str]]:
     return {"status": [each.name for each in status]} if status else {}
 
 
 def _refusal(error: TransportQueryError) -> GatewayError:
-    first = cast(dict[str, Any], (error.errors or [{}])[0])
+    first: RequestError = (error.errors or [{}])[0]
     message = first.get("message", "The gateway refused the request.")
-    extensions = first.get("extensions") or {}
+    extensions: ErrorExtensions = first.get("extensions") or {}
     if extensions.get("code") == "UNAUTHENTICATED":
         message = f"{message} Use --token or JOBS_GATEWAY_TOKEN."
     request_id = extensions.get("requestId")

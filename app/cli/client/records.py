@@ -99,6 +99,16 @@ class DuplicationDiff(TypedDict):
     differences: list[Difference]
 
 
+class ErrorExtensions(TypedDict, total=False):
+    code: str
+    requestId: str
+
+
+class RequestError(TypedDict, total=False):
+    message: str
+    extensions: ErrorExtensions
+
+
 @dataclass(frozen=True, slots=True)
 class JobListing:
     """Jobs, newest first, and the queue just before they were read."""

@@ -30,7 +30,9 @@ def code_of(text: str, **limits: int) -> str | None:
     try:
         DocumentComplexity(ParsedDocument(text, parse(text))).check(Limits(**limits))
     except LimitExceeded as refused:
-        return str(refused.errors[0]["extensions"]["code"])
+        extensions = refused.errors[0]["extensions"]
+        assert isinstance(extensions, dict)
+        return str(extensions["code"])
     return None
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from graphql import (
     FieldNode,
@@ -55,7 +54,7 @@ def operation_cost(
     schema: GraphQLSchema,
     fragments: Mapping[str, FragmentDefinitionNode],
     operation: OperationDefinitionNode,
-    variables: Mapping[str, Any],
+    variables: Mapping[str, object],
 ) -> OperationCost:
     """Compute the cost of a valid operation with its coerced variables.
 
@@ -80,7 +79,7 @@ class CostCache:
         self._size_variables = tuple(visitor.size_variables)
         self._costs: dict[tuple[int | None, ...], OperationCost] = {}
 
-    def cost(self, variables: Mapping[str, Any]) -> OperationCost:
+    def cost(self, variables: Mapping[str, object]) -> OperationCost:
         """Return `operation_cost` for these coerced variables."""
         sizes = tuple(_size(variables.get(name)) for name in self._size_variables)
         cost = self._costs.get(sizes)
@@ -105,7 +104,7 @@ class _CostVisitor:
         self,
         schema: GraphQLSchema,
         fragments: Mapping[str, FragmentDefinitionNode],
-        variables: Mapping[str, Any],
+        variables: Mapping[str, object],
     ) -> None:
         self._schema = schema
         self._fragments = fragments
@@ -192,7 +191,7 @@ class _CostVisitor:
                 return min(max(rows, 1), MAX_ROWS)
         return DEFAULT_ROWS
 
-    def _argument(self, node: FieldNode, name: str) -> Any:
+    def _argument(self, node: FieldNode, name: str) -> object:
         for argument in node.arguments or ():
             if argument.name.value == name:
                 match argument.value:

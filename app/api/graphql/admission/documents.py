@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
 
 from graphql import (
     GraphQLSchema,
@@ -45,7 +44,7 @@ class Operation:
 
     document: ParsedDocument
     definition: OperationDefinitionNode
-    variables: dict[str, Any]
+    variables: dict[str, object]
     coerced: VariableValues
     cost: int
 

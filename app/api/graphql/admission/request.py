@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self, TypeVar
 
 from app.api.http.refusals import BadRequest
+
+T = TypeVar("T")
 
 _DOCUMENT_ID = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
@@ -18,7 +20,7 @@ class GraphQLRequest:
     document_id: str | None
     """The SHA-256 of a trusted document, in hexadecimal."""
     operation_name: str | None
-    variables: dict[str, Any]
+    variables: dict[str, object]
 
     @classmethod
     def of(cls, parameters: object) -> Self:
@@ -43,14 +45,16 @@ class GraphQLRequest:
         )
 
 
-def _optional(parameters: Mapping[str, Any], name: str, kind: type, expected: str) -> Any:
+def _optional(
+    parameters: Mapping[str, object], name: str, kind: type[T], expected: str
+) -> T | None:
     value = parameters.get(name)
     if value is not None and not isinstance(value, kind):
         raise BadRequest(f"{name} must be {expected}.")
     return value
 
 
-def _document_id(parameters: Mapping[str, Any], extensions: Mapping[str, Any]) -> str | None:
+def _document_id(parameters: Mapping[str, object], extensions: Mapping[str, object]) -> str | None:
     persisted = _optional(extensions, "persistedQuery", dict, "an object") or {}
     for id in (
         _optional(parameters, "documentId", str, "a string"),

@@ -1,6 +1,6 @@
 """Attributes of hierarchies and nodes, as inputs give them."""
 
-from typing import Any, cast
+from typing import Protocol, cast
 
 import strawberry
 from strawberry import UNSET
@@ -21,10 +21,27 @@ class LocalizationInput:
     )
 
 
-def attributes_of(input: Any) -> Attributes:
+class AttributesInput(Protocol):
+    """An input with the attributes shared by hierarchies and nodes; UNSET if omitted."""
+
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def description(self) -> str | None: ...
+    @property
+    def slug(self) -> str | None: ...
+    @property
+    def localizations(self) -> list[LocalizationInput] | None: ...
+
+
+def attributes_of(input: AttributesInput) -> Attributes:
     """Convert the attributes that an input sets. Raises InvalidInput for a repeated locale."""
-    attributes: Any = {name: getattr(input, name) for name in ("name", "description", "slug")}
-    attributes["locales"] = input.localizations and _translations(input.localizations)
+    attributes = {
+        "name": input.name,
+        "description": input.description,
+        "slug": input.slug,
+        "locales": input.localizations and _translations(input.localizations),
+    }
     return cast(
         Attributes, {name: value for name, value in attributes.items() if value is not UNSET}
     )

@@ -1,6 +1,6 @@
 """The mutation that requests a duplication."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import strawberry
 from strawberry import UNSET
@@ -25,12 +25,15 @@ from app.domain.errors import DomainError
 from app.domain.ids import require_uuid
 from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.services import jobs as service
-from app.storage import jobs
+from app.storage import jobs, tables
 
 
 @strawberry.type(description="The key was used in the last 24 hours with another input.")
 class IdempotencyConflict(UserError):
-    job: Job = strawberry.field(description="The job created with this key.")
+    # None if the job was deleted after the refusal: the response then has an error in its place.
+    job: tables.JobRow | None = strawberry.field(
+        graphql_type=Job, description="The job created with this key."
+    )
 
 
 DuplicateHierarchyError = Annotated[
@@ -68,7 +71,9 @@ class DuplicateHierarchyInput:
 
 @strawberry.type(description="Result of duplicateHierarchy.")
 class DuplicateHierarchyPayload:
-    job: Job | None = strawberry.field(description="The queued job; null if refused.")
+    job: tables.JobRow | None = strawberry.field(
+        graphql_type=Job | None, description="The queued job; null if refused."
+    )
     replayed: bool = strawberry.field(
         description="True if idempotencyKey matched an earlier request, whose job is returned."
     )
@@ -99,13 +104,12 @@ async def _duplicate_hierarchy(
             none_if_unset(input.idempotency_key),
         )
     except domain.IdempotencyConflict as error:
-        job: Any = await current_loaders.get().load(jobs.by_ids, error.job_id)
+        job = await current_loaders.get().load(jobs.by_ids, error.job_id)
         refusal = IdempotencyConflict(message=str(error), path=input_path(error), job=job)
     except DomainError as error:
         refusal = refusal_of(error)
     else:
-        job = requested.job
-        return DuplicateHierarchyPayload(job=job, replayed=requested.replayed, errors=[])
+        return DuplicateHierarchyPayload(job=requested.job, replayed=requested.replayed, errors=[])
     return DuplicateHierarchyPayload(job=None, replayed=False, errors=[refusal])
 
 

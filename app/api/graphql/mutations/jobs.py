@@ -1,7 +1,7 @@
 """Mutations of jobs."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import strawberry
@@ -28,6 +28,8 @@ from app.services import jobs as service
 from app.services.jobs import MAX_CANCELLED
 from app.storage import jobs, tables
 from app.storage.engine.transaction import Transaction
+
+ErrorT = TypeVar("ErrorT", bound=UserError)
 
 
 @strawberry.type(description="Only a PENDING job can be cancelled.")
@@ -57,8 +59,9 @@ class CancelJobInput:
 
 @strawberry.type(description="Result of cancelJob.")
 class CancelJobPayload:
-    job: Job | None = strawberry.field(
-        description="The job in its current state, also if it cannot be cancelled."
+    job: tables.JobRow | None = strawberry.field(
+        graphql_type=Job | None,
+        description="The job in its current state, also if it cannot be cancelled.",
     )
     errors: list[CancelJobError] = strawberry.field(description=ERRORS)
 
@@ -70,7 +73,9 @@ class RetryJobInput:
 
 @strawberry.type(description="Result of retryJob.")
 class RetryJobPayload:
-    job: Job | None = strawberry.field(description="The retry; null if refused.")
+    job: tables.JobRow | None = strawberry.field(
+        graphql_type=Job | None, description="The retry; null if refused."
+    )
     replayed: bool = strawberry.field(
         description="True if an earlier retry is PENDING, STARTED or SUCCESS; that job is returned."
     )
@@ -86,7 +91,9 @@ class CancelJobsInput:
 
 @strawberry.type(description="Outcome of cancelling one of several jobs.")
 class CancelJobOutcome:
-    job: Job = strawberry.field(description="The job in its current state.")
+    job: tables.JobRow = strawberry.field(
+        graphql_type=Job, description="The job in its current state."
+    )
     cancelled: bool = strawberry.field(description="True if this request cancelled the job.")
     error: JobNotCancellable | None = strawberry.field(
         description="Reason why the job was not cancelled; null if it was."
@@ -112,8 +119,8 @@ async def change_job(
     info: Info,
     id: str,
     change: Callable[[Transaction, str, UUID], tables.JobRow],
-    refusal: Callable[..., UserError],
-) -> tuple[Any, list[Any]]:
+    refusal: Callable[..., ErrorT],
+) -> tuple[tables.JobRow | None, list[NotFound | Forbidden | InvalidInput | ErrorT]]:
     """Run `change` on a job in one transaction. Return the job and the errors of the payload.
 
     If the job's status does not allow the change, return its current state and a `refusal`. Needs
@@ -159,8 +166,7 @@ async def _retry_job(
     except DomainError as error:
         refusal = refusal_of(error)
     else:
-        job: Any = requested.job
-        return RetryJobPayload(job=job, replayed=requested.replayed, errors=[])
+        return RetryJobPayload(job=requested.job, replayed=requested.replayed, errors=[])
     return RetryJobPayload(job=None, replayed=False, errors=[refusal])
 
 
@@ -178,12 +184,13 @@ async def _cancel_jobs(
         return CancelJobsPayload(outcomes=[], remaining=0, errors=[refusal_of(error)])
     outcomes = []
     for outcome in cancellations.outcomes:
-        job: Any = outcome.job
         refusal = outcome.refusal
         not_cancelled = None
         if refusal:
             not_cancelled = JobNotCancellable(message=str(refusal), path=[], status=refusal.status)
-        outcomes.append(CancelJobOutcome(job=job, cancelled=refusal is None, error=not_cancelled))
+        outcomes.append(
+            CancelJobOutcome(job=outcome.job, cancelled=refusal is None, error=not_cancelled)
+        )
     return CancelJobsPayload(outcomes=outcomes, remaining=cancellations.remaining, errors=[])
 
 

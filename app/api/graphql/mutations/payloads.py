@@ -55,7 +55,7 @@ def authoring_mutation(
     Needs hierarchies:write. Domain errors other than refusals that all mutations share are raised.
     """
 
-    async def run(info: Info, input: InputT) -> Any:
+    async def run(info: Info, input: InputT) -> object:
         context = info.context
         reset_loaders(context.database, context.caller)
         try:

@@ -25,6 +25,7 @@ from app.domain.callers import Scope
 from app.domain.errors import DomainError
 from app.domain.jobs import REASON_LIMIT, JobStatus
 from app.services import queue as service
+from app.storage import tables
 from app.storage.engine.transaction import Transaction
 
 P = ParamSpec("P")
@@ -48,8 +49,9 @@ class MoveJobInput:
 
 @strawberry.type(description="Result of moveJob.")
 class MoveJobPayload:
-    job: Job | None = strawberry.field(
-        description="The job in its current state, also if it cannot be moved."
+    job: tables.JobRow | None = strawberry.field(
+        graphql_type=Job | None,
+        description="The job in its current state, also if it cannot be moved.",
     )
     errors: list[MoveJobError] = strawberry.field(description=ERRORS)
 

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from typing import Any
 
 import mimeparse
 import orjson
@@ -140,7 +139,7 @@ class GraphQLEndpoint:
                 extensions={"limit": limit, "found": len(batch)},
             )
         self._service.access.throttle.take(client, len(batch))
-        responses: list[Any] = []
+        responses: list[object] = []
         spent = 0
         for parameters in batch:
             try:

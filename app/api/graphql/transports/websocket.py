@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -105,7 +104,7 @@ class _SocketConnection:
             if tasks:
                 await asyncio.wait(tasks)
 
-    async def _receive(self) -> Mapping[str, Any]:
+    async def _receive(self) -> Mapping[str, object]:
         received = await self._socket.receive()
         if received["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(received["code"])
@@ -119,7 +118,7 @@ class _SocketConnection:
             raise CloseSocket(4400, "A message must be a JSON object")
         return message
 
-    async def _handle(self, message: Mapping[str, Any], deadline: asyncio.Timeout) -> None:
+    async def _handle(self, message: Mapping[str, object], deadline: asyncio.Timeout) -> None:
         match message.get("type"):
             case "connection_init":
                 await self._init(_payload(message))
@@ -146,10 +145,10 @@ class _SocketConnection:
             case _:
                 raise CloseSocket(4400, "A message must have a type")
 
-    async def _init(self, parameters: Mapping[str, Any]) -> None:
+    async def _init(self, parameters: Mapping[str, object]) -> None:
         if self._caller is not None:
             raise CloseSocket(4429, "Too many initialisation requests")
-        authorization = self._socket.headers.get("authorization")
+        authorization: object = self._socket.headers.get("authorization")
         for name in ("Authorization", "authorization"):
             if parameters.get(name) is not None:
                 authorization = parameters[name]
@@ -224,18 +223,18 @@ class _SocketConnection:
         await _send_text(self._socket, orjson.dumps(message).decode())
 
 
-def _error(errors: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+def _error(errors: Sequence[Mapping[str, object]]) -> dict[str, object]:
     return {"type": "error", "payload": errors}
 
 
-def _payload(message: Mapping[str, Any]) -> Mapping[str, Any]:
+def _payload(message: Mapping[str, object]) -> Mapping[str, object]:
     payload = message.get("payload")
     if payload is not None and not isinstance(payload, dict):
         raise CloseSocket(4400, "payload must be an object")
     return payload or {}
 
 
-def _id(message: Mapping[str, Any]) -> str:
+def _id(message: Mapping[str, object]) -> str:
     id = message.get("id")
     if not isinstance(id, str) or not id:
         raise CloseSocket(4400, "id must be a non-empty string")
