@@ -418,7 +418,8 @@ class _Generator:
         self._levels = max(self._levels, position.level)
         if position.level == 0 and self._kind == "subscription":
             # A subscription has a single root field.
-            return [self._field(position, *self._choose(sorted(fields(position.type).items())))]
+            root = self._field(position, *self._choose(sorted(fields(position.type).items())))
+            return [root] if root else [self._typename(position)]
         maximum = 3 if position.level == 0 else min(6, 2 + len(fields(position.type)))
         minimum = maximum // 2 if self._chance(70) else 1
         selections = [

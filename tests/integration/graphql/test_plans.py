@@ -382,7 +382,7 @@ def test_plans_execute_every_event_like_the_reference_executor(
         async def result_of(execute: EventExecutor, event: FeedEvent) -> bytes:
             result = execute(event)
             completed = result if isinstance(result, ExecutionResult) else await result
-            response = {"data": completed.data}
+            response: dict[str, Any] = {"data": completed.data}
             if completed.errors:
                 response["errors"] = sorted(str(error.formatted) for error in completed.errors)
             return orjson.dumps(response)
