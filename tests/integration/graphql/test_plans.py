@@ -137,6 +137,14 @@ def uvloop_runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
+RACES = 200
+"""Executions until one error of several nulls the data in the reference executor as in the plan.
+
+graphql-core drops the other errors, and which one comes first varies: in one of 25 runs the error of
+the second root field.
+"""
+
+
 class Comparison:
     """Executes operations with the reference executor and with plans.
 
@@ -168,6 +176,10 @@ class Comparison:
 
         before = outcomes()
         expected, planned = map(response_of, self._runner.run(execute_both()))
+        for _ in range(RACES):
+            if expected["data"] is not None or comparable(expected) == comparable(planned):
+                break
+            expected, _planned = map(response_of, self._runner.run(execute_both()))
         # If both fail, equality shows nothing; after a plan breaks, the reference executor
         # produces both responses.
         assert "INTERNAL_SERVER_ERROR" not in str(expected)
