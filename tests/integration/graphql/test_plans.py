@@ -140,8 +140,8 @@ def uvloop_runner() -> asyncio.Runner:
 RACES = 200
 """Executions until one error of several nulls the data in the reference executor as in the plan.
 
-graphql-core drops the other errors, and which one comes first varies: in one of 25 runs the error of
-the second root field.
+graphql-core drops the other errors, and which one comes first varies: in one of 25 runs the error
+of the second root field.
 """
 
 
