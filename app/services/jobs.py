@@ -5,7 +5,7 @@ one order.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from functools import partial
 from hashlib import sha256
 from uuid import UUID
@@ -118,10 +118,17 @@ def digest_of(args: JobArgs) -> str:
     A new field with a default leaves the digests of inputs without it as they are.
     """
     stored = jobs.as_json(args)
-    defaults = {field.name: field.default for field in fields(args)}
-    given = {name: value for name, value in stored.items() if value != defaults[name]}
+    given = {
+        field.name: stored[field.name]
+        for field in fields(args)
+        if getattr(args, field.name) != _default_of(field)
+    }
     document = orjson.dumps([args.job_type, given], option=orjson.OPT_SORT_KEYS)
     return sha256(document).hexdigest()
+
+
+def _default_of(field: Field[object]) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 @dataclass(frozen=True, slots=True)

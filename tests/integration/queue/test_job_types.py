@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 from uuid import UUID
 
@@ -262,7 +262,12 @@ def test_a_new_field_with_a_default_keeps_the_digests_of_earlier_inputs() -> Non
         filter: str
         parts: int = 2
 
-    assert digest_of(Before("all")) == digest_of(Export("all"))
+    @dataclass(frozen=True, slots=True)
+    class After(Export):
+        columns: list[str] = field(default_factory=list)
+
+    assert digest_of(Before("all")) == digest_of(Export("all")) == digest_of(After("all"))
+    assert digest_of(After("all", columns=["sku"])) != digest_of(After("all"))
     assert digest_of(Before("all", 2)) == digest_of(Export("all"))
     assert digest_of(Before("all", 3)) == digest_of(Export("all", 3)) != digest_of(Export("all"))
 
