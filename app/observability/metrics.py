@@ -145,8 +145,9 @@ TRANSPORTS = _counter(
 )
 PLANS = _counter(
     "graphql_plans",
-    "Operations executed by a plan (planned), and by the reference executor: without a plan "
-    "(ordinary), because of errors in the response (refused), after a bug in a plan (broke).",
+    "Operations executed by a plan (planned), partly by a plan (split), and by the reference "
+    "executor: without a plan (ordinary), because of errors in the response (refused), after a bug "
+    "in a plan (broke).",
     "outcome",
 )
 RESOLVER_ERRORS = _counter("resolver_errors", "Errors in responses of operations.", "code")

@@ -5,7 +5,7 @@ and the earlier worker's writes match no row and are rolled back.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -33,7 +33,8 @@ class Completion:
     """The outcome of the last step: the number of processed items, and the job's result."""
 
     items: int
-    result: JobResult = field(default_factory=JobResult)
+    result: JobResult | None = None
+    """None for a type without a result."""
 
 
 def claim(tx: Transaction, store: str, holder: UUID, lease: timedelta) -> JobRow | None:
@@ -104,9 +105,10 @@ def succeed(tx: Transaction, claimed: JobRow, finish: Callable[[], Completion]) 
 
     def last_step() -> dict[str, object]:
         completion = finish()
+        result = completion.result
         return {
-            "result": jobs.as_json(completion.result),
-            "result_id": completion.result.result_id,
+            "result": result and jobs.as_json(result),
+            "result_id": result and result.result_id,
             "completed_items": completion.items,
             "total_items": completion.items,
         }

@@ -44,8 +44,8 @@ def begin_edit(tx: Transaction, store: str, id: UUID, missing: NotFound) -> Hier
     """
     hierarchy = hierarchies.begin_edit(tx, store, id)
     if hierarchy is None:
-        raise missing
-    if hierarchy.store != store:
+        if hierarchies.by_id(tx, store, id) is None:
+            raise missing
         raise OwnedByOrganization(missing.path)
     return hierarchy
 

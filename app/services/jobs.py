@@ -81,9 +81,10 @@ def request(
     """Queue a job of any type for the requester's store.
 
     The same key with the same type and input returns the same job for 24 hours. Raises NotFound for
-    what the job needs and the store lacks, InvalidInput for an invalid key, IdempotencyConflict for
-    a key used with another input.
+    what the job needs and the store lacks, InvalidInput for invalid arguments or an invalid key,
+    IdempotencyConflict for a key used with another input.
     """
+    args.check()
     if idempotency_key is not None:
         checked_idempotency_key(idempotency_key, "idempotency_key")
     lane = lanes.lock(tx, requester.store)
@@ -113,17 +114,17 @@ def request(
 
 
 def digest_of(args: JobArgs) -> str:
-    """Return a digest of the type and of the fields that are not as by default.
+    """Return a digest of the type and of the fields that differ from their defaults.
 
     A new field with a default leaves the digests of inputs without it as they are.
     """
     stored = jobs.as_json(args)
-    given = {
+    stated = {
         field.name: stored[field.name]
         for field in fields(args)
         if getattr(args, field.name) != _default_of(field)
     }
-    document = orjson.dumps([args.job_type, given], option=orjson.OPT_SORT_KEYS)
+    document = orjson.dumps([args.job_type, stated], option=orjson.OPT_SORT_KEYS)
     return sha256(document).hexdigest()
 
 
@@ -230,8 +231,7 @@ def retry(
     """
     lane, failed = lock_job(tx, requester.store, job_id)
     args = jobs.any_args_of(failed)
-    if args is not None:
-        authorize(args.scopes)
+    authorize(frozenset() if args is None else args.scopes)
     if failed.status is not JobStatus.FAILED:
         raise JobNotRetryable(failed.id, failed.status, ("job_id",))
     latest = failed

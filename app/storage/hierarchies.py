@@ -66,11 +66,9 @@ def readable(
     return col(owned.store).in_((store, ORGANIZATION))
 
 
-def readable_by_key(
-    owned: type[Hierarchy | Product], reader: str = "store"
-) -> sa.ColumnElement[bool]:
-    """`readable` for the parameter `reader`, in lookups by key."""
-    return no_index(col(owned.store)).in_((sa.bindparam(reader, type_=sa.Text), ORGANIZATION))
+def readable_by_key(owned: type[Hierarchy | Product]) -> sa.ColumnElement[bool]:
+    """`readable` for the parameter `store`, in lookups by key."""
+    return no_index(col(owned.store)).in_((sa.bindparam("store", type_=sa.Text), ORGANIZATION))
 
 
 def visible(
@@ -125,17 +123,17 @@ def by_id(tx: Transaction, store: str, id: UUID) -> HierarchyRow | None:
 
 
 def begin_edit(tx: Transaction, store: str, id: UUID) -> HierarchyRow | None:
-    """Increment the revision of the hierarchy, if it is visible, and return it.
+    """Increment the revision of the store's own hierarchy, if it is READY, and return it.
 
     It is locked until the transaction ends.
     """
-    return _BEGIN_EDIT.row(tx, {"reader": store, "of": id})
+    return _BEGIN_EDIT.row(tx, {"owner_store": store, "of": id})
 
 
 _BEGIN_EDIT = RowUpdate(
     HierarchyRow,
     lambda _: sa.and_(
-        readable_by_key(Hierarchy, "reader"),
+        no_index(col(Hierarchy.store)) == sa.bindparam("owner_store", type_=sa.Text),
         _is_ready(),
         col(Hierarchy.id) == sa.bindparam("of"),
     ),

@@ -191,14 +191,14 @@ def of_hierarchies(
     window: KeysetWindow,
     projection: Projection = ALL_COLUMNS,
 ) -> dict[UUID, KeysetPage[JobRow]]:
-    """A page of the duplications from or into each hierarchy, newest first."""
+    """A page of the jobs that read or created each hierarchy, newest first."""
     return read_pages(tx, _hierarchy_query, hierarchies, window, projection, store=store)
 
 
 def counts_of_hierarchies(
     tx: Transaction, store: str, hierarchies: Sequence[UUID]
 ) -> dict[UUID, int]:
-    """Count the duplications from or into each hierarchy."""
+    """Count the jobs that read or created each hierarchy."""
     counts = dict.fromkeys(hierarchies, 0)
     values = {"store": store, **in_keys_values(tx.dialect.name, hierarchies)}
     for statement in _HIERARCHY_COUNTS:
@@ -208,7 +208,7 @@ def counts_of_hierarchies(
 
 
 def _hierarchy_counts(side: AnyColumn) -> PreparedQuery[UUID, int]:
-    """Count jobs per hierarchy in the column `side` (source or copy)."""
+    """Count jobs per hierarchy in the column `side`."""
     return PreparedQuery(
         lambda dialect: (
             sa.select(side, sa.func.count()).where(IN_STORE, in_keys(dialect, side)).group_by(side)
@@ -331,7 +331,7 @@ _UPDATE = RowUpdate(
 
 
 def args_of(job: JobRow, kind: type[ArgsT]) -> ArgsT:
-    """Return the arguments of a job of the type of `kind`."""
+    """Return the arguments of a job of the type of `kind`, without a check of their rules."""
     args: ArgsT = _ADAPTERS[kind].validate_python(job.args)
     return args
 
@@ -376,7 +376,7 @@ def delete(tx: Transaction, pks: Collection[int]) -> None:
 
 
 def _is_about(job: type[Job], hierarchy_id: sa.BindParameter[UUID]) -> sa.ColumnElement[bool]:
-    """Condition that the job copies from or into the hierarchy."""
+    """Condition that the job reads or created the hierarchy."""
     return sa.or_(col(job.subject_id) == hierarchy_id, col(job.result_id) == hierarchy_id)
 
 

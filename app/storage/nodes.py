@@ -153,8 +153,7 @@ def children(
 
 def children_counts(tx: Transaction, store: str, parents: Sequence[NodeKey]) -> dict[NodeKey, int]:
     """Count each parent's children."""
-    dialect = tx.dialect.name
-    values = {"store": store, **key_table_values(dialect, parents)}
+    values = {"store": store, **key_table_values(tx.dialect.name, parents)}
     rows = tx.rows(_CHILDREN_COUNTS, values)
     return dict.fromkeys(parents, 0) | {parents[int(number)]: count for number, count in rows}
 
@@ -259,11 +258,11 @@ def sibling_with(
     parent_no: int,
     name: str,
     slug: str | None,
-    except_no: int | None = None,
+    except_no: int,
 ) -> NodeRow | None:
     """A child of the parent, except `except_no`, with this name or slug."""
     values = {"hierarchy_pk": hierarchy_pk, "parent_no": parent_no, "name": name, "slug": slug}
-    return _SIBLING_WITH.first(tx, {**values, "no": NO_NODE if except_no is None else except_no})
+    return _SIBLING_WITH.first(tx, {**values, "no": except_no})
 
 
 _SIBLING_WITH = RowQuery(

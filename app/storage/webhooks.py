@@ -177,7 +177,8 @@ def claim(
         if _update(tx, pk, attempts, values):
             claimed.append(pk)
     records = _records(tx, col(WebhookDelivery.pk).in_(claimed))
-    return [(delivery, event) for delivery, _, event in records]
+    by_pk = {delivery.pk: (delivery, event) for delivery, _, event in records}
+    return [by_pk[pk] for pk in claimed]
 
 
 def conclude(tx: Transaction, claimed: WebhookDeliveryRow, values: BindValues) -> bool:

@@ -21,7 +21,7 @@ from app.storage.engine.database import DatabaseUnavailable, StorageFull
 log = logging.getLogger(__name__)
 
 _ARGUMENTS = {"locales": "localizations"}
-"""Arguments of the schema that are named by other words than in the domain."""
+"""Names of the schema that differ from the domain's."""
 
 
 def to_graphql(error: GraphQLError, request_id: str) -> None:

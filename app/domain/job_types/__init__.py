@@ -11,7 +11,6 @@ from app.domain.job_types.base import (
     TreeSize,
     args_class,
     register,
-    unregister,
 )
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "TreeSize",
     "args_class",
     "register",
-    "unregister",
 ]
 
 for _module in iter_modules(__path__):

@@ -30,7 +30,7 @@ class Catalogue(Protocol):
 class JobResult:
     """The result of a successful job: a frozen dataclass per job type.
 
-    Its fields are ids, texts, numbers and lists of these, so that they are stored as JSON.
+    Its fields have values of JSON, or are ids or instants: they are stored as JSON.
     """
 
     @property
@@ -45,9 +45,9 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True)
 class JobArgs:
-    """The arguments of a job: a frozen dataclass per job type, which validates itself.
+    """The arguments of a job: a frozen dataclass per job type.
 
-    Its fields are ids, texts, numbers and lists of these, so that they are stored as JSON. A new
+    Its fields have values of JSON, or are ids or instants: they are stored as JSON. A new
     field needs a default: jobs and idempotency keys of earlier versions do not have it.
     """
 
@@ -60,6 +60,12 @@ class JobArgs:
     def subject_id(self) -> UUID | None:
         """The hierarchy that the job reads, if it reads one."""
         return None
+
+    def check(self) -> None:
+        """Validate a client's input. Raises InvalidInput.
+
+        Stored arguments are not checked again: rules may have become stricter since.
+        """
 
     def items(self, catalogue: Catalogue) -> int:
         """Estimate the job's size in items. Raises NotFound for what it needs and lacks."""
@@ -81,11 +87,6 @@ def register(args: type[ArgsT]) -> type[ArgsT]:
         raise TypeError(f"two classes of arguments for {args.job_type}")
     _ARGS[args.job_type] = args
     return args
-
-
-def unregister(job_type: JobType) -> None:
-    """Withdraw a job type's declaration."""
-    del _ARGS[job_type]
 
 
 def args_class(job_type: JobType) -> type[JobArgs] | None:

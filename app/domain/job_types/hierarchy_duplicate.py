@@ -40,7 +40,7 @@ class Duplication(JobArgs):
     description: str | None = None
     include_products: bool = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.name is not None:
             checked_name(self.name, "name")
         if self.description is not None:

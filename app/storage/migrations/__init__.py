@@ -41,7 +41,7 @@ def revision_of(database: Database) -> str | None:
 
 
 def revision_in(tx: Transaction) -> str | None:
-    """Read the revision of a tx's database."""
+    """Read the revision of the transaction's database."""
     return MigrationContext.configure(tx.connection).get_current_revision()
 
 

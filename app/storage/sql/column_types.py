@@ -11,8 +11,7 @@ from app.storage.engine.sqlalchemy_seam import ColumnType
 from app.storage.engine.statements import AnyColumn
 
 UNSET = -(2**31) - 1
-"""The value of an UnsetLast column for None. It is the column's default too, because inserts omit
-None."""
+"""The value of an UnsetLast column for None. It is the column's default too."""
 
 
 class Instant(TypeDecorator[datetime]):

@@ -198,6 +198,7 @@ class RowInsert(Generic[RowT]):
 
     def row(self, tx: Transaction, **values: object) -> RowT:
         fields = self._row.table.model_fields
+        assert values.keys() <= fields.keys()
         row = {
             name: values[name] if name in values else field.get_default(call_default_factory=True)
             for name, field in fields.items()

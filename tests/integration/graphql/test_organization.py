@@ -165,9 +165,6 @@ SHARED_READS: Mapping[Callable[..., Any], Read] = {
     hierarchies.listing: lambda s, store, stock: (
         stock.hierarchy.id in ids(hierarchies.listing(s, store, [], ALL))
     ),
-    hierarchies.begin_edit: lambda s, store, stock: hierarchies.begin_edit(
-        s, store, stock.hierarchy.id
-    ),
     hierarchies.offset_page: lambda s, store, stock: (
         stock.hierarchy.id in shown(hierarchies.offset_page(s, store, [], NEWEST_FIRST, SPAN))
     ),
@@ -223,6 +220,9 @@ SHARED_READS: Mapping[Callable[..., Any], Read] = {
 """Reads of the catalogue, which the organization shares with all stores."""
 
 PRIVATE_READS: Mapping[Callable[..., Any], Read] = {
+    hierarchies.begin_edit: lambda s, store, stock: hierarchies.begin_edit(
+        s, store, stock.hierarchy.id
+    ),
     products.pks_by_sku: lambda s, store, stock: (
         stock.product_pk in products.pks_by_sku(s, store, ["b"]).values()
     ),

@@ -9,10 +9,11 @@ from uuid import UUID
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from app.domain.callers import Scope
 from app.domain.errors import InvalidInput, NotFound
-from app.domain.job_types import Catalogue, JobArgs, JobResult, register, unregister
+from app.domain.job_types import Catalogue, JobArgs, JobResult, base, register
 from app.domain.jobs import IdempotencyConflict, JobType
 from app.domain.webhooks import checked_network, signing_keys
 from app.main import Gateway
@@ -24,7 +25,7 @@ from app.services.attempts import Completion, Step
 from app.services.jobs import Requester, digest_of
 from app.storage import jobs as stored
 from app.storage.engine.transaction import Transaction
-from app.storage.tables import JobRow
+from app.storage.tables import Job, JobRow
 from app.webhooks import Dispatcher as WebhookDispatcher
 from app.webhooks import Sender
 from tests import factories
@@ -58,7 +59,7 @@ class Export(JobArgs):
     parts: int = 2
     below: UUID | None = None
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if not self.filter:
             raise InvalidInput("A filter is not empty.", ("filter",))
 
@@ -103,7 +104,7 @@ def declared() -> Iterator[None]:
     """Declare the type for one test."""
     register(Export)
     yield
-    unregister(JobType.PRODUCT_EXPORT)
+    del base._ARGS[JobType.PRODUCT_EXPORT]
 
 
 @pytest.fixture
@@ -232,6 +233,39 @@ async def test_a_retry_needs_the_scopes_of_the_type(
             assert [error["__typename"] for error in payload["retryJob"]["errors"]] == errors
 
 
+async def test_a_retry_of_an_unknown_type_needs_the_scope_of_jobs(guarded_gateway: Gateway) -> None:
+    database = guarded_gateway.database
+    job = await factories.pending_job(database, JobType.PRICE_IMPORT)
+    await database.write(fail, await factories.claimed_job(database))
+    mutation = (
+        "mutation($id: ID!) { retryJob(input: {jobId: $id}) { errors { __typename } replayed } }"
+    )
+    reader = [Scope.JOBS_READ, Scope.HIERARCHIES_WRITE]
+    for scopes, errors in ((reader, ["Forbidden"]), ([Scope.JOBS_WRITE], [])):
+        async with tokens.caller(guarded_gateway, *scopes, store=factories.STORE) as client:
+            payload = await client.data(mutation, id=str(job.id))
+            assert [error["__typename"] for error in payload["retryJob"]["errors"]] == errors
+
+
+async def test_arguments_that_a_stricter_rule_refuses_are_still_shown(
+    idle_gateway: Gateway, idle_client: GraphQLClient
+) -> None:
+    database = idle_gateway.database
+    source = await factories.hierarchy(database, {})
+    job = await factories.pending_duplication(database, source, name="n")
+    long = {"source_id": str(source), "name": "n" * 2_000}
+    await database.write(lambda tx: tx.changed(sa.update(Job).values(args=long)))
+    await factories.claimed_job(database)
+    assert (await document(idle_gateway, job.id))["meta"] == {
+        "x_request_id": "given",
+        "copied_from": str(source),
+    }
+    shown = await idle_client.data(
+        "query($id: ID!) { job(id: $id) { duplication { name includeProducts } } }", id=str(job.id)
+    )
+    assert shown["job"]["duplication"] == {"name": "n" * 2_000, "includeProducts": False}
+
+
 def fail(tx: Transaction, claimed: JobRow) -> None:
     """End a claimed job with failure."""
     attempts.fail(tx, claimed, "BROKEN", "Broken.", lambda: None)
@@ -243,7 +277,7 @@ async def test_jobs_of_a_withdrawn_type_are_still_shown_and_retried(
     database = idle_gateway.database
     register(Export)
     job = (await database.write(jobs.request, REQUESTER, Export("all"))).job
-    unregister(JobType.PRODUCT_EXPORT)
+    del base._ARGS[JobType.PRODUCT_EXPORT]
     await database.write(fail, await factories.claimed_job(database))
     shown = await document(idle_gateway, job.id)
     assert shown["meta"] == {"x_request_id": "a request"}

@@ -599,3 +599,20 @@ async def test_a_stopped_gateway_does_not_wait_for_unresponsive_receivers(
     took = asyncio.get_running_loop().time() - stopped
     assert took < TIMEOUT_SECONDS
     report(f"stopped within {took:.2f} s")
+
+
+@one_kind
+async def test_deliveries_are_claimed_in_the_order_in_which_they_became_due(
+    database: Database,
+) -> None:
+    url = "http://127.0.0.1:9/hooks"
+    [endpoint] = await database.write(webhooks.register, [url])
+    source = await factories.hierarchy(database, {})
+    for _ in range(3):
+        job = await factories.pending_duplication(database, source)
+        await database.write(jobs.cancel, factories.STORE, job.id)
+    await database.write(webhooks.create_deliveries, factories.STORE, [endpoint], 10)
+    claimed = await database.write(webhooks.claim, endpoint, None, LEASE, 10)
+    seqs = [attempt.delivery.seq for attempt in claimed]
+    assert len(seqs) == 3
+    assert seqs == sorted(seqs)

@@ -59,7 +59,7 @@ def test_a_duplication_changes_nothing_by_default() -> None:
 @pytest.mark.parametrize("name", ["", "  ", "x" * 1001])
 def test_a_duplication_refuses_a_bad_name_naming_the_field(name: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        Duplication(uuid4(), name=name)
+        Duplication(uuid4(), name=name).check()
     assert refused.value.path == ("name",)
 
 

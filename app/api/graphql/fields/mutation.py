@@ -1,7 +1,7 @@
 """Fields of the mutation root."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 
 from app.api.graphql.context import Info
@@ -12,7 +12,7 @@ from app.api.graphql.fields.source import Column, Declared, FieldSource, Selecte
 class MutationField(FieldSource):
     """The payload of a change."""
 
-    change: Callable[..., Awaitable[object]]
+    change: Callable[..., Awaitable[object]] = field()
 
     def resolver(self) -> Callable[..., object]:
         change = self.change

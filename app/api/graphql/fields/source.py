@@ -1,4 +1,4 @@
-"""The base of field kinds: what executors know of the source of a field's value.
+"""The base of field kinds: the interface of field sources for both executors.
 
 A kind is a subclass of FieldSource in a file of its own. It has the resolver, for the reference
 executor, next to the column, for compiled plans (app.api.graphql.plans), and the columns that both
@@ -85,7 +85,7 @@ class ReadContext(Protocol):
 
 
 Column = Callable[[ReadContext, Rows], ColumnValues | Callable[[], ColumnValues]]
-"""Computes a field's values for rows. If they must be loaded first, returns what computes them."""
+"""Computes a field's values for rows, or returns a function that does once they are loaded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,10 @@ class SubscriptionField(FieldSource):
 
     def declare(self, description: str, type: object = None) -> Declared:
         return strawberry.subscription(
-            resolver=self.events, description=description, metadata={FIELD_SOURCE: self}
+            resolver=self.resolver(),
+            description=description,
+            metadata={FIELD_SOURCE: self},
+            graphql_type=type,
         )
 
 

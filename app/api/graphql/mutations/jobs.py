@@ -154,6 +154,7 @@ async def _retry_job(
     refusal: UserError
     try:
         caller = info.context.caller
+        caller.check(Scope.JOBS_WRITE)
         job_id = require_uuid("job", input.job_id, "job_id")
         requested = await info.context.database.write(
             service.retry,

@@ -48,7 +48,7 @@ from app.api.graphql.plans.completion import (
     complete_object,
     complete_wrapped,
 )
-from app.api.graphql.plans.plan import Complete, Plan, PlanField, PlanStep, Selection
+from app.api.graphql.plans.plan import Complete, Plan, PlanField, PlanStep, Selection, Split
 from app.api.graphql.strawberry_seam import argument_converter, core_schema, declaration_of
 from app.storage.sql.rows import Projection
 
@@ -66,21 +66,22 @@ def compile_query(schema: Schema, operation: Operation) -> Plan:
     compiler = _Compiler(schema, operation)
     query = core_schema(schema).query_type
     assert query is not None
-    fields, others = [], []
+    fields: list[PlanField] = []
+    planned: list[FieldNode] = []
+    others: list[FieldNode] = []
     nodes = compiler.collected(query, operation.definition.selection_set)
     for response_key, field_nodes in nodes.items():
         try:
             fields.append(compiler.field(query, response_key, field_nodes)[0])
+            planned += field_nodes
         except Unplanned:
             others += field_nodes
     if others and not fields:
         raise Unplanned
-    return Plan(
-        Selection(fields),
-        compiler.projections,
-        tuple(nodes),
-        _with_selections(operation, others) if others else None,
-    )
+    split = None
+    if others:
+        split = Split(_with_selections(operation, planned), _with_selections(operation, others))
+    return Plan(Selection(fields), compiler.projections, tuple(nodes), split)
 
 
 def compile_event(schema: Schema, operation: Operation) -> Plan:

@@ -10,6 +10,7 @@ from app.api.graphql.plans.plan import Plan, ResponseObject
 from app.api.graphql.plans.run import PlanRun, TransactionNeeded
 from app.domain.callers import Caller
 from app.domain.errors import DomainError
+from app.observability import metrics
 from app.storage.engine.database import Database, DatabaseUnavailable
 from app.storage.engine.transaction import Transaction
 
@@ -18,10 +19,10 @@ log = logging.getLogger(__name__)
 EventResult = ExecutionResult | Awaitable[ExecutionResult]
 
 EventExecutor = Callable[[object], EventResult]
-"""Executes an event, without anything to await if nothing has to be read."""
+"""Executes an event, synchronously if no read is needed."""
 
 EXPECTED_ERRORS = (Unplanned, DomainError, GraphQLError, DatabaseUnavailable)
-"""Errors that the reference executor meets too, and reports with their paths."""
+"""Errors that the reference executor raises too, and reports with their paths."""
 
 
 class EventPlan:
@@ -40,12 +41,20 @@ class EventPlan:
         self._caller = caller
         self._variables = variables
         self._reference = reference
+        self._reads = False
+        """An event has needed a read."""
+        self._is_broken = False
 
     def execute(self, event: object) -> EventResult:
         """Execute an event: by the plan, or by the reference executor if the plan gives up."""
+        if self._is_broken:
+            return self._reference(event)
+        if self._reads:
+            return self._execute_in_read(event)
         try:
             return ExecutionResult(self._data(None, event))
         except TransactionNeeded:
+            self._reads = True
             return self._execute_in_read(event)
         except Exception as error:
             return self._reference_after(error, event)
@@ -62,5 +71,8 @@ class EventPlan:
 
     def _reference_after(self, error: Exception, event: object) -> EventResult:
         if not isinstance(error, EXPECTED_ERRORS):
-            log.error("a plan failed; the reference executor runs the event", exc_info=error)
+            # Once per subscription: each event would log the same bug.
+            self._is_broken = True
+            log.error("a plan failed; the reference executor runs the events", exc_info=error)
+            metrics.PLANS.labels("broke").inc()
         return self._reference(event)

@@ -52,8 +52,16 @@ class Plan:
     """The columns that all fields together require of each read's rows."""
     response_keys: tuple[str, ...] = ()
     """The keys of the operation's data, in the order of the document."""
-    others: DocumentNode | None = None
-    """The operation with the root fields that the reference executor has to run, if any."""
+    split: "Split | None" = None
+    """The two parts of a query, if the reference executor has to run some of its root fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The operation with the root fields of the plan, and with the others."""
+
+    planned: DocumentNode
+    others: DocumentNode
 
 
 @dataclass(frozen=True, slots=True)

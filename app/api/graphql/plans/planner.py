@@ -54,7 +54,7 @@ class _OperationPlans:
 
 
 class Planner:
-    """Runs operations by compiled plans, and what has none by the reference executor."""
+    """Runs operations by compiled plans; the reference executor runs the rest."""
 
     def __init__(self, schema: Schema, database: Database, reference: ReferenceExecutor) -> None:
         self._schema = schema
@@ -77,7 +77,7 @@ class Planner:
                     response = await self._run_query(plan, operation, context)
                 else:
                     response = await self._run_mutation(plan, operation, context)
-                outcome = "ordinary" if isinstance(plan, Plan) and plan.others else "planned"
+                outcome = "split" if isinstance(plan, Plan) and plan.split else "planned"
             except EXPECTED_ERRORS:
                 outcome = "refused"
             except Exception:
@@ -98,15 +98,21 @@ class Planner:
     async def _run_query(
         self, plan: Plan, operation: Operation, context: Context
     ) -> GraphQLResponse:
-        if plan.others is None:
+        if plan.split is None:
             return {"data": await self._run_plan(plan, operation, context)}
         # Before the plan: the cursor of jobQueue must not be newer than the lists selected after.
-        response = await self._reference(operation, replace(context, document=plan.others))
-        data = await self._run_plan(plan, operation, context)
-        if response["data"] is not None:
-            data |= response["data"]
-            response["data"] = {key: data[key] for key in plan.response_keys}
-        return response
+        others = await self._reference(operation, replace(context, document=plan.split.others))
+        try:
+            planned: GraphQLResponse = {"data": await self._run_plan(plan, operation, context)}
+        except EXPECTED_ERRORS:
+            if others["data"] is None:
+                # graphql-core chooses which errors it reports next to this null.
+                raise
+            # The other fields, which may be expensive, do not run again.
+            planned = await self._reference(
+                operation, replace(context, document=plan.split.planned)
+            )
+        return _merged(others, planned, plan.response_keys)
 
     async def _run_plan(
         self, plan: Plan, operation: Operation, context: Context, root: object = None
@@ -155,3 +161,16 @@ class Planner:
             switches = tuple(sorted(switch_variables(operation)))
             plans = by_name[operation.name] = _OperationPlans(switches, {})
         return plans
+
+
+def _merged(
+    response: GraphQLResponse, another: GraphQLResponse, keys: Sequence[str]
+) -> GraphQLResponse:
+    """Merge responses to two parts of an operation, whose keys are `keys`."""
+    merged: GraphQLResponse = {"data": None}
+    if response["data"] is not None and another["data"] is not None:
+        data = response["data"] | another["data"]
+        merged["data"] = {key: data[key] for key in keys}
+    if errors := [*response.get("errors", ()), *another.get("errors", ())]:
+        merged["errors"] = errors
+    return merged

@@ -4,6 +4,7 @@ Jobs, their logged snapshots and the digests of idempotency keys are converted, 
 no difference.
 """
 
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import orjson
@@ -20,6 +21,7 @@ JSON_FIELDS = sa.JSON(none_as_null=True).with_variant(
 DUPLICATION = "hierarchy-duplicate"
 MOVED = ("source_id", "name", "description", "include_products")
 ROWS_PER_STATEMENT = 1_000
+VALIDITY = timedelta(hours=24)
 
 
 def upgrade() -> None:
@@ -103,16 +105,25 @@ _SNAPSHOTS_ON_POSTGRESQL = f"""
     )::json
 """
 
-_KEYS = sa.table("idempotency_key", *map(sa.column, ("store", "key", "digest", "job_pk")))
+_KEYS = sa.table(
+    "idempotency_key",
+    sa.column("created_at", sa.DateTime(timezone=True)),
+    *map(sa.column, ("store", "key", "digest", "job_pk")),
+)
 _JOBS = sa.table("job", sa.column("pk"), sa.column("type"), sa.column("args", sa.JSON()))
 
 
 def _replace_digests() -> None:
-    """Replace the digests of duplications' arguments by those of this version."""
+    """Replace the digests of duplications' arguments by those of this version.
+
+    Keys are valid for 24 hours: older ones are never compared.
+    """
     connection = op.get_bind()
     keys = connection.execute(
         sa.select(_KEYS.c.store, _KEYS.c.key, _JOBS.c.args).where(
-            _JOBS.c.pk == _KEYS.c.job_pk, _JOBS.c.type == DUPLICATION
+            _JOBS.c.pk == _KEYS.c.job_pk,
+            _JOBS.c.type == DUPLICATION,
+            _KEYS.c.created_at > datetime.now(UTC) - VALIDITY,
         )
     ).all()
     update = (
@@ -120,19 +131,23 @@ def _replace_digests() -> None:
         .where(_KEYS.c.store == sa.bindparam("of_store"), _KEYS.c.key == sa.bindparam("of_key"))
         .values(digest=sa.bindparam("new_digest"))
     )
-    rows = [
-        {"of_store": store, "of_key": key, "new_digest": _digest(args)} for store, key, args in keys
-    ]
-    for start in range(0, len(rows), ROWS_PER_STATEMENT):
-        connection.execute(update, rows[start : start + ROWS_PER_STATEMENT])
+    for start in range(0, len(keys), ROWS_PER_STATEMENT):
+        page = keys[start : start + ROWS_PER_STATEMENT]
+        connection.execute(
+            update,
+            [
+                {"of_store": store, "of_key": key, "new_digest": _digest(args)}
+                for store, key, args in page
+            ],
+        )
 
 
 def _digest(args: dict[str, object]) -> str:
     defaults = {"name": None, "description": None, "include_products": False}
-    given = {
+    stated = {
         name: value
         for name, value in args.items()
         if name not in defaults or value != defaults[name]
     }
-    document = orjson.dumps([DUPLICATION, given], option=orjson.OPT_SORT_KEYS)
+    document = orjson.dumps([DUPLICATION, stated], option=orjson.OPT_SORT_KEYS)
     return sha256(document).hexdigest()
