@@ -11,7 +11,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 from pydantic import SecretStr
 
 from app.main import Gateway
@@ -30,6 +32,12 @@ from tests.support.processes import STARTED, LiveServer, start_server
 os.environ["JOBS_GATEWAY_MAX_REQUESTS_PER_SECOND"] = "0"
 # Log lines per request and job have tests of their own.
 os.environ["JOBS_GATEWAY_LOG_LEVEL"] = "warning"
+
+# A busy machine generates examples slowly, and that decides no test.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 TAXONOMY = SHARED / "data" / "taxonomy.jsonl"
 
