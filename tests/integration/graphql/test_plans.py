@@ -82,6 +82,8 @@ pytestmark = [
     pytest.mark.timeout(3600),
     # graphql-core never awaits coroutines begun before a sibling raises: 1 of 40,000 responses.
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
+    # The same, where the garbage is collected in code without `__import__`.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 STORES = (ALPHA, BETA, ORGANIZATION)
