@@ -225,7 +225,7 @@ class Ledger:
     def _check_begun(self, now: Snapshot) -> None:
         begun = now.pairs(
             "SELECT job.pk, CAST(checkpoint ->> 'copy_pk' AS bigint) FROM job"
-            " JOIN hierarchy ON hierarchy.id = source_id WHERE status = 'started'"
+            " JOIN hierarchy ON hierarchy.id = subject_id WHERE status = 'started'"
             " AND CAST(checkpoint ->> 'revision' AS bigint) = revision"
             " AND CAST(checkpoint ->> 'restarts' AS bigint) < :restarts",
             restarts=MAX_RESTARTS,
