@@ -6,7 +6,7 @@ A value is decoded when it is read. A row has the columns of its projection only
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum, auto
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from operator import itemgetter
 from typing import (
     ClassVar,
@@ -197,15 +197,25 @@ class RowInsert(Generic[RowT]):
         self._statement = lru_cache(maxsize=16)(self._insert)
 
     def row(self, tx: Transaction, **values: object) -> RowT:
-        fields = self._row.table.model_fields
-        assert values.keys() <= fields.keys()
-        row = {
-            name: values[name] if name in values else field.get_default(call_default_factory=True)
-            for name, field in fields.items()
-            if name in values or not field.is_required()
-        }
+        constants, factories = self._defaults
+        row = {**constants, **values}
+        for name, factory in factories.items():
+            if name not in values:
+                row[name] = factory()
         [raw] = tx.raw_rows(self._statement(tuple(row)), row)
         return row_maker(tx.dialect, self._row, self._names)(raw)
+
+    @cached_property
+    def _defaults(self) -> tuple[dict[str, object], dict[str, Callable[[], object]]]:
+        """The default of each column that has one: values, and functions that make them."""
+        constants: dict[str, object] = {}
+        factories: dict[str, Callable[[], object]] = {}
+        for name, field in self._row.table.model_fields.items():
+            if field.default_factory is not None:
+                factories[name] = partial(field.get_default, call_default_factory=True)
+            elif not field.is_required():
+                constants[name] = field.default
+        return constants, factories
 
     @property
     def _names(self) -> tuple[str, ...]:
