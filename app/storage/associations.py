@@ -41,7 +41,7 @@ from app.storage.sql.keyset import (
     sql_order,
 )
 from app.storage.sql.offset import OffsetPage, OffsetWindow
-from app.storage.sql.rows import ALL_COLUMNS, Projection, column_names, row_maker
+from app.storage.sql.rows import ALL_COLUMNS, Projection, all_columns, row_maker
 from app.storage.subtrees import is_deleted
 from app.storage.tables import (
     Hierarchy,
@@ -99,11 +99,8 @@ def offset_page(
         return OffsetPage([], 0)
     values = {"store": store, "pk": node[0], "no": node[1]}
     rows = tx.raw_rows(_PAGE, {**values, "offset": window.offset, "rows": window.limit})
-    product = row_maker(tx.dialect, ProductRow, _PRODUCT_COLUMNS)
+    product = row_maker(tx.dialect, ProductRow)
     return OffsetPage([Association(product(row), bool(row[-1])) for row in rows], total)
-
-
-_PRODUCT_COLUMNS = column_names(Product, ALL_COLUMNS)
 
 
 def _page(_dialect: str) -> AnySelect:
@@ -111,7 +108,7 @@ def _page(_dialect: str) -> AnySelect:
     assert query.parent_condition is not None
     is_of_node = query.parent_condition(sa.bindparam("pk"), sa.bindparam("no"))
     return (
-        sa.select(*(getattr(query.entity, name) for name in _PRODUCT_COLUMNS), *query.others)
+        sa.select(*all_columns(query.entity), *query.others)
         .where(*query.where, is_of_node)
         .order_by(*sql_order(query.order))
         .offset(sa.bindparam("offset", type_=sa.Integer))

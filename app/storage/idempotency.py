@@ -5,11 +5,10 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlmodel import col
 
-from app.storage import jobs
 from app.storage.engine.statements import AnyQuery, PreparedChange, PreparedQuery
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import upsert
-from app.storage.sql.rows import row_maker
+from app.storage.sql.rows import all_columns, row_maker
 from app.storage.tables import IdempotencyKey, Job, JobRow
 
 
@@ -19,11 +18,11 @@ def find(tx: Transaction, store: str, key: str, since: datetime) -> tuple[JobRow
     if not rows:
         return None
     digest, *job = rows[0]
-    return row_maker(tx.dialect, JobRow, jobs.COLUMN_NAMES)(job), digest
+    return row_maker(tx.dialect, JobRow)(job), digest
 
 
 _FIND: AnyQuery = PreparedQuery(
-    lambda _: sa.select(col(IdempotencyKey.digest), *jobs.COLUMNS).where(
+    lambda _: sa.select(col(IdempotencyKey.digest), *all_columns(Job)).where(
         col(IdempotencyKey.store) == sa.bindparam("store"),
         col(IdempotencyKey.key) == sa.bindparam("key"),
         col(IdempotencyKey.created_at) > sa.bindparam("since"),

@@ -38,7 +38,6 @@ from app.storage.sql.rows import (
     RowInsert,
     RowQuery,
     RowUpdate,
-    column_names,
 )
 from app.storage.tables import IdempotencyKey, Job, JobError, JobRow
 
@@ -94,9 +93,6 @@ ORDERS: Mapping[str, Order] = {
 """The ascending order of each attribute that clients can sort by."""
 
 NEWEST_FIRST = Sort("created_at", descending=True)
-
-COLUMN_NAMES = column_names(Job, ALL_COLUMNS)
-COLUMNS: Sequence[AnyColumn] = [getattr(Job, name) for name in COLUMN_NAMES]
 
 
 def by_ids(

@@ -36,7 +36,7 @@ from app.storage.sql.rows import (
     RowInsert,
     RowQuery,
     RowUpdate,
-    column_names,
+    all_columns,
     row_maker,
 )
 from app.storage.tables import Hierarchy, HierarchyRow, Node, NodeRow
@@ -271,7 +271,7 @@ _SIBLING_WITH = RowQuery(
         col(Node.hierarchy_pk) == sa.bindparam("hierarchy_pk"),
         col(Node.parent_no) == sa.bindparam("parent_no"),
         col(Node.node_no) != sa.bindparam("no"),
-        # No row has the slug NULL by this comparison.
+        # A null slug equals that of no row.
         sa.or_(col(Node.name) == sa.bindparam("name"), col(Node.slug) == sa.bindparam("slug")),
     ),
     # In the order of the index on parents, so that PostgreSQL uses that one.
@@ -399,16 +399,13 @@ def _by_keys(tx: Transaction, keys: Sequence[NodeKey]) -> Sequence[NodeRow]:
     if not keys:
         return ()
     rows = tx.raw_rows(_BY_KEYS, key_table_values(tx.dialect.name, keys))
-    return list(map(row_maker(tx.dialect, NodeRow, _COLUMN_NAMES), rows))
-
-
-_COLUMN_NAMES = column_names(Node, ALL_COLUMNS)
+    return list(map(row_maker(tx.dialect, NodeRow), rows))
 
 
 def _select_by_keys(dialect: str) -> AnySelect:
     keys = key_table(dialect, (int, int))
     hierarchy_pk, node_no = keys.parts
-    return sa.select(*(getattr(Node, name) for name in _COLUMN_NAMES)).join_from(
+    return sa.select(*all_columns(Node)).join_from(
         keys.rows,
         Node,
         sa.and_(col(Node.hierarchy_pk) == hierarchy_pk, col(Node.node_no) == node_no),

@@ -12,7 +12,7 @@ from app.domain.webhooks import DeliveryStatus
 from app.storage.engine.statements import BindValues
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import insert_ignore
-from app.storage.sql.rows import ALL_COLUMNS, column_names, row_of
+from app.storage.sql.rows import all_columns, row_of
 from app.storage.tables import (
     JobEvent,
     JobEventRow,
@@ -204,10 +204,6 @@ def latest_deliveries(
     return _records(tx, *with_status, newest=limit)
 
 
-_DELIVERY_COLUMNS = column_names(WebhookDelivery, ALL_COLUMNS)
-_EVENT_COLUMNS = column_names(JobEvent, ALL_COLUMNS)
-
-
 def _records(
     tx: Transaction, *conditions: sa.ColumnElement[bool], newest: int | None = None
 ) -> list[DeliveryRecord]:
@@ -215,8 +211,8 @@ def _records(
     query = (
         sa.select(
             col(WebhookEndpoint.url),
-            *(getattr(WebhookDelivery, name) for name in _DELIVERY_COLUMNS),
-            *(getattr(JobEvent, name).label(f"event_{name}") for name in _EVENT_COLUMNS),
+            *all_columns(WebhookDelivery),
+            *(column.label(f"event_{no}") for no, column in enumerate(all_columns(JobEvent))),
         )
         .where(
             col(WebhookEndpoint.pk) == col(WebhookDelivery.endpoint_pk),
@@ -227,7 +223,7 @@ def _records(
         .order_by(col(WebhookDelivery.pk).desc())
         .limit(newest)
     )
-    first_event_column = len(_DELIVERY_COLUMNS)
+    first_event_column = len(all_columns(WebhookDelivery))
     return [
         (
             row_of(WebhookDeliveryRow, values[:first_event_column]),

@@ -126,10 +126,21 @@ def column_names(table: type[SQLModel], projection: Projection) -> tuple[str, ..
     return projected or (names[0],)
 
 
+def all_columns(entity: type[SQLModel]) -> list[AnyColumn]:
+    """Return the columns of a table, or of an alias of it, in the table's order."""
+    table = sa.inspect(entity).mapper.class_
+    return [getattr(entity, name) for name in column_names(table, ALL_COLUMNS)]
+
+
 def row_maker(
-    dialect: sa.Dialect, row: type[RowT], names: Sequence[str]
+    dialect: sa.Dialect, row: type[RowT], names: Sequence[str] | None = None
 ) -> Callable[[Sequence[object]], RowT]:
-    """Return the conversion of the driver's rows with these columns, in this order."""
+    """Return the conversion of the driver's rows with these columns, in this order.
+
+    By default with all columns, in the table's order.
+    """
+    if names is None:
+        names = column_names(row.table, ALL_COLUMNS)
     return cast(
         Callable[[Sequence[object]], RowT], _row_class(_Dialect(dialect), row.table, tuple(names))
     )
@@ -203,7 +214,7 @@ class RowInsert(Generic[RowT]):
             if name not in values:
                 row[name] = factory()
         [raw] = tx.raw_rows(self._statement(tuple(row)), row)
-        return row_maker(tx.dialect, self._row, self._names)(raw)
+        return row_maker(tx.dialect, self._row)(raw)
 
     @cached_property
     def _defaults(self) -> tuple[dict[str, object], dict[str, Callable[[], object]]]:
@@ -217,16 +228,9 @@ class RowInsert(Generic[RowT]):
                 constants[name] = field.default
         return constants, factories
 
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return column_names(self._row.table, ALL_COLUMNS)
-
     def _insert(self, names: tuple[str, ...]) -> AnyQuery:
-        table = self._row.table
-        columns = [getattr(table, name) for name in self._names]
-        return PreparedQuery(
-            lambda _: sa.insert(table).values(dict.fromkeys(names)).returning(*columns)
-        )
+        insert = sa.insert(self._row.table).values(dict.fromkeys(names))
+        return PreparedQuery(lambda _: insert.returning(*all_columns(self._row.table)))
 
 
 class RowUpdate(Generic[RowT]):
@@ -251,18 +255,16 @@ class RowUpdate(Generic[RowT]):
     def row(self, tx: Transaction, bound: BindValues, **values: object) -> RowT | None:
         """Write `values`; `bound` are the condition's. Return None if no row meets it."""
         rows = tx.raw_rows(self._statement(tuple(values)), {**bound, **values})
-        names = column_names(self._row.table, ALL_COLUMNS)
-        return row_maker(tx.dialect, self._row, names)(rows[0]) if rows else None
+        return row_maker(tx.dialect, self._row)(rows[0]) if rows else None
 
     def _update(self, names: tuple[str, ...]) -> AnyQuery:
         table = self._row.table
-        columns = [getattr(table, name) for name in column_names(table, ALL_COLUMNS)]
         return PreparedQuery(
             lambda dialect: (
                 sa.update(table)
                 .where(self._condition(dialect))
                 .values(**dict.fromkeys(names), **self._computed)
-                .returning(*columns)
+                .returning(*all_columns(table))
             )
         )
 
