@@ -348,7 +348,7 @@ def run_until_none(server: LiveServer, query: str) -> None:
         let_run(server, LOOK_EVERY_SECONDS)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1_800)
 def test_kills_at_random_moments_leave_no_partial_copy_and_lose_or_repeat_no_job(
     database_url: str,
     counted: Callable[[int, int], int],
@@ -401,12 +401,12 @@ def test_kills_at_random_moments_leave_no_partial_copy_and_lose_or_repeat_no_job
         for table in ("node", "node_product", "product_node"):
             left = f"SELECT count(*) FROM {table} WHERE hierarchy_pk NOT IN"
             assert now.number(f"{left} (SELECT pk FROM hierarchy)") == 0
-        succeeded = now.rows("SELECT id, name FROM job WHERE status = 'success'")
+        succeeded = now.rows("SELECT id, args ->> 'name' FROM job WHERE status = 'success'")
         jobs = now.number("SELECT count(*) FROM job")
         claims = now.number("SELECT sum(epoch) FROM lane")
         copies = now.rows(
             "SELECT job.id FROM hierarchy LEFT JOIN job"
-            " ON job.result_id = hierarchy.id AND job.name = hierarchy.name"
+            " ON job.result_id = hierarchy.id AND job.args ->> 'name' = hierarchy.name"
             " WHERE hierarchy.copied_from IS NOT NULL"
         )
     done = {UUID(str(id)): name for id, name in succeeded}
