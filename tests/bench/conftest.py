@@ -15,8 +15,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--before",
         metavar="DIR",
         type=Path,
-        help="a folder with the app of an earlier commit: git archive COMMIT app | tar x -C DIR",
+        help="a folder with an earlier commit: git archive COMMIT app tests | tar x -C DIR",
     )
+
+
+@pytest.fixture(scope="session")
+def before(pytestconfig: pytest.Config) -> Path | None:
+    """The folder of the version to compare with."""
+    folder: Path | None = pytestconfig.getoption("--before", None)
+    return folder and folder.resolve()
 
 
 @pytest.fixture(scope="session")

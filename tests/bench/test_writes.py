@@ -5,21 +5,22 @@ With `--before` they alternate with those of another version.
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from subprocess import PIPE, Popen
+from uuid import uuid4
 
 import pytest
 
 from tests.bench.table import Figures
-from tests.support.databases import DATABASES, NewDatabase
+from tests.support import postgres
+from tests.support.databases import DATABASES
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
-CURRENT = ROOT
 WRITES = {
     "enqueue": "enqueue a duplication",
     "enqueue_with_key": "enqueue with an idempotency key",
@@ -38,8 +39,7 @@ def writing(url: str, code: Path) -> "Iterator[Popen[str]]":
     environment = {
         **os.environ,
         "DATABASE_URL": url,
-        # The tests of that version fit its code.
-        "PYTHONPATH": os.pathsep.join(map(str, (code, CURRENT))),
+        "PYTHONPATH": str(code),
     }
     script = [sys.executable, str(code / "tests" / "bench" / "writes.py")]
     with Popen(script, env=environment, stdin=PIPE, stdout=PIPE, text=True) as process:
@@ -60,15 +60,19 @@ def measure(process: "Popen[str]", kind: str) -> float:
     return float(process.stdout.readline()) / NUMBER * 1e6
 
 
-def test_writes(new_database: NewDatabase, figures: Figures, pytestconfig: pytest.Config) -> None:
-    before: Path | None = pytestconfig.getoption("--before")
-    codes = [CURRENT, before.resolve()] if before else [CURRENT]
+def test_writes(
+    tmp_path: Path, postgresql_server: str, figures: Figures, before: Path | None
+) -> None:
+    codes = [ROOT, before] if before else [ROOT]
+    # Each version migrates its own.
+    urls: Mapping[str, Callable[[], str]] = {
+        "sqlite": lambda: f"sqlite:///{tmp_path / uuid4().hex}.db",
+        "postgresql": lambda: postgres.new_database(postgresql_server),
+    }
     for database in DATABASES:
         figures.add(f"writes, {database}", "")
         with ExitStack() as stack:
-            processes = [
-                stack.enter_context(writing(new_database(database), code)) for code in codes
-            ]
+            processes = [stack.enter_context(writing(urls[database](), code)) for code in codes]
             for kind, name in WRITES.items():
                 rounds = [[measure(process, kind) for process in processes] for _ in range(ROUNDS)]
                 medians = [median(times) for times in zip(*rounds, strict=True)]

@@ -55,7 +55,7 @@ class _Node:
 class _Job:
     def __init__(self, row: Row) -> None:
         id, type, status, created_at, started_at, completed_at, updated_at = row[:7]
-        self.version, self.turn, completed, total, source_id, name, include_products = row[7:]
+        self.version, self.turn, completed, total, stored_args = row[7:]
         self.id = dashed(id)
         self.type = member(type)
         self.status = member(status)
@@ -69,10 +69,11 @@ class _Job:
             ratio = None if total is None else min(1.0, completed / total) if total else 1.0
             self.progress = {"completed": completed, "total": total, "ratio": ratio}
         if type == "hierarchy-duplicate":
+            args = orjson.loads(stored_args)
             self.duplication = {
-                "sourceId": dashed(source_id),
-                "name": name,
-                "includeProducts": bool(include_products),
+                "sourceId": args["source_id"],
+                "name": args["name"],
+                "includeProducts": args["include_products"],
             }
 
 

@@ -56,16 +56,17 @@ def _job(store: Store, variables: Answer) -> Answer:
     if row is None:
         return {"job": None}
     id, type, status, created_at, started_at, completed_at, updated_at, version, turn, *facts = row
-    completed, total, source_id, name, include_products = facts
+    completed, total, stored_args = facts
     progress = duplication = None
     if started_at is not None:
         ratio = None if total is None else min(1.0, completed / total) if total else 1.0
         progress = {"completed": completed, "total": total, "ratio": ratio}
     if type == "hierarchy-duplicate":
+        args = orjson.loads(stored_args)
         duplication = {
-            "sourceId": dashed(source_id),
-            "name": name,
-            "includeProducts": bool(include_products),
+            "sourceId": args["source_id"],
+            "name": args["name"],
+            "includeProducts": args["include_products"],
         }
     pending = status == "pending"
     return {

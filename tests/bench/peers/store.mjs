@@ -121,9 +121,9 @@ export class Job {
     return { completed, total, ratio };
   }
   get duplication() {
-    const { type, source_id: source, name, include_products: includeProducts } = this.row;
-    if (type !== "hierarchy-duplicate") return null;
-    return { sourceId: dashed(source), name, includeProducts: Boolean(includeProducts) };
+    if (this.row.type !== "hierarchy-duplicate") return null;
+    const { source_id: sourceId, name, include_products: includeProducts } = JSON.parse(this.row.args);
+    return { sourceId, name, includeProducts };
   }
 }
 
@@ -173,9 +173,9 @@ export function open(path) {
   );
   const addJob = database.prepare(
     `INSERT INTO job (id, store, job_seq, turn, type, status, version, created_at, updated_at,
-       request_id, source_id, include_products, items, completed_items, epoch, attempts)
+       request_id, args, subject_id, items, completed_items, epoch, attempts)
      VALUES (:id, '${STORE}', :seq, :seq, 'hierarchy-duplicate', 'pending', 1, :at, :at,
-       :requestId, :sourceId, 0, :items, 0, 0, 0)`,
+       :requestId, :args, :subjectId, :items, 0, 0, 0)`,
   );
   const addEvent = database.prepare(
     `INSERT INTO job_event (store, seq, job_pk, type, at, snapshot)
@@ -207,12 +207,14 @@ export function open(path) {
     const source = new Hierarchy(row);
     const last = queue.last_created_at && new Date(instant(queue.last_created_at));
     const at = new Date(Math.max(Date.now(), last ?? 0));
+    const args = { source_id: source.id, name: null, description: null, include_products: false };
     const created = {
       id: undashed(randomUUID()),
       seq: queue.job_seq + 1,
       at: stored(at),
       requestId: randomUUID(),
-      sourceId: source.hierarchyId,
+      args: JSON.stringify(args),
+      subjectId: source.hierarchyId,
       items: source.nodeCount,
     };
     const { lastInsertRowid: pk } = addJob.run(created);
@@ -234,11 +236,10 @@ export function open(path) {
       request_id: created.requestId,
       requested_by: null,
       retry_of: null,
-      source_id: source.id,
+      args,
+      result: null,
+      subject_id: source.id,
       result_id: null,
-      name: null,
-      description: null,
-      include_products: false,
       items: source.nodeCount,
       completed_items: 0,
       total_items: null,

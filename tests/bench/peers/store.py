@@ -33,7 +33,7 @@ _CHILDREN = """
 """
 _JOB = """
     SELECT id, type, status, created_at, started_at, completed_at, updated_at, version, turn,
-        completed_items, total_items, source_id, name, include_products
+        completed_items, total_items, args
     FROM job WHERE id = ? AND store = ?
 """
 _POSITION = """
@@ -52,8 +52,8 @@ _ADD_LANE = """
 _RUNNING = "SELECT 1 FROM job WHERE store = ? AND status = 'started'"
 _ADD_JOB = """
     INSERT INTO job (id, store, job_seq, turn, type, status, version, created_at, updated_at,
-        request_id, source_id, include_products, items, completed_items, epoch, attempts)
-    VALUES (?, ?, ?, ?, 'hierarchy-duplicate', 'pending', 1, ?, ?, ?, ?, 0, ?, 0, 0, 0)
+        request_id, args, subject_id, items, completed_items, epoch, attempts)
+    VALUES (?, ?, ?, ?, 'hierarchy-duplicate', 'pending', 1, ?, ?, ?, ?, ?, ?, 0, 0, 0)
 """
 _ADD_EVENT = """
     INSERT INTO job_event (store, seq, job_pk, type, at, snapshot)
@@ -132,7 +132,14 @@ class Store:
         job_id, request_id = uuid4(), str(uuid4())
         job_seq, event_seq, pending = job_seq + 1, event_seq + 1, pending + 1
         created = (job_id.hex, STORE, job_seq, job_seq, stored, stored, request_id)
-        pk = execute(_ADD_JOB, (*created, source_id, node_count)).lastrowid
+        args = {
+            "source_id": dashed(source_id),
+            "name": None,
+            "description": None,
+            "include_products": False,
+        }
+        asked = (orjson.dumps(args).decode(), source_id)
+        pk = execute(_ADD_JOB, (*created, *asked, node_count)).lastrowid
 
         start_at: datetime | None = at
         if paused_at is not None or execute(_RUNNING, (STORE,)).fetchone():
@@ -155,11 +162,10 @@ class Store:
             "request_id": request_id,
             "requested_by": None,
             "retry_of": None,
-            "source_id": UUID(source_id),
+            "args": args,
+            "result": None,
+            "subject_id": UUID(source_id),
             "result_id": None,
-            "name": None,
-            "description": None,
-            "include_products": False,
             "items": node_count,
             "completed_items": 0,
             "total_items": None,
