@@ -22,8 +22,9 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.api.auth.limits import Limits
-from app.api.http.origins import is_loopback
+from app.domain.display import shown_url
 from app.domain.errors import InvalidInput
+from app.domain.proxies import is_loopback
 from app.domain.stores import checked_store
 from app.domain.webhooks import checked_network, checked_url, signing_keys
 
@@ -106,12 +107,23 @@ class AuthenticationSettings(_Group):
     """Allow a host other than loopback without authentication."""
     jwt_secret: SecretStr | None = None
     """Secret that signs bearer tokens (HS256), at least 32 bytes: `openssl rand -hex 32`."""
-    jwks: str | None = None
-    """File or https URL of the key set that verifies bearer tokens (RS256, ES256)."""
-    jwt_issuer: str = Field("jobs-gateway", min_length=1)
-    """Required `iss` of tokens."""
-    jwt_audience: str = Field("jobs-gateway", min_length=1)
-    """Required `aud` of tokens."""
+    jwks: Annotated[tuple[str, ...], NoDecode] = ()
+    """File or https URL of the key set that verifies bearer tokens (RS256, ES256); with several
+    issuers, one for all or one per issuer in the same order (comma-separated)."""
+    jwks_max_age_seconds: float = Field(3600, ge=60)
+    """Age after which no key is believed: the longest that a withdrawn key is valid while its
+    issuer does not answer."""
+    jwt_issuer: Annotated[tuple[str, ...], NoDecode] = Field(("jobs-gateway",), min_length=1)
+    """Issuers whose tokens are accepted, as in their `iss` (comma-separated)."""
+    jwt_audience: Annotated[tuple[str, ...], NoDecode] = Field(("jobs-gateway",), min_length=1)
+    """Audiences of which a token must have one in its `aud` (comma-separated)."""
+    jwt_scope_claim: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("scope", "scopes", "scp"), min_length=1
+    )
+    """Claims that may hold a token's scopes, of which the first present one counts; dots lead into
+    objects (comma-separated)."""
+    jwt_store_claim: str = Field("store", min_length=1)
+    """Claim that names a token's store; dots lead into objects."""
 
 
 class SurfaceSettings(_Group):
@@ -176,12 +188,22 @@ class Settings(
             return frozenset(name.strip() for name in value.split(",") if name.strip())
         return value
 
+    @field_validator("jwks", "jwt_issuer", "jwt_audience", "jwt_scope_claim", mode="before")
+    @classmethod
+    def _split_in_order(cls, value: object) -> object:
+        if isinstance(value, str):
+            names = (name.strip() for name in value.split(","))
+            return tuple(dict.fromkeys(name for name in names if name))
+        return value
+
     @field_validator("origins")
     @classmethod
     def _check_origins(cls, origins: frozenset[str]) -> frozenset[str]:
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
-                raise ValueError(f"{origin!r} is not an origin such as https://shop.example")
+                raise ValueError(
+                    f"{shown_url(origin)!r} is not an origin such as https://shop.example"
+                )
         return origins
 
     @field_validator("store")
@@ -246,7 +268,7 @@ class Settings(
     @property
     def authenticated(self) -> bool:
         """True if requests need a bearer token."""
-        return self.jwt_secret is not None or self.jwks is not None
+        return self.jwt_secret is not None or bool(self.jwks)
 
 
 @contextmanager
@@ -347,5 +369,7 @@ def _mistake(error: ErrorDetails) -> Mistake:
     message = error["msg"].removeprefix("Value error, ")
     # The URLs of webhooks can hold secrets too.
     if settings and not is_secret(settings[0]) and settings[0] != "webhooks":
-        message += f" (it is {error['input']!r})"
+        # Any setting may be given a URL by mistake, with a password in it.
+        value = error["input"]
+        message += f" (it is {(shown_url(value) if isinstance(value, str) else value)!r})"
     return Mistake(settings, message)

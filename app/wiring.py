@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from app import queue, webhooks
 from app.api.app import Lifespan, create_app
 from app.api.auth.access import Access
-from app.api.auth.identity import Authentication, BearerTokens, OpenAccess
+from app.api.auth.identity import Authentication, BearerTokens, ClaimNames, OpenAccess
 from app.api.auth.jwks import JwksKeys, SharedSecret, TokenKeys
 from app.api.auth.throttle import Throttle
 from app.api.graphql.admission.documents import Documents
@@ -20,9 +20,9 @@ from app.api.graphql.admission.trusted import UnusableDocuments, trusted_documen
 from app.api.graphql.executor import Executor
 from app.api.graphql.schema import graphql_schema
 from app.api.graphql.service import GraphQLService
-from app.api.http.origins import is_loopback
 from app.api.http.readiness import UnhealthyReason
 from app.domain.jobs import JobType
+from app.domain.proxies import is_loopback
 from app.domain.webhooks import checked_network, signing_keys
 from app.observability.tracing import start_tracing
 from app.queue.handler import Dependencies, Handler
@@ -31,7 +31,7 @@ from app.services.feed import Feed
 from app.settings import Mistake, Settings, WrongSettings
 from app.storage.engine.connect import connect, parse_url
 from app.storage.engine.database import Database, UnusableDatabase
-from app.storage.migrations import newest_revision, revision_of, upgrade
+from app.storage.migrations import check_known, newest_revision, revision_of, upgrade
 
 T = TypeVar("T")
 
@@ -53,6 +53,7 @@ def open_database(settings: Settings) -> Database:
         if database.embedded:
             upgrade(database)
         elif (revision := revision_of(database)) != (newest := newest_revision()):
+            check_known(database, revision)
             raise UnusableDatabase(
                 f"The database {database.name} is at revision {revision or 'none'}, and this "
                 f"version works with {newest}. Run `jobs-gateway migrate` first."
@@ -71,6 +72,7 @@ def migrate(settings: Settings, *, check: bool) -> tuple[str | None, str]:
     database = connect(settings.database_url)
     try:
         before = revision_of(database)
+        check_known(database, before)
         if not check:
             upgrade(database)
         return before, newest_revision()
@@ -196,25 +198,41 @@ def check(settings: Settings) -> tuple[Authentication, Documents]:
 
 
 def _authentication(settings: Settings) -> Authentication:
-    secret, jwks = settings.jwt_secret, settings.jwks
+    secret, locations, issuers = settings.jwt_secret, settings.jwks, settings.jwt_issuer
     keys: list[TokenKeys] = []
     mistakes: list[Mistake] = []
     try:
         keys += [] if secret is None else [SharedSecret(secret.get_secret_value())]
     except ValueError as error:
         mistakes.append(Mistake(("jwt_secret",), str(error)))
-    try:
-        keys += [] if jwks is None else [JwksKeys(jwks)]
-    except ValueError as error:
-        mistakes.append(Mistake(("jwks",), str(error)))
-    if secret is not None and jwks is not None:
+    for location in locations:
+        try:
+            keys.append(JwksKeys(location, max_age_seconds=settings.jwks_max_age_seconds))
+        except ValueError as error:
+            mistakes.append(Mistake(("jwks",), str(error)))
+    if secret is not None and locations:
         both = "Tokens are signed in one of two ways: set one, not both."
         mistakes.append(Mistake(("jwt_secret", "jwks"), both))
+    if len(locations) > 1 and len(locations) != len(issuers):
+        uneven = (
+            f"There are {len(locations)} key sets for {len(issuers)} issuers: name one for all of "
+            "them, or one for each in the same order."
+        )
+        mistakes.append(Mistake(("jwks", "jwt_issuer"), uneven))
     if mistakes:
         raise WrongSettings(mistakes)
     if not keys:
         return OpenAccess(settings.store)
-    return BearerTokens(keys[0], issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+    return BearerTokens(
+        dict(zip(issuers, keys if len(keys) > 1 else keys * len(issuers), strict=True)),
+        audiences=settings.jwt_audience,
+        names=claim_names(settings),
+    )
+
+
+def claim_names(settings: Settings) -> ClaimNames:
+    """The names of claims that issuers call differently."""
+    return ClaimNames(settings.jwt_scope_claim, settings.jwt_store_claim)
 
 
 def _documents(settings: Settings) -> Documents:

@@ -31,7 +31,13 @@ from app.settings import (
 
 FLAGS_HELP = "In brackets: environment variable, default, limits. A flag overrides its variable."
 
-_KINDS: Mapping[object, str] = {int: "INTEGER", float: "NUMBER", Path: "PATH", frozenset: "LIST"}
+_KINDS: Mapping[object, str] = {
+    int: "INTEGER",
+    float: "NUMBER",
+    Path: "PATH",
+    frozenset: "LIST",
+    tuple: "LIST",
+}
 
 
 def takes_settings(
@@ -117,8 +123,10 @@ def limits(name: str) -> tuple[str, ...]:
     """Return a setting's default, and the limits of its values if it has some."""
     field = Settings.model_fields[name]
     match field.get_default(call_default_factory=True):
-        case None | frozenset():
+        case None | frozenset() | ():
             default = "none"
+        case tuple(names):
+            default = ", ".join(names)
         case bool(value):
             default = "yes" if value else "no"
         case value:

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from app import __version__, main, wiring
-from app.api.http.origins import is_loopback
 from app.api.rest.app import REST_PATH
 from app.cli import demo
 from app.cli.flags import takes_settings
 from app.cli.logs import start_logging
 from app.domain.job_types.hierarchy_duplicate import Duplication
+from app.domain.proxies import is_loopback
 from app.main import Gateway
 from app.services import jobs
 from app.services.jobs import Requester

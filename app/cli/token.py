@@ -10,6 +10,7 @@ import typer
 from app.api.auth.identity import mint
 from app.cli.flags import read_settings
 from app.domain.callers import EVERY_SCOPE, Scope
+from app.wiring import claim_names
 
 _LIFETIME = re.compile(r"(\d{1,9})([mhd]?)", re.ASCII)
 _UNITS = {"": "minutes", "m": "minutes", "h": "hours", "d": "days"}
@@ -42,8 +43,8 @@ def token(
 ) -> None:
     """Print a bearer token for a gateway with the same JOBS_GATEWAY_JWT_SECRET.
 
-    Its iss and aud are JOBS_GATEWAY_JWT_ISSUER and JOBS_GATEWAY_JWT_AUDIENCE; set them as for the
-    gateway.
+    Its iss and aud are the first of JOBS_GATEWAY_JWT_ISSUER and JOBS_GATEWAY_JWT_AUDIENCE; set them
+    as for the gateway.
     """
     if organization and store is not None:
         _refuse("A token is for a store or for the organization: use --store or --organization.")
@@ -59,13 +60,14 @@ def token(
         print(
             mint(
                 settings.jwt_secret.get_secret_value(),
-                issuer=settings.jwt_issuer,
-                audience=settings.jwt_audience,
+                issuer=settings.jwt_issuer[0],
+                audience=settings.jwt_audience[0],
                 subject=subject,
                 store=None if organization else settings.store if store is None else store,
                 organization=organization,
                 scopes=scope or EVERY_SCOPE,
                 lifetime=lifetime,
+                names=claim_names(settings),
             )
         )
     except ValueError as error:

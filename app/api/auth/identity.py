@@ -3,7 +3,8 @@
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import jwt
@@ -43,32 +44,57 @@ class OpenAccess(Authentication):
         return self._caller
 
 
-class BearerTokens(Authentication):
-    """Authentication by JWTs of one issuer for one audience, signed with one of `keys`."""
+@dataclass(frozen=True, slots=True)
+class ClaimNames:
+    """Names of the claims that issuers call differently; dots lead into objects."""
 
-    def __init__(self, keys: TokenKeys, *, issuer: str, audience: str) -> None:
-        self._keys = keys
-        self._issuer = issuer
-        self._audience = audience
+    scopes: Sequence[str] = ("scope", "scopes", "scp")
+    """The first one that a token has counts."""
+    store: str = "store"
+
+
+class BearerTokens(Authentication):
+    """Authentication by JWTs for one of `audiences`.
+
+    A token must be signed with a key of its own issuer (iss).
+    """
+
+    def __init__(
+        self,
+        issuers: Mapping[str, TokenKeys],
+        *,
+        audiences: Collection[str],
+        names: ClaimNames = ClaimNames(),
+    ) -> None:
+        self._issuers = issuers
+        self._audiences = audiences
+        self._names = names
+        self._shared_keys: TokenKeys | None = None
+        match list({id(keys): keys for keys in issuers.values()}.values()):
+            case [keys]:
+                self._shared_keys = keys
 
     async def caller(self, token: str | None) -> Caller:
         if token is None:
             raise Unauthenticated("Authentication required: send a bearer token.", token_sent=False)
         if len(token) > MAX_TOKEN_BYTES:
             raise Unauthenticated(f"The token is longer than {MAX_TOKEN_BYTES:,} bytes.")
-        return _caller_from_claims(await self._claims(token))
+        return _caller_from_claims(await self._claims(token), self._names)
 
     async def _claims(self, token: str) -> Mapping[str, object]:
         try:
             encoded = token.encode("ascii")
-            key = await self._keys.find(jwt.get_unverified_header(encoded).get("kid"))
+            keys = self._shared_keys or self._issuers.get(_stated_issuer(encoded))
+            if keys is None:
+                raise jwt.InvalidIssuerError
+            key = await keys.find(jwt.get_unverified_header(encoded).get("kid"))
             return jwt.decode(
                 encoded,
                 key,
                 [key.algorithm_name],
                 options={"require": ["exp", "iss", "aud", "sub"]},
-                issuer=self._issuer,
-                audience=self._audience,
+                issuer=list(self._issuers),
+                audience=self._audiences,
                 leeway=LEEWAY,
             )
         except jwt.ExpiredSignatureError:
@@ -95,6 +121,12 @@ def bearer(header: str | None) -> str | None:
     raise Unauthenticated("The Authorization header must be 'Bearer' and one token.")
 
 
+def _stated_issuer(token: bytes) -> str:
+    """Read `iss` before the signature is verified, to choose the issuer's own keys."""
+    claims = jwt.decode(token, options={"verify_signature": False})
+    return str(claims.get("iss"))
+
+
 def mint(
     secret: str,
     *,
@@ -105,6 +137,7 @@ def mint(
     organization: bool = False,
     scopes: Iterable[Scope] = EVERY_SCOPE,
     lifetime: timedelta,
+    names: ClaimNames = ClaimNames(),
 ) -> str:
     """Sign a token for a store or the organization. Raises ValueError for invalid claims."""
     key = SharedSecret(secret).key
@@ -115,29 +148,44 @@ def mint(
         "sub": subject,
         "iat": now,
         "exp": now + int(lifetime.total_seconds()),
-        "scope": " ".join(sorted(scopes)),
+        names.scopes[0]: " ".join(sorted(scopes)),
         **({"organization": True} if organization else {}),
-        **({} if store is None else {"store": store}),
+        **({} if store is None else {names.store: store}),
     }
     try:
-        _caller_from_claims(claims)
+        _caller_from_claims(claims, names)
     except Unauthenticated as error:
         raise ValueError(str(error)) from None
     return jwt.encode(claims, key)
 
 
-def _caller_from_claims(claims: Mapping[str, object]) -> Caller:
+def _caller_from_claims(claims: Mapping[str, object], names: ClaimNames) -> Caller:
     """Raises Unauthenticated for invalid claims."""
     return Caller(
-        store=_store_claim(claims),
+        store=_store_claim(claims, names.store),
         subject=_subject_claim(claims),
-        scopes=_scope_claim(claims),
+        scopes=_scope_claim(claims, names.scopes),
         expires_at=_expiry_claim(claims),
     )
 
 
-def _store_claim(claims: Mapping[str, object]) -> str:
-    match claims.get("store"), claims.get("organization"):
+def _claim(claims: Mapping[str, object], name: str) -> object:
+    """Return the claim of this name, or that to which its dots lead; None without it.
+
+    Names may have dots themselves, as https://shop.example/store has.
+    """
+    if name in claims:
+        return claims[name]
+    for at, character in enumerate(name):
+        if character == "." and isinstance(inner := claims.get(name[:at]), dict):
+            value = _claim(inner, name[at + 1 :])
+            if value is not None:
+                return value
+    return None
+
+
+def _store_claim(claims: Mapping[str, object], name: str) -> str:
+    match _claim(claims, name), claims.get("organization"):
         case None, True:
             return ORGANIZATION
         case str(store), None | False:
@@ -145,7 +193,7 @@ def _store_claim(claims: Mapping[str, object]) -> str:
                 return checked_store(store)
             except InvalidInput as error:
                 raise Unauthenticated(str(error)) from None
-    raise Unauthenticated("The token must have a store, or organization: true, and not both.")
+    raise Unauthenticated(f"The token must have a {name}, or organization: true, and not both.")
 
 
 def _subject_claim(claims: Mapping[str, object]) -> str:
@@ -161,9 +209,10 @@ def _subject_claim(claims: Mapping[str, object]) -> str:
     )
 
 
-def _scope_claim(claims: Mapping[str, object]) -> frozenset[Scope]:
+def _scope_claim(claims: Mapping[str, object], claim_names: Sequence[str]) -> frozenset[Scope]:
     """Unknown scopes are ignored: an issuer may serve other applications."""
-    names = claims.get("scope", claims.get("scopes", []))
+    values = (_claim(claims, name) for name in claim_names)
+    names = next((value for value in values if value is not None), [])
     if isinstance(names, str):
         names = names.split()
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -1,6 +1,5 @@
 """Client addresses and browser origins."""
 
-import ipaddress
 from collections.abc import Collection
 
 from starlette.requests import HTTPConnection
@@ -21,11 +20,3 @@ def is_same_origin(connection: HTTPConnection, origins: Collection[str]) -> bool
         return True
     host = connection.headers.get("host", "")
     return origin in (f"http://{host}", f"https://{host}")
-
-
-def is_loopback(host: str) -> bool:
-    """Return True if only this machine can reach the host."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

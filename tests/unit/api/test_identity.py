@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,7 @@ from app.api.auth.identity import (
     MAX_SUBJECT_LENGTH,
     MAX_TOKEN_BYTES,
     BearerTokens,
+    ClaimNames,
     OpenAccess,
     bearer,
     mint,
@@ -38,6 +40,7 @@ from app.api.auth.jwks import (
     MAX_AGE_SECONDS,
     MAX_KEY_SET_BYTES,
     MIN_LOAD_INTERVAL_SECONDS,
+    REFRESH_SECONDS,
     JwksKeys,
     SharedSecret,
 )
@@ -58,7 +61,7 @@ P384 = ec.generate_private_key(ec.SECP384R1())
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 Jwk = dict[str, Any]
 
-SHARED = BearerTokens(SharedSecret(SECRET), issuer=ISSUER, audience=AUDIENCE)
+SHARED = BearerTokens({ISSUER: SharedSecret(SECRET)}, audiences=[AUDIENCE])
 
 
 class Clock:
@@ -193,7 +196,13 @@ def raw(header: Any, payload: Any, secret: bytes = SECRET.encode()) -> str:
 
 
 def trusting(keys: JwksKeys) -> BearerTokens:
-    return BearerTokens(keys, issuer=ISSUER, audience=AUDIENCE)
+    return BearerTokens({ISSUER: keys}, audiences=[AUDIENCE])
+
+
+async def loaded(keys: JwksKeys) -> None:
+    """Wait for the load that runs in the background."""
+    assert keys._loading
+    await asyncio.wait_for(asyncio.shield(keys._loading), 30)
 
 
 async def refusal(authentication: BearerTokens, token: str | None) -> str:
@@ -370,6 +379,109 @@ async def test_scopes_are_a_string_or_a_list_and_unknown_ones_are_ignored(
 )
 async def test_unusual_but_valid_claims_are_accepted(changed: dict[str, Any]) -> None:
     assert (await SHARED.caller(signed(**changed))).store == changed.get("store", "plants")
+
+
+# Tokens as identity providers mint them
+
+PROVIDERS: dict[str, tuple[ClaimNames, dict[str, Any], set[str]]] = {
+    "Okta, access token": (
+        ClaimNames(),
+        {"ver": 1, "cid": "0oa1", "uid": "00u1", "scp": ["openid", "jobs:read"]},
+        {"jobs:read"},
+    ),
+    "Entra, delegated": (
+        ClaimNames(("scp", "roles"), "tid"),
+        {"ver": "2.0", "tid": "plants", "azp": "1", "scp": "jobs:read", "roles": ["jobs:write"]},
+        {"jobs:read"},
+    ),
+    "Entra, of an application": (
+        ClaimNames(("scp", "roles"), "tid"),
+        {"ver": "2.0", "tid": "plants", "azp": "1", "idtyp": "app", "roles": ["jobs:read"]},
+        {"jobs:read"},
+    ),
+    "Auth0 with permissions": (
+        ClaimNames(("permissions",), "https://shop.example/store"),
+        {
+            "azp": "1",
+            "scope": "openid profile",
+            "permissions": ["jobs:read"],
+            "https://shop.example/store": "plants",
+            "aud": [AUDIENCE, "https://tenant.eu.auth0.com/userinfo"],
+        },
+        {"jobs:read"},
+    ),
+    "Keycloak with client roles": (
+        ClaimNames(("resource_access.jobs.gateway.roles",), "shop.store"),
+        {
+            "aud": [AUDIENCE, "account"],
+            "scope": "openid email profile",
+            "realm_access": {"roles": ["offline_access", "jobs:write"]},
+            "resource_access": {
+                "account": {"roles": ["view-profile"]},
+                "jobs.gateway": {"roles": ["jobs:read"]},
+            },
+            "shop": {"store": "plants"},
+        },
+        {"jobs:read"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("names", "minted", "scopes"), PROVIDERS.values(), ids=PROVIDERS)
+async def test_tokens_of_identity_providers_are_read(
+    names: ClaimNames, minted: dict[str, Any], scopes: set[str]
+) -> None:
+    authentication = BearerTokens(
+        {ISSUER: SharedSecret(SECRET)}, audiences=["other", AUDIENCE], names=names
+    )
+    store = {} if names.store == "store" else {"store": None}
+    caller = await authentication.caller(signed(**minted, **store))
+    assert caller.store == "plants"
+    assert caller.scopes == scopes
+
+
+async def test_a_token_without_the_named_claims_has_no_scope_and_no_store() -> None:
+    names = ClaimNames(("resource_access.gateway.roles",), "shop.store")
+    authentication = BearerTokens({ISSUER: SharedSecret(SECRET)}, audiences=[AUDIENCE], names=names)
+    everything = {"scope": "jobs:write", "resource_access": {"gateway": "jobs:write"}}
+    sentence = await refusal(authentication, signed(**everything))
+    assert sentence.startswith("The token must have a shop.store, or organization: true")
+    caller = await authentication.caller(signed(**everything, shop={"store": "plants"}))
+    assert caller.scopes == set()
+
+
+async def test_each_issuer_is_believed_with_its_own_keys_only(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    one, two = "https://one.example", "https://two.example"
+    authentication = BearerTokens(
+        {
+            one: JwksKeys(saved(folders[0], public(RSA, kid="k"))),
+            two: JwksKeys(saved(folders[1], public(OTHER_RSA, kid="k"))),
+        },
+        audiences=[AUDIENCE],
+    )
+
+    def signed_for(issuer: str, key: PrivateKey) -> str:
+        return jwt.encode(claims(iss=issuer), key, "RS256", {"kid": "k"})
+
+    for issuer, key in ((one, RSA), (two, OTHER_RSA)):
+        assert (await authentication.caller(signed_for(issuer, key))).subject == "ada"
+    for issuer, key in ((one, OTHER_RSA), (two, RSA)):
+        assert await refusal(authentication, signed_for(issuer, key)) == "The token is not valid."
+    for issuer in ("https://three.example", None):
+        token = jwt.encode(claims(iss=issuer), RSA, "RS256", {"kid": "k"})
+        assert "another issuer (iss)" in await refusal(authentication, token)
+
+
+async def test_several_issuers_may_share_a_key_set(tmp_path: Path) -> None:
+    keys = JwksKeys(saved(tmp_path, {**public(RSA, kid="k"), "x5t": "k"}))
+    issuers = ("https://login.example/v1", "https://login.example/v2")
+    authentication = BearerTokens(dict.fromkeys(issuers, keys), audiences=[AUDIENCE])
+    for issuer in issuers:
+        token = jwt.encode(claims(iss=issuer), RSA, "RS256", {"kid": "k", "typ": "at+jwt"})
+        assert (await authentication.caller(token)).subject == "ada"
 
 
 # Refused tokens
@@ -713,9 +825,12 @@ async def test_a_file_is_read_again_for_an_unknown_kid(tmp_path: Path, clock: Cl
 
 
 async def test_a_key_removed_from_a_file_is_forgotten(tmp_path: Path, clock: Clock) -> None:
-    authentication = trusting(JwksKeys(saved(tmp_path, public(RSA, kid="old")), clock=clock))
+    keys = JwksKeys(saved(tmp_path, public(RSA, kid="old")), clock=clock)
+    authentication = trusting(keys)
     saved(tmp_path, public(EC, kid="new"))
-    clock.now += MAX_AGE_SECONDS
+    clock.now += REFRESH_SECONDS
+    assert (await authentication.caller(signed_by(RSA, "old"))).subject == "ada"
+    await loaded(keys)
     assert "a known key" in await refusal(authentication, signed_by(RSA, "old"))
 
 
@@ -723,11 +838,13 @@ async def test_a_broken_file_keeps_the_known_keys(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = saved(tmp_path, public(RSA, kid="one"))
-    authentication = trusting(JwksKeys(path, clock=clock))
+    keys = JwksKeys(path, clock=clock)
+    authentication = trusting(keys)
     broken(path)
-    clock.now += MAX_AGE_SECONDS
+    clock.now += REFRESH_SECONDS
     for _ in range(3):
         assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
+    await loaded(keys)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert path in record.getMessage()
@@ -765,16 +882,18 @@ async def test_a_url_is_requested_at_first_use_and_again_when_its_keys_are_old(
     issuer: Issuer, clock: Clock
 ) -> None:
     issuer.publish(public(RSA, kid="one"))
-    authentication = trusting(JwksKeys(issuer.url, clock=clock))
+    keys = JwksKeys(issuer.url, clock=clock)
+    authentication = trusting(keys)
     assert issuer.requests == 0
     for _ in range(3):
         assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
     assert issuer.requests == 1
-    clock.now += MAX_AGE_SECONDS - 1
+    clock.now += REFRESH_SECONDS - 1
     await authentication.caller(signed_by(RSA, "one"))
     assert issuer.requests == 1
     clock.now += 1
     await authentication.caller(signed_by(RSA, "one"))
+    await loaded(keys)
     assert issuer.requests == 2
 
 
@@ -850,7 +969,7 @@ async def test_while_the_url_fails_the_known_keys_stay_valid(
     authentication = trusting(JwksKeys(issuer.url, clock=clock))
     await authentication.caller(signed_by(RSA, "one"))
     change(issuer)
-    clock.now += MAX_AGE_SECONDS
+    clock.now += REFRESH_SECONDS
     for _ in range(3):
         assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
     assert "a known key" in await refusal(authentication, signed_by(EC, "new"))
@@ -896,11 +1015,100 @@ async def test_an_issuer_that_never_responds_times_out(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(jwks, "LOAD_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(jwks, "LOAD_TIMEOUT_SECONDS", 0.1)
     issuer.may_respond.clear()
     await refusal(trusting(JwksKeys(issuer.url, clock=clock)), signed_by(RSA, "one"))
     (record,) = caplog.records
     assert issuer.url in record.getMessage()
+    assert "did not respond within 0.1 s" in record.getMessage()
+
+
+async def test_an_issuer_that_drips_its_answer_is_given_up_without_a_thread_left(
+    clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "LOAD_TIMEOUT_SECONDS", 0.2)
+    closed = asyncio.Event()
+
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        closed.set()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        keys = JwksKeys(f"http://127.0.0.1:{port}/", clock=clock)
+        threads = threading.active_count()
+        await refusal(trusting(keys), signed_by(RSA, "one"))
+        await asyncio.wait_for(closed.wait(), 30)
+    assert threading.active_count() == threads
+    (record,) = caplog.records
+    assert "did not respond within 0.2 s" in record.getMessage()
+
+
+async def test_a_hanging_issuer_never_delays_tokens_of_known_keys(
+    issuer: Issuer, clock: Clock
+) -> None:
+    issuer.publish(public(RSA, kid="one"))
+    keys = JwksKeys(issuer.url, clock=clock)
+    authentication = trusting(keys)
+    await authentication.caller(signed_by(RSA, "one"))
+    issuer.may_respond.clear()
+    clock.now += REFRESH_SECONDS
+    for _ in range(3):
+        assert (await authentication.caller(signed_by(RSA, "one"))).subject == "ada"
+    # The answer of the issuer is still due.
+    assert keys._loading
+    assert not keys._loading.done()
+    issuer.may_respond.set()
+    await loaded(keys)
+
+
+async def test_no_key_is_believed_after_its_maximum_age_until_it_is_loaded_again(
+    issuer: Issuer, clock: Clock
+) -> None:
+    issuer.publish(public(RSA, kid="one"))
+    keys = JwksKeys(issuer.url, max_age_seconds=600, clock=clock)
+    authentication = trusting(keys)
+    token = signed_by(RSA, "one")
+    await authentication.caller(token)
+    issuer.status = 503
+    clock.now += 599
+    await authentication.caller(token)
+    await loaded(keys)
+    assert (await authentication.caller(token)).subject == "ada"
+    clock.now += 1
+    assert "a known key" in await refusal(authentication, token)
+    issuer.status = 200
+    clock.now += MIN_LOAD_INTERVAL_SECONDS
+    assert (await authentication.caller(token)).subject == "ada"
+
+
+async def test_a_file_that_cannot_be_read_any_more_ages_like_a_url(
+    tmp_path: Path, clock: Clock
+) -> None:
+    path = saved(tmp_path, public(RSA, kid="one"))
+    authentication = trusting(JwksKeys(path, clock=clock))
+    broken(path)
+    clock.now += MAX_AGE_SECONDS
+    assert "a known key" in await refusal(authentication, signed_by(RSA, "one"))
+
+
+async def test_a_url_with_a_secret_is_shown_without_it(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match="without user and password") as caught:
+        JwksKeys("https://ada:s3cret@issuer.example/keys")
+    assert "s3cret" not in str(caught.value)
+    keys = JwksKeys("http://127.0.0.1:9/keys?token=s3cret", clock=clock)
+    await refusal(trusting(keys), signed_by(RSA, "one"))
+    (record,) = caplog.records
+    assert "http://127.0.0.1:9/keys?***" in record.getMessage()
+    assert "s3cret" not in record.getMessage()
 
 
 async def test_a_loopback_issuer_is_requested_without_a_proxy(
