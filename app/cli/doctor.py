@@ -20,7 +20,7 @@ from app.storage.admin.diagnosis import NoDatabase
 from app.storage.engine.database import UnusableDatabase
 from app.storage.engine.sqlite import RESERVE_BYTES
 from app.storage.engine.transaction import Transaction
-from app.storage.migrations import newest_revision, revision_in, revisions
+from app.storage.migrations import NEWER_REMEDY, newest_revision, revision_in, revisions
 
 MIN_SQLITE_VERSION = (3, 35)
 """The first with UPDATE and DELETE ... RETURNING."""
@@ -161,6 +161,18 @@ def _sqlite(tx: Transaction) -> Iterator[Finding]:
             "`jobs-gateway serve` sets it. If the file system cannot share memory (NFS), move the "
             "file.",
         )
+    if file.open_to_others:
+        names = " ".join(map(str, file.open_to_others))
+        text = f"other users of this machine can read {names}"
+        yield Finding(Verdict.WARNING, "files", text, f"Run `chmod 600 {names}`.")
+    if file.links > 1:
+        yield Finding(
+            Verdict.WARNING,
+            "files",
+            f"The file has {file.links} names (hard links), and a log per name: a process that "
+            "opens another name damages it.",
+            f"Find the others with `find / -samefile {file.path}`, and copy instead of linking.",
+        )
     free = f"{_size(file.free_bytes)} free on the file's disk"
     if file.free_bytes >= MIN_FREE_BYTES:
         yield Finding(Verdict.OK, "disk", free)
@@ -236,7 +248,7 @@ def _migrations(tx: Transaction, is_sqlite: bool) -> Generator[Finding, None, bo
             Verdict.PROBLEM,
             "migrations",
             text,
-            "A newer version has migrated it: install that version, or restore an older backup.",
+            NEWER_REMEDY,
         )
     return False
 

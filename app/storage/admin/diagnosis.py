@@ -13,6 +13,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlmodel import col, create_engine
 
+from app.domain.display import shown_url
 from app.domain.jobs import JobStatus
 from app.storage.engine.connect import parse_url
 from app.storage.engine.database import JSON_CODEC, UnusableDatabase
@@ -23,6 +24,10 @@ from app.storage.tables import Job, Lane
 
 STATEMENT_SECONDS = 10
 """Limit of one statement on PostgreSQL."""
+
+
+OTHERS = 0o077
+"""Permissions of the group and of all other users."""
 
 
 class NoDatabase(UnusableDatabase):
@@ -90,7 +95,7 @@ def read_only_transaction(url: str) -> Iterator[Transaction]:
             engine.dispose()
     except (sa.exc.DBAPIError, OSError) as error:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error.strerror
-        name = parsed.render_as_string(hide_password=True)
+        name = shown_url(parsed.render_as_string(hide_password=False))
         reason = " ".join(str(cause).split())
         raise UnusableDatabase(f"Cannot use the database {name}: {reason}") from error
 
@@ -151,6 +156,10 @@ class FileInfo:
     """Free space of its disk."""
     uses_wal: bool
     """True in WAL mode, which the gateway sets."""
+    open_to_others: Sequence[Path]
+    """The file, -wal and -shm, as far as other users may read or write them."""
+    links: int
+    """Names of the file in folders: SQLite finds its log by the name."""
 
 
 def file_info(tx: Transaction) -> FileInfo:
@@ -165,7 +174,16 @@ def file_info(tx: Transaction) -> FileInfo:
         disk.f_bavail * disk.f_frsize,
         # The write and read versions of the file format: 2 is WAL.
         header[18:20] == b"\x02\x02",
+        [file for file in _files_of(path) if file.stat().st_mode & OTHERS],
+        path.stat().st_nlink,
     )
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    """Yield the file at a path and those that SQLite keeps next to it."""
+    for suffix in ("", "-wal", "-shm"):
+        if (file := Path(f"{path}{suffix}")).exists():
+            yield file
 
 
 def file_faults(tx: Transaction, seconds: float) -> Sequence[str] | None:

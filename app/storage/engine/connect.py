@@ -4,10 +4,8 @@ import sqlalchemy as sa
 
 from app.storage.engine.database import Database, UnusableDatabase
 from app.storage.engine.postgresql import PostgreSQL
-from app.storage.engine.sqlite import SQLite
+from app.storage.engine.sqlite import SQLite, file_url
 from app.storage.engine.transaction import Clock
-
-IN_MEMORY = (None, "", ":memory:")
 
 
 def connect(url: str, clock: Clock | None = None) -> Database:
@@ -22,15 +20,23 @@ def parse_url(url: str) -> sa.URL:
     """Parse the URL of a SQLite file or a PostgreSQL database. Raises UnusableDatabase."""
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):
         parsed = sa.URL.create("none")
     match parsed.drivername:
-        case "sqlite" | "sqlite+pysqlite" if parsed.database not in IN_MEMORY:
-            return parsed
+        case "sqlite" | "sqlite+pysqlite":
+            return file_url(parsed)
         case "postgresql" | "postgres" | "postgresql+psycopg":
-            return parsed.set(drivername="postgresql+psycopg")
+            return _with_password(parsed.set(drivername="postgresql+psycopg"))
     raise UnusableDatabase(
         "The URL of a database must name a SQLite file, such as sqlite:///jobs-gateway.db, or a "
         "PostgreSQL database, such as postgresql+psycopg://user@host/name. In-memory databases are "
         "not supported."
     )
+
+
+def _with_password(url: sa.URL) -> sa.URL:
+    """Move the password of a query to where it is hidden when the URL is shown."""
+    match url.query.get("password"):
+        case str(password):
+            return url.difference_update_query(["password"]).set(password=password)
+    return url

@@ -4,23 +4,29 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+import stat
+import struct
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlmodel import create_engine
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
+from app.domain.display import printable
 from app.storage.engine.database import (
     JSON_CODEC,
     Database,
     DatabaseUnavailable,
     RunnerAlreadyPresent,
     StorageFull,
+    UnusableDatabase,
 )
 from app.storage.engine.sqlalchemy_seam import as_sqlalchemy_error, has_statement_listeners
 from app.storage.engine.transaction import Clock, Transaction
@@ -46,6 +52,14 @@ RESERVE_BYTES = 16 * 2**20
 must hold what a full write-ahead log (4 MiB and a chunk) adds to the file: with less room the log
 cannot be checkpointed, and no write succeeds."""
 
+PRIVATE = 0o600
+"""Mode of a new file: its owner reads and writes it. SQLite copies it to -wal and -shm."""
+
+RUNNER_BYTE = 2**62
+"""Offset of the byte that the runner locks, far from data and from the bytes that SQLite locks."""
+
+IN_MEMORY = ("", ":memory:")
+
 BEGIN_READ = "BEGIN"
 BEGIN_WRITE = "BEGIN IMMEDIATE"
 
@@ -68,6 +82,7 @@ class SQLite(Database):
 
     def __init__(self, url: sa.URL, clock: Clock | None = None) -> None:
         super().__init__(url, clock or machine_clock)
+        _create_private(self.path)
         self._writer = Writer()
         self.write_engine = _engine(url, begin=BEGIN_WRITE)
         self.read_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=READERS)
@@ -86,26 +101,29 @@ class SQLite(Database):
 
     @property
     def name(self) -> str:
-        return str(self.path.resolve())
+        return printable(str(self.path.resolve()))
 
     async def listen(self) -> None:
         """Return at once: other processes send no notifications, so waiters also poll."""
 
     def acquire_runner_lock(self) -> bool:
-        """Lock the runner file.
+        """Lock the file for this runner, by whatever path it is reached.
 
         The operating system releases the lock of a killed process, so no other runner is alive.
         """
-        lock = os.open(f"{self.path.resolve()}.runner", os.O_CREAT | os.O_RDWR, 0o600)
+        if self._runner_lock is None:
+            self._runner_lock = _open_to_lock(self.path)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
+            _lock(self._runner_lock)
+        except (BlockingIOError, PermissionError):
             raise RunnerAlreadyPresent(
                 f"Another process already runs the queue of {self.path}, and SQLite takes one. "
                 "Stop it, start this one as `serve --no-runner`, or move to PostgreSQL."
             ) from None
-        self._runner_lock = lock
+        except OSError as error:
+            raise UnusableDatabase(
+                f"The database {self.name} cannot be locked for the queue: {error.strerror}."
+            ) from error
         return True
 
     def was_replaced(self) -> bool:
@@ -123,6 +141,7 @@ class SQLite(Database):
         self._readers = []
         for engine in (self.write_engine, self.read_engine, self.scan_engine):
             engine.dispose()
+        # Last: closing any descriptor of the file drops the locks that SQLite has on it.
         if self._runner_lock is not None:
             os.close(self._runner_lock)
             self._runner_lock = None
@@ -224,6 +243,80 @@ class SQLite(Database):
         if code in UNAVAILABLE_CODES:
             return DatabaseUnavailable("The database file cannot be used now.")
         return error
+
+
+def file_url(url: sa.URL) -> sa.URL:
+    """Return the URL of a SQLite file by its path alone. Raises UnusableDatabase.
+
+    The path of a `file:` URI is percent-decoded, as SQLite does; in other URLs a percent sign is
+    itself, as SQLAlchemy has it.
+    """
+    name, options = url.database or "", dict(url.query)
+    if url.host or url.username or url.password or url.port:
+        raise UnusableDatabase(
+            "A SQLite URL has no host: write sqlite:///name.db for a file in the current folder, "
+            "sqlite:////folder/name.db for any other."
+        )
+    if name.startswith("file:"):
+        uri = urlsplit(name)
+        options.pop("uri", None)
+        if uri.netloc not in ("", "localhost"):
+            raise UnusableDatabase("A SQLite file is on this machine: its URI has no host.")
+        name = unquote(uri.path, errors="surrogateescape")
+    if options.get("mode") == "rwc":
+        del options["mode"]
+    if name in IN_MEMORY or options.get("mode") == "memory":
+        raise UnusableDatabase("In-memory databases are not supported: name a file.")
+    if options:
+        raise UnusableDatabase(
+            f"The SQLite URL has the unsupported parameter {printable(sorted(options)[0])}: the "
+            "gateway creates its file, writes it, and sets all parameters by itself."
+        )
+    if "\0" in name:
+        raise UnusableDatabase("The name of a SQLite file cannot contain a null character.")
+    return sa.URL.create(url.drivername, database=name)
+
+
+def _create_private(path: Path) -> None:
+    """Create the file if it is missing. Raises UnusableDatabase.
+
+    An existing file is not opened: closing it would drop the locks of its SQLite connections.
+    """
+    name = printable(str(path))
+    try:
+        try:
+            kind = path.stat().st_mode
+        except FileNotFoundError:
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE))
+            return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UnusableDatabase(f"Cannot use the database {name}: {reason}.") from error
+    if stat.S_ISDIR(kind):
+        raise UnusableDatabase(f"Cannot use the database {name}: it is a folder.")
+    if not stat.S_ISREG(kind):
+        raise UnusableDatabase(f"Cannot use the database {name}: it is not a regular file.")
+
+
+def _open_to_lock(path: Path) -> int:
+    """Open the file, which all its names share. Return the descriptor.
+
+    Elsewhere than on Linux a lock would end with any descriptor of the file, or would lock SQLite
+    out: there, a file with a similar name is locked.
+    """
+    if sys.platform == "linux":
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    return os.open(f"{path.resolve()}.runner", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock exclusively until the descriptor is closed. Raises OSError if it is locked."""
+    if sys.platform == "linux":
+        # struct flock; an OFD lock belongs to the descriptor, and SQLite's locks are the process's.
+        lock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, RUNNER_BYTE, 1, 0)
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+    else:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 _PAGES = (

@@ -15,6 +15,8 @@ from app.storage.engine.transaction import Transaction
 MIGRATION_LOCK_KEY = 0x6A6F6273
 """Key of the advisory lock that a process holds while it migrates PostgreSQL."""
 
+NEWER_REMEDY = "A newer version has migrated it: install that version, or restore an older backup."
+
 
 def upgrade(database: Database, revision: str = "head") -> None:
     """Migrate the database to a revision, the newest by default.
@@ -26,9 +28,20 @@ def upgrade(database: Database, revision: str = "head") -> None:
         with database.write_engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK_KEY)))
+            current = MigrationContext.configure(connection).get_current_revision()
+            check_known(database, current)
             command.upgrade(_config(connection), revision)
     except (sa.exc.DatabaseError, CommandError) as error:
         raise _unusable(database, error) from error
+
+
+def check_known(database: Database, revision: str | None) -> None:
+    """Refuse a database that a later version has migrated. Raises UnusableDatabase."""
+    if revision is not None and revision not in revisions():
+        raise UnusableDatabase(
+            f"The database {database.name} is at revision {revision}, which this program does not "
+            f"know. {NEWER_REMEDY}"
+        )
 
 
 def revision_of(database: Database) -> str | None:
