@@ -12,6 +12,7 @@ class Operator(StrEnum):
     EQ = "eq"
     IN = "in"
     LIKE = "like"
+    ILIKE = "ilike"
     LT = "lt"
     LE = "le"
     GT = "gt"
@@ -22,7 +23,7 @@ class Operator(StrEnum):
 class Condition:
     """A comparison of an attribute with one value, or with any number of values for IN.
 
-    In the value of LIKE, `*` matches any text, and case is ignored.
+    In the values of LIKE and ILIKE `*` matches any text. ILIKE ignores case, as `letters` has it.
     """
 
     attribute: str

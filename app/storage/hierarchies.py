@@ -26,6 +26,7 @@ from app.storage.sql.keyset import (
     read_page,
 )
 from app.storage.sql.offset import OffsetPage, OffsetWindow, read_page_keys
+from app.storage.sql.patterns import by_code_points
 from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowInsert, RowQuery, RowUpdate
 from app.storage.tables import (
     DeletedNode,
@@ -52,7 +53,7 @@ _CREATION = (OrderBy(col(Hierarchy.created_at)), OrderBy(col(Hierarchy.id)))
 ORDERS: Mapping[str, Order] = {
     "created_at": _CREATION,
     "updated_at": (OrderBy(col(Hierarchy.updated_at)), *_CREATION),
-    "name": (OrderBy(col(Hierarchy.name)), *_CREATION),
+    "name": (OrderBy(by_code_points(col(Hierarchy.name))), *_CREATION),
 }
 """The ascending order of each attribute that clients can sort by."""
 

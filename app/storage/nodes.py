@@ -30,6 +30,7 @@ from app.storage.sql.keyset import (
     read_pages,
 )
 from app.storage.sql.offset import OffsetPage, OffsetWindow, read_page_keys
+from app.storage.sql.patterns import by_code_points
 from app.storage.sql.rows import (
     ALL_COLUMNS,
     Projection,
@@ -93,7 +94,7 @@ _NODE_NO = OrderBy(col(Node.node_no))
 ORDERS: Mapping[str, Order] = {
     "created_at": (OrderBy(col(Node.created_at)), _NODE_NO),
     "updated_at": (OrderBy(col(Node.updated_at)), _NODE_NO),
-    "name": (OrderBy(col(Node.name)), _NODE_NO),
+    "name": (OrderBy(by_code_points(col(Node.name))), _NODE_NO),
 }
 """The ascending order of each attribute that clients can sort by."""
 

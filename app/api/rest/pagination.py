@@ -134,8 +134,8 @@ def filtered_list(
     syntax = (
         f"At most {MAX_CONDITIONS} conditions, joined by colons, and {MAX_FILTER_BYTES:,} bytes. "
         f"Attributes: {', '.join(attributes)}. Operators: eq, in (at most {MAX_VALUES} values), "
-        "like (texts; * stands for any characters), lt, le, gt, ge (timestamps). An invalid filter "
-        "is refused with 400."
+        "like, ilike (texts; * stands for any characters, and ilike ignores case), lt, le, gt, ge "
+        "(timestamps). An invalid filter is refused with 400."
     )
     sorts = {name: Sort(name) for name in sort_attributes} | {
         f"-{name}": Sort(name, descending=True) for name in sort_attributes

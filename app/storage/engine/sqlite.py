@@ -350,8 +350,6 @@ def _engine(url: sa.URL, *, begin: str, read_only: bool = False, connections: in
     def on_connect(connection: sqlite3.Connection, _record: object) -> None:
         # The driver begins transactions late and deferred; `on_begin` begins them instead.
         connection.isolation_level = None
-        # SQLite's lower() handles ASCII only; comparisons that ignore case use it.
-        connection.create_function("lower", 1, _lower, deterministic=True)
         _switch_to_wal(connection)
         for pragma in (
             "synchronous = NORMAL",
@@ -369,10 +367,6 @@ def _engine(url: sa.URL, *, begin: str, read_only: bool = False, connections: in
     sa.event.listen(engine, "connect", on_connect)
     sa.event.listen(engine, "begin", on_begin)
     return engine
-
-
-def _lower(text: str | None) -> str | None:
-    return None if text is None else text.lower()
 
 
 @retry(

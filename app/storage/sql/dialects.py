@@ -190,30 +190,6 @@ def _canonical_json_on_postgresql(
     return f"CAST({compiler.process(element.clauses, **rest)} AS jsonb)"
 
 
-class default_collation(FunctionElement[str]):
-    """A text with the database's default collation, for a comparison that ignores case.
-
-    With collation C, PostgreSQL knows the case of ASCII letters only.
-    """
-
-    inherit_cache = True
-    type = sa.Text()
-
-
-@compiles(default_collation, "sqlite")
-def _default_collation_on_sqlite(
-    element: default_collation, compiler: SQLCompiler, **rest: object
-) -> str:
-    return compiler.process(element.clauses, **rest)
-
-
-@compiles(default_collation, "postgresql")
-def _default_collation_on_postgresql(
-    element: default_collation, compiler: SQLCompiler, **rest: object
-) -> str:
-    return f'{compiler.process(element.clauses, **rest)} COLLATE "default"'
-
-
 def in_keys(dialect: str, column: AnyColumn) -> sa.ColumnElement[bool]:
     """Return the condition that a column is one of any number of keys, `in_keys_values`."""
     if dialect == "postgresql":

@@ -1,15 +1,14 @@
 """Clients' filter conditions as SQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import assert_never
 
 import sqlalchemy as sa
 
-from app.domain.filters import Condition, Conditions, Operator
-from app.storage.engine.sqlalchemy_seam import ColumnType
+from app.domain.filters import Conditions, Operator
 from app.storage.engine.statements import AnyColumn
 from app.storage.sql.column_types import type_of
-from app.storage.sql.dialects import default_collation
+from app.storage.sql.patterns import ilike, like, pattern_values
 
 FilterShape = tuple[tuple[str, Operator, int], ...]
 """Conditions without values: attribute, operator and number of values of each."""
@@ -27,49 +26,41 @@ def conditions_for(
 ) -> list[sa.ColumnElement[bool]]:
     """Return conditions as SQL with parameters; `columns` has the column of each attribute."""
     return [
-        _comparison(
-            columns[attribute],
-            operator,
-            [
-                sa.bindparam(
-                    f"filter_{index}_{number}", type_=_type_of(columns[attribute], operator)
-                )
-                for number in range(count)
-            ],
-        )
+        _comparison(columns[attribute], operator, f"filter_{index}", count)
         for index, (attribute, operator, count) in enumerate(shape)
     ]
 
 
-def _type_of(column: AnyColumn, operator: Operator) -> ColumnType:
-    # A pattern has no collation of its own: it takes that of `default_collation`.
-    return sa.Text() if operator is Operator.LIKE else type_of(column)
-
-
 def bind_values(conditions: Conditions) -> dict[str, object]:
     """Return the values of the parameters of `conditions_for`."""
-    return {
-        f"filter_{index}_{number}": value
-        for index, condition in enumerate(conditions)
-        for number, value in enumerate(_values(condition))
-    }
-
-
-def _values(condition: Condition) -> Sequence[object]:
-    like = condition.operator is Operator.LIKE
-    return [_pattern(value) for value in condition.values] if like else condition.values
+    values: dict[str, object] = {}
+    for index, condition in enumerate(conditions):
+        prefix = f"filter_{index}"
+        match condition.operator:
+            case Operator.LIKE | Operator.ILIKE:
+                [pattern] = condition.values
+                any_case = condition.operator is Operator.ILIKE
+                values |= pattern_values(prefix, pattern, any_case=any_case)
+            case _:
+                values |= {
+                    f"{prefix}_{number}": value for number, value in enumerate(condition.values)
+                }
+    return values
 
 
 def _comparison(
-    column: AnyColumn, operator: Operator, values: Sequence[AnyColumn]
+    column: AnyColumn, operator: Operator, prefix: str, count: int
 ) -> sa.ColumnElement[bool]:
+    values = [sa.bindparam(f"{prefix}_{number}", type_=type_of(column)) for number in range(count)]
     match operator:
         case Operator.EQ:
             return column == values[0]
         case Operator.IN:
             return column.in_(values) if values else sa.false()
         case Operator.LIKE:
-            return default_collation(column).ilike(values[0], escape="\\")
+            return like(column, prefix)
+        case Operator.ILIKE:
+            return ilike(column, prefix)
         case Operator.LT:
             return column < values[0]
         case Operator.LE:
@@ -79,9 +70,3 @@ def _comparison(
         case Operator.GE:
             return column >= values[0]
     assert_never(operator)
-
-
-def _pattern(like: str) -> str:
-    for special in ("\\", "%", "_"):
-        like = like.replace(special, "\\" + special)
-    return like.replace("*", "%")

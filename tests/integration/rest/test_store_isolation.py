@@ -212,6 +212,7 @@ CONDITIONS = {
     "eq({0},{1})": ("id", "parent_id", "name", "slug", "description"),
     "in({0},{1},nothing)": ("name", "slug"),
     "like({0},{1})": ("name", "slug", "description"),
+    "ilike({0},{1})": ("name", "slug", "description"),
     "gt({0},{1})": ("created_at", "updated_at"),
     "le({0},{1})": ("created_at", "updated_at"),
 }

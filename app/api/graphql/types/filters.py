@@ -41,7 +41,7 @@ class StringFilter:
             checked_text(text or "", *path)
         conditions = [
             Condition(attribute, operator, [value])
-            for operator, value in ((Operator.EQ, eq), (Operator.LIKE, like))
+            for operator, value in ((Operator.EQ, eq), (Operator.ILIKE, like))
             if value is not None
         ]
         return conditions if values is None else [Condition(attribute, Operator.IN, values)]
