@@ -3,7 +3,7 @@
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, TypeVar
 from uuid import UUID
 
@@ -12,6 +12,7 @@ import strawberry
 from strawberry import UNSET
 
 from app.domain.errors import InvalidInput
+from app.domain.instants import parse_instant
 from app.storage.sql.keyset import Key, KeysetWindow
 
 DEFAULT_ROWS = 25
@@ -44,14 +45,23 @@ Before = Annotated[
 
 def int_part(value: object) -> int:
     """Validate a part of a cursor: a 64-bit integer. Raises ValueError."""
-    if type(value) is not int or not -(2**63) <= value < 2**63:
+    return _integer(value, 64)
+
+
+def short_int_part(value: object) -> int:
+    """Validate a part of a cursor: a 32-bit integer. Raises ValueError."""
+    return _integer(value, 32)
+
+
+def optional_short_int_part(value: object) -> int | None:
+    """Validate a part of a cursor: a 32-bit integer or null. Raises ValueError."""
+    return None if value is None else short_int_part(value)
+
+
+def _integer(value: object, bits: int) -> int:
+    if type(value) is not int or not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
         raise ValueError
     return value
-
-
-def optional_int_part(value: object) -> int | None:
-    """Validate a part of a cursor: a 64-bit integer or null. Raises ValueError."""
-    return None if value is None else int_part(value)
 
 
 def text_part(value: object) -> str:
@@ -63,10 +73,7 @@ def text_part(value: object) -> str:
 
 def instant_part(value: object) -> datetime:
     """Parse a part of a cursor: an instant in UTC. Raises ValueError."""
-    parsed = datetime.fromisoformat(text_part(value))
-    if parsed.tzinfo != UTC:
-        raise ValueError
-    return parsed
+    return parse_instant(text_part(value))
 
 
 def uuid_part(value: object) -> UUID:

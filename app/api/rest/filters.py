@@ -12,11 +12,11 @@ from enum import Enum
 from uuid import UUID
 
 from app.api.http.refusals import BadRequest
-from app.domain.attributes import checked_text
+from app.domain.attributes import NAME_LIMIT, checked_text
 from app.domain.errors import InvalidInput
 from app.domain.filters import Condition, Conditions, Operator
 from app.domain.ids import uuid_of
-from app.domain.instants import parse_instant
+from app.domain.instants import INSTANT_SYNTAX, parse_instant
 
 MAX_CONDITIONS = 10
 MAX_VALUES = 100
@@ -42,8 +42,10 @@ class AttributeKind:
     """The parser of an attribute's values, and the operators it supports."""
 
     parse: Callable[[str], object]
-    """Raises ValueError, KeyError or OverflowError for an invalid value."""
+    """Raises ValueError or KeyError for an invalid value."""
     operators: frozenset[Operator]
+    syntax: str | None = None
+    """What `parse` takes, for messages."""
 
 
 def _text(text: str) -> str:
@@ -65,11 +67,13 @@ def _boolean(text: str) -> bool:
 
 
 _EQUALITY = frozenset({Operator.EQ, Operator.IN})
-TEXT = AttributeKind(_text, _EQUALITY | {Operator.LIKE})
+TEXT = AttributeKind(_text, _EQUALITY | {Operator.LIKE, Operator.ILIKE})
 ID = AttributeKind(_id, _EQUALITY)
 BOOLEAN = AttributeKind(_boolean, frozenset({Operator.EQ}))
 INSTANT = AttributeKind(
-    parse_instant, _EQUALITY | {Operator.LT, Operator.LE, Operator.GT, Operator.GE}
+    parse_instant,
+    _EQUALITY | {Operator.LT, Operator.LE, Operator.GT, Operator.GE},
+    INSTANT_SYNTAX,
 )
 
 
@@ -113,10 +117,13 @@ def _condition(
     if operator not in kind.operators:
         raise InvalidFilter(f"{attribute} does not support {operator}")
     texts, end = _values(filter, head.end(), several=operator is Operator.IN)
+    if operator in (Operator.LIKE, Operator.ILIKE) and len(texts[0]) > NAME_LIMIT:
+        raise InvalidFilter(f"the pattern has more than {NAME_LIMIT:,} characters")
     try:
         return Condition(attribute, operator, [kind.parse(text) for text in texts]), end
-    except (ValueError, KeyError, OverflowError):
-        raise InvalidFilter(f"{', '.join(texts)} is not a value of {attribute}") from None
+    except (ValueError, KeyError):
+        reason = f"{', '.join(texts)} is not a value of {attribute}"
+        raise InvalidFilter(f"{reason}: {kind.syntax}" if kind.syntax else reason) from None
 
 
 def _values(filter: str, start: int, several: bool) -> tuple[list[str], int]:

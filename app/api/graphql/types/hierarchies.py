@@ -5,7 +5,14 @@ from typing import Annotated
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.cursors import Cursors, instant_part, int_part, none_if_unset, uuid_part
+from app.api.graphql.cursors import (
+    Cursors,
+    instant_part,
+    int_part,
+    none_if_unset,
+    short_int_part,
+    uuid_part,
+)
 from app.api.graphql.fields.connection import connection
 from app.api.graphql.fields.relation import relation
 from app.api.graphql.fields.source import Declared
@@ -18,7 +25,7 @@ from app.domain.hierarchies import Owner
 from app.storage import hierarchies, jobs, nodes, tables
 
 HIERARCHIES = Cursors("hierarchies", instant_part, uuid_part)
-_ALL_NODES = Cursors("nodes", int_part, int_part)
+_ALL_NODES = Cursors("nodes", short_int_part, int_part)
 _JOBS = Cursors("hierarchy-jobs", int_part)
 
 

@@ -3,7 +3,7 @@
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.cursors import Cursors, int_part, none_if_unset, text_part, uuid_part
+from app.api.graphql.cursors import Cursors, none_if_unset, short_int_part, text_part, uuid_part
 from app.api.graphql.fields.connection import connection, count_field, page_field
 from app.api.graphql.fields.expression import expression
 from app.api.graphql.fields.source import NO_COLUMNS, Declared
@@ -13,7 +13,7 @@ from app.domain.filters import Condition
 from app.storage import associations, tables
 
 PRODUCTS = Cursors("products", text_part, uuid_part)
-PRODUCTS_OF_NODE = Cursors("node-products", int_part, text_part, uuid_part)
+PRODUCTS_OF_NODE = Cursors("node-products", short_int_part, text_part, uuid_part)
 _NODES_OF_PRODUCT = Cursors("product-nodes", uuid_part)
 
 

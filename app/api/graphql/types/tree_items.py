@@ -6,7 +6,7 @@ from typing import Literal
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.cursors import Cursors, int_part, none_if_unset, optional_int_part
+from app.api.graphql.cursors import Cursors, int_part, none_if_unset, optional_short_int_part
 from app.api.graphql.fields.attribute import AttributeField, attribute
 from app.api.graphql.fields.connection import connection
 from app.api.graphql.fields.expression import expression
@@ -35,7 +35,7 @@ describe_enum(
     },
 )
 
-_CHILDREN = Cursors("children", optional_int_part, int_part, int_part)
+_CHILDREN = Cursors("children", optional_short_int_part, int_part, int_part)
 
 
 @strawberry.type(description="One ancestor of an item, or the item itself: root first, item last.")
