@@ -46,7 +46,7 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
     `on_ready` runs as a task once requests are accepted. Raises WrongSettings, StartError,
     UnusableDatabase or RunnerAlreadyPresent before that.
     """
-    authentication, documents = wiring.check(settings)
+    authentication, login, documents = wiring.check(settings)
     with (
         wiring.listen(settings.host, settings.port) as listener,
         closing(wiring.open_database(settings)) as database,
@@ -64,6 +64,7 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
             database,
             service,
             lambda _: background_tasks(settings, database, dispatcher, exclusive=exclusive),
+            login=login,
             hosts=wiring.allowed_hosts(settings, listener),
             runner=dispatcher.unhealthy_reason if dispatcher else None,
             tracer=tracer,

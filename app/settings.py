@@ -124,6 +124,9 @@ class AuthenticationSettings(_Group):
     objects (comma-separated)."""
     jwt_store_claim: str = Field("store", min_length=1)
     """Claim that names a token's store; dots lead into objects."""
+    clients: Path | None = None
+    """File of the clients that may log in for tokens at /oauth/access_token, written by
+    `jobs-gateway client`."""
 
 
 class SurfaceSettings(_Group):

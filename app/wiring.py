@@ -14,6 +14,8 @@ from app.api.app import Lifespan, create_app
 from app.api.auth.access import Access
 from app.api.auth.identity import Authentication, BearerTokens, ClaimNames, OpenAccess
 from app.api.auth.jwks import JwksKeys, SharedSecret, TokenKeys
+from app.api.auth.login import ClientLogin, Login, NoLogin, OpenLogin
+from app.api.auth.registered_clients import ClientRegistry, UnusableClients
 from app.api.auth.throttle import Throttle
 from app.api.graphql.admission.documents import Documents
 from app.api.graphql.admission.trusted import UnusableDocuments, trusted_documents
@@ -116,6 +118,7 @@ def gateway_app(
     service: GraphQLService,
     lifespan: Lifespan,
     *,
+    login: Login,
     hosts: Sequence[str],
     runner: UnhealthyReason | None,
     tracer: Tracer | None,
@@ -125,6 +128,7 @@ def gateway_app(
         database,
         service,
         lifespan,
+        login=login,
         hosts=hosts,
         origins=sorted(settings.origins),
         playground=settings.shows_playground,
@@ -175,7 +179,7 @@ def webhook_dispatcher(settings: Settings, database: Database) -> webhooks.Dispa
     )
 
 
-def check(settings: Settings) -> tuple[Authentication, Documents]:
+def check(settings: Settings) -> tuple[Authentication, Login, Documents]:
     """Build the parts that can reveal mistakes in settings, before anything is opened.
 
     Raises WrongSettings with all mistakes.
@@ -189,12 +193,13 @@ def check(settings: Settings) -> tuple[Authentication, Documents]:
             mistakes.extend(error.mistakes)
             return None
 
-    authentication, documents = collect(_authentication), collect(_documents)
+    authentication, login = collect(_authentication), collect(_login)
+    documents = collect(_documents)
     collect(_check_exposure)
     collect(_check_database_url)
-    if authentication is None or documents is None or mistakes:
+    if authentication is None or login is None or documents is None or mistakes:
         raise WrongSettings(mistakes)
-    return authentication, documents
+    return authentication, login, documents
 
 
 def _authentication(settings: Settings) -> Authentication:
@@ -233,6 +238,34 @@ def _authentication(settings: Settings) -> Authentication:
 def claim_names(settings: Settings) -> ClaimNames:
     """The names of claims that issuers call differently."""
     return ClaimNames(settings.jwt_scope_claim, settings.jwt_store_claim)
+
+
+def _login(settings: Settings) -> Login:
+    secret, path = settings.jwt_secret, settings.clients
+    if path is None:
+        if not settings.authenticated:
+            return OpenLogin(settings.store)
+        return NoLogin(
+            "The issuer of the tokens for this gateway is another server: log in there."
+            if secret is None
+            else "This gateway has no list of clients: its operator sets JOBS_GATEWAY_CLIENTS."
+        )
+    if secret is None:
+        message = (
+            "The tokens of these clients are signed with JOBS_GATEWAY_JWT_SECRET: set it, to a "
+            "secret from `openssl rand -hex 32`."
+        )
+        raise WrongSettings([Mistake(("clients",), message, depends_on=("jwt_secret", "jwks"))])
+    try:
+        return ClientLogin(
+            ClientRegistry(path),
+            secret.get_secret_value(),
+            issuer=settings.jwt_issuer[0],
+            audience=settings.jwt_audience[0],
+            names=claim_names(settings),
+        )
+    except UnusableClients as error:
+        raise WrongSettings([Mistake(("clients",), str(error))]) from None
 
 
 def _documents(settings: Settings) -> Documents:

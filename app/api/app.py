@@ -1,4 +1,4 @@
-"""The ASGI application of a gateway: GraphQL, REST, console, playground and probes."""
+"""The ASGI application of a gateway: GraphQL, REST, login, console, playground and probes."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -14,6 +14,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
+from app.api.auth.login import Login
+from app.api.auth.token_endpoint import TOKEN_PATH, TokenEndpoint, login_refusal
 from app.api.graphql.service import GraphQLService
 from app.api.graphql.transports.http import GraphQLEndpoint
 from app.api.graphql.transports.websocket import SocketEndpoint
@@ -23,7 +25,7 @@ from app.api.http.middleware.request_id import RequestIdMiddleware
 from app.api.http.middleware.security_headers import SecurityHeadersMiddleware
 from app.api.http.probes import probe_routes
 from app.api.http.readiness import UnhealthyReason
-from app.api.http.refusals import report_bug
+from app.api.http.refusals import BadRequest, report_bug
 from app.api.http.tracing import TracingMiddleware
 from app.api.rest.app import REST_PATH, rest_app
 from app.api.rest.context import RestState
@@ -40,6 +42,7 @@ def create_app(
     service: GraphQLService,
     lifespan: Lifespan,
     *,
+    login: Login,
     hosts: Sequence[str],
     origins: Sequence[str],
     playground: bool,
@@ -68,6 +71,8 @@ def create_app(
     def too_large(path: str, error: BodyTooLarge) -> Response:
         if path.startswith(f"{REST_PATH}/"):
             return refused_by_rest(413, [str(error)])
+        if path == TOKEN_PATH:
+            return login_refusal(BadRequest(str(error), status=413))
         extensions = {
             "code": "BODY_TOO_LARGE",
             "limit": access.limits.max_body_bytes,
@@ -109,6 +114,7 @@ def create_app(
             *([PLAYGROUND.mount()] if playground else []),
             *([console_html.mount()] if console else []),
             Mount(REST_PATH, rest),
+            Route(TOKEN_PATH, TokenEndpoint(login, access, origins)),
             *probe_routes(database, metrics=metrics, runner=runner),
         ],
         middleware=[

@@ -5,9 +5,11 @@ tests/contract/test_seams.py names the internals of typer that it overrides.
 
 import ast
 import gc
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -32,6 +34,7 @@ COMMANDS = {
     "webhooks": ("app.cli.webhooks", "webhooks"),
     "doctor": ("app.cli.doctor", "doctor"),
     "token": ("app.cli.token", "token"),
+    "client": ("app.cli.registered_clients", "client"),
     "export-schema": ("app.cli.schema", "export_schema"),
 }
 
@@ -56,13 +59,20 @@ class _Commands(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         assert name
         module, function = COMMANDS[name]
-        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         # Imports make no garbage; collections take a tenth of their time.
         gc.disable()
-        command = getattr(import_module(module), function)
+        loaded = import_module(module)
         gc.enable()
-        app.command(name)(command)
-        return name, typer.main.get_command(app), rest
+        return name, command_of(name, getattr(loaded, function), loaded), rest
+
+
+def command_of(name: str, function: Callable[..., None], module: ModuleType) -> Any:
+    """Return a command; a module with a `group` of commands has its callback in COMMANDS."""
+    app = getattr(module, "group", None)
+    if app is None:
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command(name)(function)
+    return typer.main.get_command(app)
 
 
 def _docstring(module: str, function: str) -> str | None:

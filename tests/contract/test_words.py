@@ -37,6 +37,9 @@ ALLOWED = {
 }
 """Phrases that stay, each with its reason."""
 
+MEMBERS = [f"client {name}" for name in ("add", "list", "remove")]
+"""Commands of groups."""
+
 DOCUMENTS = [ROOT / "README.md", ROOT / "schema.graphql", ROOT / "CHANGELOG.md"]
 FOLDERS = {"app": (".py", ".js", ".html", ".css"), "docs": (".md",), ".github": (".md",)}
 
@@ -124,9 +127,9 @@ def test_the_idiom_is_counted(tmp_path: Path, source: str, number: int) -> None:
     assert len(faults(path, tmp_path)) == number
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, *MEMBERS])
 def test_the_help_of_a_command_is_in_plain_english(command: str) -> None:
-    arguments = [*([command] if command else []), "--help"]
+    arguments = [*command.split(), "--help"]
     text = CliRunner().invoke(cli, arguments, env={"COLUMNS": "300"}).stdout
     assert "Usage" in text
     assert [match[0] for match in IDIOM.finditer(text)] == []

@@ -15,13 +15,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
 
-import typer
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
 from app import settings
-from app.api.auth import identity, jwks
+from app.api.auth import identity, jwks, login, registered_clients, token_endpoint
 from app.api.graphql import cursors, queries
 from app.api.graphql.admission import documents
 from app.api.graphql.transports import websocket
@@ -31,7 +30,7 @@ from app.api.http.metrics_endpoint import MetricsEndpoint
 from app.api.http.middleware import body_limit
 from app.api.rest import filters as rest_filters
 from app.api.rest import relationships as rest_moves
-from app.cli import COMMANDS
+from app.cli import COMMANDS, command_of
 from app.cli.flags import description, flag, limits
 from app.domain import attributes, hierarchies, jobs, nodes, products, stores, webhooks
 from app.observability import metrics
@@ -72,8 +71,7 @@ def commands_part() -> str:
     """Return one section per command."""
     sections: list[str] = []
     common: dict[str, str] = {}
-    for name in COMMANDS:
-        command = command_named(name)
+    for name, command in all_commands():
         parameters = [each for each in command.params if each.name != "help"]
         common |= {each.name: item_of(each) for each in parameters if each.name in COMMON_OPTIONS}
         sections += section_of(name, command.help or "", parameters)
@@ -82,12 +80,16 @@ def commands_part() -> str:
     return "\n".join([*lines, "", *sections])
 
 
-def command_named(name: str) -> Any:
-    """Return a command as click has it (typer's own click has no types)."""
-    module, function = COMMANDS[name]
-    alone = typer.Typer(add_completion=False)
-    alone.command(name)(getattr(import_module(module), function))
-    return typer.main.get_command(alone)
+def all_commands() -> Iterator[tuple[str, Any]]:
+    """Yield each command, also those of groups, as click has it (which has no types in typer)."""
+    for name, (module_name, function) in COMMANDS.items():
+        module = import_module(module_name)
+        command = command_of(name, getattr(module, function), module)
+        members = getattr(command, "commands", None)
+        if members is None:
+            yield name, command
+        else:
+            yield from ((f"{name} {member}", each) for member, each in members.items())
 
 
 def section_of(name: str, text: str, parameters: list[Any]) -> Iterator[str]:
@@ -235,6 +237,19 @@ def limits_part() -> str:
             ("subject of a token", f"{identity.MAX_SUBJECT_LENGTH} characters"),
             ("leeway of `exp`", duration(identity.LEEWAY)),
             ("key set", size(jwks.MAX_KEY_SET_BYTES)),
+            ("form of a login", size(token_endpoint.MAX_FORM_BYTES)),
+            ("life of a token from a login", duration(login.TOKEN_LIFETIME)),
+            ("id of a client", f"{registered_clients.CLIENT_ID_LENGTH} characters"),
+            ("list of clients", size(registered_clients.MAX_CLIENT_FILE_BYTES)),
+            (
+                "wrong secrets in logins",
+                f"{registered_clients.MAX_WRONG_SECRETS} per address in "
+                f"{duration(registered_clients.WINDOW_SECONDS)}",
+            ),
+            (
+                "logins that wait for the hash of their secret",
+                f"{registered_clients.MAX_WAITING}",
+            ),
         ],
         "Values": [
             ("name", f"1 to {attributes.NAME_LIMIT} characters, not blank"),

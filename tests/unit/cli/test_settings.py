@@ -128,6 +128,26 @@ def test_mistakes_in_combinations_of_settings_are_reported_together(
         assert line.startswith(words)
 
 
+def test_a_list_of_clients_needs_a_secret_and_must_be_usable(tmp_path: Path) -> None:
+    path = tmp_path / "clients.json"
+    for values in ({}, {"jwks": "https://issuer.example/keys"}):
+        (mistake,) = mistakes_of(clients=path, **values)
+        assert mistake.startswith("--clients: ")
+        assert "signed with JOBS_GATEWAY_JWT_SECRET" in mistake
+    secret = SecretStr("a secret that only these tests know")
+    (missing,) = mistakes_of(clients=path, jwt_secret=secret)
+    assert missing == (
+        f"--clients: {path} cannot be read: No such file or directory. `jobs-gateway client add` "
+        "creates it."
+    )
+    path.write_text("{")
+    (broken,) = mistakes_of(clients=path, jwt_secret=secret)
+    assert broken.startswith(f"--clients: {path} is not a list of clients: ")
+    # The mistake in the secret is the only one.
+    (short,) = mistakes_of(clients=path, jwt_secret=secret, jwks="https://issuer.example/keys")[:1]
+    assert short.startswith("--jwt-secret-file, --jwks: ")
+
+
 def test_an_empty_secret_is_a_mistake_instead_of_open_access(tmp_path: Path) -> None:
     (short,) = mistakes_of(jwt_secret=SecretStr(""), host="0.0.0.0")
     assert "needs at least 32 bytes, and this one has 0" in short
