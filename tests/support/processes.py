@@ -1,14 +1,16 @@
 """Commands of jobs-gateway in processes."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, TextIO
 
 import httpx
 
@@ -77,16 +79,24 @@ class LiveServer(LiveProcess):
 
 def start_server(database_url: str, *arguments: str, **environment: str) -> LiveServer:
     """Start a server on a free port. Return once it takes requests."""
-    command = ("-m", "app", "serve", "--port", "0", *arguments)
-    process, lines = _start(database_url, *command, **environment)
-    server = LiveServer(process, database_url, lines)
-    server.url = server.wait_for("  GraphQL").split()[1].removesuffix("/graphql")
-    return server
+    return _served(database_url, arguments, environment)
+
+
+def start_logged_server(
+    database_url: str,
+    log: Path,
+    *arguments: str,
+    environment: Mapping[str, str],
+    files: int | None = None,
+) -> LiveServer:
+    """Start a server that logs to `log` and may open at most `files` files."""
+    with log.open("w") as errors:
+        return _served(database_url, arguments, environment, errors, files)
 
 
 def start_worker(database_url: str, *arguments: str, **environment: str) -> LiveProcess:
     """Start a worker. Return once it looks for jobs."""
-    process, lines = _start(database_url, "-m", "app", "worker", *arguments, **environment)
+    process, lines = _start(database_url, ("-m", "app", "worker", *arguments), environment)
     worker = LiveProcess(process, database_url, lines)
     worker.wait_for("Ctrl-C stops")
     return worker
@@ -97,17 +107,37 @@ def start_script(
 ) -> LiveProcess:
     """Start a Python script of the tests, with `app` and `tests` on its path."""
     variables = {"PYTHONPATH": str(ROOT), **environment}
-    process, lines = _start(database_url, str(script), *arguments, **variables)
+    process, lines = _start(database_url, (str(script), *arguments), variables)
     return LiveProcess(process, database_url, lines)
 
 
+def _served(
+    database_url: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    errors: TextIO | None = None,
+    files: int | None = None,
+) -> LiveServer:
+    command = ("-m", "app", "serve", "--port", "0", *arguments)
+    process, lines = _start(database_url, command, environment, errors)
+    if files is not None:
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (files, files))
+    server = LiveServer(process, database_url, lines)
+    server.url = server.wait_for("  GraphQL").split()[1].removesuffix("/graphql")
+    return server
+
+
 def _start(
-    database_url: str, *command: str, **environment: str
+    database_url: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    errors: TextIO | None = None,
 ) -> "tuple[subprocess.Popen[str], Queue[str | None]]":
     process = subprocess.Popen(
         [sys.executable, *command],
         env={**os.environ, "DATABASE_URL": database_url, "PYTHONUNBUFFERED": "1", **environment},
         stdout=subprocess.PIPE,
+        stderr=errors,
         text=True,
     )
     STARTED.append(process)
