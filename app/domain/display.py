@@ -82,10 +82,12 @@ def shown_url(url: str) -> str:
         scheme, rest = "", url
     credentials, at, rest = rest.rpartition("@")
     user, colon, _ = credentials.partition(":")
-    # A user without a password may be a token.
-    credentials = f"{user}:***" if colon and _USER.fullmatch(user) else "***"
-    shown = f"{scheme}{separator}{credentials}@" if at else f"{scheme}{separator}"
-    if scheme and not _AUTHORITY.match(rest):
+    shown = f"{scheme}{separator}"
+    # A @ after ? or # ends a password or is part of one.
+    if re.search(r"[?#]", credentials) or (scheme and not _AUTHORITY.match(rest)):
         return printable(f"{shown}***")
+    if at:
+        # A user without a password may be a token.
+        shown += f"{user}:***@" if colon and _USER.fullmatch(user) else "***@"
     rest = re.sub(r"([?#]).*", r"\1***", rest, flags=re.DOTALL)
     return printable(shown + rest)

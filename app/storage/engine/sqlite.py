@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
-from urllib.parse import unquote, urlsplit
 
 import sqlalchemy as sa
 from sqlmodel import create_engine
@@ -248,8 +247,7 @@ class SQLite(Database):
 def file_url(url: sa.URL) -> sa.URL:
     """Return the URL of a SQLite file by its path alone. Raises UnusableDatabase.
 
-    The path of a `file:` URI is percent-decoded, as SQLite does; in other URLs a percent sign is
-    itself, as SQLAlchemy has it.
+    SQLAlchemy has decoded the percent escapes of its path.
     """
     name, options = url.database or "", dict(url.query)
     if url.host or url.username or url.password or url.port:
@@ -258,11 +256,13 @@ def file_url(url: sa.URL) -> sa.URL:
             "sqlite:////folder/name.db for any other."
         )
     if name.startswith("file:"):
-        uri = urlsplit(name)
         options.pop("uri", None)
-        if uri.netloc not in ("", "localhost"):
-            raise UnusableDatabase("A SQLite file is on this machine: its URI has no host.")
-        name = unquote(uri.path, errors="surrogateescape")
+        name = name.removeprefix("file:")
+        if name.startswith("//"):
+            host, _, path = name[2:].partition("/")
+            if host not in ("", "localhost"):
+                raise UnusableDatabase("A SQLite file is on this machine: its URI has no host.")
+            name = f"/{path}"
     if options.get("mode") == "rwc":
         del options["mode"]
     if name in IN_MEMORY or options.get("mode") == "memory":

@@ -470,8 +470,8 @@ async def test_each_issuer_is_believed_with_its_own_keys_only(tmp_path: Path) ->
         assert (await authentication.caller(signed_for(issuer, key))).subject == "ada"
     for issuer, key in ((one, OTHER_RSA), (two, RSA)):
         assert await refusal(authentication, signed_for(issuer, key)) == "The token is not valid."
-    for issuer in ("https://three.example", None):
-        token = jwt.encode(claims(iss=issuer), RSA, "RS256", {"kid": "k"})
+    for other in ("https://three.example", None):
+        token = jwt.encode(claims(iss=other), RSA, "RS256", {"kid": "k"})
         assert "another issuer (iss)" in await refusal(authentication, token)
 
 
