@@ -64,6 +64,9 @@ class DatabaseSettings(_Group):
     database_url: str = Field("sqlite:///jobs-gateway.db", validation_alias="DATABASE_URL")
     """SQLite file, created and migrated at start, or PostgreSQL database. `ps` shows flags to other
     users: put a password into the variable, or PGPASSFILE."""
+    listen_url: str | None = None
+    """The same PostgreSQL database without its pooler, for LISTEN; needed behind a pooler that
+    lends a session per transaction, else changes of other processes are noticed by polling."""
 
 
 class QueueSettings(_Group):

@@ -50,8 +50,9 @@ def open_database(settings: Settings) -> Database:
 
     Raises UnusableDatabase, also for a PostgreSQL database at another revision.
     """
-    database = connect(settings.database_url)
+    database = connect(settings.database_url, listen_url=settings.listen_url)
     try:
+        database.check_usable()
         if database.embedded:
             upgrade(database)
         elif (revision := revision_of(database)) != (newest := newest_revision()):
@@ -73,6 +74,7 @@ def migrate(settings: Settings, *, check: bool) -> tuple[str | None, str]:
     """
     database = connect(settings.database_url)
     try:
+        database.check_usable()
         before = revision_of(database)
         check_known(database, before)
         if not check:
@@ -196,7 +198,7 @@ def check(settings: Settings) -> tuple[Authentication, Login, Documents]:
     authentication, login = collect(_authentication), collect(_login)
     documents = collect(_documents)
     collect(_check_exposure)
-    collect(_check_database_url)
+    collect(_check_database_urls)
     if authentication is None or login is None or documents is None or mistakes:
         raise WrongSettings(mistakes)
     return authentication, login, documents
@@ -304,11 +306,20 @@ def _check_exposure(settings: Settings) -> None:
         )
 
 
-def _check_database_url(settings: Settings) -> None:
-    try:
-        parse_url(settings.database_url)
-    except UnusableDatabase as error:
-        raise WrongSettings([Mistake(("database_url",), str(error))]) from None
+def _check_database_urls(settings: Settings) -> None:
+    names = ("database_url", *(["listen_url"] if settings.listen_url else []))
+    mistakes = []
+    parsed = []
+    for name in names:
+        try:
+            parsed.append(parse_url(getattr(settings, name)))
+        except UnusableDatabase as error:
+            mistakes.append(Mistake((name,), str(error)))
+    if len(parsed) == 2 and any(url.get_backend_name() != "postgresql" for url in parsed):
+        message = "Only processes on a PostgreSQL database listen, at a URL of that database."
+        mistakes.append(Mistake(("listen_url",), message, depends_on=("database_url",)))
+    if mistakes:
+        raise WrongSettings(mistakes)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -18,6 +18,7 @@ from app.settings import Settings, WrongSettings, read, unknown_variables
 from app.storage.admin import backlog, diagnosis
 from app.storage.admin.diagnosis import NoDatabase
 from app.storage.engine.database import UnusableDatabase
+from app.storage.engine.pooler import Pooling
 from app.storage.engine.sqlite import RESERVE_BYTES
 from app.storage.engine.transaction import Transaction
 from app.storage.migrations import NEWER_REMEDY, newest_revision, revision_in, revisions
@@ -127,6 +128,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
         with diagnosis.read_only_transaction(url) as tx:
             is_sqlite = url.startswith("sqlite")
             yield from _sqlite(tx) if is_sqlite else _postgresql(tx)
+            if not is_sqlite:
+                yield from _pooler(settings)
             migrated = yield from _migrations(tx, is_sqlite)
             yield from _clock(tx)
             if migrated:
@@ -205,13 +208,15 @@ def _postgresql(tx: Transaction) -> Iterator[Finding]:
     if server.is_standby:
         remedy = "Set DATABASE_URL to the primary."
         yield Finding(Verdict.PROBLEM, about, "The server is a read-only standby.", remedy)
-    if not server.idle_limit:
+    if server.is_read_only:
+        remedy = "Reset default_transaction_read_only of the database and of the user."
+        yield Finding(Verdict.PROBLEM, about, "The database is set read-only.", remedy)
+    if not server.holds_unicode:
         yield Finding(
-            Verdict.WARNING,
+            Verdict.PROBLEM,
             about,
-            "Connections that stop inside a transaction are not closed, and can block jobs.",
-            "A pooler drops the gateway's `options`: configure it to pass them on, or set "
-            "idle_in_transaction_session_timeout = '5s' for the user.",
+            "The encoding of the database cannot store every character.",
+            "Create a database with ENCODING 'UTF8', and restore a dump of the old one there.",
         )
     if server.longest_idle_seconds > MAX_IDLE_SECONDS:
         yield Finding(
@@ -227,6 +232,31 @@ def _postgresql(tx: Transaction) -> Iterator[Finding]:
         yield Finding(Verdict.WARNING, "connections", used, remedy)
     else:
         yield Finding(Verdict.OK, "connections", used)
+
+
+def _pooler(settings: Settings) -> Iterator[Finding]:
+    about = "pooler"
+    path = diagnosis.server_path(settings.database_url)
+    if path.pooling is not Pooling.NONE:
+        text = f"connections go through a pooler that lends a session per {path.pooling.value}"
+        yield Finding(Verdict.OK, about, text)
+    remedy = "Set JOBS_GATEWAY_LISTEN_URL to the server itself."
+    if settings.listen_url is None:
+        if path.pooling is Pooling.TRANSACTION:
+            text = "Changes of other processes are noticed by polling, each second."
+            yield Finding(Verdict.WARNING, about, text, remedy)
+        return
+    try:
+        listen_path = diagnosis.server_path(settings.listen_url)
+    except UnusableDatabase as error:
+        yield Finding(Verdict.PROBLEM, about, f"JOBS_GATEWAY_LISTEN_URL: {error}", remedy)
+        return
+    if listen_path.database != path.database:
+        text = "JOBS_GATEWAY_LISTEN_URL leads to another database than DATABASE_URL."
+        yield Finding(Verdict.PROBLEM, about, text, remedy)
+    elif listen_path.pooling is Pooling.TRANSACTION:
+        text = "JOBS_GATEWAY_LISTEN_URL leads to a pooler that lends a session per transaction."
+        yield Finding(Verdict.WARNING, about, text, remedy)
 
 
 def _migrations(tx: Transaction, is_sqlite: bool) -> Generator[Finding, None, bool]:

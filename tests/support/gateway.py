@@ -48,7 +48,7 @@ async def gateway_of(
         ready.set_result(gateway)
 
     signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with patch.object(wiring, "connect", lambda url: connect(url, clock)):
+    with patch.object(wiring, "connect", lambda url, listen_url: connect(url, clock, listen_url)):
         serving = asyncio.create_task(main.serve(settings, on_ready))
         serving.add_done_callback(lambda _: ready.done() or ready.cancel())
         try:

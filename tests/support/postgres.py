@@ -46,21 +46,10 @@ class Cluster:
         self._folder = folder
         self._data = folder / "data"
         self._bin = _binaries()
-        self._prefix: Sequence[str] = ()
-        self._user: int | None = None
-        if os.getuid() == 0:
-            unshare = (
-                "unshare",
-                "-U",
-                f"--map-user={UNPRIVILEGED_ID}",
-                f"--map-group={UNPRIVILEGED_ID}",
-            )
-            if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0:
-                self._prefix = unshare
-            else:
-                self._user = UNPRIVILEGED_ID
-                shutil.chown(folder, UNPRIVILEGED_ID, UNPRIVILEGED_ID)
-                self._bin = _copied(self._bin, folder)
+        self._prefix, self._user = unprivileged()
+        if self._user is not None:
+            shutil.chown(folder, self._user, self._user)
+            self._bin = _copied(self._bin, folder)
         self._run(
             "initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust",
             "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync",
@@ -102,6 +91,17 @@ class Cluster:
             log = self._folder / "log"
             output = ran.stdout or (log.read_text() if log.exists() else "")
             raise RuntimeError(f"{program} exited with {ran.returncode}: {output}")
+
+
+def unprivileged() -> tuple[Sequence[str], int | None]:
+    """Return the prefix of a command, and the user, that run a program as not root."""
+    if os.getuid() != 0:
+        return (), None
+    ids = (f"--map-user={UNPRIVILEGED_ID}", f"--map-group={UNPRIVILEGED_ID}")
+    unshare = ("unshare", "-U", *ids)
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0:
+        return unshare, None
+    return (), UNPRIVILEGED_ID
 
 
 @contextmanager

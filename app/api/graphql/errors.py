@@ -40,8 +40,7 @@ def to_graphql(error: GraphQLError, request_id: str) -> None:
     elif isinstance(cause, DatabaseUnavailable | StorageFull):
         log.warning("request %s was not served: %s", request_id, cause)
         error.message = f"{cause} Try again later; repeat a change with its idempotencyKey."
-        code = "STORAGE_FULL" if isinstance(cause, StorageFull) else "DATABASE_UNAVAILABLE"
-        error.extensions = {"code": code, "requestId": request_id}
+        error.extensions = {"code": cause.code, "requestId": request_id}
     else:
         shown = report_bug(cause, request_id, error.path)
         error.message, error.extensions = shown["message"], shown["extensions"]

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.migrations import newest_revision, revision_in
 
 PATIENCE_SECONDS = 2
@@ -51,6 +52,9 @@ class Readiness:
             for name, reason in parts.items()
         }
         states.setdefault("runner", {"status": "not here"})
+        if reason := self._database.polling_reason:
+            # The process works, up to a second slower.
+            states["notifications"] = {"status": "polling", "reason": reason}
         return JSONResponse(
             {"status": "ok" if ready else "unavailable", **states}, 200 if ready else 503
         )
@@ -60,11 +64,19 @@ class Readiness:
         try:
             if self._database.was_replaced():
                 return "Its file was removed or replaced.", UNKNOWN
-            revision = await self._database.read(revision_in)
+            revision, is_read_only = await self._database.read(self._examine)
         except Exception:  # any failure means that the database cannot be used
             return "It does not respond.", UNKNOWN
         finally:
             self._checking = None
+        database = "It is set read-only." if is_read_only else None
         if revision == self._newest:
-            return None, None
-        return None, (f"It is at revision {revision or 'none'}; this version needs {self._newest}.")
+            return database, None
+        return (
+            database,
+            f"It is at revision {revision or 'none'}; this version needs {self._newest}.",
+        )
+
+    def _examine(self, tx: Transaction) -> tuple[str | None, bool]:
+        """Return the database's revision, and whether it is read-only."""
+        return revision_in(tx), self._database.refuses_writes(tx)

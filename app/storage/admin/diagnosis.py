@@ -1,8 +1,10 @@
 """Read-only health checks of a database, for `doctor`."""
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,14 +12,24 @@ from pathlib import Path
 from time import monotonic
 from urllib.parse import quote
 
+import psycopg
 import sqlalchemy as sa
 from sqlmodel import col, create_engine
 
-from app.domain.display import shown_url
 from app.domain.jobs import JobStatus
 from app.storage.engine.connect import parse_url
 from app.storage.engine.database import JSON_CODEC, UnusableDatabase
-from app.storage.engine.postgresql import CONNECTION_OPTIONS, server_clock
+from app.storage.engine.pooler import Pooling, detect_pooling
+from app.storage.engine.postgresql import ENCODING, server_clock
+from app.storage.engine.postgresql_sessions import (
+    SETTINGS,
+    SessionSettings,
+    Setting,
+    added_parameters,
+    parameters_of,
+    prepare_connections,
+    shown,
+)
 from app.storage.engine.sqlite import driver_of, machine_clock
 from app.storage.engine.transaction import Clock, Transaction
 from app.storage.tables import Job, Lane
@@ -95,9 +107,8 @@ def read_only_transaction(url: str) -> Iterator[Transaction]:
             engine.dispose()
     except (sa.exc.DBAPIError, OSError) as error:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error.strerror
-        name = shown_url(parsed.render_as_string(hide_password=False))
         reason = " ".join(str(cause).split())
-        raise UnusableDatabase(f"Cannot use the database {name}: {reason}") from error
+        raise UnusableDatabase(f"Cannot use the database {shown(parsed)}: {reason}") from error
 
 
 def _open(url: sa.URL) -> tuple[sa.Engine, Clock]:
@@ -122,16 +133,16 @@ def _sqlite_engine(path: Path) -> sa.Engine:
 
 
 def _postgresql_engine(url: sa.URL) -> sa.Engine:
-    options = (
-        f"{CONNECTION_OPTIONS['options']} -c default_transaction_read_only=on"
-        f" -c statement_timeout={STATEMENT_SECONDS}s"
-    )
-    return create_engine(
+    engine = create_engine(
         url,
-        connect_args={**CONNECTION_OPTIONS, "options": options},
+        connect_args=added_parameters(url),
+        isolation_level="READ COMMITTED",
         poolclass=sa.pool.NullPool,
         **JSON_CODEC,
     )
+    time_limit = Setting("statement_timeout", f"{STATEMENT_SECONDS}s")
+    prepare_connections(engine, SessionSettings((*SETTINGS, time_limit)))
+    return engine.execution_options(postgresql_readonly=True)
 
 
 def clock_skew(tx: Transaction) -> timedelta:
@@ -217,8 +228,10 @@ class ServerInfo:
     version: int
     """Major version."""
     is_standby: bool
-    idle_limit: bool
-    """True if the server ends connections idle in a transaction; the gateway sets this."""
+    is_read_only: bool
+    """True if the database or the user is set read-only."""
+    holds_unicode: bool
+    """True if the database's encoding can store every character."""
     connections: int
     max_connections: int
     longest_idle_seconds: float
@@ -230,19 +243,53 @@ def server_info(tx: Transaction) -> ServerInfo:
     [row] = tx.rows(
         sa.text(
             "SELECT current_setting('server_version_num')::int / 10000, pg_is_in_recovery(),"
-            " current_setting('idle_in_transaction_session_timeout') <> '0',"
+            " current_setting('default_transaction_read_only')::boolean,"
+            " current_setting('server_encoding') = :encoding,"
             " (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),"
             " current_setting('max_connections')::int,"
             " (SELECT coalesce(max(extract(epoch FROM clock_timestamp() - state_change)), 0)"
-            "   FROM pg_stat_activity"
+            "   ::double precision FROM pg_stat_activity"
             "   WHERE datname = current_database() AND state LIKE 'idle in transaction%'),"
             " pg_database_size(current_database())"
-        )
+        ),
+        {"encoding": ENCODING},
     )
-    version, is_standby, idle_limit, connections, max_connections, idle, bytes = row
-    return ServerInfo(
-        version, is_standby, idle_limit, connections, max_connections, float(idle), bytes
-    )
+    return ServerInfo(*row)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPath:
+    """The way to a PostgreSQL database."""
+
+    pooling: Pooling
+    database: tuple[object, ...]
+    """Identity of the database in its running server."""
+
+
+def server_path(url: str) -> ServerPath:
+    """Examine the way to a PostgreSQL database. Raises UnusableDatabase."""
+    parsed = parse_url(url)
+    try:
+        # In a thread: the caller's may run an event loop.
+        with ThreadPoolExecutor(1) as threads:
+            return threads.submit(asyncio.run, _server_path(parsed)).result()
+    except (psycopg.Error, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UnusableDatabase(f"Cannot use the database {shown(parsed)}: {reason}") from error
+
+
+async def _server_path(url: sa.URL) -> ServerPath:
+    parameters = parameters_of(url)
+    connection = await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
+    async with connection:
+        pooling = await detect_pooling(connection, parameters)
+        [identity] = await (await connection.execute(_IDENTITY, prepare=False)).fetchall()
+        return ServerPath(pooling, identity)
+
+
+_IDENTITY = """
+SELECT pg_postmaster_start_time()::text, oid FROM pg_database WHERE datname = current_database()
+"""
 
 
 def queue_health(tx: Transaction, lost_for: timedelta, max_stores: int) -> QueueHealth:

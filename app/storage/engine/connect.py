@@ -8,12 +8,15 @@ from app.storage.engine.sqlite import SQLite, file_url
 from app.storage.engine.transaction import Clock
 
 
-def connect(url: str, clock: Clock | None = None) -> Database:
-    """Return the database at `url`; `clock` replaces its own. Raises UnusableDatabase."""
+def connect(url: str, clock: Clock | None = None, listen_url: str | None = None) -> Database:
+    """Return the database at `url`; `clock` replaces its own.
+
+    `listen_url` leads to the same PostgreSQL database without a pooler. Raises UnusableDatabase.
+    """
     parsed = parse_url(url)
     if parsed.drivername.startswith("sqlite"):
         return SQLite(parsed, clock)
-    return PostgreSQL(parsed, clock)
+    return PostgreSQL(parsed, clock, parse_url(listen_url) if listen_url else None)
 
 
 def parse_url(url: str) -> sa.URL:

@@ -47,9 +47,19 @@ class RunnerAlreadyPresent(Exception):
 class DatabaseUnavailable(Exception):
     """The database does not answer at present. A write may have been committed or not."""
 
+    code = "DATABASE_UNAVAILABLE"
+
+
+class DatabaseReadOnly(DatabaseUnavailable):
+    """The database takes no changes at present; reads work."""
+
+    code = "DATABASE_READ_ONLY"
+
 
 class StorageFull(Exception):
     """The disk is full, and the transaction was rolled back."""
+
+    code = "STORAGE_FULL"
 
 
 class Database(ABC):
@@ -130,6 +140,18 @@ class Database(ABC):
         A hint: at once for commits of this process, through `listen` for those of others.
         """
         self._listeners.append(listener)
+
+    def check_usable(self) -> None:  # noqa: B027, not abstract: any SQLite file is usable
+        """Raise UnusableDatabase if the database cannot store the gateway's data."""
+
+    def refuses_writes(self, tx: Transaction) -> bool:
+        """Return True if the database is set read-only."""
+        return False
+
+    @property
+    def polling_reason(self) -> str | None:
+        """Why other processes' commits are noticed by polling, as a sentence; None if at once."""
+        return None
 
     @abstractmethod
     async def listen(self) -> None:

@@ -1,13 +1,12 @@
 """PostgreSQL: any number of processes on one database."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
 from time import monotonic
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
 import psycopg
@@ -17,8 +16,17 @@ from sqlmodel import create_engine
 from app.storage.engine.database import (
     JSON_CODEC,
     Database,
+    DatabaseReadOnly,
     DatabaseUnavailable,
     StorageFull,
+    UnusableDatabase,
+)
+from app.storage.engine.postgresql_listener import Listener
+from app.storage.engine.postgresql_sessions import (
+    SessionSettings,
+    added_parameters,
+    prepare_connections,
+    shown,
 )
 from app.storage.engine.statements import PreparedQuery
 from app.storage.engine.transaction import Clock, Transaction
@@ -26,42 +34,23 @@ from app.storage.engine.writer import Priority
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
-
 REQUEST_THREADS = 8
 """Reads and short writes at the same time per process, each with its own connection."""
 
 BULK_THREADS = 4
 """Chunks of long work at the same time. Connections open when first used."""
 
-CONNECT_SECONDS = 5
-IDLE_IN_TRANSACTION_SECONDS = 5
-"""After this idle time inside a transaction the server ends a connection and releases its locks. A
-process stopped at this point would block its stores' queues forever."""
-
 MAX_UNCHECKED_SECONDS = 1.0
 """A connection that was idle for longer is tested before it is used again."""
 
-RELISTEN_SECONDS = 1.0
-
 CHANNEL = "jobs_gateway"
 
-# Any: type checkers match ** to every other parameter too.
-CONNECTION_OPTIONS: dict[str, Any] = {
-    "connect_timeout": CONNECT_SECONDS,
-    "application_name": "jobs-gateway",
-    # A server that disappeared without closing the connection is detected within 20 seconds.
-    "keepalives_idle": 10,
-    "keepalives_interval": 3,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
-    "options": f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_SECONDS}s"
-    " -c timezone=UTC",
-}
+ENCODING = "UTF8"
+"""The only encoding of a database that can store every character."""
 
-UNAVAILABLE_SQLSTATES = ("08", "57P", "53300", "25P03")
-"""Prefixes of SQLSTATEs: connection lost, server shut down, too many connections, idle for too long
-inside a transaction."""
+UNAVAILABLE_SQLSTATES = ("08", "57P", "57014", "53300", "25P03")
+"""Prefixes of SQLSTATEs: connection lost, server shut down, statement cancelled by an
+administrator, too many connections, idle for too long inside a transaction."""
 
 
 class PostgreSQL(Database):
@@ -69,7 +58,9 @@ class PostgreSQL(Database):
 
     embedded = False
 
-    def __init__(self, url: sa.URL, clock: Clock | None = None) -> None:
+    def __init__(
+        self, url: sa.URL, clock: Clock | None = None, listen_url: sa.URL | None = None
+    ) -> None:
         super().__init__(url, clock or server_clock)
         self.write_engine = _engine(url)
         self.read_engine = self.write_engine.execution_options(
@@ -79,30 +70,42 @@ class PostgreSQL(Database):
         self._requests = ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")
         self._bulk = ThreadPoolExecutor(BULK_THREADS, thread_name_prefix="bulk")
         self._process_id = uuid4().hex
+        self._listener = Listener(listen_url or url, CHANNEL, self._on_notice)
         self._unsent: set[str] = set()
         self._sending: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return shown(self.url)
+
+    @property
+    def polling_reason(self) -> str | None:
+        return self._listener.failure
 
     async def listen(self) -> None:
-        """Listen on a separate connection. Notifications sent while it is down are lost."""
-        url = self.url.set(drivername="postgresql").render_as_string(hide_password=False)
-        while True:
-            try:
-                connection = await psycopg.AsyncConnection.connect(
-                    url, autocommit=True, **CONNECTION_OPTIONS
-                )
-                async with connection:
-                    await connection.execute(f"LISTEN {CHANNEL}")
-                    async for notice in connection.notifies():
-                        sender, _, store = notice.payload.partition(" ")
-                        if sender != self._process_id:
-                            super()._notify_listeners(frozenset({store}))
-            except psycopg.Error as error:
-                log.warning("no notifications from other processes for now: %s", error)
-                await asyncio.sleep(RELISTEN_SECONDS)
+        await self._listener.run()
+
+    def _on_notice(self, payload: str) -> None:
+        sender, _, store = payload.partition(" ")
+        if sender != self._process_id:
+            super()._notify_listeners(frozenset({store}))
+
+    def check_usable(self) -> None:
+        try:
+            with self.read_engine.connect() as connection:
+                [(encoding,)] = connection.exec_driver_sql("SHOW server_encoding")
+        except sa.exc.DBAPIError as error:
+            reason = " ".join(str(error.orig).split())
+            raise UnusableDatabase(f"Cannot use the database {self.name}: {reason}") from error
+        if encoding != ENCODING:
+            raise UnusableDatabase(
+                f"The database {self.name} has the encoding {encoding}, which cannot store every "
+                f"character. Create one with ENCODING '{ENCODING}'."
+            )
+
+    def refuses_writes(self, tx: Transaction) -> bool:
+        [(is_read_only,)] = tx.connection.exec_driver_sql(_IS_READ_ONLY)
+        return bool(is_read_only)
 
     def acquire_runner_lock(self) -> bool:
         return False
@@ -156,6 +159,8 @@ class PostgreSQL(Database):
         code = getattr(error.orig, "sqlstate", None)
         if isinstance(error.orig, psycopg.errors.DiskFull):
             return StorageFull("The database server's disk is full.")
+        if isinstance(error.orig, psycopg.errors.ReadOnlySqlTransaction):
+            return DatabaseReadOnly("The database is set read-only now.")
         if error.connection_invalidated or (
             isinstance(error.orig, psycopg.OperationalError)
             and (code is None or code.startswith(UNAVAILABLE_SQLSTATES))
@@ -183,20 +188,29 @@ _CLOCK = PreparedQuery(
 )
 
 
+_IS_READ_ONLY = (
+    "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
+)
+"""True on a standby, and where the database or the user is set so."""
+
+
 def _engine(url: sa.URL) -> sa.Engine:
     engine = create_engine(
         url,
-        connect_args=CONNECTION_OPTIONS,
+        connect_args=added_parameters(url),
         pool_size=REQUEST_THREADS + BULK_THREADS,
         max_overflow=0,
         # Reuses the same few connections; a quiet process does not open the others.
         pool_use_lifo=True,
+        # The database's default may be stricter, where transactions fail that conflict.
+        isolation_level="READ COMMITTED",
         # Reports false cartesian products for tables in a LATERAL; SQLite's engine still lints.
         enable_from_linting=False,
         # Logged errors of statements would contain clients' values.
         hide_parameters=True,
         **JSON_CODEC,
     )
+    prepare_connections(engine, SessionSettings())
 
     def on_checkin(_connection: object, record: sa.pool.ConnectionPoolEntry) -> None:
         record.info["used"] = monotonic()
@@ -204,6 +218,9 @@ def _engine(url: sa.URL) -> sa.Engine:
     def on_checkout(
         connection: psycopg.Connection, record: sa.pool.ConnectionPoolEntry, _proxy: object
     ) -> None:
+        if connection.read_only is False:
+            # SQLAlchemy sets it after a read: BEGIN READ WRITE overrules a read-only database.
+            connection.read_only = None
         if monotonic() - record.info.get("used", monotonic()) < MAX_UNCHECKED_SECONDS:
             return
         try:

@@ -1,0 +1,54 @@
+"""Poolers between the gateway and PostgreSQL, such as PgBouncer."""
+
+import asyncio
+from enum import Enum
+
+import psycopg
+
+from app.storage.engine.postgresql_sessions import BACKEND_PID, Parameters, is_pooled
+
+ROUNDS = 5
+"""Statements per connection that must run in its own session."""
+
+PATIENCE_SECONDS = 2.0
+"""Time for a second session: a pooler waits for one that is free."""
+
+
+class Pooling(Enum):
+    """What a pooler lends sessions to."""
+
+    NONE = "none"
+    """There is no pooler: each connection has a session of its own."""
+    SESSION = "connection"
+    """To each connection one, for as long as the connection lasts."""
+    TRANSACTION = "transaction"
+    """To each transaction one: LISTEN and SET do not last."""
+
+
+async def detect_pooling(connection: "psycopg.AsyncConnection", parameters: Parameters) -> Pooling:
+    """Detect a pooler by the sessions that run the statements of `connection` and of another one.
+
+    `connection` must be in autocommit mode. Raises psycopg.Error.
+    """
+    if not is_pooled(connection, await _backend_pid(connection)):
+        return Pooling.NONE
+    try:
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            await psycopg.AsyncConnection.connect(**parameters, autocommit=True) as other,
+        ):
+            pairs = [
+                (await _backend_pid(connection), await _backend_pid(other)) for _ in range(ROUNDS)
+            ]
+    except TimeoutError:
+        # The first connection has the only session, and keeps it.
+        return Pooling.SESSION
+    own, others = map(set, zip(*pairs, strict=True))
+    is_shared = own & others or len(own) > 1 or len(others) > 1
+    return Pooling.TRANSACTION if is_shared else Pooling.SESSION
+
+
+async def _backend_pid(connection: "psycopg.AsyncConnection") -> int:
+    cursor = await connection.execute(BACKEND_PID, prepare=False)
+    [(pid,)] = await cursor.fetchall()
+    return int(pid)
