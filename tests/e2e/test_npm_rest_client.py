@@ -1,8 +1,11 @@
-"""The npm client @elasticpath/js-sdk, made for the REST API of the reference documents, against a
-gateway with and without tokens. The scripts in tests/e2e/node print a line per passed part."""
+"""The npm client @elasticpath/js-sdk, made for the REST API of the reference documents, in its
+normal set-up, in which it logs in by itself, against a gateway with and without authentication.
 
-from collections.abc import Iterator, Mapping
+The scripts in tests/e2e/node print a line per passed part."""
+
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,9 @@ from app.settings import Settings
 from app.wiring import open_database
 from tests import factories
 from tests.support import node_js
-from tests.support.node_js import GUARDED, OPEN, tokens
+from tests.support.node_js import GUARDED
 from tests.support.processes import LiveServer, start_server
+from tests.support.registered_clients import added
 
 pytestmark = pytest.mark.npm
 
@@ -44,6 +48,19 @@ WAITING = [
     "jobs, page by page",
 ]
 REFUSED = "401 without a valid token"
+LOGINS = [
+    "a login",
+    "logins with the first requests",
+    "a login after the token expired",
+    "the headers of its options",
+]
+GUARDED_LOGINS = [
+    *LOGINS[:3],
+    "a login after 401",
+    "401 with wrong credentials",
+    "an implicit login, for reading",
+    *LOGINS[3:],
+]
 
 
 @pytest.fixture(scope="module")
@@ -51,43 +68,66 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> node_js.Scripts:
     return node_js.Scripts(tmp_path_factory.mktemp("node"))
 
 
+@dataclass(frozen=True)
+class Access:
+    """The authentication of a gateway, and the credentials of its client."""
+
+    environment: Mapping[str, str]
+    credentials: Sequence[str]
+
+    @property
+    def guarded(self) -> bool:
+        return bool(self.environment)
+
+
+@pytest.fixture(params=["open", "guarded"])
+def access(request: pytest.FixtureRequest, tmp_path: Path) -> Access:
+    """A gateway without authentication, and one with two clients."""
+    if request.param == "open":
+        return Access({}, [])
+    path = tmp_path / "clients.json"
+    added(path, "web", "--implicit")
+    environment = {**GUARDED, "JOBS_GATEWAY_CLIENTS": str(path)}
+    return Access(environment, added(path, "shop"))
+
+
 @contextmanager
-def serving(
-    database_url: str, *arguments: str, environment: Mapping[str, str]
-) -> Iterator[LiveServer]:
-    server = start_server(database_url, *arguments, **environment)
+def serving(database_url: str, *arguments: str, access: Access) -> Iterator[LiveServer]:
+    server = start_server(database_url, *arguments, **access.environment)
     try:
         yield server
     finally:
         server.stop()
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [(OPEN, AUTHORING), (GUARDED, [*AUTHORING, REFUSED])],
-    ids=["open", "guarded"],
-)
-def test_a_published_client_authors_a_hierarchy_and_follows_its_duplication(
-    environment: Mapping[str, str], expected: list[str], scripts: node_js.Scripts, tmp_path: Path
+def test_a_published_client_logs_in_with_its_id_and_secret(
+    access: Access, scripts: node_js.Scripts, tmp_path: Path
 ) -> None:
-    url = f"sqlite:///{tmp_path}/rest.db"
-    with serving(url, "--demo", environment=environment) as server:
-        server.wait_for("SUCCEEDED")
-        ran = scripts.run("rest_client.mjs", server.url, *tokens(environment))
+    with serving(f"sqlite:///{tmp_path}/rest.db", access=access) as server:
+        ran = scripts.run("rest_login.mjs", server.url, *access.credentials)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert ran.stdout.splitlines() == expected
+    assert ran.stdout.splitlines() == (GUARDED_LOGINS if access.guarded else LOGINS)
 
 
-@pytest.mark.parametrize("environment", [OPEN, GUARDED], ids=["open", "guarded"])
+def test_a_published_client_authors_a_hierarchy_and_follows_its_duplication(
+    access: Access, scripts: node_js.Scripts, tmp_path: Path
+) -> None:
+    with serving(f"sqlite:///{tmp_path}/rest.db", "--demo", access=access) as server:
+        server.wait_for("SUCCEEDED")
+        ran = scripts.run("rest_client.mjs", server.url, *access.credentials)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.splitlines() == [*AUTHORING, *([REFUSED] if access.guarded else [])]
+
+
 async def test_a_published_client_cancels_a_pending_job_and_reads_the_errors_of_a_failed_one(
-    environment: Mapping[str, str], scripts: node_js.Scripts, database_url: str
+    access: Access, scripts: node_js.Scripts, database_url: str
 ) -> None:
     with closing(open_database(Settings(database_url=database_url))) as database:
         source = await factories.hierarchy(database, {"a": {}})
         await factories.pending_duplication(database, source)
         await factories.deleted(database, source)
         await factories.ran_job(database)
-    with serving(database_url, "--no-runner", environment=environment) as server:
-        ran = scripts.run("rest_queue.mjs", server.url, *tokens(environment))
+    with serving(database_url, "--no-runner", access=access) as server:
+        ran = scripts.run("rest_queue.mjs", server.url, *access.credentials)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.splitlines() == WAITING

@@ -1,5 +1,7 @@
 """Lists of clients that may log in, and their logins."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,18 @@ def write_list(path: Path, *clients: RegisteredClient) -> Path:
         by_id.clear()
         by_id.update({client.id: client for client in clients})
     return path
+
+
+def added(path: Path, *arguments: str) -> list[str]:
+    """Add a client by the command line. Return its id and secret."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "app", "client", "add", *arguments, "--clients", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return [line.partition("=")[2] for line in ended.stdout.splitlines()]
 
 
 async def log_in(

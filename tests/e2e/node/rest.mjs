@@ -1,8 +1,15 @@
-// The client @elasticpath/js-sdk on a gateway, with the status and media type that it hides.
+// The client @elasticpath/js-sdk on a gateway, with the status and media type that it hides. Scripts
+// that import this take the client's id and secret after the URL.
 import assert from "node:assert/strict";
 import { inspect } from "node:util";
 import { MemoryStorageFactory, gateway } from "@elasticpath/js-sdk";
-import { token, url } from "./gateway.mjs";
+import { url } from "./gateway.mjs";
+
+const [, id = "any", secret] = process.argv.slice(2);
+
+/** Id and secret of the client; a gateway without authentication accepts any id. */
+export const credentials = { client_id: id, ...(secret && { client_secret: secret }) };
+export const isGuarded = Boolean(secret);
 
 // The client logs to stdout, which is reserved for `shown`.
 console.info = console.error;
@@ -18,24 +25,38 @@ async function fetchAndRecord(address, options) {
   return response;
 }
 
-/** Returns a client with a bearer token. Without authentication it has a token too, because a client
- * without one never clears its filters and limits. */
-export function connect(bearer = token ?? "unused") {
+/** Returns a client in its normal set-up, which logs in by itself. */
+export function connect(options = credentials) {
   const { protocol, host } = new URL(url);
   return gateway({
     protocol: protocol.replace(":", ""),
     host,
-    custom_authenticator: async () => ({
-      access_token: bearer,
-      expires: Math.floor(Date.now() / 1000) + 3600,
-    }),
     custom_fetch: fetchAndRecord,
     storage: new MemoryStorageFactory(),
     disableCart: true,
     // The client repeats requests after 401 and 429.
     retryDelay: 1,
     retryJitter: 1,
+    ...options,
   });
+}
+
+/** Returns a client with this token, in place of a login. */
+export function connectWith(bearer) {
+  return connect({
+    custom_authenticator: async () => ({
+      access_token: bearer,
+      expires: Math.floor(Date.now() / 1000) + 3600,
+    }),
+  });
+}
+
+/** Returns a client after its login. The first request of a client that is not logged in never clears
+ * its filters and limits. */
+export async function loggedIn() {
+  const client = connect();
+  await client.Authenticate();
+  return client;
 }
 
 /** Returns the document of a response with this status. */

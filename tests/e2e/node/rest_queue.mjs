@@ -2,9 +2,9 @@
 // One job has failed before.
 import assert from "node:assert/strict";
 import { shown } from "./gateway.mjs";
-import { answered, cancel, connect, ids, pages, refused, statusOf } from "./rest.mjs";
+import { answered, cancel, ids, loggedIn, pages, refused, statusOf } from "./rest.mjs";
 
-const client = connect();
+const client = await loggedIn();
 const { Hierarchies, PCM } = client;
 const { Jobs } = PCM;
 
