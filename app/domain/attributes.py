@@ -18,6 +18,12 @@ SLUG_LIMIT = 1000
 MAX_TRANSLATIONS = 100
 """Translations of a hierarchy or a node."""
 
+MAX_CUSTOM_ATTRIBUTES = 100
+"""Keys of admin_attributes, and of shopper_attributes, of a hierarchy or a node."""
+
+CUSTOM_KEY_LIMIT = 255
+"""Characters of such a key."""
+
 _LOCALE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 Translation = dict[str, str]
@@ -25,6 +31,10 @@ Translation = dict[str, str]
 
 Translations = Mapping[str, Translation]
 """Translations by locale."""
+
+
+CustomAttributes = Mapping[str, str]
+"""Texts by keys that the client chooses."""
 
 
 class Attributes(TypedDict, total=False):
@@ -37,6 +47,8 @@ class Attributes(TypedDict, total=False):
     description: str | None
     slug: str | None
     locales: Translations | None
+    admin_attributes: CustomAttributes | None
+    shopper_attributes: CustomAttributes | None
 
 
 class ValidatedAttributes(TypedDict, total=False):
@@ -46,6 +58,8 @@ class ValidatedAttributes(TypedDict, total=False):
     description: str | None
     slug: str | None
     locales: dict[str, Translation]
+    admin_attributes: dict[str, str] | None
+    shopper_attributes: dict[str, str] | None
 
 
 def checked_attributes(attributes: Attributes) -> ValidatedAttributes:
@@ -60,6 +74,14 @@ def checked_attributes(attributes: Attributes) -> ValidatedAttributes:
         valid["slug"] = None if slug is None else checked_slug(slug, "slug")
     if "locales" in attributes:
         valid["locales"] = checked_translations(attributes["locales"] or {}, "locales")
+    if "admin_attributes" in attributes:
+        valid["admin_attributes"] = checked_custom_attributes(
+            attributes["admin_attributes"], "admin_attributes"
+        )
+    if "shopper_attributes" in attributes:
+        valid["shopper_attributes"] = checked_custom_attributes(
+            attributes["shopper_attributes"], "shopper_attributes"
+        )
     return valid
 
 
@@ -118,6 +140,24 @@ def checked_translations(translations: Translations, *path: str) -> dict[str, Tr
             checked_name(texts["name"], *path, locale, "name")
         checked_text(texts.get("description", ""), *path, locale, "description")
     return dict(translations)
+
+
+def checked_custom_attributes(
+    attributes: CustomAttributes | None, *path: str
+) -> dict[str, str] | None:
+    """Validate at most 100 keys, each like a name, and their texts. None if there are none.
+
+    Raises InvalidInput(path).
+    """
+    if not attributes:
+        return None
+    if len(attributes) > MAX_CUSTOM_ATTRIBUTES:
+        reason = f"There are {len(attributes)} keys; at most {MAX_CUSTOM_ATTRIBUTES} are allowed."
+        raise InvalidInput(reason, path)
+    for key, text in attributes.items():
+        checked_label("key", key, CUSTOM_KEY_LIMIT, *path, key)
+        checked_text(text, *path, key)
+    return dict(attributes)
 
 
 def checked_locale(locale: str, *path: str) -> str:

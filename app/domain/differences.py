@@ -18,6 +18,8 @@ class DifferenceAspect(StrEnum):
     SLUG = "slug"
     DESCRIPTION = "description"
     LOCALIZATIONS = "localizations"
+    ADMIN_ATTRIBUTES = "admin-attributes"
+    SHOPPER_ATTRIBUTES = "shopper-attributes"
     SORT_ORDER = "sort-order"
     PARENT = "parent"
     PRODUCTS = "products"

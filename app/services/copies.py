@@ -101,6 +101,8 @@ def begin(tx: Transaction, job: JobRow, restarts: int = 0) -> Copy:
         # An empty description clears it (domain.md, "Duplicate a hierarchy").
         description=source.description if description is None else description or None,
         locales=source.locales,
+        admin_attributes=source.admin_attributes,
+        shopper_attributes=source.shopper_attributes,
         copied_from=source.id,
         # Its nodes keep the source's revisions as their order; its own edits must sort after them.
         revision=source.revision,

@@ -26,6 +26,8 @@ ATTRIBUTE_COLUMNS = {
     DifferenceAspect.SLUG: "slug",
     DifferenceAspect.DESCRIPTION: "description",
     DifferenceAspect.LOCALIZATIONS: "locales",
+    DifferenceAspect.ADMIN_ATTRIBUTES: "admin_attributes",
+    DifferenceAspect.SHOPPER_ATTRIBUTES: "shopper_attributes",
 }
 """The columns of the attributes that roots and nodes share."""
 
@@ -243,7 +245,7 @@ def _row(
 def _differs(in_source: AnyColumn, in_copy: AnyColumn) -> sa.ColumnElement[bool]:
     if isinstance(type_of(in_source), sa.JSON):
         # Most documents have the same text, and comparing text is cheaper.
-        text_differs = sa.cast(in_source, sa.Text) != sa.cast(in_copy, sa.Text)
+        text_differs = sa.cast(in_source, sa.Text).is_distinct_from(sa.cast(in_copy, sa.Text))
         return sa.and_(
             text_differs, canonical_json(in_source).is_distinct_from(canonical_json(in_copy))
         )

@@ -64,6 +64,9 @@ class HierarchyRow(Row):
     slug: str | None = Field(default=None, sa_type=sa.Text)
     description: str | None = Field(default=None, sa_type=sa.Text)
     locales: dict[str, Translation] = Field(default_factory=dict, sa_type=sa.JSON)
+    admin_attributes: dict[str, str] | None = Field(default=None, sa_type=JsonFields)
+    """NULL, which takes no room in a row, without such attributes."""
+    shopper_attributes: dict[str, str] | None = Field(default=None, sa_type=JsonFields)
     copied_from: UUID | None = Field(default=None, sa_type=sa.Uuid)
     created_at: datetime = Field(sa_type=Instant)
     updated_at: datetime = Field(sa_type=Instant)
@@ -114,6 +117,8 @@ class NodeRow(Row):
     updated_at would, without ties, and a copy keeps it, unlike updated_at. Minus the node's number
     for an imported node that was never edited, which keeps the file's order."""
     locales: dict[str, Translation] = Field(default_factory=dict, sa_type=sa.JSON)
+    admin_attributes: dict[str, str] | None = Field(default=None, sa_type=JsonFields)
+    shopper_attributes: dict[str, str] | None = Field(default=None, sa_type=JsonFields)
     created_at: datetime = Field(sa_type=Instant)
     updated_at: datetime = Field(sa_type=Instant)
 

@@ -5,7 +5,11 @@ from typing import Self
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.mutations.attributes import LocalizationInput, attributes_of
+from app.api.graphql.mutations.attributes import (
+    CustomAttributeInput,
+    LocalizationInput,
+    attributes_of,
+)
 from app.api.graphql.mutations.payloads import (
     ERRORS,
     AuthoringError,
@@ -30,6 +34,14 @@ class CreateHierarchyInput:
     localizations: list[LocalizationInput] | None = strawberry.field(
         default=UNSET, description="Translations: at most 100, one per locale. Default: none."
     )
+    admin_attributes: list[CustomAttributeInput] | None = strawberry.field(
+        default=UNSET,
+        description="Custom attributes for administrators: at most 100. Default: none.",
+    )
+    shopper_attributes: list[CustomAttributeInput] | None = strawberry.field(
+        default=UNSET,
+        description="Custom attributes for shoppers too: at most 100. Default: none.",
+    )
 
 
 @strawberry.input(
@@ -49,6 +61,16 @@ class UpdateHierarchyInput:
     localizations: list[LocalizationInput] | None = strawberry.field(
         default=UNSET,
         description="Replaces all translations: at most 100, one per locale. Null clears them.",
+    )
+    admin_attributes: list[CustomAttributeInput] | None = strawberry.field(
+        default=UNSET,
+        description="Replaces all custom attributes for administrators: at most 100. Null clears "
+        "them.",
+    )
+    shopper_attributes: list[CustomAttributeInput] | None = strawberry.field(
+        default=UNSET,
+        description="Replaces all custom attributes for shoppers too: at most 100. Null clears "
+        "them.",
     )
 
 

@@ -5,7 +5,11 @@ from typing import Self
 import strawberry
 from strawberry import UNSET
 
-from app.api.graphql.mutations.attributes import LocalizationInput, attributes_of
+from app.api.graphql.mutations.attributes import (
+    CustomAttributeInput,
+    LocalizationInput,
+    attributes_of,
+)
 from app.api.graphql.mutations.payloads import (
     ERRORS,
     AuthoringError,
@@ -40,6 +44,14 @@ class CreateNodeInput:
     localizations: list[LocalizationInput] | None = strawberry.field(
         default=UNSET, description="Translations: at most 100, one per locale. Default: none."
     )
+    admin_attributes: list[CustomAttributeInput] | None = strawberry.field(
+        default=UNSET,
+        description="Custom attributes for administrators: at most 100. Default: none.",
+    )
+    shopper_attributes: list[CustomAttributeInput] | None = strawberry.field(
+        default=UNSET,
+        description="Custom attributes for shoppers too: at most 100. Default: none.",
+    )
 
 
 @strawberry.input(
@@ -64,6 +76,16 @@ class UpdateNodeInput:
     localizations: list[LocalizationInput] | None = strawberry.field(
         default=UNSET,
         description="Replaces all translations: at most 100, one per locale. Null clears them.",
+    )
+    admin_attributes: list[CustomAttributeInput] | None = strawberry.field(
+        default=UNSET,
+        description="Replaces all custom attributes for administrators: at most 100. Null clears "
+        "them.",
+    )
+    shopper_attributes: list[CustomAttributeInput] | None = strawberry.field(
+        default=UNSET,
+        description="Replaces all custom attributes for shoppers too: at most 100. Null clears "
+        "them.",
     )
     curated_product_ids: list[strawberry.ID] | None = strawberry.field(
         default=UNSET,

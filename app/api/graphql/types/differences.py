@@ -37,6 +37,8 @@ describe_enum(
         DifferenceAspect.SLUG: "Slug.",
         DifferenceAspect.DESCRIPTION: "Default description.",
         DifferenceAspect.LOCALIZATIONS: "Translations.",
+        DifferenceAspect.ADMIN_ATTRIBUTES: "adminAttributes.",
+        DifferenceAspect.SHOPPER_ATTRIBUTES: "shopperAttributes.",
         DifferenceAspect.SORT_ORDER: "sortOrder.",
         DifferenceAspect.PARENT: "Parent.",
         DifferenceAspect.PRODUCTS: "Associated products; compared only if products were copied.",

@@ -13,6 +13,11 @@ from app.api.graphql.fields.expression import expression
 from app.api.graphql.fields.relation import relation
 from app.api.graphql.fields.source import Declared
 from app.api.graphql.scalars import describe_enum
+from app.api.graphql.types.custom_attributes import (
+    CustomAttribute,
+    CustomAttributeRow,
+    custom_attribute_rows,
+)
 from app.api.graphql.types.relay import PRIMARY_KEY, Node, lazy_connection
 from app.api.graphql.types.translations import (
     Locale,
@@ -63,6 +68,14 @@ def _localizations(row: TreeItemRow) -> list[TranslationRow]:
     return translation_rows(attributes_row(row).locales)
 
 
+def _admin_attributes(row: TreeItemRow) -> list[CustomAttributeRow]:
+    return custom_attribute_rows(attributes_row(row).admin_attributes)
+
+
+def _shopper_attributes(row: TreeItemRow) -> list[CustomAttributeRow]:
+    return custom_attribute_rows(attributes_row(row).shopper_attributes)
+
+
 def _name(root: TreeItemRow, locale: Locale = UNSET) -> str | None:
     return _translated(root, "name", locale)
 
@@ -104,6 +117,16 @@ class TreeItem(Node):
     )
     localizations: list[Localization] = expression(
         _localizations, "All translations, sorted by locale.", frozenset({"locales"})
+    )
+    admin_attributes: list[CustomAttribute] = expression(
+        _admin_attributes,
+        "Custom attributes for administrators, sorted by key.",
+        frozenset({"admin_attributes"}),
+    )
+    shopper_attributes: list[CustomAttribute] = expression(
+        _shopper_attributes,
+        "Custom attributes for shoppers too, sorted by key.",
+        frozenset({"shopper_attributes"}),
     )
     owner: Owner = attribute(
         "owner",
