@@ -8,12 +8,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from app.domain.hierarchies import node_id
+from app.domain.hierarchies import ROOT_NO, node_id
+from app.storage import nodes
 from app.storage.engine.statements import AnySelect, PreparedQuery
 from app.storage.engine.transaction import Transaction
-from app.storage.nodes import NodeKey, visible_hierarchies
+from app.storage.nodes import NodeKey, TreeNode, visible_hierarchies
 from app.storage.sql.dialects import key_table, key_table_values
-from app.storage.tables import Node
+from app.storage.tables import Node, NodeRow
 
 
 class Ancestor(NamedTuple):
@@ -24,25 +25,63 @@ class Ancestor(NamedTuple):
     slug: str | None
 
 
-def of_nodes(
-    tx: Transaction, store: str, nodes: Sequence[NodeKey]
-) -> dict[NodeKey, list[Ancestor]]:
+def of_nodes(tx: Transaction, store: str, keys: Sequence[NodeKey]) -> dict[NodeKey, list[Ancestor]]:
     """The path from the root to each node, both included.
 
     Empty for nodes of hierarchies that are not visible.
     """
-    hierarchies = visible_hierarchies(tx, store, nodes)
-    visible_nodes = [node for node in nodes if node[0] in hierarchies]
-    paths: dict[NodeKey, list[Ancestor]] = {node: [] for node in nodes}
+    hierarchies = visible_hierarchies(tx, store, keys)
+    visible_nodes = [key for key in keys if key[0] in hierarchies]
+    paths: dict[NodeKey, list[Ancestor]] = {key: [] for key in keys}
     for pk, no in visible_nodes:
         root = hierarchies[pk]
         paths[pk, no].append(Ancestor(root.id, root.name, root.slug))
     if visible_nodes:
-        keys = key_table_values(tx.dialect.name, visible_nodes)
-        for number, node_no, name, slug in tx.rows(_PATHS, keys):
+        values = key_table_values(tx.dialect.name, visible_nodes)
+        for number, node_no, name, slug in tx.rows(_PATHS, values):
             node = visible_nodes[int(number)]
             paths[node].append(Ancestor(node_id(hierarchies[node[0]].id, node_no), name, slug))
     return paths
+
+
+def nodes_above(tx: Transaction, rows: Sequence[TreeNode]) -> dict[NodeKey, NodeRow]:
+    """The nodes above these, each once, by key. Roots are not among them."""
+    parents = {(row.node.hierarchy_pk, row.node.parent_no) for row in rows}
+    parents = {key for key in parents if key[1] != ROOT_NO}
+    if not parents:
+        return {}
+    keys = tx.rows(_KEYS_ABOVE, key_table_values(tx.dialect.name, list(parents)))
+    above = nodes.by_keys(tx, [(pk, no) for pk, no in keys])
+    return {(node.hierarchy_pk, node.node_no): node for node in above}
+
+
+def _keys_above(dialect: str) -> sa.Select[int, int]:
+    """The keys of nodes and of all nodes above them.
+
+    Keys alone, and each once: the nodes of a page mostly have the same ancestors.
+    """
+    keys = key_table(dialect, (int, int))
+    hierarchy_pk, node_no = keys.parts
+    node = aliased(Node)
+    columns = col(node.hierarchy_pk), col(node.node_no), col(node.parent_no)
+    up = (
+        sa.select(*columns)
+        .join_from(
+            keys.rows,
+            sa.inspect(node).selectable,
+            sa.and_(col(node.hierarchy_pk) == hierarchy_pk, col(node.node_no) == node_no),
+        )
+        .cte("up", recursive=True)
+    )
+    up = up.union(
+        sa.select(*columns).where(
+            col(node.hierarchy_pk) == up.c.hierarchy_pk, col(node.node_no) == up.c.parent_no
+        )
+    )
+    return sa.select(up.c.hierarchy_pk, up.c.node_no)
+
+
+_KEYS_ABOVE = PreparedQuery(_keys_above)
 
 
 def _paths(dialect: str) -> AnySelect:

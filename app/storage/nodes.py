@@ -120,7 +120,7 @@ def by_ids(tx: Transaction, store: str, ids: Collection[UUID]) -> dict[UUID, Tre
     by_pk = {hierarchy.pk: hierarchy for hierarchy in by_id.values()}
     pks = {hierarchy.id: pk for pk, hierarchy in by_pk.items()}
     keys = [(pks[ref.hierarchy_id], ref.node_no) for ref in refs if ref.hierarchy_id in pks]
-    nodes = (TreeNode(node, by_pk[node.hierarchy_pk]) for node in _by_keys(tx, keys))
+    nodes = (TreeNode(node, by_pk[node.hierarchy_pk]) for node in by_keys(tx, keys))
     return {node.id: node for node in nodes}
 
 
@@ -132,7 +132,7 @@ def items_by_keys(
     items: dict[NodeKey, TreeNode | HierarchyRow] = {
         (pk, no): by_pk[pk] for pk, no in keys if no == ROOT_NO and pk in by_pk
     }
-    for node in _by_keys(tx, [(pk, no) for pk, no in keys if pk in by_pk]):
+    for node in by_keys(tx, [(pk, no) for pk, no in keys if pk in by_pk]):
         items[node.hierarchy_pk, node.node_no] = TreeNode(node, by_pk[node.hierarchy_pk])
     return items
 
@@ -207,7 +207,7 @@ _KEY_COLUMNS = Projection(frozenset({"hierarchy_pk", "node_no"}), keys=False)
 
 def by_no(tx: Transaction, hierarchy_pk: int, node_no: int) -> NodeRow | None:
     """The node with this number."""
-    nodes = _by_keys(tx, [(hierarchy_pk, node_no)])
+    nodes = by_keys(tx, [(hierarchy_pk, node_no)])
     return nodes[0] if nodes else None
 
 
@@ -344,7 +344,7 @@ def offset_page(
     }
     query = _list_query(shape, sort, of_parent)
     keys = read_page_keys(tx, [query], window, values)
-    by_key = {(node.hierarchy_pk, node.node_no): node for node in _by_keys(tx, keys)}
+    by_key = {(node.hierarchy_pk, node.node_no): node for node in by_keys(tx, keys)}
     [(total,)] = tx.rows(_count_statement(shape, of_parent), values)
     return OffsetPage([TreeNode(by_key[key], hierarchy) for key in keys], total)
 
@@ -391,12 +391,36 @@ def visible_hierarchies(
     return hierarchies.by_pks(tx, store, {pk for pk, _ in keys})
 
 
-def names(tx: Transaction, keys: Collection[NodeKey]) -> dict[NodeKey, str]:
-    """The names of the nodes with these keys."""
-    return {(node.hierarchy_pk, node.node_no): node.name for node in _by_keys(tx, list({*keys}))}
+def parents_among(tx: Transaction, keys: Sequence[NodeKey]) -> set[NodeKey]:
+    """The nodes and roots among `keys` that have children."""
+    if not keys:
+        return set()
+    rows = tx.rows(_PARENTS_AMONG, key_table_values(tx.dialect.name, keys))
+    return {keys[int(number)] for (number,) in rows}
 
 
-def _by_keys(tx: Transaction, keys: Sequence[NodeKey]) -> Sequence[NodeRow]:
+def _parents_among(dialect: str) -> sa.Select[int]:
+    keys = key_table(dialect, (int, int))
+    hierarchy_pk, node_no = keys.parts
+    child = aliased(Node)
+    first_child = (
+        # Selects only a key column, so that SQLite answers it from the index on parents alone.
+        sa.select(col(child.node_no))
+        .where(col(child.hierarchy_pk) == hierarchy_pk, col(child.parent_no) == node_no)
+        # In the order of that index, so that PostgreSQL uses it.
+        .order_by(col(child.sort_order), col(child.touched))
+        .limit(opaque_limit(1))
+        .correlate(keys.rows)
+        .scalar_subquery()
+    )
+    return sa.select(keys.number).select_from(keys.rows).where(first_child.is_not(None))
+
+
+_PARENTS_AMONG = PreparedQuery(_parents_among)
+
+
+def by_keys(tx: Transaction, keys: Sequence[NodeKey]) -> Sequence[NodeRow]:
+    """The nodes with these keys, of any hierarchy, in any order."""
     if not keys:
         return ()
     rows = tx.raw_rows(_BY_KEYS, key_table_values(tx.dialect.name, keys))

@@ -13,6 +13,7 @@ from app.main import Gateway
 from app.storage.engine.database import Database
 from tests.support.authoring import everything
 from tests.support.clients import http_client
+from tests.support.vendor_specification import check_response
 
 UUID_FORMAT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 INSTANT_FORMAT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -120,8 +121,14 @@ def errors_of(response: httpx.Response, status: int) -> list[dict[str, Any]]:
 @asynccontextmanager
 async def rest_of(gateway: Gateway, **headers: str) -> AsyncIterator[RestClient]:
     """Yield a client of a gateway."""
-    async with http_client(gateway.url, headers=headers) as http:
+    hooks = {"response": [_check_answer]}
+    async with http_client(gateway.url, headers=headers, event_hooks=hooks) as http:
         yield RestClient(http, gateway.database)
+
+
+async def _check_answer(response: httpx.Response) -> None:
+    await response.aread()
+    check_response(response)
 
 
 def hierarchy(name: str, **attributes: Any) -> dict[str, Any]:

@@ -17,7 +17,23 @@ def in_documents(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def unchanged_but(before: Any, after: Any, **attributes: Any) -> None:
-    """Check that two documents differ only in these attributes and the time of the update."""
+    """Check that two documents differ only in these attributes and the time of the update.
+
+    An attribute of None is absent.
+    """
     assert after["meta"].pop("updated_at") > before["meta"].pop("updated_at")
-    before["attributes"].update(attributes)
+    changed = before["attributes"] | attributes
+    before["attributes"] = {name: value for name, value in changed.items() if value is not None}
+    before["meta"]["breadcrumbs"][-1] = breadcrumb(before["id"], **before["attributes"])
     assert after == before
+
+
+def breadcrumb(id: object, name: str, **attributes: Any) -> dict[str, Any]:
+    """Return the breadcrumb of a hierarchy or node with these attributes."""
+    names = {
+        locale: {"name": texts["name"]}
+        for locale, texts in attributes.get("locales", {}).items()
+        if "name" in texts
+    }
+    others = {"slug": attributes.get("slug"), "locales": names}
+    return {"id": str(id), "name": name} | {key: value for key, value in others.items() if value}

@@ -1,48 +1,83 @@
 """Attributes of hierarchies and nodes. Source: domain.md, "Hierarchy"."""
 
-from typing import cast
+from typing import Annotated, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from app.api.rest.models import NOT_BLANK, ResponseModel, StrictRequestModel, optional_field
-from app.domain.attributes import MAX_TRANSLATIONS, NAME_LIMIT, SLUG_LIMIT, Attributes
+from app.domain.attributes import (
+    CUSTOM_KEY_LIMIT,
+    MAX_CUSTOM_ATTRIBUTES,
+    MAX_TRANSLATIONS,
+    NAME_LIMIT,
+    SLUG_LIMIT,
+    Attributes,
+)
+
+ADMIN_ATTRIBUTES = "Custom attributes for administrators."
+SHOPPER_ATTRIBUTES = "Custom attributes for shoppers too."
 
 
 class SharedAttributes(ResponseModel):
     """Attributes shared by hierarchies and nodes."""
 
     name: str
-    description: str | None
-    slug: str | None
+    description: str = optional_field()
+    slug: str = optional_field()
     locales: dict[str, dict[str, str]] = Field(
         description="Translations by language tag: name, description or both."
     )
+    admin_attributes: dict[str, str] = optional_field(description=ADMIN_ATTRIBUTES)
+    shopper_attributes: dict[str, str] = optional_field(description=SHOPPER_ATTRIBUTES)
 
 
 class LocaleAttributes(StrictRequestModel):
     """Translation into one locale: name, description or both."""
 
-    name: str = optional_field(NOT_BLANK, max_length=NAME_LIMIT)
-    description: str = optional_field()
+    name: str | None = optional_field(NOT_BLANK, max_length=NAME_LIMIT)
+    description: str | None = optional_field()
 
 
-class NewAttributes(StrictRequestModel):
-    """Attributes of a new hierarchy or node."""
+def _given(attributes: dict[str, str | None]) -> dict[str, str | None]:
+    return {key: text for key, text in attributes.items() if text is not None}
 
-    name: str = Field(max_length=NAME_LIMIT, json_schema_extra={**NOT_BLANK})
-    description: str | None = optional_field(description="An empty text counts as null.")
+
+CustomAttributes = Annotated[dict[str, str | None], AfterValidator(_given)]
+"""Texts by keys that the client chooses. A key with null counts as not given."""
+
+_KEYS = (
+    f" At most {MAX_CUSTOM_ATTRIBUTES} keys of 1 to {CUSTOM_KEY_LIMIT} characters, not blank. "
+    "The keys of an update replace all keys."
+)
+
+
+class GivenAttributes(StrictRequestModel):
+    """Attributes that every request may omit."""
+
+    description: str | None = optional_field(description="An empty text clears it.")
     slug: str | None = optional_field(NOT_BLANK, max_length=SLUG_LIMIT)
     locales: dict[str, LocaleAttributes] | None = optional_field(
-        description=f"Translations by language tag, such as fr-FR; at most {MAX_TRANSLATIONS}."
+        description=f"Translations by language tag, such as fr-FR; at most {MAX_TRANSLATIONS}. "
+        "Those of an update replace all translations."
+    )
+    admin_attributes: CustomAttributes | None = optional_field(description=ADMIN_ATTRIBUTES + _KEYS)
+    shopper_attributes: CustomAttributes | None = optional_field(
+        description=SHOPPER_ATTRIBUTES + _KEYS
     )
 
 
-class ChangedAttributes(NewAttributes):
-    """Attributes to change. Omitted ones stay; null clears nullable ones."""
+class NewAttributes(GivenAttributes):
+    """Attributes of a new hierarchy or node."""
 
-    name: str = optional_field(NOT_BLANK, max_length=NAME_LIMIT)
+    name: str = Field(max_length=NAME_LIMIT, json_schema_extra={**NOT_BLANK})
 
 
-def attributes_of(attributes: NewAttributes) -> Attributes:
-    """Convert the attributes that a request sets to those of the domain."""
-    return cast(Attributes, attributes.model_dump(exclude_unset=True))
+class ChangedAttributes(GivenAttributes):
+    """Attributes to change. Omitted and null ones stay."""
+
+    name: str | None = optional_field(NOT_BLANK, max_length=NAME_LIMIT)
+
+
+def attributes_of(attributes: GivenAttributes | None) -> Attributes:
+    """Convert the attributes that a request gives to those of the domain."""
+    return cast(Attributes, attributes.given() if attributes else {})

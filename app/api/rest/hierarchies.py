@@ -13,6 +13,7 @@ from app.api.rest.attributes import (
     SharedAttributes,
     attributes_of,
 )
+from app.api.rest.breadcrumbs import Breadcrumb, breadcrumb
 from app.api.rest.context import HierarchiesRead, HierarchiesWrite, RestRoute
 from app.api.rest.errors import error_responses
 from app.api.rest.filters import ID, INSTANT, TEXT, AttributeKind, enum_kind
@@ -56,6 +57,9 @@ class HierarchyMeta(ResponseModel):
     created_at: Timestamp
     updated_at: Timestamp
     owner: Owner = Field(description="Owner: a single store, or the organization above all stores.")
+    breadcrumbs: list[Breadcrumb] = Field(
+        description="Path from the root to this object, both included."
+    )
 
 
 class HierarchyRelationships(ResponseModel):
@@ -78,7 +82,7 @@ class NewHierarchy(RequestModel):
 class ChangedHierarchy(RequestModel):
     id: str = optional_field(description="If present, the ID in the path.")
     type: Literal["hierarchy"]
-    attributes: ChangedAttributes = Field(default_factory=ChangedAttributes)
+    attributes: ChangedAttributes | None = optional_field()
 
 
 def hierarchy_data(hierarchy: tables.HierarchyRow) -> HierarchyData:
@@ -86,11 +90,11 @@ def hierarchy_data(hierarchy: tables.HierarchyRow) -> HierarchyData:
     return HierarchyData(
         id=hierarchy.id,
         type="hierarchy",
-        attributes=SharedAttributes.model_validate(hierarchy, from_attributes=True),
+        attributes=SharedAttributes.of(hierarchy),
         relationships=HierarchyRelationships(
             children=Relations.at("hierarchies", hierarchy.id, "children")
         ),
-        meta=HierarchyMeta.model_validate(hierarchy, from_attributes=True),
+        meta=HierarchyMeta.of(hierarchy, breadcrumbs=[breadcrumb(hierarchy.id, hierarchy)]),
     )
 
 

@@ -92,15 +92,15 @@ class DuplicateAttributes(StrictRequestModel):
         json_schema_extra={**NOT_BLANK},
     )
     description: str | None = Field(default=None, description="An empty text clears it.")
-    include_products: bool = Field(
-        default=False,
+    include_products: bool | None = Field(
+        default=None,
         description="True to copy product associations and their curation. Default: false.",
     )
 
 
 class DuplicateData(RequestModel):
     type: Literal["hierarchy"]
-    attributes: DuplicateAttributes = Field(default_factory=DuplicateAttributes)
+    attributes: DuplicateAttributes | None = None
 
 
 def job_data(job: tables.JobRow) -> JobData:
@@ -159,7 +159,7 @@ async def duplicate_hierarchy(
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> ResponseDocument[JobData]:
     """Queue a deep copy and return its pending job at once."""
-    attributes = body.data.attributes if body else DuplicateAttributes()
+    attributes = (body and body.data.attributes) or DuplicateAttributes()
     requested = await context.write(
         service.request,
         context.requester,
@@ -167,7 +167,7 @@ async def duplicate_hierarchy(
             require_uuid("hierarchy", hierarchy_id),
             attributes.name,
             attributes.description,
-            attributes.include_products,
+            bool(attributes.include_products),
         ),
         idempotency_key,
     )

@@ -1,10 +1,10 @@
 """Base classes and parts shared by request and response documents."""
 
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypedDict, TypeVar, Unpack
+from typing import Annotated, Any, Generic, Self, TypedDict, TypeVar, Unpack
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.config import JsonDict
 
 from app.domain.errors import InvalidInput
@@ -21,6 +21,14 @@ Timestamp = Annotated[
         examples=["2024-01-11T22:49:10.338Z"],
     ),
 ]
+
+
+def _whole_number(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+"""An integer, which JSON may write as 1.0 (domain.md, "REST endpoints and statuses")."""
 
 IdInPath = Annotated[
     str,
@@ -52,14 +60,25 @@ def optional_field(
 
 
 class ResponseModel(BaseModel):
-    """Part of a response."""
+    """Part of a response. A field without a value is absent, never null."""
+
+    @classmethod
+    def of(cls, row: object, **others: object) -> Self:
+        """Build the part from a row's attributes that have a value, and from `others`."""
+        values = {name: getattr(row, name, None) for name in cls.model_fields}
+        present = {name: value for name, value in values.items() if value is not None}
+        return cls.model_validate(present | others)
 
 
 class RequestModel(BaseModel):
     """Part of a request. Unknown fields are ignored: clients send back the links and
-    relationships of a response."""
+    relationships of a response. An optional field may be null, which counts as not given."""
 
     model_config = ConfigDict(strict=True)
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields that the request gives, those of inner parts too."""
+        return self.model_dump(exclude_unset=True, exclude_none=True)
 
 
 class StrictRequestModel(RequestModel):

@@ -13,6 +13,7 @@ from app.api.rest.attributes import (
     SharedAttributes,
     attributes_of,
 )
+from app.api.rest.breadcrumbs import Breadcrumb, paths_of
 from app.api.rest.context import HierarchiesRead, HierarchiesWrite, RestRoute
 from app.api.rest.errors import error_responses
 from app.api.rest.filters import BOOLEAN, ID, AttributeKind
@@ -24,16 +25,17 @@ from app.api.rest.models import (
     RequestModel,
     ResponseDocument,
     ResponseModel,
+    WholeNumber,
     check_same_id,
     optional_field,
 )
 from app.api.rest.pagination import FilteredListRequest, ListDocument, filtered_list
 from app.domain.errors import NotFound
-from app.domain.hierarchies import ROOT_NO, node_id, node_ref
+from app.domain.hierarchies import ROOT_NO, node_ref
 from app.domain.ids import require_uuid, uuid_of
 from app.domain.nodes import MAX_CURATED, NodeAttributes
 from app.services import nodes as service
-from app.storage import associations, nodes
+from app.storage import ancestors, associations, nodes
 from app.storage.engine.transaction import Transaction
 from app.storage.nodes import TreeNode
 from app.storage.sql.offset import OffsetPage
@@ -67,6 +69,8 @@ class NodeMeta(HierarchyMeta):
         description="Siblings with a higher value come first; without one, last."
     )
     parent_name: str = optional_field(description="Absent for a child of the root.")
+    hierarchy_id: UUID
+    has_children: bool
 
 
 class NodeData(ResponseModel):
@@ -90,7 +94,7 @@ class ChangedNodeAttributes(ChangedAttributes):
 
 
 class ChildMeta(RequestModel):
-    sort_order: int | None = optional_field(
+    sort_order: WholeNumber | None = optional_field(
         ge=-(2**31), le=2**31 - 1, description="Null unsets it."
     )
 
@@ -101,25 +105,33 @@ class NodeReference(RequestModel):
 
 
 class ParentRequest(RequestModel):
-    data: NodeReference
+    data: NodeReference | None = Field(description="Null for the root.")
 
 
 class NewRelationships(RequestModel):
-    parent: ParentRequest = optional_field(description="Parent of the node. Default: the root.")
+    parent: ParentRequest | None = optional_field(
+        description="Parent of the node. Default: the root."
+    )
 
 
 class NewNode(RequestModel):
     type: Literal["node"]
     attributes: NewNodeAttributes
-    meta: ChildMeta = Field(default_factory=ChildMeta)
-    relationships: NewRelationships = Field(default_factory=NewRelationships)
+    meta: ChildMeta | None = optional_field()
+    relationships: NewRelationships | None = optional_field()
+
+    @property
+    def parent_id(self) -> str | None:
+        """The id of the parent, None for the root."""
+        parent = self.relationships and self.relationships.parent
+        return parent.data.id if parent and parent.data else None
 
 
 class ChangedNode(RequestModel):
     id: str = optional_field(description="If present, the ID in the path.")
     type: Literal["node"]
-    attributes: ChangedNodeAttributes = Field(default_factory=ChangedNodeAttributes)
-    meta: ChildMeta = Field(default_factory=ChildMeta)
+    attributes: ChangedNodeAttributes | None = optional_field()
+    meta: ChildMeta | None = optional_field()
 
 
 def load_node(tx: Transaction, store: str, hierarchy_id: str, id: str) -> TreeNode:
@@ -140,14 +152,14 @@ def uuid_in_hierarchy(hierarchy_id: str, id: str) -> UUID:
 
 
 def nodes_data(tx: Transaction, rows: Sequence[TreeNode]) -> list[NodeData]:
-    """Convert nodes of one hierarchy to their resource objects."""
+    """Convert nodes to their resource objects. Raises BreadcrumbsTooLong."""
     keys = [row.key for row in rows]
     curated = associations.curated_ids(tx, keys)
-    parent_keys = [(row.node.hierarchy_pk, row.node.parent_no) for row in rows]
-    names = nodes.names(tx, [key for key in parent_keys if key[1] != ROOT_NO])
+    parents = nodes.parents_among(tx, keys)
+    paths = paths_of(rows, ancestors.nodes_above(tx, rows))
     return [
-        _resource(row, curated[row.key], names.get(parent_key))
-        for row, parent_key in zip(rows, parent_keys, strict=True)
+        _resource(row, curated[row.key], row.key in parents, path)
+        for row, path in zip(rows, paths, strict=True)
     ]
 
 
@@ -156,43 +168,39 @@ def node_data(tx: Transaction, row: TreeNode) -> NodeData:
     return nodes_data(tx, [row])[0]
 
 
-def _resource(row: TreeNode, curated: Sequence[UUID], parent_name: str | None) -> NodeData:
+def _resource(
+    row: TreeNode, curated: Sequence[UUID], has_children: bool, path: list[Breadcrumb]
+) -> NodeData:
     node, hierarchy_id = row.node, row.hierarchy.id
-    path = "hierarchies", hierarchy_id, "nodes", row.id
+    here = "hierarchies", hierarchy_id, "nodes", row.id
     parent: dict[str, ParentReference] = {}
-    meta: dict[str, str | int] = {}
-    if parent_name is not None:
-        parent_id = node_id(hierarchy_id, node.parent_no)
-        parent["parent"] = ParentReference(data=Reference(type="node", id=parent_id))
-        meta["parent_name"] = parent_name
-    if node.sort_order is not None:
-        meta["sort_order"] = node.sort_order
+    parent_name: dict[str, str] = {}
+    if node.parent_no != ROOT_NO:
+        *_, above, _ = path
+        parent["parent"] = ParentReference(data=Reference(type="node", id=above.id))
+        parent_name["parent_name"] = above.name
     return NodeData(
         id=row.id,
         type="node",
-        attributes=NodeModel(
-            name=node.name,
-            description=node.description,
-            slug=node.slug,
-            locales=node.locales,
-            curated_products=list(curated),
-        ),
+        attributes=NodeModel.of(node, curated_products=list(curated)),
         relationships=NodeRelationships(
-            children=Relations.at(*path, "children"),
-            products=Relations.at(*path, "products"),
+            children=Relations.at(*here, "children"),
+            products=Relations.at(*here, "products"),
             **parent,
         ),
-        meta=NodeMeta(
-            created_at=node.created_at,
-            updated_at=node.updated_at,
+        meta=NodeMeta.of(
+            node,
             owner=row.hierarchy.owner,
-            **meta,
+            hierarchy_id=hierarchy_id,
+            has_children=has_children,
+            breadcrumbs=path,
+            **parent_name,
         ),
     )
 
 
 def _node_attributes(
-    attributes: NewNodeAttributes | ChangedNodeAttributes, meta: ChildMeta
+    attributes: NewNodeAttributes | ChangedNodeAttributes | None, meta: ChildMeta | None
 ) -> NodeAttributes:
     values: dict[str, object] = {**attributes_of(attributes), **sort_order_of(meta)}
     if "curated_products" in values:
@@ -200,9 +208,12 @@ def _node_attributes(
     return cast(NodeAttributes, values)
 
 
-def sort_order_of(meta: ChildMeta) -> NodeAttributes:
-    """Convert the sort order, if the request sets it, to an attribute of the domain."""
-    return cast(NodeAttributes, meta.model_dump(exclude_unset=True))
+def sort_order_of(meta: ChildMeta | None) -> NodeAttributes:
+    """Convert the sort order, if the request sets it, to an attribute of the domain.
+
+    Null unsets it, since no other value can.
+    """
+    return cast(NodeAttributes, meta.model_dump(exclude_unset=True) if meta else {})
 
 
 _FILTERS: Mapping[str, AttributeKind] = {**FILTERS, "parent_id": ID, "has_children": BOOLEAN}
@@ -289,11 +300,11 @@ async def create_node(
 ) -> ResponseDocument[NodeData]:
     """Create a node below the root, or below the parent in the body."""
     attributes = _node_attributes(body.data.attributes, body.data.meta)
-    parent = body.data.relationships.parent
+    parent = body.data.parent_id
 
     def create(tx: Transaction) -> NodeData:
         root_id = load_hierarchy(tx, context.store, hierarchy_id).id
-        parent_id = _parent_uuid(hierarchy_id, parent.data.id) if parent else root_id
+        parent_id = root_id if parent is None else _parent_uuid(hierarchy_id, parent)
         return node_data(tx, service.create(tx, context.store, parent_id, attributes))
 
     return ResponseDocument(data=await context.write(create))

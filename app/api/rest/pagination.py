@@ -17,7 +17,7 @@ from app.api.rest.filters import (
     InvalidFilter,
     parse_filter,
 )
-from app.api.rest.models import ResponseModel
+from app.api.rest.models import ResponseModel, optional_field
 from app.domain.filters import Conditions, Sort
 from app.storage.sql.offset import OffsetWindow
 
@@ -30,12 +30,15 @@ MAX_OFFSET = 2**31 - 1 - MAX_LIMIT
 
 
 class Links(ResponseModel):
-    """Paths of other pages of the same list and page size."""
+    """Paths of this and other pages of the same list and page size."""
 
+    current: str
     first: str
-    last: str
-    next: str | None = Field(description="Null on the last page.")
-    prev: str | None = Field(description="Null on the first page.")
+    last: str = optional_field(
+        description="Absent on the last page: clients read pages until it is absent."
+    )
+    next: str = optional_field(description="Absent on the last page.")
+    prev: str = optional_field(description="Absent on the first page.")
 
 
 class ListTotals(ResponseModel):
@@ -72,12 +75,12 @@ class ListRequest:
     def _links(self, total: int) -> Links:
         offset, limit = self.window
         last = max(0, total - 1) // limit * limit
-        return Links(
-            first=self._path(0),
-            last=self._path(last),
-            next=self._path(offset + limit) if offset + limit < total else None,
-            prev=self._path(max(0, min(offset - limit, last))) if offset else None,
-        )
+        links = {"current": offset, "first": 0}
+        if offset + limit < total:
+            links |= {"last": last, "next": offset + limit}
+        if offset:
+            links["prev"] = max(0, min(offset - limit, last))
+        return Links.model_validate({name: self._path(to) for name, to in links.items()})
 
     def _path(self, offset: int) -> str:
         page = {"page[offset]": offset, "page[limit]": self.window.limit}

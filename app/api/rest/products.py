@@ -19,7 +19,9 @@ from app.api.rest.models import (
 )
 from app.api.rest.nodes import NodeData, load_node, node_data, uuid_in_hierarchy
 from app.api.rest.pagination import ListDocument, PagedListRequest
+from app.domain.hierarchies import Owner
 from app.domain.nodes import MAX_PRODUCTS
+from app.domain.stores import owner_of
 from app.services import products as service
 from app.storage import associations
 from app.storage.associations import Association
@@ -31,14 +33,15 @@ router = APIRouter(route_class=RestRoute, tags=["Products"])
 
 
 class ProductAttributes(ResponseModel):
-    sku: str | None
-    name: str | None
-
-
-class ProductMeta(ResponseModel):
+    sku: str = optional_field()
+    name: str = optional_field()
     curated_product: Literal[True] = optional_field(
         description="Present if the product is a curated one, which lead the node's list."
     )
+
+
+class ProductMeta(ResponseModel):
+    owner: Owner = Field(description="Owner: a single store, or the organization above all stores.")
 
 
 class ProductData(ResponseModel):
@@ -60,12 +63,12 @@ class ProductReferences(
 
 
 def _product_data(association: Association) -> ProductData:
-    product = association.product
+    curated = {"curated_product": True} if association.curated else {}
     return ProductData(
-        id=product.id,
+        id=association.product.id,
         type="product",
-        attributes=ProductAttributes.model_validate(product, from_attributes=True),
-        meta=ProductMeta(curated_product=True) if association.curated else ProductMeta(),
+        attributes=ProductAttributes.of(association.product, **curated),
+        meta=ProductMeta(owner=owner_of(association.product.store)),
     )
 
 

@@ -1,19 +1,22 @@
 """Endpoints that move nodes. Source: domain.md, "REST endpoints and statuses"."""
 
+from collections.abc import Sequence
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter
 from pydantic import Field
 
 from app.api.rest.context import HierarchiesWrite, RestRoute
 from app.api.rest.errors import error_responses
-from app.api.rest.models import IdInPath, RequestDocument, ResponseDocument
+from app.api.rest.hierarchies import HierarchyData, hierarchy_data, load_hierarchy
+from app.api.rest.models import IdInPath, RequestDocument, ResponseDocument, optional_field
 from app.api.rest.nodes import (
     ChildMeta,
     NodeData,
     NodeReference,
     load_node,
-    nodes_data,
+    node_data,
     sort_order_of,
     uuid_in_hierarchy,
 )
@@ -31,13 +34,43 @@ MAX_MOVED = 100
 
 
 class Child(NodeReference):
-    meta: ChildMeta = Field(default_factory=ChildMeta)
+    meta: ChildMeta | None = optional_field()
 
 
 class MovedNodes(
     RequestDocument[Annotated[list[Child], Field(min_length=1, max_length=MAX_MOVED)]]
 ):
     """Nodes to move."""
+
+
+def _move(tx: Transaction, store: str, parent_id: UUID, children: Sequence[Child]) -> None:
+    """Move nodes below a root or a node. Raises SomeNotFound with all unknown nodes."""
+    uuids = {child.id: uuid_of(child.id) for child in children}
+    known = nodes.by_ids(tx, store, [uuid for uuid in uuids.values() if uuid])
+    if missing := [id for id, uuid in uuids.items() if uuid not in known]:
+        raise SomeNotFound("node", missing)
+    for child in children:
+        uuid = require_uuid("node", child.id)
+        service.move(tx, store, uuid, parent_id, sort_order_of(child.meta))
+
+
+@router.post(
+    "/hierarchies/{hierarchy_id}/relationships/children",
+    summary="Move nodes below the root",
+    responses=error_responses(400, 403, 404, 415, 422),
+)
+async def add_root_children(
+    context: HierarchiesWrite, hierarchy_id: IdInPath, body: MovedNodes
+) -> ResponseDocument[HierarchyData]:
+    """Move nodes, each with everything below it, below the root, all or none. Returns the
+    hierarchy."""
+
+    def move(tx: Transaction) -> HierarchyData:
+        root_id = load_hierarchy(tx, context.store, hierarchy_id).id
+        _move(tx, context.store, root_id, body.data)
+        return hierarchy_data(load_hierarchy(tx, context.store, hierarchy_id))
+
+    return ResponseDocument(data=await context.write(move))
 
 
 @router.post(
@@ -50,26 +83,13 @@ async def add_children(
     hierarchy_id: IdInPath,
     node_id: IdInPath,
     body: MovedNodes,
-) -> ResponseDocument[list[NodeData]]:
-    """Move nodes, each with everything below it, to a parent, all or none."""
+) -> ResponseDocument[NodeData]:
+    """Move nodes, each with everything below it, below a node, all or none. Returns that node."""
 
-    def move(tx: Transaction) -> list[NodeData]:
+    def move(tx: Transaction) -> NodeData:
         parent_id = load_node(tx, context.store, hierarchy_id, node_id).id
-        uuids = {child.id: uuid_of(child.id) for child in body.data}
-        known = nodes.by_ids(tx, context.store, [uuid for uuid in uuids.values() if uuid])
-        if missing := [id for id, uuid in uuids.items() if uuid not in known]:
-            raise SomeNotFound("node", missing)
-        moved = [
-            service.move(
-                tx,
-                context.store,
-                require_uuid("node", child.id),
-                parent_id,
-                sort_order_of(child.meta),
-            )
-            for child in body.data
-        ]
-        return nodes_data(tx, moved)
+        _move(tx, context.store, parent_id, body.data)
+        return node_data(tx, load_node(tx, context.store, hierarchy_id, node_id))
 
     return ResponseDocument(data=await context.write(move))
 

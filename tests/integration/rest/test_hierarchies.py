@@ -20,7 +20,7 @@ from tests.support.rest_client import (
     node,
     rest_of,
 )
-from tests.support.rest_documents import in_documents, unchanged_but
+from tests.support.rest_documents import breadcrumb, in_documents, unchanged_but
 
 FULL: dict[str, Any] = {
     "name": "Garden",
@@ -28,7 +28,8 @@ FULL: dict[str, Any] = {
     "description": "All that grows",
     "locales": {"fr-FR": {"name": "Jardin", "description": "Tout"}, "de": {"name": "Garten"}},
 }
-EMPTY: dict[str, Any] = {"description": None, "slug": None, "locales": {}}
+EMPTY: dict[str, Any] = {"locales": {}}
+"""The attributes besides the name of a hierarchy without them."""
 
 
 @pytest.fixture
@@ -69,6 +70,7 @@ async def test_a_hierarchy_is_created_and_read(rest: RestClient) -> None:
             "created_at": data["meta"]["created_at"],
             "updated_at": data["meta"]["created_at"],
             "owner": "store",
+            "breadcrumbs": [breadcrumb(id, **FULL)],
         },
     }
     assert await rest.get(f"/hierarchies/{id}") == data
@@ -96,6 +98,7 @@ async def test_unusual_attributes_are_returned_unchanged(rest: RestClient) -> No
         assert await rest.get(f"/hierarchies/{data['id']}") == data
 
 
+FRENCH = {"locales": {"fr": {"name": "b"}}}
 BAD = {
     what: in_documents(attributes)
     for what, (attributes, _) in BAD_ATTRIBUTES.items()
@@ -127,7 +130,6 @@ async def test_a_malformed_hierarchy_document_is_refused(method: str, rest: Rest
         ({"type": "hierarchy", "attributes": {"name": "a", "sort_order": 1}}, "sort_order: "),
         ({"type": "hierarchy", "attributes": {"name": "a", "owner": "store"}}, "owner: "),
         ({"type": "hierarchy", "attributes": {"name": 1}}, "name: "),
-        ({"type": "hierarchy", "attributes": {"name": None}}, "name can not be empty"),
         ({"type": "hierarchy", "attributes": {"name": ["a"]}}, "name: "),
         ({"type": "hierarchy", "attributes": {"name": "a", "slug": True}}, "slug: "),
         ({"type": "hierarchy", "attributes": {"name": "a", "locales": []}}, "locales: "),
@@ -136,7 +138,6 @@ async def test_a_malformed_hierarchy_document_is_refused(method: str, rest: Rest
             "locales.fr.slug: ",
         ),
         ({"type": "hierarchy", "attributes": []}, "attributes: "),
-        ({"type": "hierarchy", "attributes": None}, "attributes can not be empty"),
         ([], "data: "),
         ("hierarchy", "data: "),
     ]
@@ -147,7 +148,9 @@ async def test_a_malformed_hierarchy_document_is_refused(method: str, rest: Rest
     for body in bodies:
         errors_of(await rest.send(method, path, json=body), 422)
     if method == "POST":
-        for data in ({"type": "hierarchy"}, {"type": "hierarchy", "attributes": {}}):
+        nameless: list[Any] = [{}, {"attributes": {}}, {"attributes": None}]
+        for attributes in (*nameless, {"attributes": {"name": None, "slug": "a"}}):
+            data = {"type": "hierarchy", **attributes}
             error = await rest.refused(422, method, path, data)
             assert error["detail"].endswith("can not be empty")
 
@@ -165,14 +168,17 @@ async def test_a_refusal_lists_up_to_10_errors_of_a_document(rest: RestClient) -
     [
         ({"name": "b"}, {"name": "b"}),
         ({"slug": "b"}, {"slug": "b"}),
-        ({"slug": None}, {"slug": None}),
         ({"description": "b"}, {"description": "b"}),
-        ({"description": None}, {"description": None}),
         ({"description": ""}, {"description": None}),
         ({"locales": {"es": {"name": "b"}}}, {"locales": {"es": {"name": "b"}}}),
         ({"locales": {}}, {"locales": {}}),
-        ({"locales": None}, {"locales": {}}),
-        ({"name": "b", "slug": None}, {"name": "b", "slug": None}),
+        # Null counts as not given (domain.md, "REST endpoints and statuses").
+        ({"name": "b", "slug": None, "description": None, "locales": None}, {"name": "b"}),
+        ({"name": None, "slug": "b"}, {"slug": "b"}),
+        (
+            {"locales": {"fr": {"name": "b", "description": None}}},
+            {"locales": {"fr": {"name": "b"}}},
+        ),
     ],
     ids=str,
 )
@@ -193,7 +199,9 @@ async def test_an_empty_update_changes_nothing(has_id: bool, rest: RestClient) -
     id = await new_hierarchy(rest)
     before = await rest.get(f"/hierarchies/{id}")
     data = {"type": "hierarchy", **({"id": id} if has_id else {})}
-    further: list[Any] = [{}, {"attributes": {}}, {"meta": {}, "relationships": {}}]
+    nulls = dict.fromkeys(("name", "slug", "description", "locales", "admin_attributes"))
+    further: list[Any] = [{}, {"attributes": {}}, {"attributes": None}, {"attributes": nulls}]
+    further += [{"meta": {}, "relationships": {}}, {"meta": None, "relationships": None}]
     for more in further:
         assert await rest.data("PUT", f"/hierarchies/{id}", {**data, **more}) == before
     assert await rest.get(f"/hierarchies/{id}") == before
@@ -280,7 +288,7 @@ async def test_rest_reads_what_graphql_wrote(rest: RestClient, author: Author) -
     check_alike(data, await author.seen(id))
     changed = await author.make("updateHierarchy", hierarchyId=id, description=None)
     data = await rest.get(f"/hierarchies/{id}")
-    assert data["attributes"] == {**FULL, "description": None}
+    assert data["attributes"] == {name: FULL[name] for name in FULL if name != "description"}
     check_alike(data, changed)
     await author.make("deleteHierarchy", hierarchyId=id)
     await rest.refused(404, "GET", f"/hierarchies/{id}")
@@ -291,7 +299,7 @@ def check_alike(data: Any, seen: Any) -> None:
     attributes, meta = data["attributes"], data["meta"]
     assert seen["id"] == data["id"]
     assert {name: seen[name] for name in ("name", "slug", "description")} == {
-        name: attributes[name] for name in ("name", "slug", "description")
+        name: attributes.get(name) for name in ("name", "slug", "description")
     }
     assert {
         text["locale"]: {key: text[key] for key in ("name", "description") if text[key] is not None}

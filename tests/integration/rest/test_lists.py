@@ -173,10 +173,8 @@ of_every_filter = pytest.mark.parametrize("create_list", FILTERED.values(), ids=
 # Pages.
 
 
-def window_of(link: str | None) -> tuple[int, int] | None:
+def window_of(link: str) -> tuple[int, int]:
     """The offset and limit in a link."""
-    if link is None:
-        return None
     query = parse_qs(urlsplit(link).query, strict_parsing=True)
     return int(query["page[offset]"][0]), int(query["page[limit]"][0])
 
@@ -196,19 +194,14 @@ async def check_pages(rest: RestClient, path: str, seed: int, **parameters: Any)
         assert page["data"] == rows[offset : offset + limit]
         assert page["meta"] == {"results": {"total": total}}
         links = page["links"]
-        assert links.keys() == {"first", "last", "next", "prev"}
-        assert window_of(links["first"]) == (0, limit)
         last = max(0, total - 1) // limit * limit
-        assert window_of(links["last"]) == (last, limit)
+        expected = {"current": (offset, limit), "first": (0, limit)}
         if offset + limit < total:
-            assert window_of(links["next"]) == (offset + limit, limit)
-        else:
-            assert links["next"] is None
-        if offset == 0:
-            assert links["prev"] is None
-        else:
-            assert window_of(links["prev"]) == (max(0, min(offset - limit, last)), limit)
-        for link in filter(None, links.values()):
+            expected |= {"last": (last, limit), "next": (offset + limit, limit)}
+        if offset:
+            expected["prev"] = (max(0, min(offset - limit, last)), limit)
+        assert {name: window_of(link) for name, link in links.items()} == expected
+        for link in links.values():
             assert link.startswith(f"/pcm{path}?")
             query = parse_qs(urlsplit(link).query)
             assert {name: query[name] for name in parameters} == {
@@ -217,8 +210,9 @@ async def check_pages(rest: RestClient, path: str, seed: int, **parameters: Any)
 
         forward = await followed(rest, links["first"], "next")
         assert forward == rows
-        backward = await followed(rest, links["last"], "prev")
-        assert sorted(row["id"] for row in backward) == sorted(row["id"] for row in rows)
+        if "last" in links:
+            backward = await followed(rest, links["last"], "prev")
+            assert sorted(row["id"] for row in backward) == sorted(row["id"] for row in rows)
 
 
 async def followed(rest: RestClient, link: str | None, relation: str) -> list[Any]:
@@ -229,7 +223,7 @@ async def followed(rest: RestClient, link: str | None, relation: str) -> list[An
         assert response.status_code == 200
         page = response.json()
         rows += page["data"]
-        link = page["links"][relation]
+        link = page["links"].get(relation)
     return rows
 
 
@@ -276,8 +270,8 @@ async def test_an_empty_list_has_page_links(rest: RestClient) -> None:
         page = await rest.list(path, limit=3)
         assert page["data"] == []
         assert page["meta"]["results"]["total"] == 0
-        assert window_of(page["links"]["first"]) == window_of(page["links"]["last"]) == (0, 3)
-        assert page["links"]["next"] is page["links"]["prev"] is None
+        windows = {name: window_of(link) for name, link in page["links"].items()}
+        assert windows == {"current": (0, 3), "first": (0, 3)}
 
 
 BAD_PAGES = (

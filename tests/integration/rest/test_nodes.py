@@ -27,9 +27,10 @@ from tests.support.rest_client import (
     references,
     rest_of,
 )
-from tests.support.rest_documents import in_documents, unchanged_but
+from tests.support.rest_documents import breadcrumb, in_documents, unchanged_but
 
-EMPTY: dict[str, Any] = {"description": None, "slug": None, "locales": {}, "curated_products": []}
+EMPTY: dict[str, Any] = {"locales": {}, "curated_products": []}
+"""The attributes besides the name of a node without them."""
 FULL: dict[str, Any] = {
     "name": "Oaks",
     "slug": "oaks",
@@ -81,10 +82,11 @@ async def products_of(rest: RestClient, path: str) -> list[tuple[str, bool]]:
     for row in page["data"]:
         assert row.keys() == {"id", "type", "attributes", "meta"}
         assert row["type"] == "product"
-        assert row["attributes"].keys() == {"sku", "name"}
-        assert row["meta"] in ({}, {"curated_product": True})
+        assert row["attributes"].keys() - {"curated_product"} == {"sku", "name"}
+        assert row["attributes"].get("curated_product", True) is True
+        assert row["meta"].keys() == {"owner"}
     return [
-        (row["attributes"]["sku"], row["meta"].get("curated_product", False))
+        (row["attributes"]["sku"], row["attributes"].get("curated_product", False))
         for row in page["data"]
     ]
 
@@ -120,6 +122,12 @@ async def test_a_node_is_created_below_the_root(rest: RestClient, garden: UUID) 
             "created_at": data["meta"]["created_at"],
             "updated_at": data["meta"]["created_at"],
             "owner": "store",
+            "hierarchy_id": str(garden),
+            "has_children": False,
+            "breadcrumbs": [
+                breadcrumb(garden, "Garden"),
+                breadcrumb(**{**data["attributes"], "id": id}),
+            ],
         },
     }
     assert await rest.get(here) == data
@@ -133,8 +141,15 @@ async def test_a_node_is_created_below_another_node(rest: RestClient, garden: UU
     data = await new_node(rest, garden, "Red oaks", node_id(garden, OAKS))
     parent = {"data": {"type": "node", "id": str(node_id(garden, OAKS))}}
     assert data["relationships"]["parent"] == parent
-    assert data["meta"].keys() == {"created_at", "updated_at", "owner", "parent_name"}
+    meta = {"created_at", "updated_at", "owner", "hierarchy_id", "has_children", "breadcrumbs"}
+    assert data["meta"].keys() == meta | {"parent_name"}
     assert data["meta"]["parent_name"] == "Oaks"
+    assert [crumb["name"] for crumb in data["meta"]["breadcrumbs"]] == [
+        *("Garden", "Trees", "Oaks", "Red oaks")
+    ]
+    ids = [garden, node_id(garden, TREES), node_id(garden, OAKS), data["id"]]
+    assert [crumb["id"] for crumb in data["meta"]["breadcrumbs"]] == list(map(str, ids))
+    assert (await rest.get(at(garden, OAKS)))["meta"]["has_children"] is True
     assert data["attributes"] == {"name": "Red oaks", **EMPTY}
     assert (await rest.list(f"{at(garden, OAKS)}/children"))["data"] == [data]
     assert await rest.names(at(garden)) == ["Trees", "Herbs", "Oaks", "Firs", "Red oaks"]
@@ -143,9 +158,18 @@ async def test_a_node_is_created_below_another_node(rest: RestClient, garden: UU
 async def test_a_node_below_the_root_can_name_it_as_its_parent(
     rest: RestClient, garden: UUID
 ) -> None:
-    data = await new_node(rest, garden, "Ferns", garden)
-    assert "parent" not in data["relationships"]
-    assert "parent_name" not in data["meta"]
+    parents: list[Any] = [
+        {"parent": {"data": reference(garden)}},
+        {"parent": {"data": None}},
+        {"parent": None},
+        {},
+        None,
+    ]
+    for no, relationships in enumerate(parents):
+        document = {**node(f"Ferns {no}"), "relationships": relationships, "meta": None}
+        data = await rest.data("POST", at(garden), document, status=201)
+        assert "parent" not in data["relationships"]
+        assert "parent_name" not in data["meta"]
 
 
 async def test_an_unknown_parent_is_refused_with_its_id(rest: RestClient, garden: UUID) -> None:
@@ -204,7 +228,7 @@ async def test_a_malformed_node_document_is_refused(rest: RestClient, garden: UU
             error = await rest.refused(422, method, path, data)
             assert error["detail"].startswith(detail), (data, error)
     root = {"type": "hierarchy", "id": str(garden)}
-    wrong: list[Any] = [{}, {"data": {}}, {"data": root}, None, []]
+    wrong: list[Any] = [{}, {"data": {}}, {"data": root}, []]
     for parent in wrong:
         data = {**document, "relationships": {"parent": parent}}
         errors_of(await rest.send("POST", at(garden), data), 422)
@@ -224,14 +248,18 @@ async def test_names_and_slugs_are_unique_among_siblings(rest: RestClient, garde
     await new_node(rest, garden, "Oaks", slug="oaks")
 
 
+NULLABLE = ("slug", "description", "locales", "curated_products", "shopper_attributes")
+"""Optional attributes: null counts as not given (domain.md, "REST endpoints and statuses")."""
+
+
 @pytest.mark.parametrize(
     ("change", "then"),
     [
         ({"attributes": {"name": "b"}}, {"name": "b"}),
-        ({"attributes": {"slug": None}}, {"slug": None}),
         ({"attributes": {"description": ""}}, {"description": None}),
-        ({"attributes": {"locales": None}}, {"locales": {}}),
-        ({"meta": {"sort_order": -3}}, {"sort_order": -3}),
+        ({"attributes": {"locales": {}}}, {"locales": {}}),
+        ({"attributes": {"name": "b", **dict.fromkeys(NULLABLE)}, "meta": None}, {"name": "b"}),
+        ({"attributes": None, "meta": {"sort_order": -3.0}}, {"sort_order": -3}),
         ({"meta": {"sort_order": None}}, {"sort_order": None}),
         ({"attributes": {}, "meta": {"sort_order": 0}}, {"sort_order": 0}),
         ({"attributes": {"name": "b"}, "meta": {}}, {"name": "b"}),
@@ -328,7 +356,9 @@ async def parents(rest: RestClient, garden: UUID) -> dict[str, str | None]:
 async def test_nodes_are_moved_below_another_node(rest: RestClient, garden: UUID) -> None:
     path = f"{at(garden, HERBS)}/relationships/children"
     trees, oaks = node_id(garden, TREES), node_id(garden, OAKS)
-    moved = await rest.data("POST", path, [reference(oaks, sort_order=3), reference(trees)])
+    parent = await rest.data("POST", path, [reference(oaks, sort_order=3), reference(trees)])
+    assert parent == await rest.get(at(garden, HERBS))
+    moved = (await rest.list(f"{at(garden, HERBS)}/children"))["data"]
     assert ids_of({"data": moved}) == [str(oaks), str(trees)]
     assert [row["meta"].get("sort_order") for row in moved] == [3, None]
     assert await parents(rest, garden) == {
@@ -338,10 +368,27 @@ async def test_nodes_are_moved_below_another_node(rest: RestClient, garden: UUID
         "Firs": "Trees",
     }
     assert await rest.names(f"{at(garden, HERBS)}/children") == ["Oaks", "Trees"]
-    again = await rest.data("POST", path, [reference(oaks, sort_order=None)])
-    assert "sort_order" not in again[0]["meta"]
-    kept = await rest.data("POST", path, [reference(oaks)])
-    assert "sort_order" not in kept[0]["meta"]
+    for order, then in ((None, None), (3.0, 3)):
+        await rest.ask("POST", path, [reference(oaks, sort_order=order)])
+        assert (await rest.get(at(garden, OAKS)))["meta"].get("sort_order") == then
+    for kept in (reference(oaks), {**reference(oaks), "meta": None}):
+        await rest.ask("POST", path, [kept])
+        assert (await rest.get(at(garden, OAKS)))["meta"]["sort_order"] == 3
+
+
+async def test_nodes_are_moved_below_the_root(rest: RestClient, garden: UUID) -> None:
+    path = f"/hierarchies/{garden}/relationships/children"
+    oaks, firs = node_id(garden, OAKS), node_id(garden, FIRS)
+    root = await rest.data("POST", path, [reference(oaks, sort_order=3), reference(firs)])
+    assert root == await rest.get(f"/hierarchies/{garden}")
+    assert await rest.names(f"/hierarchies/{garden}/children") == ["Oaks", "Firs", "Trees", "Herbs"]
+    other = await factories.hierarchy(rest.database, {"a": {}})
+    missing = (UNKNOWN, node_id(garden, 99))
+    error = await rest.refused(404, "POST", path, references([oaks, *missing], "node"))
+    assert error == {**NOT_FOUND, "meta": {"missing_ids": [str(id) for id in missing]}}
+    await rest.refused(422, "POST", path, references([node_id(other, 1)], "node"))
+    unknown = f"/hierarchies/{UNKNOWN}/relationships/children"
+    assert await rest.refused(404, "POST", unknown, references([oaks], "node")) == NOT_FOUND
 
 
 async def test_nodes_of_one_branch_are_moved_one_after_the_other(
@@ -501,9 +548,10 @@ async def test_curated_products_come_first_in_their_order(rest: RestClient, gard
     assert data["attributes"]["curated_products"] == [ids["b"], ids["d"]]
     await curate()
     assert not any(curated for _, curated in await products_of(rest, path))
-    cleared = {"type": "node", "attributes": {"curated_products": None}}
+    nothing = {"type": "node", "attributes": {"curated_products": None}}
     await curate("a")
-    assert (await rest.data("PUT", path, cleared))["attributes"]["curated_products"] == []
+    kept = await rest.data("PUT", path, nothing)
+    assert kept["attributes"]["curated_products"] == [ids["a"]]
 
 
 async def test_only_attached_products_are_curated_each_once(rest: RestClient, garden: UUID) -> None:
@@ -565,7 +613,7 @@ async def check_alike(rest: RestClient, author: Author, garden: UUID) -> None:
         seen = await author.seen(data["id"])
         attributes, meta = data["attributes"], data["meta"]
         for name in ("name", "slug", "description"):
-            assert seen[name] == attributes[name]
+            assert seen[name] == attributes.get(name)
         assert (seen["createdAt"], seen["updatedAt"]) == (meta["created_at"], meta["updated_at"])
         assert seen["sortOrder"] == meta.get("sort_order")
         parent = data["relationships"].get("parent", {"data": {"id": str(garden)}})

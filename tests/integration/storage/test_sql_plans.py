@@ -160,6 +160,9 @@ READS: Mapping[str, Callable[[Transaction, Shop], Any]] = {
     "ancestors": lambda s, shop: ancestors.of_nodes(
         s, STORE, [(shop.pk, MIDDLE + no) for no in FEW]
     ),
+    "nodes above": lambda s, shop: ancestors.nodes_above(
+        s, [nodes.by_ids(s, STORE, [id])[id] for id in (node_id(shop.id, MIDDLE),)]
+    ),
     "leaves": lambda s, shop: nodes.leaves(s, shop.pk, MIDDLE, 20),
     "first hierarchies": lambda s, shop: hierarchies.listing(s, STORE, [], PAGE),
     "first hierarchies of many": lambda s, shop: hierarchies.listing(s, MALL, [], PAGE),
@@ -174,7 +177,12 @@ READS: Mapping[str, Callable[[Transaction, Shop], Any]] = {
     ),
     "the number of hierarchies": lambda s, shop: hierarchies.count(s, STORE, []),
     "hierarchies by ids": lambda s, shop: hierarchies.by_ids(s, STORE, [shop.id]),
-    "names of nodes": lambda s, shop: nodes.names(s, [(shop.pk, MIDDLE + no) for no in FEW]),
+    "rows of nodes by keys": lambda s, shop: nodes.by_keys(
+        s, [(shop.pk, MIDDLE + no) for no in FEW]
+    ),
+    "nodes that have children": lambda s, shop: nodes.parents_among(
+        s, [(shop.pk, MIDDLE + no) for no in FEW]
+    ),
     "curated products": lambda s, shop: associations.curated_ids(
         s, [(shop.pk, MIDDLE + no) for no in FEW]
     ),
