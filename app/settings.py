@@ -37,6 +37,8 @@ MAX_WEBHOOKS = 16
 """URLs, because each adds a delivery per job."""
 
 _ORIGIN = re.compile(r"https?://[a-z0-9.\[\]:-]+")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A token of RFC 9110, 5.6.2."""
 
 
 class _Group(BaseModel):
@@ -54,6 +56,9 @@ class NetworkSettings(_Group):
     """Port to listen on; 0 picks a free one."""
     origins: Annotated[frozenset[str], NoDecode] = frozenset()
     """Origins whose web pages may call the gateway (comma-separated)."""
+    cors_headers: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Request headers that web pages of these origins may send, besides those of widespread clients
+    (comma-separated)."""
     socket_ping_seconds: float = Field(20, gt=0)
     """Seconds between pings of a WebSocket, and the time limit for each pong."""
 
@@ -187,7 +192,9 @@ class Settings(
         env_prefix=PREFIX, populate_by_name=True, use_attribute_docstrings=True
     )
 
-    @field_validator("stores", "origins", "webhooks", "webhook_networks", mode="before")
+    @field_validator(
+        "stores", "origins", "cors_headers", "webhooks", "webhook_networks", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -211,6 +218,14 @@ class Settings(
                     f"{shown_url(origin)!r} is not an origin such as https://shop.example"
                 )
         return origins
+
+    @field_validator("cors_headers")
+    @classmethod
+    def _check_headers(cls, headers: frozenset[str]) -> frozenset[str]:
+        for header in headers:
+            if not _HEADER.fullmatch(header):
+                raise ValueError(f"{header!r} is not the name of a header, such as X-Team")
+        return headers
 
     @field_validator("store")
     @classmethod

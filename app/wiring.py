@@ -133,6 +133,7 @@ def gateway_app(
         login=login,
         hosts=hosts,
         origins=sorted(settings.origins),
+        cors_headers=sorted(settings.cors_headers),
         playground=settings.shows_playground,
         console=settings.shows_console,
         openapi=settings.introspection,

@@ -7,25 +7,25 @@ from opentelemetry.trace import Tracer
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from app.api.auth.login import Login
 from app.api.auth.token_endpoint import TOKEN_PATH, TokenEndpoint, login_refusal
 from app.api.graphql.service import GraphQLService
-from app.api.graphql.transports.http import GraphQLEndpoint
+from app.api.graphql.transports.http import GraphQLEndpoint, refusal_response
 from app.api.graphql.transports.websocket import SocketEndpoint
+from app.api.http.cors import cors_middleware
 from app.api.http.middleware.access_log import AccessLogMiddleware
 from app.api.http.middleware.body_limit import BodyLimitMiddleware, BodyTooLarge
 from app.api.http.middleware.request_id import RequestIdMiddleware
 from app.api.http.middleware.security_headers import SecurityHeadersMiddleware
 from app.api.http.probes import probe_routes
 from app.api.http.readiness import UnhealthyReason
-from app.api.http.refusals import BadRequest, report_bug
+from app.api.http.refusals import BadRequest, Bug
 from app.api.http.tracing import TracingMiddleware
 from app.api.rest.app import REST_PATH, rest_app
 from app.api.rest.context import RestState
@@ -45,6 +45,7 @@ def create_app(
     login: Login,
     hosts: Sequence[str],
     origins: Sequence[str],
+    cors_headers: Sequence[str],
     playground: bool,
     console: bool,
     openapi: bool,
@@ -55,8 +56,9 @@ def create_app(
     """Assemble the application of a gateway.
 
     `hosts`: accepted host names, `*` for any. `origins`: other origins whose pages may send
-    requests. `openapi`: serve the OpenAPI document of REST. `runner`: the unhealthy reason of the
-    queue, if it runs in this process.
+    requests. `cors_headers`: headers they may send, besides known ones. `openapi`: serve the
+    OpenAPI document of REST. `runner`: the unhealthy reason of the queue, if it runs in this
+    process.
     """
     access = service.access
 
@@ -68,20 +70,19 @@ def create_app(
         # No `errors`: a response of another route must not look like a GraphQL response.
         return JSONResponse({"message": error.detail}, error.status_code, error.headers)
 
-    def too_large(path: str, error: BodyTooLarge) -> Response:
-        if path.startswith(f"{REST_PATH}/"):
+    def too_large(scope: Scope, error: BodyTooLarge) -> Response:
+        if scope["path"].startswith(f"{REST_PATH}/"):
             return refused_by_rest(413, [str(error)])
-        if path == TOKEN_PATH:
+        if scope["path"] == TOKEN_PATH:
             return login_refusal(BadRequest(str(error), status=413))
-        extensions = {
-            "code": "BODY_TOO_LARGE",
-            "limit": access.limits.max_body_bytes,
-            "found": error.received,
-        }
-        return JSONResponse({"errors": [{"message": str(error), "extensions": extensions}]}, 413)
+        extensions = {"limit": access.limits.max_body_bytes, "found": error.received}
+        return refusal_response(
+            HTTPConnection(scope),
+            BadRequest(str(error), code="BODY_TOO_LARGE", status=413, extensions=extensions),
+        )
 
     async def unexpected_error(request: Request, error: Exception) -> Response:
-        return JSONResponse({"errors": [report_bug(error, request.state.request_id)]}, 500)
+        return refusal_response(request, Bug(error, request.state.request_id))
 
     console_html = console_page(playground=playground)
 
@@ -92,19 +93,6 @@ def create_app(
         RestState(database, access, frozenset(origins)),
         authenticated=access.authenticated,
         openapi=openapi,
-    )
-    cors = Middleware(
-        CORSMiddleware,
-        allow_origins=origins,
-        allow_methods=["GET", "POST", "PUT", "DELETE"],
-        allow_headers=[
-            *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id"),
-            # Sent by the SDK of the REST documents with every request.
-            *("X-Moltin-Application", "X-Moltin-Sdk-Language", "X-Moltin-Sdk-Version"),
-        ],
-        expose_headers=[
-            *("Idempotent-Replayed", "Retry-After", "WWW-Authenticate", "X-Request-Id")
-        ],
     )
     app = Starlette(
         routes=[
@@ -118,7 +106,7 @@ def create_app(
             *probe_routes(database, metrics=metrics, runner=runner),
         ],
         middleware=[
-            *([cors] if origins else []),
+            *([cors_middleware(origins, cors_headers)] if origins else []),
             Middleware(BodyLimitMiddleware, limit=access.limits.max_body_bytes, refusal=too_large),
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
         ],

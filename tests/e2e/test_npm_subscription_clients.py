@@ -15,6 +15,21 @@ from tests.support.processes import LiveServer, start_server
 pytestmark = pytest.mark.npm
 
 AUDITS = 61
+_ONCE_400 = "The edition has 422 for a request that is not well-formed, not the draft's 400."
+OVERRULED = {
+    "572B": "Without data the status is 4xx or 5xx also for application/json: 400.",
+    "FDE2": "Without data the status is 4xx or 5xx also for application/json: 422.",
+    "7B9B": "Without data the status is 4xx or 5xx also for application/json: 422.",
+    "74FF": "A document that fails validation has 422.",
+    "86EE": "Variables that cannot be coerced have 422.",
+    **dict.fromkeys(("423L", "3E3A"), _ONCE_400),
+    **{
+        f"{audit}{number}": _ONCE_400
+        for audit in ("LKJ", "6C0", "476", "58B")
+        for number in range(4)
+    },
+}
+"""Audits of the draft before the edition of September 2026 that the edition overrules."""
 SECRET = "a secret that only these tests know"
 
 OVER_SOCKETS = [
@@ -80,16 +95,19 @@ def shown(scripts: node_js.Scripts, script: str, server: LiveServer, *arguments:
     return ran.stdout.splitlines()
 
 
-def test_all_audits_of_graphql_http_pass(
+def test_all_audits_of_graphql_http_pass_that_the_edition_does_not_overrule(
     scripts: node_js.Scripts, live_server: LiveServer, report: Callable[[str], None]
 ) -> None:
     ran = scripts.run("audits.mjs", f"{live_server.url}/graphql")
     audits = [json.loads(line) for line in ran.stdout.splitlines()]
-    failed = [audit for audit in audits if audit["status"] != "ok"]
-    report(f"{len(audits) - len(failed)} of {len(audits)} audits of graphql-http passed")
+    failed = {audit["id"] for audit in audits if audit["status"] != "ok"}
+    report(
+        f"{len(audits) - len(failed)} of {len(audits)} audits of graphql-http passed, "
+        f"{len(failed)} are overruled"
+    )
 
-    assert failed == []
-    assert (ran.returncode, len(audits)) == (0, AUDITS), ran.stderr
+    assert failed == OVERRULED.keys()
+    assert len(audits) == AUDITS, ran.stderr
 
 
 @pytest.mark.parametrize(

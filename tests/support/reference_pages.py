@@ -215,7 +215,7 @@ def limits_part() -> str:
     pauses = [duration(jobs.retry_delay(n)) for n in range(1, jobs.MAX_ATTEMPTS_WITHOUT_PROGRESS)]
     tables: dict[str, list[tuple[str, str]]] = {
         "Requests": [
-            ("`first`, `last`", f"1 to {cursors.MAX_ROWS}, default {cursors.DEFAULT_ROWS}"),
+            ("`first`, `last`", f"0 to {cursors.MAX_ROWS}, default {cursors.DEFAULT_ROWS}"),
             ("ids in `nodes(ids:)`", f"{queries.MAX_IDS}"),
             ("values of `in` in a GraphQL filter", f"{filters.MAX_VALUES}"),
             ("`like` in a GraphQL filter", f"{attributes.NAME_LIMIT} characters"),

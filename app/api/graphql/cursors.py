@@ -23,7 +23,7 @@ ValueT = TypeVar("ValueT")
 First = Annotated[
     int | None,
     strawberry.argument(
-        description=f"Number of rows from the start, 1 to {MAX_ROWS}; {DEFAULT_ROWS} without "
+        description=f"Number of rows from the start, 0 to {MAX_ROWS}; {DEFAULT_ROWS} without "
         "first and last. Not together with last."
     ),
 ]
@@ -34,7 +34,7 @@ After = Annotated[
 Last = Annotated[
     int | None,
     strawberry.argument(
-        description=f"Number of rows from the end, 1 to {MAX_ROWS}. Not together with first."
+        description=f"Number of rows from the end, 0 to {MAX_ROWS}. Not together with first."
     ),
 ]
 Before = Annotated[
@@ -123,12 +123,13 @@ class Cursors:
         if first is not None and last is not None:
             raise InvalidInput("Give first or last, not both.", ("last",))
         for argument, rows in (("first", first), ("last", last)):
-            if rows is not None and not 1 <= rows <= MAX_ROWS:
+            if rows is not None and not 0 <= rows <= MAX_ROWS:
                 raise InvalidInput(
-                    f"{argument} is {rows}; it must be between 1 and {MAX_ROWS}.", (argument,)
+                    f"{argument} is {rows}; it must be between 0 and {MAX_ROWS}.", (argument,)
                 )
+        rows = last if first is None else first
         return KeysetWindow(
-            limit=first or last or DEFAULT_ROWS,
+            limit=DEFAULT_ROWS if rows is None else rows,
             after=None if after is None else self.decode(after, "after"),
             before=None if before is None else self.decode(before, "before"),
             backward=last is not None,

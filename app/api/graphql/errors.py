@@ -49,8 +49,10 @@ def to_graphql(error: GraphQLError, request_id: str) -> None:
 class InvalidDocument(Refused):
     """A document or variables that violate the GraphQL specification."""
 
-    def __init__(self, code: str, errors: Sequence[GraphQLError]) -> None:
-        super().__init__(errors[0].message, code)
+    def __init__(
+        self, code: str, errors: Sequence[GraphQLError], *, status: int | None = None
+    ) -> None:
+        super().__init__(errors[0].message, code, status=status)
         self.errors = [
             {**error.formatted, "extensions": {**(error.extensions or {}), "code": code}}
             for error in errors

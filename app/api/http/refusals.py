@@ -1,4 +1,8 @@
-"""Refusals: operations that do not run, with their errors, HTTP status and headers."""
+"""Refusals: operations that do not run, with their errors, HTTP status and headers.
+
+Source of the statuses: GraphQL over HTTP, edition of September 2026, "Status Codes". They do not
+depend on the media type of the response.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,15 +23,21 @@ class ClientError(TypedDict):
 class Refused(Exception):
     """An operation that does not run."""
 
-    status = 400
+    status = 422
     """The HTTP status."""
     well_formed = True
-    """True if only the document is at fault: `application/json` then has the status 200."""
+    """True if the request is well-formed: a client that takes only events gets the errors so."""
 
     def __init__(
-        self, message: str, code: str, *, extensions: Mapping[str, object] | None = None
+        self,
+        message: str,
+        code: str,
+        *,
+        status: int | None = None,
+        extensions: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
+        self.status = status or self.status
         self.errors: Sequence[Mapping[str, object]] = [
             {"message": message, "extensions": {"code": code, **(extensions or {})}}
         ]
@@ -56,9 +66,21 @@ class BadRequest(Refused):
         headers: Mapping[str, str] | None = None,
         extensions: Mapping[str, object] | None = None,
     ) -> None:
-        super().__init__(message, code, extensions=extensions)
-        self.status = status
+        super().__init__(message, code, status=status, extensions=extensions)
         self.headers = dict(headers or {})
+
+
+class Malformed(BadRequest):
+    """A readable request of the wrong shape: a parameter is missing, repeated or mistyped."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "BAD_REQUEST",
+        extensions: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, code=code, status=422, extensions=extensions)
 
 
 class Unauthenticated(BadRequest):
@@ -113,3 +135,11 @@ def report_bug(
         "message": "Internal Server Error",
         "extensions": {"code": "INTERNAL_SERVER_ERROR", "requestId": request_id},
     }
+
+
+class Bug(BadRequest):
+    """A request that failed with an unexpected exception, which is logged."""
+
+    def __init__(self, cause: Exception, request_id: str) -> None:
+        super().__init__("Internal Server Error", status=500)
+        self.errors = [report_bug(cause, request_id)]

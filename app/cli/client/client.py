@@ -51,6 +51,7 @@ from app.cli.client.records import (
 )
 from app.domain.jobs import JobStatus
 
+ACCEPT = "application/graphql-response+json, application/json;q=0.9"
 PAGE_SIZE = 100
 RECONNECT_SECONDS = 30
 """Max time to reconnect a subscription that lost its connection."""
@@ -103,7 +104,8 @@ class GatewayClient:
         """Connect to the gateway at `url`, the base of its paths."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(30, connect=5)
-        http = HTTPXAsyncTransport(f"{url}/graphql", headers=headers, timeout=timeout)
+        accepting = {"Accept": ACCEPT, **headers}
+        http = HTTPXAsyncTransport(f"{url}/graphql", headers=accepting, timeout=timeout)
         async with Client(transport=http, execute_timeout=None) as session:
             yield cls(url, headers, session)
 

@@ -269,11 +269,31 @@ async def test_pages_after_the_last_row_and_before_the_first_are_empty(
 
 
 @pytest.mark.parametrize("kind", LISTS)
+async def test_a_page_of_zero_rows_is_empty_and_counts_the_list(shop: Shop, kind: str) -> None:
+    listed = shop.lists[kind]
+    first, *_, last = await listed.cursors(shop.client)
+    nothing = {"startCursor": None, "endCursor": None}
+    for window, has_next, has_previous in (
+        ({"first": 0}, True, False),
+        ({"last": 0}, False, True),
+        ({"first": 0, "after": first}, True, True),
+        ({"first": 0, "after": last}, False, True),
+        ({"last": 0, "before": last}, True, True),
+        ({"last": 0, "before": first}, True, False),
+    ):
+        page = await listed.of(shop.client, **window)
+        check_page(page, len(listed.ids))
+        assert page["edges"] == []
+        info = {"hasNextPage": has_next, "hasPreviousPage": has_previous, **nothing}
+        assert page["pageInfo"] == info, window
+
+
+@pytest.mark.parametrize("kind", LISTS)
 async def test_each_bad_argument_is_reported_as_one_error_with_its_path(
     shop: Shop, kind: str
 ) -> None:
     listed = shop.lists[kind]
-    for rows in (0, -1, MAX_ROWS + 1, 2**31 - 1, -(2**31)):
+    for rows in (-1, MAX_ROWS + 1, 2**31 - 1, -(2**31)):
         assert await listed.refusal(shop.client, first=rows) == refused("first"), rows
         assert await listed.refusal(shop.client, last=rows) == refused("last"), rows
     assert await listed.refusal(shop.client, first=1, last=1) == refused("last")
@@ -324,7 +344,8 @@ async def test_a_forged_cursor_is_refused_or_harmless(shop: Shop, kind: str) -> 
 
 
 async def test_a_bad_argument_below_many_rows_is_reported_once(shop: Shop) -> None:
-    document = "{ hierarchies { nodes { nodes { nodes { children(first: 0) { totalCount } } } } } }"
+    children = "children(first: -1) { totalCount }"
+    document = f"{{ hierarchies {{ nodes {{ nodes {{ nodes {{ {children} }} }} }} }} }}"
     error = await shop.client.refusal(document)
     assert error["extensions"] == refused("first")
 

@@ -126,7 +126,7 @@ async def test_an_exceeded_limit_is_reported_with_the_limit_and_the_count(
         response = await client.http.post(
             "/graphql", json={"query": too_much}, headers=GRAPHQL_JSON
         )
-        assert response.status_code == 400
+        assert response.status_code == 422
         answer = response.json()
         assert answer.keys() == {"errors"}
         (error,) = answer["errors"]
@@ -305,7 +305,7 @@ class TestTrustedDocuments:
             response = await client.http.post(
                 "/graphql", json={"extensions": {"persistedQuery": {"sha256Hash": "0" * 64}}}
             )
-            assert response.status_code == 200
+            assert response.status_code == 400
             (error,) = response.json()["errors"]
             assert error["message"] == "PersistedQueryNotFound"
             assert error["extensions"]["code"] == "PERSISTED_QUERY_NOT_FOUND"
@@ -316,7 +316,7 @@ class TestTrustedDocuments:
         response = await idle_client.http.post(
             "/graphql", json={"query": "{ __typename }", "documentId": "0" * 64}
         )
-        assert response.status_code == 400
+        assert response.status_code == 422
 
     async def test_other_documents_are_refused_with_only_trusted(
         self, new_database: NewDatabase, folder: Path

@@ -505,7 +505,7 @@ def once(text: str) -> tuple[OperationCase, Execution]:
     ("text", "outcome"),
     [
         ("{ job(id: 5) { id } }", "planned"),
-        ("{ jobs(first: 0) { totalCount } }", "refused"),
+        ("{ jobs(first: -1) { totalCount } }", "refused"),
         ("{ __schema { queryType { name } } }", "ordinary"),
     ],
 )
@@ -544,7 +544,7 @@ HOURS = "jobQueue { cursor hours(hours: 168) { begins pending } }"
         ),
         # Null propagates from the field of the reference executor to data.
         ("{ jobQueue { hours(hours: 0) { begins } } jobs { totalCount } }", ["jobs"]),
-        (f"{{ {HOURS} jobs(first: 0) {{ totalCount }} }}", []),
+        (f"{{ {HOURS} jobs(first: -1) {{ totalCount }} }}", []),
     ],
 )
 def test_neighbours_of_a_field_without_a_plan_run_by_plan(

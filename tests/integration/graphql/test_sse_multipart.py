@@ -24,7 +24,7 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.graphql.transports import sse_multipart
-from app.api.graphql.transports.http import EVENT_STREAM, JSON
+from app.api.graphql.transports.http import EVENT_STREAM, GRAPHQL_JSON, JSON
 from app.api.graphql.types.events import EVENTS
 from app.api.graphql.types.jobs import JOBS
 from app.domain.job_types.hierarchy_duplicate import Duplication
@@ -247,7 +247,7 @@ async def test_a_malformed_request_gets_its_status_instead_of_a_stream(
     client: httpx.AsyncClient,
 ) -> None:
     response = await client.post("/graphql", json={}, headers={"accept": EVENT_STREAM})
-    assert response.status_code == 400
+    assert response.status_code == 422
     assert response.headers["content-type"] == f"{JSON}; charset=utf-8"
     assert response.json()["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
 
@@ -415,15 +415,18 @@ async def test_a_part_is_sent_with_its_closing_delimiter(
                 received += await anext(pieces)
 
 
-async def test_queries_and_invalid_operations_are_plain_json_for_apollo(
+async def test_queries_and_invalid_operations_are_no_stream_for_apollo(
     client: httpx.AsyncClient,
 ) -> None:
-    for document in (QUERY, "subscription { nothing }"):
+    for document, status, media_type in (
+        (QUERY, 200, JSON),
+        ("subscription { nothing }", 422, GRAPHQL_JSON),
+    ):
         response = await client.post(
             "/graphql", json={"query": document}, headers={"accept": APOLLO}
         )
-        assert response.status_code == 200
-        assert response.headers["content-type"] == f"{JSON}; charset=utf-8"
+        assert response.status_code == status
+        assert response.headers["content-type"] == f"{media_type}; charset=utf-8"
 
 
 async def test_an_error_of_a_subscription_is_a_part(client: httpx.AsyncClient) -> None:
@@ -464,11 +467,11 @@ async def test_a_client_at_its_stream_limit_may_open_another_after_closing_one(
             await anext(first)
             async with streamed_response(client, JOB_EVENTS, accept=APOLLO) as second:
                 assert second.status_code == 200
-                for accept in (EVENT_STREAM, APOLLO):
+                for accept, answered in ((EVENT_STREAM, JSON), (APOLLO, GRAPHQL_JSON)):
                     async with streamed_response(client, JOB_EVENTS, accept=accept) as third:
                         assert third.status_code == 429
                         assert int(third.headers["retry-after"]) >= 1
-                        assert third.headers["content-type"] == f"{JSON}; charset=utf-8"
+                        assert third.headers["content-type"] == f"{answered}; charset=utf-8"
                         (error,) = json.loads(await third.aread())["errors"]
                     assert error["extensions"] == {
                         "code": "STREAM_LIMIT_EXCEEDED",

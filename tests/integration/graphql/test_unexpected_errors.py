@@ -177,7 +177,7 @@ async def test_an_event_with_a_broken_nested_read_shows_only_the_request_id_and_
 async def test_expected_errors_reach_the_client_and_are_not_logged(
     idle_client: GraphQLClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for document in ("{ jobs(first: 0) { totalCount } }", "{ nothing }", "{", "mutation { x }"):
+    for document in ("{ jobs(first: -1) { totalCount } }", "{ nothing }", "{", "mutation { x }"):
         error = await idle_client.refusal(document)
         assert error["message"] != "Internal Server Error"
         assert error["extensions"]["code"] in (

@@ -28,7 +28,7 @@ from app.api.graphql.admission.request import GraphQLRequest
 from app.api.graphql.admission.trusted import UnusableDocuments, hash_of
 from app.api.graphql.errors import InvalidDocument
 from app.api.graphql.strawberry_seam import STRAWBERRY_RULES
-from app.api.http.refusals import BadRequest, LimitExceeded, NotPermitted, Refused
+from app.api.http.refusals import LimitExceeded, Malformed, NotPermitted, Refused
 from app.domain.callers import Caller, ScopesMissing
 
 DOCUMENT_CACHE_SIZE = 128
@@ -140,17 +140,18 @@ class Documents:
         if request.query is None:
             assert hash is not None
             if hash not in self._trusted:
-                raise Refused("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND")
+                raise Refused("PersistedQueryNotFound", "PERSISTED_QUERY_NOT_FOUND", status=400)
             return self._trusted[hash]
         if hash is None and not self._only_trusted:
             return request.query
         query_hash = hash_of(request.query)
         if hash not in (None, query_hash):
-            raise BadRequest("The document id is not the SHA-256 of the query.")
+            raise Malformed("The document id is not the SHA-256 of the query.")
         if self._only_trusted and query_hash not in self._trusted:
             raise Refused(
                 "Only documents that the operator trusts are run, and this one is not trusted.",
                 "DOCUMENT_NOT_TRUSTED",
+                status=403,
             )
         return request.query
 
@@ -164,7 +165,7 @@ class Documents:
                 raise LimitExceeded(
                     "TOKEN_LIMIT_EXCEEDED", "at least {} tokens", limit, limit + 1
                 ) from None
-            raise InvalidDocument("GRAPHQL_PARSE_FAILED", [error]) from None
+            raise InvalidDocument("GRAPHQL_PARSE_FAILED", [error], status=400) from None
         document = ParsedDocument(text, tree)
         # Before validation, which takes long on documents beyond these limits.
         DocumentComplexity(document).check(self._limits)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from app.api.http.refusals import BadRequest
+from app.api.http.refusals import Malformed
 
 T = TypeVar("T")
 
@@ -24,18 +24,18 @@ class GraphQLRequest:
 
     @classmethod
     def of(cls, parameters: object) -> Self:
-        """Validate the parameters. Raises BadRequest naming the invalid one.
+        """Validate the parameters. Raises Malformed naming the invalid one.
 
         The document id is `documentId` of the persisted documents of GraphQL over HTTP, or
         `extensions.persistedQuery.sha256Hash` as Apollo's clients send it.
         """
         if not isinstance(parameters, Mapping):
-            raise BadRequest("A GraphQL request must be a JSON object.")
+            raise Malformed("A GraphQL request must be a JSON object.")
         extensions = _optional(parameters, "extensions", dict, "an object") or {}
         query = _optional(parameters, "query", str, "a string")
         document_id = _document_id(parameters, extensions)
         if query is None and document_id is None:
-            raise BadRequest("The request has no query.")
+            raise Malformed("The request has no query.")
         return cls(
             # With a document id, an empty query counts as absent.
             query=query if query or document_id is None else None,
@@ -50,7 +50,7 @@ def _optional(
 ) -> T | None:
     value = parameters.get(name)
     if value is not None and not isinstance(value, kind):
-        raise BadRequest(f"{name} must be {expected}.")
+        raise Malformed(f"{name} must be {expected}.")
     return value
 
 
@@ -63,6 +63,6 @@ def _document_id(parameters: Mapping[str, object], extensions: Mapping[str, obje
         if id is not None:
             match = _DOCUMENT_ID.fullmatch(id)
             if match is None:
-                raise BadRequest("A document id must be a SHA-256 of 64 hexadecimal digits.")
+                raise Malformed("A document id must be a SHA-256 of 64 hexadecimal digits.")
             return match[1]
     return None

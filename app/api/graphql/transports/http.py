@@ -1,6 +1,6 @@
 """GraphQL over HTTP: requests, content negotiation, responses and their status.
 
-Source: the GraphQL over HTTP specification, with its appendix on persisted documents.
+Source: the GraphQL over HTTP specification, edition of September 2026.
 """
 
 import asyncio
@@ -11,12 +11,13 @@ from functools import lru_cache, partial
 import mimeparse
 import orjson
 from graphql import OperationType
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.api.graphql.admission.documents import Operation
 from app.api.graphql.admission.request import GraphQLRequest
+from app.api.graphql.plans.plan import GraphQLResponse
 from app.api.graphql.service import GraphQLService
 from app.api.graphql.shared_subscriptions import StreamResult
 from app.api.graphql.transports.sse_multipart import (
@@ -27,7 +28,7 @@ from app.api.graphql.transports.sse_multipart import (
 )
 from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of
-from app.api.http.refusals import BadRequest, Refused
+from app.api.http.refusals import BadRequest, Malformed, Refused
 from app.api.http.request_log import request_record
 from app.api.web.playground import PLAYGROUND
 from app.domain.callers import Caller
@@ -36,6 +37,9 @@ JSON = "application/json"
 GRAPHQL_JSON = "application/graphql-response+json"
 EVENT_STREAM = "text/event-stream"
 MULTIPART = "multipart/mixed"
+
+PARTIAL_SUCCESS = 294
+"""The status of a response with `data` and `errors`."""
 
 STREAMS: dict[str, StreamEncoding] = {
     MULTIPART: MultipartEncoding(),
@@ -67,7 +71,7 @@ class GraphQLEndpoint:
             await response(scope, receive, send)
         except Refused as refused:
             request_record().record_refusal(refused)
-            await _refusal(request, refused)(scope, receive, send)
+            await refusal_response(request, refused)(scope, receive, send)
         except ClientDisconnect:
             # While its body was read: there is no client to respond to.
             return
@@ -104,7 +108,7 @@ class GraphQLEndpoint:
         if media_type in STREAMS:
             return self._stream(request, caller, client, operation, STREAMS[media_type])
         response = await self._service.executor.execute(operation, caller, request.state.request_id)
-        return _json(response, media_type)
+        return _json(response, media_type, _status_of(response, media_type))
 
     def _stream(
         self,
@@ -131,7 +135,7 @@ class GraphQLEndpoint:
         """Run the operations one after another; a refusal of one does not affect the others."""
         limit = self._service.access.limits.max_batch
         if not 1 <= len(batch) <= limit:
-            raise BadRequest(
+            raise Malformed(
                 f"The batch has {len(batch)} operations; 1 to {limit} are allowed."
                 if limit
                 else "Batches are disabled: send one operation per request.",
@@ -146,7 +150,7 @@ class GraphQLEndpoint:
                 graphql_request = GraphQLRequest.of(parameters)
                 operation = self._service.documents.admit(graphql_request, caller, spent)
                 if operation.kind is OperationType.SUBSCRIPTION:
-                    raise BadRequest("A batch may not contain a subscription: send it alone.")
+                    raise Malformed("A batch may not contain a subscription: send it alone.")
                 spent += operation.cost
                 responses.append(
                     await self._service.executor.execute(
@@ -159,13 +163,17 @@ class GraphQLEndpoint:
         return _json(responses, JSON)
 
 
-def _negotiate(request: Request, types: tuple[str, ...]) -> str:
+def _accept(request: HTTPConnection) -> str:
+    return (request.headers.get("accept") or "*/*").lower()
+
+
+def _negotiate(request: HTTPConnection, types: tuple[str, ...]) -> str:
     """Return the media type of `types` that Accept prefers, or "" if it accepts none of them.
 
     Of equally preferred types the last one wins. GraphQL's own media type is returned only if
     Accept names it: `*/*` yields plain JSON.
     """
-    return _negotiate_accept((request.headers.get("accept") or "*/*").lower(), types)
+    return _negotiate_accept(_accept(request), types)
 
 
 @lru_cache(MEDIA_TYPE_CACHE_SIZE)
@@ -197,14 +205,20 @@ def _prefers_html(request: Request) -> bool:
 
 
 def _read_url(request: Request) -> dict[str, object]:
-    parameters: dict[str, object] = {}
+    texts: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
-        if name in parameters:
-            raise BadRequest(f"The URL has {name} more than once.")
-        parameters[name] = value
-    for name in ("variables", "extensions"):
-        if name in parameters:
-            parameters[name] = _parse_json(str(parameters[name]), f"{name} in the URL")
+        if name in texts:
+            raise Malformed(f"The URL has {name} more than once.")
+        texts[name] = value
+    # An empty optional parameter counts as absent. An empty query is a syntax error.
+    parameters: dict[str, object] = {
+        name: text for name, text in texts.items() if text or name == "query"
+    }
+    for name in parameters.keys() & {"variables", "extensions"}:
+        try:
+            parameters[name] = _parse_json(texts[name], f"{name} in the URL")
+        except BadRequest as error:
+            raise Malformed(str(error)) from None
     return parameters
 
 
@@ -254,8 +268,23 @@ def _json(content: object, media_type: str, status: int = 200) -> Response:
     )
 
 
-def _refusal(request: Request, refused: Refused) -> Response:
-    media_type = _negotiate(request, QUERY_TYPES) or JSON
+def _status_of(response: GraphQLResponse, media_type: str) -> int:
+    """Return the status of a response with `data`.
+
+    PARTIAL_SUCCESS is defined only for GraphQL's own media type.
+    """
+    return PARTIAL_SUCCESS if "errors" in response and media_type == GRAPHQL_JSON else 200
+
+
+def refusal_response(request: HTTPConnection, refused: Refused) -> Response:
+    """Build the response to an operation that does not run.
+
+    It has GraphQL's own media type also for legacy clients, which name only plain JSON: with a
+    status other than 2xx, plain JSON may come from any proxy. Those that name both, or neither, get
+    what they prefer.
+    """
+    accepted = _negotiate(request, QUERY_TYPES)
+    media_type = accepted or JSON
     content = {"errors": refused.errors}
     if media_type == EVENT_STREAM and refused.well_formed:
         # A browser's EventSource hides any response that is not a stream from its page.
@@ -266,8 +295,9 @@ def _refusal(request: Request, refused: Refused) -> Response:
         )
     if media_type == EVENT_STREAM:
         media_type = JSON
-    status = 200 if refused.well_formed and media_type == JSON else refused.status
-    response = _json(content, media_type, status)
+    elif accepted == JSON and JSON in _accept(request) and GRAPHQL_JSON not in _accept(request):
+        media_type = GRAPHQL_JSON
+    response = _json(content, media_type, refused.status)
     response.headers.update(refused.headers)
     return response
 

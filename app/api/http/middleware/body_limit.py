@@ -27,12 +27,12 @@ class BodyTooLarge(Exception):
 class BodyLimitMiddleware:
     """Refuses bodies larger than `limit` bytes with 413.
 
-    `refusal` makes the response for a path. A response sent before its request was fully read ends
-    once the rest of the body is dropped.
+    `refusal` makes the response to a request. A response that is sent before its request was fully
+    read ends once the rest of the body is dropped.
     """
 
     def __init__(
-        self, app: ASGIApp, limit: int, refusal: Callable[[str, BodyTooLarge], Response]
+        self, app: ASGIApp, limit: int, refusal: Callable[[Scope, BodyTooLarge], Response]
     ) -> None:
         self._app = app
         self._limit = limit
@@ -71,7 +71,7 @@ class BodyLimitMiddleware:
                 raise BodyTooLarge(length, self._limit)
             await self._app(scope, receive_limited, send_after_drain)
         except BodyTooLarge as too_large:
-            response = self._refusal(scope["path"], too_large)
+            response = self._refusal(scope, too_large)
             await response(scope, receive, send_after_drain)
 
 
