@@ -112,7 +112,8 @@ class AuthenticationSettings(_Group):
     store: str = Field("default", min_length=1, max_length=255)
     """Store of all requests without authentication."""
     insecure: bool = False
-    """Allow a host other than loopback without authentication."""
+    """Without authentication, serve other machines too: on a host other than loopback, for other
+    host names, and through proxies."""
     jwt_secret: SecretStr | None = None
     """Secret that signs bearer tokens (HS256), at least 32 bytes: `openssl rand -hex 32`."""
     jwks: Annotated[tuple[str, ...], NoDecode] = ()

@@ -1,7 +1,7 @@
 """Turns settings into parts: database, GraphQL service, application, dispatchers, listener."""
 
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
@@ -121,7 +121,7 @@ def gateway_app(
     lifespan: Lifespan,
     *,
     login: Login,
-    hosts: Sequence[str],
+    hosts: Collection[str] | None,
     runner: UnhealthyReason | None,
     tracer: Tracer | None,
 ) -> ASGIApp:
@@ -143,12 +143,12 @@ def gateway_app(
     )
 
 
-def allowed_hosts(settings: Settings, listener: socket.socket) -> list[str]:
-    """The Host headers that the gateway accepts."""
-    if is_loopback(settings.host) and not settings.authenticated:
+def allowed_hosts(settings: Settings, listener: socket.socket) -> Collection[str] | None:
+    """The host names of this machine if it is the only one to serve, else None."""
+    if is_loopback(settings.host) and not settings.authenticated and not settings.insecure:
         return [*LOOPBACK_NAMES, listener.getsockname()[0]]
     # With authentication a rebound page has no token; without it, --insecure accepts every client.
-    return ["*"]
+    return None
 
 
 def job_dispatcher(

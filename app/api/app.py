@@ -1,13 +1,12 @@
 """The ASGI application of a gateway: GraphQL, REST, login, console, playground and probes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from opentelemetry.trace import Tracer
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -21,6 +20,7 @@ from app.api.graphql.transports.websocket import SocketEndpoint
 from app.api.http.cors import cors_middleware
 from app.api.http.middleware.access_log import AccessLogMiddleware
 from app.api.http.middleware.body_limit import BodyLimitMiddleware, BodyTooLarge
+from app.api.http.middleware.open_access import OpenAccessMiddleware
 from app.api.http.middleware.request_id import RequestIdMiddleware
 from app.api.http.middleware.security_headers import SecurityHeadersMiddleware
 from app.api.http.probes import probe_routes
@@ -43,7 +43,7 @@ def create_app(
     lifespan: Lifespan,
     *,
     login: Login,
-    hosts: Sequence[str],
+    hosts: Collection[str] | None,
     origins: Sequence[str],
     cors_headers: Sequence[str],
     playground: bool,
@@ -55,10 +55,10 @@ def create_app(
 ) -> ASGIApp:
     """Assemble the application of a gateway.
 
-    `hosts`: accepted host names, `*` for any. `origins`: other origins whose pages may send
-    requests. `cors_headers`: headers they may send, besides known ones. `openapi`: serve the
-    OpenAPI document of REST. `runner`: the unhealthy reason of the queue, if it runs in this
-    process.
+    `hosts`: the host names of this machine, the only one to serve; None to serve all. `origins`:
+    other origins whose pages may send requests. `cors_headers`: headers they may send, besides
+    known ones. `openapi`: serve the OpenAPI document of REST. `runner`: the unhealthy reason of
+    the queue, if it runs in this process.
     """
     access = service.access
 
@@ -70,14 +70,20 @@ def create_app(
         # No `errors`: a response of another route must not look like a GraphQL response.
         return JSONResponse({"message": error.detail}, error.status_code, error.headers)
 
+    def refuse(scope: Scope, error: BadRequest) -> Response:
+        path = scope["path"]
+        if path.startswith(f"{REST_PATH}/"):
+            return refused_by_rest(error.status, [str(error)])
+        if path == TOKEN_PATH:
+            return login_refusal(error)
+        if path == "/graphql":
+            return refusal_response(HTTPConnection(scope), error)
+        return JSONResponse({"message": str(error)}, error.status)
+
     def too_large(scope: Scope, error: BodyTooLarge) -> Response:
-        if scope["path"].startswith(f"{REST_PATH}/"):
-            return refused_by_rest(413, [str(error)])
-        if scope["path"] == TOKEN_PATH:
-            return login_refusal(BadRequest(str(error), status=413))
         extensions = {"limit": access.limits.max_body_bytes, "found": error.received}
-        return refusal_response(
-            HTTPConnection(scope),
+        return refuse(
+            scope,
             BadRequest(str(error), code="BODY_TOO_LARGE", status=413, extensions=extensions),
         )
 
@@ -97,7 +103,7 @@ def create_app(
     app = Starlette(
         routes=[
             Route("/", root),
-            Route("/graphql", GraphQLEndpoint(service, playground=playground)),
+            Route("/graphql", GraphQLEndpoint(service, frozenset(origins), playground=playground)),
             WebSocketRoute("/graphql", SocketEndpoint(service, origins)),
             *([PLAYGROUND.mount()] if playground else []),
             *([console_html.mount()] if console else []),
@@ -108,7 +114,7 @@ def create_app(
         middleware=[
             *([cors_middleware(origins, cors_headers)] if origins else []),
             Middleware(BodyLimitMiddleware, limit=access.limits.max_body_bytes, refusal=too_large),
-            Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
+            *([Middleware(OpenAccessMiddleware, hosts=hosts, refusal=refuse)] if hosts else []),
         ],
         exception_handlers={HTTPException: http_error, Exception: unexpected_error},
         lifespan=lifespan,

@@ -11,12 +11,24 @@ def address_of(connection: HTTPConnection) -> str:
 
 
 def is_same_origin(connection: HTTPConnection, origins: Collection[str]) -> bool:
-    """Return True for pages of this host or of `origins`, and without an Origin header.
+    """Return True for pages of this host or of `origins`, and for clients without pages.
 
     Browsers always send Origin for WebSockets and for methods other than GET and HEAD.
     """
+    if is_cross_site(connection, origins):
+        return False
     origin = connection.headers.get("origin")
     if origin is None or origin in origins:
         return True
     host = connection.headers.get("host", "")
     return origin in (f"http://{host}", f"https://{host}")
+
+
+def is_cross_site(connection: HTTPConnection, origins: Collection[str]) -> bool:
+    """Return True for requests that a page of another site, not one of `origins`, caused.
+
+    Browsers send Sec-Fetch-Site and let no page change it. A GET without CORS has no Origin.
+    """
+    if connection.headers.get("origin") in origins:
+        return False
+    return connection.headers.get("sec-fetch-site") == "cross-site"

@@ -362,9 +362,9 @@ def refusals(folder: Path) -> Iterable[tuple[dict[str, Any], str]]:
     (invalid / "one.graphql").write_text("{ nothing }")
     return [
         (EVERYWHERE, "0.0.0.0 can be reached from other machines"),
-        ({"jwks": "https://issuer.example/keys"}, "not both"),
+        ({"jwks": ("https://issuer.example/keys",)}, "not both"),
         ({"jwt_secret": SecretStr("short")}, "at least 32 bytes"),
-        ({"jwt_secret": None, "jwks": f"{folder}/none.json"}, "none.json: No such file"),
+        ({"jwt_secret": None, "jwks": (f"{folder}/none.json",)}, "none.json: No such file"),
         ({"only_trusted": True}, "nothing could be run"),
         ({"trusted_documents": invalid}, "Cannot query field 'nothing'"),
         ({"trusted_documents": folder / "nowhere"}, "cannot be read"),

@@ -4,7 +4,7 @@ Source: the GraphQL over HTTP specification, edition of September 2026.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 
@@ -27,7 +27,7 @@ from app.api.graphql.transports.sse_multipart import (
     StreamResponse,
 )
 from app.api.http.middleware.body_limit import BODY_SECONDS
-from app.api.http.origins import address_of
+from app.api.http.origins import address_of, is_cross_site
 from app.api.http.refusals import BadRequest, Malformed, Refused
 from app.api.http.request_log import request_record
 from app.api.web.playground import PLAYGROUND
@@ -60,8 +60,11 @@ SUBSCRIPTION_TYPES = tuple(STREAMS)
 class GraphQLEndpoint:
     """ASGI endpoint for single and batched operations, and for the playground page."""
 
-    def __init__(self, service: GraphQLService, *, playground: bool) -> None:
+    def __init__(
+        self, service: GraphQLService, origins: Collection[str], *, playground: bool
+    ) -> None:
         self._service = service
+        self._origins = origins
         self._playground = playground
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,6 +84,13 @@ class GraphQLEndpoint:
             raise _not_allowed("GraphQL requests use GET or POST.", "GET, POST")
         if self._playground and _prefers_html(request):
             return PLAYGROUND.response()
+        if is_cross_site(request, self._origins):
+            raise BadRequest(
+                "Pages of another site may not do this, unless JOBS_GATEWAY_ORIGINS lists their "
+                "origin.",
+                code="FORBIDDEN",
+                status=403,
+            )
         if not _negotiate(request, ALL_TYPES):
             raise _not_acceptable(
                 f"Accept names no supported media type. Supported are {JSON}, {GRAPHQL_JSON}, "
