@@ -5,6 +5,7 @@ tests/contract/test_seams.py names the internals of typer that it overrides.
 
 import ast
 import gc
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -37,6 +38,28 @@ COMMANDS = {
     "client": ("app.cli.registered_clients", "client"),
     "export-schema": ("app.cli.schema", "export_schema"),
 }
+
+
+class _Command(TyperCommand):
+    """A command whose text arguments are text: arguments of a process may be any bytes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        for parameter in self.params:
+            values = ctx.params.get(parameter.name)
+            for value in values if isinstance(values, list | tuple) else [values]:
+                if isinstance(value, str) and not _is_unicode(value):
+                    hint = f"'{parameter.opts[0]}'"
+                    raise typer.BadParameter("it is not UTF-8 text.", ctx=ctx, param_hint=hint)
+        return rest
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Commands(TyperGroup):
@@ -72,6 +95,8 @@ def command_of(name: str, function: Callable[..., None], module: ModuleType) -> 
     if app is None:
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command(name)(function)
+    for command in app.registered_commands:
+        command.cls = _Command
     return typer.main.get_command(app)
 
 
@@ -97,7 +122,7 @@ cli = typer.Typer(
 
 def _print_version(requested: bool) -> None:
     if requested:
-        print(__version__)
+        typer.echo(__version__)
         raise typer.Exit
 
 
@@ -115,4 +140,7 @@ def _options(
 
 def main() -> None:
     """Run the `jobs-gateway` command."""
-    cli()
+    # Here, since the list of commands needs no module.
+    from app.cli.streams import run
+
+    sys.exit(run(cli))

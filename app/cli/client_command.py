@@ -1,7 +1,6 @@
 """Options and execution of the commands that call a running gateway."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from inspect import Signature, signature
@@ -10,7 +9,8 @@ from typing import Annotated, Concatenate, ParamSpec
 import typer
 
 from app.cli.client.client import GatewayClient, GatewayError, base_url
-from app.cli.output import Output, output, printable
+from app.cli.output import Output, output
+from app.cli.streams import print_notice
 
 P = ParamSpec("P")
 
@@ -87,8 +87,3 @@ def _run(
     except KeyboardInterrupt:
         code = SIGINT_EXIT_CODE
     raise typer.Exit(code or 0)
-
-
-def print_notice(message: str) -> None:
-    """Print a line to stderr, without control characters."""
-    print(printable(message), file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from app import __version__, wiring
 from app.cli.flags import mistake_line, option, unknown_variable_line
+from app.cli.streams import print_line
 from app.settings import Settings, WrongSettings, read, unknown_variables
 from app.storage.admin import backlog, diagnosis
 from app.storage.admin.diagnosis import NoDatabase
@@ -79,7 +80,7 @@ def doctor(database_url: Annotated[str | None, option("database_url")] = None) -
     flags = {} if database_url is None else {"database_url": database_url}
     has_problem = False
     for finding in _findings(flags):
-        print(finding, flush=True)
+        print_line(str(finding))
         has_problem |= finding.verdict is Verdict.PROBLEM
     raise typer.Exit(1 if has_problem else 0)
 

@@ -6,7 +6,6 @@ Flags and their help are generated from the fields of `app.settings`.
 import functools
 import inspect
 import os
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import SecretStr
 from rich.markup import escape
 
+from app.cli.streams import print_notice
 from app.settings import (
     Mistake,
     Settings,
@@ -151,13 +151,13 @@ def read_settings(**flags: object) -> Settings:
 def reporting_mistakes(flags: Mapping[str, object]) -> Iterator[None]:
     """Print mistakes in settings to stderr, one per line, and exit with 2."""
     for name, nearest in unknown_variables(os.environ):
-        print(unknown_variable_line(name, nearest), file=sys.stderr)
+        print_notice(unknown_variable_line(name, nearest))
     try:
         yield
     except WrongSettings as error:
         used_flags = {name for name, value in flags.items() if value is not None}
         for mistake in error.mistakes:
-            print(mistake_line(mistake, used_flags), file=sys.stderr)
+            print_notice(mistake_line(mistake, used_flags))
         raise typer.Exit(2) from None
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from app.cli.flags import option, read_settings
+from app.cli.streams import is_terminal, print_line, print_notice
 from app.domain.attributes import Translation, Translations
 from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO
@@ -26,7 +27,12 @@ from app.services.imports import Attachment
 from app.services.placement import BadLine, Line, PlacedLine, Placement
 from app.settings import Settings
 from app.storage import nodes
-from app.storage.engine.database import Database, UnusableDatabase
+from app.storage.engine.database import (
+    Database,
+    DatabaseUnavailable,
+    StorageFull,
+    UnusableDatabase,
+)
 from app.storage.import_scratch import ImportScratch
 from app.wiring import open_database
 
@@ -196,12 +202,12 @@ def import_(
         with file.open("rb") as lines:
             size = file.stat().st_size
             asyncio.run(_import(settings, target, lines, size, name, products, language))
-    except (DomainError, UnusableDatabase) as error:
+    except (DomainError, UnusableDatabase, DatabaseUnavailable, StorageFull) as error:
         source = f"{file}, " if isinstance(error, BadLine) else ""
-        print(f"Nothing was imported: {source}{error}", file=sys.stderr)
+        print_notice(f"Nothing was imported: {source}{error}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        print("Nothing was imported: interrupted.", file=sys.stderr)
+        print_notice("Nothing was imported: interrupted.")
         raise typer.Exit(130) from None
 
 
@@ -215,7 +221,7 @@ async def _import(
     language: str,
 ) -> None:
     progress = Progress(
-        console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True
+        console=Console(stderr=True), disable=not is_terminal(sys.stderr), transient=True
     )
     database = open_database(settings)
     try:
@@ -240,7 +246,7 @@ async def _import(
                     )
                 id = await database.write(imports.publish, target.pk)
         owner = "the organization" if store == ORGANIZATION else f"store {store!r}"
-        print(
+        print_line(
             f"{id} {name!r}: {node_count} nodes, {product_count} products,"
             f" {owner} of {database.name}"
         )

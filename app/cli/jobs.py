@@ -8,8 +8,9 @@ import typer
 
 from app.cli.client.client import GatewayClient, GatewayError
 from app.cli.client.records import Job
-from app.cli.client_command import client_command, print_notice
+from app.cli.client_command import client_command
 from app.cli.output import Output
+from app.cli.streams import print_notice
 from app.domain.jobs import JobStatus
 
 

@@ -3,13 +3,18 @@
 tests/contract/test_seams.py names the internals of logging that it sets.
 """
 
+import json
 import logging
 import sys
+from io import StringIO
+from typing import TextIO
 
 import orjson
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
+from app.cli.streams import is_terminal
+from app.domain.display import printable, printable_json, printable_lines
 from app.settings import Settings
 
 APP_LOGGER = "app"
@@ -23,7 +28,7 @@ def start_logging(settings: Settings) -> None:
     or of the request that created the job. Exceptions have a traceback without values of variables.
     """
     for_people = settings.log_format == "console" or (
-        settings.log_format == "auto" and sys.stderr.isatty()
+        settings.log_format == "auto" and is_terminal(sys.stderr)
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(for_people))
@@ -46,11 +51,12 @@ def _formatter(for_people: bool) -> logging.Formatter:
     renderer: list[Processor]
     if for_people:
         renderer = [
+            _escape_values,
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
+                colors=is_terminal(sys.stderr),
                 # Other formatters show the values of local variables.
-                exception_formatter=structlog.dev.plain_traceback,
-            )
+                exception_formatter=_traceback,
+            ),
         ]
     else:
         renderer = [
@@ -64,4 +70,24 @@ def _formatter(for_people: bool) -> logging.Formatter:
 
 
 def _json(event: object, **_: object) -> str:
-    return orjson.dumps(event, default=str).decode()
+    try:
+        line = orjson.dumps(event, default=str).decode()
+    except orjson.JSONEncodeError:
+        # A name of a file that is not UTF-8.
+        line = json.dumps(event, default=str)
+    return printable_json(line)
+
+
+def _escape_values(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Escape what others have sent: the reason phrase of a webhook's receiver, say."""
+    return {
+        # The renderer formats a traceback by itself.
+        name: printable(value) if isinstance(value, str) and name != "exception" else value
+        for name, value in event.items()
+    }
+
+
+def _traceback(stream: TextIO, error: ExcInfo) -> None:
+    plain = StringIO()
+    structlog.dev.plain_traceback(plain, error)
+    stream.write(printable_lines(plain.getvalue()))

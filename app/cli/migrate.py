@@ -1,12 +1,12 @@
 """migrate: upgrade the database schema."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from app import wiring
 from app.cli.flags import takes_settings
+from app.cli.streams import print_line, print_notice
 from app.settings import Settings, group_of
 from app.storage.engine.database import UnusableDatabase
 
@@ -27,12 +27,12 @@ def migrate(
     try:
         before, after = wiring.migrate(settings, check=check)
     except UnusableDatabase as error:
-        print(error, file=sys.stderr)
+        print_notice(str(error))
         raise typer.Exit(1) from None
     if before == after:
-        print(f"Up to date, at revision {after}.")
+        print_line(f"Up to date, at revision {after}.")
     elif check:
-        print(f"At revision {before or 'none'}; this version needs {after}.", file=sys.stderr)
+        print_notice(f"At revision {before or 'none'}; this version needs {after}.")
         raise typer.Exit(1)
     else:
-        print(f"Migrated from revision {before or 'none'} to {after}.")
+        print_line(f"Migrated from revision {before or 'none'} to {after}.")

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 import orjson
 from rich.console import Console
@@ -14,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.client.records import DuplicationDiff, Job, JobEvent, JobListing, JobQueue
+from app.cli.streams import is_terminal, print_json, print_line
+from app.domain.display import printable
 from app.domain.jobs import JobStatus
+
+R = TypeVar("R")
 
 FINAL = frozenset(status.name for status in JobStatus if status.is_final)
 
-# Characters that move the cursor, break the line or reorder the following text.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _BARE_WORD = re.compile(r"[^\s\"=\\]+")
 _STYLES = {
     "PENDING": "yellow",
@@ -28,16 +30,6 @@ _STYLES = {
     "FAILED": "red",
     "CANCELLED": "dim",
 }
-
-
-def printable(text: str) -> str:
-    """Return the text on one line, without terminal control characters."""
-    return _UNPRINTABLE.sub(" ", text)
-
-
-def json_line(record: Job | JobEvent | JobQueue | DuplicationDiff) -> str:
-    """Return the record as the gateway sent it."""
-    return orjson.dumps(record).decode()
 
 
 def plain_job(job: Job) -> str:
@@ -156,7 +148,7 @@ class Output(Protocol):
 def output(*, json: bool) -> Iterator[Output]:
     """Return a Terminal if standard output is one, else Lines."""
     console = Console(highlight=False)
-    if json or not sys.stdout.isatty() or console.is_dumb_terminal:
+    if json or not is_terminal(sys.stdout) or console.is_dumb_terminal:
         yield Lines(json=json)
         return
     terminal = Terminal(console)
@@ -177,34 +169,45 @@ class Lines:
         self._progress: tuple[str, int] | None = None
 
     def job(self, job: Job) -> None:
-        self._write(json_line(job) if self._json else plain_job(job))
+        print_json(job) if self._json else print_line(plain_job(job))
 
     def jobs(self, listing: JobListing, limit: int) -> None:
         for job in listing.jobs:
             self.job(job)
 
     def queue(self, queue: JobQueue) -> None:
-        self._write(json_line(queue) if self._json else plain_queue(queue))
+        print_json(queue) if self._json else print_line(plain_queue(queue))
 
     def diff(self, diff: DuplicationDiff) -> None:
-        for line in [json_line(diff)] if self._json else plain_diff(diff):
-            self._write(line)
+        if self._json:
+            print_json(diff)
+            return
+        for line in plain_diff(diff):
+            print_line(line)
 
     def update(self, event: JobEvent) -> None:
         self.event(event)
 
     def event(self, event: JobEvent) -> None:
         if self._json:
-            self._write(json_line(event))
+            print_json(event)
             return
         progress = event["job"]["id"], _percent(event["job"])
         if event["type"] != "PROGRESS" or progress != self._progress:
-            self._write(plain_event(event))
+            print_line(plain_event(event))
         self._progress = progress
 
-    def _write(self, line: str) -> None:
-        # Flushed, so that the reader of a pipe sees each change at once.
-        print(line, flush=True)
+
+def _escaped(record: R) -> R:
+    """Return a record for a terminal: each text in it is printable."""
+    match record:
+        case str():
+            return cast(R, printable(record))
+        case dict():
+            return cast(R, {key: _escaped(value) for key, value in record.items()})
+        case list():
+            return cast(R, [_escaped(item) for item in record])
+    return record
 
 
 class Terminal:
@@ -221,7 +224,7 @@ class Terminal:
             console=console,
             transient=True,
             # Otherwise rich prints to the terminal what belongs into a redirected stderr.
-            redirect_stderr=sys.stderr.isatty(),
+            redirect_stderr=is_terminal(sys.stderr),
         )
         self._task = self._bar.add_task("", done="", eta="")
 
@@ -230,6 +233,7 @@ class Terminal:
         self._bar.stop()
 
     def job(self, job: Job) -> None:
+        job = _escaped(job)
         line = Text.assemble(f"Job {job['id']} is ", _status(job))
         if job["queuePosition"]:
             line.append(f", position {job['queuePosition']}")
@@ -240,6 +244,7 @@ class Terminal:
     def jobs(self, listing: JobListing, limit: int) -> None:
         if not listing.jobs:
             return
+        listing = JobListing(_escaped(listing.queue), _escaped(listing.jobs))
         now = datetime.now(UTC)
         # Ids are never cut, since users copy them; a narrow terminal shows the description of a job
         # below its id.
@@ -265,13 +270,14 @@ class Terminal:
         self._console.print(Text(limited + _queue_summary(listing.queue, now), "dim"))
 
     def queue(self, queue: JobQueue) -> None:
-        self._console.print(Text(_queue_summary(queue, datetime.now(UTC))))
+        self._console.print(Text(_queue_summary(_escaped(queue), datetime.now(UTC))))
 
     def diff(self, diff: DuplicationDiff) -> None:
         for line in plain_diff(diff):
             self._console.print(Text(line))
 
     def update(self, event: JobEvent) -> None:
+        event = _escaped(event)
         job = event["job"]
         if event["type"] == "SNAPSHOT":
             self.job(job)
@@ -285,7 +291,7 @@ class Terminal:
             line = Text.assemble(
                 ("Copied ", "green"),
                 f"{nodes:,} node{'' if nodes == 1 else 's'} to ",
-                (printable(result["name"]), "bold"),
+                (result["name"], "bold"),
                 " in ",
                 _took(job, _instant(event["at"])),
                 f"\n{result['id']}",
@@ -293,6 +299,7 @@ class Terminal:
             self._console.print(line)
 
     def event(self, event: JobEvent) -> None:
+        event = _escaped(event)
         job = event["job"]
         if event["type"] != "PROGRESS":
             words = [
@@ -301,7 +308,7 @@ class Terminal:
                 Text(f"{job['status']:9}", _STYLES.get(job["status"], "")),
                 _took(job, _instant(event["at"])) if job["status"] in FINAL else _progress(job),
                 _description(job),
-                *(Text(printable(error["message"]), "red") for error in job["errors"]["nodes"]),
+                *(Text(error["message"], "red") for error in job["errors"]["nodes"]),
             ]
             self._console.print(Text("  ").join(word for word in words if word))
         if job["status"] == "STARTED":
@@ -373,11 +380,11 @@ def _description(job: Job) -> Text:
     if duplication is None:
         return Text(job["type"].lower().replace("_", " "))
     source, result = duplication["source"], duplication["result"]
-    text = Text(printable(source["name"] if source else duplication["sourceId"]))
+    text = Text(source["name"] if source else duplication["sourceId"])
     if result:
-        text.append(f" → {printable(result['name'])}")
+        text.append(f" → {result['name']}")
     elif name := duplication["name"]:
-        text.append(" → ").append(printable(name), "dim")
+        text.append(" → ").append(name, "dim")
     return text
 
 
@@ -388,5 +395,5 @@ def _queue_summary(queue: JobQueue, now: datetime) -> str:
     summary = f"{pending}, {'one' if queue['running'] else 'none'} running."
     if pause := queue["pause"]:
         summary += f" Paused {ago(_instant(pause['at']), now)}"
-        summary += f": {printable(pause['reason'])}" if pause["reason"] else "."
+        summary += f": {pause['reason']}" if pause["reason"] else "."
     return summary

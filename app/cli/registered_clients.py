@@ -1,13 +1,11 @@
 """client: the list of clients that may log in for tokens."""
 
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import orjson
 import typer
 
 from app.api.auth.login import TOKEN_LIFETIME
@@ -21,7 +19,7 @@ from app.api.auth.registered_clients import (
     read_clients,
 )
 from app.cli.flags import option, read_settings
-from app.cli.output import printable
+from app.cli.streams import print_json, print_line, print_notice
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.errors import InvalidInput
 from app.domain.stores import checked_store
@@ -94,10 +92,10 @@ def add(
         )
     fields = {"client_id": name, "client_secret": secret}
     if json:
-        print(orjson.dumps(fields).decode())
+        print_json(fields)
     else:
         for field, value in fields.items():
-            print(f"{field}={value}")
+            print_line(f"{field}={value}")
 
 
 @group.command("list")
@@ -108,7 +106,10 @@ def list_(clients: File = None, json: Json = False) -> None:
         registered = read_clients(path)
     for each in registered.values():
         fields = each.model_dump(mode="json", exclude={"secret_hash"}, exclude_none=True)
-        print(orjson.dumps(fields).decode() if json else printable(_line(each)))
+        if json:
+            print_json(fields)
+        else:
+            print_line(_line(each))
 
 
 @group.command()
@@ -119,7 +120,7 @@ def remove(name: Name, clients: File = None) -> None:
         if registered.pop(name, None) is None:
             raise UnusableClients(f"{path} has no client {name}.")
     hours = TOKEN_LIFETIME.total_seconds() / 3600
-    print(f"{name} is removed. Its last tokens expire within {hours:g} h.", file=sys.stderr)
+    print_notice(f"{name} is removed. Its last tokens expire within {hours:g} h.")
 
 
 def _line(client: RegisteredClient) -> str:
@@ -147,10 +148,10 @@ def _reporting() -> Iterator[None]:
     try:
         yield
     except UnusableClients as error:
-        print(printable(str(error)), file=sys.stderr)
+        print_notice(str(error))
         raise typer.Exit(1) from None
 
 
 def _refuse(reason: str) -> NoReturn:
-    print(reason, file=sys.stderr)
+    print_notice(reason)
     raise typer.Exit(2)

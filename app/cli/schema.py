@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from app.api.graphql.schema import schema_text
+from app.cli.streams import print_line
 
 
 def export_schema(
@@ -15,6 +16,6 @@ def export_schema(
 ) -> None:
     """Print the GraphQL schema with descriptions."""
     if file is None:
-        print(schema_text(), end="")
+        print_line(schema_text().removesuffix("\n"))
     else:
         file.write_text(schema_text(), encoding="utf-8")

@@ -1,6 +1,5 @@
 """serve: the gateway process."""
 
-import sys
 from contextlib import aclosing
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from app.api.rest.app import REST_PATH
 from app.cli import demo
 from app.cli.flags import takes_settings
 from app.cli.logs import start_logging
+from app.cli.streams import print_notice, print_status
 from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.domain.proxies import is_loopback
 from app.main import Gateway
@@ -43,9 +43,9 @@ def serve(
     try:
         main.run(settings, on_ready)
     except (StartError, UnusableDatabase, RunnerAlreadyPresent) as error:
-        print(error, file=sys.stderr)
+        print_notice(str(error))
         raise typer.Exit(1) from None
-    _print_lines("Stopped.")
+    print_status("Stopped.")
 
 
 def _print_summary(gateway: Gateway) -> None:
@@ -60,7 +60,7 @@ def _print_summary(gateway: Gateway) -> None:
     queue = "runs here" if settings.runner else "does not run here (--no-runner)"
     playground = f"{gateway.url}/graphql in a browser" if settings.shows_playground else "off"
     console = f"{gateway.url}/ in a browser" if settings.shows_console else "off"
-    _print_lines(
+    print_status(
         f"jobs-gateway {__version__}",
         f"  GraphQL     {gateway.url}/graphql",
         f"  REST        {gateway.url}{REST_PATH}",
@@ -83,10 +83,10 @@ async def _demonstrate(gateway: Gateway) -> None:
     database, store = gateway.database, gateway.settings.store
     ids = await demo.fill(database, store)
     if not ids:
-        _print_lines(f"The store {store!r} already has hierarchies; --demo changes nothing.")
+        print_status(f"The store {store!r} already has hierarchies; --demo changes nothing.")
         return
     source = (await database.read(hierarchies.by_ids, store, ids))[ids[0]]
-    _print_lines(f"Demo: {len(ids)} hierarchies. Duplicating {source.name!r}, {source.id}:")
+    print_status(f"Demo: {len(ids)} hierarchies. Duplicating {source.name!r}, {source.id}:")
     requested = await database.write(
         jobs.request,
         Requester(store, request_id="demo"),
@@ -98,10 +98,6 @@ async def _demonstrate(gateway: Gateway) -> None:
             job = event.job
             progress = f"{job.completed_items}/{job.total_items}" if job.total_items else ""
             result = f"-> {job.result_id}" if job.result_id else ""
-            _print_lines(
+            print_status(
                 f"  {event.type.name:<10} {job.status.name:<8} {progress} {result}".rstrip()
             )
-
-
-def _print_lines(*lines: str) -> None:
-    print(*lines, sep="\n", flush=True)

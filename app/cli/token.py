@@ -1,7 +1,6 @@
 """token: a bearer token for development."""
 
 import re
-import sys
 from datetime import timedelta
 from typing import Annotated, NoReturn
 
@@ -9,6 +8,7 @@ import typer
 
 from app.api.auth.identity import mint
 from app.cli.flags import read_settings
+from app.cli.streams import print_line, print_notice
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.wiring import claim_names
 
@@ -57,7 +57,7 @@ def token(
             "from `openssl rand -hex 32`."
         )
     try:
-        print(
+        print_line(
             mint(
                 settings.jwt_secret.get_secret_value(),
                 issuer=settings.jwt_issuer[0],
@@ -75,5 +75,5 @@ def token(
 
 
 def _refuse(reason: str) -> NoReturn:
-    print(reason, file=sys.stderr)
+    print_notice(reason)
     raise typer.Exit(2)

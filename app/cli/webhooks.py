@@ -1,7 +1,6 @@
 """webhooks: list deliveries from the database, and repeat one."""
 
 import asyncio
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
@@ -11,14 +10,15 @@ import orjson
 import typer
 
 from app.cli.flags import takes_settings
-from app.cli.output import printable
+from app.cli.streams import print_json, print_line, print_notice
+from app.domain.display import printable
 from app.domain.errors import NotFound
 from app.domain.instants import format_instant
 from app.domain.webhooks import DeliveryStatus, origin_of
 from app.services import webhooks as service
 from app.settings import Settings, group_of
 from app.storage import webhooks as stored
-from app.storage.engine.database import UnusableDatabase
+from app.storage.engine.database import DatabaseUnavailable, StorageFull, UnusableDatabase
 from app.storage.tables import JobEventRow, WebhookDeliveryRow
 from app.storage.webhooks import DeliveryRecord
 from app.wiring import open_database
@@ -51,16 +51,16 @@ def webhooks(
     """
     try:
         deliveries = asyncio.run(_deliveries(settings, status or [], limit, redeliver))
-    except (NotFound, UnusableDatabase) as error:
-        print(error, file=sys.stderr)
+    except (NotFound, UnusableDatabase, DatabaseUnavailable, StorageFull) as error:
+        print_notice(str(error))
         raise typer.Exit(1) from None
     for delivery, url, event in deliveries:
         fields = _fields(delivery, url, event)
-        print(orjson.dumps(fields).decode() if json else _line(fields))
+        print_json(fields) if json else print_line(_line(fields))
     if redeliver:
-        print(f"{redeliver} will be sent again by the next process that runs the queue.")
+        print_line(f"{redeliver} will be sent again by the next process that runs the queue.")
     elif not deliveries:
-        print("No deliveries.", file=sys.stderr)
+        print_notice("No deliveries.")
 
 
 async def _deliveries(

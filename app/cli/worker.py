@@ -1,7 +1,6 @@
 """worker: run the queue without a server."""
 
 import asyncio
-import sys
 
 import typer
 import uvloop
@@ -9,6 +8,7 @@ import uvloop
 from app import __version__, main
 from app.cli.flags import takes_settings
 from app.cli.logs import start_logging
+from app.cli.streams import print_notice, print_status
 from app.settings import Settings, group_of
 from app.storage.engine.database import Database, RunnerAlreadyPresent, UnusableDatabase
 from app.wiring import StartError
@@ -28,16 +28,17 @@ def worker(settings: Settings) -> None:
 
     def on_ready(database: Database, url: str | None) -> None:
         stores = ", ".join(sorted(settings.stores)) or "all stores"
-        print(f"jobs-gateway {__version__} runs the queue of {stores}", flush=True)
-        print(f"  Database    {database.name}", flush=True)
-        if url:
-            print(f"  Health      {url}/healthz", flush=True)
-        print("Ctrl-C stops.", flush=True)
+        print_status(
+            f"jobs-gateway {__version__} runs the queue of {stores}",
+            f"  Database    {database.name}",
+            *([f"  Health      {url}/healthz"] if url else []),
+            "Ctrl-C stops.",
+        )
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main.work(settings, on_ready))
     except (StartError, UnusableDatabase, RunnerAlreadyPresent) as error:
-        print(error, file=sys.stderr)
+        print_notice(str(error))
         raise typer.Exit(1) from None
-    print("Stopped.", flush=True)
+    print_status("Stopped.")

@@ -1,8 +1,8 @@
 """Gateway client: operations over HTTP, subscriptions over graphql-transport-ws."""
 
 import asyncio
+import os
 import random
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Self, cast
@@ -26,6 +26,7 @@ from tenacity import (
     wait_random_exponential,
 )
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ProxyError as SocketProxyError
 
 from app.cli.client.operations import (
     CANCEL,
@@ -49,7 +50,10 @@ from app.cli.client.records import (
     JobRequest,
     RequestError,
 )
+from app.cli.streams import print_notice
+from app.domain.display import shown_url
 from app.domain.jobs import JobStatus
+from app.domain.proxies import BadProxy, Proxy, proxy_for
 
 ACCEPT = "application/graphql-response+json, application/json;q=0.9"
 PAGE_SIZE = 100
@@ -72,17 +76,25 @@ class Unreachable(GatewayError):
 def base_url(url: str) -> str:
     """Return the gateway's URL without /graphql. Raises ValueError."""
     base = url.strip().rstrip("/").removesuffix("/graphql")
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(base)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{shown_url(url)!r} is not a valid URL.") from None
     if "@" in parts.netloc:
         raise ValueError("Credentials do not belong in a URL: use --token.")
     if (
         parts.scheme not in ("http", "https")
         or not parts.hostname
-        or parts.port == 0
+        or port == 0
         or parts.query
         or parts.fragment
     ):
-        raise ValueError(f"{url!r} is not a URL such as http://127.0.0.1:8000")
+        raise ValueError(f"{shown_url(url)!r} is not a URL such as http://127.0.0.1:8000")
+    try:
+        httpx.URL(base)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"{shown_url(url)!r} is not a valid URL: {error}") from None
     return base
 
 
@@ -93,8 +105,15 @@ class GatewayClient:
     the last received event.
     """
 
-    def __init__(self, url: str, headers: dict[str, str], session: AsyncClientSession) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: dict[str, str],
+        session: AsyncClientSession,
+        proxy: Proxy | None = None,
+    ) -> None:
         self.url = url
+        self._proxy = proxy
         self._headers = headers
         self._session = session
 
@@ -104,10 +123,19 @@ class GatewayClient:
         """Connect to the gateway at `url`, the base of its paths."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx.Timeout(30, connect=5)
-        accepting = {"Accept": ACCEPT, **headers}
-        http = HTTPXAsyncTransport(f"{url}/graphql", headers=accepting, timeout=timeout)
+        try:
+            proxy = proxy_for(url, os.environ)
+        except BadProxy as error:
+            raise GatewayError(str(error)) from None
+        http = HTTPXAsyncTransport(
+            f"{url}/graphql",
+            headers={"Accept": ACCEPT, **headers},
+            timeout=timeout,
+            # A transport keeps httpx from reading the variables itself, by other rules.
+            transport=httpx.AsyncHTTPTransport(proxy=proxy.url if proxy else None),
+        )
         async with Client(transport=http, execute_timeout=None) as session:
-            yield cls(url, headers, session)
+            yield cls(url, headers, session, proxy)
 
     async def duplicate(self, hierarchy_id: str, **options: str | bool | None) -> JobRequest:
         """Queue a copy. None keeps the source's value; an empty description clears it."""
@@ -232,7 +260,7 @@ class GatewayClient:
                     raise failure from error
             finally:
                 await socket.close()
-            print(f"{failure} Reconnecting ...", file=sys.stderr, flush=True)
+            print_notice(f"{failure} Reconnecting ...")
             # Random delay: a restarted gateway must not get all its clients at once.
             await asyncio.sleep(random.random())
 
@@ -245,7 +273,12 @@ class GatewayClient:
             connect_timeout=5,
             ack_timeout=5,
             close_timeout=1,
-            connect_args={"ping_interval": 10, "ping_timeout": 10, "compression": None},
+            connect_args={
+                "ping_interval": 10,
+                "ping_timeout": 10,
+                "compression": None,
+                "proxy": self._proxy.url if self._proxy else None,
+            },
         )
         try:
             await socket.connect()
@@ -269,16 +302,27 @@ class GatewayClient:
             case ConnectionClosed(rcvd=close) if close and close.code >= MIN_PRIVATE_CLOSE_CODE:
                 return GatewayError(f"The gateway refused the subscription: {close.reason}")
             case httpx.TimeoutException() | TimeoutError():
-                return Unreachable(f"The gateway at {self.url} does not respond.")
+                return Unreachable(f"The gateway at {self.url} does not respond{self._through()}.")
+            case (httpx.ProxyError() | SocketProxyError()) as cause:
+                return Unreachable(f"The proxy {self._proxy} refused {self.url} ({cause}).")
+            case (httpx.ConnectError() | OSError()) as cause if self._proxy:
+                return Unreachable(
+                    f"The proxy {self._proxy} does not answer ({cause}). Unset its variable, or "
+                    f"add {urlsplit(self.url).hostname} to no_proxy, to reach {self.url} directly."
+                )
             case (httpx.ConnectError() | OSError()) as cause:
                 return Unreachable(
                     f"No gateway at {self.url} ({cause}). Start one with: jobs-gateway serve"
                 )
-        return Unreachable(f"Lost the connection to {self.url}.")
+        return Unreachable(f"Lost the connection to {self.url}{self._through()}.")
+
+    def _through(self) -> str:
+        return f" through the proxy {self._proxy}" if self._proxy else ""
 
     def _http_failure(self, status: int) -> GatewayError:
         phrase = httpx.codes.get_reason_phrase(status)
-        response = f"{self.url}/graphql responded {status} {phrase}".rstrip() + "."
+        response = f"{self.url}/graphql responded {status} {phrase}".rstrip()
+        response = f"{response}{self._through()}."
         if status in OVERLOADED_OR_GONE:
             return Unreachable(response)
         if status == httpx.codes.UNAUTHORIZED:

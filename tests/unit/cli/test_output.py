@@ -12,14 +12,14 @@ from app.cli.output import (
     Terminal,
     ago,
     duration,
-    json_line,
     output,
     plain_diff,
     plain_event,
     plain_job,
     plain_queue,
-    printable,
 )
+from app.cli.streams import json_line
+from app.domain.display import printable
 
 JOB_ID = "0b6f7f5e-4a3c-4f0e-9d55-1f2e3d4c5b6a"
 SOURCE_ID = "5d0b5bd1-6d8e-4c2f-a1b2-000000000000"
@@ -242,7 +242,7 @@ def test_a_difference_is_shown_by_its_path_and_its_aspects() -> None:
     assert list(plain_diff(diff)) == [
         "onlyInSource=0 onlyInCopy=1 changed=1",
         "CHANGED Plants > Trees (name, sort_order)",
-        "ONLY_IN_COPY Plants > Moss [2J",
+        r"ONLY_IN_COPY Plants > Moss\x1b[2J",
     ]
 
 
