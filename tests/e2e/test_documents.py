@@ -5,6 +5,7 @@ one process carry the marker `documents`, which .ci/run selects. The second comm
 run by .ci/run itself.
 """
 
+import json
 import os
 import re
 import shutil
@@ -270,6 +271,27 @@ def test_tokens_are_created_and_accepted(tmp_path: Path) -> None:
     assert '"FORBIDDEN","scopes":["jobs:read"]' in forbidden
     assert '"UNAUTHENTICATED"' in unknown
     assert " SUCCESS HIERARCHY_DUPLICATE " in job
+
+
+@pytest.mark.documents
+@needs_curl
+@runs("docs/how-to/tokens.md clients", "docs/how-to/tokens.md login")
+def test_clients_are_added_and_log_in(tmp_path: Path) -> None:
+    secret = {"JOBS_GATEWAY_JWT_SECRET": SECRET}
+    added = run(text_of("docs/how-to/tokens.md clients"), tmp_path, environment(**secret)).stdout
+    assert re.findall(r"^[a-z_]+", added, re.MULTILINE) == [
+        *("client_id", "client_secret", "shop", "web")
+    ]
+    clients = {"JOBS_GATEWAY_CLIENTS": str(tmp_path / "clients.json")}
+    server = start_server(f"sqlite:///{tmp_path}/login.db", **secret, **clients)
+    try:
+        done = run(text_of("docs/how-to/tokens.md login"), tmp_path, environment_of(server))
+    finally:
+        server.stop(signal.SIGTERM)
+    by_form, by_header, implicit, wrong = map(json.loads, done.stdout.splitlines())
+    assert by_form["identifier"] == by_header["identifier"] == "client_credentials"
+    assert implicit["identifier"] == "implicit"
+    assert wrong["error"] == "invalid_client"
 
 
 EMBEDDED = {
