@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -13,6 +14,7 @@ import typer
 from packaging.requirements import Requirement
 
 from app import __version__, wiring
+from app.api.auth.registered_clients import UnusableClients, is_open_to_others, read_clients
 from app.cli.flags import mistake_line, option, unknown_variable_line
 from app.cli.streams import print_line
 from app.settings import Settings, WrongSettings, read, unknown_variables
@@ -102,6 +104,7 @@ def _findings(flags: dict[str, str]) -> Iterator[Finding]:
             text = mistake_line(mistake, flags)
             yield Finding(Verdict.PROBLEM, "settings", text, remedy)
     if settings is not None:
+        yield from _clients(settings)
         yield from _database(settings)
 
 
@@ -121,6 +124,20 @@ def _versions() -> Iterator[Finding]:
                 f"{requirement.name} is {version}; tested with {requirement.specifier}",
                 "Install jobs-gateway again, in its own environment.",
             )
+
+
+def _clients(settings: Settings) -> Iterator[Finding]:
+    path = settings.clients
+    if path is None:
+        return
+    # An unusable list is a mistake in the settings, which is reported as such.
+    with suppress(UnusableClients):
+        about, number = "clients", len(read_clients(path))
+        if is_open_to_others(path):
+            text = f"other users of this machine can read or change {path}"
+            yield Finding(Verdict.WARNING, about, text, f"Run `chmod 600 {path}`.")
+        else:
+            yield Finding(Verdict.OK, about, f"{number} may log in")
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

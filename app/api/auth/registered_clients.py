@@ -101,6 +101,10 @@ def hash_secret(secret: str, salt: bytes) -> str:
         maxmem=_SCRYPT_MEMORY,
         dklen=32,
     )
+    return _hash_text(salt, key)
+
+
+def _hash_text(salt: bytes, key: bytes) -> str:
     return f"{HASH_FORMAT}${_encode(salt)}${_encode(key)}"
 
 
@@ -119,7 +123,7 @@ def salt_of(secret_hash: str) -> bytes:
     return base64.urlsafe_b64decode(secret_hash.split("$")[4] + "==")
 
 
-def is_readable_by_others(path: Path) -> bool:
+def is_open_to_others(path: Path) -> bool:
     """Return True if other users of this machine can read or change the file."""
     return bool(path.stat().st_mode & 0o077)
 
@@ -222,7 +226,7 @@ class ClientRegistry:
     def _read(self) -> dict[str, RegisteredClient]:
         clients = read_clients(self._path)
         with suppress(OSError):
-            if is_readable_by_others(self._path):
+            if is_open_to_others(self._path):
                 log.warning("%s is open to other users of this machine: chmod 600", self._path)
         return clients
 
@@ -253,8 +257,8 @@ class SecretVerifier:
         self._attempts: Counter[str] = Counter()
         """Wrong and waiting secrets by address in this window: as many as there were hashes."""
         self._window_end = -math.inf
-        self._unknown = new_secret()[1]
-        """The hash that secrets of unknown clients are compared with: they cost the same."""
+        self._unknown = _hash_text(secrets.token_bytes(16), secrets.token_bytes(32))
+        """The hash of no secret, compared with secrets of unknown clients: they cost the same."""
 
     async def verify(self, client: RegisteredClient | None, secret: str, address: str) -> bool:
         """Return True if `secret` is the client's; False for an unknown client (None).

@@ -22,9 +22,10 @@ from app.storage.migrations import newest_revision, upgrade
 from app.storage.tables import Hierarchy, Job, Lane
 from app.wiring import open_database
 from tests import factories
-from tests.support import postgres
+from tests.support import postgres, tokens
 from tests.support.databases import NewDatabase
 from tests.support.entities import read_transaction
+from tests.support.registered_clients import registered, write_list
 
 Examine = Callable[[str], tuple[int, str]]
 
@@ -296,3 +297,22 @@ def test_a_package_outside_its_tested_range_is_a_warning(
     code, output = examine(f"sqlite:///{tmp_path}/none.db")
     assert code == 0
     assert "warning  versions    orjson is 1.0; tested with " in output
+
+
+def test_a_list_of_clients_that_others_can_read_is_reported(
+    tmp_path: Path, examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_list(tmp_path / "clients.json", registered("shop"))
+    monkeypatch.setenv("JOBS_GATEWAY_JWT_SECRET", tokens.SECRET)
+    monkeypatch.setenv("JOBS_GATEWAY_CLIENTS", str(path))
+    url = f"sqlite:///{tmp_path}/some.db"
+    assert "warning  clients" not in examine(url)[1]
+    path.chmod(0o640)
+    code, output = examine(url)
+    assert code == 0
+    assert f"warning  clients     other users of this machine can read or change {path}" in output
+    assert f"-> Run `chmod 600 {path}`." in output
+    path.write_text("{")
+    code, output = examine(url)
+    assert code == 1
+    assert f"problem  settings    JOBS_GATEWAY_CLIENTS: {path} is not a list of clients" in output
