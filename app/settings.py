@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.api.auth.limits import Limits
 from app.domain.display import shown_url
 from app.domain.errors import InvalidInput
+from app.domain.job_times import MAX_LEASE
 from app.domain.proxies import is_loopback
 from app.domain.stores import checked_store
 from app.domain.webhooks import checked_network, checked_url, signing_keys
@@ -83,7 +84,7 @@ class QueueSettings(_Group):
     """Stores whose jobs this process runs (comma-separated); all stores if empty."""
     concurrency: int = Field(8, ge=1, le=64)
     """Jobs that run at the same time, at most one per store."""
-    lease_seconds: float = Field(30, ge=1, le=3600)
+    lease_seconds: float = Field(30, ge=1, le=MAX_LEASE.total_seconds())
     """Seconds without a heartbeat after which another worker takes over the job."""
     time_limit_seconds: float = Field(3600, ge=1)
     """Seconds without a finished step after which a job fails."""

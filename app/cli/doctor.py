@@ -322,7 +322,7 @@ def _queues(tx: Transaction) -> Iterator[Finding]:
             "clock",
             f"The latest job was created {_duration(queues.last_created_at - at)} in the future: "
             "the clock was set back.",
-            "No job is lost; new jobs get the latest time until the clock has caught up.",
+            "No job is lost, and the order stays; new jobs get the present time again.",
         )
     oldest = queues.oldest_pending_at
     age = f", the oldest for {_duration(at - oldest)}" if oldest else ""

@@ -31,10 +31,12 @@ def estimated_end(
 
     Return None while neither is known.
     """
+    # The job started in the future if the clock was set back meanwhile.
+    elapsed = max(timedelta(0), now - started_at)
     if total and completed:
-        return started_at + (now - started_at) * (max(total, completed) / completed)
+        return now + elapsed * (max(total, completed) / completed - 1)
     expected = pace.seconds_for(total or 0)
-    return None if expected is None else max(now, started_at + timedelta(seconds=expected))
+    return None if expected is None else max(now, now - elapsed + timedelta(seconds=expected))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from app.domain.forecast import Pace
+from app.domain.job_times import is_leased
 from app.domain.job_types import JobResult
 from app.domain.jobs import FenceLost, JobStatus
 from app.observability import metrics
@@ -47,7 +48,7 @@ def claim(tx: Transaction, store: str, holder: UUID, lease: timedelta) -> JobRow
     lane = lanes.lock(tx, store)
     at = tx.now()
     started = jobs.started(tx, store)
-    if started and lane.lease_until and lane.lease_until > at:
+    if started and is_leased(lane.lease_until, at):
         return None
     job = started or jobs.first_pending(tx, store)
     if job is None or (started is None and lane.paused_at is not None):
@@ -165,9 +166,9 @@ def _end(
     job = _change_claimed(tx, claimed, status=status, completed_at=at, updated_at=at, **values)
     lane.holder = None
     lane.lease_until = None
-    if status is JobStatus.SUCCESS and job.started_at and job.items:
+    if status is JobStatus.SUCCESS and job.started_at and job.completed_at and job.items:
         pace = Pace(lane.pace_seconds, lane.pace_items)
-        pace = pace.with_job((at - job.started_at).total_seconds(), job.items)
+        pace = pace.with_job((job.completed_at - job.started_at).total_seconds(), job.items)
         lane.pace_seconds, lane.pace_items = pace.seconds, pace.items
     events.append(tx, lane, job, JobStatus.STARTED, at)
     count_ended(tx, job)

@@ -14,6 +14,7 @@ import orjson
 
 from app.domain.callers import Scope
 from app.domain.errors import NotFound
+from app.domain.job_times import creation_time
 from app.domain.job_types import Catalogue, JobArgs, TreeSize
 from app.domain.jobs import (
     IDEMPOTENCY_WINDOW,
@@ -158,10 +159,7 @@ def enqueue(
 
     `items` estimates its work; `columns` are its arguments and other columns of the job.
     """
-    at = tx.now()
-    # created_at must not decrease within a store, even if the clock is set back.
-    at = max(at, lane.last_created_at or at)
-    lane.last_created_at = at
+    at = lane.last_created_at = creation_time(tx.now(), lane.last_created_at)
     lane.job_seq += 1
     job = jobs.add(
         tx,

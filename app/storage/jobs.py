@@ -13,6 +13,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from app.domain.filters import Condition, Conditions, Operator, Sort
+from app.domain.job_times import in_order
 from app.domain.job_types import ArgsT, JobArgs, JobResult, args_class
 from app.domain.jobs import JobStatus, JobType
 from app.storage.engine.statements import AnyColumn, PreparedQuery
@@ -309,10 +310,10 @@ def update(tx: Transaction, job: JobRow, **values: object) -> JobRow | None:
     """Write `values` and increment the version, unless the job has changed.
 
     The condition is that status and epoch are still those of `job`: of two concurrent updates one
-    succeeds. Returns the updated job, or None.
+    succeeds. Times are kept in order. Returns the updated job, or None.
     """
     expected = {"had_pk": job.pk, "had_status": job.status, "had_epoch": job.epoch}
-    return _UPDATE.row(tx, expected, **values)
+    return _UPDATE.row(tx, expected, **in_order(job.created_at, job.started_at, values))
 
 
 _UPDATE = RowUpdate(

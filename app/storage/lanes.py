@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from app.domain.forecast import Pace, QueueForecast, RunningJob
+from app.domain.job_times import MAX_LEASE
 from app.domain.jobs import JobStatus
 from app.domain.lanes import LockedLane
 from app.storage import jobs
@@ -128,15 +129,20 @@ def claimable_stores(tx: Transaction, stores: Collection[str] | None = None) -> 
     expired. `stores` restricts the search; None means all stores.
     """
     query = _CLAIMABLE if stores is None else _claimable_query().where(col(Lane.store).in_(stores))
-    return [store for (store,) in tx.rows(query, {"now": tx.now()})]
+    now = tx.now()
+    return [store for (store,) in tx.rows(query, {"now": now, "latest": now + MAX_LEASE})]
 
 
 def _claimable_query() -> sa.Select[str]:
     def any_job(status: JobStatus) -> sa.ColumnElement[bool]:
         return sa.exists().where(col(Job.store) == col(Lane.store), col(Job.status) == status)
 
+    lease_until = col(Lane.lease_until)
     is_free = sa.or_(
-        col(Lane.lease_until).is_(None), col(Lane.lease_until) <= sa.bindparam("now", type_=Instant)
+        lease_until.is_(None),
+        lease_until <= sa.bindparam("now", type_=Instant),
+        # As is_leased has it: the clock was set back.
+        lease_until > sa.bindparam("latest", type_=Instant),
     )
     has_work = sa.or_(
         any_job(JobStatus.STARTED),

@@ -10,7 +10,8 @@ a pause. Subscribers switch between the gateways and follow the log by cursor.
 import asyncio
 import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -29,7 +30,7 @@ from app.storage.tables import Hierarchy
 from app.wiring import migrate, open_database
 from tests import factories
 from tests.oracles.history import history_of
-from tests.support import postgres
+from tests.support import pgbouncer, postgres
 from tests.support.entities import session_of
 from tests.support.processes import LiveServer, start_server, start_worker
 from tests.support.subscriber import Event, Follower, Refused, whole_log
@@ -175,8 +176,25 @@ async def source_in(database_url: str) -> UUID:
     return source
 
 
+@contextmanager
+def pooled(server_url: str, mode: str | None) -> Iterator[Callable[[str], str]]:
+    """Yield a function that returns the URL of a database through a pooler, or its own URL."""
+    if mode is None:
+        yield lambda url: url
+        return
+    # In session mode each connection of the processes needs one.
+    sessions = 20 if mode == "transaction" else 13 * (GATEWAYS + WORKERS)
+    with pgbouncer.pooler(server_url, mode, sessions) as through:
+        yield through
+
+
 @pytest.mark.timeout(500)
+@pytest.mark.parametrize(
+    "pooler_mode",
+    [None, *(pytest.param(mode, marks=pytest.mark.pooler) for mode in pgbouncer.MODES)],
+)
 async def test_outages_under_load_are_reported_and_survived_without_loss(
+    pooler_mode: str | None,
     counted: Callable[[int, int], int],
     seed: int,
     report: Callable[[str], None],
@@ -185,12 +203,16 @@ async def test_outages_under_load_are_reported_and_survived_without_loss(
     outages = counted(2, 10)
     random = Random(seed)
     recovery_seconds: list[float] = []
-    with postgres.cluster() as cluster:
+    with (
+        postgres.cluster() as cluster,
+        pooled(cluster.server_url, pooler_mode) as through,
+    ):
         url = postgres.new_database(cluster.server_url)
         source = await source_in(url)
-        gateways = [start_server(url, "--no-runner") for _ in range(GATEWAYS)]
+        gateways = [start_server(through(url), "--no-runner") for _ in range(GATEWAYS)]
         workers = [
-            start_worker(url, JOBS_GATEWAY_LEASE_SECONDS=LEASE_SECONDS) for _ in range(WORKERS)
+            start_worker(through(url), JOBS_GATEWAY_LEASE_SECONDS=LEASE_SECONDS)
+            for _ in range(WORKERS)
         ]
         followers = [Follower(LAST) for _ in range(SUBSCRIBERS)]
         async with (

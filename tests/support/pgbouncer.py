@@ -36,6 +36,7 @@ auth_type = any
 max_client_conn = 500
 default_pool_size = {sessions}
 server_login_retry = 0.5
+query_wait_timeout = 2
 logfile = {folder}/log
 """
 

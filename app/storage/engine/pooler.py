@@ -40,8 +40,8 @@ async def detect_pooling(connection: "psycopg.AsyncConnection", parameters: Para
             pairs = [
                 (await _backend_pid(connection), await _backend_pid(other)) for _ in range(ROUNDS)
             ]
-    except TimeoutError:
-        # The first connection has the only session, and keeps it.
+    except (TimeoutError, psycopg.OperationalError):
+        # The first connection has the last free session, and keeps it.
         return Pooling.SESSION
     own, others = map(set, zip(*pairs, strict=True))
     is_shared = own & others or len(own) > 1 or len(others) > 1

@@ -11,6 +11,7 @@ import pytest
 from sqlmodel import col, select
 
 from app.domain.errors import NotFound
+from app.domain.job_times import MAX_HELD_BACK
 from app.domain.jobs import (
     MAX_ATTEMPTS_WITHOUT_PROGRESS,
     FenceLost,
@@ -23,13 +24,15 @@ from app.queue.attempt import Attempt
 from app.queue.dispatcher import Dispatcher
 from app.queue.handler import Dependencies, Handler
 from app.queue.handlers import find_handlers
-from app.services import attempts, copies, jobs
+from app.services import attempts, copies, jobs, queue
 from app.services.attempts import Completion, Step
 from app.services.feed import Feed
 from app.storage import jobs as stored
+from app.storage import lanes
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.jobs import JobFilter
+from app.storage.sql.keyset import KeysetWindow
 from app.storage.tables import JobError, JobEvent, JobRow
 from tests import factories
 from tests.support.clock import Clock
@@ -356,15 +359,93 @@ async def test_a_released_job_can_be_claimed_at_once(database: Database) -> None
     assert second.epoch > first.epoch
 
 
-async def test_a_clock_set_back_does_not_make_a_later_job_look_earlier(
+async def test_a_clock_set_back_a_little_does_not_make_a_later_job_look_earlier(
     database: Database, clock: Clock
 ) -> None:
     source = await factories.hierarchy(database, {"a": {}})
     first = await factories.pending_duplication(database, source)
-    clock.advance(-timedelta(hours=1))
+    clock.advance(-MAX_HELD_BACK)
     second = await factories.pending_duplication(database, source)
-    assert second.created_at >= first.created_at
+    assert second.created_at == first.created_at
     assert second.job_seq > first.job_seq
+    # The clock has not caught up yet: the bound counts from the time of the clock.
+    clock.advance(MAX_HELD_BACK / 2)
+    third = await factories.pending_duplication(database, source)
+    assert third.created_at == first.created_at
+
+
+async def test_jobs_have_the_present_time_again_once_a_clock_is_set_back_by_hours(
+    database: Database, clock: Clock
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    clock.advance(timedelta(hours=2))
+    early = [await factories.pending_duplication(database, source) for _ in range(2)]
+    clock.advance(-timedelta(hours=2))
+    late = [await factories.pending_duplication(database, source) for _ in range(2)]
+    assert {job.created_at for job in late} == {clock.now}
+    # The order is that of the numbers, whatever the times say.
+    listed = await database.read(
+        stored.listing, factories.STORE, JobFilter(), True, KeysetWindow(10)
+    )
+    assert [job.id for _, job in listed.rows] == [job.id for job in (*early, *late)]
+    for job in (*early, *late):
+        claimed = await factories.claimed_job(database)
+        assert claimed.id == job.id
+        ended = await database.write(attempts.succeed, claimed, lambda: Completion(1))
+        assert ended.started_at
+        assert ended.completed_at
+        assert ended.created_at <= ended.started_at <= ended.completed_at <= ended.updated_at
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_no_time_of_a_job_precedes_an_earlier_one_when_the_clock_is_set(
+    database: Database, clock: Clock, hours: int
+) -> None:
+    jump = timedelta(hours=hours)
+    source = await factories.hierarchy(database, {"a": {}})
+    moved = await factories.pending_duplication(database, source)
+    cancelled = await factories.pending_duplication(database, source)
+    clock.advance(jump)
+    moved = await database.write(queue.move_to_front, factories.STORE, moved.id)
+    cancelled = await database.write(jobs.cancel, factories.STORE, cancelled.id)
+    assert cancelled.created_at <= cancelled.updated_at
+    assert moved.created_at <= moved.updated_at
+    claimed = await factories.claimed_job(database)
+    clock.advance(-jump)
+    stepped = await database.write(attempts.advance, claimed, lambda: Step({}, 1, 2))
+    assert stepped.started_at
+    assert stepped.created_at <= stepped.started_at <= stepped.updated_at
+    clock.advance(jump)
+    failed = await database.write(attempts.fail, stepped, "X", "x", lambda: None)
+    assert failed.started_at
+    assert failed.completed_at
+    assert failed.created_at <= failed.started_at <= failed.completed_at <= failed.updated_at
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+async def test_the_job_of_a_dead_worker_is_claimed_although_the_clock_was_set(
+    database: Database, clock: Clock, hours: int
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    job = await factories.pending_duplication(database, source)
+    await factories.claimed_job(database)
+    assert await database.read(lanes.claimable_stores) == []
+    clock.advance(timedelta(hours=hours))
+    assert await database.read(lanes.claimable_stores) == [factories.STORE]
+    assert (await factories.claimed_job(database)).id == job.id
+
+
+async def test_a_live_worker_keeps_its_job_when_its_clock_is_set(
+    database: Database, clock: Clock
+) -> None:
+    source = await factories.hierarchy(database, {"a": {}})
+    await factories.pending_duplication(database, source)
+    claimed = await factories.claimed_job(database)
+    for hours in (2, -2):
+        clock.advance(timedelta(hours=hours))
+        await database.write(attempts.heartbeat, claimed, LEASE)
+        assert await database.read(lanes.claimable_stores) == []
+        assert await database.write(attempts.claim, factories.STORE, uuid4(), LEASE) is None
 
 
 async def test_stopping_releases_the_running_job_after_its_step(database: Database) -> None:

@@ -29,3 +29,10 @@ def test_a_start_is_unknown_until_the_pace_is_known() -> None:
 
 def test_a_paused_queue_has_no_start_time() -> None:
     assert QueueForecast(RUNNING, PACE, paused=True).start_time(NOW, 0, 0) is None
+
+
+def test_a_clock_set_back_does_not_delay_estimates_by_the_jump() -> None:
+    ahead = RunningJob(started_at=NOW + timedelta(hours=2), completed=0, total=100)
+    assert QueueForecast(ahead, PACE).start_time(NOW, 0, 0) == NOW + timedelta(seconds=10)
+    halfway = RunningJob(started_at=NOW + timedelta(hours=2), completed=50, total=100)
+    assert QueueForecast(halfway, PACE).start_time(NOW, 0, 0) == NOW
