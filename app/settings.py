@@ -71,8 +71,8 @@ class DatabaseSettings(_Group):
     """SQLite file, created and migrated at start, or PostgreSQL database. `ps` shows flags to other
     users: put a password into the variable, or PGPASSFILE."""
     listen_url: str | None = None
-    """The same PostgreSQL database without its pooler, for LISTEN; needed behind a pooler that
-    lends a session per transaction, else changes of other processes are noticed by polling."""
+    """The same PostgreSQL database without its pooler, for LISTEN. If the pooler lends a session
+    per transaction, changes of other processes are otherwise noticed by polling."""
 
 
 class QueueSettings(_Group):

@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from app.main import Gateway
 from app.settings import Settings
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
-from tests.support import postgres, tokens
+from tests.support import pgbouncer, postgres, tokens
 from tests.support.clients import GraphQLClient, client_of
 from tests.support.clock import Clock
 from tests.support.databases import DATABASES, Databases, NewDatabase
@@ -168,9 +168,14 @@ def postgresql_server() -> Iterator[str]:
 def databases(
     postgresql_server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Databases]:
-    """Migrated databases of both kinds."""
-    databases = Databases(tmp_path_factory.mktemp("databases"), postgresql_server)
-    yield databases
+    """Migrated databases of both kinds, those of PostgreSQL through the pooler of TESTS_POOLER."""
+    with ExitStack() as stack:
+        through_pooler = None
+        if mode := os.environ.get(pgbouncer.MODE):
+            through_pooler = stack.enter_context(pgbouncer.pooler(postgresql_server, mode))
+        folder = tmp_path_factory.mktemp("databases")
+        databases = Databases(folder, postgresql_server, through_pooler)
+        yield databases
     # A server of this run is removed whole; dropping its databases would take half a minute.
     if "TEST_DATABASE_URL" in os.environ:
         databases.drop_all()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 INSTANT_SYNTAX = (
     "an RFC 3339 timestamp such as 2024-01-11T22:49:10.338Z (in UTC without an offset), or a date"
 )
-"""What `parse_instant` takes, for messages."""
+"""The syntax that `parse_instant` accepts, for messages."""
 
 _HOUR_MINUTE = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _INSTANT = re.compile(

@@ -1,8 +1,8 @@
 """Upper and lower case of letters, by Unicode's simple case folding.
 
 The tables are Python's, so that a comparison does not depend on the locale of a database. Simple
-folding maps a letter to one letter, whatever its neighbours: sigma is one letter also at the end of
-a word, the Turkish i without a dot is not i, and ß is not ss.
+folding maps a letter to one letter, independent of its neighbours: sigma is one letter also at the
+end of a word, the Turkish i without a dot is not i, and ß is not ss.
 """
 
 from collections import defaultdict

@@ -52,9 +52,12 @@ class Databases:
     used one 5 ms.
     """
 
-    def __init__(self, folder: Path, server_url: str) -> None:
+    def __init__(
+        self, folder: Path, server_url: str, through_pooler: Callable[[str], str] | None = None
+    ) -> None:
         self._folder = folder
         self._server_url = server_url
+        self._through_pooler = through_pooler
         self._numbers = count(1)
         self._file = folder / "template.db"
         _migrate(f"sqlite:///{self._file}")
@@ -74,7 +77,7 @@ class Databases:
             return f"sqlite:///{file}"
         url = postgres.new_database(self._server_url, self._template)
         self._created.append(url)
-        return url
+        return self._through_pooler(url) if self._through_pooler else url
 
     @contextmanager
     def lent(self, kind: str) -> Iterator[str]:
@@ -90,6 +93,9 @@ class Databases:
 
     def _emptied(self, url: str) -> bool:
         """Empty a PostgreSQL database. Return False if it cannot be used again."""
+        if self._through_pooler:
+            # It keeps its sessions of the database.
+            return False
         with psycopg.connect(postgres.plain(url)) as connection:
             (others,) = connection.execute(OTHER_CONNECTIONS).fetchone() or (0,)
             schema = connection.execute(SCHEMA_QUERIES["postgresql"]).fetchall()

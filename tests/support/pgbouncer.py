@@ -37,6 +37,7 @@ max_client_conn = 500
 default_pool_size = {sessions}
 server_login_retry = 0.5
 query_wait_timeout = 2
+server_idle_timeout = 5
 logfile = {folder}/log
 """
 

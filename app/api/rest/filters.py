@@ -45,7 +45,7 @@ class AttributeKind:
     """Raises ValueError or KeyError for an invalid value."""
     operators: frozenset[Operator]
     syntax: str | None = None
-    """What `parse` takes, for messages."""
+    """The syntax that `parse` accepts, for messages."""
 
 
 def _text(text: str) -> str:

@@ -15,7 +15,7 @@ PATIENCE_SECONDS = 2.0
 
 
 class Pooling(Enum):
-    """What a pooler lends sessions to."""
+    """The holders of the sessions that a pooler lends."""
 
     NONE = "none"
     """There is no pooler: each connection has a session of its own."""

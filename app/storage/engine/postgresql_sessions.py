@@ -2,8 +2,8 @@
 
 Databases and roles have settings of their own, such as a date style, and a URL can have `options`:
 those of the gateway are set by SET after connecting, which keeps the others, and which poolers
-accept. Behind a pooler the next transaction can be on another session: there they are set with SET
-LOCAL, after each BEGIN, and statements are not prepared.
+accept. Through a pooler the next transaction can run in another session: there they are set with
+SET LOCAL, after each BEGIN, and statements are not prepared.
 """
 
 from typing import Any, NamedTuple
