@@ -26,7 +26,7 @@ from app.domain.display import shown_url
 from app.domain.errors import InvalidInput
 from app.domain.job_times import MAX_LEASE
 from app.domain.proxies import is_loopback
-from app.domain.stores import checked_store
+from app.domain.stores import ORGANIZATION, checked_store
 from app.domain.webhooks import checked_network, checked_url, signing_keys
 
 PREFIX = "JOBS_GATEWAY_"
@@ -228,6 +228,14 @@ class Settings(
             if not _HEADER.fullmatch(header):
                 raise ValueError(f"{header!r} is not the name of a header, such as X-Team")
         return headers
+
+    @field_validator("stores")
+    @classmethod
+    def _check_stores(cls, stores: frozenset[str]) -> frozenset[str]:
+        with _as_value_error():
+            for store in sorted(stores - {ORGANIZATION}):
+                checked_store(store)
+        return stores
 
     @field_validator("store")
     @classmethod

@@ -48,7 +48,7 @@ async def hierarchy(
     `products` maps node names to skus, `curated` to the curated skus among them, in order.
     """
     lines = placed_lines(tree)
-    node_nos = {placed.line.name: placed.node_no for placed in lines}
+    node_nos = {placed.attributes["name"]: placed.node_no for placed in lines}
     attachments = [
         Attachment(
             node_nos[node],

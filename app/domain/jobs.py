@@ -133,10 +133,18 @@ def checked_reason(reason: str, *path: str) -> str:
 
 
 def checked_idempotency_key(key: str, *path: str) -> str:
-    """Validate a key of 1 to 255 printable ASCII characters. Raises InvalidInput(path)."""
-    if not 0 < len(key) <= IDEMPOTENCY_KEY_LIMIT or not (key.isascii() and key.isprintable()):
+    """Validate a key of 1 to 255 printable ASCII characters. Raises InvalidInput(path).
+
+    No blank at either end: a header loses it, so that REST could not repeat the key of GraphQL.
+    """
+    if (
+        not 0 < len(key) <= IDEMPOTENCY_KEY_LIMIT
+        or not (key.isascii() and key.isprintable())
+        or key != key.strip()
+    ):
         raise InvalidInput(
-            f"An idempotency key has 1 to {IDEMPOTENCY_KEY_LIMIT} printable ASCII characters.",
+            f"An idempotency key has 1 to {IDEMPOTENCY_KEY_LIMIT} printable ASCII characters, "
+            "without a blank at either end.",
             path,
         )
     return key

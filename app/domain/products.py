@@ -21,6 +21,13 @@ class NewProduct:
     name: str
 
 
+def checked_product(product: NewProduct, *path: str) -> NewProduct:
+    """Validate the sku and the name of a product. Raises InvalidInput(path)."""
+    checked_label("sku", product.sku, SKU_LIMIT, *path, "sku")
+    checked_name(product.name, *path, "name")
+    return product
+
+
 def checked_new_products(products: Sequence[NewProduct], *path: str) -> Sequence[NewProduct]:
     """Validate 1 to 100 products with distinct skus. Raises InvalidInput(path)."""
     if not 1 <= len(products) <= MAX_NEW_PRODUCTS:
@@ -30,8 +37,7 @@ def checked_new_products(products: Sequence[NewProduct], *path: str) -> Sequence
     index_of_sku: dict[str, int] = {}
     for index, product in enumerate(products):
         product_path = (*path, str(index))
-        checked_label("sku", product.sku, SKU_LIMIT, *product_path, "sku")
-        checked_name(product.name, *product_path, "name")
+        checked_product(product, *product_path)
         first = index_of_sku.setdefault(product.sku, index)
         if first != index:
             reason = f"The sku {product.sku} is that of products.{first} too."

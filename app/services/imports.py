@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from app.domain.attributes import Translations, checked_name
+from app.domain.attributes import NAME_LIMIT, Translations, checked_attributes
 from app.domain.errors import InvalidInput
 from app.domain.hierarchies import HierarchyState, node_id
+from app.domain.nodes import MAX_CURATED
+from app.domain.products import NewProduct, checked_product
 from app.services.placement import PlacedLine
 from app.storage import associations, hierarchies, nodes, products
 from app.storage.engine.transaction import Transaction
@@ -20,6 +22,9 @@ from app.storage.tables import HierarchyRow
 
 ABANDONED_AFTER = timedelta(hours=1)
 """Idle time after which an import counts as dead."""
+
+
+_CURATED_POSITIONS = (None, *range(1, MAX_CURATED + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +46,10 @@ def begin(
     locales: Translations | None = None,
 ) -> int:
     """Create the hidden hierarchy that the import fills. Return its key. Raises InvalidInput."""
-    hierarchy = hierarchies.add(
-        tx,
-        store,
-        HierarchyState.IMPORTING,
-        name=checked_name(name, "name"),
-        slug=slug,
-        description=description,
-        locales=dict(locales or {}),
+    attributes = checked_attributes(
+        {"name": name, "slug": slug, "description": description, "locales": locales}
     )
-    return hierarchy.pk
+    return hierarchies.add(tx, store, HierarchyState.IMPORTING, **attributes).pk
 
 
 def add_nodes(tx: Transaction, hierarchy_pk: int, lines: Sequence[PlacedLine]) -> None:
@@ -68,12 +67,9 @@ def add_nodes(tx: Transaction, hierarchy_pk: int, lines: Sequence[PlacedLine]) -
                 "node_no": placed.node_no,
                 "parent_no": placed.parent_no,
                 "depth": placed.depth,
-                "name": placed.line.name,
-                "slug": placed.line.slug,
-                "description": placed.line.description,
                 "sort_order": None,
                 "touched": -placed.node_no,
-                "locales": dict(placed.line.locales),
+                **placed.attributes,
                 "created_at": at,
                 "updated_at": at,
             }
@@ -83,7 +79,15 @@ def add_nodes(tx: Transaction, hierarchy_pk: int, lines: Sequence[PlacedLine]) -
 
 
 def attach(tx: Transaction, hierarchy_pk: int, attachments: Sequence[Attachment]) -> None:
-    """Attach a chunk of products to nodes of earlier chunks. Pairs must be unique."""
+    """Attach a chunk of products to nodes of earlier chunks. Pairs must be unique.
+
+    Raises InvalidInput for an invalid product, or a curated position beyond 1 to 20.
+    """
+    for attachment in attachments:
+        checked_product(NewProduct(attachment.sku, attachment.name), "products")
+        if attachment.curated_position not in _CURATED_POSITIONS:
+            reason = f"At most {MAX_CURATED} products can be curated."
+            raise InvalidInput(reason, ("curated_product_ids",))
     hierarchy = _lock_importing(tx, hierarchy_pk)
     count = hierarchy.association_count + len(attachments)
     hierarchies.update(tx, hierarchy_pk, association_count=count, updated_at=tx.now())
@@ -112,7 +116,10 @@ def attach_generated(
         hierarchy_pk,
         [
             Attachment(
-                leaf.node_no, f"{node_id(hierarchy_id, leaf.node_no)}-{i}", f"{leaf.name} {i}"
+                leaf.node_no,
+                f"{node_id(hierarchy_id, leaf.node_no)}-{i}",
+                # A leaf's name may be as long as a product's without the number.
+                f"{leaf.name[: NAME_LIMIT - 1 - len(str(i))]} {i}",
             )
             for leaf in leaves
             for i in range(1, per_leaf + 1)

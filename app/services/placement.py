@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from app.domain.attributes import Translations, checked_locale, checked_name, checked_text
+from app.domain.attributes import Translations, ValidatedAttributes, checked_attributes
 from app.domain.errors import DomainError, InvalidInput
 from app.domain.hierarchies import ROOT_NO
 from app.storage.import_scratch import ImportedNode, ImportScratch
@@ -36,9 +36,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class PlacedLine:
-    """A valid line and its position in the new tree."""
+    """The attributes of a valid line, and its position in the new tree."""
 
-    line: Line
+    attributes: ValidatedAttributes
     node_no: int
     parent_no: int
     depth: int
@@ -55,7 +55,7 @@ class Placement:
         """Validate the next line and assign its position.
 
         Raises BadLine: an unknown parent, a repeated id, a name or slug that a sibling has, a level
-        that is not the parent's plus one, an invalid name or locale.
+        that is not the parent's plus one, an invalid attribute.
         """
         parent = ImportedNode(ROOT_NO, 0)
         if line.parent is not None:
@@ -66,15 +66,16 @@ class Placement:
         if line.level is not None and line.level != parent.depth:
             raise BadLine(line_no, f"level is {line.level}, but its parent makes it {parent.depth}")
         try:
-            checked_name(line.name, "name")
-            checked_text(line.slug or "", "slug")
-            checked_text(line.description or "", "description")
-            for locale, translation in line.locales.items():
-                checked_locale(locale, "name")
-                if "name" in translation:
-                    checked_name(translation["name"], "name", locale)
+            attributes = checked_attributes(
+                {
+                    "name": line.name,
+                    "slug": line.slug,
+                    "description": line.description,
+                    "locales": line.locales,
+                }
+            )
         except InvalidInput as error:
-            raise BadLine(line_no, f"{'.'.join(error.path)}: {error.reason}") from error
+            raise BadLine(line_no, f"{_path_in_line(error, line)}: {error.reason}") from error
         self._node_no += 1
         placed = ImportedNode(self._node_no, parent.depth + 1)
         if not self._scratch.add(line.id, placed):
@@ -82,4 +83,16 @@ class Placement:
         for attribute, value in (("name", line.name), ("slug", line.slug)):
             if value is not None and not self._scratch.claim(parent.node_no, attribute, value):
                 raise BadLine(line_no, f"a sibling has the {attribute} {value!r} already")
-        return PlacedLine(line, placed.node_no, parent.node_no, placed.depth)
+        return PlacedLine(attributes, placed.node_no, parent.node_no, placed.depth)
+
+
+def _path_in_line(error: InvalidInput, line: Line) -> str:
+    """Name the input at fault as a line has it: names and descriptions by language."""
+    match error.path:
+        case "locales", locale, attribute:
+            return f"{attribute}.{locale}"
+        case "locales", locale:
+            return next(iter(line.locales[locale]), "name")
+        case ("locales",):
+            return "name"
+    return ".".join(error.path)

@@ -266,7 +266,8 @@ def limits_part() -> str:
             ),
             (
                 "idempotency key",
-                f"1 to {jobs.IDEMPOTENCY_KEY_LIMIT} printable ASCII characters, valid for "
+                f"1 to {jobs.IDEMPOTENCY_KEY_LIMIT} printable ASCII characters, no blank at "
+                "either end, valid for "
                 f"{duration(jobs.IDEMPOTENCY_WINDOW)}",
             ),
             ("reason of a pause", f"1 to {jobs.REASON_LIMIT} characters, not blank"),

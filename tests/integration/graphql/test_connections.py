@@ -436,7 +436,9 @@ async def test_pages_of_any_tree_follow_the_order_of_a_plain_sort(
     below: dict[int, dict[str, Any]] = {0: {}}
     for drawn, parent in enumerate(parents, 1):
         below[drawn] = below[parent].setdefault(str(drawn), {})
-    numbers = {int(p.line.name): p.node_no for p in factories.placed_lines(below[0])} | {0: 0}
+    numbers = {int(p.attributes["name"]): p.node_no for p in factories.placed_lines(below[0])} | {
+        0: 0
+    }
     hierarchy = await factories.hierarchy(idle_gateway.database, below[0])
     edited = {no: -no for no in numbers.values()}
     order: dict[int, int | None] = {}

@@ -7,7 +7,7 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli import cli
 from app.cli.imports import HierarchyImport, importing
+from app.domain.attributes import NAME_LIMIT
 from app.domain.errors import InvalidInput
 from app.domain.hierarchies import Owner
 from app.domain.jobs import JobStatus
@@ -34,6 +35,7 @@ from app.settings import Settings
 from app.storage import hierarchies, nodes
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
 from app.storage.tables import Product
 from tests import factories
 from tests.support.clients import GraphQLClient
@@ -271,6 +273,39 @@ async def test_products_are_generated_for_leaves_only(
         "node_product": 3_600,
         "product_node": 3_600,
     }
+
+
+async def test_products_of_a_leaf_with_the_longest_name_have_valid_names(
+    settings: Settings, database: Database
+) -> None:
+    content = text(line("a", name={"en": "n" * NAME_LIMIT}))
+    await asyncio.to_thread(imported, settings, content, "--products", "10")
+
+    def names(tx: Transaction) -> Sequence[str | None]:
+        return session_of(tx).exec(select(Product.name)).all()
+
+    kept = await database.read(names)
+    assert sorted(map(len, filter(None, kept))) == [NAME_LIMIT] * 10
+
+
+@pytest.mark.parametrize(
+    "attachment",
+    [
+        Attachment(1, " ", "Tulip"),
+        Attachment(1, "s" * 256, "Tulip"),
+        Attachment(1, "sku", "\0"),
+        Attachment(1, "sku", "Tulip", curated_position=21),
+    ],
+)
+async def test_an_invalid_product_ends_the_import(
+    database: Database, settings: Settings, attachment: Attachment
+) -> None:
+    async def last_step(target: HierarchyImport) -> None:
+        await target.attach([attachment])
+
+    with pytest.raises(InvalidInput):
+        await run_import_steps(database, {"a": {}}, last_step)
+    assert rows(settings.database_url) == {}
 
 
 async def test_the_server_responds_and_duplicates_during_an_import(

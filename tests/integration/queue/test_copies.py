@@ -151,7 +151,7 @@ def _named(shape: Any, prefix: str) -> list[tuple[str, Any]]:
 async def test_a_copy_equals_its_source_for_any_tree(
     database: Database, tree: dict[str, Any], include_products: bool, on_nodes: list[list[str]]
 ) -> None:
-    names = [node.line.name for node in factories.placed_lines(tree)]
+    names = [node.attributes["name"] for node in factories.placed_lines(tree)]
     products = {name: on_nodes[index % len(on_nodes)] for index, name in enumerate(names)}
     curated = {name: list(reversed(products[name]))[:2] for name in names}
     source_id = await factories.hierarchy(

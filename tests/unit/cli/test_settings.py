@@ -178,3 +178,22 @@ def test_an_unknown_variable_is_reported_with_the_nearest_setting() -> None:
         ("JOBS_GATEWAY_HOTS", "JOBS_GATEWAY_HOST")
     ]
     assert not list(unknown_variables(map(variable, Settings.model_fields)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("stores", "shop, @nobodys", "begins with @"),
+        ("stores", "x" * 256, "256 characters"),
+        ("cors_headers", "X-Team, X Team", "'X Team' is not the name of a header"),
+    ],
+)
+def test_a_name_that_breaks_a_rule_is_refused_at_start(
+    field: str, value: str, message: str
+) -> None:
+    with pytest.raises(WrongSettings) as refused:
+        read({field: value})
+    (mistake,) = refused.value.mistakes
+    assert message in mistake.message
+    assert read({"stores": "shop,@organization"}).stores == {"shop", "@organization"}
+    assert read({"cors_headers": "X-Team, x-other"}).cors_headers == {"X-Team", "x-other"}

@@ -68,7 +68,7 @@ def test_printable_ascii_is_an_idempotency_key(key: str) -> None:
     assert checked_idempotency_key(key) == key
 
 
-@pytest.mark.parametrize("key", ["", "a" * 256, "ä", "a\nb", "\x7f"])
+@pytest.mark.parametrize("key", ["", "a" * 256, "ä", "a\nb", "\x7f", " ", " a", "a "])
 def test_any_other_text_is_no_idempotency_key(key: str) -> None:
     with pytest.raises(InvalidInput):
         checked_idempotency_key(key, "idempotencyKey")

@@ -60,3 +60,34 @@ def test_a_level_that_is_not_below_the_parents_is_refused(placement: Placement) 
     placement.place(1, Line("a", None, "A", level=0))
     with pytest.raises(BadLine, match=r"line 2: level is 3, but its parent makes it 1"):
         placement.place(2, Line("b", "a", "B", level=3))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (Line("a", None, "A", slug=" "), "slug: The slug can not be empty."),
+        (Line("a", None, "A", slug="s" * 1001), "slug: The slug has 1001 characters"),
+        (Line("a", None, "A", description="\0"), "description: A text cannot have a NUL"),
+        (Line("a", None, "A", locales={"fr": {"description": "\0"}}), "description.fr: A text"),
+        (Line("a", None, "A", locales={"fr_FR": {"description": "a"}}), "description: 'fr_FR' is"),
+        (
+            Line("a", None, "A", locales={"fr": {"name": "a"}, "FR": {"name": "a"}}),
+            "name: The locale FR is there more than once.",
+        ),
+        (
+            Line("a", None, "A", locales={f"fr-{no:03}": {"name": "a"} for no in range(101)}),
+            "name: There are 101 translations; at most 100 are allowed.",
+        ),
+    ],
+)
+def test_an_attribute_that_breaks_a_rule_is_named_as_the_line_has_it(
+    placement: Placement, line: Line, message: str
+) -> None:
+    with pytest.raises(BadLine) as refused:
+        placement.place(7, line)
+    assert str(refused.value).startswith(f"line 7: {message}")
+
+
+def test_a_valid_line_has_the_attributes_that_a_node_is_created_with(placement: Placement) -> None:
+    placed = placement.place(1, Line("a", None, "A", slug="a", description=""))
+    assert placed.attributes == {"name": "A", "slug": "a", "description": None, "locales": {}}
