@@ -74,6 +74,8 @@ class ListRequest:
 
     def _links(self, total: int) -> Links:
         offset, limit = self.window
+        # A page without rows has no next one: its link would be followed forever.
+        limit = limit or max(1, total)
         last = max(0, total - 1) // limit * limit
         links = {"current": offset, "first": 0}
         if offset + limit < total:
@@ -113,9 +115,10 @@ Limit = Annotated[
     int,
     Query(
         alias="page[limit]",
-        ge=1,
+        ge=0,
         le=MAX_LIMIT,
-        description=f"Number of rows to return, 1 to {MAX_LIMIT}. Default: {DEFAULT_LIMIT}.",
+        description=f"Number of rows to return, 0 to {MAX_LIMIT}; 0 returns only the total. "
+        f"Default: {DEFAULT_LIMIT}.",
     ),
 ]
 

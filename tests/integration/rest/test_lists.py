@@ -274,8 +274,22 @@ async def test_an_empty_list_has_page_links(rest: RestClient) -> None:
         assert windows == {"current": (0, 3), "first": (0, 3)}
 
 
+@postgresql_is_long
+@of_every_list
+async def test_a_page_of_zero_rows_has_the_total_and_no_next_page(
+    create_list: CreateList, rest: RestClient
+) -> None:
+    path = await create_list(rest)
+    total = (await rest.list(path))["meta"]["results"]["total"]
+    for offset in (0, 1, 10**6):
+        page = await rest.list(path, limit=0, offset=offset)
+        assert page["data"] == []
+        assert page["meta"]["results"]["total"] == total > 0
+        assert page["links"].get("next") is None
+
+
 BAD_PAGES = (
-    *(f"page[limit]={limit}" for limit in ("0", "101", "-1", "x", "", "1.5", "1e1", "9" * 30)),
+    *(f"page[limit]={limit}" for limit in ("101", "-1", "x", "", "1.5", "1e1", "9" * 30)),
     *(f"page[offset]={offset}" for offset in ("-1", "x", "", "0.5", 2**31 - 100, "9" * 30)),
     *("page[limit]=1&page[limit]=1", "page[offset]=1&page[limit]=1&page[offset]=2"),
     *("page[size]=3", "page[number]=1", "page=1", "page[]=1", "page[Limit]=1", "pages=1"),
