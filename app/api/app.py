@@ -19,7 +19,7 @@ from app.api.graphql.transports.http import GraphQLEndpoint, refusal_response
 from app.api.graphql.transports.websocket import SocketEndpoint
 from app.api.http.cors import cors_middleware
 from app.api.http.middleware.access_log import AccessLogMiddleware
-from app.api.http.middleware.body_limit import BodyLimitMiddleware, BodyTooLarge
+from app.api.http.middleware.body_limit import BodyLimitMiddleware
 from app.api.http.middleware.open_access import OpenAccessMiddleware
 from app.api.http.middleware.request_id import RequestIdMiddleware
 from app.api.http.middleware.security_headers import SecurityHeadersMiddleware
@@ -73,19 +73,12 @@ def create_app(
     def refuse(scope: Scope, error: BadRequest) -> Response:
         path = scope["path"]
         if path.startswith(f"{REST_PATH}/"):
-            return refused_by_rest(error.status, [str(error)])
+            return refused_by_rest(error.status, [str(error)], error.headers)
         if path == TOKEN_PATH:
             return login_refusal(error)
         if path == "/graphql":
             return refusal_response(HTTPConnection(scope), error)
-        return JSONResponse({"message": str(error)}, error.status)
-
-    def too_large(scope: Scope, error: BodyTooLarge) -> Response:
-        extensions = {"limit": access.limits.max_body_bytes, "found": error.received}
-        return refuse(
-            scope,
-            BadRequest(str(error), code="BODY_TOO_LARGE", status=413, extensions=extensions),
-        )
+        return JSONResponse({"message": str(error)}, error.status, error.headers)
 
     async def unexpected_error(request: Request, error: Exception) -> Response:
         return refusal_response(request, Bug(error, request.state.request_id))
@@ -113,7 +106,7 @@ def create_app(
         ],
         middleware=[
             *([cors_middleware(origins, cors_headers)] if origins else []),
-            Middleware(BodyLimitMiddleware, limit=access.limits.max_body_bytes, refusal=too_large),
+            Middleware(BodyLimitMiddleware, limit=access.limits.max_body_bytes, refusal=refuse),
             *([Middleware(OpenAccessMiddleware, hosts=hosts, refusal=refuse)] if hosts else []),
         ],
         exception_handlers={HTTPException: http_error, Exception: unexpected_error},

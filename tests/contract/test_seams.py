@@ -92,30 +92,52 @@ SEAMS = (
         (
             "uvicorn._types:ASGIReceiveEvent",
             "uvicorn._types:ASGISendEvent",
-            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.connection_lost",
-            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.connection_made",
-            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.data_received",
-            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.loop",
-            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_headers_complete",
-            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.on_message_complete",
-            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.send_400_response",
-            "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.transport",
+            "uvicorn.protocols.http.flow_control:FlowControl.pause_reading",
+            "uvicorn.protocols.http.flow_control:FlowControl.resume_reading",
+            "uvicorn.protocols.http.httptools_impl:STATUS_LINE",
+            *(
+                f"uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.{name}"
+                for name in (
+                    *("client", "connection_lost", "connection_made", "cycle", "data_received"),
+                    *("flow", "handle_websocket_upgrade", "headers", "logger", "loop", "on_body"),
+                    *("on_header", "on_headers_complete", "on_message_begin"),
+                    *("on_message_complete", "on_response_complete", "on_url", "parser"),
+                    *("pause_writing", "pipeline", "resume_writing", "scope", "transport"),
+                    *("_should_upgrade", "_start_asgi_task", "_unset_keepalive_if_required"),
+                )
+            ),
+            *(
+                f"uvicorn.protocols.http.httptools_impl:RequestResponseCycle.{name}"
+                for name in (
+                    *("chunked_encoding", "expected_content_length", "keep_alive", "on_response"),
+                    *("response_complete", "response_started", "scope", "send"),
+                )
+            ),
+            "httptools:HttpParserError",
+            "httptools:HttpParserUpgrade",
+            "httptools:HttpRequestParser.feed_data",
+            "httptools:HttpRequestParser.set_dangerous_leniencies",
+            "httptools:HttpRequestParser.should_upgrade",
             *(
                 f"uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol.{name}"
                 for name in (
-                    *("close_sent", "conn", "curr_msg_data_type", "disconnected", "frames"),
-                    *("handle_cont", "handle_connect", "handle_parser_exception", "handle_ping"),
-                    *("handshake_complete", "keepalive_timeout", "queue", "read_paused"),
-                    *("request", "response", "resume_writing", "scope", "send"),
+                    *("client", "close_sent", "conn", "connection_lost", "connection_made"),
+                    *("curr_msg_data_type", "data_received", "disconnected", "frames"),
+                    *("handle_cont", "handle_connect", "handle_events"),
+                    *("handle_parser_exception", "handshake_complete", "keepalive_timeout"),
+                    *("loop", "pause_writing", "queue", "read_paused", "receive", "request"),
+                    *("response", "resume_writing", "scope", "send"),
                     *("send_receive_event_to_app", "transport", "writable"),
                 )
             ),
+            "websockets.protocol:Protocol.events",
             "websockets.protocol:Protocol.fail",
             "websockets.protocol:Protocol.state",
         ),
         common=frozenset(
             {"connection_lost", "connection_made", "data_received", "loop", "transport", "frames"}
             | {"queue", "request", "response", "scope", "send", "fail", "state", "disconnected"}
+            | {"client", "events", "flow", "headers", "logger", "parser", "receive", "cycle"}
         ),
     ),
     Seam(

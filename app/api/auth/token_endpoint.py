@@ -20,7 +20,7 @@ from app.api.auth.login import (
     LoginRefused,
     LoginRequest,
 )
-from app.api.http.middleware.body_limit import BODY_SECONDS, BodyTooLarge
+from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of, is_same_origin
 from app.api.http.refusals import BadRequest
 from app.api.http.request_log import request_record
@@ -49,8 +49,6 @@ class TokenEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             response = await self._response(Request(scope, receive))
-        except BodyTooLarge as error:
-            response = login_refusal(BadRequest(str(error), status=413))
         except BadRequest as refusal:
             response = login_refusal(refusal)
         except ClientDisconnect:

@@ -1,73 +1,464 @@
 """uvicorn's HTTP and WebSocket protocols, with bounded memory, time and log output per connection.
 
-The one module that overrides these protocols; tests/contract/test_seams.py names each internal.
+Every byte that a client sends is counted here: heads, bodies, trailers, frames and what follows a
+request before its response. The one module that overrides these protocols;
+tests/contract/test_seams.py names each internal.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import fcntl
+import struct
+import termios
+from asyncio.transports import BaseTransport
+from collections.abc import Awaitable, Callable, Coroutine
 from struct import Struct
 from typing import Any
 
+import httptools
 from starlette.types import Scope
 from starlette.websockets import WebSocketDisconnect
-from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+from uvicorn._types import ASGI3Application, ASGIReceiveEvent, ASGISendEvent
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from app.api.http.connection_limit import CONNECTIONS
 from app.observability.metrics import DROPPED
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Max size of a request head: request line and headers."""
+"""Max size of a request head: request line and headers. Of trailers, too."""
+
+MAX_HEADERS = 200
+"""Max headers of a request: each lookup of one goes through all of them."""
 
 MAX_HEAD_SECONDS = 30
 """Max time to receive a head, from the connection or from the head's first byte."""
 
+MAX_BODY_SECONDS = 30
+"""Max time to receive a body, whether or not the request has been answered."""
+
+GRACE_SECONDS = 10
+"""Time after MAX_BODY_SECONDS for the application to answer that the body is late."""
+
+MAX_UNREAD_SECONDS = 30
+"""Max time without any progress of a client that does not read what was sent to it."""
+
+CHUNK_SLICE_BYTES = 1024
+"""Bytes of a chunked body parsed at once: its end is unknown, and more than one request that
+follows it could be parsed with it, at most 64 in a slice of this size."""
+
+MAX_FRAMING_PER_BYTE = 16
+"""Max bytes of chunk sizes and extensions per byte of a chunked body, beyond MAX_HEAD_BYTES."""
+
+SLICE_BYTES = 1024
+"""Bytes of a WebSocket parsed at once, at most 170 frames (2.5 ms)."""
+
+MAX_FRAMES_PER_TURN = 32
+"""Frames after which a socket waits for its next turn of the event loop (0.5 ms)."""
+
+MAX_FRAMES_PER_SECOND = 500
+MAX_FRAMES_AT_ONCE = 1_000
+"""Limits on the frames of a socket. Fragments of MIN_FRAGMENT_BYTES or more do not count."""
+MIN_FRAGMENT_BYTES = 1024
+
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+class _Unread:
+    """A watch over what the client has not read: without progress its connection is aborted.
+
+    uvicorn closes a connection when everything is sent, which never happens with such a client.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """Begin to watch, if anything is unsent."""
+        if self._timer is None and self._transport.get_write_buffer_size():
+            self._timer = self._loop.call_later(MAX_UNREAD_SECONDS, self._check, self._size())
+
+    def stop(self) -> None:
+        """Stop watching."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _check(self, before: int) -> None:
+        self._timer = None
+        if not self._transport.get_write_buffer_size():
+            return
+        if self._size() < before:
+            self.watch()
+        else:
+            DROPPED.inc()
+            self._transport.abort()
+
+    def _size(self) -> int:
+        """Return the unsent bytes, those of the kernel included (Linux; elsewhere without)."""
+        size = self._transport.get_write_buffer_size()
+        try:
+            file = self._transport.get_extra_info("socket").fileno()
+            (queued,) = struct.unpack("i", fcntl.ioctl(file, termios.TIOCOUTQ, b"\0" * 4))
+        except (OSError, AttributeError):
+            return size
+        return size + int(queued)
+
+
+class _HeldFlow(FlowControl):
+    """Flow control whose reading stays paused while `is_held`."""
+
+    is_held = False
+
+    def resume_reading(self) -> None:
+        if not self.is_held:
+            super().resume_reading()
+
+
+class _AfterHead:
+    """Callbacks of a parser that begins after the first head, which another parser has parsed."""
+
+    def __init__(self, protocol: "BoundedHttpProtocol") -> None:
+        self._protocol = protocol
+        self._head_parsed = False
+        self.on_body = protocol.on_body
+        self.on_message_complete = protocol.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if self._head_parsed:
+            self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if self._head_parsed:
+            self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_parsed:
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._head_parsed:
+            self._protocol.on_headers_complete()
+        self._head_parsed = True
+
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """HTTP with bounded request heads: the parser alone stores any number of bytes, forever."""
+    """HTTP with bounded requests: the parser alone stores any number of bytes, forever.
 
-    _head_bytes: int | None = 0
-    """Bytes received of an incomplete head; None while a body is received."""
-    _head_timer: asyncio.TimerHandle | None = None
+    Requests of a connection are parsed one after the other: what follows a request is held, and
+    reading stops, until its response is complete.
+    """
+
+    flow: _HeldFlow
+    _unread: _Unread
+    _unparsed = b""
+    """Bytes received after a request that has no response yet."""
+    _in_head = True
+    _head_bytes = 0
+    """Bytes parsed of an incomplete head."""
+    _head_tail = b""
+    """The last bytes of an incomplete head, in which its end may begin."""
+    _line_ended = False
+    """True if the request line of an incomplete head is complete."""
+    _body_bytes = 0
+    """Bytes received of the body."""
+    _body_left: int | None = None
+    """Bytes of the body not parsed yet; None if it is chunked."""
+    _framing_left = 0
+    """Bytes other than the body itself that may follow in a chunked body."""
+    _held_bytes = 0
+    """Bytes of an unfinished request, as counted in CONNECTIONS."""
+    _timer: asyncio.TimerHandle | None = None
+    """Limits the time to receive a request."""
+    _is_late = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(MAX_HEAD_SECONDS, transport.close)
+        self.flow = _HeldFlow(transport)
+        self._unread = _Unread(self.loop, transport)
+        self._start_timer(MAX_HEAD_SECONDS)
+        CONNECTIONS.add(self, self.client[0] if self.client else "")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._cancel_head_timer()
+        self._leave()
+        self._unread.stop()
+        for cycle, _ in self.pipeline:
+            # It never runs, which would break this reference cycle.
+            cycle.on_response = _ignore
+        self.pipeline.clear()
         super().connection_lost(exc)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Return True unless a request is received as a whole and not answered yet."""
+        return not self._in_head or self.cycle is None or self.cycle.response_complete
+
+    def evict(self) -> None:
+        """Close at once."""
+        self.transport.abort()
+
+    # Receiving.
+
     def data_received(self, data: bytes) -> None:
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
-        super().data_received(data)
-        if not self._head_bytes or self.transport.is_closing():
+        self._unset_keepalive_if_required()
+        if self._unparsed:
+            self._unparsed += data
+        else:
+            self._parse(data)
+        self._limit_rest()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse up to the end of one request, and hold the rest until it is answered."""
+        start = 0
+        while start < len(data) and not self.transport.is_closing():
+            if not self.is_waiting:
+                self._unparsed = data[start:]
+                self.flow.is_held = True
+                self.flow.pause_reading()
+                return
+            end = self._end_of_part(data, start)
+            if end is None:
+                return
+            try:
+                self.parser.feed_data(data[start:end])
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                    return
+                end = start + upgrade.args[0]
+                self._ignore_upgrade()
+            except httptools.HttpParserError:
+                message = "Invalid HTTP request received."
+                self.logger.warning(message)
+                self._refuse(400, message)
+                return
+            start = end
+
+    def _end_of_part(self, data: bytes, start: int) -> int | None:
+        """Return the end of the head or of the part of the body that begins at `start`.
+
+        Refuses what exceeds a limit, and returns None.
+        """
+        if not self._in_head:
+            if self._body_left is not None:
+                return start + max(1, self._body_left)
+            end = min(len(data), start + CHUNK_SLICE_BYTES)
+            self._framing_left -= end - start
+            if self._framing_left < 0:
+                self._refuse(400, "Chunk sizes, extensions and trailers are too large.")
+                return None
+            return end
+        tail = self._head_tail
+        found = (tail + data[start : start + 3]).find(_END_OF_HEAD) if tail else -1
+        if found >= 0:
+            end = start - len(tail) + found + len(_END_OF_HEAD)
+        elif (found := data.find(_END_OF_HEAD, start)) >= 0:
+            end = found + len(_END_OF_HEAD)
+        else:
+            end = len(data)
+        left = MAX_HEAD_BYTES - self._head_bytes
+        self._head_bytes += end - start
+        if end - start > left:
+            if self._line_ended or data.find(b"\n", start, start + left) >= 0:
+                self._refuse(431, "The head of the request is too large.")
+            else:
+                self._refuse(414, "The URL of the request is too long.")
+            return None
+        self._line_ended = self._line_ended or found >= 0 or data.find(b"\n", start, end) >= 0
+        self._head_tail = b"" if found >= 0 else (tail + data[max(start, end - 3) : end])[-3:]
+        return end
+
+    def _limit_rest(self) -> None:
+        """Limit the time to receive the rest of a request, and the bytes held until then."""
+        if self.transport.is_closing():
             return
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self.send_400_response("The head of the request is too large.")
-        elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(MAX_HEAD_SECONDS, self.transport.close)
+        held = len(self._unparsed)
+        if self._in_head:
+            held += self._head_bytes
+            if self._head_bytes and self._timer is None:
+                self._start_timer(MAX_HEAD_SECONDS)
+        else:
+            if not self.cycle.response_started:
+                held += self._body_bytes
+            if self._timer is None:
+                self._start_timer(MAX_BODY_SECONDS)
+        if held != self._held_bytes:
+            self._held_bytes = held
+            CONNECTIONS.hold(self, held)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # RFC 9110, 6.5.1: trailers are no headers, and the application has these already.
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._head_bytes = None
-        self._cancel_head_timer()
+        if len(self.headers) > MAX_HEADERS:
+            self._refuse(431, "The request has too many headers.")
+            return
+        self._in_head = self._line_ended = False
+        self._head_bytes = self._body_bytes = self._body_left = 0
+        self._framing_left = MAX_HEAD_BYTES
+        self._stop_timer()
+        for name, value in self.headers:
+            if name == b"transfer-encoding":
+                self._body_left = None
+                break
+            if name == b"content-length":
+                self._body_left = int(value)
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._body_bytes += len(body)
+        if self._body_left is None:
+            self._framing_left += (1 + MAX_FRAMING_PER_BYTE) * len(body)
+        else:
+            self._body_left -= len(body)
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self.parser.should_upgrade() and not self._should_upgrade():
+            # Only its head is complete.
+            return
         # The next byte begins another head.
-        self._head_bytes = 0
+        self._in_head = True
+        self._stop_timer()
         super().on_message_complete()
 
-    def _cancel_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _start_timer(self, seconds: float) -> None:
+        self._timer = self.loop.call_later(seconds, self._on_late)
+
+    def _stop_timer(self) -> None:
+        self._is_late = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_late(self) -> None:
+        """Close the connection. A late body gets an answer before, within GRACE_SECONDS."""
+        if self._in_head or self._is_late or self.cycle.response_complete:
+            self._close()
+        else:
+            self._is_late = True
+            self._start_timer(GRACE_SECONDS)
+
+    # Upgrades.
+
+    def _should_upgrade(self) -> bool:
+        # RFC 6455, 4.1: the method is GET.
+        return self.scope["method"] == "GET" and super()._should_upgrade()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over."""
+        self._leave()
+        super().handle_websocket_upgrade()
+        # Each refers to the other.
+        self.parser = None  # type: ignore[assignment]
+
+    def _ignore_upgrade(self) -> None:
+        """Parse the body of the request, like that of any other (RFC 9110, 7.8).
+
+        The parser has skipped it: another one continues after the head.
+        """
+        self.parser = httptools.HttpRequestParser(_AfterHead(self))
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        lengths = [
+            b"%s: %s\r\n" % (name, value)
+            for name, value in self.headers
+            if name in (b"content-length", b"transfer-encoding")
+        ]
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(lengths))
+
+    # Responding.
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if cycle.scope["http_version"] != "1.1":
+            # RFC 9112, 6.1: a client of HTTP/1.0 knows no chunks. The response ends with the
+            # connection.
+            cycle.keep_alive = False
+            cycle.send = _without_chunks(cycle)  # type: ignore[assignment, method-assign]
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._unread.watch()
+        if self._unparsed and not self.transport.is_closing():
+            data, self._unparsed = self._unparsed, b""
+            self.flow.is_held = False
+            self.flow.resume_reading()
+            self._unset_keepalive_if_required()
+            self._parse(data)
+            self._limit_rest()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread.watch()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._unread.stop()
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Respond and close. Within another response, only close."""
+        within = self.pipeline or (
+            self.cycle is not None
+            and self.cycle.response_started
+            and not self.cycle.response_complete
+        )
+        if not within:
+            self.transport.write(
+                STATUS_LINE[status]
+                + b"content-type: text/plain; charset=utf-8\r\n"
+                + b"content-length: %d\r\nconnection: close\r\n\r\n%s"
+                % (len(message), message.encode())
+            )
+        self._close()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._unread.watch()
+
+    def _leave(self) -> None:
+        self._stop_timer()
+        CONNECTIONS.remove(self)
+
+
+def _without_chunks(
+    cycle: RequestResponseCycle,
+) -> Callable[[ASGISendEvent], Coroutine[Any, Any, None]]:
+    """Return the `send` of a response that has a Content-Length or ends with the connection."""
+    send = cycle.send
+
+    async def send_unchunked(message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            # So that uvicorn does not announce chunks.
+            cycle.chunked_encoding = True
+            await send(message)
+            cycle.chunked_encoding = False
+        elif message["type"] == "http.response.body":
+            # uvicorn compares the two.
+            cycle.expected_content_length = len(message["body"])
+            await send(message)
+
+    return send_unchunked
+
+
+def _ignore() -> None:
+    """Do nothing."""
 
 
 FRAME_WRITER_EXTENSION = "jobs_gateway.write"
@@ -115,7 +506,22 @@ class _Inbox:
 
 
 class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
-    """WebSocket with bounded memory, and with `write` to send without overhead."""
+    """WebSocket with bounded memory and time, and with `write` to send without overhead.
+
+    What arrives is parsed in slices, and the next one only after the application has taken the
+    messages of the last one, in another turn of the event loop.
+    """
+
+    is_waiting = False
+    """Never evicted: the application limits sockets per client."""
+    _unread: _Unread
+    _unparsed = b""
+    """Bytes received after the last parsed slice."""
+    _next_slice: asyncio.Handle | None = None
+    """The scheduled turn that parses on."""
+    _frames_of_turn = 0
+    _frames_left: float = MAX_FRAMES_AT_ONCE
+    _frames_counted_at = 0.0
 
     def __init__(
         self,
@@ -126,6 +532,93 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.queue = _Inbox()  # type: ignore[assignment]
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self._unread = _Unread(self.loop, self.transport)
+        CONNECTIONS.add(self, self.client[0] if self.client else "")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        CONNECTIONS.remove(self)
+        self._unread.stop()
+        self._unparsed = b""
+        super().connection_lost(exc)
+
+    def evict(self) -> None:
+        """Close at once."""
+        self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        self._unparsed += data
+        if self._next_slice is None:
+            self._parse()
+
+    def _parse(self) -> None:
+        """Parse slices until the application has something to do, or the turn is long enough."""
+        self._next_slice = None
+        data, start, self._unparsed = self._unparsed, 0, b""
+        self._frames_of_turn = 0
+        while start < len(data) and self._reads:
+            if self._frames_of_turn >= MAX_FRAMES_PER_TURN:
+                self._next_slice = self.loop.call_soon(self._parse)
+                break
+            super().data_received(data[start : start + SLICE_BYTES])
+            start += SLICE_BYTES
+        if not self.transport.is_closing():
+            self._unparsed = data[start:]
+            if self._unparsed and not self.read_paused:
+                self.read_paused = True
+                self.transport.pause_reading()
+
+    @property
+    def _reads(self) -> bool:
+        """Return True if nothing has to be done before more is parsed.
+
+        A closed socket reads on until its peer's close frame; its messages are dropped.
+        """
+        return (
+            (self.queue.empty() or self.close_sent)
+            and self.writable.is_set()
+            and not self.transport.is_closing()
+        )
+
+    def _read_on(self) -> None:
+        """Parse or read on, if nothing has to be done before."""
+        if not self._reads:
+            return
+        if self._unparsed:
+            if self._next_slice is None:
+                self._next_slice = self.loop.call_soon(self._parse)
+        elif self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
+    def handle_events(self) -> None:
+        """Count frames. A peer that sends more than the limit is closed with 1008."""
+        frames = sum(
+            1
+            for event in self.conn.events
+            if isinstance(event, Frame)
+            and (event.fin or memoryview(event.data).nbytes < MIN_FRAGMENT_BYTES)
+        )
+        self._frames_of_turn += frames
+        now = self.loop.time()
+        earned = (now - self._frames_counted_at) * MAX_FRAMES_PER_SECOND
+        self._frames_left = min(MAX_FRAMES_AT_ONCE, self._frames_left + earned) - frames
+        self._frames_counted_at = now
+        if self._frames_left >= 0:
+            super().handle_events()
+            return
+        self.conn.events.clear()
+        if self.close_sent or not self.handshake_complete:
+            self.transport.abort()
+            return
+        self.conn.fail(1008, "Too many messages")
+        self.handle_parser_exception()
+
+    def handle_parser_exception(self) -> None:
+        super().handle_parser_exception()
+        self._unread.watch()
 
     def send_receive_event_to_app(self) -> None:
         """Refuse text that is not UTF-8, with a reason and without a traceback in the log."""
@@ -143,19 +636,21 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         if event.data or event.fin:
             super().handle_cont(event)
 
-    def handle_ping(self) -> None:
-        """Send a pong. Stop reading from a peer that does not read them, until it does."""
-        super().handle_ping()
-        if not (self.writable.is_set() or self.read_paused):
-            self.read_paused = True
-            self.transport.pause_reading()
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread.watch()
 
     def resume_writing(self) -> None:
         """Read from the peer again."""
         super().resume_writing()
-        if self.read_paused and self.queue.empty() and not self.transport.is_closing():
-            self.read_paused = False
-            self.transport.resume_reading()
+        self._unread.stop()
+        self._read_on()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """Return the next message. Read on after the last one."""
+        message = await self.queue.get()
+        self._read_on()
+        return message
 
     def keepalive_timeout(self) -> None:
         """Drop an unresponsive peer. A close would wait forever until it reads unsent data."""
@@ -198,3 +693,6 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             del self.request, self.response
         elif message["type"] == "websocket.http.response.body" and not message.get("more_body"):
             self.handshake_complete = True
+        elif message["type"] == "websocket.close":
+            self._unread.watch()
+            self._read_on()

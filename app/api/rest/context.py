@@ -12,11 +12,11 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from app.api.auth.access import Access
-from app.api.http.middleware.body_limit import BODY_SECONDS, BodyTooLarge
+from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of, is_same_origin
 from app.api.http.refusals import BadRequest, TimedOut
 from app.api.http.tracing import traceparent
-from app.api.rest.errors import error_response, to_response
+from app.api.rest.errors import to_response
 from app.domain.callers import Caller, Scope
 from app.services.jobs import Requester
 from app.storage.engine.database import Database
@@ -125,9 +125,6 @@ class RestRoute(APIRoute):
                 if body and self.body_field and not _is_json(request):
                     raise BadRequest("The body must be application/json.", status=415)
                 return await handle(request)
-            except BodyTooLarge as error:
-                # Answered here: the framework around this route would report it as a bug.
-                return error_response(413, [str(error)])
             except ClientDisconnect:
                 # The client left while it sent its body, and nothing receives this response.
                 return Response(status_code=400)

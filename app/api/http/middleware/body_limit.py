@@ -1,4 +1,4 @@
-"""The body limit: refuse larger bodies before they are in memory."""
+"""The body limit: refuse too large bodies before they are in memory, and compressed ones."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.http.refusals import BadRequest
 
 BODY_SECONDS = 30
 """Max time to receive a body."""
@@ -16,23 +18,40 @@ MAX_DRAIN_SECONDS = 10
 would see a connection reset before the response."""
 
 
-class BodyTooLarge(Exception):
+class BodyTooLarge(BadRequest):
     """A body that exceeds the limit. `received` counts the bytes so far or Content-Length."""
 
     def __init__(self, received: int, limit: int) -> None:
-        super().__init__(f"The body has {received:,} bytes or more; at most {limit:,} are allowed.")
-        self.received = received
+        super().__init__(
+            f"The body has {received:,} bytes or more; at most {limit:,} are allowed.",
+            code="BODY_TOO_LARGE",
+            status=413,
+            extensions={"limit": limit, "found": received},
+        )
+
+
+class BodyEncoded(BadRequest):
+    """A body with a Content-Encoding, such as gzip: its size would be unknown before it is read."""
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(
+            f"The body must not be encoded: Content-Encoding is {encoding[:50]!r}.",
+            code="UNSUPPORTED_MEDIA_TYPE",
+            status=415,
+            # RFC 9110, 15.5.16.
+            headers={"Accept-Encoding": "identity"},
+        )
 
 
 class BodyLimitMiddleware:
-    """Refuses bodies larger than `limit` bytes with 413.
+    """Refuses bodies larger than `limit` bytes with 413, and compressed ones with 415.
 
     `refusal` makes the response to a request. A response that is sent before its request was fully
     read ends once the rest of the body is dropped.
     """
 
     def __init__(
-        self, app: ASGIApp, limit: int, refusal: Callable[[Scope, BodyTooLarge], Response]
+        self, app: ASGIApp, limit: int, refusal: Callable[[Scope, BadRequest], Response]
     ) -> None:
         self._app = app
         self._limit = limit
@@ -67,11 +86,14 @@ class BodyLimitMiddleware:
             await send(message)
 
         try:
+            encoding = headers.get("content-encoding", "identity")
+            if encoding.lower() != "identity" and headers.get("content-length") != "0":
+                raise BodyEncoded(encoding)
             if (length := int(headers.get("content-length", 0))) > self._limit:
                 raise BodyTooLarge(length, self._limit)
             await self._app(scope, receive_limited, send_after_drain)
-        except BodyTooLarge as too_large:
-            response = self._refusal(scope, too_large)
+        except (BodyTooLarge, BodyEncoded) as refused:
+            response = self._refusal(scope, refused)
             await response(scope, receive, send_after_drain)
 
 
