@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import sqlalchemy as sa
 from sqlmodel import col
 
-from app.domain.hierarchies import HierarchyState, node_ref
+from app.domain.hierarchies import MAX_TREE_DEPTH, HierarchyState, node_ref
 from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.domain.jobs import JobType
 from app.queue.handler import Dependencies
@@ -41,13 +41,14 @@ async def hierarchy(
     store: str = STORE,
     products: Mapping[str, list[str]] | None = None,
     curated: Mapping[str, list[str]] | None = None,
+    max_depth: int = MAX_TREE_DEPTH,
     **root: Any,
 ) -> UUID:
     """Create a visible hierarchy with unique node names.
 
     `products` maps node names to skus, `curated` to the curated skus among them, in order.
     """
-    lines = placed_lines(tree)
+    lines = placed_lines(tree, max_depth)
     node_nos = {placed.attributes["name"]: placed.node_no for placed in lines}
     attachments = [
         Attachment(
@@ -151,10 +152,18 @@ def wide_tree(nodes: int, children: int = 10) -> Tree:
     return root
 
 
-def placed_lines(tree: Tree) -> list[PlacedLine]:
+def deep_tree(depth: int) -> Tree:
+    """A chain of `depth` nodes, named by their depth."""
+    tree: Tree = {}
+    for level in range(depth, 0, -1):
+        tree = {str(level): tree}
+    return tree
+
+
+def placed_lines(tree: Tree, max_depth: int = MAX_TREE_DEPTH) -> list[PlacedLine]:
     """The nodes of a tree in the order and with the numbers of an import."""
     with ImportScratch() as scratch:
-        placement = Placement(scratch)
+        placement = Placement(scratch, max_depth)
         return [placement.place(no, line) for no, line in enumerate(_lines(tree), 1)]
 
 

@@ -226,7 +226,7 @@ async def _import(
     database = open_database(settings)
     try:
         with progress, ImportScratch() as scratch:
-            placement = Placement(scratch)
+            placement = Placement(scratch, settings.max_tree_depth)
             # A pipe has no size.
             reading = progress.add_task("Reading", total=size or None)
 

@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 from uuid import UUID, uuid4
+
+from app.domain.errors import DomainError, InvalidInput
 
 ROOT_NO = 0
 """The node number of every hierarchy's root."""
+
+MAX_TREE_DEPTH = 100
+"""Default of the greatest depth of new nodes. Each level adds to the path of every node below."""
 
 LAST_NODE_NO = 2**32 - 1
 _LOW_BITS = LAST_NODE_NO
@@ -29,6 +35,23 @@ class HierarchyState(StrEnum):
     """A discarded import; the products it created are removed with it."""
 
 
+MAX_PATH_ITEMS = 20_000
+"""Items of all paths that one read returns: 1,000 nodes can be 20 levels deep, or 200 nodes 100."""
+
+
+@dataclass(eq=False)
+class PathsTooLong(DomainError):
+    """A request for more items of paths than one read may return."""
+
+    code: ClassVar[str] = "PATHS_TOO_LONG"
+
+    def __str__(self) -> str:
+        return (
+            f"The paths of these nodes have more than {MAX_PATH_ITEMS:,} items together: "
+            "request fewer nodes at once."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class NodeRef:
     """The parts of a public id: a hierarchy and a node's number in it (0 is the root)."""
@@ -50,3 +73,12 @@ def node_id(hierarchy_id: UUID, node_no: int) -> UUID:
 def node_ref(id: UUID) -> NodeRef:
     """Split the public id of a hierarchy or a node."""
     return NodeRef(UUID(int=id.int & ~_LOW_BITS), id.int & _LOW_BITS)
+
+
+def check_depth(depth: int, max_depth: int) -> None:
+    """Raise InvalidInput(parent_id) for a node that would be too deep; 1 is below the root."""
+    if depth > max_depth:
+        raise InvalidInput(
+            f"The tree would have {depth} levels below its root; at most {max_depth} are allowed.",
+            ("parent_id",),
+        )

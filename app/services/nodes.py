@@ -9,7 +9,14 @@ from uuid import UUID
 
 from app.domain.attributes import checked_attributes
 from app.domain.errors import InvalidInput, NotFound
-from app.domain.hierarchies import LAST_NODE_NO, ROOT_NO, NodeRef, node_ref
+from app.domain.hierarchies import (
+    LAST_NODE_NO,
+    MAX_TREE_DEPTH,
+    ROOT_NO,
+    NodeRef,
+    check_depth,
+    node_ref,
+)
 from app.domain.nodes import NodeAttributes, checked_sort_order
 from app.services import products
 from app.services.hierarchies import begin_edit, begin_node_edit
@@ -19,7 +26,13 @@ from app.storage.nodes import NodeKey, TreeNode
 from app.storage.tables import HierarchyRow
 
 
-def create(tx: Transaction, store: str, parent_id: UUID, attributes: NodeAttributes) -> TreeNode:
+def create(
+    tx: Transaction,
+    store: str,
+    parent_id: UUID,
+    attributes: NodeAttributes,
+    max_depth: int = MAX_TREE_DEPTH,
+) -> TreeNode:
     """Create a node below a hierarchy's root or one of its nodes.
 
     Raises NotFound, OwnedByOrganization, InvalidInput.
@@ -29,6 +42,7 @@ def create(tx: Transaction, store: str, parent_id: UUID, attributes: NodeAttribu
     missing = NotFound("hierarchy or node", str(parent_id), ("parent_id",))
     hierarchy = begin_edit(tx, store, parent.hierarchy_id, missing)
     depth = _depth(tx, hierarchy, parent, missing) + 1
+    check_depth(depth, max_depth)
     if hierarchy.last_node_no >= LAST_NODE_NO:
         raise InvalidInput("The hierarchy has no node numbers left.", ("parent_id",))
     node_no = hierarchy.last_node_no + 1
@@ -72,7 +86,12 @@ def update(tx: Transaction, store: str, id: UUID, changes: NodeAttributes) -> Tr
 
 
 def move(
-    tx: Transaction, store: str, id: UUID, parent_id: UUID, changes: NodeAttributes
+    tx: Transaction,
+    store: str,
+    id: UUID,
+    parent_id: UUID,
+    changes: NodeAttributes,
+    max_depth: int = MAX_TREE_DEPTH,
 ) -> TreeNode:
     """Move the node, with its subtree, below the root or another node of its hierarchy.
 
@@ -90,7 +109,11 @@ def move(
     if subtrees.contains(tx, *tree_node.key, parent.node_no):
         raise InvalidInput("A node cannot move below itself.", ("parent_id",))
     _check_siblings(tx, tree_node.key, parent.node_no, node.name, node.slug, "parent_id")
-    if levels := depth - node.depth:
+    levels = depth - node.depth
+    if levels > 0:
+        # Upwards even a tree from before the limit can move.
+        check_depth(subtrees.deepest(tx, *tree_node.key) + levels, max_depth)
+    if levels:
         subtrees.shift_depth(tx, *tree_node.key, levels)
     return _write(tx, tree_node, {"parent_no": parent.node_no, **_order(changes)})
 

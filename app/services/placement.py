@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from app.domain.attributes import Translations, ValidatedAttributes, checked_attributes
 from app.domain.errors import DomainError, InvalidInput
-from app.domain.hierarchies import ROOT_NO
+from app.domain.hierarchies import MAX_TREE_DEPTH, ROOT_NO, check_depth
 from app.storage.import_scratch import ImportedNode, ImportScratch
 
 
@@ -47,15 +47,16 @@ class PlacedLine:
 class Placement:
     """Assigns positions to the lines of one file, in order, and refuses invalid lines."""
 
-    def __init__(self, scratch: ImportScratch) -> None:
+    def __init__(self, scratch: ImportScratch, max_depth: int = MAX_TREE_DEPTH) -> None:
         self._scratch = scratch
+        self._max_depth = max_depth
         self._node_no = ROOT_NO
 
     def place(self, line_no: int, line: Line) -> PlacedLine:
         """Validate the next line and assign its position.
 
         Raises BadLine: an unknown parent, a repeated id, a name or slug that a sibling has, a level
-        that is not the parent's plus one, an invalid attribute.
+        that is not the parent's plus one or too deep, an invalid attribute.
         """
         parent = ImportedNode(ROOT_NO, 0)
         if line.parent is not None:
@@ -65,6 +66,10 @@ class Placement:
             parent = known
         if line.level is not None and line.level != parent.depth:
             raise BadLine(line_no, f"level is {line.level}, but its parent makes it {parent.depth}")
+        try:
+            check_depth(parent.depth + 1, self._max_depth)
+        except InvalidInput as error:
+            raise BadLine(line_no, f"parent: {error.reason}") from error
         try:
             attributes = checked_attributes(
                 {

@@ -8,12 +8,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from app.domain.hierarchies import ROOT_NO, node_id
+from app.domain.hierarchies import MAX_PATH_ITEMS, ROOT_NO, PathsTooLong, node_id
 from app.storage import nodes
 from app.storage.engine.statements import AnySelect, PreparedQuery
 from app.storage.engine.transaction import Transaction
 from app.storage.nodes import NodeKey, TreeNode, visible_hierarchies
 from app.storage.sql.dialects import key_table, key_table_values
+from app.storage.sql.keyset import ROW_LIMIT
 from app.storage.tables import Node, NodeRow
 
 
@@ -28,7 +29,7 @@ class Ancestor(NamedTuple):
 def of_nodes(tx: Transaction, store: str, keys: Sequence[NodeKey]) -> dict[NodeKey, list[Ancestor]]:
     """The path from the root to each node, both included.
 
-    Empty for nodes of hierarchies that are not visible.
+    Empty for nodes of hierarchies that are not visible. Raises PathsTooLong.
     """
     hierarchies = visible_hierarchies(tx, store, keys)
     visible_nodes = [key for key in keys if key[0] in hierarchies]
@@ -38,7 +39,10 @@ def of_nodes(tx: Transaction, store: str, keys: Sequence[NodeKey]) -> dict[NodeK
         paths[pk, no].append(Ancestor(root.id, root.name, root.slug))
     if visible_nodes:
         values = key_table_values(tx.dialect.name, visible_nodes)
-        for number, node_no, name, slug in tx.rows(_PATHS, values):
+        rows = tx.rows(_PATHS, {"rows": MAX_PATH_ITEMS + 1, **values})
+        if len(rows) > MAX_PATH_ITEMS:
+            raise PathsTooLong
+        for number, node_no, name, slug in rows:
             node = visible_nodes[int(number)]
             paths[node].append(Ancestor(node_id(hierarchies[node[0]].id, node_no), name, slug))
     return paths
@@ -88,7 +92,7 @@ def _paths(dialect: str) -> AnySelect:
     """The path to each node without the root, from the top down.
 
     The recursive part reads every selected column: PostgreSQL may read all nodes if they are
-    joined at the end.
+    joined at the end. The limit ends the recursion, which comes before the order.
     """
     keys = key_table(dialect, (int, int))
     hierarchy_pk, node_no = keys.parts
@@ -115,8 +119,9 @@ def _paths(dialect: str) -> AnySelect:
             col(node.hierarchy_pk) == up.c.hierarchy_pk, col(node.node_no) == up.c.parent_no
         )
     )
-    return sa.select(up.c.number, up.c.node_no, up.c.name, up.c.slug).order_by(
-        up.c.number, up.c.depth
+    items = sa.select(up).limit(ROW_LIMIT).subquery()
+    return sa.select(items.c.number, items.c.node_no, items.c.name, items.c.slug).order_by(
+        items.c.number, items.c.depth
     )
 
 

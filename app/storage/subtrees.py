@@ -45,6 +45,13 @@ def shift_depth(tx: Transaction, hierarchy_pk: int, node_no: int, levels: int) -
     tx.changed(_STATEMENTS[tx.dialect.name]["shift"], {**keys, "levels": levels})
 
 
+def deepest(tx: Transaction, hierarchy_pk: int, node_no: int) -> int:
+    """Return the greatest depth of the subtree's nodes."""
+    keys = {"tree": hierarchy_pk, "top": node_no}
+    [(depth,)] = tx.rows(_STATEMENTS[tx.dialect.name]["deepest"], keys)
+    return int(depth)
+
+
 def contains(tx: Transaction, hierarchy_pk: int, node_no: int, other_no: int) -> bool:
     """Return True if the node `other_no` is in the subtree of `node_no`."""
     keys = {"tree": hierarchy_pk, "top": other_no, "sought": node_no}
@@ -175,6 +182,7 @@ _STATEMENTS: Mapping[str, Mapping[str, sa.TextClause]] = {
         ),
         # The sqlite3 module has no rowcount for statements that begin with WITH.
         "delete": sa.text(f"DELETE FROM node WHERE {_IN_SUBTREE[dialect]}"),
+        "deepest": sa.text(f"SELECT max(depth) FROM node WHERE {_IN_SUBTREE[dialect]}"),
         "shift": sa.text(f"UPDATE node SET depth = depth + :levels WHERE {_IN_SUBTREE[dialect]}"),
     }
     for dialect, branch in (("sqlite", _SUBTREE_ON_SQLITE), ("postgresql", _SUBTREE_ON_POSTGRESQL))

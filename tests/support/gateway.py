@@ -109,9 +109,11 @@ def reads_of(gateway: Gateway) -> Iterator[list[str]]:
         if statement != "BEGIN":
             statements.append(statement)
 
-    engine = gateway.database.read_engine
-    sa.event.listen(engine, "before_cursor_execute", note)
+    engines = {gateway.database.read_engine, gateway.database.scan_engine}
+    for engine in engines:
+        sa.event.listen(engine, "before_cursor_execute", note)
     try:
         yield statements
     finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
+        for engine in engines:
+            sa.event.remove(engine, "before_cursor_execute", note)

@@ -20,9 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
 from app import settings
-from app.api.auth import identity, jwks, login, registered_clients, token_endpoint
+from app.api.auth import identity, jwks, login, registered_clients, throttle, token_endpoint
 from app.api.graphql import cursors, queries
-from app.api.graphql.admission import documents
+from app.api.graphql.admission import complexity, documents
+from app.api.graphql.fields import reference, source
 from app.api.graphql.transports import websocket
 from app.api.graphql.types import differences, filters, queue
 from app.api.http import uvicorn_protocols
@@ -38,7 +39,7 @@ from app.services import copies
 from app.services import jobs as job_services
 from app.services import webhooks as webhook_services
 from app.settings import Settings, group_of, variable
-from app.storage.engine import sqlite
+from app.storage.engine import client_reads, postgresql, sqlite
 from app.webhooks import sender
 from app.wiring import open_database
 from tests.support.paths import ROOT
@@ -222,7 +223,15 @@ def limits_part() -> str:
             ("hours of `jobQueue`", f"{queue.MAX_HOURS}"),
             ("differences that `duplicationDiff` lists", f"{differences.MAX_DIFFERENCES}"),
             ("jobs that `cancelJobs` examines", f"{job_services.MAX_CANCELLED}"),
-            ("errors that a validation reports", f"{documents.MAX_VALIDATION_ERRORS}"),
+            (
+                "errors reported for a document, and for its variables",
+                f"{documents.MAX_VALIDATION_ERRORS}",
+            ),
+            (
+                "nested selection sets, with fragments expanded",
+                f"{complexity.MAX_NESTING}",
+            ),
+            ("items of all paths in `breadcrumbs`", f"{hierarchies.MAX_PATH_ITEMS:,}"),
             (
                 "REST filter",
                 f"{rest_filters.MAX_CONDITIONS} conditions, {rest_filters.MAX_VALUES} values of "
@@ -249,6 +258,35 @@ def limits_part() -> str:
             (
                 "logins that wait for the hash of their secret",
                 f"{registered_clients.MAX_WAITING}",
+            ),
+        ],
+        "Work": [
+            ("cost of a field", "1, times the sizes of the lists around it"),
+            ("cost of a filtered list", f"{source.FILTER_COST} more"),
+            (
+                "cost of `duplicationDiff`",
+                f"{queries.DIFF_COST:,} more, and the fields below count "
+                f"{reference.REFERENCE_FACTOR} times",
+            ),
+            (
+                "cost of `jobQueue { hours }`",
+                f"{queue.HOURS_COST} more, and the fields below count "
+                f"{reference.REFERENCE_FACTOR} times",
+            ),
+            (
+                "one operation of the rate limit",
+                f"each {throttle.COST_PER_TOKEN:,} of cost and each "
+                f"{throttle.SECONDS_PER_TOKEN * 1000:g} ms of processor time count as one more",
+            ),
+            (
+                "time of a read before it continues as a scan",
+                f"{sqlite.CLIENT_READ_SECONDS * 1000:g} ms with SQLite, "
+                f"{postgresql.CLIENT_READ_SECONDS * 1000:g} ms with PostgreSQL",
+            ),
+            (
+                "scans at the same time",
+                f"{client_reads.SCANS_PER_STORE} per store, {client_reads.SCAN_THREADS} per "
+                "process. A scan ends with its request",
             ),
         ],
         "Values": [

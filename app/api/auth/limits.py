@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, Field
 
+from app.domain.hierarchies import MAX_TREE_DEPTH
+
 
 class Limits(BaseModel):
     """Limits per client, per request and per operation."""
@@ -14,7 +16,14 @@ class Limits(BaseModel):
         20_000,
         ge=1,
         description="Max cost of an operation or a batch: the fields of a response with full "
-        "pages, other lists counting as 10. Reported in `extensions.cost`.",
+        "pages, other lists counting as 10, and a price per filter and comparison. Reported in "
+        "`extensions.cost`.",
+    )
+    max_tree_depth: int = Field(
+        MAX_TREE_DEPTH,
+        ge=1,
+        le=10_000,
+        description="Max depth of a node that is created, moved or imported; 1 is below the root.",
     )
     max_batch: int = Field(10, ge=0, description="Max operations per HTTP request; 0: no batches.")
     max_body_bytes: int = Field(
@@ -28,12 +37,15 @@ class Limits(BaseModel):
         100,
         ge=0,
         description="Max operations per second and client (a subject of a store, or else an "
-        "address), twice as many at once; 0: no limit.",
+        "address), twice as many at once; 0: no limit. A costly one counts as several.",
     )
     max_streams_per_client: int = Field(
         200,
         ge=1,
         description="Max open WebSockets per address, and other streams per client.",
+    )
+    max_subscription_cost: int = Field(
+        100_000, ge=1, description="Max cost of a client's open subscriptions together."
     )
     max_operations_per_socket: int = Field(
         100, ge=1, description="Max concurrent operations per WebSocket."

@@ -1,4 +1,8 @@
-"""Rate limits: a token bucket per client, and a count of its open streams."""
+"""Rate limits: a token bucket per client, its open streams and the cost of its subscriptions.
+
+A token is an operation of up to COST_PER_TOKEN and SECONDS_PER_TOKEN. A larger operation takes the
+tokens of its cost before it runs, and those of its time, if they are more, afterwards.
+"""
 
 import time
 from collections import Counter, OrderedDict
@@ -8,6 +12,7 @@ from math import ceil
 
 from app.api.auth.limits import Limits
 from app.api.http.refusals import BadRequest
+from app.storage.engine.client_reads import WorkTime, current_work_time
 
 MAX_CLIENTS = 10_000
 """Max buckets in memory. The least recently used bucket is dropped; its client starts with a full
@@ -17,22 +22,56 @@ BURST_SECONDS = 2
 """Capacity of a bucket, in seconds of its rate."""
 
 
+COST_PER_TOKEN = 1_000
+"""Cost that an operation may have for one token."""
+
+SECONDS_PER_TOKEN = 0.005
+"""Processor time that an operation may take for one token: 100 a second are half a processor."""
+
+
+class ClientWork:
+    """The work of one request, paid in tokens: its price in advance, and its time afterwards."""
+
+    def __init__(self, throttle: "Throttle", client: str) -> None:
+        self._throttle = throttle
+        self._client = client
+        self.tokens = 0
+        self.time = WorkTime()
+
+    def take(self, operations: int = 1) -> None:
+        """Take a token per operation. Raises BadRequest (429) without enough tokens."""
+        self._throttle.take(self._client, operations)
+        self.tokens += operations
+
+    def take_cost(self, cost: int) -> None:
+        """Take the tokens of an operation's cost. Raises BadRequest (429)."""
+        if tokens := cost // COST_PER_TOKEN:
+            self.take(tokens)
+
+
 class Throttle:
-    """Token buckets and open streams by client key (see `Access.client`)."""
+    """Token buckets, streams and subscriptions by client key (see `Access.client`)."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = limits.max_requests_per_second
         self._max_streams = limits.max_streams_per_client
+        self._max_subscription_cost = limits.max_subscription_cost
         self._clock = clock
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """Tokens left, and the time of that count."""
         self._streams: Counter[str] = Counter()
+        self._subscription_costs: Counter[str] = Counter()
+
+    @property
+    def _burst(self) -> float:
+        """The capacity of a bucket."""
+        return max(1.0, self._rate * BURST_SECONDS)
 
     def take(self, client: str, operations: int = 1) -> None:
         """Take a token per operation. Raises BadRequest (429) without enough tokens."""
         if not self._rate:
             return
-        burst = max(1.0, self._rate * BURST_SECONDS)
+        burst = self._burst
         now = self._clock()
         left, at = self._buckets.pop(client, (burst, now))
         left = min(burst, left + (now - at) * self._rate)
@@ -46,12 +85,59 @@ class Throttle:
             wait = max(1, ceil((taken - left) / self._rate))
             raise BadRequest(
                 f"Too many operations: at most {self._rate:g} per second are allowed, "
-                f"{burst:g} at once. Try again in {wait} s.",
+                f"{burst:g} at once, and a costly one counts as several. Try again in {wait} s.",
                 code="RATE_LIMITED",
                 status=429,
                 headers={"Retry-After": str(wait)},
                 extensions={"limit": self._rate, "found": operations, "retryAfter": wait},
             )
+
+    @contextmanager
+    def work(self, client: str, operations: int = 1) -> Iterator[ClientWork]:
+        """Take a token per operation, and at the end of the block those of its time.
+
+        Raises BadRequest (429) without enough tokens.
+        """
+        work = ClientWork(self, client)
+        work.take(operations)
+        measuring = current_work_time.set(work.time)
+        try:
+            yield work
+        finally:
+            current_work_time.reset(measuring)
+            self._charge(client, work.time.seconds / SECONDS_PER_TOKEN - work.tokens)
+
+    def _charge(self, client: str, tokens: float) -> None:
+        """Take tokens for work that is done, down to as many below zero as a full bucket has."""
+        if tokens <= 0 or client not in self._buckets:
+            return
+        left, at = self._buckets[client]
+        self._buckets[client] = max(left - tokens, -self._burst), at
+
+    @contextmanager
+    def subscription(self, client: str, cost: int) -> Iterator[None]:
+        """Count the cost of an open subscription, which each event takes.
+
+        Raises BadRequest (429) if the client's subscriptions cost too much together.
+        """
+        total = self._subscription_costs[client] + cost
+        if total > self._max_subscription_cost:
+            limit = self._max_subscription_cost
+            raise BadRequest(
+                f"Too many subscriptions: those of a client may cost {limit:,} together, and with "
+                f"this one they cost {total:,}.",
+                code="SUBSCRIPTION_COST_LIMIT_EXCEEDED",
+                status=429,
+                headers={"Retry-After": "1"},
+                extensions={"limit": limit, "found": total},
+            )
+        self._subscription_costs[client] = total
+        try:
+            yield
+        finally:
+            self._subscription_costs[client] -= cost
+            if not self._subscription_costs[client]:
+                del self._subscription_costs[client]
 
     @contextmanager
     def stream(self, client: str) -> Iterator[None]:

@@ -7,6 +7,7 @@ from graphql import DocumentNode
 
 from app.api.http.tracing import traceparent
 from app.domain.callers import Caller
+from app.domain.hierarchies import MAX_TREE_DEPTH
 from app.services.feed import Feed
 from app.services.jobs import Requester
 from app.storage.engine.database import Database
@@ -26,6 +27,7 @@ class Context:
     """Resume cursor from the transport (Last-Event-ID); overrides the argument `after`."""
     mutation_results: dict[str, object] = field(default_factory=dict)
     """Payloads or exceptions of mutations that a plan has already run, by response key."""
+    max_tree_depth: int = MAX_TREE_DEPTH
 
     @property
     def store(self) -> str:

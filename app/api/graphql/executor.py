@@ -99,7 +99,13 @@ class Executor:
         resume_from: str | None = None,
     ) -> Context:
         return Context(
-            self._database, self._feed, caller, request_id, operation.document.tree, resume_from
+            self._database,
+            self._feed,
+            caller,
+            request_id,
+            operation.document.tree,
+            resume_from,
+            max_tree_depth=self._limits.max_tree_depth,
         )
 
 

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from app.api.auth.access import Access
+from app.api.http.disconnects import ClientWatch
 from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of, is_same_origin
 from app.api.http.refusals import BadRequest, TimedOut
@@ -55,17 +56,22 @@ class RestContext:
         """Origin of the jobs that this request creates."""
         return Requester(self.caller.store, self.request_id, self.caller.subject, traceparent())
 
+    @property
+    def max_tree_depth(self) -> int:
+        """The greatest depth of a node that is created or moved."""
+        return self.state.access.limits.max_tree_depth
+
     async def read(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `fn` in one consistent snapshot. Raises TimedOut."""
-        return await self._in_time(self.state.database.read(fn, *args, **kwargs))
+        return await self._in_time(self.state.database.client_read(self.store, fn, *args, **kwargs))
 
     async def scan(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`read` for lists, whose filters, orders, offsets and totals read unreturned rows too."""
-        return await self._in_time(self.state.database.scan(fn, *args, **kwargs))
+        return await self._in_time(self.state.database.client_scan(self.store, fn, *args, **kwargs))
 
     async def write(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
@@ -119,12 +125,17 @@ class RestRoute(APIRoute):
         async def respond(request: Request) -> Response:
             try:
                 request = JsonRequest(request.scope, request.receive)
-                request.state.context = await _admit(request)
-                # Read the body here: FastAPI would report any failure to read it as invalid JSON.
-                body = await request.body()
-                if body and self.body_field and not _is_json(request):
-                    raise BadRequest("The body must be application/json.", status=415)
-                return await handle(request)
+                context, client = await _admit(request)
+                request.state.context = context
+                with context.state.access.throttle.work(client):
+                    # Read the body here: FastAPI would report any failure as invalid JSON.
+                    body = await request.body()
+                    if body and self.body_field and not _is_json(request):
+                        raise BadRequest("The body must be application/json.", status=415)
+                    if request.method not in SAFE_METHODS:
+                        return await handle(request)
+                    async with ClientWatch(request.receive):
+                        return await handle(request)
             except ClientDisconnect:
                 # The client left while it sent its body, and nothing receives this response.
                 return Response(status_code=400)
@@ -134,16 +145,19 @@ class RestRoute(APIRoute):
         return respond
 
 
-async def _admit(request: Request) -> RestContext:
-    """Check origin, credentials and throttle. Raises Unauthenticated, BadRequest."""
+async def _admit(request: Request) -> tuple[RestContext, str]:
+    """Check origin and credentials. Return the context and the client's key of the throttle.
+
+    Raises Unauthenticated, BadRequest.
+    """
     state: RestState = request.app.state.rest
     # A page of another site can make a browser post without a preflight request.
     if request.method not in SAFE_METHODS and not is_same_origin(request, state.origins):
         raise BadRequest("Pages of this origin may not do this.", code="FORBIDDEN", status=403)
     address = address_of(request)
     caller = await state.access.caller(request.headers.get("authorization"), address)
-    state.access.throttle.take(state.access.client(caller, address))
-    return RestContext(caller, request.state.request_id, state)
+    context = RestContext(caller, request.state.request_id, state)
+    return context, state.access.client(caller, address)
 
 
 def _is_json(request: Request) -> bool:

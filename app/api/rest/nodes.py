@@ -305,7 +305,8 @@ async def create_node(
     def create(tx: Transaction) -> NodeData:
         root_id = load_hierarchy(tx, context.store, hierarchy_id).id
         parent_id = root_id if parent is None else _parent_uuid(hierarchy_id, parent)
-        return node_data(tx, service.create(tx, context.store, parent_id, attributes))
+        node = service.create(tx, context.store, parent_id, attributes, context.max_tree_depth)
+        return node_data(tx, node)
 
     return ResponseDocument(data=await context.write(create))
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter
 from pydantic import Field
 
-from app.api.rest.context import HierarchiesWrite, RestRoute
+from app.api.rest.context import HierarchiesWrite, RestContext, RestRoute
 from app.api.rest.errors import error_responses
 from app.api.rest.hierarchies import HierarchyData, hierarchy_data, load_hierarchy
 from app.api.rest.models import IdInPath, RequestDocument, ResponseDocument, optional_field
@@ -43,15 +43,18 @@ class MovedNodes(
     """Nodes to move."""
 
 
-def _move(tx: Transaction, store: str, parent_id: UUID, children: Sequence[Child]) -> None:
+def _move(
+    tx: Transaction, context: RestContext, parent_id: UUID, children: Sequence[Child]
+) -> None:
     """Move nodes below a root or a node. Raises SomeNotFound with all unknown nodes."""
     uuids = {child.id: uuid_of(child.id) for child in children}
-    known = nodes.by_ids(tx, store, [uuid for uuid in uuids.values() if uuid])
+    known = nodes.by_ids(tx, context.store, [uuid for uuid in uuids.values() if uuid])
     if missing := [id for id, uuid in uuids.items() if uuid not in known]:
         raise SomeNotFound("node", missing)
     for child in children:
         uuid = require_uuid("node", child.id)
-        service.move(tx, store, uuid, parent_id, sort_order_of(child.meta))
+        order = sort_order_of(child.meta)
+        service.move(tx, context.store, uuid, parent_id, order, context.max_tree_depth)
 
 
 @router.post(
@@ -67,7 +70,7 @@ async def add_root_children(
 
     def move(tx: Transaction) -> HierarchyData:
         root_id = load_hierarchy(tx, context.store, hierarchy_id).id
-        _move(tx, context.store, root_id, body.data)
+        _move(tx, context, root_id, body.data)
         return hierarchy_data(load_hierarchy(tx, context.store, hierarchy_id))
 
     return ResponseDocument(data=await context.write(move))
@@ -88,7 +91,7 @@ async def add_children(
 
     def move(tx: Transaction) -> NodeData:
         parent_id = load_node(tx, context.store, hierarchy_id, node_id).id
-        _move(tx, context.store, parent_id, body.data)
+        _move(tx, context, parent_id, body.data)
         return node_data(tx, load_node(tx, context.store, hierarchy_id, node_id))
 
     return ResponseDocument(data=await context.write(move))
@@ -111,7 +114,7 @@ async def set_parent(
     def move(tx: Transaction) -> None:
         uuid = uuid_in_hierarchy(hierarchy_id, node_id)
         parent_id = require_uuid("node", body.data.id, "parent_id")
-        service.move(tx, context.store, uuid, parent_id, {})
+        service.move(tx, context.store, uuid, parent_id, {}, context.max_tree_depth)
 
     await context.write(move)
 

@@ -12,6 +12,15 @@ import orjson
 import sqlalchemy as sa
 from opentelemetry.trace import Tracer
 
+from app.storage.engine.client_reads import (
+    SCAN_THREADS,
+    SCANS_PER_STORE,
+    FairThreads,
+    LoopTurns,
+    ReadLimit,
+    ReadTooLong,
+    scan_listener,
+)
 from app.storage.engine.sqlalchemy_seam import (
     as_sqlalchemy_error,
     driver_error,
@@ -36,6 +45,10 @@ JSON_CODEC: dict[str, Any] = {
 """Conversion of JSON columns by engines."""
 
 
+NO_STORE = ""
+"""Share of the scan threads for reads that no client causes."""
+
+
 class UnusableDatabase(Exception):
     """The database cannot be opened, or not be used by this version."""
 
@@ -56,6 +69,10 @@ class DatabaseReadOnly(DatabaseUnavailable):
     code = "DATABASE_READ_ONLY"
 
 
+class StatementInterrupted(DatabaseUnavailable):
+    """A statement that was interrupted because it took too long."""
+
+
 class StorageFull(Exception):
     """The disk is full, and the transaction was rolled back."""
 
@@ -66,12 +83,16 @@ class Database(ABC):
     """A database. `engine.connect` returns the subclass for a URL.
 
     `read`, `write` and their variants run a function of a transaction. They raise
-    DatabaseUnavailable and StorageFull besides the function's own errors.
+    DatabaseUnavailable and StorageFull besides the function's own errors. Reads that a client
+    causes are `client_read` and `client_scan`: their time is limited, measured and shared.
     """
 
     write_engine: sa.Engine
     read_engine: sa.Engine
     scan_engine: sa.Engine
+
+    client_read_seconds: float
+    """Time limit of a client's read before it starts over as a scan."""
 
     embedded: bool
     """True if the gateway owns it: it creates the database, and migrates it at start."""
@@ -81,6 +102,9 @@ class Database(ABC):
         self._clock = clock
         self._listeners: list[CommitListener] = []
         self._traced = False
+        self._scans = FairThreads("scan", SCAN_THREADS, SCANS_PER_STORE)
+        self.turns = LoopTurns()
+        """For clients' work on the event loop."""
 
     @property
     @abstractmethod
@@ -91,14 +115,57 @@ class Database(ABC):
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `fn` in one consistent snapshot."""
-
         return await self._run_read(self._read_transaction(self.read_engine, fn, *args, **kwargs))
+
+    async def client_read(
+        self,
+        store: str,
+        fn: Callable[Concatenate[Transaction, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `fn` as `read` does; if it takes long, start over as `client_scan`."""
+        limit = ReadLimit(self.client_read_seconds)
+
+        def limited(tx: Transaction) -> T:
+            tx.limit = limit
+            with limit.measured():
+                return fn(tx, *args, **kwargs)
+
+        try:
+            return await self._run_client_read(store, limited, limit)
+        except (ReadTooLong, StatementInterrupted):
+            pass
+        finally:
+            limit.record()
+        return await self.client_scan(store, fn, *args, **kwargs)
+
+    async def client_scan(
+        self,
+        store: str,
+        fn: Callable[Concatenate[Transaction, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `fn` as `scan` does, on a thread of the store's share. It ends if cancelled."""
+        limit = ReadLimit()
+
+        def limited(tx: Transaction) -> T:
+            tx.limit = limit
+            with limit.measured(), limit.interruptible(self._interrupter(tx)):
+                return fn(tx, *args, **kwargs)
+
+        if listener := scan_listener.get():
+            listener()
+        transaction = self._read_transaction(self.scan_engine, limited)
+        return await self._scans.run(store, transaction, limit)
 
     async def scan(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `fn` as `read` does, where it may examine many rows without delaying other reads."""
-        return await self._run_scan(self._read_transaction(self.scan_engine, fn, *args, **kwargs))
+        transaction = self._read_transaction(self.scan_engine, fn, *args, **kwargs)
+        return await self._scans.run(NO_STORE, transaction, ReadLimit())
 
     async def write(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
@@ -184,8 +251,14 @@ class Database(ABC):
         """Run a transaction on a thread for reads."""
 
     @abstractmethod
-    async def _run_scan(self, transaction: Callable[[], T]) -> T:
-        """Run a transaction on a thread where it may take long."""
+    async def _run_client_read(
+        self, store: str, fn: Callable[[Transaction], T], limit: ReadLimit
+    ) -> T:
+        """Run `fn` in a read transaction. Raises ReadTooLong if it reaches the limit."""
+
+    @abstractmethod
+    def _interrupter(self, tx: Transaction) -> Callable[[], None]:
+        """Return a function that ends the statement that the transaction runs, if any."""
 
     @abstractmethod
     async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:

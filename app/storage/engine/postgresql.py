@@ -13,16 +13,23 @@ import psycopg
 import sqlalchemy as sa
 from sqlmodel import create_engine
 
+from app.storage.engine.client_reads import (
+    SCAN_THREADS,
+    ReadLimit,
+    stop_until_done,
+)
 from app.storage.engine.database import (
     JSON_CODEC,
     Database,
     DatabaseReadOnly,
     DatabaseUnavailable,
+    StatementInterrupted,
     StorageFull,
     UnusableDatabase,
 )
 from app.storage.engine.postgresql_listener import Listener
 from app.storage.engine.postgresql_sessions import (
+    CONNECT_SECONDS,
     SessionSettings,
     added_parameters,
     prepare_connections,
@@ -36,6 +43,9 @@ T = TypeVar("T")
 
 REQUEST_THREADS = 8
 """Reads and short writes at the same time per process, each with its own connection."""
+
+CLIENT_READ_SECONDS = 0.25
+"""Time limit of a client's read on a request thread, of which all clients share a few."""
 
 BULK_THREADS = 4
 """Chunks of long work at the same time. Connections open when first used."""
@@ -56,6 +66,7 @@ administrator, too many connections, idle for too long inside a transaction."""
 class PostgreSQL(Database):
     """A PostgreSQL database, version 15 or newer. The clock is the server's."""
 
+    client_read_seconds = CLIENT_READ_SECONDS
     embedded = False
 
     def __init__(
@@ -113,6 +124,7 @@ class PostgreSQL(Database):
     def close(self) -> None:
         with suppress(sa.exc.DBAPIError):
             self._notify(self._take_unsent())
+        self._scans.close()
         self._requests.shutdown()
         self._bulk.shutdown()
         self.write_engine.dispose()
@@ -120,8 +132,37 @@ class PostgreSQL(Database):
     async def _run_read(self, transaction: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._requests, transaction)
 
-    async def _run_scan(self, transaction: Callable[[], T]) -> T:
-        return await self._run_read(transaction)
+    async def _run_client_read(
+        self, store: str, fn: Callable[[Transaction], T], limit: ReadLimit
+    ) -> T:
+        loop = asyncio.get_running_loop()
+
+        def interruptible(tx: Transaction) -> T:
+            limit.restart(CLIENT_READ_SECONDS)
+            with limit.interruptible(self._interrupter(tx)):
+                return fn(tx)
+
+        read = loop.run_in_executor(
+            self._requests, self._read_transaction(self.read_engine, interruptible)
+        )
+        timer = loop.call_later(CLIENT_READ_SECONDS, stop_until_done, loop, read, limit)
+        try:
+            return await read
+        except asyncio.CancelledError:
+            stop_until_done(loop, read, limit)
+            raise
+        finally:
+            timer.cancel()
+
+    def _interrupter(self, tx: Transaction) -> Callable[[], None]:
+        connection = tx.connection.connection.driver_connection
+        assert isinstance(connection, psycopg.Connection)
+
+        def interrupt() -> None:
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=CONNECT_SECONDS)
+
+        return interrupt
 
     async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
         threads = self._bulk if priority is Priority.BULK else self._requests
@@ -157,6 +198,8 @@ class PostgreSQL(Database):
 
     def _classified(self, error: sa.exc.DBAPIError) -> Exception:
         code = getattr(error.orig, "sqlstate", None)
+        if isinstance(error.orig, psycopg.errors.QueryCanceled):
+            return StatementInterrupted("The database server ended a statement that took too long.")
         if isinstance(error.orig, psycopg.errors.DiskFull):
             return StorageFull("The database server's disk is full.")
         if isinstance(error.orig, psycopg.errors.ReadOnlySqlTransaction):
@@ -198,7 +241,7 @@ def _engine(url: sa.URL) -> sa.Engine:
     engine = create_engine(
         url,
         connect_args=added_parameters(url),
-        pool_size=REQUEST_THREADS + BULK_THREADS,
+        pool_size=REQUEST_THREADS + BULK_THREADS + SCAN_THREADS,
         max_overflow=0,
         # Reuses the same few connections; a quiet process does not open the others.
         pool_use_lifo=True,

@@ -1,6 +1,5 @@
 """SQLite: one file, with one writer and a few reading connections per process."""
 
-import asyncio
 import fcntl
 import os
 import sqlite3
@@ -8,7 +7,6 @@ import stat
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +17,13 @@ from sqlmodel import create_engine
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_fixed
 
 from app.domain.display import printable
+from app.storage.engine.client_reads import SCAN_THREADS, ReadLimit
 from app.storage.engine.database import (
     JSON_CODEC,
     Database,
     DatabaseUnavailable,
     RunnerAlreadyPresent,
+    StatementInterrupted,
     StorageFull,
     UnusableDatabase,
 )
@@ -43,8 +43,11 @@ CACHE_KIB = 16 * 1024
 READERS = 4
 """Connections for reads. One event loop uses one at a time."""
 
-SCAN_THREADS = 2
-"""Long reads at the same time."""
+CLIENT_READ_SECONDS = 0.03
+"""Time limit of a client's read on the event loop, where it delays all other clients."""
+
+INSTRUCTIONS_PER_CHECK = 20_000
+"""Instructions of SQLite between two checks of a read's limit: about half a millisecond."""
 
 RESERVE_BYTES = 16 * 2**20
 """Disk space that bulk work leaves free, so that its failure can be recorded and its rows swept. It
@@ -77,6 +80,7 @@ class SQLite(Database):
     run on threads of their own, writes on the writer's thread. The clock is this machine's.
     """
 
+    client_read_seconds = CLIENT_READ_SECONDS
     embedded = True
 
     def __init__(self, url: sa.URL, clock: Clock | None = None) -> None:
@@ -88,10 +92,12 @@ class SQLite(Database):
         self.scan_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=SCAN_THREADS)
         self._readers: list[sa.Connection] = []
         """Unused connections for reads."""
-        self._scans = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
+        self._read_limit: ReadLimit | None = None
+        """The limit of the client's read that runs on the event loop."""
         self._runner_lock: int | None = None
         self._opened_file: tuple[int, int] | None = None
         sa.event.listen(self.write_engine, "connect", self._on_connect)
+        sa.event.listen(self.read_engine, "connect", self._check_limits)
 
     @property
     def path(self) -> Path:
@@ -134,7 +140,7 @@ class SQLite(Database):
 
     def close(self) -> None:
         self._writer.close()
-        self._scans.shutdown()
+        self._scans.close()
         for connection in self._readers:
             connection.close()
         self._readers = []
@@ -159,8 +165,29 @@ class SQLite(Database):
     async def _run_read(self, transaction: Callable[[], T]) -> T:
         return transaction()
 
-    async def _run_scan(self, transaction: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._scans, transaction)
+    async def _run_client_read(
+        self, store: str, fn: Callable[[Transaction], T], limit: ReadLimit
+    ) -> T:
+        transaction = self._read_transaction(self.read_engine, fn)
+        await self.turns.wait_if_over(store)
+        limit.restart(CLIENT_READ_SECONDS)
+        self._read_limit = limit
+        try:
+            return transaction()
+        finally:
+            self._read_limit = None
+
+    def _check_limits(self, connection: sqlite3.Connection, _record: object) -> None:
+        """Interrupt statements of reads that reach their limit."""
+
+        def is_over() -> bool:
+            limit = self._read_limit
+            return limit is not None and limit.is_reached
+
+        connection.set_progress_handler(is_over, INSTRUCTIONS_PER_CHECK)
+
+    def _interrupter(self, tx: Transaction) -> Callable[[], None]:
+        return driver_of(tx.connection).interrupt
 
     async def _run_write(self, transaction: Callable[[], T], priority: Priority) -> T:
         return await self._writer.run(transaction, priority)
@@ -237,6 +264,8 @@ class SQLite(Database):
     def _classified(self, error: sa.exc.DBAPIError) -> Exception:
         # The low byte of an extended result code is the primary one.
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_INTERRUPT:
+            return StatementInterrupted("A statement took too long.")
         if code == sqlite3.SQLITE_FULL:
             return StorageFull("The disk is full.")
         if code in UNAVAILABLE_CODES:

@@ -7,6 +7,7 @@ from typing import Protocol, overload
 import sqlalchemy as sa
 
 from app.domain.lanes import LockedLane
+from app.storage.engine.client_reads import ReadLimit
 from app.storage.engine.sqlalchemy_seam import TypedStatement
 from app.storage.engine.statements import (
     AnyRow,
@@ -53,6 +54,8 @@ class Transaction:
         """The lanes that this transaction has locked, by store."""
         self.announced: set[str] = set()
         self.callbacks: list[Callable[[], None]] = []
+        self.limit: ReadLimit | None = None
+        """The end of a client's read."""
         self._writes: list[Callable[[], None]] = []
         self._clock = clock
         self._run = run or connection.exec_driver_sql
@@ -109,6 +112,14 @@ class Transaction:
         """
         instant = self._clock(self)
         return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+    def check_limit(self) -> None:
+        """Raise ReadTooLong if a client's read has reached its limit.
+
+        For long computations between statements, which are interrupted by themselves.
+        """
+        if self.limit is not None:
+            self.limit.check()
 
     def announce(self, store: str) -> None:
         """Notify listeners of a change in `store` when this transaction commits."""

@@ -189,12 +189,12 @@ async def test_a_query_beyond_the_time_limit_is_cancelled_and_the_next_one_succe
     new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with limited(new_database, max_execution_seconds=0.5) as (gateway, client):
-        read = gateway.database.read
+        read = gateway.database.client_read
 
         async def never(*_: object) -> None:
             await asyncio.get_running_loop().create_future()
 
-        monkeypatch.setattr(gateway.database, "read", never)
+        monkeypatch.setattr(gateway.database, "client_read", never)
         response = await client.http.post(
             "/graphql", json={"query": "{ jobs { totalCount } }"}, headers=GRAPHQL_JSON
         )
@@ -203,7 +203,7 @@ async def test_a_query_beyond_the_time_limit_is_cancelled_and_the_next_one_succe
         assert error["extensions"]["code"] == "EXECUTION_TIME_LIMIT_EXCEEDED"
         assert error["extensions"]["limit"] == 0.5
         assert error["extensions"]["found"] >= 0.5
-        monkeypatch.setattr(gateway.database, "read", read)
+        monkeypatch.setattr(gateway.database, "client_read", read)
         assert await client.data("{ jobs { totalCount } }") == {"jobs": {"totalCount": 0}}
 
 

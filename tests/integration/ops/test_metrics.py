@@ -121,7 +121,7 @@ async def test_internal_errors_and_timeouts_are_counted_by_their_codes(
             await asyncio.get_running_loop().create_future()
 
         with monkeypatch.context() as patched:
-            patched.setattr(gateway.database, "read", never)
+            patched.setattr(gateway.database, "client_read", never)
             async with adding(client.http) as added:
                 await client.answer("query Slow { jobs { totalCount } }")
         assert added.of("graphql_operations_total") == {

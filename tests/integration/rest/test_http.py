@@ -524,7 +524,7 @@ async def test_a_request_over_the_time_limit_gets_503(
             await asyncio.get_running_loop().create_future()
 
         with monkeypatch.context() as patched:
-            for work in ("read", "scan", "write"):
+            for work in ("client_read", "client_scan", "write"):
                 patched.setattr(gateway.database, work, never)
             for method, path, data in (
                 ("GET", "/jobs", None),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from graphql import FragmentDefinitionNode, OperationDefinitionNode, build_schema, parse, validate
+from graphql import FragmentDefinitionNode, OperationDefinitionNode, parse, validate
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from app.api.auth.limits import Limits
 from app.api.graphql.admission.cost import operation_cost
+from app.api.graphql.schema import graphql_schema
 from app.api.web.console import ASSETS, console
 from app.settings import Settings
-from tests.support.paths import SCHEMA
 
 MODULES = sorted(ASSETS.glob("*.js"))
 
@@ -111,12 +111,11 @@ def test_every_operation_is_valid_against_the_schema_and_within_its_limits() -> 
     texts = re.findall(r"`\n([^`]*)`", module)
     fragments = "".join(text for text in texts if text.startswith("fragment"))
     operations = [text for text in texts if not text.startswith("fragment")]
-    schema = build_schema(SCHEMA.read_text("utf-8"))
 
     assert len(operations) == module.count("export const")
     for text in operations:
         document = parse(text.replace("${JOB}", fragments))
-        assert validate(schema, document) == [], text
+        assert validate(graphql_schema, document) == [], text
         (operation, *_) = document.definitions
         assert isinstance(operation, OperationDefinitionNode)
         named = {
@@ -125,7 +124,7 @@ def test_every_operation_is_valid_against_the_schema_and_within_its_limits() -> 
             if isinstance(definition, FragmentDefinitionNode)
         }
         largest = {"ids": ["0"] * 30, "ended": 100, "first": 100}
-        total = operation_cost(schema, named, operation, largest)
+        total = operation_cost(graphql_schema, named, operation, largest)
         assert total.cost <= Limits().max_cost, (text, total.cost)
 
 

@@ -4,7 +4,7 @@ import pytest
 from graphql import parse
 
 from app.api.auth.limits import Limits
-from app.api.graphql.admission.complexity import DocumentComplexity
+from app.api.graphql.admission.complexity import MAX_NESTING, DocumentComplexity
 from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.http.refusals import LimitExceeded
 
@@ -63,3 +63,44 @@ def test_directives_count_in_every_location() -> None:
 def test_a_document_within_the_limits_is_admitted() -> None:
     assert code_of("{ a { b } }", max_depth=2) is None
     assert code_of("{ a { b } }", max_depth=1) == "DEPTH_LIMIT_EXCEEDED"
+
+
+def chain_of_fragments(levels: int) -> str:
+    fragments = "".join(
+        f"fragment f{level} on T {{ ...f{level + 1} }} " for level in range(1, levels - 1)
+    )
+    return f"{{ ...f1 }} {fragments} fragment f{levels - 1} on T {{ a }}"
+
+
+def inline_fragments(levels: int) -> str:
+    return "{ ..." * levels + "{ a }" + "}" * levels
+
+
+def wide_then_deep(levels: int) -> str:
+    """The deep part is first seen near the root, then again far below it."""
+    return (
+        "{ ...deep a "
+        + "{ ..." * levels
+        + "{ ...deep }"
+        + "}" * levels
+        + "}"
+        + ("fragment deep on T { b { b { b { b } } } }")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (chain_of_fragments(MAX_NESTING), None),
+        (chain_of_fragments(MAX_NESTING + 1), "DEPTH_LIMIT_EXCEEDED"),
+        (chain_of_fragments(650), "DEPTH_LIMIT_EXCEEDED"),
+        (inline_fragments(MAX_NESTING - 1), None),
+        (inline_fragments(MAX_NESTING), "DEPTH_LIMIT_EXCEEDED"),
+        (wide_then_deep(MAX_NESTING - 8), None),
+        (wide_then_deep(MAX_NESTING - 4), "DEPTH_LIMIT_EXCEEDED"),
+    ],
+)
+def test_nested_selection_sets_are_limited_with_fragments_expanded(
+    text: str, code: str | None
+) -> None:
+    assert code_of(text) == code

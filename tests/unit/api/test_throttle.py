@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.auth.limits import Limits
-from app.api.auth.throttle import MAX_CLIENTS, Throttle
+from app.api.auth.throttle import COST_PER_TOKEN, MAX_CLIENTS, SECONDS_PER_TOKEN, Throttle
 from app.api.http.refusals import BadRequest
 
 
@@ -128,3 +128,55 @@ def test_a_batch_of_more_than_the_burst_takes_all_of_it() -> None:
     assert not allowed(bucket, operations=10)
     clock.now += 2
     assert allowed(bucket, operations=10)
+
+
+def test_a_costly_operation_takes_the_tokens_of_its_cost_before_it_runs() -> None:
+    bucket = throttle(Seconds(), max_requests_per_second=10)
+    with bucket.work("a") as work:
+        work.take_cost(COST_PER_TOKEN - 1)
+        work.take_cost(18 * COST_PER_TOKEN)
+    assert [allowed(bucket) for _ in range(2)] == [True, False]
+
+
+def test_an_operation_beyond_the_tokens_left_is_refused_by_its_cost() -> None:
+    bucket = throttle(Seconds(), max_requests_per_second=10)
+    assert allowed(bucket, operations=15)
+    with bucket.work("a") as work, pytest.raises(BadRequest) as refused:
+        work.take_cost(20 * COST_PER_TOKEN)
+    assert refused.value.status == 429
+
+
+def test_time_is_charged_afterwards_if_it_is_more_than_the_price() -> None:
+    clock = Seconds()
+    bucket = throttle(clock, max_requests_per_second=10)
+    with bucket.work("a") as work:
+        work.take_cost(5 * COST_PER_TOKEN)
+        work.time.seconds = 6 * SECONDS_PER_TOKEN
+    assert allowed(bucket, operations=14)
+    assert not allowed(bucket)
+    clock.now += 2
+    with bucket.work("a") as work:
+        work.time.seconds = 1000
+    # A debt is at most a full bucket.
+    clock.now += 2
+    assert not allowed(bucket)
+    clock.now += 2
+    assert allowed(bucket, operations=20)
+
+
+def test_a_clients_subscriptions_have_a_budget_together() -> None:
+    limiter = throttle(Seconds(), max_subscription_cost=100)
+    with limiter.subscription("a", 60), limiter.subscription("a", 40):
+        with pytest.raises(BadRequest) as refused, limiter.subscription("a", 1):
+            pass
+        (error,) = refused.value.errors
+        assert error["extensions"] == {
+            "code": "SUBSCRIPTION_COST_LIMIT_EXCEEDED",
+            "limit": 100,
+            "found": 101,
+        }
+        with limiter.subscription("b", 100):
+            pass
+    with limiter.subscription("a", 100):
+        pass
+    assert not limiter._subscription_costs

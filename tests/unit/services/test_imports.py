@@ -56,6 +56,15 @@ def test_depth_and_parent_follow_the_file(placement: Placement) -> None:
     assert [(p.parent_no, p.depth) for p in (a, b, c)] == [(0, 1), (1, 2), (2, 3)]
 
 
+def test_a_line_deeper_than_the_limit_is_refused() -> None:
+    with ImportScratch() as scratch:
+        placement = Placement(scratch, max_depth=2)
+        placement.place(1, Line("a", None, "A"))
+        placement.place(2, Line("b", "a", "B"))
+        with pytest.raises(BadLine, match=r"line 3: parent: .* 3 levels .* at most 2"):
+            placement.place(3, Line("c", "b", "C"))
+
+
 def test_a_level_that_is_not_below_the_parents_is_refused(placement: Placement) -> None:
     placement.place(1, Line("a", None, "A", level=0))
     with pytest.raises(BadLine, match=r"line 2: level is 3, but its parent makes it 1"):

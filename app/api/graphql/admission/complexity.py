@@ -1,7 +1,8 @@
 """Depth, aliases and directives of a document, counted before validation."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
+from typing import NamedTuple
 
 from graphql import (
     DirectiveNode,
@@ -19,13 +20,17 @@ from app.api.auth.limits import Limits
 from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.http.refusals import LimitExceeded
 
+MAX_NESTING = 100
+"""Nested selection sets, with fragments expanded. Python ends at 1,000 nested calls, and admission
+takes up to five per selection set."""
+
 
 class DocumentComplexity:
     """Measures of a parsed document, which may still be invalid."""
 
     def __init__(self, document: ParsedDocument) -> None:
         self._document = document
-        self._depths: dict[str, int] = {}
+        self._fragments: dict[str, _Nesting] = {}
 
     def check(self, limits: Limits) -> None:
         """Raise LimitExceeded for the first limit that the document exceeds."""
@@ -46,33 +51,62 @@ class DocumentComplexity:
 
     @cached_property
     def depth(self) -> int:
-        """Levels of nested fields, with fragments expanded."""
+        """Levels of nested fields, with fragments expanded.
+
+        Raises LimitExceeded beyond MAX_NESTING selection sets: all later steps recurse into them.
+        """
         definitions = self._document.tree.definitions
         # From the definitions: operations by name would leave out duplicates of a name, which
         # only validation refuses.
         operations = (node for node in definitions if isinstance(node, OperationDefinitionNode))
-        return max(map(self._depth_of, operations), default=0)
+        return max((self._nesting_of(node, 1).fields for node in operations), default=0)
 
-    def _depth_of(self, node: Node) -> int:
+    def _nesting_of(self, node: Node, level: int) -> "_Nesting":
+        """Measure a node whose selection set, if it has one, is on this level."""
         selections: SelectionSetNode | None = getattr(node, "selection_set", None)
-        children: Iterable[Node] = selections.selections if selections else ()
-        return max(map(self._depth_at, children), default=0)
+        if selections is None:
+            return _Nesting(0, 0)
+        fields = sets = 0
+        for child in selections.selections:
+            nested = self._nesting_at(child, level + 1)
+            fields, sets = max(fields, nested.fields), max(sets, nested.sets)
+        if level + sets > MAX_NESTING:
+            raise LimitExceeded(
+                "DEPTH_LIMIT_EXCEEDED",
+                "at least {} nested selection sets",
+                MAX_NESTING,
+                level + sets,
+            )
+        return _Nesting(fields, sets + 1)
 
-    def _depth_at(self, selection: Node) -> int:
+    def _nesting_at(self, selection: Node, level: int) -> "_Nesting":
+        if level > MAX_NESTING + 1:
+            # One level more was counted when it was entered.
+            return _Nesting(0, 0)
         match selection:
             case FieldNode():
-                return 1 + self._depth_of(selection)
+                fields, sets = self._nesting_of(selection, level)
+                return _Nesting(fields + 1, sets)
             case InlineFragmentNode():
-                return self._depth_of(selection)
+                return self._nesting_of(selection, level)
             case FragmentSpreadNode():
                 name = selection.name.value
-                if name not in self._depths:
-                    # The depth of a cycle does not matter: validation refuses it.
-                    self._depths[name] = 0
+                if name not in self._fragments:
+                    # The nesting of a cycle does not matter: validation refuses it.
+                    self._fragments[name] = _Nesting(0, 0)
                     fragment = self._document.fragments.get(name)
-                    self._depths[name] = self._depth_of(fragment) if fragment else 0
-                return self._depths[name]
+                    if fragment:
+                        self._fragments[name] = self._nesting_of(fragment, level)
+                return self._fragments[name]
         raise TypeError(selection)
+
+
+class _Nesting(NamedTuple):
+    """Levels below a node, with fragments expanded."""
+
+    fields: int
+    sets: int
+    """Selection sets, those of inline fragments and fragment spreads included."""
 
 
 def _fields_of(selected: SelectionSetNode) -> Iterator[FieldNode]:

@@ -8,6 +8,7 @@ from graphql import (
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
+    GraphQLField,
     GraphQLNamedType,
     GraphQLSchema,
     InlineFragmentNode,
@@ -24,6 +25,9 @@ from graphql import (
 
 from app.api.graphql.admission.scopes import SCOPE_OF_TYPE
 from app.api.graphql.cursors import DEFAULT_ROWS, MAX_ROWS
+from app.api.graphql.fields.attribute import source_of
+from app.api.graphql.fields.source import FieldSource
+from app.api.graphql.strawberry_seam import declaration_of
 from app.domain.callers import Scope
 
 ASSUMED_ROWS = 10
@@ -35,19 +39,30 @@ _ASSUMED_INTROSPECTION_ROWS = 3
 MAX_COST = 2**53 - 1
 """Ceiling of reported costs: nested fragments multiply beyond the integers JSON represents."""
 
+MAX_LOOP_COST = 5_000
+"""Cost of an operation on the event loop: about 12 ms of it if all pages are full."""
+
 COST_CACHE_SIZE = 16
 """Cached costs per operation, keyed by the size-determining variables."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperationCost:
-    """Upper bound of the fields in an operation's response, and its required scopes."""
+    """Price of an operation's work, and its required scopes."""
 
     cost: int
-    """Fields of the store's data: each counts 1, multiplied by the sizes of its enclosing lists."""
+    """Fields of the store's data, each counting 1, multiplied by the sizes of its enclosing lists;
+    and rows that are examined but not returned, as the fields' sources declare."""
     introspection: int
     """Fields of the schema's introspection, counted in the same way."""
     scopes: frozenset[Scope]
+    scans: bool = False
+    """True if a field examines rows that it does not return."""
+
+    @property
+    def is_long(self) -> bool:
+        """True if the operation must not run on the event loop."""
+        return self.scans or self.cost > MAX_LOOP_COST
 
 
 def operation_cost(
@@ -99,6 +114,16 @@ def _size(value: object) -> int | None:
     return None
 
 
+_UNPRICED = FieldSource()
+
+
+def _source(parent: GraphQLNamedType, node: FieldNode, field: GraphQLField) -> FieldSource:
+    """Return the declared source of a field; introspection has none."""
+    if parent.name.startswith("__") or node.name.value.startswith("__"):
+        return _UNPRICED
+    return source_of(declaration_of(field))
+
+
 class _CostVisitor:
     def __init__(
         self,
@@ -112,6 +137,7 @@ class _CostVisitor:
         self._fragment_costs: dict[tuple[str, int | None], int] = {}
         """By the fragment's name and the page size of the connection it is spread on."""
         self.introspection = 0
+        self.scans = False
         self.scopes: set[Scope] = set()
         self.size_variables: set[str] = set()
         """All variables that determine sizes, independent of their values."""
@@ -121,7 +147,10 @@ class _CostVisitor:
         assert root is not None
         cost = self._selections(operation.selection_set, root, None)
         return OperationCost(
-            min(cost, MAX_COST), min(self.introspection, MAX_COST), frozenset(self.scopes)
+            min(cost, MAX_COST),
+            min(self.introspection, MAX_COST),
+            frozenset(self.scopes),
+            self.scans,
         )
 
     def _selections(
@@ -164,15 +193,24 @@ class _CostVisitor:
         field = self._schema.get_field(parent, node.name.value)  # type: ignore[arg-type]
         if field is None or node.selection_set is None:
             return 1
+        source = _source(parent, node, field)
+        price = 1
+        if scan_cost := source.scan_cost(
+            [argument.name.value for argument in node.arguments or ()]
+        ):
+            price += scan_cost
+            self.scans = True
         kind = get_named_type(field.type)
         if kind.name.endswith("Connection"):
-            return 1 + self._selections(node.selection_set, kind, self._page_size(node))
-        cost = self._selections(node.selection_set, kind, None)
-        if not is_list_type(get_nullable_type(field.type)):
-            return 1 + cost
-        return 1 + cost * self._rows(node, parent, page_size)
+            return price + self._selections(node.selection_set, kind, self._page_size(node))
+        cost = self._selections(node.selection_set, kind, None) * source.price_factor
+        if is_list_type(get_nullable_type(field.type)):
+            cost *= self._rows(node, parent, page_size, source)
+        return price + cost
 
-    def _rows(self, node: FieldNode, parent: GraphQLNamedType, page_size: int | None) -> int:
+    def _rows(
+        self, node: FieldNode, parent: GraphQLNamedType, page_size: int | None, source: FieldSource
+    ) -> int:
         if page_size is not None:
             return page_size
         if parent.name.startswith("__"):
@@ -181,8 +219,13 @@ class _CostVisitor:
                 if node.name.value == "types"
                 else _ASSUMED_INTROSPECTION_ROWS
             )
-        ids = self._argument(node, "ids")
-        return len(ids) if isinstance(ids, list | tuple) else ASSUMED_ROWS
+        match self._argument(node, "ids"), self._argument(node, "hours"):
+            case (list() | tuple()) as ids, _:
+                return len(ids)
+            case _, int(hours):
+                # A number out of range is refused by the resolver.
+                return max(hours, 1)
+        return source.length or ASSUMED_ROWS
 
     def _page_size(self, node: FieldNode) -> int:
         for rows in (self._argument(node, "first"), self._argument(node, "last")):

@@ -1,8 +1,9 @@
 """Admission of operations: lookup, parsing, limits, validation and a cache of documents."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from graphql import (
     GraphQLSchema,
@@ -30,12 +31,20 @@ from app.api.graphql.errors import InvalidDocument
 from app.api.graphql.strawberry_seam import STRAWBERRY_RULES
 from app.api.http.refusals import LimitExceeded, Malformed, NotPermitted, Refused
 from app.domain.callers import Caller, ScopesMissing
+from app.storage.engine.client_reads import FairThreads, ReadLimit
 
 DOCUMENT_CACHE_SIZE = 128
 """Parsed and validated documents in memory: without them, small queries take 8 times as long."""
 
+MAX_LOOP_CHARACTERS = 1_000
+"""Length of a new document that is parsed and validated on the event loop, in about 3 ms."""
+
+ADMISSION_THREADS = 1
+"""Threads that parse and validate larger documents. More would only compete for the interpreter."""
+
 MAX_VALIDATION_ERRORS = 10
-"""Validation errors reported per document. Each may quote much of it: 100 take half a second."""
+"""Errors reported per document, and per set of variables. Each may quote much of its input: 100
+take half a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,8 @@ class Operation:
     variables: dict[str, object]
     coerced: VariableValues
     cost: int
+    is_long: bool
+    """True if it must not run on the event loop."""
 
     @property
     def name(self) -> str | None:
@@ -78,13 +89,37 @@ class Documents:
         self._rules = [*specified_rules, *recommended_rules, *STRAWBERRY_RULES]
         if not introspection:
             self._rules.append(NoSchemaIntrospectionCustomRule)
-        # Bounded, and shared by all clients; a refused document is not cached.
-        self._document = lru_cache(DOCUMENT_CACHE_SIZE)(self._parse)
+        self._documents: OrderedDict[str, ParsedDocument] = OrderedDict()
+        """By text, least recently used first; shared by all clients. Refused ones are not kept."""
+        self._threads = FairThreads("admission", ADMISSION_THREADS, ADMISSION_THREADS)
         for hash, text in self._trusted.items():
             try:
                 self._document(text)
             except Refused as refused:
                 raise UnusableDocuments(f"The trusted document {hash}: {refused}") from None
+
+    async def load(self, request: GraphQLRequest, caller: Caller) -> None:
+        """Prepare the requested document for `admit`: off the event loop if it is new and large.
+
+        Raises Refused.
+        """
+        text = self._text(request)
+        if text in self._documents:
+            return
+        limit = ReadLimit()
+
+        def parse_measured() -> ParsedDocument:
+            with limit.measured():
+                return self._parse(text)
+
+        if len(text) > MAX_LOOP_CHARACTERS:
+            document = await self._threads.run(caller.store, parse_measured, limit)
+        else:
+            try:
+                document = parse_measured()
+            finally:
+                limit.record()
+        self._keep(text, document)
 
     def admit(self, request: GraphQLRequest, caller: Caller, spent: int = 0) -> Operation:
         """Admit the requested operation for `caller`.
@@ -97,6 +132,7 @@ class Documents:
             self._schema,
             definition.variable_definitions or (),
             request.variables,
+            max_errors=MAX_VALIDATION_ERRORS,
             hide_suggestions=not self._suggestions,
         )
         if isinstance(variables, list):
@@ -116,7 +152,22 @@ class Documents:
                 self._introspection_limit,
                 cost.introspection,
             )
-        return Operation(document, definition, request.variables, variables, cost.cost)
+        return Operation(
+            document, definition, request.variables, variables, cost.cost, cost.is_long
+        )
+
+    def _document(self, text: str) -> ParsedDocument:
+        document = self._documents.get(text)
+        if document is None:
+            return self._keep(text, self._parse(text))
+        self._documents.move_to_end(text)
+        return document
+
+    def _keep(self, text: str, document: ParsedDocument) -> ParsedDocument:
+        self._documents[text] = document
+        if len(self._documents) > DOCUMENT_CACHE_SIZE:
+            self._documents.popitem(last=False)
+        return document
 
     def _cost_cache(
         self, document: ParsedDocument, definition: OperationDefinitionNode

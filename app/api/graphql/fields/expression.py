@@ -27,6 +27,7 @@ class ExpressionField(FieldSource):
     columns: RequiredColumns = None
     without_arguments: AttributeField | None = None
     """The same value as an attribute, used if the arguments are omitted."""
+    length: int | None = None
 
     def resolver(self) -> Callable[..., object]:
         value = self.value
@@ -55,9 +56,12 @@ def expression(
     description: str,
     requires: RequiredColumns = None,
     without_arguments: AttributeField | None = None,
+    *,
+    length: int | None = None,
 ) -> Declared:
     """Declare a field computed from its row, and from the arguments that `value` has after it.
 
-    `without_arguments` is the attribute with the same value if the arguments are omitted.
+    `without_arguments` is the attribute with the same value if the arguments are omitted. `length`
+    is the greatest length of a list, for its price.
     """
-    return ExpressionField(value, requires, without_arguments).declare(description)
+    return ExpressionField(value, requires, without_arguments, length).declare(description)

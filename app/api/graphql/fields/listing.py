@@ -1,6 +1,6 @@
 """Fields that are a page of one of the store's lists."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Generic, TypeVar
@@ -10,6 +10,7 @@ from app.api.graphql.fields.connection import selects_count, selects_page
 from app.api.graphql.fields.lazy_pages import ConnectionResult, LazyPage, PositionedPage
 from app.api.graphql.fields.loaders import current_loaders
 from app.api.graphql.fields.source import (
+    FILTER_COST,
     Column,
     ColumnValues,
     Declared,
@@ -42,6 +43,9 @@ class ListingField(FieldSource, Generic[RowT]):
     cursors: Cursors
     query: Callable[..., ListQuery[RowT]]
     """Returns the reads for a window and the field's other arguments."""
+
+    def scan_cost(self, arguments: Collection[str]) -> int:
+        return FILTER_COST if "filter" in arguments else 0
 
     def resolver(self) -> Callable[..., object]:
         def resolve(root: object, **arguments: object) -> LazyPage[RowT]:

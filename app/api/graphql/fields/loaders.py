@@ -1,7 +1,7 @@
 """Loaders of one operation: each kind of read runs once for all keys requested together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -39,13 +39,22 @@ class Loaders:
     ) -> ValueT:
         """Run a read. Reads run one at a time: none shows an older state than an earlier one."""
         async with self._lock:
-            return await self._database.read(fn, *args, **kwargs)
+            return await self._database.client_read(self.caller.store, fn, *args, **kwargs)
 
-    def load(
+    async def scan(
+        self, fn: Callable[Concatenate[Transaction, P], ValueT], *args: P.args, **kwargs: P.kwargs
+    ) -> ValueT:
+        """Run a read that may examine many rows. It may show an older state than later reads."""
+        return await self._database.client_scan(self.caller.store, fn, *args, **kwargs)
+
+    async def load(
         self, batch: BatchRead[KeyT, ValueT], key: KeyT, *arguments: Hashable
-    ) -> Awaitable[ValueT | None]:
+    ) -> ValueT | None:
         """Load the value of `key`, in one read with all other keys requested until it runs."""
-        return self._loader(batch, arguments).load(key)
+        value = await self._loader(batch, arguments).load(key)
+        # The executor completes the value now, and those of all other keys after it.
+        await self._database.turns.wait_if_over(self.caller.store)
+        return value
 
     def prime(
         self, batch: BatchRead[KeyT, ValueT], key: KeyT, value: ValueT, *arguments: Hashable

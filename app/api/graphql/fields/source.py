@@ -5,7 +5,7 @@ executor, next to the column, for compiled plans (app.api.graphql.plans), and th
 read of a row. No other module interprets kinds.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, Signature, signature
 from typing import Any, NamedTuple, Protocol
@@ -25,6 +25,9 @@ RequiredColumns = frozenset[str] | None
 """Attributes of a row that a value is computed from; None if it may be any."""
 
 NO_COLUMNS: frozenset[str] = frozenset()
+
+FILTER_COST = 100
+"""Price of a filtered list or of its count: either may examine all rows of the list."""
 
 ROW_KEY = "row key"
 """Pseudo-attribute in RequiredColumns: the row's key in its list."""
@@ -114,10 +117,23 @@ class FieldSource:
     change: Callable[..., Awaitable[object]] | None = None
     """The change that a field of the mutation root makes."""
 
+    length: int | None = None
+    """The greatest length of a list that is no page; None if it is usually short."""
+
+    price_factor = 1
+    """Cost of the fields below, as a multiple of that in a plan."""
+
     @property
     def projected_read(self) -> AnyRead | None:
         """The read, with a projection, of the rows that the fields below are computed from."""
         return None
+
+    def scan_cost(self, arguments: Collection[str]) -> int:
+        """Return the price of rows that the field with these arguments examines but not returns.
+
+        A field with such a price runs on a scan thread.
+        """
+        return 0
 
     def resolver(self) -> Callable[..., object]:
         """Return the resolver of the reference executor."""

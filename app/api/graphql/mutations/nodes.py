@@ -15,6 +15,7 @@ from app.api.graphql.mutations.payloads import (
     AuthoringError,
     DeletePayload,
     authoring_mutation,
+    placing_mutation,
 )
 from app.api.graphql.types.nodes import HierarchyNode
 from app.domain.ids import require_uuid
@@ -145,14 +146,15 @@ def _sort_order(input: CreateNodeInput | UpdateNodeInput | MoveNodeInput) -> Nod
 
 @strawberry.type
 class NodeMutations:
-    create_node: NodePayload = authoring_mutation(
+    create_node: NodePayload = placing_mutation(
         CreateNodeInput,
         "Parent and attributes of the node.",
-        lambda tx, store, input: nodes.create(
+        lambda tx, store, input, max_depth: nodes.create(
             tx,
             store,
             require_uuid("hierarchy or node", input.parent_id, "parent_id"),
             _node_attributes(input),
+            max_depth,
         ),
         NodePayload.of,
         "Create a node below the root of a hierarchy or below a node.",
@@ -166,15 +168,16 @@ class NodeMutations:
         NodePayload.of,
         "Change attributes of a node.",
     )
-    move_node: NodePayload = authoring_mutation(
+    move_node: NodePayload = placing_mutation(
         MoveNodeInput,
         "The node's new position.",
-        lambda tx, store, input: nodes.move(
+        lambda tx, store, input, max_depth: nodes.move(
             tx,
             store,
             require_uuid("node", input.node_id, "node_id"),
             require_uuid("hierarchy or node", input.parent_id, "parent_id"),
             _sort_order(input),
+            max_depth,
         ),
         NodePayload.of,
         "Move a node, with everything below it, within its hierarchy.",

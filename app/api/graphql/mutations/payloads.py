@@ -6,7 +6,7 @@ from uuid import UUID
 
 import strawberry
 
-from app.api.graphql.context import Info
+from app.api.graphql.context import Context, Info
 from app.api.graphql.errors import Forbidden, InvalidInput, NotFound, refusal_of
 from app.api.graphql.fields.loaders import reset_loaders
 from app.api.graphql.fields.mutation import mutation
@@ -54,13 +54,45 @@ def authoring_mutation(
 
     Needs hierarchies:write. Domain errors other than refusals that all mutations share are raised.
     """
+    return _authoring_mutation(
+        input_type,
+        input_description,
+        lambda tx, context, input: change(tx, context.store, input),
+        payload,
+        description,
+    )
 
+
+def placing_mutation(
+    input_type: type[InputT],
+    input_description: str,
+    change: Callable[[Transaction, str, InputT, int], ResultT],
+    payload: Callable[[ResultT | None, list[AuthoringError]], object],
+    description: str,
+) -> Any:
+    """Declare an `authoring_mutation` whose `change` also receives the greatest depth of a tree."""
+    return _authoring_mutation(
+        input_type,
+        input_description,
+        lambda tx, context, input: change(tx, context.store, input, context.max_tree_depth),
+        payload,
+        description,
+    )
+
+
+def _authoring_mutation(
+    input_type: type[InputT],
+    input_description: str,
+    change: Callable[[Transaction, Context, InputT], ResultT],
+    payload: Callable[[ResultT | None, list[AuthoringError]], object],
+    description: str,
+) -> Any:
     async def run(info: Info, input: InputT) -> object:
         context = info.context
         reset_loaders(context.database, context.caller)
         try:
             context.caller.check(Scope.HIERARCHIES_WRITE)
-            return payload(await context.database.write(change, context.store, input), [])
+            return payload(await context.database.write(change, context, input), [])
         except DomainError as error:
             return payload(None, [refusal_of(with_input_path(error, input))])
 

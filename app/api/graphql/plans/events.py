@@ -35,15 +35,17 @@ class EventPlan:
         caller: Caller,
         variables: VariableValues,
         reference: EventExecutor,
+        *,
+        is_long: bool = False,
     ) -> None:
         self._plan = plan
-        self._database = database
         self._caller = caller
         self._variables = variables
         self._reference = reference
         self._reads = False
         """An event has needed a read."""
         self._is_broken = False
+        self._read = database.client_scan if is_long else database.client_read
 
     def execute(self, event: object) -> EventResult:
         """Execute an event: by the plan, or by the reference executor if the plan gives up."""
@@ -61,7 +63,7 @@ class EventPlan:
 
     async def _execute_in_read(self, event: object) -> ExecutionResult:
         try:
-            return ExecutionResult(await self._database.read(self._data, event))
+            return ExecutionResult(await self._read(self._caller.store, self._data, event))
         except Exception as error:
             result = self._reference_after(error, event)
         return result if isinstance(result, ExecutionResult) else await result

@@ -93,7 +93,14 @@ class Planner:
         plan = self._plan(operation)
         if not isinstance(plan, Plan):
             return reference
-        return EventPlan(plan, self._database, context.caller, operation.coerced, reference).execute
+        return EventPlan(
+            plan,
+            self._database,
+            context.caller,
+            operation.coerced,
+            reference,
+            is_long=operation.is_long,
+        ).execute
 
     async def _run_query(
         self, plan: Plan, operation: Operation, context: Context
@@ -120,7 +127,10 @@ class Planner:
         def run(tx: Transaction) -> ResponseObject:
             return PlanRun(plan, tx, context.caller, operation.coerced).data(root)
 
-        return await self._database.read(run)
+        store = context.caller.store
+        if operation.is_long:
+            return await self._database.client_scan(store, run)
+        return await self._database.client_read(store, run)
 
     async def _run_mutation(
         self, steps: Sequence[PlanStep], operation: Operation, context: Context

@@ -52,6 +52,8 @@ class PlanRun:
             for selection, rows, objects in level.objects:
                 self._owners = {}
                 for field in selection.fields:
+                    if self._tx is not None:
+                        self._tx.check_limit()
                     values = field.column(self, rows)
                     if callable(values):
                         deferred.append((field, values, objects))

@@ -4,9 +4,10 @@ Source: the GraphQL over HTTP specification, edition of September 2026.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import mimeparse
 import orjson
@@ -26,6 +27,7 @@ from app.api.graphql.transports.sse_multipart import (
     StreamEncoding,
     StreamResponse,
 )
+from app.api.http.disconnects import ClientWatch
 from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of, is_cross_site
 from app.api.http.refusals import BadRequest, Malformed, Refused
@@ -103,22 +105,35 @@ class GraphQLEndpoint:
         if isinstance(parameters, list):
             return await self._batch(request, caller, client, parameters)
 
-        self._service.access.throttle.take(client)
-        operation = self._service.documents.admit(GraphQLRequest.of(parameters), caller)
-        if request.method == "GET" and operation.kind is OperationType.MUTATION:
-            raise _not_allowed("Mutations use POST.", "POST")
-        is_subscription = operation.kind is OperationType.SUBSCRIPTION
-        media_type = _negotiate(request, SUBSCRIPTION_TYPES if is_subscription else QUERY_TYPES)
-        if not media_type:
-            raise _not_acceptable(
-                f"A subscription needs {EVENT_STREAM} or {MULTIPART} in Accept, or a WebSocket."
-                if is_subscription
-                else f"{MULTIPART} is for subscriptions, and Accept names no other media type."
-            )
-        if media_type in STREAMS:
-            return self._stream(request, caller, client, operation, STREAMS[media_type])
-        response = await self._service.executor.execute(operation, caller, request.state.request_id)
+        with self._service.access.throttle.work(client) as work:
+            graphql_request = GraphQLRequest.of(parameters)
+            await self._service.documents.load(graphql_request, caller)
+            operation = self._service.documents.admit(graphql_request, caller)
+            work.take_cost(operation.cost)
+            if request.method == "GET" and operation.kind is OperationType.MUTATION:
+                raise _not_allowed("Mutations use POST.", "POST")
+            is_subscription = operation.kind is OperationType.SUBSCRIPTION
+            media_type = _negotiate(request, SUBSCRIPTION_TYPES if is_subscription else QUERY_TYPES)
+            if not media_type:
+                raise _not_acceptable(
+                    f"A subscription needs {EVENT_STREAM} or {MULTIPART} in Accept, or a WebSocket."
+                    if is_subscription
+                    else f"{MULTIPART} is for subscriptions, and Accept names no other media type."
+                )
+            if media_type in STREAMS:
+                return self._stream(request, caller, client, operation, STREAMS[media_type])
+            response = await self._execute(request, operation, caller)
         return _json(response, media_type, _status_of(response, media_type))
+
+    async def _execute(
+        self, request: Request, operation: Operation, caller: Caller
+    ) -> GraphQLResponse:
+        execution = self._service.executor.execute(operation, caller, request.state.request_id)
+        if operation.kind is OperationType.MUTATION:
+            # Whether it was committed must not depend on its client's connection.
+            return await execution
+        async with ClientWatch(request.receive):
+            return await execution
 
     def _stream(
         self,
@@ -135,7 +150,13 @@ class GraphQLEndpoint:
             request.state.request_id,
             resume_from=request.headers.get("last-event-id"),
         )
-        reserve = partial(self._service.access.throttle.stream, client)
+        throttle, cost = self._service.access.throttle, operation.cost
+
+        @contextmanager
+        def reserve() -> Iterator[None]:
+            with throttle.stream(client), throttle.subscription(client, cost):
+                yield
+
         seconds = caller.seconds_left(datetime.now(UTC))
         return StreamResponse(results, encoding, reserve, self._service.stopping, seconds)
 
@@ -152,24 +173,22 @@ class GraphQLEndpoint:
                 code="BATCH_LIMIT_EXCEEDED",
                 extensions={"limit": limit, "found": len(batch)},
             )
-        self._service.access.throttle.take(client, len(batch))
         responses: list[object] = []
         spent = 0
-        for parameters in batch:
-            try:
-                graphql_request = GraphQLRequest.of(parameters)
-                operation = self._service.documents.admit(graphql_request, caller, spent)
-                if operation.kind is OperationType.SUBSCRIPTION:
-                    raise Malformed("A batch may not contain a subscription: send it alone.")
-                spent += operation.cost
-                responses.append(
-                    await self._service.executor.execute(
-                        operation, caller, request.state.request_id
-                    )
-                )
-            except Refused as refused:
-                request_record().record_refusal(refused)
-                responses.append({"errors": refused.errors})
+        with self._service.access.throttle.work(client, len(batch)) as work:
+            for parameters in batch:
+                try:
+                    graphql_request = GraphQLRequest.of(parameters)
+                    await self._service.documents.load(graphql_request, caller)
+                    operation = self._service.documents.admit(graphql_request, caller, spent)
+                    if operation.kind is OperationType.SUBSCRIPTION:
+                        raise Malformed("A batch may not contain a subscription: send it alone.")
+                    work.take_cost(operation.cost)
+                    spent += operation.cost
+                    responses.append(await self._execute(request, operation, caller))
+                except Refused as refused:
+                    request_record().record_refusal(refused)
+                    responses.append({"errors": refused.errors})
         return _json(responses, JSON)
 
 

@@ -4,16 +4,18 @@ Source: the protocol of the graphql-ws library, including its close codes.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 
 import orjson
+from graphql import OperationType
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from app.api.graphql.admission.request import GraphQLRequest
 from app.api.graphql.service import GraphQLService
+from app.api.graphql.shared_subscriptions import StreamResult
 from app.api.http.origins import address_of, is_same_origin
 from app.api.http.refusals import BadRequest, Refused, Unauthenticated, report_bug
 from app.api.http.request_log import RequestRecord, current_record
@@ -192,18 +194,22 @@ class _SocketConnection:
         end: dict[str, object] = {"type": "complete"}
         try:
             try:
-                self._service.access.throttle.take(
-                    self._service.access.client(caller, self._address)
-                )
-                operation = self._service.documents.admit(request, caller)
-                results = self._service.executor.stream(operation, caller, self._request_id)
-                # Thousands of tasks may wait below for hours: release what they no longer need.
-                del operation, request
-                head = orjson.dumps({"type": "next", "id": id}).removesuffix(b"}")
-                write = self._write
-                async with aclosing(results):
-                    async for result in results:
-                        await write(b'%s,"payload":%s}' % (head, result.payload))
+                client = self._service.access.client(caller, self._address)
+                throttle = self._service.access.throttle
+                with throttle.work(client) as work:
+                    await self._service.documents.load(request, caller)
+                    operation = self._service.documents.admit(request, caller)
+                    work.take_cost(operation.cost)
+                    cost = operation.cost
+                    is_subscription = operation.kind is OperationType.SUBSCRIPTION
+                    results = self._service.executor.stream(operation, caller, self._request_id)
+                    # Thousands of tasks may wait below for hours: release what they no longer need.
+                    del operation, request
+                    if not is_subscription:
+                        await self._deliver(id, results)
+                if is_subscription:
+                    with throttle.subscription(client, cost):
+                        await self._deliver(id, results)
             except WebSocketDisconnect:
                 return
             except Refused as refused:
@@ -218,6 +224,13 @@ class _SocketConnection:
                 await self._send(id=id, **end)
         finally:
             record.log()
+
+    async def _deliver(self, id: str, results: AsyncGenerator[StreamResult, None]) -> None:
+        head = orjson.dumps({"type": "next", "id": id}).removesuffix(b"}")
+        write = self._write
+        async with aclosing(results):
+            async for result in results:
+                await write(b'%s,"payload":%s}' % (head, result.payload))
 
     async def _send(self, **message: object) -> None:
         await _send_text(self._socket, orjson.dumps(message).decode())

@@ -86,6 +86,7 @@ class DuplicationDiff:
     differences: list[DuplicationDifference] = expression(
         lambda differences: differences.first,
         f"The first {MAX_DIFFERENCES} differences: the root, then nodes, oldest first.",
+        length=MAX_DIFFERENCES,
     )
 
     @classmethod
@@ -101,6 +102,6 @@ async def duplication_diff(
     uuid = uuid_of(job_id)
     if uuid is None:
         return None
-    return await info.context.database.scan(
-        differences.of_duplication, info.context.store, uuid, MAX_DIFFERENCES
+    return await info.context.database.client_scan(
+        info.context.store, differences.of_duplication, info.context.store, uuid, MAX_DIFFERENCES
     )

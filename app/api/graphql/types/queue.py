@@ -19,6 +19,10 @@ from app.storage.engine.transaction import Transaction
 from app.storage.job_stats import JobHour
 
 MAX_HOURS = 7 * 24
+
+HOURS_COST = 100
+"""Price of the statistics: they examine every job of their hours."""
+
 """Maximum number of hours per request."""
 
 
@@ -67,7 +71,8 @@ async def _hours(
     if not 1 <= hours <= MAX_HOURS:
         raise InvalidInput(f"hours is {hours}; 1 to {MAX_HOURS} are allowed.", ("hours",))
     # Reads every job of these hours, so it runs on a scan thread.
-    return await info.context.database.scan(job_stats.by_hour, info.context.store, hours)
+    store = info.context.store
+    return await info.context.database.client_scan(store, job_stats.by_hour, store, hours)
 
 
 @strawberry.type(description="Current state of the store's queue.")
@@ -89,6 +94,7 @@ class JobQueue:
         _hours,
         "Statistics of the latest hours, oldest first.",
         "Every job of these hours is read, on a scan thread.",
+        cost=HOURS_COST,
     )
 
 

@@ -1,0 +1,261 @@
+"""Reads that clients cause: measured, limited in time, and with a share of threads per store.
+
+A client's read runs where reads are fastest, for READ_SECONDS at most. A longer one is interrupted
+and starts over as a scan, on a thread of its store's share. A scan ends with its request.
+"""
+
+import asyncio
+import threading
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from math import inf
+from time import monotonic, thread_time
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SCAN_THREADS = 4
+"""Scans at the same time per process."""
+
+SCANS_PER_STORE = 2
+"""Scans at the same time per store: the other threads are for other stores."""
+
+TURN_SECONDS = 0.005
+"""Clients' work takes this long per turn of the event loop; then other events come first."""
+
+REPEAT_SECONDS = 0.05
+"""Pause between interruptions: one that arrives between two statements has no effect."""
+
+
+class ReadTooLong(Exception):
+    """A read that reached its time limit, or whose client no longer waits for it."""
+
+
+class WorkTime:
+    """Processor seconds that one request has taken for its reads and documents, on any thread.
+
+    Not the time that passed: a distant database or a busy machine is not the client's work.
+    """
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+
+current_work_time: ContextVar[WorkTime | None] = ContextVar("current_work_time", default=None)
+"""The time of the current request, if it is measured."""
+
+scan_listener: ContextVar[Callable[[], None] | None] = ContextVar("scan_listener", default=None)
+"""Called before the current task waits for a scan: only then is it worth watching its client."""
+
+
+class ReadLimit:
+    """The end of a read: after some seconds, or when it is stopped."""
+
+    __slots__ = ("_began", "_interrupt", "_lock", "_until", "_work_seconds")
+
+    def __init__(self, seconds: float = inf) -> None:
+        self._began = monotonic()
+        self._until = self._began + seconds
+        self._interrupt: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+        self._work_seconds: float | None = None
+
+    @property
+    def is_reached(self) -> bool:
+        """True if the read must end."""
+        return monotonic() > self._until
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measure the processor time of the block, which is the read, on its thread."""
+        began = thread_time()
+        try:
+            yield
+        finally:
+            self._work_seconds = thread_time() - began
+
+    def record(self) -> None:
+        """Add the time of the read to the current request's; while it still ends, all its time."""
+        if time := current_work_time.get():
+            passed = monotonic() - self._began
+            time.seconds += passed if self._work_seconds is None else self._work_seconds
+
+    def restart(self, seconds: float = inf) -> None:
+        """Count from now: the read had to wait for its turn. A stopped read stays stopped."""
+        self._began = monotonic()
+        if self._until:
+            self._until = self._began + seconds
+
+    def check(self) -> None:
+        """Raise ReadTooLong if the limit is reached."""
+        if self.is_reached:
+            raise ReadTooLong
+
+    @contextmanager
+    def interruptible(self, interrupt: Callable[[], None]) -> Iterator[None]:
+        """Let `stop` call `interrupt` within this block, and never after it.
+
+        The connection then runs the statements of others.
+        """
+        self._interrupt = interrupt
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._interrupt = None
+
+    def stop(self) -> None:
+        """End the read, and the statement that it runs. May block: not for the event loop."""
+        self._until = 0
+        with self._lock:
+            if self._interrupt:
+                self._interrupt()
+
+
+class FairQueue:
+    """Waiting reads: the stores take turns, and within a store the first comes first."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        """By store; the store whose turn is next comes first."""
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, store: str) -> "asyncio.Future[None]":
+        """Return a future that is done when `next` returned it and its owner set its result."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(store, deque()).append(turn)
+        return turn
+
+    def next(
+        self, may_run: Callable[[str], bool] = lambda _: True
+    ) -> "tuple[str, asyncio.Future[None]] | None":
+        """Remove and return the next read that still waits, of a store that may run one."""
+        for store in [*self._waiting]:
+            if not may_run(store):
+                continue
+            queue = self._waiting.pop(store)
+            while queue:
+                turn = queue.popleft()
+                if not turn.done():
+                    if queue:
+                        # At the end: the other stores come first next time.
+                        self._waiting[store] = queue
+                    return store, turn
+        return None
+
+
+class LoopTurns:
+    """Turns of the event loop, of which clients' work takes TURN_SECONDS each.
+
+    Without them, fifty requests that are ready together would delay all others by their sum.
+    """
+
+    def __init__(self) -> None:
+        self._began = 0.0
+        self._queue = FairQueue()
+        self._next_is_scheduled = False
+
+    async def wait_if_over(self, store: str) -> None:
+        """Wait for a later turn if this one has taken its time, or if others already wait."""
+        if self._queue or self._is_over():
+            await self._queue.add(store)
+
+    def _is_over(self) -> bool:
+        if self._next_is_scheduled:
+            return monotonic() - self._began > TURN_SECONDS
+        self._schedule_next()
+        return False
+
+    def _schedule_next(self) -> None:
+        self._next_is_scheduled = True
+        self._began = monotonic()
+        asyncio.get_running_loop().call_soon(self._begin_next)
+
+    def _begin_next(self) -> None:
+        self._next_is_scheduled = False
+        if waiting := self._queue.next():
+            waiting[1].set_result(None)
+            # The work is done in the next turn of the loop, and its successor's after it.
+            self._schedule_next()
+
+
+class FairThreads:
+    """Threads that the stores take in turn, and of which a store has a share at the same time."""
+
+    def __init__(self, name: str, threads: int, per_store: int) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._unused = threads
+        self._per_store = per_store
+        self._running: Counter[str] = Counter()
+        self._queue = FairQueue()
+
+    async def run(self, store: str, work: Callable[[], T], limit: ReadLimit) -> T:
+        """Run `work` on a thread of the store's share. If cancelled, it is stopped."""
+        loop = asyncio.get_running_loop()
+        await self._acquire(store)
+        limit.restart()
+        running = self._threads.submit(work)
+
+        def release(_running: Future[T]) -> None:
+            # At exit the loop may have been closed before the thread ends.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._release, store)
+
+        running.add_done_callback(release)
+        try:
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            stop_until_done(loop, running, limit)
+            raise
+        finally:
+            limit.record()
+
+    def close(self) -> None:
+        """Wait for the running work and end the threads."""
+        self._threads.shutdown()
+
+    async def _acquire(self, store: str) -> None:
+        if self._unused and self._may_run(store):
+            self._start(store)
+            return
+        turn = self._queue.add(store)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                # Its thread was reserved just before.
+                self._release(store)
+            raise
+
+    def _may_run(self, store: str) -> bool:
+        return self._running[store] < self._per_store
+
+    def _start(self, store: str) -> None:
+        self._unused -= 1
+        self._running[store] += 1
+
+    def _release(self, store: str) -> None:
+        self._unused += 1
+        self._running[store] -= 1
+        if not self._running[store]:
+            del self._running[store]
+        while self._unused and (waiting := self._queue.next(self._may_run)):
+            next_store, turn = waiting
+            self._start(next_store)
+            turn.set_result(None)
+
+
+def stop_until_done(
+    loop: asyncio.AbstractEventLoop, read: "Future[T] | asyncio.Future[T]", limit: ReadLimit
+) -> None:
+    """Stop a read, and again until it has ended."""
+    if not read.done():
+        loop.run_in_executor(None, limit.stop)
+        loop.call_later(REPEAT_SECONDS, stop_until_done, loop, read, limit)

@@ -1,0 +1,55 @@
+"""Reads that clients cause end with their request, on both databases."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+
+from app.storage.engine.client_reads import SCANS_PER_STORE
+from app.storage.engine.database import Database
+from app.storage.engine.transaction import Transaction
+
+ENDLESS = sa.text(
+    "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT (n + 1) % 7 FROM endless) "
+    "SELECT count(*) FROM endless"
+)
+
+
+def endless(tx: Transaction) -> object:
+    return tx.rows(ENDLESS)
+
+
+def computes_without_end(tx: Transaction) -> object:
+    while True:
+        tx.check_limit()
+
+
+def thread(tx: Transaction) -> int:
+    tx.rows(sa.text("SELECT 1"))
+    return threading.get_ident()
+
+
+@pytest.mark.parametrize("read", [endless, computes_without_end])
+async def test_a_read_without_end_leaves_its_threads_to_others_and_ends_with_its_request(
+    database: Database, read: Callable[[Transaction], object]
+) -> None:
+    # More than the threads for reads: if one did not end, the last read would wait forever.
+    reads = [asyncio.create_task(database.client_read("attacker", read)) for _ in range(12)]
+    for _ in range(5):
+        assert await database.client_scan("victim", thread)
+        await asyncio.sleep(0)
+    for task in reads:
+        task.cancel()
+    await asyncio.wait(reads)
+    assert all(task.cancelled() for task in reads)
+    # The store's share is free again.
+    for _ in range(SCANS_PER_STORE + 1):
+        assert await database.client_scan("attacker", thread)
+
+
+async def test_a_short_read_of_a_client_runs_where_reads_are_fastest(database: Database) -> None:
+    read_thread = await database.client_read("store", thread)
+    assert read_thread != await database.client_scan("store", thread)
+    assert (read_thread == threading.get_ident()) == database.embedded
