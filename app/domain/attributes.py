@@ -86,12 +86,16 @@ def checked_attributes(attributes: Attributes) -> ValidatedAttributes:
 
 
 def checked_text(text: str, *path: str) -> str:
-    """Validate a text: no NUL, which the two databases store differently.
+    """Validate a text: no NUL, which the two databases store differently, and no half of a pair.
 
-    Raises InvalidInput(path).
+    Arguments of a command that are not UTF-8 have such halves. Raises InvalidInput(path).
     """
     if "\0" in text:
         raise InvalidInput("A text cannot have a NUL character.", path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("A text can only have Unicode characters.", path) from None
     return text
 
 

@@ -275,6 +275,17 @@ async def test_products_are_generated_for_leaves_only(
     }
 
 
+@pytest.mark.parametrize("name", ["", " ", "n" * (NAME_LIMIT + 1), "\udcff"])
+def test_a_hierarchy_with_an_invalid_name_is_refused_in_one_line(
+    settings: Settings, database: Database, name: str
+) -> None:
+    refused = run_import(settings, text(line("a")), "--name", name)
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("Nothing was imported: ")
+    assert refused.stderr.count("\n") == 1
+    assert rows(settings.database_url) == {}
+
+
 async def test_products_of_a_leaf_with_the_longest_name_have_valid_names(
     settings: Settings, database: Database
 ) -> None:

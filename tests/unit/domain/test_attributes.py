@@ -53,6 +53,14 @@ def test_nul_is_refused_at_any_position(text: str) -> None:
         assert refused.value.path == ("field",)
 
 
+@pytest.mark.parametrize("text", ["\udcff", "a\ud800", "\udc00\ud800"])
+def test_half_a_surrogate_pair_is_refused_at_any_position(text: str) -> None:
+    for checked in (checked_text, checked_name, checked_slug):
+        with pytest.raises(InvalidInput, match="Unicode") as refused:
+            checked(text, "field")
+        assert refused.value.path == ("field",)
+
+
 @pytest.mark.parametrize("locale", ["fr", "fr-FR", "zh-Hant-TW", "de-1996"])
 def test_language_tags_are_locales(locale: str) -> None:
     assert checked_locale(locale) == locale
