@@ -51,7 +51,8 @@ class Loaders:
         self, batch: BatchRead[KeyT, ValueT], key: KeyT, *arguments: Hashable
     ) -> ValueT | None:
         """Load the value of `key`, in one read with all other keys requested until it runs."""
-        value = await self._loader(batch, arguments).load(key)
+        # Shared: the executor cancels the fields next to one that failed.
+        value = await asyncio.shield(self._loader(batch, arguments).load(key))
         # The executor completes the value now, and those of all other keys after it.
         await self._database.turns.wait_if_over(self.caller.store)
         return value
