@@ -149,7 +149,7 @@ def checked_translations(translations: Translations, *path: str) -> dict[str, Tr
 def checked_custom_attributes(
     attributes: CustomAttributes | None, *path: str
 ) -> dict[str, str] | None:
-    """Validate at most 100 keys, each like a name, and their texts. None if there are none.
+    """Validate at most 100 keys, each like a name, and their texts. Return None without any.
 
     Raises InvalidInput(path).
     """

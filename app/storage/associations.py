@@ -19,6 +19,7 @@ from app.storage.nodes import (
     NodeKey,
     TreeNode,
     count_statement,
+    items_by_keys,
     visible_hierarchies,
     with_hierarchies,
 )
@@ -142,6 +143,37 @@ def nodes_of_products(
     visible_by_pk = visible_hierarchies(tx, store, keys)
     tree_node_pages = with_hierarchies(product_pks, node_pages, visible_by_pk)
     return {product: page.by_id() for product, page in tree_node_pages.items()}
+
+
+def nodes_page(
+    tx: Transaction, store: str, product_pk: int, window: OffsetWindow
+) -> OffsetPage[TreeNode]:
+    """A page of a product's nodes, in the order of `nodes_of_products`."""
+    total = counts_of_products(tx, store, [product_pk])[product_pk]
+    values = {"store": store, "product_pk": product_pk}
+    rows = tx.rows(_NODES_PAGE, {**values, "offset": window.offset, "rows": window.limit})
+    keys = [(pk, no) for pk, no in rows]
+    items = items_by_keys(tx, store, keys)
+    found = (items.get(key) for key in keys)
+    return OffsetPage([item for item in found if isinstance(item, TreeNode)], total)
+
+
+_NODES_PAGE = PreparedQuery(
+    lambda _: (
+        sa.select(col(ProductNode.hierarchy_pk), col(ProductNode.node_no))
+        .where(
+            any_of_array(
+                col(ProductNode.hierarchy_pk),
+                sa.select(col(Hierarchy.pk)).where(visible(sa.bindparam("store"))),
+            ),
+            col(ProductNode.product_pk) == sa.bindparam("product_pk"),
+            ~is_deleted(ProductNode),
+        )
+        .order_by(col(ProductNode.hierarchy_pk), col(ProductNode.node_no))
+        .offset(sa.bindparam("offset", type_=sa.Integer))
+        .limit(opaque_limit(ROW_LIMIT))
+    )
+)
 
 
 def counts_of_products(tx: Transaction, store: str, product_pks: Sequence[int]) -> dict[int, int]:

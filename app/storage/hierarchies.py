@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from app.domain.filters import Conditions, Sort
-from app.domain.hierarchies import LAST_NODE_NO, HierarchyState, new_hierarchy_id, node_id
+from app.domain.hierarchies import LAST_NODE_NO, ROOT_NO, HierarchyState, new_hierarchy_id, node_id
 from app.domain.stores import ORGANIZATION, owner_of, readable_by
 from app.storage.engine.statements import AnyColumn, PreparedQuery
 from app.storage.engine.transaction import Transaction
@@ -28,6 +28,7 @@ from app.storage.sql.keyset import (
 from app.storage.sql.offset import OffsetPage, OffsetWindow, read_page_keys
 from app.storage.sql.patterns import by_code_points
 from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowInsert, RowQuery, RowUpdate
+from app.storage.sql.translations import translated
 from app.storage.tables import (
     DeletedNode,
     Hierarchy,
@@ -40,14 +41,34 @@ from app.storage.tables import (
 
 FILTER_COLUMNS: Mapping[str, AnyColumn] = {
     "id": col(Hierarchy.id),
+    "hierarchy_id": col(Hierarchy.id),
+    # A root has no parent.
+    "parent_id": sa.cast(sa.null(), sa.Uuid),
     "name": col(Hierarchy.name),
     "slug": col(Hierarchy.slug),
     "description": col(Hierarchy.description),
     "owner": col(Hierarchy.owner),
     "created_at": col(Hierarchy.created_at),
     "updated_at": col(Hierarchy.updated_at),
+    "has_children": sa.exists().where(
+        col(Node.hierarchy_pk) == col(Hierarchy.pk), col(Node.parent_no) == ROOT_NO
+    ),
 }
-"""The column of each attribute that clients can filter by."""
+"""The column of each attribute that clients can filter by, but for translations."""
+
+
+def filter_columns(filter: FilterShape) -> Mapping[str, AnyColumn]:
+    """The column of each attribute of a filter. A root's breadcrumbs are the root alone."""
+    columns: dict[str, AnyColumn] = {}
+    for name, _, _ in filter:
+        attribute = name.removeprefix("breadcrumbs.")
+        columns[name] = (
+            FILTER_COLUMNS[attribute]
+            if attribute in FILTER_COLUMNS
+            else translated(col(Hierarchy.locales), attribute)
+        )
+    return columns
+
 
 _CREATION = (OrderBy(col(Hierarchy.created_at)), OrderBy(col(Hierarchy.id)))
 ORDERS: Mapping[str, Order] = {
@@ -214,7 +235,7 @@ def _list_query(filter: FilterShape, sort: Sort, number: int) -> KeysetQuery[Hie
     owned = col(Hierarchy.store) == _owning_store(number)
     return KeysetQuery(
         Hierarchy,
-        (owned, _is_ready(), *conditions_for(filter, FILTER_COLUMNS)),
+        (owned, _is_ready(), *conditions_for(filter, filter_columns(filter))),
         order_by(sort, ORDERS),
     )
 
@@ -243,7 +264,8 @@ def count(tx: Transaction, store: str, filter: Conditions) -> int:
 @lru_cache(maxsize=128)
 def _count_statement(filter: FilterShape, owner_count: int) -> PreparedQuery[int]:
     owners = [_owning_store(number) for number in range(owner_count)]
-    where = (col(Hierarchy.store).in_(owners), _is_ready(), *conditions_for(filter, FILTER_COLUMNS))
+    conditions = conditions_for(filter, filter_columns(filter))
+    where = (col(Hierarchy.store).in_(owners), _is_ready(), *conditions)
     return PreparedQuery(lambda _: sa.select(sa.func.count()).select_from(Hierarchy).where(*where))
 
 

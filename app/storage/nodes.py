@@ -1,7 +1,6 @@
 """Nodes of hierarchies: lookups, lists, and edits of single nodes."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple, Never
 from uuid import UUID
@@ -10,14 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
-from app.domain.filters import Condition, Conditions, Sort
+from app.domain.filters import Conditions, Sort
 from app.domain.hierarchies import ROOT_NO, node_id, node_ref
 from app.storage import hierarchies
 from app.storage.engine.statements import AnyColumn, AnyQuery, AnySelect, BindValues, PreparedQuery
 from app.storage.engine.transaction import Transaction
 from app.storage.hierarchies import visible
+from app.storage.node_filters import in_hierarchy, values_in_hierarchy
 from app.storage.sql.dialects import key_table, key_table_values, opaque_limit
-from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape
+from app.storage.sql.filters import FilterShape, filter_shape
 from app.storage.sql.keyset import (
     ROW_LIMIT,
     KeysetPage,
@@ -69,26 +69,6 @@ class Leaf(NamedTuple):
 
 
 EMPTY_PAGE: KeysetPage[Never] = KeysetPage()
-
-NO_NODE = -1
-"""A number that no node has."""
-
-_Child = aliased(Node)
-FILTER_COLUMNS: Mapping[str, AnyColumn] = {
-    "id": col(Node.node_no),
-    "parent_id": col(Node.parent_no),
-    "name": col(Node.name),
-    "slug": col(Node.slug),
-    "description": col(Node.description),
-    "owner": sa.bindparam("owner", type_=sa.inspect(Hierarchy).columns.owner.type),
-    "created_at": col(Node.created_at),
-    "updated_at": col(Node.updated_at),
-    "has_children": sa.exists().where(
-        col(_Child.hierarchy_pk) == col(Node.hierarchy_pk),
-        col(_Child.parent_no) == col(Node.node_no),
-    ),
-}
-"""The column of each attribute that clients can filter by; the owner is that of the hierarchy."""
 
 _NODE_NO = OrderBy(col(Node.node_no))
 ORDERS: Mapping[str, Order] = {
@@ -336,12 +316,7 @@ def offset_page(
     `sibling_order`.
     """
     shape, of_parent = filter_shape(filter), parent_no is not None
-    values = {
-        "hierarchy_pk": hierarchy.pk,
-        "parent_no": parent_no,
-        "owner": hierarchy.owner,
-        **bind_values([_with_node_numbers(condition, hierarchy) for condition in filter]),
-    }
+    values = {**values_in_hierarchy(filter, hierarchy), "parent_no": parent_no}
     query = _list_query(shape, sort, of_parent)
     keys = read_page_keys(tx, [query], window, values)
     by_key = {(node.hierarchy_pk, node.node_no): node for node in by_keys(tx, keys)}
@@ -357,7 +332,7 @@ def _list_query(filter: FilterShape, sort: Sort | None, of_parent: bool) -> Keys
     default = sibling_order() if of_parent else parents_first()
     return KeysetQuery(
         Node,
-        (*listed, *conditions_for(filter, FILTER_COLUMNS)),
+        (*listed, *in_hierarchy(filter)),
         order_by(sort, ORDERS) if sort else default,
     )
 
@@ -369,15 +344,6 @@ def _count_statement(filter: FilterShape, of_parent: bool) -> PreparedQuery[int]
         # Children in the order of the index on parents, so that PostgreSQL uses that one.
         counted = counted.order_by(col(Node.sort_order), col(Node.touched)).offset(0)
     return PreparedQuery(lambda _: sa.select(sa.func.count()).select_from(counted.subquery()))
-
-
-def _with_node_numbers(condition: Condition, hierarchy: HierarchyRow) -> Condition:
-    """The condition with public ids replaced by node numbers."""
-    if condition.attribute not in ("id", "parent_id"):
-        return condition
-    refs = map(node_ref, condition.values)
-    numbers = [ref.node_no if ref.hierarchy_id == hierarchy.id else NO_NODE for ref in refs]
-    return replace(condition, values=numbers)
 
 
 def visible_hierarchies(

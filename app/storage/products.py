@@ -8,17 +8,30 @@ import sqlalchemy as sa
 from sqlmodel import col
 
 from app.domain.filters import Conditions
-from app.domain.stores import readable_by
+from app.domain.hierarchies import Owner
+from app.domain.stores import ORGANIZATION, readable_by
 from app.storage.engine.statements import AnyColumn, BindValues, PreparedQuery
 from app.storage.engine.transaction import Transaction
-from app.storage.hierarchies import readable_by_key
+from app.storage.hierarchies import readable, readable_by_key
+from app.storage.sql.column_types import literal, stored_enum
 from app.storage.sql.dialects import in_keys, in_keys_values, insert_ignore
 from app.storage.sql.filters import FilterShape, bind_values, conditions_for, filter_shape
 from app.storage.sql.keyset import KeysetPage, KeysetQuery, KeysetWindow, OrderBy, read_page
 from app.storage.sql.rows import ALL_COLUMNS, ID_COLUMN, Projection, RowQuery
 from app.storage.tables import Product, ProductRow
 
-FILTER_COLUMNS: Mapping[str, AnyColumn] = {"sku": col(Product.sku), "name": col(Product.name)}
+FILTER_COLUMNS: Mapping[str, AnyColumn] = {
+    "id": col(Product.id),
+    "sku": col(Product.sku),
+    "name": col(Product.name),
+    "owner": sa.type_coerce(
+        sa.case(
+            (col(Product.store) == ORGANIZATION, literal(Owner.ORGANIZATION)),
+            else_=literal(Owner.STORE),
+        ),
+        stored_enum(Owner),
+    ),
+}
 """The column of each attribute that clients can filter by."""
 
 
@@ -60,6 +73,22 @@ def count(tx: Transaction, store: str, filter: Conditions) -> int:
     statement = _count_statement(filter_shape(filter), len(owners))
     [(count,)] = tx.rows(statement, values | bind_values(filter))
     return count
+
+
+def ids(tx: Transaction, store: str, filter: Conditions, limit: int) -> list[UUID]:
+    """The ids of up to `limit` matching products a store sees."""
+    values = {"store": store, "rows": limit, **bind_values(filter)}
+    return [id for (id,) in tx.rows(_ids_statement(filter_shape(filter)), values)]
+
+
+@lru_cache(maxsize=128)
+def _ids_statement(filter: FilterShape) -> PreparedQuery[UUID]:
+    where = (
+        readable(Product, sa.bindparam("store", type_=sa.Text)),
+        *conditions_for(filter, FILTER_COLUMNS),
+    )
+    rows = sa.bindparam("rows", type_=sa.Integer)
+    return PreparedQuery(lambda _: sa.select(col(Product.id)).where(*where).limit(rows))
 
 
 @lru_cache(maxsize=128)

@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[2]
 
 SAME_NOUN = {
     *("Difference", "Duplication", "DuplicationDiff", "Hierarchy", "Node", "Product"),
+    "Breadcrumb",
     *("Job", "JobError", "JobEvent", "JobFilter", "JobQueue", "QueuePause"),
     *("Forbidden", "InvalidInput", "NotFound"),
     *("IdempotencyConflict", "JobNotCancellable", "JobNotMovable", "JobNotRetryable"),

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl
 from uuid import UUID
 
 import httpx
@@ -47,6 +48,10 @@ class RestClient:
         """Send a request with a document of `data`; `more` are arguments of httpx."""
         if data is not None:
             more["json"] = {"data": data}
+        if "params" in more and "?" in path:
+            # httpx would replace the query of the path.
+            path, _, query = path.partition("?")
+            more["params"] = [*parse_qsl(query), *httpx.QueryParams(more["params"]).multi_items()]
         return await self.http.request(method, f"/pcm{path}", **more)
 
     async def ask(

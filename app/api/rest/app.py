@@ -10,14 +10,27 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app import __version__
-from app.api.rest import hierarchies, jobs, nodes, products, relationships
+from app.api.rest import (
+    hierarchies,
+    jobs,
+    node_search,
+    nodes,
+    product_nodes,
+    products,
+    relationships,
+)
 from app.api.rest.context import RestRoute, RestState
 from app.api.rest.errors import to_response
 
 REST_PATH = "/pcm"
 """Path prefix of the REST API."""
 
-ROUTERS = (jobs.router, hierarchies.router, nodes.router, relationships.router, products.router)
+ROUTERS = (
+    # Before /hierarchies/{hierarchy_id}, which its path would match too.
+    node_search.router,
+    *(jobs.router, hierarchies.router, nodes.router, relationships.router, products.router),
+    product_nodes.router,
+)
 
 TITLE = "jobs-gateway"
 DESCRIPTION = (

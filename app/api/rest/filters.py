@@ -12,7 +12,7 @@ from enum import Enum
 from uuid import UUID
 
 from app.api.http.refusals import BadRequest
-from app.domain.attributes import NAME_LIMIT, checked_text
+from app.domain.attributes import NAME_LIMIT, checked_locale, checked_text
 from app.domain.errors import InvalidInput
 from app.domain.filters import Condition, Conditions, Operator
 from app.domain.ids import uuid_of
@@ -22,9 +22,12 @@ MAX_CONDITIONS = 10
 MAX_VALUES = 100
 MAX_FILTER_BYTES = 8 * 1024
 
+LOCALE = "[locale]"
+"""A locale in the name of an attribute."""
+
 COULD_NOT_PARSE = "Could not parse the supplied filter"
 
-_HEAD = re.compile(r"([a-z]+)\(\s*([A-Za-z_.]+)\s*,")
+_HEAD = re.compile(r"([a-z]+)\(\s*([A-Za-z0-9_.\[\]-]+)\s*,")
 _QUOTE = re.compile(r'\s*"')
 _QUOTED = re.compile(r'\s*"((?:[^"\\]|\\.)*)"\s*', re.DOTALL)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -67,12 +70,15 @@ def _boolean(text: str) -> bool:
 
 
 _EQUALITY = frozenset({Operator.EQ, Operator.IN})
+_ORDER = frozenset({Operator.LT, Operator.LE, Operator.GT, Operator.GE})
 TEXT = AttributeKind(_text, _EQUALITY | {Operator.LIKE, Operator.ILIKE})
-ID = AttributeKind(_id, _EQUALITY)
+ID = AttributeKind(_id, _EQUALITY | _ORDER)
+ID_ALONE = AttributeKind(_id, _EQUALITY)
+"""An id of which an object has several, so that it has no order."""
 BOOLEAN = AttributeKind(_boolean, frozenset({Operator.EQ}))
 INSTANT = AttributeKind(
     parse_instant,
-    _EQUALITY | {Operator.LT, Operator.LE, Operator.GT, Operator.GE},
+    _EQUALITY | _ORDER,
     INSTANT_SYNTAX,
 )
 
@@ -107,10 +113,11 @@ def _condition(
     head = _HEAD.match(filter, start)
     if head is None:
         raise InvalidFilter
-    operator_name, attribute = head.groups()
+    operator_name, written = head.groups()
     if operator_name not in tuple(Operator):
         raise InvalidFilter(f"there is no operator {operator_name}")
-    kind = attributes.get(attribute)
+    attribute, kind_name = _attribute(written)
+    kind = attributes.get(kind_name)
     if kind is None:
         raise InvalidFilter(f"{attribute} is not one of {', '.join(attributes)}")
     operator = Operator(operator_name)
@@ -124,6 +131,31 @@ def _condition(
     except (ValueError, KeyError):
         reason = f"{', '.join(texts)} is not a value of {attribute}"
         raise InvalidFilter(f"{reason}: {kind.syntax}" if kind.syntax else reason) from None
+
+
+def _attribute(written: str) -> tuple[str, str]:
+    """Return an attribute without brackets, and its name in the list of attributes.
+
+    `locales.[fr-FR].name` and `locales.fr-FR.name` are one attribute: `locales.[locale].name` in
+    the list.
+    """
+    parts = [
+        part[1:-1] if part.startswith("[") and part.endswith("]") else part
+        for part in written.split(".")
+    ]
+    named = [
+        LOCALE if index and parts[index - 1] == "locales" and _is_locale(part) else part
+        for index, part in enumerate(parts)
+    ]
+    return ".".join(parts), ".".join(named)
+
+
+def _is_locale(part: str) -> bool:
+    try:
+        checked_locale(part)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _values(filter: str, start: int, several: bool) -> tuple[list[str], int]:

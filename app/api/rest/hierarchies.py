@@ -16,7 +16,16 @@ from app.api.rest.attributes import (
 from app.api.rest.breadcrumbs import Breadcrumb, breadcrumb
 from app.api.rest.context import HierarchiesRead, HierarchiesWrite, RestRoute
 from app.api.rest.errors import error_responses
-from app.api.rest.filters import ID, INSTANT, TEXT, AttributeKind, enum_kind
+from app.api.rest.filters import (
+    BOOLEAN,
+    ID,
+    ID_ALONE,
+    INSTANT,
+    LOCALE,
+    TEXT,
+    AttributeKind,
+    enum_kind,
+)
 from app.api.rest.models import (
     IdInPath,
     Relations,
@@ -40,14 +49,23 @@ router = APIRouter(route_class=RestRoute, tags=["Hierarchies"])
 
 FILTERS: Mapping[str, AttributeKind] = {
     "id": ID,
+    "hierarchy_id": ID,
+    "parent_id": ID,
     "name": TEXT,
     "slug": TEXT,
     "description": TEXT,
     "owner": enum_kind(Owner),
+    "has_children": BOOLEAN,
     "created_at": INSTANT,
     "updated_at": INSTANT,
+    f"locales.{LOCALE}.name": TEXT,
+    f"locales.{LOCALE}.description": TEXT,
+    "breadcrumbs.id": ID_ALONE,
+    "breadcrumbs.name": TEXT,
+    "breadcrumbs.slug": TEXT,
+    f"breadcrumbs.locales.{LOCALE}.name": TEXT,
 }
-"""Filters of lists of hierarchies. Lists of nodes have them too."""
+"""Filters of lists of hierarchies and of nodes."""
 
 SORT_ATTRIBUTES: Sequence[str] = ("created_at", "updated_at", "name")
 """Attributes that lists of hierarchies, and of nodes, are sorted by."""

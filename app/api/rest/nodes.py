@@ -1,6 +1,6 @@
 """Endpoints of nodes. Source: domain.md, "REST endpoints and statuses"."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal, cast
 from uuid import UUID
 
@@ -16,7 +16,6 @@ from app.api.rest.attributes import (
 from app.api.rest.breadcrumbs import Breadcrumb, paths_of
 from app.api.rest.context import HierarchiesRead, HierarchiesWrite, RestRoute
 from app.api.rest.errors import error_responses
-from app.api.rest.filters import BOOLEAN, ID, AttributeKind
 from app.api.rest.hierarchies import FILTERS, SORT_ATTRIBUTES, HierarchyMeta, load_hierarchy
 from app.api.rest.models import (
     IdInPath,
@@ -216,8 +215,7 @@ def sort_order_of(meta: ChildMeta | None) -> NodeAttributes:
     return cast(NodeAttributes, meta.model_dump(exclude_unset=True) if meta else {})
 
 
-_FILTERS: Mapping[str, AttributeKind] = {**FILTERS, "parent_id": ID, "has_children": BOOLEAN}
-NodeListRequest = Annotated[FilteredListRequest, filtered_list(_FILTERS, SORT_ATTRIBUTES)]
+NodeListRequest = Annotated[FilteredListRequest, filtered_list(FILTERS, SORT_ATTRIBUTES)]
 
 
 def _list_nodes(

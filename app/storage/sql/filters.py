@@ -26,9 +26,15 @@ def conditions_for(
 ) -> list[sa.ColumnElement[bool]]:
     """Return conditions as SQL with parameters; `columns` has the column of each attribute."""
     return [
-        _comparison(columns[attribute], operator, f"filter_{index}", count)
-        for index, (attribute, operator, count) in enumerate(shape)
+        condition_for(shape, index, columns[attribute])
+        for index, (attribute, _, _) in enumerate(shape)
     ]
+
+
+def condition_for(shape: FilterShape, index: int, column: AnyColumn) -> sa.ColumnElement[bool]:
+    """Return one condition of `conditions_for`, on this column."""
+    _, operator, count = shape[index]
+    return _comparison(column, operator, f"filter_{index}", count)
 
 
 def bind_values(conditions: Conditions) -> dict[str, object]:

@@ -34,17 +34,22 @@ async def rest(idle_gateway: Gateway) -> AsyncIterator[RestClient]:
 
 
 async def set_times(rest: RestClient) -> None:
-    """Set known times on all hierarchies, nodes and jobs, some of them equal."""
+    """Set known times on all hierarchies, nodes and jobs, some of them equal.
+
+    Every other hierarchy and node gets translations.
+    """
 
     def edit(tx: Transaction) -> None:
         tables: Sequence[Any] = (Hierarchy, Node, Job)
         for table in tables:
             key = sa.inspect(table).primary_key
             for no, row_key in enumerate(tx.rows(sa.select(*key).order_by(*key))):
+                translated = table is not Job and no % 2
                 tx.changed(
                     sa.update(table)
                     .where(sa.tuple_(*key) == row_key)
                     .values(
+                        **({"locales": LOCALES[no // 2 % len(LOCALES)]} if translated else {}),
                         created_at=START + timedelta(minutes=no // 2),
                         updated_at=START + timedelta(hours=no * 7 % 5, milliseconds=no % 2),
                     )
@@ -52,6 +57,12 @@ async def set_times(rest: RestClient) -> None:
 
     await rest.database.write(edit)
 
+
+LOCALES: Sequence[Any] = (
+    {"fr-FR": {"name": "Jardin", "description": "Tout"}},
+    {"fr-FR": {"description": "jardin"}, "fr": {"name": "Jardin"}},
+    {"fr-FR": {"name": "jardin (1)"}},
+)
 
 NAMES = ("Garden", "garden", "Gardening", "50% off", "a_b", "a\\b", "a*b", "ab", "Äpfel", "x, (y)")
 
@@ -92,6 +103,20 @@ async def organizations_nodes(rest: RestClient) -> str:
     id = await factories.hierarchy(rest.database, TREE, store=ORGANIZATION)
     await set_times(rest)
     return f"/hierarchies/{id}/nodes"
+
+
+async def all_nodes(rest: RestClient) -> str:
+    """The path of the nodes of three hierarchies, one of them the organization's."""
+    await nodes(rest)
+    await factories.hierarchy(rest.database, {"Garden": {"a": {}}}, name="Other")
+    await factories.hierarchy(rest.database, {"theirs": {}}, store="another")
+    await organizations_nodes(rest)
+    return "/hierarchies/nodes"
+
+
+async def all_items(rest: RestClient) -> str:
+    """The path of these nodes and of the roots above them."""
+    return await all_nodes(rest) + "?include_hierarchies=true"
 
 
 async def root_children(rest: RestClient) -> str:
@@ -146,6 +171,8 @@ async def products(rest: RestClient) -> str:
 CreateList = Callable[[RestClient], Any]
 FILTERED: Mapping[str, CreateList] = {
     "hierarchies": hierarchies,
+    "all nodes": all_nodes,
+    "all nodes and hierarchies": all_items,
     "nodes": nodes,
     "nodes of the organization": organizations_nodes,
     "children of a root": root_children,
@@ -155,7 +182,7 @@ FILTERED: Mapping[str, CreateList] = {
 LISTS: Mapping[str, CreateList] = {**FILTERED, "errors": job_errors, "products": products}
 of_every_list = pytest.mark.parametrize("create_list", LISTS.values(), ids=LISTS)
 
-SAME_ATTRIBUTES = ("nodes of the organization", "children of a node")
+SAME_ATTRIBUTES = ("all nodes", "nodes of the organization", "children of a node")
 """Lists that have the attributes of another list here, and other rows."""
 
 
@@ -202,7 +229,7 @@ async def check_pages(rest: RestClient, path: str, seed: int, **parameters: Any)
             expected["prev"] = (max(0, min(offset - limit, last)), limit)
         assert {name: window_of(link) for name, link in links.items()} == expected
         for link in links.values():
-            assert link.startswith(f"/pcm{path}?")
+            assert link.startswith(f"/pcm{path.partition('?')[0]}?")
             query = parse_qs(urlsplit(link).query)
             assert {name: query[name] for name in parameters} == {
                 n: [v] for n, v in parameters.items()
@@ -393,12 +420,30 @@ async def test_entities_of_the_organization_are_sorted_among_the_stores_own(
 
 
 def values_of(row: Any) -> dict[str, Any]:
-    """The filterable attributes of a list's row."""
+    """The filterable attributes of a list's row, lists of those that are in breadcrumbs."""
     values = {**row["attributes"], **row["meta"], "id": row["id"]}
     if row["type"] == "node":
         parent = row["relationships"].get("parent")
         values["parent_id"] = parent["data"]["id"] if parent else root_of(row["id"])
+        values["has_children"] = str(values["has_children"]).lower()
+    if row["type"] == "hierarchy":
+        values["hierarchy_id"] = row["id"]
+    translations = row["attributes"].get("locales", {})
+    for attribute in ("name", "description"):
+        values[f"locales.[fr-FR].{attribute}"] = translations.get("fr-FR", {}).get(attribute)
+    crumbs = row["meta"].get("breadcrumbs", [])
+    for attribute in ("id", "name", "slug"):
+        values[f"breadcrumbs.[{attribute}]"] = [crumb.get(attribute) for crumb in crumbs]
+    values["breadcrumbs.locales.fr-FR.name"] = [
+        crumb.get("locales", {}).get("fr-FR", {}).get("name") for crumb in crumbs
+    ]
     return values
+
+
+def values_at(values: Mapping[str, Any], attribute: str) -> list[Any]:
+    """The values of an attribute that a row has, several of breadcrumbs."""
+    value = values.get(attribute)
+    return [one for one in (value if isinstance(value, list) else [value]) if one is not None]
 
 
 def root_of(id: str) -> str:
@@ -431,15 +476,31 @@ TEXT: Mapping[str, Callable[[Any, Any], bool]] = {**SAME, "like": like, "ilike":
 TRUTH = {"eq": SAME["eq"]}
 OPERATORS = [*ORDERED, "like", "ilike"]
 
-OF_ALL = {"id": SAME, "created_at": ORDERED, "updated_at": ORDERED}
-OF_HIERARCHIES = {**OF_ALL, "name": TEXT, "slug": TEXT, "description": TEXT, "owner": SAME}
-OF_NODES = {**OF_HIERARCHIES, "parent_id": SAME, "has_children": TRUTH}
+OF_ALL = {"id": ORDERED, "created_at": ORDERED, "updated_at": ORDERED}
+OF_HIERARCHIES = {
+    **OF_ALL,
+    "name": TEXT,
+    "slug": TEXT,
+    "description": TEXT,
+    "owner": SAME,
+    "hierarchy_id": ORDERED,
+    "parent_id": ORDERED,
+    "has_children": TRUTH,
+    "locales.[fr-FR].name": TEXT,
+    "locales.[fr-FR].description": TEXT,
+    "breadcrumbs.[id]": SAME,
+    "breadcrumbs.[name]": TEXT,
+    "breadcrumbs.[slug]": TEXT,
+    "breadcrumbs.locales.fr-FR.name": TEXT,
+}
+OF_NODES = OF_HIERARCHIES
 OF_JOBS = {**OF_ALL, "type": SAME, "status": SAME}
 MODEL: Mapping[str, Mapping[str, Mapping[str, Callable[[Any, Any], bool]]]] = {
     "hierarchies": OF_HIERARCHIES,
     "jobs": OF_JOBS,
+    **dict.fromkeys(("all nodes", "all nodes and hierarchies", "nodes"), OF_NODES),
     **dict.fromkeys(
-        ("nodes", "nodes of the organization", "children of a root", "children of a node"), OF_NODES
+        ("nodes of the organization", "children of a root", "children of a node"), OF_NODES
     ),
 }
 """The operators of each list's attributes (domain.md, "REST endpoints"), and their meaning."""
@@ -458,6 +519,13 @@ OTHERS: Mapping[str, Sequence[str]] = {
     "type": [*JobType],
     "status": [*JobStatus],
     "has_children": ["true", "false"],
+    "hierarchy_id": [UNKNOWN],
+    "locales.[fr-FR].name": ["jardin", "Jard", "*"],
+    "locales.[fr-FR].description": ["tout"],
+    "breadcrumbs.[id]": [UNKNOWN],
+    "breadcrumbs.[name]": ["garden", "a_b", "*"],
+    "breadcrumbs.[slug]": ["S1"],
+    "breadcrumbs.locales.fr-FR.name": ["jardin"],
 }
 """Operands that not every list contains."""
 
@@ -467,19 +535,22 @@ PATTERNS = (
 )
 
 
+FEW_PATTERNS = ("*", "*ard*", "JARDIN*", "*n", "*(*", "a_b", "Gard*", "S*")
+"""Patterns of texts in translations and breadcrumbs."""
+
+
 def quoted(*values: str) -> str:
     escaped = [value.replace("\\", "\\\\").replace('"', '\\"') for value in values]
     return ",".join(f'"{value}"' for value in escaped)
 
 
-async def with_children(rest: RestClient, path: str, rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """The filterable attributes of rows, of nodes with has_children."""
+async def with_children(rest: RestClient, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """The filterable attributes of rows, of hierarchies with has_children."""
     row_values = [values_of(row) for row in rows]
-    if "parent_id" in row_values[0]:
-        whole = await rest.list("/".join(path.split("/")[:3]) + "/nodes", limit=100)
-        parents = {values_of(row)["parent_id"] for row in whole["data"]}
-        for values in row_values:
-            values["has_children"] = str(values["id"] in parents).lower()
+    for row, values in zip(rows, row_values, strict=True):
+        if row["type"] == "hierarchy":
+            children = await rest.list(f"/hierarchies/{row['id']}/children", limit=1)
+            values["has_children"] = str(bool(children["data"])).lower()
     return row_values
 
 
@@ -491,15 +562,16 @@ async def test_every_operator_of_every_attribute_matches_the_model(
 ) -> None:
     path = await FILTERED[list_name](rest)
     rows = (await rest.list(path, limit=100))["data"]
-    row_values = await with_children(rest, path, rows)
+    row_values = await with_children(rest, rows)
     count = matching = 0
     for attribute, operators in MODEL[list_name].items():
-        known = sorted({row[attribute] for row in row_values if row[attribute] is not None})
+        known = sorted({value for row in row_values for value in values_at(row, attribute)})
+        patterns = FEW_PATTERNS if "." in attribute else PATTERNS
         values = list(dict.fromkeys([*known[:6], *OTHERS[attribute]]))
         for name, holds in operators.items():
-            several = [values[:1], values[:3], values[1::2]]
+            several = [some for some in (values[:1], values[:3], values[1::2]) if some]
             for value in (
-                several if name == "in" else PATTERNS if name in ("like", "ilike") else values
+                several if name == "in" else patterns if name in ("like", "ilike") else values
             ):
                 texts = value if isinstance(value, list) else [value]
                 filter = f"{name}({attribute},{quoted(*texts)})"
@@ -507,7 +579,7 @@ async def test_every_operator_of_every_attribute_matches_the_model(
                 assert ids_of(page) == [
                     row["id"]
                     for row in row_values
-                    if row[attribute] is not None and holds(row[attribute], value)
+                    if any(holds(one, value) for one in values_at(row, attribute))
                 ], filter
                 assert page["meta"]["results"]["total"] == len(page["data"])
                 count, matching = count + 1, matching + bool(page["data"])
@@ -537,6 +609,9 @@ async def test_an_invalid_filter_is_refused_and_never_ignored(
     whole = await rest.list(path)
     assert len(whole["data"]) > 1
     unknown = ["store", "pk", "x", "locales", "data.id", "Id", "meta.owner", "updated-at"]
+    unknown += ["locales.fr-FR", "locales.fr-FR.slug", "locales.[f].name", "locales.[fr-FR.name"]
+    unknown += ["locales.fr_FR.name", "breadcrumbs", "breadcrumbs.description", "[", "[]", "."]
+    unknown += ["breadcrumbs.locales.fr.description", "locales..name"]
     refused = [
         *(f"eq({attribute},a)" for attribute in unknown),
         *(

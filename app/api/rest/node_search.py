@@ -1,0 +1,71 @@
+"""The list of the nodes of all hierarchies. Source: domain.md, "REST endpoints and statuses"."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.api.rest.context import HierarchiesRead, RestRoute
+from app.api.rest.errors import error_responses
+from app.api.rest.hierarchies import HierarchyData, hierarchy_data
+from app.api.rest.models import ResponseModel
+from app.api.rest.nodes import NodeData, NodeListRequest, nodes_data
+from app.api.rest.pagination import FilteredListRequest, Links, ListMeta
+from app.storage import node_search
+from app.storage.engine.transaction import Transaction
+from app.storage.nodes import TreeNode
+from app.storage.sql.offset import OffsetPage
+
+router = APIRouter(route_class=RestRoute, tags=["Nodes"])
+
+
+class FoundNodes(ResponseModel):
+    """A page of nodes, and of hierarchies if they are included."""
+
+    data: list[NodeData | HierarchyData]
+    links: Links
+    meta: ListMeta
+
+
+IncludeHierarchies = Annotated[
+    bool, Query(description="True to list hierarchies, which are roots, too. Default: false.")
+]
+
+
+def _search(
+    tx: Transaction, store: str, list_request: FilteredListRequest, include_hierarchies: bool
+) -> OffsetPage[NodeData | HierarchyData]:
+    page = node_search.offset_page(
+        tx,
+        store,
+        list_request.filter,
+        list_request.sort,
+        list_request.window,
+        include_roots=include_hierarchies,
+    )
+    nodes: Sequence[TreeNode] = [item for item in page.rows if isinstance(item, TreeNode)]
+    data = {node.key: item for node, item in zip(nodes, nodes_data(tx, nodes), strict=True)}
+    return OffsetPage(
+        [
+            data[item.key] if isinstance(item, TreeNode) else hierarchy_data(item)
+            for item in page.rows
+        ],
+        page.total,
+    )
+
+
+@router.get(
+    "/hierarchies/nodes",
+    summary="Get the nodes of all hierarchies",
+    responses=error_responses(400, 403),
+)
+async def search_nodes(
+    context: HierarchiesRead,
+    list_request: NodeListRequest,
+    include_hierarchies: IncludeHierarchies = False,
+) -> FoundNodes:
+    """List the nodes of all hierarchies of the store and of the organization, by default hierarchy
+    by hierarchy, each in the order of creation with its root first."""
+    page = await context.scan(_search, context.store, list_request, include_hierarchies)
+    document = list_request.document(list(page.rows), page.total)
+    return FoundNodes(data=document.data, links=document.links, meta=document.meta)
