@@ -42,6 +42,10 @@ ROWS_PER_TRANSACTION = 1_000
 """1,000 rows take a few milliseconds, so that a running server can write in between."""
 
 
+MAX_LINE_BYTES = 1024**2
+"""Max size of a line: more than a node with 100 translations needs."""
+
+
 class FileProduct(BaseModel):
     """A product of a line."""
 
@@ -95,6 +99,8 @@ class FileLine(BaseModel):
 def read_lines(file: Iterable[bytes], language: str) -> Iterator[tuple[int, FileLine]]:
     """Yield a file's lines with their numbers, except blank lines. Raises BadLine."""
     for line_no, text in enumerate(file, 1):
+        if len(text) > MAX_LINE_BYTES:
+            raise BadLine(line_no, f"longer than {MAX_LINE_BYTES:,} bytes")
         if line_no == 1:
             text = text.removeprefix(BOM_UTF8)
         if not text.strip():
@@ -254,9 +260,12 @@ async def _import(
         database.close()
 
 
-def _with_progress(lines: BinaryIO, progress: Progress, task: TaskID) -> Iterator[bytes]:
-    """Yield the lines, and advance the progress bar by their bytes."""
-    for line in lines:
+def _with_progress(file: BinaryIO, progress: Progress, task: TaskID) -> Iterator[bytes]:
+    """Yield the lines, and advance the progress bar by their bytes.
+
+    Of a line above MAX_LINE_BYTES, only one byte more is read.
+    """
+    while line := file.readline(MAX_LINE_BYTES + 1):
         progress.advance(task, len(line))
         yield line
 

@@ -65,8 +65,8 @@ SLICE_BYTES = 1024
 MAX_FRAMES_PER_TURN = 32
 """Frames after which a socket waits for its next turn of the event loop (0.5 ms)."""
 
-MAX_FRAMES_PER_SECOND = 500
-MAX_FRAMES_AT_ONCE = 1_000
+MAX_FRAMES_PER_SECOND = 1_000
+MAX_FRAMES_AT_ONCE = 2_000
 """Limits on the frames of a socket. Fragments of MIN_FRAGMENT_BYTES or more do not count."""
 MIN_FRAGMENT_BYTES = 1024
 
@@ -543,6 +543,13 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         self._unread.stop()
         self._unparsed = b""
         super().connection_lost(exc)
+        # Its generator and the connection refer to each other: cyclic garbage.
+        del self.conn.parser
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Release the scope: it refers to `write`, and so to this protocol."""
+        super().on_task_complete(task)
+        del self.scope
 
     def evict(self) -> None:
         """Close at once."""
@@ -595,6 +602,12 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_events(self) -> None:
         """Count frames. A peer that sends more than the limit is closed with 1008."""
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # uvicorn sends nothing and waits forever: for a line above 8 KiB, or a body.
+            refusal = b"".join(self.conn.data_to_send())
+            self.transport.write(refusal or self.conn.reject(400, "Bad Request").serialize())
+            self.transport.close()
+            return
         frames = sum(
             1
             for event in self.conn.events

@@ -7,6 +7,7 @@ import logging
 import resource
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -31,6 +32,8 @@ from app.api import app
 from app.api.auth.identity import LEEWAY, mint
 from app.api.auth.limits import Limits
 from app.api.graphql.transports.websocket import MAX_REASON_BYTES, SocketEndpoint
+from app.api.http import uvicorn_protocols
+from app.api.http.connection_limit import CONNECTIONS
 from app.domain.job_types.hierarchy_duplicate import Duplication
 from app.main import Gateway
 from app.services import jobs
@@ -139,6 +142,8 @@ async def until(condition: Callable[[], bool], connected: Subscriber) -> None:
     async with asyncio.timeout(PATIENCE):
         while not condition():
             await round_trip(connected)
+            # A socket that pings without a pause exceeds the limit on frames.
+            await asyncio.sleep(0.005)
 
 
 def watchers(gateway: Gateway) -> int:
@@ -833,6 +838,141 @@ async def test_a_peer_that_floods_pings_and_reads_no_pongs_is_dropped(
     assert grown < 10e6
 
 
+EMPTY_PING = Frame(Opcode.PING, b"").serialize(mask=True)
+EMPTY_PONG = Frame(Opcode.PONG, b"").serialize(mask=True)
+FIRST_FRAGMENT = Frame(Opcode.TEXT, b"{", fin=False).serialize(mask=True)
+NEXT_FRAGMENT = Frame(Opcode.CONT, b"x", fin=False).serialize(mask=True)
+AT_ONCE = uvicorn_protocols.MAX_FRAMES_AT_ONCE
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+@pytest.mark.parametrize(
+    ("first", "repeated"),
+    [
+        pytest.param(b"", EMPTY_PING, id="empty pings"),
+        pytest.param(b"", EMPTY_PONG, id="empty pongs"),
+        pytest.param(b"", frames('{"type":"ping"}'), id="ping messages"),
+        pytest.param(b"", frames('{"type":"pong"}'), id="pong messages"),
+        pytest.param(FIRST_FRAGMENT, NEXT_FRAGMENT, id="small fragments"),
+    ],
+)
+async def test_more_frames_than_the_limit_close_the_socket_with_1008(
+    first: bytes, repeated: bytes, acknowledged: bool, gateway: Gateway
+) -> None:
+    reader, writer = await raw_socket(gateway)
+    if acknowledged:
+        writer.write(frames(INIT))
+        await reader.readuntil(b"connection_ack")
+    # Twice the limit: the server may take a second to read them.
+    writer.write(first + repeated * 2 * AT_ONCE)
+    async with asyncio.timeout(PATIENCE):
+        received = bytearray()
+        while b"Too many messages" not in received:
+            data = await reader.read(4096)
+            assert data, bytes(received[-100:])
+            received += data
+    writer.close()
+    assert received.endswith(b"\x88\x13\x03\xf0Too many messages")
+
+
+async def test_frames_within_the_limit_are_answered_in_order(gateway: Gateway) -> None:
+    reader, writer = await raw_socket(gateway)
+    count = AT_ONCE // 2 - 1
+    numbered = [f'{{"type":"ping","payload":{{"n":{n}}}}}' for n in range(count)]
+    writer.write(EMPTY_PONG * count + frames(*numbered))
+    async with asyncio.timeout(PATIENCE):
+        for n in range(count):
+            assert b'"n":%d}' % n in await reader.readuntil(b"}}")
+    writer.close()
+
+
+async def test_large_fragments_do_not_count(gateway: Gateway) -> None:
+    blank = b" " * uvicorn_protocols.MIN_FRAGMENT_BYTES
+    parts = gateway.settings.max_body_bytes // len(blank) - 1
+    sent = b"".join(
+        [
+            Frame(Opcode.TEXT, b'{"type":"ping"}', fin=False).serialize(mask=True),
+            *[Frame(Opcode.CONT, blank, fin=False).serialize(mask=True)] * parts,
+            Frame(Opcode.CONT, b"").serialize(mask=True),
+        ]
+    )
+    reader, writer = await raw_socket(gateway)
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(2 * AT_ONCE // parts):
+            writer.write(sent)
+            assert b"pong" in await reader.readuntil(b"}")
+    writer.close()
+
+
+async def test_other_clients_are_served_during_a_flood(gateway: Gateway) -> None:
+    """The event loop turns between slices: answers arrive while a flood is parsed."""
+    _, writer = await raw_socket(gateway)
+    async with subscriber(gateway.url) as other:
+        writer.write(frames('{"type":"ping"}') * (AT_ONCE - 1))
+        for _ in range(20):
+            await round_trip(other)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        pytest.param(f"X-Long: {'x' * 9_000}", b"431", id="a header of 9 KB"),
+        pytest.param("\r\n".join(f"X-{n}: y" for n in range(150)), b"431", id="150 headers"),
+        pytest.param("Content-Length: 5", b"400", id="a body"),
+    ],
+)
+async def test_a_handshake_that_cannot_be_parsed_is_refused(
+    header: str, status: bytes, gateway: Gateway
+) -> None:
+    address = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    lines = (
+        *("GET /graphql HTTP/1.1", f"Host: {address.netloc}", "Upgrade: websocket"),
+        *("Connection: Upgrade", f"Sec-WebSocket-Key: {'A' * 22}=="),
+        *("Sec-WebSocket-Version: 13", header, "", ""),
+    )
+    writer.write("\r\n".join(lines).encode())
+    async with asyncio.timeout(PATIENCE):
+        assert (await reader.read()).startswith(b"HTTP/1.1 " + status)
+    writer.close()
+
+
+async def test_a_flood_of_pings_does_not_delay_the_init_timeout(
+    gateway_with: GatewayWith, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "SocketEndpoint", partial(SocketEndpoint, init_seconds=0.2))
+    monkeypatch.setattr(uvicorn_protocols, "MAX_FRAMES_PER_SECOND", 10**9)
+    async with gateway_with() as hasty:
+        reader, writer = await raw_socket(hasty)
+        flood = frames('{"type":"ping"}') * 1_000
+        received = b""
+        async with asyncio.timeout(PATIENCE):
+            while b"Connection initialisation timeout" not in received:
+                writer.write(flood)
+                data = await reader.read(2**16)
+                assert data
+                received = received[-100:] + data
+        writer.close()
+
+
+async def test_a_closed_socket_leaves_no_cyclic_garbage(gateway: Gateway) -> None:
+    async with subscriber(gateway.url) as connected:
+        (protocol,) = [
+            weakref.ref(connection)
+            for connection in CONNECTIONS._addresses
+            if isinstance(connection, uvicorn_protocols.BoundedWebSocketProtocol)
+        ]
+        await round_trip(connected)
+    gc.disable()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while protocol() is not None:  # noqa: ASYNC110, nothing announces it
+                await asyncio.sleep(0)
+    finally:
+        gc.enable()
+
+
 @pytest.mark.long
 async def test_a_reader_stalled_for_thousands_of_events_delays_no_other_and_misses_nothing(
     gateway_with: GatewayWith, tabled: Report
@@ -933,7 +1073,7 @@ async def test_any_json_message_leaves_the_socket_open_or_closed_with_a_protocol
             while answer.get("payload") != {"last": True}:
                 answer = orjson.loads(await connected.recv())
         if answer.get("payload") != {"last": True}:
-            assert connected.close_code in (4400, 4401, 4429)
+            assert connected.close_code in (4400, 4401, 4403, 4429)
             assert 1 <= len((connected.close_reason or "").encode()) <= MAX_REASON_BYTES
     async with subscriber(gateway.url) as another:
         await round_trip(another)
@@ -1054,3 +1194,4 @@ async def test_a_socket_is_closed_when_its_token_expires_even_with_a_running_ope
             while watchers(guarded):
                 await another.send('{"type": "ping"}')
                 await another.recv()
+                await asyncio.sleep(0.005)

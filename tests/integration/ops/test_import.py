@@ -110,6 +110,11 @@ BAD_LINES = {
     "a sibling's slug": (line("b", slug="a"), "a sibling has the slug 'a' already"),
     "a level too deep": (line("b", "a", level=2), "level is 2, but its parent makes it 1"),
     "invalid JSON": (b'{"id": "b",', "not JSON ("),
+    "a line of more than 1 MiB": (
+        line("b", more="x" * 1024**2),
+        "longer than 1,048,576 bytes",
+    ),
+    "a line without end": (b'{"id": "' + b"x" * 3 * 1024**2, "longer than 1,048,576 bytes"),
     "invalid UTF-8": (b'{"id": "\xff"}', "not JSON ("),
     "half a surrogate": (rb'{"id": "\ud800"}', "not JSON ("),
     "no object": (b'["b"]', "not a JSON object"),
