@@ -166,7 +166,7 @@ class _Source(ABC):
 
 
 class _FileSource(_Source):
-    """A file. A file system that hangs holds one thread, however often the file is read."""
+    """A file. A file system that hangs holds one thread, not one per load."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -227,7 +227,7 @@ def _reason(error: Exception) -> str:
 
 
 def _key_set(raw: bytes) -> list[PyJWK]:
-    """Return the usable keys of a JWKS. Raises ValueError if there is none."""
+    """Return the usable keys of a JWKS. Raises ValueError without one."""
     key_set = json.loads(raw)
     jwks = key_set.get("keys") if isinstance(key_set, dict) else None
     keys = [_usable_key(jwk) for jwk in jwks] if isinstance(jwks, list) else []

@@ -25,7 +25,7 @@ MODULES = [
 NAMES = {
     *("after", "curated_product_ids", "description", "hierarchy_id", "id", "idempotency_key"),
     *("job_id", "locales", "name", "node_id", "parent_id", "product_ids", "products", "reason"),
-    *("slug", "sort_order"),
+    *("slug", "sort_order", "admin_attributes", "shopper_attributes"),
 }
 """First parts of the paths of domain and services."""
 

@@ -70,4 +70,4 @@ def test_any_json_is_a_request_or_refused(parameters: object) -> None:
         request = GraphQLRequest.of(parameters)
     except BadRequest:
         return
-    assert request.query or request.document_id
+    assert request.query is not None or request.document_id

@@ -14,6 +14,7 @@ SCOPE_OF_TYPE = {
             "TreeItem",
             "Localization",
             "Breadcrumb",
+            "CustomAttribute",
             "Product",
             "ProductConnection",
             "ProductEdge",
