@@ -324,6 +324,8 @@ async def test_a_forged_cursor_is_refused_or_harmless(shop: Shop, kind: str) -> 
     sometimes_valid = [
         None,
         0,
+        2**31,
+        -(2**31) - 1,
         2**63 - 1,
         -(2**63),
         "",
@@ -341,6 +343,21 @@ async def test_a_forged_cursor_is_refused_or_harmless(shop: Shop, kind: str) -> 
             )
     for forged in (parts[:-1], [*parts, 1], [parts[0]], parts[1:]):
         assert await extensions(forged) == refused("after"), forged
+
+
+@pytest.mark.parametrize(
+    ("kind", "index"),
+    [("nodes of a hierarchy", 1), ("children of a root", 1), ("products of a node", 1)],
+)
+async def test_a_cursor_number_beyond_the_bits_of_its_column_is_refused(
+    shop: Shop, kind: str, index: int
+) -> None:
+    listed = shop.lists[kind]
+    parts = orjson.loads(urlsafe_b64decode((await listed.cursors(shop.client))[0] + "=="))
+    for number in (2**31, -(2**31) - 1, 2**63 - 1):
+        forged = [*parts[:index], number, *parts[index + 1 :]]
+        cursor = urlsafe_b64encode(orjson.dumps(forged)).decode().rstrip("=")
+        assert await listed.refusal(shop.client, after=cursor) == refused("after")
 
 
 async def test_a_bad_argument_below_many_rows_is_reported_once(shop: Shop) -> None:
