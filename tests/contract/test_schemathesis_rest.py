@@ -37,6 +37,7 @@ SECRET = "a secret that only these tests know"
 BODIES_WITH_RULES = (
     *("create_hierarchy", "update_hierarchy", "create_node", "update_node"),
     *("add_children", "set_parent", "attach_products", "detach_products", "duplicate_hierarchy"),
+    *("add_root_children", "attach_nodes", "detach_nodes"),
 )
 """Operations that may refuse bodies valid by their schemas with 422. No schema expresses that a
 name has a visible character, that a text has no NUL, that no sibling has the same name or slug,
@@ -47,11 +48,17 @@ CHANGES_WITH_RULES = ("cancel_job", "unset_parent")
 """Operations without a body that may be refused with 422: only a pending job can be cancelled, and
 a child of the root may have the same name."""
 
-FILTERED = ("list_jobs", "list_hierarchies", "list_nodes", "list_root_children", "list_children")
+FILTERED = (
+    *("list_jobs", "list_hierarchies", "list_nodes", "list_root_children", "list_children"),
+    *("search_nodes", "attach_nodes", "detach_nodes"),
+)
 """Operations that may refuse parameters valid by their schemas with 400: no schema expresses the
 grammar of filters."""
 
-NAMING_OTHERS = ("add_children", "set_parent", "attach_products", "detach_products", "create_node")
+NAMING_OTHERS = (
+    *("add_children", "add_root_children", "set_parent", "create_node"),
+    *("attach_products", "detach_products"),
+)
 """Operations that may respond 404 for a new resource, because of the other ids, in the body."""
 
 REFUSED = ("400", "404", "405", "413", "415", "422")
@@ -67,6 +74,7 @@ IDS = {
     "path.hierarchy_id": "hierarchies",
     "path.node_id": "nodes",
     "path.job_id": "jobs",
+    "path.product_id": "products",
 }
 """The kind of resource per id parameter."""
 
@@ -79,6 +87,9 @@ IDS_PER_OPERATION = {
     "attach_products": {"body.data[*].id": "products"},
     "detach_products": {"body.data[*].id": "products"},
     "add_children": {"body.data[*].id": "doomed_nodes"},
+    "add_root_children": {"body.data[*].id": "doomed_nodes"},
+    "attach_nodes": {"body.data.node_ids[*]": "nodes"},
+    "detach_nodes": {"body.data.node_ids[*]": "nodes"},
     "set_parent": {"path.node_id": "doomed_nodes", "body.data.id": "nodes"},
     "create_node": {"body.data.relationships.parent.data.id": "nodes"},
 }
@@ -224,7 +235,7 @@ async def test_every_answer_conforms_to_the_document(
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 """The JSON Schema dialect of OpenAPI 3.1."""
 
-OPERATIONS = 23
+OPERATIONS = 28
 """Number of operations in the table of domain.md."""
 
 ALWAYS = ("fuzzing", "stateful")

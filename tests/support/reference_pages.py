@@ -29,7 +29,9 @@ from app.api.graphql.types import differences, filters, queue
 from app.api.http import uvicorn_protocols
 from app.api.http.metrics_endpoint import MetricsEndpoint
 from app.api.http.middleware import body_limit
+from app.api.rest import breadcrumbs
 from app.api.rest import filters as rest_filters
+from app.api.rest import product_nodes as rest_product_nodes
 from app.api.rest import relationships as rest_moves
 from app.cli import COMMANDS, command_of
 from app.cli.flags import description, flag, limits
@@ -238,6 +240,8 @@ def limits_part() -> str:
                 f"`in`, {size(rest_filters.MAX_FILTER_BYTES)}",
             ),
             ("nodes in one REST move of children", f"{rest_moves.MAX_MOVED}"),
+            ("nodes in one REST `attach_nodes`", f"{rest_product_nodes.MAX_NODES}"),
+            ("breadcrumbs on one REST page", f"{breadcrumbs.MAX_CHARACTERS:,} characters"),
             ("head of a request", size(uvicorn_protocols.MAX_HEAD_BYTES)),
             ("time for a head", duration(uvicorn_protocols.MAX_HEAD_SECONDS)),
             ("time for a body", duration(body_limit.BODY_SECONDS)),
@@ -295,6 +299,11 @@ def limits_part() -> str:
             ("SKU", f"1 to {products.SKU_LIMIT} characters, not blank"),
             ("store", f"1 to {stores.NAME_LIMIT} characters"),
             ("translations of a hierarchy or node", f"{attributes.MAX_TRANSLATIONS}"),
+            (
+                "`admin_attributes`, `shopper_attributes`",
+                f"{attributes.MAX_CUSTOM_ATTRIBUTES} keys each, of 1 to "
+                f"{attributes.CUSTOM_KEY_LIMIT} characters",
+            ),
             ("curated products of a node", f"{nodes.MAX_CURATED}"),
             ("products per `createProducts`", f"{products.MAX_NEW_PRODUCTS}"),
             ("products per `attachProducts`, `detachProducts`", f"{nodes.MAX_PRODUCTS}"),

@@ -46,7 +46,7 @@ async function treeOf(hierarchyId) {
       const products = await productsOf(hierarchyId, id);
       tree.push([
         attributes.name,
-        products.map(({ attributes, meta }) => [attributes.sku, Boolean(meta?.curated_product)]),
+        products.map(({ attributes }) => [attributes.sku, Boolean(attributes.curated_product)]),
         await below(await childrenOf(hierarchyId, id)),
       ]);
     }
@@ -61,7 +61,8 @@ assert.equal(meta.results.total, hierarchies.length);
 for (const { type, attributes, relationships, meta } of hierarchies) {
   assert.equal(type, "hierarchy");
   assert.ok(attributes.name);
-  assert.ok("slug" in attributes && "description" in attributes && "locales" in attributes);
+  assert.ok("locales" in attributes);
+  assert.deepEqual(meta.breadcrumbs.map((item) => item.name), [attributes.name]);
   assert.deepEqual(relationships.children.data, []);
   assert.ok(relationships.children.links.related);
   assert.equal(meta.owner, "store");
