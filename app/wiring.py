@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 from opentelemetry.trace import Tracer
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp
 from app import queue, webhooks
 from app.api.app import Lifespan, create_app
 from app.api.auth.access import Access
-from app.api.auth.identity import Authentication, BearerTokens, ClaimNames, OpenAccess
+from app.api.auth.identity import Authentication, BearerTokens, ClaimNames, OpenAccess, mint
 from app.api.auth.jwks import JwksKeys, SharedSecret, TokenKeys
 from app.api.auth.login import ClientLogin, Login, NoLogin, OpenLogin
 from app.api.auth.registered_clients import ClientRegistry, UnusableClients
@@ -260,13 +261,14 @@ def _login(settings: Settings) -> Login:
         )
         raise WrongSettings([Mistake(("clients",), message, depends_on=("jwt_secret", "jwks"))])
     try:
-        return ClientLogin(
-            ClientRegistry(path),
+        sign = partial(
+            mint,
             secret.get_secret_value(),
             issuer=settings.jwt_issuer[0],
             audience=settings.jwt_audience[0],
             names=claim_names(settings),
         )
+        return ClientLogin(ClientRegistry(path), sign)
     except UnusableClients as error:
         raise WrongSettings([Mistake(("clients",), str(error))]) from None
 

@@ -1,12 +1,16 @@
 """Logins of clients: a bearer token for a client's id and secret (RFC 6749)."""
 
+import hmac
+import secrets
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Protocol
 
-from app.api.auth.identity import LEEWAY, ClaimNames, mint
+from app.api.auth.identity import LEEWAY
 from app.api.auth.registered_clients import ClientRegistry, RegisteredClient, SecretVerifier
 from app.api.http.refusals import BadRequest
 from app.domain.callers import Caller, Scope, with_implied_scopes
@@ -77,6 +81,20 @@ class IssuedToken:
     expires: int
 
 
+class TokenSigner(Protocol):
+    """Signs a token (`identity.mint` with the gateway's secret and names)."""
+
+    def __call__(
+        self,
+        *,
+        subject: str,
+        store: str | None,
+        organization: bool,
+        scopes: Iterable[Scope],
+        lifetime: timedelta,
+    ) -> str: ...
+
+
 class Login(ABC):
     """The way in which the clients of a gateway get tokens."""
 
@@ -108,36 +126,29 @@ class NoLogin(Login):
 class ClientLogin(Login):
     """Logins of registered clients, whose tokens are signed with the gateway's secret."""
 
-    def __init__(
-        self,
-        registry: ClientRegistry,
-        jwt_secret: str,
-        *,
-        issuer: str,
-        audience: str,
-        names: ClaimNames,
-    ) -> None:
+    def __init__(self, registry: ClientRegistry, sign: TokenSigner) -> None:
         self._registry = registry
         self._verifier = SecretVerifier()
-        self._jwt_secret = jwt_secret
-        self._issuer = issuer
-        self._audience = audience
-        self._names = names
+        self._sign = sign
+        self._address_key = secrets.token_bytes(32)
 
     async def token(self, request: LoginRequest, address: str) -> IssuedToken:
         client = await self._registry.find(request.client_id)
         match request.grant_type:
             case GrantType.CLIENT_CREDENTIALS:
                 client = await self._with_secret(client, request.client_secret, address)
-                scopes = with_implied_scopes(client.scopes)
+                subject, scopes = client.id, with_implied_scopes(client.scopes)
             case GrantType.IMPLICIT:
                 if client is None or not client.implicit:
                     raise LoginRefused(
                         LoginErrorCode.INVALID_CLIENT,
                         "No client with this id may log in without a secret.",
                     )
+                # Limits per subject must not let one visitor of a page exhaust those of all.
+                visitor = hmac.digest(self._address_key, address.encode(), "sha256").hex()[:16]
+                subject = f"{client.id}/{visitor}"
                 scopes = with_implied_scopes(client.scopes) & READ_SCOPES
-        return self._issue(client, _requested(request.scopes, scopes))
+        return self._issue(client, subject, _requested(request.scopes, scopes))
 
     async def _with_secret(
         self, client: RegisteredClient | None, secret: str | None, address: str
@@ -150,23 +161,21 @@ class ClientLogin(Login):
             )
         return client
 
-    def _issue(self, client: RegisteredClient, scopes: frozenset[Scope]) -> IssuedToken:
+    def _issue(
+        self, client: RegisteredClient, subject: str, scopes: frozenset[Scope]
+    ) -> IssuedToken:
         # Before the token is minted: clients must not use it after its own expiry.
         expires = _expiry()
-        token = mint(
-            self._jwt_secret,
-            issuer=self._issuer,
-            audience=self._audience,
-            subject=client.id,
+        token = self._sign(
+            subject=subject,
             store=client.store,
             organization=client.organization,
             scopes=scopes,
             lifetime=TOKEN_LIFETIME,
-            names=self._names,
         )
         store = ORGANIZATION if client.store is None else client.store
         expires_at = datetime.fromtimestamp(expires, UTC) + LEEWAY
-        return IssuedToken(token, Caller(store, client.id, scopes, expires_at), expires)
+        return IssuedToken(token, Caller(store, subject, scopes, expires_at), expires)
 
 
 def _expiry() -> int:

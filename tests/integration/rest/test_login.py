@@ -136,6 +136,17 @@ async def test_an_implicit_login_can_only_read(http: httpx.AsyncClient) -> None:
     assert claims_of(await log_in(http, full))["scope"] == SCOPES
 
 
+async def test_visitors_who_log_in_without_a_secret_are_limited_by_themselves(
+    http: httpx.AsyncClient,
+) -> None:
+    one, other, again = [
+        claims_of(await log_in(http, PASSWORDLESS, address=f"198.51.100.{n}"))["sub"]
+        for n in (1, 2, 1)
+    ]
+    assert one == again != other
+    assert all(sub.startswith("web/") and "198" not in sub for sub in (one, other))
+
+
 async def test_a_client_requests_fewer_scopes(http: httpx.AsyncClient) -> None:
     response = await log_in(http, {**CREDENTIALS, "scope": "jobs:read"})
     assert claims_of(response)["scope"] == response.json()["scope"] == "jobs:read"
