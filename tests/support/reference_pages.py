@@ -30,6 +30,7 @@ from app.api.http import uvicorn_protocols
 from app.api.http.metrics_endpoint import MetricsEndpoint
 from app.api.http.middleware import body_limit
 from app.api.rest import breadcrumbs
+from app.api.rest import context as rest_context
 from app.api.rest import filters as rest_filters
 from app.api.rest import product_nodes as rest_product_nodes
 from app.api.rest import relationships as rest_moves
@@ -239,6 +240,7 @@ def limits_part() -> str:
                 f"{rest_filters.MAX_CONDITIONS} conditions, {rest_filters.MAX_VALUES} values of "
                 f"`in`, {size(rest_filters.MAX_FILTER_BYTES)}",
             ),
+            ("values of a REST body, nested ones included", f"{rest_context.MAX_BODY_VALUES:,}"),
             ("nodes in one REST move of children", f"{rest_moves.MAX_MOVED}"),
             ("nodes in one REST `attach_nodes`", f"{rest_product_nodes.MAX_NODES}"),
             ("breadcrumbs on one REST page", f"{breadcrumbs.MAX_CHARACTERS:,} characters"),

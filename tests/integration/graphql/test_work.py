@@ -182,6 +182,23 @@ async def test_deep_json_is_refused_by_both_surfaces(
         assert response.status_code in (400, 422)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param({f"unknown{number}": 1 for number in range(5_001)}, id="keys"),
+        pytest.param([{"a": 1, "b": 2}] * 2_000, id="nested keys"),
+        pytest.param([[]] * 5_001, id="items"),
+    ],
+)
+async def test_a_rest_body_of_too_many_values_is_refused_before_its_validation(
+    idle_client: GraphQLClient, data: object
+) -> None:
+    response = await idle_client.http.post("/pcm/hierarchies", json={"data": data})
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["detail"] == "The body has more than 5,000 values."
+
+
 async def test_a_filtered_list_has_a_price_and_runs_on_a_scan_thread(
     idle_gateway: Gateway, idle_client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,10 @@
 """Admission of operations: lookup, parsing, limits, validation and a cache of documents."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 from graphql import (
     GraphQLSchema,
@@ -33,14 +34,19 @@ from app.api.http.refusals import LimitExceeded, Malformed, NotPermitted, Refuse
 from app.domain.callers import Caller, ScopesMissing
 from app.storage.engine.client_reads import FairThreads, ReadLimit
 
+T = TypeVar("T")
+
 DOCUMENT_CACHE_SIZE = 128
 """Parsed and validated documents in memory: without them, small queries take 8 times as long."""
 
 MAX_LOOP_CHARACTERS = 1_000
 """Length of a new document that is parsed and validated on the event loop, in about 3 ms."""
 
+MAX_LOOP_BYTES = 8 * 1024
+"""Size of a request whose variables are coerced on the event loop."""
+
 ADMISSION_THREADS = 1
-"""Threads that parse and validate larger documents. More would only compete for the interpreter."""
+"""Threads for larger documents and variables. More would only compete for the interpreter."""
 
 MAX_VALIDATION_ERRORS = 10
 """Errors reported per document, and per set of variables. Each may quote much of its input: 100
@@ -98,28 +104,36 @@ class Documents:
             except Refused as refused:
                 raise UnusableDocuments(f"The trusted document {hash}: {refused}") from None
 
-    async def load(self, request: GraphQLRequest, caller: Caller) -> None:
-        """Prepare the requested document for `admit`: off the event loop if it is new and large.
-
-        Raises Refused.
-        """
+    async def admitted(self, request: GraphQLRequest, caller: Caller, spent: int = 0) -> Operation:
+        """Admit the requested operation as `admit` does, with large work off the event loop."""
         text = self._text(request)
-        if text in self._documents:
-            return
+        document = self._documents.get(text)
+        if document is None:
+            is_large = len(text) > MAX_LOOP_CHARACTERS
+            document = await self._measured(caller, is_large, partial(self._parse, text))
+            self._keep(text, document)
+        else:
+            self._documents.move_to_end(text)
+        definition = document.operation(request.operation_name)
+        variables = await self._measured(
+            caller, request.size > MAX_LOOP_BYTES, partial(self._variables, request, definition)
+        )
+        return self._checked(request, document, definition, variables, caller, spent)
+
+    async def _measured(self, caller: Caller, is_large: bool, work: Callable[[], T]) -> T:
+        """Run `work`, on a thread if it is large, and charge the current request for its time."""
         limit = ReadLimit()
 
-        def parse_measured() -> ParsedDocument:
+        def measured() -> T:
             with limit.measured():
-                return self._parse(text)
+                return work()
 
-        if len(text) > MAX_LOOP_CHARACTERS:
-            document = await self._threads.run(caller.store, parse_measured, limit)
-        else:
-            try:
-                document = parse_measured()
-            finally:
-                limit.record()
-        self._keep(text, document)
+        if is_large:
+            return await self._threads.run(caller.store, measured, limit)
+        try:
+            return measured()
+        finally:
+            limit.record()
 
     def admit(self, request: GraphQLRequest, caller: Caller, spent: int = 0) -> Operation:
         """Admit the requested operation for `caller`.
@@ -128,6 +142,12 @@ class Documents:
         """
         document = self._document(self._text(request))
         definition = document.operation(request.operation_name)
+        variables = self._variables(request, definition)
+        return self._checked(request, document, definition, variables, caller, spent)
+
+    def _variables(
+        self, request: GraphQLRequest, definition: OperationDefinitionNode
+    ) -> VariableValues:
         variables = get_variable_values(
             self._schema,
             definition.variable_definitions or (),
@@ -137,6 +157,18 @@ class Documents:
         )
         if isinstance(variables, list):
             raise InvalidDocument("BAD_USER_INPUT", variables)
+        return variables
+
+    def _checked(
+        self,
+        request: GraphQLRequest,
+        document: ParsedDocument,
+        definition: OperationDefinitionNode,
+        variables: VariableValues,
+        caller: Caller,
+        spent: int,
+    ) -> Operation:
+        """Check scopes and limits of a valid operation."""
         cost = self._cost_cache(document, definition).cost(variables.coerced)
         try:
             caller.check(*cost.scopes)

@@ -21,10 +21,12 @@ class GraphQLRequest:
     """The SHA-256 of a trusted document, in hexadecimal."""
     operation_name: str | None
     variables: dict[str, object]
+    size: int = 0
+    """Bytes of the request: an upper bound of its variables' size."""
 
     @classmethod
-    def of(cls, parameters: object) -> Self:
-        """Validate the parameters. Raises Malformed naming the invalid one.
+    def of(cls, parameters: object, size: int = 0) -> Self:
+        """Validate the parameters of a request of `size` bytes. Raises Malformed naming one.
 
         The document id is `documentId` of the persisted documents of GraphQL over HTTP, or
         `extensions.persistedQuery.sha256Hash` as Apollo's clients send it.
@@ -42,6 +44,7 @@ class GraphQLRequest:
             document_id=document_id,
             operation_name=_optional(parameters, "operationName", str, "a string") or None,
             variables=_optional(parameters, "variables", dict, "an object") or {},
+            size=size,
         )
 
 

@@ -101,14 +101,18 @@ class GraphQLEndpoint:
         address = address_of(request)
         caller = await self._service.access.caller(request.headers.get("authorization"), address)
         client = self._service.access.client(caller, address)
-        parameters = _read_url(request) if request.method == "GET" else await _read_body(request)
+        if request.method == "GET":
+            parameters: object = _read_url(request)
+            size = len(request.url.query)
+        else:
+            body = await _read_body(request)
+            parameters, size = _parse_json(body, "The body"), len(body)
         if isinstance(parameters, list):
-            return await self._batch(request, caller, client, parameters)
+            return await self._batch(request, caller, client, parameters, size)
 
         with self._service.access.throttle.work(client) as work:
-            graphql_request = GraphQLRequest.of(parameters)
-            await self._service.documents.load(graphql_request, caller)
-            operation = self._service.documents.admit(graphql_request, caller)
+            graphql_request = GraphQLRequest.of(parameters, size)
+            operation = await self._service.documents.admitted(graphql_request, caller)
             work.take_cost(operation.cost)
             if request.method == "GET" and operation.kind is OperationType.MUTATION:
                 raise _not_allowed("Mutations use POST.", "POST")
@@ -161,7 +165,12 @@ class GraphQLEndpoint:
         return StreamResponse(results, encoding, reserve, self._service.stopping, seconds)
 
     async def _batch(
-        self, request: Request, caller: Caller, client: str, batch: Sequence[object]
+        self,
+        request: Request,
+        caller: Caller,
+        client: str,
+        batch: Sequence[object],
+        size: int,
     ) -> Response:
         """Run the operations one after another; a refusal of one does not affect the others."""
         limit = self._service.access.limits.max_batch
@@ -178,9 +187,10 @@ class GraphQLEndpoint:
         with self._service.access.throttle.work(client, len(batch)) as work:
             for parameters in batch:
                 try:
-                    graphql_request = GraphQLRequest.of(parameters)
-                    await self._service.documents.load(graphql_request, caller)
-                    operation = self._service.documents.admit(graphql_request, caller, spent)
+                    graphql_request = GraphQLRequest.of(parameters, size)
+                    operation = await self._service.documents.admitted(
+                        graphql_request, caller, spent
+                    )
                     if operation.kind is OperationType.SUBSCRIPTION:
                         raise Malformed("A batch may not contain a subscription: send it alone.")
                     work.take_cost(operation.cost)
@@ -251,7 +261,7 @@ def _read_url(request: Request) -> dict[str, object]:
     return parameters
 
 
-async def _read_body(request: Request) -> object:
+async def _read_body(request: Request) -> bytes:
     if not _is_json(request.headers.get("content-type", "").lower()):
         raise BadRequest(
             f"The body must be {JSON} in UTF-8.",
@@ -266,7 +276,7 @@ async def _read_body(request: Request) -> object:
         raise BadRequest(
             f"The body took longer than {BODY_SECONDS} seconds.", code="REQUEST_TIMEOUT", status=408
         ) from None
-    return _parse_json(body, "The body")
+    return body
 
 
 @lru_cache(MEDIA_TYPE_CACHE_SIZE)

@@ -88,6 +88,8 @@ class _SocketConnection:
         self._caller: Caller | None = None
         self._operations: dict[str, asyncio.Task[None]] = {}
         self._write = frame_writer(socket.scope)
+        self._message_size = 0
+        """Length of the message that is handled."""
 
     async def serve(self, init_seconds: float) -> None:
         """Handle messages until the client disconnects. Raises CloseSocket on a violation."""
@@ -114,6 +116,7 @@ class _SocketConnection:
             raise CloseSocket(4400, "A message must be text")
         try:
             message = orjson.loads(text)
+            self._message_size = len(text)
         except orjson.JSONDecodeError:
             raise CloseSocket(4400, "A message must be JSON") from None
         if not isinstance(message, dict):
@@ -169,7 +172,7 @@ class _SocketConnection:
 
     async def _subscribe(self, id: str, payload: object) -> None:
         try:
-            request = GraphQLRequest.of(payload)
+            request = GraphQLRequest.of(payload, self._message_size)
         except BadRequest as refused:
             raise CloseSocket(4400, str(refused)) from None
         if self._caller is None:
@@ -197,8 +200,7 @@ class _SocketConnection:
                 client = self._service.access.client(caller, self._address)
                 throttle = self._service.access.throttle
                 with throttle.work(client) as work:
-                    await self._service.documents.load(request, caller)
-                    operation = self._service.documents.admit(request, caller)
+                    operation = await self._service.documents.admitted(request, caller)
                     work.take_cost(operation.cost)
                     cost = operation.cost
                     is_subscription = operation.kind is OperationType.SUBSCRIPTION
