@@ -15,9 +15,10 @@ import httpx
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from app.domain.attributes import checked_attributes
 from app.domain.hierarchies import node_id
 from app.services import imports
-from app.services.placement import Line, PlacedLine
+from app.services.placement import PlacedLine
 from app.settings import Settings
 from app.storage import products
 from app.storage.engine.transaction import Transaction
@@ -67,7 +68,7 @@ async def fill(folder: Path) -> Catalogue:
                 tx,
                 pk,
                 [
-                    PlacedLine(Line(str(no), None, f"node {no}"), no, no - 1, no)
+                    PlacedLine(checked_attributes({"name": f"node {no}"}), no, no - 1, no)
                     for no in range(1, LEVELS + 1)
                 ],
             )
