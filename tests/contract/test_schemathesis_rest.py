@@ -300,6 +300,33 @@ async def test_the_document_refers_only_to_its_own_schemas(document: Any) -> Non
     assert names == document["components"]["schemas"].keys()
 
 
+async def test_only_the_times_of_a_job_can_be_null_in_a_response(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    shown = {
+        name
+        for operation in operations_of(document).values()
+        for name in referred(schemas, operation["responses"])
+    }
+    nullable = {
+        (name, field)
+        for name in shown
+        for field, schema in schemas[name].get("properties", {}).items()
+        if {"type": "null"} in schema.get("anyOf", [])
+    }
+    assert nullable == {("JobAttributes", "started_at"), ("JobAttributes", "completed_at")}
+
+
+def referred(schemas: Any, document: Any) -> set[str]:
+    """The names of the schemas that a part of the document refers to, also through others."""
+    names: set[str] = set()
+    new = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    while new:
+        names |= new
+        parts = [schemas[name] for name in new]
+        new = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(parts))) - names
+    return names
+
+
 async def test_every_operation_and_parameter_is_described(document: Any) -> None:
     operations = operations_of(document)
     assert len(operations) == OPERATIONS
