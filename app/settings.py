@@ -217,7 +217,7 @@ class Settings(
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(
-                    f"{shown_url(origin)!r} is not an origin such as https://shop.example"
+                    f"'{shown_url(origin)}' is not an origin such as https://shop.example"
                 )
         return origins
 
@@ -402,5 +402,6 @@ def _mistake(error: ErrorDetails) -> Mistake:
     if settings and not is_secret(settings[0]) and settings[0] != "webhooks":
         # Any setting may be given a URL by mistake, with a password in it.
         value = error["input"]
-        message += f" (it is {(shown_url(value) if isinstance(value, str) else value)!r})"
+        shown = f"'{shown_url(value)}'" if isinstance(value, str) else repr(value)
+        message += f" (it is {shown})"
     return Mistake(settings, message)

@@ -49,8 +49,8 @@ class _Command(TyperCommand):
             values = ctx.params.get(parameter.name)
             for value in values if isinstance(values, list | tuple) else [values]:
                 if isinstance(value, str) and not _is_unicode(value):
-                    hint = f"'{parameter.opts[0]}'"
-                    raise typer.BadParameter("it is not UTF-8 text.", ctx=ctx, param_hint=hint)
+                    typer.echo(f"{parameter.opts[0]}: it is not UTF-8 text.", err=True)
+                    raise typer.Exit(2)
         return rest
 
 

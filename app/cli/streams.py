@@ -111,7 +111,7 @@ def print_status(*lines: str) -> None:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Return True for a terminal; a closed stream is not one."""
+    """Return True for a terminal; False if it is closed."""
     return stream is not None and not stream.closed and stream.isatty()
 
 

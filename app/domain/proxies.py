@@ -62,7 +62,7 @@ def _checked(variable: str, value: str) -> str:
     if parts.scheme not in SCHEMES or not _HOST.fullmatch(host) or port == 0:
         raise BadProxy(
             f"{variable} must be the URL of an HTTP proxy, such as http://proxy.example:3128 (it "
-            f"is {shown_url(value)!r})."
+            f"is '{shown_url(value)}')."
         )
     return url
 

@@ -35,7 +35,7 @@ CLIENT_VARIABLES = {"JOBS_GATEWAY_URL", "JOBS_GATEWAY_TOKEN"}
 CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
 ONE_WORD_CODES = {"UNAUTHENTICATED", "FORBIDDEN"}
 NOT_CODES = re.compile(
-    r"JOBS_GATEWAY_.*|OTEL_.*|DATABASE_URL|NO_PROXY|[A-Z]+_ID|HIERARCHY_DUPLICATE"
+    r"JOBS_GATEWAY_.*|OTEL_.*|DATABASE_URL|[A-Z]+_ID|HIERARCHY_DUPLICATE|NO_PROXY"
 )
 """Constants of the same form: variables, placeholders of arguments, enum members."""
 

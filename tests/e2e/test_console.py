@@ -201,6 +201,26 @@ def test_the_page_opens_live_with_hierarchies_tree_queue_and_chart(
     page.screenshot(path=album / "console.png")
 
 
+def test_names_with_hidden_or_right_to_left_characters_reorder_nothing(
+    console: Console, server: LiveServer
+) -> None:
+    create = "mutation($n: String!) { createHierarchy(input: {name: $n}) { errors { message } } }"
+    hidden, hebrew = "Tool\u202egpj.exe\u200b", "\u05d2\u05df (1)"
+    for name in (hidden, hebrew):
+        assert server.post(create, n=name)["createHierarchy"]["errors"] == []
+    source = source_id(server)
+    server.post(DUPLICATE, id=source, name=hidden)
+    console.page.reload()
+    console.live()
+    listed = console.page.locator("#hierarchies")
+    listed.get_by_text("Tool[U+202E]gpj.exe[U+200B]").first.wait_for()
+    listed.get_by_text(f"\u2068{hebrew}\u2069").first.wait_for()
+    # By its subscription too.
+    title = console.page.locator(".job .title", has_text="Tool[U+202E]gpj.exe[U+200B]")
+    title.first.wait_for()
+    assert "\u202e" not in console.page.locator("body").inner_text()
+
+
 def test_a_duplication_is_previewed_requested_and_watched_to_its_end(
     console: Console, server: LiveServer
 ) -> None:

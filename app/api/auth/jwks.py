@@ -227,7 +227,7 @@ def _reason(error: Exception) -> str:
 
 
 def _key_set(raw: bytes) -> list[PyJWK]:
-    """Return the usable keys of a JWKS. Raises ValueError without one."""
+    """Return the usable keys of a JWKS. Raises ValueError without any."""
     key_set = json.loads(raw)
     jwks = key_set.get("keys") if isinstance(key_set, dict) else None
     keys = [_usable_key(jwk) for jwk in jwks] if isinstance(jwks, list) else []

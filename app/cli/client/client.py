@@ -80,7 +80,7 @@ def base_url(url: str) -> str:
         parts = urlsplit(base)
         port = parts.port
     except ValueError:
-        raise ValueError(f"{shown_url(url)!r} is not a valid URL.") from None
+        raise ValueError(f"'{shown_url(url)}' is not a valid URL.") from None
     if "@" in parts.netloc:
         raise ValueError("Credentials do not belong in a URL: use --token.")
     if (
@@ -90,11 +90,11 @@ def base_url(url: str) -> str:
         or parts.query
         or parts.fragment
     ):
-        raise ValueError(f"{shown_url(url)!r} is not a URL such as http://127.0.0.1:8000")
+        raise ValueError(f"'{shown_url(url)}' is not a URL such as http://127.0.0.1:8000")
     try:
         httpx.URL(base)
     except httpx.InvalidURL as error:
-        raise ValueError(f"{shown_url(url)!r} is not a valid URL: {error}") from None
+        raise ValueError(f"'{shown_url(url)}' is not a valid URL: {error}") from None
     return base
 
 
@@ -125,14 +125,19 @@ class GatewayClient:
         timeout = httpx.Timeout(30, connect=5)
         try:
             proxy = proxy_for(url, os.environ)
+            # A transport keeps httpx from reading the variables itself, by other rules.
+            transport = httpx.AsyncHTTPTransport(proxy=proxy.url if proxy else None)
         except BadProxy as error:
             raise GatewayError(str(error)) from None
+        except OSError as error:
+            raise GatewayError(
+                f"The certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}."
+            ) from None
         http = HTTPXAsyncTransport(
             f"{url}/graphql",
             headers={"Accept": ACCEPT, **headers},
             timeout=timeout,
-            # A transport keeps httpx from reading the variables itself, by other rules.
-            transport=httpx.AsyncHTTPTransport(proxy=proxy.url if proxy else None),
+            transport=transport,
         )
         async with Client(transport=http, execute_timeout=None) as session:
             yield cls(url, headers, session, proxy)

@@ -112,7 +112,7 @@ class SQLite(Database):
         """Return at once: other processes send no notifications, so waiters also poll."""
 
     def acquire_runner_lock(self) -> bool:
-        """Lock the file for this runner; other paths to the same file share the lock.
+        """Lock the file itself for this runner, under all its names.
 
         The operating system releases the lock of a killed process, so no other runner is alive.
         """

@@ -227,6 +227,26 @@ def test_a_file_without_wal_mode_is_a_warning(new_database: NewDatabase, examine
     assert "warning  database    The file is not in WAL mode" in output
 
 
+def test_a_file_that_others_can_read_or_that_has_two_names_is_a_warning(
+    new_database: NewDatabase, examine: Examine
+) -> None:
+    url = new_database("sqlite")
+    path = Path(url.removeprefix("sqlite:///"))
+    _, output = examine(url)
+    assert "files " not in output
+    path.chmod(0o644)
+    other = path.with_suffix(".link")
+    other.hardlink_to(path)
+    try:
+        code, output = examine(url)
+    finally:
+        other.unlink()
+    assert code == 0
+    assert f"warning  files       other users of this machine can read {path}" in output
+    assert f"-> Run `chmod 600 {path}`." in output
+    assert "The file has 2 names (hard links)" in output
+
+
 def test_an_unreachable_server_is_reported_without_its_password(examine: Examine) -> None:
     code, output = examine("postgresql+psycopg://me:s3cret@127.0.0.1:1/catalogue")
     assert code == 1

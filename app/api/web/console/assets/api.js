@@ -1,5 +1,7 @@
 /* Client of the gateway's GraphQL endpoint. */
 
+import { reviveShown } from "./words.js";
+
 const TIMEOUT = 15_000; // milliseconds
 
 /** A failed request: a sentence, and the error code. */
@@ -48,7 +50,7 @@ export class Api {
         body: JSON.stringify({ query, variables }),
         signal: AbortSignal.timeout(TIMEOUT),
       });
-      result = await response.json();
+      result = JSON.parse(await response.text(), reviveShown);
     } catch {
       throw new Refusal("The gateway does not respond.", UNREACHABLE);
     }

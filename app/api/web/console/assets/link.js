@@ -2,6 +2,7 @@
 
 import { Refusal } from "./api.js";
 import { JOB_EVENTS } from "./operations.js";
+import { reviveShown } from "./words.js";
 
 const MIN_DELAY = 500; // milliseconds, doubled with every failure
 const MAX_DELAY = 15_000;
@@ -61,6 +62,7 @@ export class Link extends EventTarget {
       connectionParams: this.#api.headers,
       retryAttempts: 0, // graphql-ws would retry with the first cursor
       keepAlive: PING_INTERVAL,
+      jsonMessageReviver: reviveShown,
       connectionAckWaitTimeout: ACKNOWLEDGE_TIMEOUT,
       on: {
         connected: () => this.#connected(client),

@@ -5,7 +5,7 @@
  */
 
 import { Rows, element, setText } from "./elements.js";
-import { number } from "./words.js";
+import { ISOLATE, number } from "./words.js";
 
 const OVERSCAN = 12; // rows above and below the visible ones
 const TYPING_PAUSE = 600; // milliseconds, ends a typed word
@@ -190,7 +190,8 @@ export class TreeView {
     const from = this.#activeIndex() + (this.#typed.length === 1 ? 1 : 0);
     for (let step = 0; step < rows.length; step++) {
       const index = (from + step) % rows.length;
-      if (rows[index].name?.toLowerCase().startsWith(this.#typed)) return this.#moveTo(index);
+      const name = rows[index].name?.replace(ISOLATE, "").toLowerCase();
+      if (name?.startsWith(this.#typed)) return this.#moveTo(index);
     }
   }
 }

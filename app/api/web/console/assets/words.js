@@ -30,6 +30,33 @@ export function clock(instant, now = Date.now()) {
 
 export const secondsBetween = (from, to) => (Date.parse(to) - Date.parse(from)) / 1000;
 
+/** Controls, bidi controls and invisible characters; not the joiners that scripts and emoji need. */
+const HIDDEN =
+  /(?![\u200c\u200d\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0]/gu;
+
+/** Letters that are written from right to left. */
+const RIGHT_TO_LEFT =
+  /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+
+export const ISOLATE = "\u2068";
+const END_OF_ISOLATE = "\u2069";
+
+/**
+ * A text of others for this page: hidden characters are named, and a text from right to left cannot
+ * reorder what surrounds it, in elements, attributes and announcements alike.
+ */
+export function shown(text) {
+  const named = text.replace(
+    HIDDEN,
+    (character) =>
+      `[U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`,
+  );
+  return RIGHT_TO_LEFT.test(named) ? `${ISOLATE}${named}${END_OF_ISOLATE}` : named;
+}
+
+/** Reviver of JSON.parse: every text of the gateway passes here before it can be shown. */
+export const reviveShown = (_key, value) => (typeof value === "string" ? shown(value) : value);
+
 export const STATUS = {
   PENDING: "Waiting",
   STARTED: "Running",
