@@ -9,12 +9,14 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import orjson
-from typing_extensions import Buffer
 
 from app.domain.display import ascii_json, printable, printable_json, printable_lines
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 FAILURE = 1
 READER_GONE = 141
@@ -35,7 +37,7 @@ class OutputLost(Exception):
 class _RawOutput(io.FileIO):
     """Standard output, whose failures differ from those of other files."""
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: "ReadableBuffer", /) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -45,7 +47,7 @@ class _RawOutput(io.FileIO):
 class _RawError(io.FileIO):
     """Standard error, which drops what it cannot write: there is nowhere to report that."""
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: "ReadableBuffer", /) -> int:
         try:
             return super().write(data)
         except OSError:
