@@ -9,14 +9,11 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import Any, TextIO
 
 import orjson
 
 from app.domain.display import ascii_json, printable, printable_json, printable_lines
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 FAILURE = 1
 READER_GONE = 141
@@ -34,10 +31,13 @@ class OutputLost(Exception):
         self.errno = error.errno
 
 
+# Any below: Python 3.11 has no name for the type of buffers.
+
+
 class _RawOutput(io.FileIO):
     """Standard output, whose failures differ from those of other files."""
 
-    def write(self, data: "ReadableBuffer", /) -> int:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -47,7 +47,7 @@ class _RawOutput(io.FileIO):
 class _RawError(io.FileIO):
     """Standard error, which drops what it cannot write: there is nowhere to report that."""
 
-    def write(self, data: "ReadableBuffer", /) -> int:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError:
