@@ -19,7 +19,7 @@ def in_documents(attributes: dict[str, Any]) -> dict[str, Any]:
 def unchanged_but(before: Any, after: Any, **attributes: Any) -> None:
     """Check that two documents differ only in these attributes and the time of the update.
 
-    An attribute of None is absent.
+    Attributes without a value are absent.
     """
     assert after["meta"].pop("updated_at") > before["meta"].pop("updated_at")
     changed = before["attributes"] | attributes

@@ -1,6 +1,6 @@
 """The vendor's public specification (tests/contract/data/pim): the schema of every answer.
 
-`python -m tests.support.vendor_specification pim.yaml` cuts the file anew from the whole document.
+`python -m tests.support.vendor_specification pim.yaml` cuts the file from the whole document.
 """
 
 import json
