@@ -100,7 +100,7 @@ SEAMS = (
                 for name in (
                     *("client", "connection_lost", "connection_made", "cycle", "data_received"),
                     *("flow", "handle_websocket_upgrade", "headers", "logger", "loop", "on_body"),
-                    *("on_header", "on_headers_complete", "on_message_begin"),
+                    *("on_headers_complete", "on_message_begin"),
                     *("on_message_complete", "on_response_complete", "on_url", "parser"),
                     *("pause_writing", "pipeline", "resume_writing", "scope", "transport"),
                     *("_should_upgrade", "_start_asgi_task", "_unset_keepalive_if_required"),

@@ -26,7 +26,7 @@ from app.api.graphql.admission import complexity, documents
 from app.api.graphql.fields import reference, source
 from app.api.graphql.transports import websocket
 from app.api.graphql.types import differences, filters, queue
-from app.api.http import uvicorn_protocols
+from app.api.http import connection_limit, uvicorn_protocols
 from app.api.http.metrics_endpoint import MetricsEndpoint
 from app.api.http.middleware import body_limit
 from app.api.rest import breadcrumbs
@@ -34,7 +34,7 @@ from app.api.rest import context as rest_context
 from app.api.rest import filters as rest_filters
 from app.api.rest import product_nodes as rest_product_nodes
 from app.api.rest import relationships as rest_moves
-from app.cli import COMMANDS, command_of
+from app.cli import COMMANDS, command_of, imports
 from app.cli.flags import description, flag, limits
 from app.domain import attributes, hierarchies, jobs, nodes, products, stores, webhooks
 from app.observability import metrics
@@ -244,9 +244,37 @@ def limits_part() -> str:
             ("nodes in one REST move of children", f"{rest_moves.MAX_MOVED}"),
             ("nodes in one REST `attach_nodes`", f"{rest_product_nodes.MAX_NODES}"),
             ("breadcrumbs on one REST page", f"{breadcrumbs.MAX_CHARACTERS:,} characters"),
-            ("head of a request", size(uvicorn_protocols.MAX_HEAD_BYTES)),
+            (
+                "head of a request",
+                f"{size(uvicorn_protocols.MAX_HEAD_BYTES)}, {uvicorn_protocols.MAX_HEADERS} "
+                "headers",
+            ),
             ("time for a head", duration(uvicorn_protocols.MAX_HEAD_SECONDS)),
             ("time for a body", duration(body_limit.BODY_SECONDS)),
+            (
+                "chunk sizes, extensions and trailers of a body",
+                f"{size(uvicorn_protocols.MAX_HEAD_BYTES)} and "
+                f"{uvicorn_protocols.MAX_FRAMING_PER_BYTE} bytes per byte of the body",
+            ),
+            (
+                "time without progress of a client that does not read a response",
+                duration(uvicorn_protocols.MAX_UNREAD_SECONDS),
+            ),
+            (
+                "frames that a WebSocket may send",
+                f"{uvicorn_protocols.MAX_FRAMES_PER_SECOND:,} per second, "
+                f"{uvicorn_protocols.MAX_FRAMES_AT_ONCE:,} at once; fragments of "
+                f"{size(uvicorn_protocols.MIN_FRAGMENT_BYTES)} or more do not count",
+            ),
+            (
+                "connections of a process",
+                f"{connection_limit.MAX_CONNECTIONS:,}, at most the limit on open files (`ulimit "
+                f"-n`) minus {connection_limit.RESERVED_DESCRIPTORS}",
+            ),
+            (
+                "unfinished requests of a process",
+                size(connection_limit.MAX_UNFINISHED_BYTES),
+            ),
             ("time for `connection_init` of a WebSocket", duration(websocket.INIT_SECONDS)),
             ("bearer token", size(identity.MAX_TOKEN_BYTES)),
             ("subject of a token", f"{identity.MAX_SUBJECT_LENGTH} characters"),
@@ -320,6 +348,7 @@ def limits_part() -> str:
                 f"{duration(jobs.IDEMPOTENCY_WINDOW)}",
             ),
             ("reason of a pause", f"1 to {jobs.REASON_LIMIT} characters, not blank"),
+            ("line of an imported file", size(imports.MAX_LINE_BYTES)),
         ],
         "Jobs and webhooks": [
             (

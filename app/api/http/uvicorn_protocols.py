@@ -281,6 +281,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def _limit_rest(self) -> None:
         """Limit the time to receive the rest of a request, and the bytes held until then."""
+        if self._in_head and not (self._head_bytes or self._unparsed or self._held_bytes):
+            return
         if self.transport.is_closing():
             return
         held = len(self._unparsed)
@@ -297,11 +299,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._held_bytes = held
             CONNECTIONS.hold(self, held)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # RFC 9110, 6.5.1: trailers are no headers, and the application has these already.
-        if self._in_head:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         if len(self.headers) > MAX_HEADERS:
             self._refuse(431, "The request has too many headers.")
@@ -317,6 +314,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             if name == b"content-length":
                 self._body_left = int(value)
         super().on_headers_complete()
+        if not self.parser.should_upgrade():
+            self._drop_trailers()
+
+    def _drop_trailers(self) -> None:
+        """Keep trailers, which the parser reports like headers, from the application.
+
+        RFC 9110, 6.5.1: they are no headers, and a running application has these already.
+        """
+        self.headers = []
 
     def on_body(self, body: bytes) -> None:
         if self.transport.is_closing():
@@ -381,6 +387,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             for name, value in self.headers
             if name in (b"content-length", b"transfer-encoding")
         ]
+        self._drop_trailers()
         self.parser.feed_data(b"POST / HTTP/1.1\r\n%s\r\n" % b"".join(lengths))
 
     # Responding.

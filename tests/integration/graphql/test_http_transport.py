@@ -161,6 +161,13 @@ async def test_a_partly_malformed_accept_is_no_server_error(
         assert response.status_code < 500, accept
 
 
+async def test_an_accept_above_the_limit_accepts_any_media_type(client: httpx.AsyncClient) -> None:
+    accept = GRAPHQL_JSON + ", a/b" * transport.MAX_MEDIA_TYPES_LENGTH
+    response = await client.post("/graphql", json={"query": QUERY}, headers={"accept": accept})
+    assert response.headers["content-type"] == f"{JSON}; charset=utf-8"
+    assert response.json()["data"] == {"__typename": "Query"}
+
+
 # Statuses.
 
 
