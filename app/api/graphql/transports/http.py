@@ -207,7 +207,8 @@ class GraphQLEndpoint:
 
 
 def _accept(request: HTTPConnection) -> str:
-    return (request.headers.get("accept") or "*/*").lower()
+    accept = request.headers.get("accept") or "*/*"
+    return "*/*" if len(accept) > MAX_MEDIA_TYPES_LENGTH else accept.lower()
 
 
 def _negotiate(request: HTTPConnection, types: tuple[str, ...]) -> str:
@@ -228,8 +229,6 @@ def _negotiate_accept(accept: str, types: tuple[str, ...]) -> str:
 
 
 def _best_match(offered: Sequence[str], accept: str) -> str:
-    if len(accept) > MAX_MEDIA_TYPES_LENGTH:
-        accept = "*/*"
     try:
         best: str = mimeparse.best_match(offered, accept)
     except mimeparse.MimeTypeParseException:
@@ -241,7 +240,7 @@ def _prefers_html(request: Request) -> bool:
     """Return True for a browser's GET of the page: no parameters, and HTML rather than JSON."""
     if request.method != "GET":
         return False
-    accept = request.headers.get("accept", "").lower()
+    accept = _accept(request)
     return (
         "text/html" in accept
         and not request.query_params
