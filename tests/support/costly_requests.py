@@ -35,7 +35,7 @@ STORE = "attacker"
 
 LEVELS = 20_000
 PRODUCTS = 100_000
-NODES = 50_000
+NODES = 20_000
 
 
 class Outcomes(NamedTuple):

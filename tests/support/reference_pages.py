@@ -314,6 +314,7 @@ def limits_part() -> str:
             ),
             (
                 "time of a read before it continues as a scan",
+                f"{sqlite.INSTRUCTIONS_PER_CHECK * sqlite.MAX_CHECKS:,} instructions or "
                 f"{sqlite.CLIENT_READ_SECONDS * 1000:g} ms with SQLite, "
                 f"{postgresql.CLIENT_READ_SECONDS * 1000:g} ms with PostgreSQL",
             ),

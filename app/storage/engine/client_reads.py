@@ -56,14 +56,16 @@ scan_listener: ContextVar[Callable[[], None] | None] = ContextVar("scan_listener
 class ReadLimit:
     """The end of a read: after some seconds, or when it is stopped."""
 
-    __slots__ = ("_began", "_interrupt", "_lock", "_until", "_work_seconds")
+    __slots__ = ("_interrupt", "_lock", "_until", "_work_seconds", "began", "checks")
 
     def __init__(self, seconds: float = inf) -> None:
-        self._began = monotonic()
-        self._until = self._began + seconds
+        self.began = monotonic()
+        self._until = self.began + seconds
         self._interrupt: Callable[[], None] | None = None
-        self._lock = threading.Lock()
+        self._lock: threading.Lock | None = None
         self._work_seconds: float | None = None
+        self.checks = 0
+        """Checks of the read's statements, which come after a number of instructions each."""
 
     @property
     def is_reached(self) -> bool:
@@ -80,16 +82,16 @@ class ReadLimit:
             self._work_seconds = thread_time() - began
 
     def record(self) -> None:
-        """Add the time of the read to the current request's; while it still ends, all its time."""
+        """Add the time of the read to the current request's: all of it, unless it was measured."""
         if time := current_work_time.get():
-            passed = monotonic() - self._began
+            passed = monotonic() - self.began
             time.seconds += passed if self._work_seconds is None else self._work_seconds
 
     def restart(self, seconds: float = inf) -> None:
         """Count from now: the read had to wait for its turn. A stopped read stays stopped."""
-        self._began = monotonic()
+        self.began = monotonic()
         if self._until:
-            self._until = self._began + seconds
+            self._until = self.began + seconds
 
     def check(self) -> None:
         """Raise ReadTooLong if the limit is reached."""
@@ -103,18 +105,20 @@ class ReadLimit:
         The connection then runs the statements of others.
         """
         self._interrupt = interrupt
+        self._lock = lock = threading.Lock()
         try:
             yield
         finally:
-            with self._lock:
+            with lock:
                 self._interrupt = None
 
     def stop(self) -> None:
         """End the read, and the statement that it runs. May block: not for the event loop."""
         self._until = 0
-        with self._lock:
-            if self._interrupt:
-                self._interrupt()
+        if self._lock:
+            with self._lock:
+                if self._interrupt:
+                    self._interrupt()
 
 
 class FairQueue:
@@ -162,16 +166,29 @@ class LoopTurns:
         self._queue = FairQueue()
         self._next_is_scheduled = False
 
-    async def wait_if_over(self, store: str) -> None:
-        """Wait for a later turn if this one has taken its time, or if others already wait."""
-        if self._queue or self._is_over():
-            await self._queue.add(store)
+    @property
+    def is_over(self) -> bool:
+        """True if this turn has taken its time, or if others already wait."""
+        return bool(self._queue) or (
+            self._next_is_scheduled and monotonic() - self._began > TURN_SECONDS
+        )
 
-    def _is_over(self) -> bool:
-        if self._next_is_scheduled:
-            return monotonic() - self._began > TURN_SECONDS
-        self._schedule_next()
-        return False
+    async def wait(self, store: str) -> None:
+        """Wait for a later turn. Only while `is_over`."""
+        await self._queue.add(store)
+
+    async def wait_if_over(self, store: str) -> None:
+        """Wait for a later turn if this one is over; else this one begins, if it has not yet."""
+        if self.is_over:
+            await self.wait(store)
+        elif not self._next_is_scheduled:
+            self._schedule_next()
+
+    def count(self, began: float) -> None:
+        """Count work since `began`. Short work is not worth its bookkeeping, which takes 2 µs."""
+        if not self._next_is_scheduled and monotonic() - began > TURN_SECONDS / 10:
+            self._schedule_next()
+            self._began = began
 
     def _schedule_next(self) -> None:
         self._next_is_scheduled = True

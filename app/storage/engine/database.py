@@ -129,8 +129,7 @@ class Database(ABC):
 
         def limited(tx: Transaction) -> T:
             tx.limit = limit
-            with limit.measured():
-                return fn(tx, *args, **kwargs)
+            return fn(tx, *args, **kwargs)
 
         try:
             return await self._run_client_read(store, limited, limit)

@@ -139,7 +139,7 @@ class PostgreSQL(Database):
 
         def interruptible(tx: Transaction) -> T:
             limit.restart(CLIENT_READ_SECONDS)
-            with limit.interruptible(self._interrupter(tx)):
+            with limit.measured(), limit.interruptible(self._interrupter(tx)):
                 return fn(tx)
 
         read = loop.run_in_executor(

@@ -43,11 +43,15 @@ CACHE_KIB = 16 * 1024
 READERS = 4
 """Connections for reads. One event loop uses one at a time."""
 
-CLIENT_READ_SECONDS = 0.03
+CLIENT_READ_SECONDS = 0.06
 """Time limit of a client's read on the event loop, where it delays all other clients."""
 
 INSTRUCTIONS_PER_CHECK = 20_000
 """Instructions of SQLite between two checks of a read's limit: about half a millisecond."""
+
+MAX_CHECKS = 40
+"""Checks after which a client's statements are too long for the event loop, about 20 ms. Unlike a
+time, instructions are the same on a busy machine."""
 
 RESERVE_BYTES = 16 * 2**20
 """Disk space that bulk work leaves free, so that its failure can be recorded and its rows swept. It
@@ -168,21 +172,25 @@ class SQLite(Database):
     async def _run_client_read(
         self, store: str, fn: Callable[[Transaction], T], limit: ReadLimit
     ) -> T:
-        transaction = self._read_transaction(self.read_engine, fn)
-        await self.turns.wait_if_over(store)
-        limit.restart(CLIENT_READ_SECONDS)
+        if self.turns.is_over:
+            await self.turns.wait(store)
+            limit.restart(CLIENT_READ_SECONDS)
         self._read_limit = limit
         try:
-            return transaction()
+            return self._read_transaction(self.read_engine, fn)()
         finally:
             self._read_limit = None
+            self.turns.count(limit.began)
 
     def _check_limits(self, connection: sqlite3.Connection, _record: object) -> None:
         """Interrupt statements of reads that reach their limit."""
 
         def is_over() -> bool:
             limit = self._read_limit
-            return limit is not None and limit.is_reached
+            if limit is None:
+                return False
+            limit.checks += 1
+            return limit.checks > MAX_CHECKS
 
         connection.set_progress_handler(is_over, INSTRUCTIONS_PER_CHECK)
 
