@@ -107,6 +107,8 @@ class ReadLimit:
         self._interrupt = interrupt
         self._lock = lock = threading.Lock()
         try:
+            # It may have been stopped while it waited for its thread.
+            self.check()
             yield
         finally:
             with lock:

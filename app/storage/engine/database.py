@@ -1,6 +1,7 @@
 """Databases: `read`, `write` and their variants."""
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from opentelemetry.trace import Tracer
 
 from app.storage.engine.client_reads import (
+    REPEAT_SECONDS,
     SCAN_THREADS,
     SCANS_PER_STORE,
     FairThreads,
@@ -103,6 +105,8 @@ class Database(ABC):
         self._listeners: list[CommitListener] = []
         self._traced = False
         self._scans = FairThreads("scan", SCAN_THREADS, SCANS_PER_STORE)
+        self._reads: set[ReadLimit] = set()
+        """Reads of clients that run on threads."""
         self.turns = LoopTurns()
         """For clients' work on the event loop."""
 
@@ -151,7 +155,7 @@ class Database(ABC):
 
         def limited(tx: Transaction) -> T:
             tx.limit = limit
-            with limit.measured(), limit.interruptible(self._interrupter(tx)):
+            with self._interruptible(tx, limit):
                 return fn(tx, *args, **kwargs)
 
         if listener := scan_listener.get():
@@ -254,6 +258,23 @@ class Database(ABC):
         self, store: str, fn: Callable[[Transaction], T], limit: ReadLimit
     ) -> T:
         """Run `fn` in a read transaction. Raises ReadTooLong if it reaches the limit."""
+
+    @contextmanager
+    def _interruptible(self, tx: Transaction, limit: ReadLimit) -> Iterator[None]:
+        """Measure a read of a client, and let `limit` end it."""
+        self._reads.add(limit)
+        try:
+            with limit.measured(), limit.interruptible(self._interrupter(tx)):
+                yield
+        finally:
+            self._reads.discard(limit)
+
+    def _stop_reads(self) -> None:
+        """End the reads of clients: their requests have ended with the event loop."""
+        while reads := self._reads.copy():
+            for limit in reads:
+                limit.stop()
+            time.sleep(REPEAT_SECONDS)
 
     @abstractmethod
     def _interrupter(self, tx: Transaction) -> Callable[[], None]:

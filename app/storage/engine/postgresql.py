@@ -124,6 +124,7 @@ class PostgreSQL(Database):
     def close(self) -> None:
         with suppress(sa.exc.DBAPIError):
             self._notify(self._take_unsent())
+        self._stop_reads()
         self._scans.close()
         self._requests.shutdown()
         self._bulk.shutdown()
@@ -139,15 +140,14 @@ class PostgreSQL(Database):
 
         def interruptible(tx: Transaction) -> T:
             limit.restart(CLIENT_READ_SECONDS)
-            with limit.measured(), limit.interruptible(self._interrupter(tx)):
+            with self._interruptible(tx, limit):
                 return fn(tx)
 
-        read = loop.run_in_executor(
-            self._requests, self._read_transaction(self.read_engine, interruptible)
-        )
+        # Not run_in_executor: its future is done as soon as its task is cancelled.
+        read = self._requests.submit(self._read_transaction(self.read_engine, interruptible))
         timer = loop.call_later(CLIENT_READ_SECONDS, stop_until_done, loop, read, limit)
         try:
-            return await read
+            return await asyncio.wrap_future(read)
         except asyncio.CancelledError:
             stop_until_done(loop, read, limit)
             raise

@@ -144,6 +144,7 @@ class SQLite(Database):
 
     def close(self) -> None:
         self._writer.close()
+        self._stop_reads()
         self._scans.close()
         for connection in self._readers:
             connection.close()
