@@ -319,6 +319,18 @@ ON_POSTGRESQL = (
 
 
 @pytest.mark.documents
+@runs("docs/how-to/postgresql.md listen")
+def test_doctor_accepts_a_pooler_and_a_direct_url_as_shown(
+    new_database: NewDatabase, tmp_path: Path
+) -> None:
+    url = f"'{new_database('postgresql')}'"
+    text = text_of("docs/how-to/postgresql.md listen")
+    text = re.sub(r"postgresql\+psycopg://\S+", lambda _: url, text)
+    printed = run(text, tmp_path, environment()).stdout
+    assert re.search(r"^ok +migrations ", printed, re.MULTILINE)
+
+
+@pytest.mark.documents
 @pytest.mark.parametrize("name", ON_POSTGRESQL)
 @runs(*ON_POSTGRESQL)
 def test_a_process_runs_on_postgresql(name: str, new_database: NewDatabase, tmp_path: Path) -> None:

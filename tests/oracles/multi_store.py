@@ -97,7 +97,11 @@ async def populate(database: Database, store: str, shared: UUID | None = None) -
             description=f"{marker} description {no}",
             sort_order=no,
             locales={LOCALE: {"name": f"{marker} nom {no}", "description": f"{marker} texte {no}"}},
+            admin_attributes={f"{marker} key {no}": f"{marker} value {no}"},
+            shopper_attributes={f"{marker} key {no}": f"{marker} value {no}"},
         )
+    custom = {f"{marker} key": f"{marker} value"}
+    await factories.edited(database, source, admin_attributes=custom, shopper_attributes=custom)
     await database.write(nodes.delete, store, node_id(source, 5))
     requester = Requester(store, f"{marker}-request", f"{marker}-robot")
 
@@ -332,7 +336,13 @@ class MultiStore:
 async def empty_multi_store(settings: Settings) -> AsyncIterator[MultiStore]:
     """An empty gateway that runs no queue. Statistics by hour do not change while it is open."""
     walked = settings.model_copy(
-        update={"jwt_secret": SecretStr(SECRET), "runner": False, "max_requests_per_second": 0}
+        update={
+            "jwt_secret": SecretStr(SECRET),
+            "runner": False,
+            "max_requests_per_second": 0,
+            # The walks select every field below duplicationDiff, which has a price of its own.
+            "max_cost": 100_000,
+        }
     )
     async with (
         gateway_of(walked, HourClock()) as gateway,

@@ -28,6 +28,8 @@ from tests.support.databases import NewDatabase, postgresql_is_long
 from tests.support.entities import session_of
 from tests.support.gateway import gateway_of, reads_of
 
+pytestmark = pytest.mark.usefixtures("unhurried_reads")
+
 MAX_ROWS = 100
 ALL = """
     edges { cursor node { id } }

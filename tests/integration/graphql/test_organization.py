@@ -194,6 +194,9 @@ SHARED_READS: Mapping[Callable[..., Any], Read] = {
     associations.nodes_of_products: lambda s, store, stock: (
         associations.nodes_of_products(s, store, [stock.product_pk], ALL)[stock.product_pk].rows
     ),
+    associations.nodes_page: lambda s, store, stock: (
+        associations.nodes_page(s, store, stock.product_pk, SPAN).rows
+    ),
     associations.counts_of_products: lambda s, store, stock: associations.counts_of_products(
         s, store, [stock.product_pk]
     )[stock.product_pk],
@@ -204,6 +207,7 @@ SHARED_READS: Mapping[Callable[..., Any], Read] = {
     products.listing: lambda s, store, stock: (
         stock.product.id in ids(products.listing(s, store, [], ALL))
     ),
+    products.ids: lambda s, store, stock: stock.product.id in products.ids(s, store, [], 1_000),
     products.count: lambda s, store, stock: products.count(
         s, store, [numbered(own_sku(stock.store))]
     ),
@@ -357,7 +361,7 @@ async def test_an_invisible_hierarchy_is_hidden_from_every_store(database: Datab
         if await database.write(read, store, stock)
     }
     # Products do not belong to a hierarchy.
-    assert seen == {products.by_ids, products.listing, products.count}
+    assert seen == {products.by_ids, products.ids, products.listing, products.count}
 
 
 def owned_by(owner: Owner) -> Condition:

@@ -32,6 +32,8 @@ from tests.support.entities import session_of
 from tests.support.gateway import gateway_of, reads_of
 from tests.support.paths import SCHEMA
 
+pytestmark = pytest.mark.usefixtures("unhurried_reads")
+
 FEW, MANY = 2, 25
 KINDS, MAX_IDS = 6, 100
 PRODUCTS = 4
@@ -78,6 +80,8 @@ fragment OfHierarchyAlone on Hierarchy {
     description(locale: "fr")
     slug
     localizations { locale name description }
+    adminAttributes { key value }
+    shopperAttributes { key value }
     owner
     breadcrumbs { id name slug }
     createdAt
@@ -114,6 +118,8 @@ fragment OfNodeAlone on HierarchyNode {
     description
     slug
     localizations { locale }
+    adminAttributes { key value }
+    shopperAttributes { key value }
     owner
     breadcrumbs { id name slug }
     createdAt

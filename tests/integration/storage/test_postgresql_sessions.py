@@ -265,9 +265,7 @@ def test_a_migration_of_a_read_only_database_is_refused_in_one_line(
 
 def test_secrets_of_a_url_are_not_shown() -> None:
     url = parse_url("postgresql://me:s3cret@host/db?password=s3cret&sslpassword=s3cret&sslmode=no")
-    assert shown(url) == (
-        "postgresql+psycopg://me:***@host/db?password=***&sslmode=no&sslpassword=***"
-    )
+    assert shown(url) == ("postgresql+psycopg://me:***@host/db?sslmode=no&sslpassword=***")
     with closing(connect("postgresql://me:s3cret@host/db?password=s3cret")) as database:
         assert "s3cret" not in database.name
 

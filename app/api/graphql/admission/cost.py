@@ -224,7 +224,7 @@ class _CostVisitor:
                 return len(ids)
             case _, int(hours):
                 # A number out of range is refused by the resolver.
-                return max(hours, 1)
+                return min(max(hours, 1), source.length or MAX_ROWS)
         return source.length or ASSUMED_ROWS
 
     def _page_size(self, node: FieldNode) -> int:

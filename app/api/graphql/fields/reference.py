@@ -16,6 +16,7 @@ class ReferenceField(FieldSource):
     resolve: Callable[..., object]
     reason: str
     cost: int = 0
+    length: int | None = None
     price_factor = REFERENCE_FACTOR
 
     def scan_cost(self, arguments: Collection[str]) -> int:
@@ -26,10 +27,15 @@ class ReferenceField(FieldSource):
 
 
 def reference_field(
-    resolve: Callable[..., object], description: str, reason: str, *, cost: int
+    resolve: Callable[..., object],
+    description: str,
+    reason: str,
+    *,
+    cost: int,
+    length: int | None = None,
 ) -> Declared:
     """Declare a field that only the reference executor resolves, for `reason`.
 
-    `cost` is the price of the rows that it examines.
+    `cost` is the price of the rows that it examines, `length` the greatest length of a list.
     """
-    return ReferenceField(resolve, reason, cost).declare(description)
+    return ReferenceField(resolve, reason, cost, length).declare(description)

@@ -95,6 +95,7 @@ class JobQueue:
         "Statistics of the latest hours, oldest first.",
         "Every job of these hours is read, on a scan thread.",
         cost=HOURS_COST,
+        length=MAX_HOURS,
     )
 
 
