@@ -487,7 +487,7 @@ async def test_a_fault_of_the_server_gets_5xx(
     def broken(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(Documents, "admitted", broken)
+    monkeypatch.setattr(Documents, "admit", broken)
     for accept in (GRAPHQL_JSON, JSON):
         response = await post(client, {"query": QUERY}, accept)
         assert response.status_code == 500

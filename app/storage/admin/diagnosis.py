@@ -28,7 +28,7 @@ from app.storage.engine.postgresql_sessions import (
     added_parameters,
     parameters_of,
     prepare_connections,
-    shown,
+    shown_database_url,
 )
 from app.storage.engine.sqlite import driver_of, machine_clock
 from app.storage.engine.transaction import Clock, Transaction
@@ -108,7 +108,9 @@ def read_only_transaction(url: str) -> Iterator[Transaction]:
     except (sa.exc.DBAPIError, OSError) as error:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error.strerror
         reason = " ".join(str(cause).split())
-        raise UnusableDatabase(f"Cannot use the database {shown(parsed)}: {reason}") from error
+        raise UnusableDatabase(
+            f"Cannot use the database {shown_database_url(parsed)}: {reason}"
+        ) from error
 
 
 def _open(url: sa.URL) -> tuple[sa.Engine, Clock]:
@@ -275,7 +277,9 @@ def server_path(url: str) -> ServerPath:
             return threads.submit(asyncio.run, _server_path(parsed)).result()
     except (psycopg.Error, OSError) as error:
         reason = " ".join(str(error).split())
-        raise UnusableDatabase(f"Cannot use the database {shown(parsed)}: {reason}") from error
+        raise UnusableDatabase(
+            f"Cannot use the database {shown_database_url(parsed)}: {reason}"
+        ) from error
 
 
 async def _server_path(url: sa.URL) -> ServerPath:

@@ -33,7 +33,7 @@ from app.storage.engine.postgresql_sessions import (
     SessionSettings,
     added_parameters,
     prepare_connections,
-    shown,
+    shown_database_url,
 )
 from app.storage.engine.statements import PreparedQuery
 from app.storage.engine.transaction import Clock, Transaction
@@ -87,7 +87,7 @@ class PostgreSQL(Database):
 
     @property
     def name(self) -> str:
-        return shown(self.url)
+        return shown_database_url(self.url)
 
     @property
     def polling_reason(self) -> str | None:

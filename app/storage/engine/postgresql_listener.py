@@ -8,7 +8,12 @@ import psycopg
 import sqlalchemy as sa
 
 from app.storage.engine.pooler import Pooling, detect_pooling
-from app.storage.engine.postgresql_sessions import Parameters, SessionSettings, parameters_of, shown
+from app.storage.engine.postgresql_sessions import (
+    Parameters,
+    SessionSettings,
+    parameters_of,
+    shown_database_url,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +45,10 @@ class Listener:
                 await self._listen(parameters_of(self._url))
             except (psycopg.Error, OSError, UnicodeError) as error:
                 reason = " ".join(str(error).split())
-                self._fail(NOT_LISTENING, f"{shown(self._url)}: {reason}")
+                self._fail(NOT_LISTENING, f"{shown_database_url(self._url)}: {reason}")
                 await asyncio.sleep(RELISTEN_SECONDS)
             else:
-                self._fail(TRANSACTION_POOLING, shown(self._url))
+                self._fail(TRANSACTION_POOLING, shown_database_url(self._url))
                 await asyncio.sleep(RECHECK_SECONDS)
 
     async def _listen(self, parameters: Parameters) -> None:

@@ -83,7 +83,7 @@ def added_parameters(url: sa.URL) -> Parameters:
     return {**defaults, **_REQUIRED}
 
 
-def shown(url: sa.URL) -> str:
+def shown_database_url(url: sa.URL) -> str:
     """Return a URL for logs and messages, without secrets."""
     query = {name: "***" if name in _SECRETS else value for name, value in url.query.items()}
     # Asterisks are escaped by the rendering.

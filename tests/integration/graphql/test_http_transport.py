@@ -704,7 +704,7 @@ async def test_a_bug_outside_of_execution_gets_500_with_only_the_request_id(
     def broken(*_: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(Documents, "admitted", broken)
+    monkeypatch.setattr(Documents, "admit", broken)
     async with gateway_of(settings) as gateway, http_client(gateway.url) as http:
         answer = await http.post("/graphql", json={"query": QUERY}, headers={"x-request-id": "r"})
     assert answer.status_code == 500

@@ -168,7 +168,7 @@ class Comparison:
         """Return the responses of the reference executor and of plans. Raises Refused."""
         request = GraphQLRequest(case.text, None, case.operation_name, execution.variables)
         caller = Caller(execution.store, "a subject")
-        operation = self._documents.admit(request, caller)
+        operation = self._runner.run(self._documents.admit(request, caller))
 
         async def execute_both() -> list[Any]:
             # Each operation runs in its own task.
@@ -435,7 +435,7 @@ def test_plans_execute_every_event_like_the_reference_executor(
                 request = GraphQLRequest(case.text, None, case.operation_name, execution.variables)
                 caller = Caller(execution.store, "a subject")
                 try:
-                    operation = documents.admit(request, caller)
+                    operation = runner.run(documents.admit(request, caller))
                 except Refused:
                     assume(False)
                 context = Context(
@@ -823,7 +823,7 @@ async def _cursors(
                 of_type = f"... on {type_.name} {{ {inside} }}"
                 inside = f"nodes(ids: {literal(ids)}) {{ {of_type} }}"
             request = GraphQLRequest(f"{{ {inside} }}", None, None, {})
-            answer = await executor.execute(documents.admit(request, caller), caller, REQUEST)
+            answer = await executor.execute(await documents.admit(request, caller), caller, REQUEST)
             text = orjson.dumps(response_of(answer)).decode()
             cursors[type_.name, name] = list(dict.fromkeys(re.findall(r'"cursor":"([^"]+)"', text)))
     return cursors

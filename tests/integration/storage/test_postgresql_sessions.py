@@ -20,7 +20,7 @@ from app.storage.admin.diagnosis import read_only_transaction
 from app.storage.engine.connect import connect, parse_url
 from app.storage.engine.database import Database, DatabaseReadOnly, UnusableDatabase
 from app.storage.engine.postgresql_listener import NOT_LISTENING
-from app.storage.engine.postgresql_sessions import SETTINGS, parameters_of, shown
+from app.storage.engine.postgresql_sessions import SETTINGS, parameters_of, shown_database_url
 from app.wiring import check, migrate, open_database
 from tests import factories
 from tests.support import postgres
@@ -265,7 +265,9 @@ def test_a_migration_of_a_read_only_database_is_refused_in_one_line(
 
 def test_secrets_of_a_url_are_not_shown() -> None:
     url = parse_url("postgresql://me:s3cret@host/db?password=s3cret&sslpassword=s3cret&sslmode=no")
-    assert shown(url) == ("postgresql+psycopg://me:***@host/db?sslmode=no&sslpassword=***")
+    assert shown_database_url(url) == (
+        "postgresql+psycopg://me:***@host/db?sslmode=no&sslpassword=***"
+    )
     with closing(connect("postgresql://me:s3cret@host/db?password=s3cret")) as database:
         assert "s3cret" not in database.name
 

@@ -1,5 +1,6 @@
 """Plans are cached per document, and freed with it."""
 
+import asyncio
 import gc
 from typing import cast
 from weakref import ref
@@ -40,7 +41,7 @@ def test_plans_are_freed_with_their_document(text: str, variables: dict[str, obj
     planner = Planner(schema, cast(Database, None), cast(ReferenceExecutor, None))
     documents = Documents(graphql_schema, Limits())
     request = GraphQLRequest(text, None, None, variables)
-    operation = documents.admit(request, Caller("alpha", scopes=EVERY_SCOPE))
+    operation = asyncio.run(documents.admit(request, Caller("alpha", scopes=EVERY_SCOPE)))
     assert planner._plan(operation) is not None
     assert planner._plan(operation) is planner._plan(operation)
     assert len(planner._plans_of) == 1

@@ -100,12 +100,15 @@ class Documents:
         self._threads = FairThreads("admission", ADMISSION_THREADS, ADMISSION_THREADS)
         for hash, text in self._trusted.items():
             try:
-                self._document(text)
+                self._keep(text, self._parse(text))
             except Refused as refused:
                 raise UnusableDocuments(f"The trusted document {hash}: {refused}") from None
 
-    async def admitted(self, request: GraphQLRequest, caller: Caller, spent: int = 0) -> Operation:
-        """Admit the requested operation as `admit` does, with large work off the event loop."""
+    async def admit(self, request: GraphQLRequest, caller: Caller, spent: int = 0) -> Operation:
+        """Admit the requested operation for `caller`, with large work off the event loop.
+
+        `spent` is the cost of earlier operations of the same batch. Raises Refused.
+        """
         text = self._text(request)
         document = self._documents.get(text)
         if document is None:
@@ -136,16 +139,6 @@ class Documents:
             return measured()
         finally:
             limit.record()
-
-    def admit(self, request: GraphQLRequest, caller: Caller, spent: int = 0) -> Operation:
-        """Admit the requested operation for `caller`.
-
-        `spent` is the cost of earlier operations of the same batch. Raises Refused.
-        """
-        document = self._document(self._text(request))
-        definition = document.operation(request.operation_name)
-        variables = self._variables(request, definition)
-        return self._checked(request, document, definition, variables, caller, spent)
 
     def _variables(
         self, request: GraphQLRequest, definition: OperationDefinitionNode
@@ -190,18 +183,10 @@ class Documents:
             document, definition, request.variables, variables, cost.cost, cost.is_long
         )
 
-    def _document(self, text: str) -> ParsedDocument:
-        document = self._documents.get(text)
-        if document is None:
-            return self._keep(text, self._parse(text))
-        self._documents.move_to_end(text)
-        return document
-
-    def _keep(self, text: str, document: ParsedDocument) -> ParsedDocument:
+    def _keep(self, text: str, document: ParsedDocument) -> None:
         self._documents[text] = document
         if len(self._documents) > DOCUMENT_CACHE_SIZE:
             self._documents.popitem(last=False)
-        return document
 
     def _cost_cache(
         self, document: ParsedDocument, definition: OperationDefinitionNode

@@ -116,7 +116,7 @@ class GraphQLEndpoint:
 
         with self._service.access.throttle.work(client) as work:
             graphql_request = GraphQLRequest.of(parameters, size)
-            operation = await self._service.documents.admitted(graphql_request, caller)
+            operation = await self._service.documents.admit(graphql_request, caller)
             work.take_cost(operation.cost)
             if request.method == "GET" and operation.kind is OperationType.MUTATION:
                 raise _not_allowed("Mutations use POST.", "POST")
@@ -192,9 +192,7 @@ class GraphQLEndpoint:
             for parameters in batch:
                 try:
                     graphql_request = GraphQLRequest.of(parameters, size)
-                    operation = await self._service.documents.admitted(
-                        graphql_request, caller, spent
-                    )
+                    operation = await self._service.documents.admit(graphql_request, caller, spent)
                     if operation.kind is OperationType.SUBSCRIPTION:
                         raise Malformed("A batch may not contain a subscription: send it alone.")
                     work.take_cost(operation.cost)
