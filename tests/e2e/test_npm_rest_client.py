@@ -47,6 +47,13 @@ WAITING = [
     "404 for an unknown job",
     "jobs, page by page",
 ]
+PRODUCTS = [
+    "products of a filter, attached to nodes",
+    "the nodes of a product",
+    "nodes by their ids",
+    "curated products",
+    "products of a filter, detached",
+]
 REFUSED = "401 without a valid token"
 LOGINS = [
     "a login",
@@ -117,6 +124,16 @@ def test_a_published_client_authors_a_hierarchy_and_follows_its_duplication(
         ran = scripts.run("rest_client.mjs", server.url, *access.credentials)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert ran.stdout.splitlines() == [*AUTHORING, *([REFUSED] if access.guarded else [])]
+
+
+def test_a_published_client_attaches_the_products_of_a_filter_to_nodes(
+    access: Access, scripts: node_js.Scripts, tmp_path: Path
+) -> None:
+    with serving(f"sqlite:///{tmp_path}/rest.db", "--demo", access=access) as server:
+        server.wait_for("SUCCEEDED")
+        ran = scripts.run("rest_products.mjs", server.url, *access.credentials)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stdout.splitlines() == PRODUCTS
 
 
 async def test_a_published_client_cancels_a_pending_job_and_reads_the_errors_of_a_failed_one(
