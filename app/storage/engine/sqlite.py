@@ -23,6 +23,7 @@ from app.storage.engine.database import (
     StorageFull,
 )
 from app.storage.engine.sqlalchemy_seam import as_sqlalchemy_error, has_statement_listeners
+from app.storage.engine.statements import PreparedQuery
 from app.storage.engine.transaction import Clock, Transaction
 from app.storage.engine.writer import Priority, Writer
 
@@ -208,7 +209,7 @@ class SQLite(Database):
                 raise as_sqlalchemy_error(error) from error
 
     def _check_room(self, tx: Transaction) -> None:
-        [(page_size, pages, unused)] = tx.connection.exec_driver_sql(_PAGES)
+        [(page_size, pages, unused)] = tx.rows(_PAGES)
         disk = os.statvfs(self.path)
         # Used pages that are only in the write-ahead log so far will need room in the file.
         used = (pages - unused) * page_size
@@ -226,9 +227,12 @@ class SQLite(Database):
         return error
 
 
-_PAGES = (
-    "SELECT page_size, page_count, freelist_count"
-    " FROM pragma_page_size, pragma_page_count, pragma_freelist_count"
+_PAGES = PreparedQuery(
+    lambda _: sa.select(
+        sa.literal_column("page_size", sa.Integer),
+        sa.literal_column("page_count", sa.Integer),
+        sa.literal_column("freelist_count", sa.Integer),
+    ).select_from(sa.text("pragma_page_size, pragma_page_count, pragma_freelist_count"))
 )
 
 
