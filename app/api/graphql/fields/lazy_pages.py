@@ -74,5 +74,4 @@ class LazyPage(Generic[RowT]):
         """Return the page, read once for all fields of the connection."""
         if self._page is None:
             self._page = asyncio.ensure_future(self._read_page())
-        # Shared: the executor cancels the fields next to one that failed.
-        return PositionedPage(self._cursors, await asyncio.shield(self._page))
+        return PositionedPage(self._cursors, await self._page)

@@ -45,8 +45,7 @@ class Loaders:
         self, batch: BatchRead[KeyT, ValueT], key: KeyT, *arguments: Hashable
     ) -> Awaitable[ValueT | None]:
         """Load the value of `key`, in one read with all other keys requested until it runs."""
-        # Shared: the executor cancels the fields next to one that failed.
-        return asyncio.shield(self._loader(batch, arguments).load(key))
+        return self._loader(batch, arguments).load(key)
 
     def prime(
         self, batch: BatchRead[KeyT, ValueT], key: KeyT, value: ValueT, *arguments: Hashable
