@@ -208,10 +208,11 @@ def _records(
     tx: Transaction, *conditions: sa.ColumnElement[bool], newest: int | None = None
 ) -> list[DeliveryRecord]:
     """The deliveries that meet the conditions, all or the `newest` ones, newest first."""
+    delivery_columns = all_columns(WebhookDelivery)
     query = (
         sa.select(
             col(WebhookEndpoint.url),
-            *all_columns(WebhookDelivery),
+            *delivery_columns,
             *(column.label(f"event_{no}") for no, column in enumerate(all_columns(JobEvent))),
         )
         .where(
@@ -223,7 +224,7 @@ def _records(
         .order_by(col(WebhookDelivery.pk).desc())
         .limit(newest)
     )
-    first_event_column = len(all_columns(WebhookDelivery))
+    first_event_column = len(delivery_columns)
     return [
         (
             row_of(WebhookDeliveryRow, values[:first_event_column]),

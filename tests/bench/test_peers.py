@@ -96,7 +96,7 @@ class Shop:
 
     path: Path
     earlier: Path
-    """The file as the version of --before stores it; without --before that of this version."""
+    """The same data in the schema of the --before version, or of this one without --before."""
     hierarchy_id: str
     job_id: str
 

@@ -5,18 +5,16 @@ With `--before` they alternate with those of another version.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from subprocess import PIPE, Popen
-from uuid import uuid4
 
 import pytest
 
 from tests.bench.table import Figures
-from tests.support import postgres
-from tests.support.databases import DATABASES
+from tests.support.databases import DATABASES, Databases
 from tests.support.paths import ROOT
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
@@ -60,19 +58,15 @@ def measure(process: "Popen[str]", kind: str) -> float:
     return float(process.stdout.readline()) / NUMBER * 1e6
 
 
-def test_writes(
-    tmp_path: Path, postgresql_server: str, figures: Figures, before: Path | None
-) -> None:
+def test_writes(databases: Databases, figures: Figures, before: Path | None) -> None:
     codes = [ROOT, before] if before else [ROOT]
-    # Each version migrates its own.
-    urls: Mapping[str, Callable[[], str]] = {
-        "sqlite": lambda: f"sqlite:///{tmp_path / uuid4().hex}.db",
-        "postgresql": lambda: postgres.new_database(postgresql_server),
-    }
     for database in DATABASES:
         figures.add(f"writes, {database}", "")
         with ExitStack() as stack:
-            processes = [stack.enter_context(writing(urls[database](), code)) for code in codes]
+            # Each version migrates a database of its own.
+            processes = [
+                stack.enter_context(writing(databases.unmigrated(database), code)) for code in codes
+            ]
             for kind, name in WRITES.items():
                 rounds = [[measure(process, kind) for process in processes] for _ in range(ROUNDS)]
                 medians = [median(times) for times in zip(*rounds, strict=True)]

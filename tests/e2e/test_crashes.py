@@ -348,7 +348,7 @@ def run_until_none(server: LiveServer, query: str) -> None:
         let_run(server, LOOK_EVERY_SECONDS)
 
 
-@pytest.mark.timeout(1_800)
+@pytest.mark.timeout(900)
 def test_kills_at_random_moments_leave_no_partial_copy_and_lose_or_repeat_no_job(
     database_url: str,
     counted: Callable[[int, int], int],

@@ -79,6 +79,14 @@ class Databases:
         self._created.append(url)
         return self._through_pooler(url) if self._through_pooler else url
 
+    def unmigrated(self, kind: str) -> str:
+        """Create a database without a schema, for one test only. Return its URL."""
+        if kind == "sqlite":
+            return f"sqlite:///{self._folder}/{next(self._numbers)}.db"
+        url = postgres.new_database(self._server_url)
+        self._created.append(url)
+        return url
+
     @contextmanager
     def lent(self, kind: str) -> Iterator[str]:
         """Yield an empty database.

@@ -24,6 +24,7 @@ from tests.bench.peers.store import (
     Row,
     Store,
     dashed,
+    duplication_of,
     instant,
     member,
     node_id,
@@ -69,12 +70,7 @@ class _Job:
             ratio = None if total is None else min(1.0, completed / total) if total else 1.0
             self.progress = {"completed": completed, "total": total, "ratio": ratio}
         if type == "hierarchy-duplicate":
-            args = orjson.loads(stored_args)
-            self.duplication = {
-                "sourceId": args["source_id"],
-                "name": args["name"],
-                "includeProducts": args["include_products"],
-            }
+            self.duplication = duplication_of(stored_args)
 
 
 class _Handler(GraphQLHTTPHandler):

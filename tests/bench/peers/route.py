@@ -14,6 +14,7 @@ from tests.bench.peers.store import (
     UNSET,
     Store,
     dashed,
+    duplication_of,
     instant,
     member,
     node_id,
@@ -62,12 +63,7 @@ def _job(store: Store, variables: Answer) -> Answer:
         ratio = None if total is None else min(1.0, completed / total) if total else 1.0
         progress = {"completed": completed, "total": total, "ratio": ratio}
     if type == "hierarchy-duplicate":
-        args = orjson.loads(stored_args)
-        duplication = {
-            "sourceId": args["source_id"],
-            "name": args["name"],
-            "includeProducts": args["include_products"],
-        }
+        duplication = duplication_of(stored_args)
     pending = status == "pending"
     return {
         "job": {

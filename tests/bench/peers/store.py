@@ -138,8 +138,8 @@ class Store:
             "description": None,
             "include_products": False,
         }
-        asked = (orjson.dumps(args).decode(), source_id)
-        pk = execute(_ADD_JOB, (*created, *asked, node_count)).lastrowid
+        requested = (orjson.dumps(args).decode(), source_id)
+        pk = execute(_ADD_JOB, (*created, *requested, node_count)).lastrowid
 
         start_at: datetime | None = at
         if paused_at is not None or execute(_RUNNING, (STORE,)).fetchone():
@@ -202,6 +202,16 @@ def instant(stored: str | None) -> str | None:
 def member(value: str) -> str:
     """Convert a stored enum value to that of the API."""
     return value.upper().replace("-", "_")
+
+
+def duplication_of(stored_args: str) -> dict[str, Any]:
+    """Convert the stored arguments of a duplication to those of the API."""
+    args = orjson.loads(stored_args)
+    return {
+        "sourceId": args["source_id"],
+        "name": args["name"],
+        "includeProducts": args["include_products"],
+    }
 
 
 def translation(locales: Locales, locale: str | None) -> Mapping[str, str]:

@@ -5,6 +5,7 @@ was cancelled with it, and so was the whole request.
 """
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from app.api.graphql.cursors import Cursors, int_part
 from app.api.graphql.fields.lazy_pages import LazyPage
 from app.api.graphql.fields.loaders import Loaders
+from app.api.graphql.fields.shared_reads import shared
 from app.domain.callers import Caller
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
@@ -52,3 +54,19 @@ async def test_a_cancelled_field_leaves_a_page_to_the_others() -> None:
         return (await page.page()).nodes
 
     assert await second_of_two(nodes) == ["row"]
+
+
+async def test_an_exception_that_no_field_awaits_any_more_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    read = asyncio.get_running_loop().create_future()
+    field = asyncio.ensure_future(shared(read))
+    await asyncio.sleep(0)
+    field.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await field
+    read.set_exception(ConnectionError())
+    await asyncio.sleep(0)
+    del read
+    gc.collect()
+    assert caplog.messages == []

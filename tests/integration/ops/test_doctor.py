@@ -23,7 +23,7 @@ from app.storage.tables import Hierarchy, Job, Lane
 from app.wiring import open_database
 from tests import factories
 from tests.support import postgres, tokens
-from tests.support.databases import NewDatabase
+from tests.support.databases import Databases, NewDatabase
 from tests.support.entities import read_transaction
 from tests.support.registered_clients import registered, write_list
 
@@ -171,11 +171,9 @@ async def test_a_backlog_of_the_sweep_is_a_warning(
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("revision", ["0003", None])
 def test_an_outdated_revision_is_reported_with_the_migrate_command(
-    kind: str, revision: str | None, tmp_path: Path, postgresql_server: str, examine: Examine
+    kind: str, revision: str | None, databases: Databases, examine: Examine
 ) -> None:
-    url = f"sqlite:///{tmp_path}/old.db"
-    if kind == "postgresql":
-        url = postgres.new_database(postgresql_server)
+    url = databases.unmigrated(kind)
     database = connect(url)
     if revision:
         upgrade(database, revision)

@@ -1,6 +1,5 @@
 """Clients see the same of jobs before and after revision 0006, from every earlier revision."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -16,13 +15,10 @@ from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id
 from app.domain.instants import format_instant
 from app.domain.jobs import JobStatus
 from app.settings import Settings
-from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
 from tests import factories
-from tests.support import postgres
 from tests.support.clients import client_of
-from tests.support.databases import DATABASES
 from tests.support.gateway import gateway_of
 from tests.support.subscriber import BEGINNING, subscriber
 
@@ -43,24 +39,6 @@ FIELDS = """
   progress { completed total } errors { nodes { code message } }
   duplication { sourceId source { id } name description includeProducts result { id } }
 """
-
-
-@pytest.fixture(params=DATABASES)
-def empty(
-    request: pytest.FixtureRequest, postgresql_server: str, tmp_path_factory: Any
-) -> Iterator[Database]:
-    """A database without a schema."""
-    is_sqlite = request.param == "sqlite"
-    url = (
-        f"sqlite:///{tmp_path_factory.mktemp('old')}/old.db"
-        if is_sqlite
-        else postgres.new_database(postgresql_server)
-    )
-    database = connect(url)
-    yield database
-    database.close()
-    if not is_sqlite:
-        postgres.drop_database(url, postgresql_server)
 
 
 class OldStore:

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -15,14 +15,11 @@ from alembic.migration import MigrationContext
 from app.domain.hierarchies import HierarchyState, Owner, new_hierarchy_id
 from app.domain.jobs import JobStatus, JobType
 from app.services import attempts, nodes, queue
-from app.storage.engine.connect import connect
 from app.storage.engine.database import Database, UnusableDatabase
 from app.storage.migrations import newest_revision, revision_of, upgrade
 from app.storage.sql.column_types import Instant
 from app.storage.tables import Hierarchy
 from tests import factories
-from tests.support import postgres
-from tests.support.databases import DATABASES
 
 FIRST = "0001"
 BEFORE_AUTHORING = "0002"
@@ -61,23 +58,6 @@ VALUES: dict[type, Any] = {
     datetime: datetime(2026, 11, 22, 8, 30, 0, 123000, UTC),
     UUID: UUID("00000000-1111-4222-8333-444400000000"),
 }
-
-
-@pytest.fixture(params=DATABASES)
-def empty(
-    request: pytest.FixtureRequest, postgresql_server: str, tmp_path_factory: Any
-) -> Iterator[Database]:
-    """A database without a schema."""
-    if request.param == "sqlite":
-        database = connect(f"sqlite:///{tmp_path_factory.mktemp('empty')}/empty.db")
-        yield database
-        database.close()
-    else:
-        url = postgres.new_database(postgresql_server)
-        database = connect(url)
-        yield database
-        database.close()
-        postgres.drop_database(url, postgresql_server)
 
 
 def tables_of(database: Database) -> sa.MetaData:

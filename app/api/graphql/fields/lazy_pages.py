@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from app.api.graphql.cursors import Cursors
+from app.api.graphql.fields.shared_reads import shared
 from app.storage.sql.keyset import Key, KeysetPage
 
 RowT = TypeVar("RowT")
@@ -74,5 +75,4 @@ class LazyPage(Generic[RowT]):
         """Return the page, read once for all fields of the connection."""
         if self._page is None:
             self._page = asyncio.ensure_future(self._read_page())
-        # Shared: the executor cancels the fields next to one that failed.
-        return PositionedPage(self._cursors, await asyncio.shield(self._page))
+        return PositionedPage(self._cursors, await shared(self._page))

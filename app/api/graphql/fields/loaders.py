@@ -7,6 +7,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from strawberry.dataloader import DataLoader
 
+from app.api.graphql.fields.shared_reads import shared
 from app.domain.callers import Caller
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
@@ -51,8 +52,7 @@ class Loaders:
         self, batch: BatchRead[KeyT, ValueT], key: KeyT, *arguments: Hashable
     ) -> ValueT | None:
         """Load the value of `key`, in one read with all other keys requested until it runs."""
-        # Shared: the executor cancels the fields next to one that failed.
-        value = await asyncio.shield(self._loader(batch, arguments).load(key))
+        value = await shared(asyncio.ensure_future(self._loader(batch, arguments).load(key)))
         # The executor completes the value now, and those of all other keys after it.
         await self._database.turns.wait_if_over(self.caller.store)
         return value
