@@ -37,7 +37,7 @@ SECRET = "a secret that only these tests know"
 BODIES_WITH_RULES = (
     *("create_hierarchy", "update_hierarchy", "create_node", "update_node"),
     *("add_children", "set_parent", "attach_products", "detach_products", "duplicate_hierarchy"),
-    *("add_root_children", "attach_nodes", "detach_nodes"),
+    "add_root_children",
 )
 """Operations that may refuse bodies valid by their schemas with 422. No schema expresses that a
 name has a visible character, that a text has no NUL, that no sibling has the same name or slug,
@@ -50,10 +50,13 @@ a child of the root may have the same name."""
 
 FILTERED = (
     *("list_jobs", "list_hierarchies", "list_nodes", "list_root_children", "list_children"),
-    *("search_nodes", "attach_nodes", "detach_nodes"),
+    "search_nodes",
 )
 """Operations that may refuse parameters valid by their schemas with 400: no schema expresses the
 grammar of filters."""
+
+FILTERED_WITH_RULES = ("attach_nodes", "detach_nodes")
+"""Operations of both kinds."""
 
 NAMING_OTHERS = (
     *("add_children", "add_root_children", "set_parent", "create_node"),
@@ -144,17 +147,23 @@ def configuration(ids: Mapping[str, Sequence[str]]) -> str:
         'positive_data_acceptance.expected-statuses = ["2xx", "404", "413"]',
         f"negative_data_rejection.expected-statuses = {json.dumps(REFUSED)}",
     ]
-    for operations, status in (
-        ((*BODIES_WITH_RULES, *CHANGES_WITH_RULES), "422"),
-        (FILTERED, "400"),
+    for operations, refusals in (
+        ((*BODIES_WITH_RULES, *CHANGES_WITH_RULES), ["422"]),
+        (FILTERED, ["400"]),
+        (FILTERED_WITH_RULES, ["400", "422"]),
     ):
         lines += [
             "[[operations]]",
             f"include-operation-id = {json.dumps(operations)}",
             "checks.positive_data_acceptance.expected-statuses = "
-            f'["2xx", "404", "413", "{status}"]',
+            f"{json.dumps(['2xx', '404', '413', *refusals])}",
         ]
     lines += [
+        # PUT and DELETE of its path are those of a hierarchy by id.
+        "[[operations]]",
+        'include-operation-id = "search_nodes"',
+        "checks.unsupported_method.enabled = false",
+        "checks.allow_header_conformance.enabled = false",
         "[[operations]]",
         f"include-operation-id = {json.dumps(NAMING_OTHERS)}",
         "checks.ensure_resource_availability.enabled = false",
