@@ -44,6 +44,7 @@ def to_graphql(error: GraphQLError, request_id: str) -> None:
     else:
         shown = report_bug(cause, request_id, error.path)
         error.message, error.extensions = shown["message"], shown["extensions"]
+    _drop_tracebacks(error)
 
 
 class InvalidDocument(Refused):
@@ -57,6 +58,20 @@ class InvalidDocument(Refused):
             {**error.formatted, "extensions": {**(error.extensions or {}), "code": code}}
             for error in errors
         ]
+        for error in errors:
+            _drop_tracebacks(error)
+
+
+def _drop_tracebacks(error: GraphQLError) -> None:
+    """Drop the tracebacks of a reported error and of its causes.
+
+    Their frames refer to the operation's inputs and to the error itself: a cycle, which would stay
+    in memory until the garbage collector runs.
+    """
+    cause: BaseException | None = error
+    while cause:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__ or getattr(cause, "original_error", None)
 
 
 @strawberry.interface(

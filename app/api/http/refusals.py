@@ -42,6 +42,8 @@ class Refused(Exception):
             {"message": message, "extensions": {"code": code, **(extensions or {})}}
         ]
         self.headers: dict[str, str] = {}
+        self.recorded = False
+        """True once metrics count it."""
 
 
 class NotStarted(Refused):

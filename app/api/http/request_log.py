@@ -40,13 +40,13 @@ class RequestRecord:
     results: int | None = None
     """Results sent by a subscription."""
     began: float = field(default_factory=perf_counter)
-    refusal: Refused | None = None
-    """The last recorded refusal."""
+    has_refusal: bool = False
 
     def record_refusal(self, refusal: Refused) -> None:
         """Count a refused operation, unless its OperationRecord has recorded it."""
-        if refusal is not self.refusal:
-            self.refusal = refusal
+        self.has_refusal = True
+        if not refusal.recorded:
+            refusal.recorded = True
             metrics.OPERATIONS.labels("refused", self.record_code(_code(refusal.errors[0]))).inc()
 
     def log(self, level: int = logging.INFO, **fields: object) -> None:
@@ -55,7 +55,7 @@ class RequestRecord:
             return
         if self.operations:
             fields["operation"] = " ".join(self.operations)
-        if self.operations or self.refusal:
+        if self.operations or self.has_refusal:
             fields["code"] = self.code
         if self.results is not None:
             fields["results"] = self.results
@@ -116,10 +116,10 @@ class OperationRecord:
     ) -> None:
         match error:
             case NotStarted():
-                self._request.refusal = error
+                error.recorded = True
                 self._record_resolver_errors(error.errors)
             case Refused():
-                self._request.refusal = error
+                error.recorded = True
                 self._record_code(_code(error.errors[0]))
             case Exception():
                 self._record_code(UNEXPECTED)

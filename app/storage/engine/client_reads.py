@@ -235,6 +235,8 @@ class FairThreads:
             raise
         finally:
             limit.record()
+            # It has the read's error, whose traceback refers to this frame: a cycle.
+            del running
 
     def close(self) -> None:
         """Wait for the running work and end the threads."""
