@@ -226,6 +226,17 @@ async def test_a_filtered_list_has_a_price_and_runs_on_a_scan_thread(
     assert reads == ["client_scan"]
     costs = [answer["extensions"]["cost"]["requested"] for answer in (plain, filtered)]
     assert costs == [2, 102]
+    reads.clear()
+    # The plan meets the error, and the reference executor, which reports it, reads the list again.
+    answer = await idle_client.answer(
+        'query($id: ID!) { hierarchy(id: $id) { nodes(after: "x") { totalCount } }'
+        ' products(filter: {name: {like: "*a*"}}) { totalCount } }',
+        id=str(await factories.hierarchy(idle_gateway.database, {})),
+    )
+    assert [error["path"][0] for error in answer["errors"]] == ["hierarchy"]
+    assert answer["data"]["products"] == {"totalCount": 0}
+    # One short read of the hierarchy.
+    assert reads.count("client_read") == 1
 
 
 async def test_a_large_new_document_is_validated_off_the_event_loop(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.domain import letters
 from app.domain.letters import CASED_LETTERS, cases_of, folded
 
 
@@ -31,6 +32,19 @@ def test_every_case_of_a_letter_has_the_same_cases() -> None:
         assert chr(code) in cases
         assert {cases_of(case) for case in cases} == {cases}
         assert folded(chr(code)) in cases
+
+
+def test_the_first_lookup_does_not_fold_every_code_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+
+    def counted(letter: str) -> str:
+        looked_up.append(letter)
+        return folded(letter)
+
+    letters._cases.cache_clear()
+    monkeypatch.setattr(letters, "folded", counted)
+    assert cases_of("a") == "Aa"
+    assert len(looked_up) < 10_000
 
 
 def test_no_letter_beyond_the_examined_ones_has_another_case() -> None:
