@@ -13,9 +13,12 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from app.domain.letters import cases_of, folded
+from app.domain.patterns import WILDCARD, matches_pattern
 from app.storage.engine.statements import AnyColumn
 
-WILDCARD = "*"
+MAX_GLOB_LETTERS = 32
+"""Letters of a pattern that SQLite compares itself. Its GLOB takes up to 16 ns per letter of the
+text and letter of the pattern: with 499 letters 9 ms for a name, 2 s for 128 KiB of description."""
 
 
 class by_code_points(FunctionElement[str]):
@@ -46,7 +49,7 @@ class _PatternMatch(FunctionElement[bool]):
     inherit_cache = True
 
     def __init__(self, column: AnyColumn, prefix: str) -> None:
-        names = ("glob", "like", "cases", "letters")
+        names = ("glob", "like", "pattern", "cases", "letters")
         parameters = [sa.bindparam(f"{prefix}_{name}", type_=sa.Text()) for name in names]
         length = sa.bindparam(f"{prefix}_length", type_=sa.Integer())
         super().__init__(column, *parameters, length)
@@ -67,8 +70,13 @@ class ilike(_PatternMatch):
 @compiles(like, "sqlite")
 @compiles(ilike, "sqlite")
 def _match_on_sqlite(element: _PatternMatch, compiler: SQLCompiler, **rest: object) -> str:
-    column, glob, *_ = element.clauses
-    return f"{compiler.process(column, **rest)} GLOB {compiler.process(glob, **rest)}"
+    text, glob, _, pattern, cases, letters, length = (
+        compiler.process(part, **rest) for part in element.clauses
+    )
+    return (
+        f"CASE WHEN {length} <= {MAX_GLOB_LETTERS} THEN {text} GLOB {glob}"
+        f" ELSE {matches_pattern.__name__}({text}, {pattern}, {cases}, {letters}) END"
+    )
 
 
 @compiles(like, "postgresql")
@@ -81,9 +89,9 @@ def _like_on_postgresql(element: like, compiler: SQLCompiler, **rest: object) ->
 
 @compiles(ilike, "postgresql")
 def _ilike_on_postgresql(element: ilike, compiler: SQLCompiler, **rest: object) -> str:
-    column, _, *parameters = element.clauses
-    text = compiler.process(column, **rest)
-    pattern, cases, letters, length = (compiler.process(part, **rest) for part in parameters)
+    text, _, pattern, _, cases, letters, length = (
+        compiler.process(part, **rest) for part in element.clauses
+    )
     # Shorter texts are excluded first: the cost of translate() grows with text and pattern.
     return (
         f"(char_length({text}) >= {length}"
@@ -105,6 +113,7 @@ def pattern_values(prefix: str, pattern: str, *, any_case: bool) -> dict[str, ob
     return {
         f"{prefix}_glob": "".join(_glob(pattern, any_case)),
         f"{prefix}_like": "".join(_like(pattern)),
+        f"{prefix}_pattern": pattern,
         f"{prefix}_cases": "".join(replaced),
         f"{prefix}_letters": "".join(replaced.values()),
         f"{prefix}_length": len(pattern.replace(WILDCARD, "")),

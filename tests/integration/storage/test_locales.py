@@ -14,13 +14,14 @@ from psycopg import sql
 from sqlmodel import col
 
 from app.domain.filters import Condition, Operator
+from app.storage.engine import sqlite
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.engine.statements import PreparedQuery
 from app.storage.engine.transaction import Transaction
 from app.storage.migrations import upgrade
 from app.storage.sql.filters import bind_values, conditions_for, filter_shape
-from app.storage.sql.patterns import by_code_points
+from app.storage.sql.patterns import MAX_GLOB_LETTERS, by_code_points
 from app.storage.tables import Product
 from tests.support import postgres
 from tests.support.databases import NewDatabase, insert_many
@@ -33,6 +34,13 @@ LOCALES = {
     "german phone book": "LOCALE_PROVIDER icu ICU_LOCALE 'de-u-co-phonebk' LOCALE 'C'",
 }
 """Databases that fold and sort letters in different ways. Not every server has ICU."""
+
+UNSUPPORTED = (
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.SyntaxError,
+    psycopg.errors.WrongObjectType,
+)
+"""Errors of servers without a provider or a locale, by version."""
 
 DOTLESS, DOTTED = "\N{LATIN SMALL LETTER DOTLESS I}", "\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}"
 NAMES = (
@@ -51,6 +59,7 @@ NAMES = (
         "\U00010400",
         "\U00010428",
     ),
+    "ÜXyz" * 10,
     *("50%", "a_b", "a[b]", "a?b", "a\\b", "a*b", "[aB]", "^", "]", "a-b", "", " ", "two\nlines"),
 )
 LIKE = {
@@ -63,6 +72,9 @@ LIKE = {
     "a\\b": {"a\\b"},
     "": {""},
     "two*lines": {"two\nlines"},
+    # Longer than SQLite's own operator compares.
+    "*yz*" + "ÜXyz" * 9: {"ÜXyz" * 10},
+    "*XYz*" + "ÜXyz" * 9: set(),
 }
 ILIKE = {
     "Istanbul": {"istanbul", "ISTANBUL"},
@@ -80,12 +92,21 @@ ILIKE = {
     "A_B": {"a_b"},
     "*]": {"a[b]", "[aB]", "]"},
     "": {""},
+    "üxYZ" * 10: {"ÜXyz" * 10},
+    "üx*" + "üxYZ" * 9: {"ÜXyz" * 10},
+    "üx*" + "üxYZ" * 10: set(),
 }
 
 
 @pytest.fixture(scope="module")
+def missing_locales() -> dict[str, str]:
+    """The server's refusal of each locale that it does not have."""
+    return {}
+
+
+@pytest.fixture(scope="module")
 def every_database(
-    postgresql_server: str, new_database: NewDatabase
+    postgresql_server: str, new_database: NewDatabase, missing_locales: dict[str, str]
 ) -> Iterator[dict[str, Database]]:
     """Databases of all locales that the server has, each with a product per name."""
     urls = {"sqlite": new_database("sqlite"), "usual": new_database("postgresql")}
@@ -97,7 +118,8 @@ def every_database(
             )
             try:
                 connection.execute(create + sql.SQL(options))
-            except (psycopg.errors.FeatureNotSupported, psycopg.errors.SyntaxError):
+            except UNSUPPORTED as error:
+                missing_locales[name] = error.diag.message_primary or str(error)
                 continue
             urls[name] = postgres.renamed(postgresql_server, new)
     with ExitStack() as stack:
@@ -111,6 +133,15 @@ def every_database(
     with psycopg.connect(postgres.plain(postgresql_server), autocommit=True) as connection:
         for name in LOCALES.keys() & urls:
             postgres.drop_database(urls[name], postgresql_server)
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_the_server_has_the_locale(
+    every_database: dict[str, Database], missing_locales: dict[str, str], locale: str
+) -> None:
+    if locale in missing_locales:
+        pytest.skip(f"The server has no locale {locale!r}: {missing_locales[locale]}")
+    assert locale in every_database
 
 
 def matching(database: Database, operator: Operator, pattern: str) -> Sequence[str]:
@@ -165,3 +196,23 @@ def test_the_longest_pattern_is_not_too_long_for_any_database(
 ) -> None:
     for database in every_database.values():
         assert matching(database, Operator.ILIKE, letter * 1000) in ([], sorted(NAMES))
+
+
+def test_sqlite_compares_long_patterns_in_linear_time(
+    new_database: NewDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def matches_pattern(_text: str, pattern: str, _cases: str, _letters: str) -> bool:
+        compared.append(pattern)
+        return True
+
+    monkeypatch.setattr(sqlite, "matches_pattern", matches_pattern)
+    short, long = "*" + "a" * MAX_GLOB_LETTERS, "*" + "a" * (MAX_GLOB_LETTERS + 1)
+    with closing(connect(new_database("sqlite"))) as database:
+        row = {"id": uuid4(), "store": "north", "sku": None, "name": "a" * 1000}
+        with database.write_engine.begin() as connection:
+            insert_many(Transaction(connection, database._clock), Product, [row])
+        for pattern in (short, long):
+            assert matching(database, Operator.LIKE, pattern) == ["a" * 1000]
+    assert compared == [long]

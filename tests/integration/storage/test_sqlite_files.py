@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import chdir, closing
 from pathlib import Path
 
@@ -52,14 +52,13 @@ def test_the_mode_of_an_existing_file_is_its_owners_decision(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
 def test_a_second_runner_is_refused_by_whatever_name_it_opens_the_file(
-    link: object, tmp_path: Path
+    link: Callable[[Path, Path], None], tmp_path: Path
 ) -> None:
     path, other = tmp_path / "jobs.db", tmp_path / "folder" / "other.db"
     other.parent.mkdir()
     with closing(opened(path)) as first:
         upgrade(first)
         assert first.acquire_runner_lock()
-        assert callable(link)
         link(other, path)
         with (
             closing(opened(other)) as second,
