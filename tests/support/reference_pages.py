@@ -310,7 +310,8 @@ def limits_part() -> str:
             (
                 "one operation of the rate limit",
                 f"each {throttle.COST_PER_TOKEN:,} of cost and each "
-                f"{throttle.SECONDS_PER_TOKEN * 1000:g} ms of processor time count as one more",
+                f"{throttle.SECONDS_PER_TOKEN * 1000:g} ms of processor time count as one more; "
+                "of a scan by PostgreSQL, each as many ms until it ends",
             ),
             (
                 "time of a read before it continues as a scan",
@@ -322,6 +323,10 @@ def limits_part() -> str:
                 "scans at the same time",
                 f"{client_reads.SCANS_PER_STORE} per store, {client_reads.SCAN_THREADS} per "
                 "process. A scan ends with its request",
+            ),
+            (
+                "other reads at the same time (PostgreSQL)",
+                f"{postgresql.READS_PER_STORE} per store, {postgresql.READ_THREADS} per process",
             ),
         ],
         "Values": [

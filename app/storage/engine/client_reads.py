@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from math import inf
@@ -37,7 +37,8 @@ class ReadTooLong(Exception):
 class WorkTime:
     """Processor seconds that one request has taken for its reads and documents, on any thread.
 
-    Not the time that passed: a distant database or a busy machine is not the client's work.
+    Not the time that passed: a distant database or a busy machine is not the client's work. Only
+    of a scan by a database server, whose processor time is unknown, it is the time that passed.
     """
 
     __slots__ = ("seconds",)
@@ -54,32 +55,59 @@ scan_listener: ContextVar[Callable[[], None] | None] = ContextVar("scan_listener
 
 
 class ReadLimit:
-    """The end of a read: after some seconds, or when it is stopped."""
+    """The end of a read: after some seconds, after some checks, or when it is stopped."""
 
-    __slots__ = ("_interrupt", "_lock", "_until", "_work_seconds", "began", "checks")
+    __slots__ = (
+        "_checks_left",
+        "_interrupt",
+        "_lock",
+        "_until",
+        "_work_seconds",
+        "began",
+        "is_stopped",
+        "seconds",
+    )
 
-    def __init__(self, seconds: float = inf) -> None:
-        self.began = monotonic()
-        self._until = self.began + seconds
+    def __init__(self, seconds: float = inf, checks: float = inf) -> None:
+        """`checks` is the number of calls of `count_check` that the read may last for."""
+        self.seconds = seconds
+        self.is_stopped = False
+        self._checks_left = checks
         self._interrupt: Callable[[], None] | None = None
         self._lock: threading.Lock | None = None
         self._work_seconds: float | None = None
-        self.checks = 0
-        """Checks of the read's statements, which come after a number of instructions each."""
+        self.start()
+
+    def start(self) -> None:
+        """Count the seconds from now: until now the read had to wait."""
+        self.began = monotonic()
+        self._until = self.began + self.seconds
 
     @property
-    def is_reached(self) -> bool:
-        """True if the read must end."""
-        return monotonic() > self._until
+    def seconds_left(self) -> float:
+        """Seconds until the read must end, 0 or less if it must now."""
+        if self.is_stopped or self._checks_left < 0:
+            return 0
+        return self._until - monotonic()
+
+    def check(self) -> None:
+        """Raise ReadTooLong if the limit is reached."""
+        if self.seconds_left <= 0:
+            raise ReadTooLong
+
+    def count_check(self) -> bool:
+        """Count a check of the running statement. Return True if the limit is reached."""
+        self._checks_left -= 1
+        return self.seconds_left <= 0
 
     @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Measure the processor time of the block, which is the read, on its thread."""
-        began = thread_time()
+    def measured(self, clock: Callable[[], float] = thread_time) -> Iterator[None]:
+        """Measure the time of the block, which is the read, on its thread."""
+        began = clock()
         try:
             yield
         finally:
-            self._work_seconds = thread_time() - began
+            self._work_seconds = clock() - began
 
     def record(self) -> None:
         """Add the time of the read to the current request's: all of it, unless it was measured."""
@@ -87,26 +115,16 @@ class ReadLimit:
             passed = monotonic() - self.began
             time.seconds += passed if self._work_seconds is None else self._work_seconds
 
-    def restart(self, seconds: float = inf) -> None:
-        """Count from now: the read had to wait for its turn. A stopped read stays stopped."""
-        self.began = monotonic()
-        if self._until:
-            self._until = self.began + seconds
-
-    def check(self) -> None:
-        """Raise ReadTooLong if the limit is reached."""
-        if self.is_reached:
-            raise ReadTooLong
-
     @contextmanager
     def interruptible(self, interrupt: Callable[[], None]) -> Iterator[None]:
-        """Let `stop` call `interrupt` within this block, and never after it.
+        """Start the read, and let `stop` call `interrupt` within this block, but never after it.
 
         The connection then runs the statements of others.
         """
         self._interrupt = interrupt
         self._lock = lock = threading.Lock()
         try:
+            self.start()
             # It may have been stopped while it waited for its thread.
             self.check()
             yield
@@ -116,7 +134,7 @@ class ReadLimit:
 
     def stop(self) -> None:
         """End the read, and the statement that it runs. May block: not for the event loop."""
-        self._until = 0
+        self.is_stopped = True
         if self._lock:
             with self._lock:
                 if self._interrupt:
@@ -175,14 +193,10 @@ class LoopTurns:
             self._next_is_scheduled and monotonic() - self._began > TURN_SECONDS
         )
 
-    async def wait(self, store: str) -> None:
-        """Wait for a later turn. Only while `is_over`."""
-        await self._queue.add(store)
-
     async def wait_if_over(self, store: str) -> None:
         """Wait for a later turn if this one is over; else this one begins, if it has not yet."""
         if self.is_over:
-            await self.wait(store)
+            await self._queue.add(store)
         elif not self._next_is_scheduled:
             self._schedule_next()
 
@@ -210,37 +224,42 @@ class FairThreads:
 
     def __init__(self, name: str, threads: int, per_store: int) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        # One per thread: a server that does not answer may take seconds to stop each statement.
+        self._stopping = ThreadPoolExecutor(threads, thread_name_prefix=f"stop-{name}")
         self._unused = threads
         self._per_store = per_store
         self._running: Counter[str] = Counter()
         self._queue = FairQueue()
 
     async def run(self, store: str, work: Callable[[], T], limit: ReadLimit) -> T:
-        """Run `work` on a thread of the store's share. If cancelled, it is stopped."""
+        """Run `work` on a thread of the store's share.
+
+        It is stopped if it is cancelled, or takes longer than the limit.
+        """
         loop = asyncio.get_running_loop()
         await self._acquire(store)
-        limit.restart()
+        limit.start()
         running = self._threads.submit(work)
-
-        def release(_running: Future[T]) -> None:
-            # At exit the loop may have been closed before the thread ends.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._release, store)
-
-        running.add_done_callback(release)
+        timer = None
+        if limit.seconds < inf:
+            timer = loop.call_later(limit.seconds, self._stop_if_over, loop, running, limit)
         try:
             return await asyncio.wrap_future(running)
         except asyncio.CancelledError:
-            stop_until_done(loop, running, limit)
+            self._stop(running, limit)
             raise
         finally:
+            if timer:
+                timer.cancel()
             limit.record()
+            self._release_when_done(loop, store, running)
             # It has the read's error, whose traceback refers to this frame: a cycle.
             del running
 
     def close(self) -> None:
         """Wait for the running work and end the threads."""
         self._threads.shutdown()
+        self._stopping.shutdown()
 
     async def _acquire(self, store: str) -> None:
         if self._unused and self._may_run(store):
@@ -262,6 +281,34 @@ class FairThreads:
         self._unused -= 1
         self._running[store] += 1
 
+    def _stop(self, running: "Future[T]", limit: ReadLimit) -> None:
+        if not limit.is_stopped and not running.done():
+            limit.is_stopped = True
+            self._stopping.submit(_stop_until_done, running, limit)
+
+    def _stop_if_over(
+        self, loop: asyncio.AbstractEventLoop, running: "Future[T]", limit: ReadLimit
+    ) -> None:
+        if limit.seconds_left <= 0:
+            self._stop(running, limit)
+        elif not running.done():
+            # Its clock started later than this timer: it waited for a connection.
+            loop.call_later(limit.seconds_left, self._stop_if_over, loop, running, limit)
+
+    def _release_when_done(
+        self, loop: asyncio.AbstractEventLoop, store: str, running: "Future[T]"
+    ) -> None:
+        if running.done():
+            self._release(store)
+            return
+
+        def release(_running: Future[T]) -> None:
+            # At exit the loop may have been closed before the thread ends.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._release, store)
+
+        running.add_done_callback(release)
+
     def _release(self, store: str) -> None:
         self._unused += 1
         self._running[store] -= 1
@@ -273,10 +320,8 @@ class FairThreads:
             turn.set_result(None)
 
 
-def stop_until_done(
-    loop: asyncio.AbstractEventLoop, read: "Future[T] | asyncio.Future[T]", limit: ReadLimit
-) -> None:
+def _stop_until_done(running: "Future[T]", limit: ReadLimit) -> None:
     """Stop a read, and again until it has ended."""
-    if not read.done():
-        loop.run_in_executor(None, limit.stop)
-        loop.call_later(REPEAT_SECONDS, stop_until_done, loop, read, limit)
+    while not running.done():
+        limit.stop()
+        wait([running], REPEAT_SECONDS)

@@ -1,12 +1,13 @@
 """Databases: `read`, `write` and their variants."""
 
 import asyncio
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from math import inf
+from time import sleep, thread_time
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
@@ -96,6 +97,12 @@ class Database(ABC):
     client_read_seconds: float
     """Time limit of a client's read before it starts over as a scan."""
 
+    client_read_checks = inf
+    """The same limit as a number of checks of its statements, where they are checked."""
+
+    scan_clock: Callable[[], float] = staticmethod(thread_time)
+    """Measures a scan's work, in seconds."""
+
     embedded: bool
     """True if the gateway owns it: it creates the database, and migrates it at start."""
 
@@ -129,7 +136,7 @@ class Database(ABC):
         **kwargs: P.kwargs,
     ) -> T:
         """Run `fn` as `read` does; if it takes long, start over as `client_scan`."""
-        limit = ReadLimit(self.client_read_seconds)
+        limit = ReadLimit(self.client_read_seconds, self.client_read_checks)
 
         def limited(tx: Transaction) -> T:
             tx.limit = limit
@@ -138,10 +145,7 @@ class Database(ABC):
         try:
             return await self._run_client_read(store, limited, limit)
         except (ReadTooLong, StatementInterrupted):
-            pass
-        finally:
-            limit.record()
-        return await self.client_scan(store, fn, *args, **kwargs)
+            return await self.client_scan(store, fn, *args, **kwargs)
 
     async def client_scan(
         self,
@@ -155,7 +159,7 @@ class Database(ABC):
 
         def limited(tx: Transaction) -> T:
             tx.limit = limit
-            with self._interruptible(tx, limit):
+            with limit.measured(self.scan_clock), self._interruptible(tx, limit):
                 return fn(tx, *args, **kwargs)
 
         if listener := scan_listener.get():
@@ -257,14 +261,17 @@ class Database(ABC):
     async def _run_client_read(
         self, store: str, fn: Callable[[Transaction], T], limit: ReadLimit
     ) -> T:
-        """Run `fn` in a read transaction. Raises ReadTooLong if it reaches the limit."""
+        """Run `fn` in a read transaction, and record its time.
+
+        Raises ReadTooLong or StatementInterrupted if it reaches the limit.
+        """
 
     @contextmanager
     def _interruptible(self, tx: Transaction, limit: ReadLimit) -> Iterator[None]:
-        """Measure a read of a client, and let `limit` end it."""
+        """Let `limit` end a client's read on this thread."""
         self._reads.add(limit)
         try:
-            with limit.measured(), limit.interruptible(self._interrupter(tx)):
+            with limit.interruptible(self._interrupter(tx)):
                 yield
         finally:
             self._reads.discard(limit)
@@ -274,7 +281,7 @@ class Database(ABC):
         while reads := self._reads.copy():
             for limit in reads:
                 limit.stop()
-            time.sleep(REPEAT_SECONDS)
+            sleep(REPEAT_SECONDS)
 
     @abstractmethod
     def _interrupter(self, tx: Transaction) -> Callable[[], None]:

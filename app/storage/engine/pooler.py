@@ -8,7 +8,7 @@ import psycopg
 from app.storage.engine.postgresql_sessions import BACKEND_PID, Parameters, is_pooled
 
 ROUNDS = 5
-"""Statements per connection that must run in its own session."""
+"""Repetitions of the statements that must run in the session of their connection."""
 
 PATIENCE_SECONDS = 2.0
 """Time for a second session: a pooler waits for one that is free."""
@@ -19,10 +19,10 @@ class Pooling(Enum):
 
     NONE = "none"
     """There is no pooler: each connection has a session of its own."""
-    SESSION = "connection"
-    """To each connection one, for as long as the connection lasts."""
+    SESSION = "session"
+    """One session per client connection."""
     TRANSACTION = "transaction"
-    """To each transaction one: LISTEN and SET do not last."""
+    """One session per transaction; LISTEN and SET do not persist."""
 
 
 async def detect_pooling(connection: "psycopg.AsyncConnection", parameters: Parameters) -> Pooling:
@@ -37,13 +37,14 @@ async def detect_pooling(connection: "psycopg.AsyncConnection", parameters: Para
             asyncio.timeout(PATIENCE_SECONDS),
             await psycopg.AsyncConnection.connect(**parameters, autocommit=True) as other,
         ):
-            pairs = [
-                (await _backend_pid(connection), await _backend_pid(other)) for _ in range(ROUNDS)
-            ]
+            own, others = set[int](), set[int]()
+            for _ in range(ROUNDS):
+                # Twice: in turn, two sessions lent in turn would be one per connection.
+                own |= {await _backend_pid(connection), await _backend_pid(connection)}
+                others.add(await _backend_pid(other))
     except (TimeoutError, psycopg.OperationalError):
         # The first connection has the last free session, and keeps it.
         return Pooling.SESSION
-    own, others = map(set, zip(*pairs, strict=True))
     is_shared = own & others or len(own) > 1 or len(others) > 1
     return Pooling.TRANSACTION if is_shared else Pooling.SESSION
 

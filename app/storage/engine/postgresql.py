@@ -13,11 +13,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlmodel import create_engine
 
-from app.storage.engine.client_reads import (
-    SCAN_THREADS,
-    ReadLimit,
-    stop_until_done,
-)
+from app.storage.engine.client_reads import SCAN_THREADS, FairThreads, ReadLimit
 from app.storage.engine.database import (
     JSON_CODEC,
     Database,
@@ -41,11 +37,17 @@ from app.storage.engine.writer import Priority
 
 T = TypeVar("T")
 
-REQUEST_THREADS = 8
-"""Reads and short writes at the same time per process, each with its own connection."""
+REQUEST_THREADS = 6
+"""Short writes, and reads that no client causes, at the same time per process."""
+
+READ_THREADS = 6
+"""Clients' reads at the same time per process. Each thread has its own connection."""
+
+READS_PER_STORE = 4
+"""Clients' reads at the same time per store: the other threads are for other stores."""
 
 CLIENT_READ_SECONDS = 0.25
-"""Time limit of a client's read on a request thread, of which all clients share a few."""
+"""Time limit of a client's read on such a thread."""
 
 BULK_THREADS = 4
 """Chunks of long work at the same time. Connections open when first used."""
@@ -58,15 +60,16 @@ CHANNEL = "jobs_gateway"
 ENCODING = "UTF8"
 """The only encoding of a database that can store every character."""
 
-UNAVAILABLE_SQLSTATES = ("08", "57P", "57014", "53300", "25P03")
-"""Prefixes of SQLSTATEs: connection lost, server shut down, statement cancelled by an
-administrator, too many connections, idle for too long inside a transaction."""
+UNAVAILABLE_SQLSTATES = ("08", "57P", "53300", "25P03")
+"""Prefixes of SQLSTATEs: connection lost, server shut down, too many connections, idle for too long
+inside a transaction."""
 
 
 class PostgreSQL(Database):
     """A PostgreSQL database, version 15 or newer. The clock is the server's."""
 
     client_read_seconds = CLIENT_READ_SECONDS
+    scan_clock = staticmethod(monotonic)
     embedded = False
 
     def __init__(
@@ -79,6 +82,7 @@ class PostgreSQL(Database):
         )
         self.scan_engine = self.read_engine
         self._requests = ThreadPoolExecutor(REQUEST_THREADS, thread_name_prefix="request")
+        self._client_reads = FairThreads("read", READ_THREADS, READS_PER_STORE)
         self._bulk = ThreadPoolExecutor(BULK_THREADS, thread_name_prefix="bulk")
         self._process_id = uuid4().hex
         self._listener = Listener(listen_url or url, CHANNEL, self._on_notice)
@@ -125,6 +129,7 @@ class PostgreSQL(Database):
         with suppress(sa.exc.DBAPIError):
             self._notify(self._take_unsent())
         self._stop_reads()
+        self._client_reads.close()
         self._scans.close()
         self._requests.shutdown()
         self._bulk.shutdown()
@@ -136,23 +141,12 @@ class PostgreSQL(Database):
     async def _run_client_read(
         self, store: str, fn: Callable[[Transaction], T], limit: ReadLimit
     ) -> T:
-        loop = asyncio.get_running_loop()
-
         def interruptible(tx: Transaction) -> T:
-            limit.restart(CLIENT_READ_SECONDS)
-            with self._interruptible(tx, limit):
+            with limit.measured(), self._interruptible(tx, limit):
                 return fn(tx)
 
-        # Not run_in_executor: its future is done as soon as its task is cancelled.
-        read = self._requests.submit(self._read_transaction(self.read_engine, interruptible))
-        timer = loop.call_later(CLIENT_READ_SECONDS, stop_until_done, loop, read, limit)
-        try:
-            return await asyncio.wrap_future(read)
-        except asyncio.CancelledError:
-            stop_until_done(loop, read, limit)
-            raise
-        finally:
-            timer.cancel()
+        transaction = self._read_transaction(self.read_engine, interruptible)
+        return await self._client_reads.run(store, transaction, limit)
 
     def _interrupter(self, tx: Transaction) -> Callable[[], None]:
         connection = tx.connection.connection.driver_connection
@@ -241,7 +235,7 @@ def _engine(url: sa.URL) -> sa.Engine:
     engine = create_engine(
         url,
         connect_args=added_parameters(url),
-        pool_size=REQUEST_THREADS + BULK_THREADS + SCAN_THREADS,
+        pool_size=REQUEST_THREADS + READ_THREADS + BULK_THREADS + SCAN_THREADS,
         max_overflow=0,
         # Reuses the same few connections; a quiet process does not open the others.
         pool_use_lifo=True,

@@ -22,6 +22,7 @@ from app.storage.engine.client_reads import SCAN_THREADS, ReadLimit
 from app.storage.engine.database import (
     JSON_CODEC,
     Database,
+    DatabaseReadOnly,
     DatabaseUnavailable,
     RunnerAlreadyPresent,
     StatementInterrupted,
@@ -89,6 +90,7 @@ class SQLite(Database):
     """
 
     client_read_seconds = CLIENT_READ_SECONDS
+    client_read_checks = MAX_CHECKS
     embedded = True
 
     def __init__(self, url: sa.URL, clock: Clock | None = None) -> None:
@@ -124,19 +126,19 @@ class SQLite(Database):
 
         The operating system releases the lock of a killed process, so no other runner is alive.
         """
-        if self._runner_lock is None:
-            self._runner_lock = _open_to_lock(self.path)
         try:
-            _lock(self._runner_lock)
-        except (BlockingIOError, PermissionError):
-            raise RunnerAlreadyPresent(
-                f"Another process already runs the queue of {self.path}, and SQLite takes one. "
-                "Stop it, start this one as `serve --no-runner`, or move to PostgreSQL."
-            ) from None
+            if self._runner_lock is None:
+                self._runner_lock = _open_to_lock(self.path)
+            is_locked = _lock(self._runner_lock)
         except OSError as error:
             raise UnusableDatabase(
                 f"The database {self.name} cannot be locked for the queue: {error.strerror}."
             ) from error
+        if not is_locked:
+            raise RunnerAlreadyPresent(
+                f"Another process already runs the queue of {self.name}, and SQLite takes one. "
+                "Stop it, start this one as `serve --no-runner`, or move to PostgreSQL."
+            )
         return True
 
     def was_replaced(self) -> bool:
@@ -177,27 +179,25 @@ class SQLite(Database):
     async def _run_client_read(
         self, store: str, fn: Callable[[Transaction], T], limit: ReadLimit
     ) -> T:
+        # Beginning a turn for each short read would take a tenth of its time.
         if self.turns.is_over:
-            await self.turns.wait(store)
-            limit.restart(CLIENT_READ_SECONDS)
+            await self.turns.wait_if_over(store)
+            limit.start()
         self._read_limit = limit
         try:
             return self._read_transaction(self.read_engine, fn)()
         finally:
             self._read_limit = None
+            limit.record()
             self.turns.count(limit.began)
 
     def _check_limits(self, connection: sqlite3.Connection, _record: object) -> None:
         """Interrupt statements of reads that reach their limit."""
 
-        def is_over() -> bool:
-            limit = self._read_limit
-            if limit is None:
-                return False
-            limit.checks += 1
-            return limit.checks > MAX_CHECKS
+        def must_end() -> bool:
+            return self._read_limit is not None and self._read_limit.count_check()
 
-        connection.set_progress_handler(is_over, INSTRUCTIONS_PER_CHECK)
+        connection.set_progress_handler(must_end, INSTRUCTIONS_PER_CHECK)
 
     def _interrupter(self, tx: Transaction) -> Callable[[], None]:
         return driver_of(tx.connection).interrupt
@@ -281,6 +281,8 @@ class SQLite(Database):
             return StatementInterrupted("A statement took too long.")
         if code == sqlite3.SQLITE_FULL:
             return StorageFull("The disk is full.")
+        if code == sqlite3.SQLITE_READONLY:
+            return DatabaseReadOnly("The database file is read-only now.")
         if code in UNAVAILABLE_CODES:
             return DatabaseUnavailable("The database file cannot be used now.")
         return error
@@ -351,14 +353,18 @@ def _open_to_lock(path: Path) -> int:
     return os.open(f"{path.resolve()}.runner", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, PRIVATE)
 
 
-def _lock(descriptor: int) -> None:
-    """Lock exclusively until the descriptor is closed. Raises OSError if it is locked."""
-    if sys.platform == "linux":
-        # struct flock; an OFD lock belongs to the descriptor, and SQLite's locks are the process's.
-        lock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, RUNNER_BYTE, 1, 0)
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
-    else:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _lock(descriptor: int) -> bool:
+    """Lock exclusively until the descriptor is closed. Return False if another one has the lock."""
+    try:
+        if sys.platform == "linux":
+            # struct flock; an OFD lock is the descriptor's, and SQLite's locks are the process's.
+            lock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, RUNNER_BYTE, 1, 0)
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, lock)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 _PAGES = PreparedQuery(

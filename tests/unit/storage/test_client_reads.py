@@ -48,6 +48,8 @@ class Gates:
 
     def __init__(self, threads: FairThreads) -> None:
         self.threads = threads
+        self.loop = asyncio.get_running_loop()
+        self.changed = asyncio.Event()
         self.started: list[str] = []
         self.open: dict[str, threading.Event] = {}
 
@@ -56,14 +58,16 @@ class Gates:
 
         def work() -> str:
             self.started.append(name)
+            self.loop.call_soon_threadsafe(self.changed.set)
             gate.wait()
             return name
 
         return asyncio.create_task(self.threads.run(store, work, ReadLimit()))
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        while not condition():  # noqa: ASYNC110, threads have no event for it
-            await asyncio.sleep(0.001)
+        while not condition():
+            self.changed.clear()
+            await self.changed.wait()
 
 
 async def test_a_store_has_a_share_and_others_need_not_wait_for_it() -> None:
@@ -112,10 +116,100 @@ async def test_work_that_takes_its_turn_lets_other_events_come_between(
     assert order[:7] == ["a1", ".", "a2", ".", "b1", ".", "a3"]
 
 
+class StubbornRead:
+    """A read that ends at its third interruption, each of which waits for the test."""
+
+    def __init__(self, threads: FairThreads, limit: ReadLimit) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.started = asyncio.Event()
+        self.interruptions: asyncio.Queue[int] = asyncio.Queue()
+        self.answers = threading.Semaphore(0)
+        self.count = 0
+        self.threads: list[str] = []
+        self.ended = threading.Event()
+
+        def interrupt() -> None:
+            if self.ended.is_set():
+                return
+            self.count += 1
+            self.threads.append(threading.current_thread().name)
+            self.loop.call_soon_threadsafe(self.interruptions.put_nowait, self.count)
+            self.answers.acquire()
+            if self.count == 3:
+                self.ended.set()
+
+        def work() -> None:
+            with limit.interruptible(interrupt):
+                self.loop.call_soon_threadsafe(self.started.set)
+                self.ended.wait()
+
+        self.task = asyncio.create_task(threads.run("a", work, limit))
+
+
+async def test_an_interruption_is_repeated_after_the_one_before_and_takes_no_shared_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_reads, "REPEAT_SECONDS", 0)
+    threads = FairThreads("test", threads=1, per_store=1)
+    read = StubbornRead(threads, ReadLimit())
+    await read.started.wait()
+    read.task.cancel()
+    await asyncio.wait([read.task])
+    for number in (1, 2, 3):
+        assert await read.interruptions.get() == number
+        # Timers and threads that would send another one have their turn.
+        await settled()
+        assert read.interruptions.empty()
+        read.answers.release()
+    threads.close()
+    assert read.count == 3
+    # The default executor serves key sets, logins and name resolution.
+    assert read.threads == ["stop-test_0"] * 3
+
+
+async def test_a_read_that_takes_longer_than_its_limit_is_stopped() -> None:
+    threads = FairThreads("test", threads=1, per_store=1)
+    read = StubbornRead(threads, ReadLimit(seconds=0.001))
+    read.answers.release(3)
+    await read.task
+    assert read.count == 3
+    threads.close()
+
+
+async def test_the_time_in_which_a_read_waits_for_its_thread_is_not_its_own() -> None:
+    gates = Gates(FairThreads("test", threads=1, per_store=1))
+    other = gates.begin("b", "other")
+    await gates.until(lambda: gates.started == ["other"])
+    limit = ReadLimit(seconds=60)
+    submitted = limit.began
+
+    def work() -> None:
+        with limit.interruptible(lambda: None):
+            pass
+
+    read = asyncio.create_task(gates.threads.run("a", work, limit))
+    await settled()
+    # As if it had waited for more than its limit.
+    limit._until = 0
+    gates.open["other"].set()
+    await asyncio.gather(other, read)
+    assert limit.began > submitted
+    assert not limit.is_stopped
+    gates.threads.close()
+
+
+def test_a_read_ends_after_its_checks_or_its_time() -> None:
+    limit = ReadLimit(checks=2)
+    assert [limit.count_check() for _ in range(3)] == [False, False, True]
+    with pytest.raises(ReadTooLong):
+        limit.check()
+    assert ReadLimit(seconds=0).count_check()
+
+
 async def test_a_stopped_read_stays_stopped_when_its_turn_comes() -> None:
     limit = ReadLimit()
     limit.stop()
-    limit.restart()
+    limit.start()
     with pytest.raises(ReadTooLong):
         limit.check()
 
