@@ -18,9 +18,10 @@ from pydantic import SecretStr
 
 from app.main import Gateway
 from app.settings import Settings
-from app.storage.engine import postgresql, sqlite
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
+from app.storage.engine.postgresql import PostgreSQL
+from app.storage.engine.sqlite import SQLite
 from tests.support import pgbouncer, postgres, tokens
 from tests.support.clients import GraphQLClient, client_of
 from tests.support.clock import Clock
@@ -219,8 +220,7 @@ def database(settings: Settings) -> Iterator[Database]:
 @pytest.fixture
 def unhurried_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no busy machine repeat a read as a scan, where a test counts statements."""
-    for module, kind in ((sqlite, sqlite.SQLite), (postgresql, postgresql.PostgreSQL)):
-        monkeypatch.setattr(module, "CLIENT_READ_SECONDS", 60.0)
+    for kind in (SQLite, PostgreSQL):
         monkeypatch.setattr(kind, "client_read_seconds", 60.0)
 
 

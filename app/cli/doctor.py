@@ -256,7 +256,7 @@ def _pooler(settings: Settings) -> Iterator[Finding]:
     about = "pooler"
     path = diagnosis.server_path(settings.database_url)
     if path.pooling is not Pooling.NONE:
-        text = f"connections go through a pooler that lends a session per {path.pooling.value}"
+        text = f"connections go through a pooler in {path.pooling.value} mode"
         yield Finding(Verdict.OK, about, text)
     remedy = "Set JOBS_GATEWAY_LISTEN_URL to the server itself."
     if settings.listen_url is None:

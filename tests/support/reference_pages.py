@@ -311,7 +311,7 @@ def limits_part() -> str:
                 "one operation of the rate limit",
                 f"each {throttle.COST_PER_TOKEN:,} of cost and each "
                 f"{throttle.SECONDS_PER_TOKEN * 1000:g} ms of processor time count as one more; "
-                "of a scan by PostgreSQL, each as many ms until it ends",
+                "of a scan by PostgreSQL the time that passes counts",
             ),
             (
                 "time of a read before it continues as a scan",

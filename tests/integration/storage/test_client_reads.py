@@ -3,13 +3,16 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
 
-from app.storage.engine.client_reads import SCANS_PER_STORE
+from app.storage.engine.client_reads import SCANS_PER_STORE, WorkTime, current_work_time
+from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
+from tests.support.databases import NewDatabase
 
 ENDLESS = sa.text(
     "WITH RECURSIVE endless(n) AS (SELECT 1 UNION ALL SELECT (n + 1) % 7 FROM endless) "
@@ -47,6 +50,16 @@ async def test_a_read_without_end_leaves_its_threads_to_others_and_ends_with_its
     # The store's share is free again.
     for _ in range(SCANS_PER_STORE + 1):
         assert await database.client_scan("attacker", thread)
+
+
+async def test_the_work_of_a_server_counts_as_work_of_its_client(new_database: NewDatabase) -> None:
+    work_time = WorkTime()
+    token = current_work_time.set(work_time)
+    with closing(connect(new_database("postgresql"))) as database:
+        await database.client_scan("store", lambda tx: tx.rows(sa.text("SELECT pg_sleep(0.1)")))
+    current_work_time.reset(token)
+    # This process computes for about 1 ms meanwhile.
+    assert work_time.seconds >= 0.1
 
 
 async def test_a_short_read_of_a_client_runs_where_reads_are_fastest(database: Database) -> None:

@@ -10,8 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from app.storage.engine.connect import connect, parse_url
-from app.storage.engine.database import Database, RunnerAlreadyPresent, UnusableDatabase
+from app.storage.engine.database import (
+    Database,
+    DatabaseReadOnly,
+    RunnerAlreadyPresent,
+    UnusableDatabase,
+)
 from app.storage.migrations import upgrade
+from tests import factories
 
 
 def opened(path: Path) -> Database:
@@ -67,6 +73,36 @@ def test_a_second_runner_is_refused_by_whatever_name_it_opens_the_file(
             second.acquire_runner_lock()
     with closing(opened(other)) as second:
         assert second.acquire_runner_lock()
+
+
+def test_a_file_that_cannot_be_opened_for_its_lock_is_refused_in_one_line(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "\x1bjobs.db")) as database:
+        upgrade(database)
+        for file in tmp_path.iterdir():
+            file.unlink()
+        with pytest.raises(UnusableDatabase, match="cannot be locked") as refused:
+            database.acquire_runner_lock()
+        assert str(refused.value).isprintable()
+
+
+def test_another_runner_is_reported_with_a_printable_name(tmp_path: Path) -> None:
+    path = tmp_path / "\x1bjobs.db"
+    with closing(opened(path)) as first, closing(opened(path)) as second:
+        upgrade(first)
+        assert first.acquire_runner_lock()
+        with pytest.raises(RunnerAlreadyPresent) as refused:
+            second.acquire_runner_lock()
+        assert str(refused.value).isprintable()
+
+
+async def test_a_read_only_file_refuses_changes_with_a_code_of_its_own(tmp_path: Path) -> None:
+    with closing(opened(tmp_path / "jobs.db")) as database:
+        upgrade(database)
+        with database.write_engine.connect() as connection:
+            # The error of a file without write permission, which does not stop root.
+            connection.exec_driver_sql("PRAGMA query_only = ON")
+        with pytest.raises(DatabaseReadOnly):
+            await factories.hierarchy(database, {})
 
 
 def test_the_lock_of_the_runner_does_not_lock_sqlite_out(tmp_path: Path) -> None:
