@@ -23,7 +23,7 @@ STOP_SECONDS = 1
 
 SWITCH_SECONDS = 0.0002
 """Time that a busy event loop runs on while a thread waits for the interpreter. The thread of a list
-waits for it a hundred times: 0.2 s beside a flood of requests, with Python's 5 ms each."""
+waits for it a hundred times: 0.2 s during a flood of requests, with Python's 5 ms each."""
 
 
 class GatewayServer(uvicorn.Server):
