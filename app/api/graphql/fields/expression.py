@@ -28,6 +28,7 @@ class ExpressionField(FieldSource):
     without_arguments: AttributeField | None = None
     """The same value as an attribute, used if the arguments are omitted."""
     length: int | None = None
+    full_length: int | None = None
 
     def resolver(self) -> Callable[..., object]:
         value = self.value
@@ -58,10 +59,13 @@ def expression(
     without_arguments: AttributeField | None = None,
     *,
     length: int | None = None,
+    full_length: int | None = None,
 ) -> Declared:
     """Declare a field computed from its row, and from the arguments that `value` has after it.
 
     `without_arguments` is the attribute with the same value if the arguments are omitted. `length`
-    is the greatest length of a list, for its price.
+    is the greatest length of a list, for its price, and `full_length` that of one that is usually
+    short.
     """
-    return ExpressionField(value, requires, without_arguments, length).declare(description)
+    source = ExpressionField(value, requires, without_arguments, length, full_length)
+    return source.declare(description)

@@ -33,6 +33,7 @@ class RelationField(FieldSource, Generic[KeyT, ValueT]):
     value: Callable[[ValueT], object]
     columns: RequiredColumns
     projected: bool
+    full_length: int | None = None
 
     @property
     def projected_read(self) -> AnyRead | None:
@@ -77,9 +78,12 @@ def relation(
     requires: RequiredColumns = None,
     *,
     projected: bool = False,
+    full_length: int | None = None,
 ) -> Declared:
     """Declare a field looked up by a key of its row, or of the arguments that `key` has after it.
 
     `value` computes the field from the related row. `projected`: `batch` reads a projection.
+    `full_length` is the greatest length of a list that is usually short.
     """
-    return RelationField(batch, key, value, requires, projected).declare(description)
+    source = RelationField(batch, key, value, requires, projected, full_length)
+    return source.declare(description)

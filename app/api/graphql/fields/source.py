@@ -120,6 +120,9 @@ class FieldSource:
     length: int | None = None
     """The greatest length of a list that is no page; None if it is usually short."""
 
+    full_length: int | None = None
+    """The greatest length of a list that is usually short."""
+
     price_factor = 1
     """Cost of the fields below, as a multiple of that in a plan."""
 
