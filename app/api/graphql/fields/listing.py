@@ -51,11 +51,10 @@ class ListingField(FieldSource, Generic[RowT]):
         def resolve(root: object, **arguments: object) -> LazyPage[RowT]:
             query, loaders = self._query_for(arguments), current_loaders.get()
             store = loaders.caller.store
-            read = loaders.scan if self.scan_cost(arguments) else loaders.read
             return LazyPage(
                 self.cursors,
-                lambda: read(query.page, store, ALL_COLUMNS),
-                lambda: read(query.count, store),
+                lambda: loaders.read(query.page, store, ALL_COLUMNS),
+                lambda: loaders.read(query.count, store),
             )
 
         _window, *own_parameters = parameters_of(self.query)
