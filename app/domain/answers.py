@@ -1,7 +1,6 @@
 """The size of an answer: what one operation may read and return."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,6 +12,10 @@ MAX_CHARACTERS = 8 * 1024 * 1024
 MAX_PATH_ITEMS = 20_000
 """Items of all paths that one operation returns: 1,000 nodes can be 20 levels deep, or 200 nodes
 100."""
+
+
+SHORT_TEXT = 1_000
+"""Characters of a text that the cost of its field covers, as names and slugs."""
 
 
 class AnswerTooLarge(DomainError):
@@ -45,74 +48,73 @@ class TextsTooLong(AnswerTooLarge):
         )
 
 
-class _Count:
-    """The sizes of several values. The largest does not count: one alone is never refused."""
+_Counted = tuple[int, int]
+"""The sum of sizes, and the largest of them."""
 
-    __slots__ = ("error", "largest", "limit", "total")
-
-    def __init__(self, limit: int, error: type[AnswerTooLarge]) -> None:
-        self.limit = limit
-        self.error = error
-        self.total = self.largest = 0
-
-    def add(self, total: int, largest: int) -> None:
-        """Count values with this total. Raises `error` instead if they are too large."""
-        largest = max(largest, self.largest)
-        if self.total + total - largest > self.limit:
-            raise self.error
-        self.total += total
-        self.largest = largest
+_NOTHING: _Counted = (0, 0)
 
 
 class AnswerBudget:
-    """Counts what one operation reads and returns. Its methods raise AnswerTooLarge."""
+    """Counts what one operation reads and returns. Its methods raise AnswerTooLarge.
+
+    The largest text or path does not count: one alone is never refused.
+    """
 
     __slots__ = ("_paths", "_read", "_returned", "exceeded")
 
     def __init__(self) -> None:
-        self._read = _Count(MAX_CHARACTERS, TextsTooLong)
-        self._returned = _Count(MAX_CHARACTERS, TextsTooLong)
-        self._paths = _Count(MAX_PATH_ITEMS, PathsTooLong)
+        self._read = self._returned = self._paths = _NOTHING
         self.exceeded: AnswerTooLarge | None = None
         """The reason to refuse the operation."""
 
-    def read_rows(self, rows: Iterable[Sequence[object]], positions: Sequence[int]) -> None:
-        """Count the texts at these positions of rows."""
-        self._add(self._read, [sum(characters_of(row[at]) for at in positions) for row in rows])
+    @property
+    def counts_texts(self) -> bool:
+        """True if the texts of the answer have to be counted: it can have more than short ones."""
+        return self._read[1] > SHORT_TEXT or self._paths[0] > SHORT_TEXT
 
-    def decode(self, values: Iterable[object]) -> None:
-        """Count the texts of decoded documents, as if they were read again."""
-        self._add(self._read, [*map(characters_of, values)])
+    def copy(self) -> "AnswerBudget":
+        """Return a budget for an attempt, which `keep` or `keep_read` adds if it succeeded."""
+        attempt = AnswerBudget()
+        attempt.keep(self)
+        return attempt
+
+    def keep(self, attempt: "AnswerBudget") -> None:
+        """Count what an attempt on a copy of this budget has counted."""
+        self._read, self._returned, self._paths = attempt._read, attempt._returned, attempt._paths
+
+    def keep_read(self, attempt: "AnswerBudget") -> None:
+        """Count what an attempt has read; what is returned was counted here meanwhile."""
+        self._read = attempt._read
+
+    def read(self, values: Iterable[object]) -> None:
+        """Count texts of rows, or decoded from them."""
+        self._read = self._sum(self._read, sizes_of(values), MAX_CHARACTERS, TextsTooLong)
+
+    def read_short(self, characters: int, largest: int) -> None:
+        """Count texts of rows, none longer than `largest`, with at most this sum."""
+        self._read = self._read[0] + characters, max(self._read[1], largest)
 
     def return_texts(self, values: Iterable[object]) -> None:
         """Count texts, or lists of texts, of the answer."""
-        self._add(self._returned, [*map(characters_of, values)])
+        self._returned = self._sum(self._returned, sizes_of(values), MAX_CHARACTERS, TextsTooLong)
 
-    def return_paths(self, paths: Iterable[Sequence[object]]) -> None:
+    def return_paths(self, paths: Iterable[Sized]) -> None:
         """Count paths of the answer."""
-        self._add(self._paths, [*map(len, paths)])
+        self._paths = self._sum(self._paths, [*map(len, paths)], MAX_PATH_ITEMS, PathsTooLong)
 
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Count what the block reads and returns, unless it fails and is repeated."""
-        counts = self._read, self._returned, self._paths
-        before = [(count.total, count.largest) for count in counts]
-        try:
-            yield
-        except AnswerTooLarge as error:
-            self.exceeded = error
-            raise
-        except BaseException:
-            for count, sizes in zip(counts, before, strict=True):
-                count.total, count.largest = sizes
-            raise
+    def _sum(
+        self, counted: _Counted, sizes: Sequence[int], limit: int, error: type[AnswerTooLarge]
+    ) -> _Counted:
+        total, largest = counted[0] + sum(sizes), max(counted[1], *sizes, 0)
+        if total - largest > limit:
+            self.exceeded = error()
+            raise self.exceeded
+        return total, largest
 
-    def _add(self, count: _Count, sizes: Sequence[int]) -> None:
-        try:
-            count.add(sum(sizes), max(sizes, default=0))
-        except AnswerTooLarge as error:
-            self.exceeded = error
-            raise
+
+def sizes_of(values: Iterable[object]) -> list[int]:
+    """Return the number of characters of each value."""
+    return [len(value) if type(value) is str else characters_of(value) for value in values]
 
 
 def characters_of(value: object) -> int:

@@ -40,7 +40,10 @@ MAX_COST = 2**53 - 1
 """Ceiling of reported costs: nested fragments multiply beyond the integers JSON represents."""
 
 MAX_LOOP_COST = 5_000
-"""Greatest cost of an operation on the event loop: about 12 ms of it if all lists are full."""
+"""Cost of an operation on the event loop: about 12 ms of it if all pages are full."""
+
+MAX_FULL_LOOP_COST = 20_000
+"""Cost of an operation on the event loop if its other lists are full too, which they seldom are."""
 
 COST_CACHE_SIZE = 16
 """Cached costs per operation, keyed by the size-determining variables."""
@@ -58,7 +61,7 @@ class OperationCost:
     scopes: frozenset[Scope]
     is_long: bool = False
     """True if the operation must not run on the event loop: a field examines rows that it does not
-    return, or with full lists the cost would be more than MAX_LOOP_COST."""
+    return, or the cost is more than MAX_LOOP_COST, or MAX_FULL_LOOP_COST with full lists."""
 
 
 def operation_cost(
@@ -154,7 +157,7 @@ class _CostVisitor:
             min(cost, MAX_COST),
             min(self.introspection, MAX_COST),
             frozenset(self.scopes),
-            self.scans or cost > MAX_LOOP_COST,
+            self.scans or cost > (MAX_FULL_LOOP_COST if self._full_lists else MAX_LOOP_COST),
         )
 
     def _selections(

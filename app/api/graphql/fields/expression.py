@@ -39,10 +39,15 @@ class ExpressionField(FieldSource):
         if self.without_arguments and not selected.has_arguments:
             return self.without_arguments.column(selected)
         value, arguments = self.value, selected.arguments
+        is_decoded = self.full_length is not None
 
         def column(run: ReadContext, rows: Rows) -> ColumnValues:
             values = arguments(run.variables)
-            return [value(row, **values) for row in rows] if values else [*map(value, rows)]
+            computed = [value(row, **values) for row in rows] if values else [*map(value, rows)]
+            if is_decoded and run.counts_texts:
+                # All fields of a level are computed before the texts below them are counted.
+                run.budget.read(computed)
+            return computed
 
         return column
 

@@ -144,6 +144,7 @@ class TreeItem(Node):
         "Path from the root to this item, both included.",
         requires=PRIMARY_KEY,
         full_length=MAX_TREE_DEPTH,
+        is_path=True,
     )
     children: Declared = connection(
         _CHILDREN,
