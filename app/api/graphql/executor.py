@@ -69,7 +69,6 @@ class Executor:
                     return await self._planner.response(operation, context)
                 return await _reference(operation, context)
         except AnswerTooLarge as error:
-            committed = " A mutation may have been committed."
             is_query = operation.kind is OperationType.QUERY
             message = str(error) if is_query else f"{error} A mutation may have been committed."
             raise Refused(message, error.code) from None
