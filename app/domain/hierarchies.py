@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
 from uuid import UUID, uuid4
 
-from app.domain.errors import DomainError, InvalidInput
+from app.domain.errors import InvalidInput
 
 ROOT_NO = 0
 """The node number of every hierarchy's root."""
@@ -33,23 +32,6 @@ class HierarchyState(StrEnum):
     DISCARDED = "discarded"
     ABANDONED = "abandoned"
     """A discarded import; the products it created are removed with it."""
-
-
-MAX_PATH_ITEMS = 20_000
-"""Items of all paths that one read returns: 1,000 nodes can be 20 levels deep, or 200 nodes 100."""
-
-
-@dataclass(eq=False)
-class PathsTooLong(DomainError):
-    """A request for more items of paths than one read may return."""
-
-    code: ClassVar[str] = "PATHS_TOO_LONG"
-
-    def __str__(self) -> str:
-        return (
-            f"The paths of these nodes have more than {MAX_PATH_ITEMS:,} items together: "
-            "request fewer nodes at once."
-        )
 
 
 @dataclass(frozen=True, slots=True)

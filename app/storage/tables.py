@@ -17,6 +17,7 @@ from app.domain.events import JobEventType
 from app.domain.hierarchies import HierarchyState, Owner
 from app.domain.jobs import JobStatus, JobType
 from app.domain.webhooks import DeliveryStatus
+from app.storage.engine.statements import UnlimitedText
 from app.storage.sql.column_types import UNSET, Instant, UnsetLast, stored_enum
 from app.storage.sql.rows import Row
 
@@ -62,7 +63,7 @@ class HierarchyRow(Row):
     state: HierarchyState = Field(sa_type=stored_enum(HierarchyState))
     name: str = Field(sa_type=sa.Text)
     slug: str | None = Field(default=None, sa_type=sa.Text)
-    description: str | None = Field(default=None, sa_type=sa.Text)
+    description: str | None = Field(default=None, sa_type=UnlimitedText)
     locales: dict[str, Translation] = Field(default_factory=dict, sa_type=sa.JSON)
     admin_attributes: dict[str, str] | None = Field(default=None, sa_type=JsonFields)
     """NULL, which takes no room in a row, without such attributes."""
@@ -108,7 +109,7 @@ class NodeRow(Row):
     """1 for a child of the root."""
     name: str = Field(sa_type=sa.Text)
     slug: str | None = Field(default=None, sa_type=sa.Text)
-    description: str | None = Field(default=None, sa_type=sa.Text)
+    description: str | None = Field(default=None, sa_type=UnlimitedText)
     sort_order: int | None = Field(
         default=None, sa_column=sa.Column(UnsetLast, nullable=False, server_default=str(UNSET))
     )

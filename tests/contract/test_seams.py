@@ -56,6 +56,7 @@ SEAMS = (
         (
             "strawberry.schema.schema:Schema._schema",
             "strawberry.schema.schema:Schema.schema_converter",
+            "strawberry.schema.schema:StrawberryGraphQLCoreExecutionContext",
             "strawberry.schema.schema_converter:GraphQLCoreConverter.DEFINITION_BACKREF",
             "strawberry.schema.schema_converter:GraphQLCoreConverter.scalar_registry",
             "strawberry.schema.schema_converter:GraphQLCoreConverter.config",

@@ -38,7 +38,6 @@ def figures_of(
 @pytest.mark.parametrize(
     "attack",
     [
-        costly_requests.breadcrumbs_of_a_deep_tree,
         costly_requests.comparisons,
         costly_requests.large_pages,
         costly_requests.large_pages_beside_an_error,
@@ -49,6 +48,25 @@ def test_work_on_large_data_delays_no_other_store(
     attack: Callable[..., Outcomes], tmp_path: Path, report: Report
 ) -> None:
     figures_of(attack, tmp_path, report)
+
+
+@pytest.mark.parametrize(
+    ("attack", "largest"),
+    [
+        (costly_requests.breadcrumbs_of_a_deep_tree, 8 * 2**20),
+        (costly_requests.too_many_breadcrumbs, 2**10),
+        (costly_requests.long_descriptions, 9 * 2**20),
+        (costly_requests.too_many_long_descriptions, 2**10),
+        (costly_requests.rest_pages_of_a_deep_tree, 3 * 2**20),
+    ],
+)
+def test_long_answers_delay_no_other_store(
+    attack: Callable[..., Outcomes], largest: int, tmp_path: Path, report: Report
+) -> None:
+    figures = figures_of(attack, tmp_path, report)
+    assert figures.outcome.largest <= largest
+    is_refused = largest == 2**10
+    assert is_refused is not any(answer == "200" for answer in figures.outcome.answers)
 
 
 def test_filters_of_many_products_delay_no_other_store(tmp_path: Path, report: Report) -> None:

@@ -6,7 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from itertools import count
+from functools import partial
+from itertools import count, repeat
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -15,8 +16,8 @@ import httpx
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from app.domain.attributes import checked_attributes
-from app.domain.hierarchies import node_id
+from app.domain.attributes import Attributes, checked_attributes
+from app.domain.hierarchies import MAX_TREE_DEPTH, node_id
 from app.services import imports
 from app.services.placement import PlacedLine
 from app.settings import Settings
@@ -33,7 +34,11 @@ CONNECTIONS = 4
 
 STORE = "attacker"
 
-LEVELS = 20_000
+LEVELS = MAX_TREE_DEPTH
+CHAINS = 100
+NAME = "n" * 40
+"""Prefix of names in the deep hierarchy."""
+DESCRIPTION = "d" * 40_000
 PRODUCTS = 100_000
 NODES = 20_000
 
@@ -49,8 +54,10 @@ class Outcomes(NamedTuple):
 class Catalogue(NamedTuple):
     """Large data of the attacker."""
 
-    chain: UUID
-    """A hierarchy of LEVELS nodes, each below the one before it."""
+    deep: UUID
+    """A hierarchy of CHAINS chains of LEVELS nodes, each with a translation."""
+    described: UUID
+    """A hierarchy of 100 nodes with DESCRIPTION."""
     wide: UUID
     job: UUID
     """A duplication of the wide hierarchy."""
@@ -62,16 +69,27 @@ async def fill(folder: Path) -> Catalogue:
         open_database(Settings(database_url=f"sqlite:///{folder}/attacked.db"))
     ) as database:
 
-        def chain(tx: Transaction) -> UUID:
-            pk = imports.begin(tx, STORE, "Chain")
-            imports.add_nodes(
-                tx,
-                pk,
-                [
-                    PlacedLine(checked_attributes({"name": f"node {no}"}), no, no - 1, no)
-                    for no in range(1, LEVELS + 1)
-                ],
-            )
+        def deep(tx: Transaction) -> UUID:
+            pk = imports.begin(tx, STORE, "Deep")
+            lines = []
+            for no in range(1, CHAINS * LEVELS + 1):
+                level = (no - 1) // CHAINS + 1
+                name = f"{NAME} {no}"
+                attributes: Attributes = {"name": name, "locales": {"fr-FR": {"name": name}}}
+                parent_no = max(no - CHAINS, 0)
+                lines.append(PlacedLine(checked_attributes(attributes), no, parent_no, level))
+            imports.add_nodes(tx, pk, lines)
+            return imports.publish(tx, pk)
+
+        def described(tx: Transaction) -> UUID:
+            pk = imports.begin(tx, STORE, "Described")
+            lines = [
+                PlacedLine(
+                    checked_attributes({"name": f"{no}", "description": DESCRIPTION}), no, 0, 1
+                )
+                for no in range(1, 101)
+            ]
+            imports.add_nodes(tx, pk, lines)
             return imports.publish(tx, pk)
 
         rows = [
@@ -84,12 +102,18 @@ async def fill(folder: Path) -> Catalogue:
         )
         await factories.pending_duplication(database, wide, store=STORE)
         return Catalogue(
-            await database.write(chain), wide, await factories.ran_job(database, store=STORE)
+            await database.write(deep),
+            await database.write(described),
+            wide,
+            await factories.ran_job(database, store=STORE),
         )
 
 
 def repeated(url: str, requests: Callable[[], Iterator[object]]) -> Outcomes:
-    """Post the requests on several connections, each as soon as the previous one is answered."""
+    """Send the requests on several connections, each as soon as the previous one is answered.
+
+    A URL is requested by GET, any other body posted to GraphQL.
+    """
     answers: Counter[str] = Counter()
     largest = [0]
     deadline = time.monotonic() + SECONDS
@@ -101,7 +125,10 @@ def repeated(url: str, requests: Callable[[], Iterator[object]]) -> Outcomes:
             for body in requests():
                 if time.monotonic() > deadline:
                     return
-                response = client.post("/graphql", json=body)
+                if isinstance(body, httpx.URL):
+                    response = client.get(body)
+                else:
+                    response = client.post("/graphql", json=body)
                 errors = response.json().get("errors")
                 code = errors[0].get("extensions", {}).get("code") if errors else ""
                 answers[f"{response.status_code} {code}".strip()] += 1
@@ -119,11 +146,11 @@ def repeated(url: str, requests: Callable[[], Iterator[object]]) -> Outcomes:
 
 
 def _always(query: str, **variables: object) -> Callable[[], Iterator[object]]:
-    def requests() -> Iterator[object]:
-        while True:
-            yield {"query": query, "variables": variables}
+    return _endless({"query": query, "variables": variables})
 
-    return requests
+
+def _endless(request: object) -> Callable[[], Iterator[object]]:
+    return partial(repeat, request)
 
 
 def _aliased(field: str, number: int = 29) -> str:
@@ -131,10 +158,40 @@ def _aliased(field: str, number: int = 29) -> str:
 
 
 def breadcrumbs_of_a_deep_tree(url: str, catalogue: Catalogue) -> Outcomes:
-    """Request the paths of a hundred nodes 20,000 levels deep."""
-    ids = [str(node_id(catalogue.chain, LEVELS - number)) for number in range(100)]
-    query = "query ($ids: [ID!]!) { nodes(ids: $ids) { ... on TreeItem { breadcrumbs { id } } } }"
-    return repeated(url, _always(query, ids=ids))
+    """Request the longest paths that are accepted: 98 nodes at the limit, under two aliases."""
+    ids = [str(node_id(catalogue.deep, CHAINS * LEVELS - number)) for number in range(98)]
+    field = "nodes(ids: $ids) { ... on TreeItem { breadcrumbs { id name slug } } }"
+    return repeated(url, _always(f"query ($ids: [ID!]!) {_aliased(field, 2)}", ids=ids))
+
+
+def too_many_breadcrumbs(url: str, catalogue: Catalogue) -> Outcomes:
+    """Request the same paths under as many aliases as the cost allows."""
+    ids = [str(node_id(catalogue.deep, CHAINS * LEVELS - number)) for number in range(98)]
+    field = "nodes(ids: $ids) { ... on TreeItem { breadcrumbs { name } } }"
+    return repeated(url, _always(f"query ($ids: [ID!]!) {_aliased(field, 18)}", ids=ids))
+
+
+def long_descriptions(url: str, catalogue: Catalogue) -> Outcomes:
+    """Request the longest texts that are accepted: 100 descriptions under two aliases."""
+    return repeated(url, _always(_aliased(_descriptions(catalogue), 2)))
+
+
+def too_many_long_descriptions(url: str, catalogue: Catalogue) -> Outcomes:
+    """Request the same texts under as many aliases as allowed."""
+    return repeated(url, _always(_aliased(_descriptions(catalogue))))
+
+
+def _descriptions(catalogue: Catalogue) -> str:
+    nodes = "nodes(first: 100) { nodes { description } }"
+    return f'hierarchy(id: "{catalogue.described}") {{ {nodes} }}'
+
+
+def rest_pages_of_a_deep_tree(url: str, catalogue: Catalogue) -> Outcomes:
+    """Request pages of the deepest nodes by REST, with breadcrumbs and translations."""
+    page = {"page[offset]": CHAINS * (LEVELS - 1), "page[limit]": 50}
+    return repeated(
+        url, _endless(httpx.URL(f"/pcm/hierarchies/{catalogue.deep}/nodes", params=page))
+    )
 
 
 MUTATION = (

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from app import settings
 from app.api.auth import identity, jwks, login, registered_clients, throttle, token_endpoint
 from app.api.graphql import cursors, queries
-from app.api.graphql.admission import complexity, documents
+from app.api.graphql.admission import complexity, cost, documents
 from app.api.graphql.fields import reference, source
 from app.api.graphql.transports import websocket
 from app.api.graphql.types import differences, filters, queue
@@ -36,7 +36,7 @@ from app.api.rest import product_nodes as rest_product_nodes
 from app.api.rest import relationships as rest_moves
 from app.cli import COMMANDS, command_of, imports
 from app.cli.flags import description, flag, limits
-from app.domain import attributes, hierarchies, jobs, nodes, products, stores, webhooks
+from app.domain import answers, attributes, hierarchies, jobs, nodes, products, stores, webhooks
 from app.observability import metrics
 from app.services import copies
 from app.services import jobs as job_services
@@ -234,7 +234,15 @@ def limits_part() -> str:
                 "nested selection sets, with fragments expanded",
                 f"{complexity.MAX_NESTING}",
             ),
-            ("items of all paths in `breadcrumbs`", f"{hierarchies.MAX_PATH_ITEMS:,}"),
+            (
+                "items of all `breadcrumbs` in one response",
+                f"{answers.MAX_PATH_ITEMS:,}, without the longest",
+            ),
+            (
+                "texts that one operation reads, and that its response has",
+                f"{answers.MAX_CHARACTERS:,} characters each, without the longest. Names, slugs "
+                f"and SKUs count if the cost is more than {cost.MAX_LOOP_COST:,}",
+            ),
             (
                 "REST filter",
                 f"{rest_filters.MAX_CONDITIONS} conditions, {rest_filters.MAX_VALUES} values of "
@@ -243,7 +251,11 @@ def limits_part() -> str:
             ("values of a REST body, nested ones included", f"{rest_context.MAX_BODY_VALUES:,}"),
             ("nodes in one REST move of children", f"{rest_moves.MAX_MOVED}"),
             ("nodes in one REST `attach_nodes`", f"{rest_product_nodes.MAX_NODES}"),
-            ("breadcrumbs on one REST page", f"{breadcrumbs.MAX_CHARACTERS:,} characters"),
+            (
+                "breadcrumbs in one REST response",
+                f"about {breadcrumbs.MAX_CHARACTERS:,} characters; those of a single node have no "
+                "translations beyond it",
+            ),
             (
                 "head of a request",
                 f"{size(uvicorn_protocols.MAX_HEAD_BYTES)}, {uvicorn_protocols.MAX_HEADERS} "

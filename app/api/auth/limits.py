@@ -16,8 +16,8 @@ class Limits(BaseModel):
         20_000,
         ge=1,
         description="Max cost of an operation or a batch: the fields of a response with full "
-        "pages, other lists counting as 10, and a price per filter and comparison. Reported in "
-        "`extensions.cost`.",
+        "pages, 100 differences and the requested hours, any other list counting as 10, and a "
+        "price per filter, comparison and `hours`. Reported in `extensions.cost`.",
     )
     max_tree_depth: int = Field(
         MAX_TREE_DEPTH,

@@ -6,6 +6,7 @@ import strawberry
 from graphql import DocumentNode
 
 from app.api.http.tracing import traceparent
+from app.domain.answers import AnswerBudget
 from app.domain.callers import Caller
 from app.domain.hierarchies import MAX_TREE_DEPTH
 from app.services.feed import Feed
@@ -28,6 +29,8 @@ class Context:
     mutation_results: dict[str, object] = field(default_factory=dict)
     """Payloads or exceptions of mutations that a plan has already run, by response key."""
     max_tree_depth: int = MAX_TREE_DEPTH
+    budget: AnswerBudget = field(default_factory=AnswerBudget)
+    """The sizes that a query or a mutation has read and returned. Each event has its own."""
 
     @property
     def store(self) -> str:

@@ -13,9 +13,10 @@ from app.api.graphql.plans.plan import GraphQLResponse
 from app.api.graphql.plans.planner import Planner
 from app.api.graphql.schema import schema
 from app.api.graphql.shared_subscriptions import SharedSubscriptions, StreamResult
-from app.api.http.refusals import TimedOut
+from app.api.http.refusals import Refused, TimedOut
 from app.api.http.request_log import OperationRecord
 from app.api.http.tracing import operation_span
+from app.domain.answers import AnswerTooLarge
 from app.domain.callers import Caller
 from app.services.feed import Feed
 from app.storage.engine.database import Database
@@ -43,7 +44,7 @@ class Executor:
     async def execute(
         self, operation: Operation, caller: Caller, request_id: str
     ) -> GraphQLResponse:
-        """Execute a query or a mutation. Raises TimedOut."""
+        """Execute a query or a mutation. Raises TimedOut, Refused."""
         name, kind = operation.name, operation.kind.value
         with (
             operation_span(self._tracer, kind, name, request_id),
@@ -67,6 +68,10 @@ class Executor:
                 if self._planner:
                     return await self._planner.response(operation, context)
                 return await _reference(operation, context)
+        except AnswerTooLarge as error:
+            is_query = operation.kind is OperationType.QUERY
+            message = str(error) if is_query else f"{error} A mutation may have been committed."
+            raise Refused(message, error.code) from None
         except TimeoutError:
             raise TimedOut(limit, clock() - start) from None
 
@@ -110,13 +115,15 @@ class Executor:
 
 
 async def _reference(operation: Operation, context: Context) -> GraphQLResponse:
-    """Execute the document of the context by the reference executor."""
+    """Execute the document of the context by the reference executor. Raises AnswerTooLarge."""
     result = await schema.execute(
         operation.document.text,
         variable_values=operation.variables,
         context_value=context,
         operation_name=operation.name,
     )
+    if context.budget.exceeded:
+        raise context.budget.exceeded
     response: GraphQLResponse = {"data": result.data}
     if result.errors:
         response["errors"] = [error.formatted for error in result.errors]

@@ -10,6 +10,7 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 
 from app.api.graphql.errors import to_graphql
+from app.api.graphql.fields.counting import CountingExecution
 from app.api.graphql.fields.loaders import Loaders, current_loaders
 from app.api.graphql.mutations.duplications import DuplicationMutations
 from app.api.graphql.mutations.hierarchies import HierarchyMutations
@@ -34,7 +35,7 @@ class AdmittedDocuments(SchemaExtension):
         context = self.execution_context.context
         skip_validation(self.execution_context, context.document)
         # Never reset: an operation has a task of its own, and may be closed from another one.
-        current_loaders.set(Loaders(context.database, context.caller))
+        current_loaders.set(Loaders(context.database, context.caller, context.budget))
         yield
 
 
@@ -66,6 +67,7 @@ schema = GatewaySchema(
     mutation=Mutation,
     subscription=Subscription,
     types=[Hierarchy, HierarchyNode, Product, JobError],
+    execution_context_class=CountingExecution,
     config=StrawberryConfig(scalar_map={datetime: DATE_TIME}),
     extensions=[AdmittedDocuments],
 )

@@ -25,7 +25,6 @@ import orjson
 from graphql import (
     ExecutionResult,
     FieldNode,
-    GraphQLError,
     VariableDefinitionNode,
     VariableNode,
     Visitor,
@@ -37,8 +36,9 @@ from app.api.graphql.admission.documents import DOCUMENT_CACHE_SIZE, Operation
 from app.api.graphql.admission.parsed_document import ParsedDocument
 from app.api.graphql.context import Context
 from app.api.graphql.errors import to_graphql
+from app.api.graphql.fields.counting import CountingEventExecution
 from app.api.graphql.fields.loaders import Loaders, current_loaders
-from app.api.graphql.plans.events import EventExecutor, EventResult
+from app.api.graphql.plans.events import EventExecutor, EventResult, failure
 from app.api.graphql.plans.planner import Planner
 from app.api.graphql.schema import graphql_schema
 from app.api.graphql.strawberry_seam import (
@@ -50,6 +50,7 @@ from app.api.graphql.strawberry_seam import (
 from app.api.graphql.types.events import EVENTS
 from app.api.http.refusals import NotStarted
 from app.api.http.request_log import OperationRecord
+from app.domain.answers import AnswerBudget
 from app.domain.callers import Caller
 from app.observability import metrics
 from app.services.feed import FeedEvent, FeedEvents
@@ -151,7 +152,7 @@ class SharedSubscriptions:
                     record.record_result(result.failed)
                     yield result
             except Exception as error:
-                result = _encode(_failure(error), cursor, request_id)
+                result = _encode(failure(error), cursor, request_id)
                 record.record_result(result.failed)
                 yield result
             finally:
@@ -193,14 +194,14 @@ class SharedSubscriptions:
             try:
                 result = await pending
             except Exception as error:
-                result = _failure(error)
+                result = failure(error)
             publish(result)
 
         task_context = copy_context()
         try:
             outcome = task_context.run(group.execute, event)
         except Exception as error:
-            outcome = _failure(error)
+            outcome = failure(error)
         if isinstance(outcome, ExecutionResult):
             publish(outcome)
         else:
@@ -240,6 +241,7 @@ def _prepare(operation: Operation, context: Context) -> PreparedExecution:
         context,
         operation.variables,
         operation.name,
+        CountingEventExecution,
     )
     if isinstance(execution, list):
         raise NotStarted([error.formatted for error in execution])
@@ -260,8 +262,20 @@ async def _source(execution: PreparedExecution, request_id: str) -> FeedEvents:
 def _execute(execution: PreparedExecution, event: object) -> EventResult:
     """Execute an event by the reference executor, with loaders of its own."""
     context: Context = execution.context_value
-    current_loaders.set(Loaders(context.database, context.caller))
-    return execute_event(execution, event)
+    budget = AnswerBudget()
+    current_loaders.set(Loaders(context.database, context.caller, budget))
+    result = execute_event(execution, event)
+    if isinstance(result, ExecutionResult):
+        return _unless_too_large(result, budget)
+    return _awaited(result, budget)
+
+
+async def _awaited(result: Awaitable[ExecutionResult], budget: AnswerBudget) -> ExecutionResult:
+    return _unless_too_large(await result, budget)
+
+
+def _unless_too_large(result: ExecutionResult, budget: AnswerBudget) -> ExecutionResult:
+    return failure(budget.exceeded) if budget.exceeded else result
 
 
 def _encode(result: ExecutionResult, cursor: str | None, request_id: str) -> StreamResult:
@@ -271,10 +285,6 @@ def _encode(result: ExecutionResult, cursor: str | None, request_id: str) -> Str
             to_graphql(error, request_id)
         response["errors"] = [error.formatted for error in result.errors]
     return StreamResult.of(response, cursor)
-
-
-def _failure(error: Exception) -> ExecutionResult:
-    return ExecutionResult(None, [GraphQLError(str(error), original_error=error)])
 
 
 def _group_key(operation: Operation, caller: Caller, variables: Mapping[str, Any]) -> Hashable:

@@ -21,6 +21,7 @@ from graphql import (
 )
 from graphql import Executor as GraphQLExecutor
 from strawberry.execution import optimized_is_awaitable
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
 from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
@@ -39,6 +40,9 @@ STRAWBERRY_RULES = (MaybeNullValidationRule, OneOfInputValidationRule)
 
 PreparedExecution = GraphQLExecutor[Any]
 """An operation with coerced variables, ready to execute for a root value."""
+
+StrawberryExecution = StrawberryGraphQLCoreExecutionContext
+"""The class that strawberry executes queries and mutations by."""
 
 ArgumentConverter = Callable[[Mapping[str, Any], list[StrawberryArgument]], dict[str, Any]]
 """Converts coerced GraphQL values to a resolver's keyword arguments."""
@@ -115,9 +119,13 @@ def prepare_execution(
     context: object,
     variables: dict[str, Any],
     operation_name: str | None,
+    execution: type[PreparedExecution],
 ) -> PreparedExecution | list[GraphQLError]:
-    """Prepare an operation as strawberry's Schema.subscribe does, or return its errors."""
-    return PreparedExecution.build(
+    """Prepare an operation as strawberry's Schema.subscribe does, or return its errors.
+
+    `execution` executes its events.
+    """
+    return execution.build(
         schema,
         document,
         context_value=context,

@@ -1,21 +1,26 @@
 """Breadcrumbs: the path from a root to a node. Source: domain.md, "REST endpoints and statuses"."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from app.api.http.refusals import BadRequest
 from app.api.rest.models import ResponseModel, optional_field
-from app.domain.hierarchies import node_id
-from app.storage.nodes import NodeKey, TreeNode
-from app.storage.tables import HierarchyRow, NodeRow
+from app.domain.answers import AnswerTooLarge
+from app.storage import ancestors
+from app.storage.ancestors import Ancestor
+from app.storage.engine.transaction import Transaction
+from app.storage.nodes import TreeNode
 
-MAX_CHARACTERS = 4 * 1024 * 1024
-"""Approximate length of the breadcrumbs on one page.
+MAX_CHARACTERS = 1024 * 1024
+"""Approximate length of the breadcrumbs in one response.
 
 100 nodes at depth 100 whose ancestors have 100 translations would have 10,000 times 100 names."""
 
 _CHARACTERS_OF_KEYS = 80
 """Characters of a breadcrumb without its texts."""
+
+_CHARACTERS_OF_TRANSLATION = 20
+"""Characters of a translated name without its text."""
 
 
 class Breadcrumb(ResponseModel):
@@ -25,7 +30,8 @@ class Breadcrumb(ResponseModel):
     name: str
     slug: str = optional_field()
     locales: dict[str, dict[str, str]] = optional_field(
-        description="Translated names by language tag."
+        description="Translated names by language tag. Absent in all breadcrumbs of a node if they "
+        f"would have more than {MAX_CHARACTERS:,} characters together."
     )
 
 
@@ -39,51 +45,43 @@ class BreadcrumbsTooLong(BadRequest):
         )
 
 
-def breadcrumb(id: UUID, row: HierarchyRow | NodeRow) -> Breadcrumb:
-    """Build the breadcrumb of a root or a node with this public id."""
-    values: dict[str, object] = {"id": id, "name": row.name}
-    if row.slug is not None:
-        values["slug"] = row.slug
-    names = {
-        locale: {"name": translation["name"]}
-        for locale, translation in row.locales.items()
-        if "name" in translation
-    }
-    if names:
-        values["locales"] = names
+def breadcrumb(ancestor: Ancestor) -> Breadcrumb:
+    """Build the breadcrumb of a root or a node."""
+    values: dict[str, object] = {"id": ancestor.id, "name": ancestor.name}
+    if ancestor.slug is not None:
+        values["slug"] = ancestor.slug
+    if ancestor.names:
+        values["locales"] = {locale: {"name": name} for locale, name in ancestor.names.items()}
     return Breadcrumb.model_validate(values)
 
 
-def paths_of(
-    rows: Sequence[TreeNode], ancestors: Mapping[NodeKey, NodeRow]
-) -> list[list[Breadcrumb]]:
-    """Build the breadcrumbs of each node; `ancestors` has the nodes above them.
+def breadcrumbs_of(tx: Transaction, rows: Sequence[TreeNode]) -> list[list[Breadcrumb]]:
+    """Build the breadcrumbs of each node, without translations if those of one are too long.
 
-    Raises BreadcrumbsTooLong, never for a single node.
+    Raises BreadcrumbsTooLong, PathsTooLong and TextsTooLong for several nodes.
     """
-    paths: dict[NodeKey, tuple[list[Breadcrumb], int]] = {}
-    characters = 0
-    for row in rows:
-        unknown: list[NodeRow] = []
-        node: NodeRow | None = row.node
-        while node and (node.hierarchy_pk, node.node_no) not in paths:
-            unknown.append(node)
-            node = ancestors.get((node.hierarchy_pk, node.parent_no))
-        if node:
-            path, length = paths[node.hierarchy_pk, node.node_no]
-        else:
-            path, length = [breadcrumb(row.hierarchy.id, row.hierarchy)], _length(row.hierarchy)
-        for node in reversed(unknown):
-            path = [*path, breadcrumb(node_id(row.hierarchy.id, node.node_no), node)]
-            length += _length(node)
-            paths[node.hierarchy_pk, node.node_no] = path, length
-        characters += length
-        if characters > MAX_CHARACTERS and len(rows) > 1:
-            raise BreadcrumbsTooLong
-    return [paths[row.key][0] for row in rows]
+    try:
+        return _breadcrumbs(tx, rows, names=True)
+    except (AnswerTooLarge, BreadcrumbsTooLong):
+        if len(rows) > 1:
+            raise
+        return _breadcrumbs(tx, rows, names=False)
 
 
-def _length(row: HierarchyRow | NodeRow) -> int:
+def _breadcrumbs(
+    tx: Transaction, rows: Sequence[TreeNode], *, names: bool
+) -> list[list[Breadcrumb]]:
+    paths = ancestors.of_rows(tx, rows, names=names)
+    unique = {ancestor.id: ancestor for path in paths.values() for ancestor in path}
+    lengths = {id: _length(ancestor) for id, ancestor in unique.items()}
+    characters = sum(lengths[ancestor.id] for path in paths.values() for ancestor in path)
+    if characters > MAX_CHARACTERS and (names or len(rows) > 1):
+        raise BreadcrumbsTooLong
+    built = {id: breadcrumb(ancestor) for id, ancestor in unique.items()}
+    return [[built[ancestor.id] for ancestor in paths[row.key]] for row in rows]
+
+
+def _length(ancestor: Ancestor) -> int:
     """Return the approximate number of characters of a breadcrumb."""
-    names = sum(len(translation.get("name", "")) + 20 for translation in row.locales.values())
-    return _CHARACTERS_OF_KEYS + len(row.name) + len(row.slug or "") + names
+    names = sum(len(name) + _CHARACTERS_OF_TRANSLATION for name in ancestor.names.values())
+    return _CHARACTERS_OF_KEYS + len(ancestor.name) + len(ancestor.slug or "") + names

@@ -18,6 +18,7 @@ from app.api.http.origins import address_of, is_same_origin
 from app.api.http.refusals import BadRequest, TimedOut
 from app.api.http.tracing import traceparent
 from app.api.rest.errors import to_response
+from app.domain.answers import AnswerBudget
 from app.domain.callers import Caller, Scope
 from app.services.jobs import Requester
 from app.storage.engine.database import Database
@@ -68,14 +69,16 @@ class RestContext:
     async def read(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run `fn` in one consistent snapshot. Raises TimedOut."""
-        return await self._in_time(self.state.database.client_read(self.store, fn, *args, **kwargs))
+        """Run `fn` in one consistent snapshot. Raises TimedOut, TextsTooLong."""
+        read = self.state.database.client_read
+        return await self._in_time(read(self.store, _counted(fn), *args, **kwargs))
 
     async def scan(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`read` for lists, whose filters, orders, offsets and totals read unreturned rows too."""
-        return await self._in_time(self.state.database.client_scan(self.store, fn, *args, **kwargs))
+        scan = self.state.database.client_scan
+        return await self._in_time(scan(self.store, _counted(fn), *args, **kwargs))
 
     async def write(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
@@ -92,6 +95,18 @@ class RestContext:
                 return await work
         except TimeoutError:
             raise TimedOut(limit, clock() - began) from None
+
+
+def _counted(
+    fn: Callable[Concatenate[Transaction, P], T],
+) -> Callable[Concatenate[Transaction, P], T]:
+    """Count the texts that `fn` reads."""
+
+    def read(tx: Transaction, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        tx.budget = AnswerBudget()
+        return fn(tx, *args, **kwargs)
+
+    return read
 
 
 class JsonRequest(Request):

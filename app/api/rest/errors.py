@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from app.api.http.refusals import Refused, report_bug
 from app.api.rest.models import ResponseModel, optional_field
+from app.domain.answers import AnswerTooLarge
 from app.domain.errors import DomainError, Empty, Forbidden, NotFound, SomeNotFound
 from app.domain.stores import OwnedByOrganization
 from app.storage.engine.database import DatabaseUnavailable, StorageFull
@@ -103,6 +104,8 @@ def to_response(request: Request, error: Exception) -> Response:
         case Refused():
             details = [str(refusal["message"]) for refusal in error.errors]
             return error_response(error.status, details, error.headers)
+        case AnswerTooLarge():
+            return error_response(400, [str(error)])
         case SomeNotFound():
             return error_response(404, meta=ErrorMeta(missing_ids=list(error.ids)))
         case NotFound(path=("parent_id",)):

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import Field
 
 from app.api.rest.attributes import (
@@ -43,6 +43,7 @@ from app.domain.hierarchies import Owner
 from app.domain.ids import require_uuid
 from app.services import hierarchies as service
 from app.storage import hierarchies, tables
+from app.storage.ancestors import root_ancestor
 from app.storage.engine.transaction import Transaction
 
 router = APIRouter(route_class=RestRoute, tags=["Hierarchies"])
@@ -112,7 +113,7 @@ def hierarchy_data(hierarchy: tables.HierarchyRow) -> HierarchyData:
         relationships=HierarchyRelationships(
             children=Relations.at("hierarchies", hierarchy.id, "children")
         ),
-        meta=HierarchyMeta.of(hierarchy, breadcrumbs=[breadcrumb(hierarchy.id, hierarchy)]),
+        meta=HierarchyMeta.of(hierarchy, breadcrumbs=[breadcrumb(root_ancestor(hierarchy))]),
     )
 
 
@@ -127,23 +128,24 @@ def load_hierarchy(tx: Transaction, store: str, id: str) -> tables.HierarchyRow:
 HierarchyListRequest = Annotated[FilteredListRequest, filtered_list(FILTERS, SORT_ATTRIBUTES)]
 
 
+def _list_hierarchies(tx: Transaction, store: str, list_request: FilteredListRequest) -> Response:
+    page = hierarchies.offset_page(
+        tx, store, list_request.filter, list_request.sort, list_request.window
+    )
+    return list_request.response([*map(hierarchy_data, page.rows)], page.total)
+
+
 @router.get(
     "/hierarchies",
+    response_model=ListDocument[HierarchyData],
     summary="Get all hierarchies",
     responses=error_responses(400, 403),
 )
 async def list_hierarchies(
     context: HierarchiesRead, list_request: HierarchyListRequest
-) -> ListDocument[HierarchyData]:
+) -> Response:
     """List the hierarchies of the store and of the organization, by default newest first."""
-    page = await context.scan(
-        hierarchies.offset_page,
-        context.store,
-        list_request.filter,
-        list_request.sort,
-        list_request.window,
-    )
-    return list_request.document([hierarchy_data(hierarchy) for hierarchy in page.rows], page.total)
+    return await context.scan(_list_hierarchies, context.store, list_request)
 
 
 @router.post(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from app.api.rest.context import HierarchiesRead, RestRoute
 from app.api.rest.errors import error_responses
@@ -14,7 +14,6 @@ from app.api.rest.pagination import FilteredListRequest, Links, ListMeta
 from app.storage import node_search
 from app.storage.engine.transaction import Transaction
 from app.storage.nodes import TreeNode
-from app.storage.sql.offset import OffsetPage
 
 router = APIRouter(route_class=RestRoute, tags=["Nodes"])
 
@@ -34,7 +33,7 @@ IncludeHierarchies = Annotated[
 
 def _search(
     tx: Transaction, store: str, list_request: FilteredListRequest, include_hierarchies: bool
-) -> OffsetPage[NodeData | HierarchyData]:
+) -> Response:
     page = node_search.offset_page(
         tx,
         store,
@@ -45,7 +44,7 @@ def _search(
     )
     nodes: Sequence[TreeNode] = [item for item in page.rows if isinstance(item, TreeNode)]
     data = {node.key: item for node, item in zip(nodes, nodes_data(tx, nodes), strict=True)}
-    return OffsetPage(
+    return list_request.response(
         [
             data[item.key] if isinstance(item, TreeNode) else hierarchy_data(item)
             for item in page.rows
@@ -56,6 +55,7 @@ def _search(
 
 @router.get(
     "/hierarchies/nodes",
+    response_model=FoundNodes,
     summary="Get the nodes of all hierarchies",
     responses=error_responses(400, 403),
 )
@@ -63,9 +63,7 @@ async def search_nodes(
     context: HierarchiesRead,
     list_request: NodeListRequest,
     include_hierarchies: IncludeHierarchies = False,
-) -> FoundNodes:
+) -> Response:
     """List the nodes of all hierarchies of the store and of the organization, by default hierarchy
     by hierarchy, each in the order of creation with its root first."""
-    page = await context.scan(_search, context.store, list_request, include_hierarchies)
-    document = list_request.document(list(page.rows), page.total)
-    return FoundNodes(data=document.data, links=document.links, meta=document.meta)
+    return await context.scan(_search, context.store, list_request, include_hierarchies)

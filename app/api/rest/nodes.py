@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, cast
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import Field
 
 from app.api.rest.attributes import (
@@ -13,7 +13,7 @@ from app.api.rest.attributes import (
     SharedAttributes,
     attributes_of,
 )
-from app.api.rest.breadcrumbs import Breadcrumb, paths_of
+from app.api.rest.breadcrumbs import Breadcrumb, breadcrumbs_of
 from app.api.rest.context import HierarchiesRead, HierarchiesWrite, RestRoute
 from app.api.rest.errors import error_responses
 from app.api.rest.hierarchies import FILTERS, SORT_ATTRIBUTES, HierarchyMeta, load_hierarchy
@@ -34,10 +34,9 @@ from app.domain.hierarchies import ROOT_NO, node_ref
 from app.domain.ids import require_uuid, uuid_of
 from app.domain.nodes import MAX_CURATED, NodeAttributes
 from app.services import nodes as service
-from app.storage import ancestors, associations, nodes
+from app.storage import associations, nodes
 from app.storage.engine.transaction import Transaction
 from app.storage.nodes import TreeNode
-from app.storage.sql.offset import OffsetPage
 
 router = APIRouter(route_class=RestRoute, tags=["Nodes"])
 
@@ -151,11 +150,14 @@ def uuid_in_hierarchy(hierarchy_id: str, id: str) -> UUID:
 
 
 def nodes_data(tx: Transaction, rows: Sequence[TreeNode]) -> list[NodeData]:
-    """Convert nodes to their resource objects. Raises BreadcrumbsTooLong."""
+    """Convert nodes to their resource objects.
+
+    Raises BreadcrumbsTooLong, PathsTooLong and TextsTooLong for several nodes.
+    """
     keys = [row.key for row in rows]
     curated = associations.curated_ids(tx, keys)
     parents = nodes.parents_among(tx, keys)
-    paths = paths_of(rows, ancestors.nodes_above(tx, rows))
+    paths = breadcrumbs_of(tx, rows)
     return [
         _resource(row, curated[row.key], row.key in parents, path)
         for row, path in zip(rows, paths, strict=True)
@@ -224,8 +226,8 @@ def _list_nodes(
     hierarchy_id: str,
     list_request: FilteredListRequest,
     parent_id: str | None = None,
-) -> OffsetPage[NodeData]:
-    """Read a page of all nodes of a hierarchy, or of the children of its root or of a node."""
+) -> Response:
+    """Build a page of all nodes of a hierarchy, or of the children of its root or of a node."""
     hierarchy = load_hierarchy(tx, store, hierarchy_id)
     parent_no = None
     if parent_id is not None:
@@ -240,38 +242,39 @@ def _list_nodes(
         list_request.window,
         parent_no,
     )
-    return OffsetPage(nodes_data(tx, page.rows), page.total)
+    return list_request.response(nodes_data(tx, page.rows), page.total)
 
 
 @router.get(
     "/hierarchies/{hierarchy_id}/nodes",
+    response_model=ListDocument[NodeData],
     summary="Get all nodes of a hierarchy",
     responses=error_responses(400, 403, 404),
 )
 async def list_nodes(
     context: HierarchiesRead, hierarchy_id: IdInPath, list_request: NodeListRequest
-) -> ListDocument[NodeData]:
+) -> Response:
     """List the nodes of a hierarchy at any depth, by default parents before children."""
-    page = await context.scan(_list_nodes, context.store, hierarchy_id, list_request)
-    return list_request.document(list(page.rows), page.total)
+    return await context.scan(_list_nodes, context.store, hierarchy_id, list_request)
 
 
 @router.get(
     "/hierarchies/{hierarchy_id}/children",
+    response_model=ListDocument[NodeData],
     summary="Get the children of a hierarchy",
     responses=error_responses(400, 403, 404),
 )
 async def list_root_children(
     context: HierarchiesRead, hierarchy_id: IdInPath, list_request: NodeListRequest
-) -> ListDocument[NodeData]:
+) -> Response:
     """List the children of the root, by default by sort_order descending, unset last, then by
     updated_at descending."""
-    page = await context.scan(_list_nodes, context.store, hierarchy_id, list_request, hierarchy_id)
-    return list_request.document(list(page.rows), page.total)
+    return await context.scan(_list_nodes, context.store, hierarchy_id, list_request, hierarchy_id)
 
 
 @router.get(
     "/hierarchies/{hierarchy_id}/nodes/{node_id}/children",
+    response_model=ListDocument[NodeData],
     summary="Get the children of a node",
     responses=error_responses(400, 403, 404),
 )
@@ -280,11 +283,10 @@ async def list_children(
     hierarchy_id: IdInPath,
     node_id: IdInPath,
     list_request: NodeListRequest,
-) -> ListDocument[NodeData]:
+) -> Response:
     """List the children of a node, by default by sort_order descending, unset last, then by
     updated_at descending."""
-    page = await context.scan(_list_nodes, context.store, hierarchy_id, list_request, node_id)
-    return list_request.document(list(page.rows), page.total)
+    return await context.scan(_list_nodes, context.store, hierarchy_id, list_request, node_id)
 
 
 @router.post(

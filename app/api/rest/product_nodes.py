@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import Field
 
 from app.api.rest.context import HierarchiesRead, HierarchiesWrite, RestContext, RestRoute
@@ -22,7 +22,6 @@ from app.services import products as service
 from app.storage import associations, nodes, products
 from app.storage.engine.transaction import Transaction
 from app.storage.nodes import TreeNode
-from app.storage.sql.offset import OffsetPage
 
 router = APIRouter(route_class=RestRoute, tags=["Products"])
 
@@ -66,24 +65,24 @@ class DetachedDocument(ResponseModel):
 
 @router.get(
     "/products/{product_id}/nodes",
+    response_model=ListDocument[NodeData],
     summary="Get the nodes of a product",
     responses=error_responses(400, 403, 404),
 )
 async def list_product_nodes(
     context: HierarchiesRead, product_id: IdInPath, list_request: PagedListRequest
-) -> ListDocument[NodeData]:
+) -> Response:
     """List the nodes of a product in all hierarchies, hierarchy by hierarchy."""
 
-    def read(tx: Transaction) -> OffsetPage[NodeData]:
+    def read(tx: Transaction) -> Response:
         uuid = require_uuid("product", product_id)
         product = products.by_ids(tx, context.store, [uuid]).get(uuid)
         if product is None:
             raise NotFound("product", product_id)
         page = associations.nodes_page(tx, context.store, product.pk, list_request.window)
-        return OffsetPage(nodes_data(tx, page.rows), page.total)
+        return list_request.response(nodes_data(tx, page.rows), page.total)
 
-    page = await context.scan(read)
-    return list_request.document(list(page.rows), page.total)
+    return await context.scan(read)
 
 
 @router.post(

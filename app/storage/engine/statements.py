@@ -31,6 +31,10 @@ AnyColumn = sa.SQLColumnExpression[Any]
 """A column of a table, of an alias or of a subquery, or an expression in place of one."""
 
 
+class UnlimitedText(sa.Text):
+    """A text whose length has no limit."""
+
+
 class DriverText:
     """A statement's text for one dialect, and the conversion of its values."""
 
@@ -48,6 +52,13 @@ class DriverText:
         """The conversion of each column's raw values, None for values used as they are."""
         self.is_raw = not any(self.decoders)
         """True if no value has to be converted."""
+        unlimited: Mapping[bool, Sequence[int]] = _unlimited_columns(statement)
+        # SQLite's driver returns JSON as its text.
+        texts = (False, True) if dialect.name == "sqlite" else (False,)
+        self.unlimited_texts = [at for json in texts for at in unlimited[json]]
+        """The positions of texts whose length has no limit."""
+        self.unlimited_json = [] if dialect.name == "sqlite" else unlimited[True]
+        """The positions of decoded JSON."""
 
     def bound(self, values: BindValues) -> DriverValues:
         """Return the parameters in the form that the driver takes."""
@@ -64,6 +75,15 @@ class DriverText:
             decode(value) if decode else value
             for decode, value in zip(self.decoders, row, strict=True)
         )
+
+
+def _unlimited_columns(statement: sa.Executable) -> Mapping[bool, Sequence[int]]:
+    """Return the positions of columns without a limit, by whether they are JSON."""
+    columns: dict[bool, list[int]] = {True: [], False: []}
+    for position, column in enumerate(getattr(statement, "selected_columns", ())):
+        if isinstance(column.type, UnlimitedText | sa.JSON):
+            columns[isinstance(column.type, sa.JSON)].append(position)
+    return columns
 
 
 class Prepared:

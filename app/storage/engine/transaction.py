@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Protocol, overload
 
 import sqlalchemy as sa
 
+from app.domain.answers import SHORT_TEXT, AnswerBudget
 from app.domain.lanes import LockedLane
 from app.storage.engine.client_reads import ReadLimit
 from app.storage.engine.sqlalchemy_seam import TypedStatement
@@ -13,6 +15,7 @@ from app.storage.engine.statements import (
     AnyRow,
     BindValues,
     Columns,
+    DriverText,
     DriverValues,
     Prepared,
     PreparedChange,
@@ -20,6 +23,9 @@ from app.storage.engine.statements import (
 )
 
 NO_VALUES: BindValues = {}
+
+COUNTED_ROWS = 64
+"""Rows that are read before their texts are counted."""
 
 
 class DriverCursor(Protocol):
@@ -29,6 +35,10 @@ class DriverCursor(Protocol):
     def rowcount(self) -> int: ...
 
     def fetchall(self) -> Sequence[AnyRow]: ...
+
+    def fetchmany(self, size: int, /) -> Sequence[AnyRow]: ...
+
+    def close(self) -> object: ...
 
 
 StatementRunner = Callable[[str, DriverValues], DriverCursor]
@@ -56,6 +66,8 @@ class Transaction:
         self.callbacks: list[Callable[[], None]] = []
         self.limit: ReadLimit | None = None
         """The end of a client's read."""
+        self.budget: AnswerBudget | None = None
+        """Counts the texts that a client's read reads."""
         self._writes: list[Callable[[], None]] = []
         self._clock = clock
         self._run = run or connection.exec_driver_sql
@@ -82,13 +94,27 @@ class Transaction:
         if not isinstance(statement, Prepared):
             return list(map(tuple, self.connection.execute(statement, values)))
         text = statement.for_dialect(self.dialect)
-        rows = self._run(text.text, text.bound(values)).fetchall()
+        rows = self._fetch(text, values)
         return rows if text.is_raw else list(map(text.decoded, rows))
 
     def raw_rows(self, statement: PreparedQuery[*Columns], values: BindValues) -> Sequence[AnyRow]:
         """Run a statement, and return the driver's rows as they are."""
-        text = statement.for_dialect(self.dialect)
-        return self._run(text.text, text.bound(values)).fetchall()
+        return self._fetch(statement.for_dialect(self.dialect), values)
+
+    def _fetch(self, text: DriverText, values: BindValues) -> Sequence[AnyRow]:
+        """Run a statement. Raises TextsTooLong before its rows take too much memory."""
+        cursor = self._run(text.text, text.bound(values))
+        if self.budget is None or not (text.unlimited_texts or text.unlimited_json):
+            return cursor.fetchall()
+        rows: list[AnyRow] = []
+        try:
+            while chunk := cursor.fetchmany(COUNTED_ROWS):
+                _count_texts(self.budget, text, chunk)
+                rows += chunk
+        finally:
+            # Until then the statement would keep its snapshot.
+            cursor.close()
+        return rows
 
     def changed(
         self,
@@ -137,6 +163,19 @@ class Transaction:
         """Call the functions that `before_commit` registered."""
         for write in self._writes:
             write()
+
+
+def _count_texts(budget: AnswerBudget, text: DriverText, rows: Sequence[AnyRow]) -> None:
+    for position in text.unlimited_texts:
+        texts = [*filter(None, map(itemgetter(position), rows))]
+        longest = max(map(len, texts), default=0)
+        if longest <= SHORT_TEXT:
+            # Their exact sum would take as long again.
+            budget.read_short(longest * len(texts), longest)
+        else:
+            budget.read(texts)
+    for position in text.unlimited_json:
+        budget.read(map(itemgetter(position), rows))
 
 
 Clock = Callable[[Transaction], datetime]

@@ -1,5 +1,7 @@
 """Texts inside the JSON documents of translations."""
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -40,3 +42,31 @@ def _translated_on_sqlite(element: translated, compiler: SQLCompiler, **rest: ob
 def _translated_on_postgresql(element: translated, compiler: SQLCompiler, **rest: object) -> str:
     locales, _, path = (compiler.process(part, **rest) for part in element.clauses)
     return f"({locales} #>> {path})"
+
+
+class translated_names(FunctionElement[Mapping[str, str] | None]):
+    """The names of all translations by locale; empty or NULL without any."""
+
+    inherit_cache = True
+    type = sa.JSON()
+
+    def __init__(self, locales: AnyColumn) -> None:
+        super().__init__(locales)
+
+
+@compiles(translated_names, "sqlite")
+def _names_on_sqlite(element: translated_names, compiler: SQLCompiler, **rest: object) -> str:
+    locales = compiler.process(element.clauses, **rest)
+    return (
+        "(SELECT json_group_object(key, json_extract(value, '$.name')) "
+        f"FROM json_each({locales}) WHERE json_extract(value, '$.name') IS NOT NULL)"
+    )
+
+
+@compiles(translated_names, "postgresql")
+def _names_on_postgresql(element: translated_names, compiler: SQLCompiler, **rest: object) -> str:
+    locales = compiler.process(element.clauses, **rest)
+    return (
+        "(SELECT json_object_agg(key, value ->> 'name') "
+        f"FROM json_each({locales}) WHERE value ->> 'name' IS NOT NULL)"
+    )

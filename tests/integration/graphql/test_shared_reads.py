@@ -14,6 +14,7 @@ from app.api.graphql.cursors import Cursors, int_part
 from app.api.graphql.fields.lazy_pages import LazyPage
 from app.api.graphql.fields.loaders import Loaders
 from app.api.graphql.fields.shared_reads import shared
+from app.domain.answers import AnswerBudget
 from app.domain.callers import Caller
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
@@ -36,7 +37,7 @@ async def second_of_two(read: Callable[[], Awaitable[object]]) -> object:
 
 
 async def test_a_cancelled_field_leaves_a_loaded_value_to_the_others(database: Database) -> None:
-    loaders = Loaders(database, Caller(factories.STORE))
+    loaders = Loaders(database, Caller(factories.STORE), AnswerBudget())
     assert await second_of_two(lambda: loaders.load(doubled, 21)) == 42
 
 

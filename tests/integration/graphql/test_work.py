@@ -100,6 +100,17 @@ async def test_paths_that_are_too_long_together_are_refused_with_a_code(
     assert {error["extensions"]["code"] for error in answer["errors"]} == {"PATHS_TOO_LONG"}
 
 
+async def test_one_path_is_never_too_long(
+    idle_gateway: Gateway, idle_client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ancestors, "MAX_PATH_ITEMS", 30)
+    garden = await factories.hierarchy(idle_gateway.database, factories.deep_tree(40))
+    id = str(domain.node_id(garden, 40))
+    query = "query ($id: ID!) { node(id: $id) { ... on TreeItem { breadcrumbs { name } } } }"
+    data = await idle_client.data(query, id=id)
+    assert len(data["node"]["breadcrumbs"]) == 41
+
+
 @pytest.mark.parametrize(
     "input",
     [

@@ -1,15 +1,20 @@
 """Nodes of all hierarchies, nodes of a product, and products of a filter on several nodes."""
 
+import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from uuid import UUID
 
 import pytest
+from fastapi import Response
 
+from app.api.rest.models import ResponseModel
+from app.api.rest.pagination import ListRequest
 from app.domain.hierarchies import node_id
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway
 from tests import factories
+from tests.support.gateway import reads_of
 from tests.support.rest_client import UNKNOWN, RestClient, ids_of, node, rest_of
 
 SEARCH = "/hierarchies/nodes"
@@ -113,8 +118,65 @@ async def test_a_page_of_too_long_breadcrumbs_is_refused(rest: RestClient) -> No
     path = f"/hierarchies/{id}/nodes"
     error = await rest.refused(400, "GET", path, params={"page[limit]": 60})
     assert error["detail"].startswith("page[limit]: the breadcrumbs of these nodes")
-    page = await rest.list(path, limit=20)
-    assert len(page["data"]) == 20
+    page = await rest.list(path, limit=10)
+    assert len(page["data"]) == 10
+    assert page["data"][0]["meta"]["breadcrumbs"][0]["locales"] == locales
+
+
+async def test_breadcrumbs_of_one_node_have_no_translations_if_they_are_too_long(
+    rest: RestClient,
+) -> None:
+    """Each ancestor has names of 100 KB; a single node can only be requested as it is."""
+    depth = 15
+    id = await factories.hierarchy(rest.database, factories.deep_tree(depth))
+    names = {f"fr-{no:03}": {"name": "n" * 1000, "description": "d" * 5000} for no in range(100)}
+    for no in range(1, depth):
+        await factories.edited(rest.database, node_id(id, no), locales=names)
+    shallow = await rest.get(f"/hierarchies/{id}/nodes/{node_id(id, 2)}")
+    assert shallow["meta"]["breadcrumbs"][1]["locales"] == {
+        locale: {"name": "n" * 1000} for locale in names
+    }
+    path = f"/hierarchies/{id}/nodes/{node_id(id, depth)}"
+    response = await rest.send("GET", path)
+    assert len(response.content) < 2**14
+    crumbs = response.json()["data"]["meta"]["breadcrumbs"]
+    assert [crumb["name"] for crumb in crumbs] == ["Garden", *map(str, range(1, depth + 1))]
+    assert not any("locales" in crumb for crumb in crumbs)
+
+
+async def test_lists_with_long_texts_are_encoded_off_the_event_loop(
+    rest: RestClient, gardens: Sequence[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    respond = ListRequest.response
+
+    def noted(request: ListRequest, data: Sequence[ResponseModel], total: int) -> Response:
+        threads.append(threading.get_ident())
+        return respond(request, data, total)
+
+    monkeypatch.setattr(ListRequest, "response", noted)
+    garden, oaks = gardens[0], node_id(gardens[0], OAKS)
+    product = (await rest.list(f"/hierarchies/{garden}/nodes/{oaks}/products"))["data"][0]["id"]
+    for path in (
+        SEARCH,
+        "/hierarchies",
+        f"/hierarchies/{garden}/nodes",
+        f"/hierarchies/{garden}/children",
+        f"/hierarchies/{garden}/nodes/{node_id(garden, TREES)}/children",
+        f"/products/{product}/nodes",
+    ):
+        assert (await rest.list(path))["data"]
+        assert threads.pop() != threading.get_ident()
+
+
+async def test_breadcrumbs_read_neither_descriptions_nor_custom_attributes(
+    rest: RestClient, idle_gateway: Gateway
+) -> None:
+    id = await factories.hierarchy(rest.database, factories.deep_tree(5))
+    with reads_of(idle_gateway) as statements:
+        await rest.get(f"/hierarchies/{id}/nodes/{node_id(id, 5)}")
+    # Of the node and of its hierarchy.
+    assert sum("description" in statement for statement in statements) == 2
 
 
 async def product_ids(rest: RestClient, garden: UUID) -> dict[str, str]:

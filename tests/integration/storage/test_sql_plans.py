@@ -160,8 +160,8 @@ READS: Mapping[str, Callable[[Transaction, Shop], Any]] = {
     "ancestors": lambda s, shop: ancestors.of_nodes(
         s, STORE, [(shop.pk, MIDDLE + no) for no in FEW]
     ),
-    "nodes above": lambda s, shop: ancestors.nodes_above(
-        s, [nodes.by_ids(s, STORE, [id])[id] for id in (node_id(shop.id, MIDDLE),)]
+    "ancestors with translations": lambda s, shop: ancestors.of_rows(
+        s, [nodes.by_ids(s, STORE, [id])[id] for id in (node_id(shop.id, MIDDLE),)], names=True
     ),
     "leaves": lambda s, shop: nodes.leaves(s, shop.pk, MIDDLE, 20),
     "first hierarchies": lambda s, shop: hierarchies.listing(s, STORE, [], PAGE),

@@ -58,12 +58,35 @@ def cost_of(text: str, **variables: Any) -> OperationCost:
             (2 + 5) + (2 + 9),
         ),
         ('{ node(id: "a") { id ... on Job { status } ... on Hierarchy { name } } }', {}, 4),
+        # The statistics cost 100, and their fields 5 each; without the argument 24 hours.
+        ("{ jobQueue { hours { begins } } }", {}, 2 + 100 + 24 * 5),
+        ("{ jobQueue { hours(hours: 24) { begins } } }", {}, 2 + 100 + 24 * 5),
+        ("query ($n: Int!) { jobQueue { hours(hours: $n) { begins } } }", {"n": 2}, 112),
     ],
 )
 def test_every_field_costs_one_per_row_of_its_lists(
     text: str, variables: dict[str, Any], cost: int
 ) -> None:
     assert cost_of(text, **variables).cost == cost
+
+
+@pytest.mark.parametrize(
+    ("selection", "is_long"),
+    [
+        ("name", False),
+        ("localizations { locale name description }", True),
+        ("adminAttributes { key value }", True),
+        ("localizations { locale }", False),
+        ("shopperAttributes { key value }", True),
+        ("breadcrumbs { id name slug }", True),
+    ],
+)
+def test_an_operation_is_long_if_its_full_lists_are(selection: str, is_long: bool) -> None:
+    text = f'{{ hierarchy(id: "a") {{ nodes(first: 100) {{ nodes {{ {selection} }} }} }} }}'
+    assert cost_of(text).is_long is is_long
+    few = cost_of(text.replace("100", "10"))
+    assert not few.is_long
+    assert few.cost <= 3 + 10 * (1 + 3 * ASSUMED_ROWS)
 
 
 def test_repeated_fragment_spreads_are_priced_without_expansion() -> None:

@@ -1,7 +1,7 @@
 """Cost and required scopes of an operation, computed from its document and variables."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from graphql import (
@@ -42,6 +42,9 @@ MAX_COST = 2**53 - 1
 MAX_LOOP_COST = 5_000
 """Cost of an operation on the event loop: about 12 ms of it if all pages are full."""
 
+MAX_FULL_LOOP_COST = 20_000
+"""Cost of an operation on the event loop if its other lists are full too, which they seldom are."""
+
 COST_CACHE_SIZE = 16
 """Cached costs per operation, keyed by the size-determining variables."""
 
@@ -56,13 +59,9 @@ class OperationCost:
     introspection: int
     """Fields of the schema's introspection, counted in the same way."""
     scopes: frozenset[Scope]
-    scans: bool = False
-    """True if a field examines rows that it does not return."""
-
-    @property
-    def is_long(self) -> bool:
-        """True if the operation must not run on the event loop."""
-        return self.scans or self.cost > MAX_LOOP_COST
+    is_long: bool = False
+    """True if the operation must not run on the event loop: a field examines rows that it does not
+    return, or the cost is more than MAX_LOOP_COST, or MAX_FULL_LOOP_COST with full lists."""
 
 
 def operation_cost(
@@ -75,7 +74,11 @@ def operation_cost(
 
     All members of a union count, and so do fields that @skip or @include would leave out.
     """
-    return _CostVisitor(schema, fragments, variables).cost_of_operation(operation)
+    cost = _CostVisitor(schema, fragments, variables).cost_of_operation(operation)
+    if cost.is_long:
+        return cost
+    full = _CostVisitor(schema, fragments, variables, full_lists=True)
+    return replace(cost, is_long=full.cost_of_operation(operation).is_long)
 
 
 class CostCache:
@@ -130,10 +133,14 @@ class _CostVisitor:
         schema: GraphQLSchema,
         fragments: Mapping[str, FragmentDefinitionNode],
         variables: Mapping[str, object],
+        *,
+        full_lists: bool = False,
     ) -> None:
+        """`full_lists` counts lists with their greatest length in place of ASSUMED_ROWS."""
         self._schema = schema
         self._fragments = fragments
         self._variables = variables
+        self._full_lists = full_lists
         self._fragment_costs: dict[tuple[str, int | None], int] = {}
         """By the fragment's name and the page size of the connection it is spread on."""
         self.introspection = 0
@@ -150,7 +157,7 @@ class _CostVisitor:
             min(cost, MAX_COST),
             min(self.introspection, MAX_COST),
             frozenset(self.scopes),
-            self.scans,
+            self.scans or cost > (MAX_FULL_LOOP_COST if self._full_lists else MAX_LOOP_COST),
         )
 
     def _selections(
@@ -202,14 +209,20 @@ class _CostVisitor:
             self.scans = True
         kind = get_named_type(field.type)
         if kind.name.endswith("Connection"):
-            return price + self._selections(node.selection_set, kind, self._page_size(node))
+            size = self._page_size(node, field)
+            return price + self._selections(node.selection_set, kind, size)
         cost = self._selections(node.selection_set, kind, None) * source.price_factor
         if is_list_type(get_nullable_type(field.type)):
-            cost *= self._rows(node, parent, page_size, source)
+            cost *= self._rows(node, field, parent, page_size, source)
         return price + cost
 
     def _rows(
-        self, node: FieldNode, parent: GraphQLNamedType, page_size: int | None, source: FieldSource
+        self,
+        node: FieldNode,
+        field: GraphQLField,
+        parent: GraphQLNamedType,
+        page_size: int | None,
+        source: FieldSource,
     ) -> int:
         if page_size is not None:
             return page_size
@@ -219,22 +232,23 @@ class _CostVisitor:
                 if node.name.value == "types"
                 else _ASSUMED_INTROSPECTION_ROWS
             )
-        match self._argument(node, "ids"), self._argument(node, "hours"):
+        match self._argument(node, field, "ids"), self._argument(node, field, "hours"):
             case (list() | tuple()) as ids, _:
                 return len(ids)
             case _, int(hours):
                 # A number out of range is refused by the resolver.
                 return min(max(hours, 1), source.length or MAX_ROWS)
-        return source.length or ASSUMED_ROWS
+        return source.length or (self._full_lists and source.full_length) or ASSUMED_ROWS
 
-    def _page_size(self, node: FieldNode) -> int:
-        for rows in (self._argument(node, "first"), self._argument(node, "last")):
+    def _page_size(self, node: FieldNode, field: GraphQLField) -> int:
+        for rows in (self._argument(node, field, "first"), self._argument(node, field, "last")):
             if isinstance(rows, int):
                 # A size out of range is refused by the resolver.
                 return min(max(rows, 1), MAX_ROWS)
         return DEFAULT_ROWS
 
-    def _argument(self, node: FieldNode, name: str) -> object:
+    def _argument(self, node: FieldNode, field: GraphQLField, name: str) -> object:
+        """Return the value of an argument; without one, its default in the schema."""
         for argument in node.arguments or ():
             if argument.name.value == name:
                 match argument.value:
@@ -244,5 +258,6 @@ class _CostVisitor:
                         return values
                     case VariableNode(name=variable):
                         self.size_variables.add(variable.value)
-                        return self._variables.get(variable.value)
-        return None
+                        if variable.value in self._variables:
+                            return self._variables[variable.value]
+        return field.args[name].default_value if name in field.args else None

@@ -28,6 +28,7 @@ class ExpressionField(FieldSource):
     without_arguments: AttributeField | None = None
     """The same value as an attribute, used if the arguments are omitted."""
     length: int | None = None
+    full_length: int | None = None
 
     def resolver(self) -> Callable[..., object]:
         value = self.value
@@ -38,10 +39,15 @@ class ExpressionField(FieldSource):
         if self.without_arguments and not selected.has_arguments:
             return self.without_arguments.column(selected)
         value, arguments = self.value, selected.arguments
+        is_decoded = self.full_length is not None
 
         def column(run: ReadContext, rows: Rows) -> ColumnValues:
             values = arguments(run.variables)
-            return [value(row, **values) for row in rows] if values else [*map(value, rows)]
+            computed = [value(row, **values) for row in rows] if values else [*map(value, rows)]
+            if is_decoded and run.counts_texts:
+                # All fields of a level are computed before the texts below them are counted.
+                run.budget.read(computed)
+            return computed
 
         return column
 
@@ -58,10 +64,13 @@ def expression(
     without_arguments: AttributeField | None = None,
     *,
     length: int | None = None,
+    full_length: int | None = None,
 ) -> Declared:
     """Declare a field computed from its row, and from the arguments that `value` has after it.
 
     `without_arguments` is the attribute with the same value if the arguments are omitted. `length`
-    is the greatest length of a list, for its price.
+    is the greatest length of a list, for its price, and `full_length` that of one that is usually
+    short.
     """
-    return ExpressionField(value, requires, without_arguments, length).declare(description)
+    source = ExpressionField(value, requires, without_arguments, length, full_length)
+    return source.declare(description)

@@ -8,6 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from strawberry.dataloader import DataLoader
 
 from app.api.graphql.fields.shared_reads import shared
+from app.domain.answers import AnswerBudget, AnswerTooLarge
 from app.domain.callers import Caller
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
@@ -29,8 +30,9 @@ class Loaders:
     Results are cached, so that one response is consistent; hence never shared between operations.
     """
 
-    def __init__(self, database: Database, caller: Caller) -> None:
+    def __init__(self, database: Database, caller: Caller, budget: AnswerBudget) -> None:
         self.caller = caller
+        self.budget = budget
         self._database = database
         self._lock = asyncio.Lock()
         self._loaders: dict[Hashable, DataLoader[Any, Any]] = {}
@@ -40,13 +42,35 @@ class Loaders:
     ) -> ValueT:
         """Run a read. Reads run one at a time: none shows an older state than an earlier one."""
         async with self._lock:
-            return await self._database.client_read(self.caller.store, fn, *args, **kwargs)
+            return await self._database.client_read(
+                self.caller.store, self._counted(fn), *args, **kwargs
+            )
 
     async def scan(
         self, fn: Callable[Concatenate[Transaction, P], ValueT], *args: P.args, **kwargs: P.kwargs
     ) -> ValueT:
         """Run a read that may examine many rows. It may show an older state than later reads."""
-        return await self._database.client_scan(self.caller.store, fn, *args, **kwargs)
+        return await self._database.client_scan(
+            self.caller.store, self._counted(fn), *args, **kwargs
+        )
+
+    def _counted(
+        self, fn: Callable[Concatenate[Transaction, P], ValueT]
+    ) -> Callable[Concatenate[Transaction, P], ValueT]:
+        """Count the texts that `fn` reads."""
+
+        def read(tx: Transaction, /, *args: P.args, **kwargs: P.kwargs) -> ValueT:
+            # A copy: a read that takes too long starts over.
+            tx.budget = attempt = self.budget.copy()
+            try:
+                value = fn(tx, *args, **kwargs)
+            except AnswerTooLarge as error:
+                self.budget.exceeded = error
+                raise
+            self.budget.keep_read(attempt)
+            return value
+
+        return read
 
     async def load(
         self, batch: BatchRead[KeyT, ValueT], key: KeyT, *arguments: Hashable
@@ -83,12 +107,12 @@ current_loaders: ContextVar[Loaders] = ContextVar("current_loaders")
 group of subscribers share one."""
 
 
-def reset_loaders(database: Database, caller: Caller) -> Loaders:
+def reset_loaders(database: Database, caller: Caller, budget: AnswerBudget) -> Loaders:
     """Replace the current loaders by empty ones.
 
     The mutations of one request run one after another, and the payload of each shows its own
     changes.
     """
-    loaders = Loaders(database, caller)
+    loaders = Loaders(database, caller, budget)
     current_loaders.set(loaders)
     return loaders

@@ -14,6 +14,7 @@ import strawberry
 from graphql import VariableValues
 
 from app.api.graphql.fields.loaders import BatchRead
+from app.domain.answers import AnswerBudget
 from app.domain.callers import Caller
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.rows import Projection
@@ -71,8 +72,15 @@ class ReadContext(Protocol):
     caller: Caller
     variables: VariableValues
 
+    budget: AnswerBudget
+    """The sizes that the operation has read and returned."""
+
     @property
     def tx(self) -> Transaction: ...
+
+    @property
+    def counts_texts(self) -> bool:
+        """True if the texts of the answer have to be counted."""
 
     def owners(self, rows: Rows, owner: Callable[..., object]) -> Rows:
         """Return the owner of each row, computed once per selection."""
@@ -119,6 +127,9 @@ class FieldSource:
 
     length: int | None = None
     """The greatest length of a list that is no page; None if it is usually short."""
+
+    full_length: int | None = None
+    """The greatest length of a list that is usually short."""
 
     price_factor = 1
     """Cost of the fields below, as a multiple of that in a plan."""

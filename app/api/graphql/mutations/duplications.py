@@ -87,7 +87,7 @@ async def _duplicate_hierarchy(
         strawberry.argument(description="Source, and attributes of the copy."),
     ],
 ) -> DuplicateHierarchyPayload:
-    reset_loaders(info.context.database, info.context.caller)
+    reset_loaders(info.context.database, info.context.caller, info.context.budget)
     refusal: UserError
     try:
         # The mutation queues a job, and the job creates a hierarchy.

@@ -126,7 +126,7 @@ async def change_job(
     If the job's status does not allow the change, return its current state and a `refusal`. Needs
     jobs:write.
     """
-    reset_loaders(info.context.database, info.context.caller)
+    reset_loaders(info.context.database, info.context.caller, info.context.budget)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
         job_id = require_uuid("job", id, "job_id")
@@ -150,7 +150,7 @@ async def _retry_job(
     info: Info,
     input: Annotated[RetryJobInput, strawberry.argument(description="The job to retry.")],
 ) -> RetryJobPayload:
-    reset_loaders(info.context.database, info.context.caller)
+    reset_loaders(info.context.database, info.context.caller, info.context.budget)
     refusal: UserError
     try:
         caller = info.context.caller
@@ -175,7 +175,7 @@ async def _cancel_jobs(
     info: Info,
     input: Annotated[CancelJobsInput, strawberry.argument(description="The jobs to cancel.")],
 ) -> CancelJobsPayload:
-    reset_loaders(info.context.database, info.context.caller)
+    reset_loaders(info.context.database, info.context.caller, info.context.budget)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
         cancellations = await info.context.database.write(

@@ -89,7 +89,7 @@ def _authoring_mutation(
 ) -> Any:
     async def run(info: Info, input: InputT) -> object:
         context = info.context
-        reset_loaders(context.database, context.caller)
+        reset_loaders(context.database, context.caller, context.budget)
         try:
             context.caller.check(Scope.HIERARCHIES_WRITE)
             return payload(await context.database.write(change, context, input), [])

@@ -101,7 +101,7 @@ async def _change_queue(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> QueuePayload:
-    loaders = reset_loaders(info.context.database, info.context.caller)
+    loaders = reset_loaders(info.context.database, info.context.caller, info.context.budget)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
         await info.context.database.write(change, *args, **kwargs)

@@ -245,7 +245,8 @@ class _Compiler:
             projection = selected.projection
             self.projections[read] = known.union(projection) if known else projection
         column = source.column(selected)
-        return PlanField(response_key, column, complete), source.requires(selected)
+        is_text = get_named_type(field.type) is GraphQLString
+        return PlanField(response_key, column, complete, is_text), source.requires(selected)
 
     def _sources_below(self, type_: GraphQLOutputType, nodes: FieldNodes) -> list[FieldSource]:
         """Return the sources of the fields selected of an object."""

@@ -8,6 +8,7 @@ from graphql import ExecutionResult, GraphQLError, VariableValues
 from app.api.graphql.fields.source import Unplanned
 from app.api.graphql.plans.plan import Plan, ResponseObject
 from app.api.graphql.plans.run import PlanRun, TransactionNeeded
+from app.domain.answers import AnswerBudget, AnswerTooLarge
 from app.domain.callers import Caller
 from app.domain.errors import DomainError
 from app.observability import metrics
@@ -23,6 +24,11 @@ EventExecutor = Callable[[object], EventResult]
 
 EXPECTED_ERRORS = (Unplanned, DomainError, GraphQLError, DatabaseUnavailable)
 """Errors that the reference executor raises too, and reports with their paths."""
+
+
+def failure(error: Exception) -> ExecutionResult:
+    """Return the result of an event that has no data."""
+    return ExecutionResult(None, [GraphQLError(str(error), original_error=error)])
 
 
 class EventPlan:
@@ -45,6 +51,7 @@ class EventPlan:
         self._reads = False
         """An event has needed a read."""
         self._is_broken = False
+        self._is_long = is_long
         self._read = database.client_scan if is_long else database.client_read
 
     def execute(self, event: object) -> EventResult:
@@ -69,9 +76,14 @@ class EventPlan:
         return result if isinstance(result, ExecutionResult) else await result
 
     def _data(self, tx: Transaction | None, event: object) -> ResponseObject:
-        return PlanRun(self._plan, tx, self._caller, self._variables).data(event)
+        run = PlanRun(
+            self._plan, tx, self._caller, self._variables, AnswerBudget(), is_long=self._is_long
+        )
+        return run.data(event)
 
     def _reference_after(self, error: Exception, event: object) -> EventResult:
+        if isinstance(error, AnswerTooLarge):
+            return failure(error)
         if not isinstance(error, EXPECTED_ERRORS):
             # Once per subscription: each event would log the same bug.
             self._is_broken = True

@@ -29,6 +29,8 @@ class PlanField:
     response_key: str
     column: Column
     complete: Complete
+    is_text: bool = False
+    """True for texts, and lists of texts, whose length the cost does not cover."""
 
 
 class Selection:

@@ -23,6 +23,7 @@ from app.api.graphql.plans.events import EXPECTED_ERRORS, EventExecutor, EventPl
 from app.api.graphql.plans.plan import GraphQLResponse, Plan, PlanStep, ResponseObject
 from app.api.graphql.plans.run import PlanRun
 from app.api.graphql.strawberry_seam import info_of
+from app.domain.answers import AnswerBudget, AnswerTooLarge
 from app.domain.errors import DomainError
 from app.observability import metrics
 from app.storage.engine.database import Database
@@ -67,7 +68,7 @@ class Planner:
         freed when the document leaves its cache."""
 
     async def response(self, operation: Operation, context: Context) -> GraphQLResponse:
-        """Execute a query or a mutation."""
+        """Execute a query or a mutation. Raises AnswerTooLarge."""
         plan, response = self._plan(operation), None
         if plan is None:
             outcome = "ordinary"
@@ -78,6 +79,9 @@ class Planner:
                 else:
                     response = await self._run_mutation(plan, operation, context)
                 outcome = "split" if isinstance(plan, Plan) and plan.split else "planned"
+            except AnswerTooLarge:
+                metrics.PLANS.labels("refused").inc()
+                raise
             except EXPECTED_ERRORS:
                 outcome = "refused"
             except Exception:
@@ -111,6 +115,8 @@ class Planner:
         others = await self._reference(operation, replace(context, document=plan.split.others))
         try:
             planned: GraphQLResponse = {"data": await self._run_plan(plan, operation, context)}
+        except AnswerTooLarge:
+            raise
         except EXPECTED_ERRORS:
             if others["data"] is None:
                 # graphql-core chooses which errors it reports next to this null.
@@ -124,13 +130,18 @@ class Planner:
     async def _run_plan(
         self, plan: Plan, operation: Operation, context: Context, root: object = None
     ) -> ResponseObject:
-        def run(tx: Transaction) -> ResponseObject:
-            return PlanRun(plan, tx, context.caller, operation.coerced).data(root)
+        is_long = operation.is_long
 
-        store = context.caller.store
-        if operation.is_long:
-            return await self._database.client_scan(store, run)
-        return await self._database.client_read(store, run)
+        def run(tx: Transaction) -> tuple[ResponseObject, AnswerBudget]:
+            # A copy: a run that takes too long starts over.
+            budget = context.budget.copy()
+            plan_run = PlanRun(plan, tx, context.caller, operation.coerced, budget, is_long=is_long)
+            return plan_run.data(root), budget
+
+        read = self._database.client_scan if is_long else self._database.client_read
+        data, budget = await read(context.caller.store, run)
+        context.budget.keep(budget)
+        return data
 
     async def _run_mutation(
         self, steps: Sequence[PlanStep], operation: Operation, context: Context

@@ -8,6 +8,7 @@ from graphql import VariableValues
 from app.api.graphql.fields.loaders import MAX_BATCH_KEYS
 from app.api.graphql.fields.source import BatchLoad, ColumnValues, Rows
 from app.api.graphql.plans.plan import Level, Plan, PlanField, ResponseObject
+from app.domain.answers import AnswerBudget
 from app.domain.callers import Caller
 from app.storage.engine.transaction import Transaction
 
@@ -22,9 +23,21 @@ class PlanRun:
     """Runs a plan for a caller. Loaded values are cached, so that the response is consistent."""
 
     def __init__(
-        self, plan: Plan, tx: Transaction | None, caller: Caller, variables: VariableValues
+        self,
+        plan: Plan,
+        tx: Transaction | None,
+        caller: Caller,
+        variables: VariableValues,
+        budget: AnswerBudget,
+        *,
+        is_long: bool = False,
     ) -> None:
+        """`is_long`: the operation can return enough short texts that they are counted too."""
         self.caller = caller
+        self.budget = budget
+        if tx is not None:
+            tx.budget = budget
+        self._is_long = is_long
         self.variables = variables
         self._plan = plan
         self._tx = tx
@@ -42,7 +55,8 @@ class PlanRun:
     def data(self, root: object = None) -> ResponseObject:
         """Return the data of the response.
 
-        Raises Unplanned, TransactionNeeded, and any exception of a read or an expression.
+        Raises Unplanned, TransactionNeeded, AnswerTooLarge, and any exception of a read or an
+        expression.
         """
         level = Level()
         [data] = level.add(self._plan.root, [root])
@@ -58,12 +72,26 @@ class PlanRun:
                     if callable(values):
                         deferred.append((field, values, objects))
                     else:
-                        _fill(objects, field.response_key, field.complete(below, values))
+                        self._complete(field, below, values, objects)
             self._load()
             for field, values, objects in deferred:
-                _fill(objects, field.response_key, field.complete(below, values()))
+                self._complete(field, below, values(), objects)
             level = below
         return data
+
+    def _complete(
+        self, field: PlanField, below: Level, values: ColumnValues, objects: Objects
+    ) -> None:
+        completed = field.complete(below, values)
+        if field.is_text and self.counts_texts:
+            self.budget.return_texts(completed)
+        for target, value in zip(objects, completed, strict=True):
+            target[field.response_key] = value
+
+    @property
+    def counts_texts(self) -> bool:
+        """True if the texts of the answer have to be counted."""
+        return self._is_long or self.budget.counts_texts
 
     def owners(self, rows: Rows, owner: Callable[..., object]) -> Rows:
         """Return the owner of each row, computed once per selection."""
@@ -101,8 +129,3 @@ class PlanRun:
                 loaded.update(dict.fromkeys(chunk))
                 loaded.update(read(self.tx, self.caller.store, chunk, *arguments, **options))
         self._requested = {}
-
-
-def _fill(objects: Objects, response_key: str, values: ColumnValues) -> None:
-    for target, value in zip(objects, values, strict=True):
-        target[response_key] = value

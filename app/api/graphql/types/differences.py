@@ -6,6 +6,7 @@ import strawberry
 
 from app.api.graphql.context import Info
 from app.api.graphql.fields.expression import expression
+from app.api.graphql.fields.loaders import current_loaders
 from app.api.graphql.fields.source import Declared
 from app.api.graphql.scalars import describe_enum
 from app.api.graphql.types.hierarchies import Hierarchy
@@ -102,6 +103,6 @@ async def duplication_diff(
     uuid = uuid_of(job_id)
     if uuid is None:
         return None
-    return await info.context.database.client_scan(
-        info.context.store, differences.of_duplication, info.context.store, uuid, MAX_DIFFERENCES
+    return await current_loaders.get().scan(
+        differences.of_duplication, info.context.store, uuid, MAX_DIFFERENCES
     )

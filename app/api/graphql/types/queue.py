@@ -19,11 +19,10 @@ from app.storage.engine.transaction import Transaction
 from app.storage.job_stats import JobHour
 
 MAX_HOURS = 7 * 24
+"""Maximum number of hours per request."""
 
 HOURS_COST = 100
 """Price of the statistics: they examine every job of their hours."""
-
-"""Maximum number of hours per request."""
 
 
 def _count(status: JobStatus) -> Declared:

@@ -25,8 +25,8 @@ from app.api.graphql.types.translations import (
     TranslationRow,
     translation_rows,
 )
-from app.domain.attributes import translation
-from app.domain.hierarchies import ROOT_NO, Owner
+from app.domain.attributes import MAX_CUSTOM_ATTRIBUTES, MAX_TRANSLATIONS, translation
+from app.domain.hierarchies import MAX_TREE_DEPTH, ROOT_NO, Owner
 from app.storage import ancestors, nodes
 from app.storage.nodes import NodeKey, TreeNode
 from app.storage.tables import HierarchyRow, NodeRow
@@ -116,17 +116,22 @@ class TreeItem(Node):
         owner=attributes_row,
     )
     localizations: list[Localization] = expression(
-        _localizations, "All translations, sorted by locale.", frozenset({"locales"})
+        _localizations,
+        "All translations, sorted by locale.",
+        frozenset({"locales"}),
+        full_length=MAX_TRANSLATIONS,
     )
     admin_attributes: list[CustomAttribute] = expression(
         _admin_attributes,
         "Custom attributes for administrators, sorted by key.",
         frozenset({"admin_attributes"}),
+        full_length=MAX_CUSTOM_ATTRIBUTES,
     )
     shopper_attributes: list[CustomAttribute] = expression(
         _shopper_attributes,
         "Custom attributes for shoppers too, sorted by key.",
         frozenset({"shopper_attributes"}),
+        full_length=MAX_CUSTOM_ATTRIBUTES,
     )
     owner: Owner = attribute(
         "owner",
@@ -138,6 +143,8 @@ class TreeItem(Node):
         parent_key,
         "Path from the root to this item, both included.",
         requires=PRIMARY_KEY,
+        full_length=MAX_TREE_DEPTH,
+        is_path=True,
     )
     children: Declared = connection(
         _CHILDREN,
