@@ -22,7 +22,7 @@ STOP_SECONDS = 1
 """Max seconds until open requests and sockets are closed after a server stops."""
 
 SWITCH_SECONDS = 0.0002
-"""Time that a busy event loop runs on while a thread waits for the interpreter. The thread of a list
+"""Time that a busy event loop runs on while a thread waits for the interpreter. A list's thread
 waits for it a hundred times: 0.2 s during a flood of requests, with Python's 5 ms each."""
 
 

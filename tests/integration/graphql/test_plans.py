@@ -422,6 +422,9 @@ def test_plans_execute_every_event_like_the_reference_executor(
                     await asyncio.create_task(result_of(execute, event))
                     for execute in (executor(spied), reference)
                 ]
+                if has_null and expected.startswith(b'{"data":null'):
+                    # An argument is null that may not be: such a subscription does not start.
+                    continue
                 assert planned == expected
                 # A null variable can prevent a plan without any effect on the response.
                 assert not by_reference or b'"errors"' in expected or has_null
