@@ -482,8 +482,8 @@ def _without_chunks(
     return send_unchunked
 
 
-FRAME_WRITER_EXTENSION = "jobs_gateway.write"
-"""ASGI scope extension of sockets, which holds `BoundedWebSocketProtocol.write`."""
+_SOCKET_EXTENSION = "jobs_gateway.socket"
+"""ASGI scope extension of sockets, which holds their `BoundedWebSocketProtocol`."""
 
 # RFC 6455, 5.2: the head of a final, unmasked text frame, and its length.
 _TEXT_AND_7_BITS = Struct("!BB").pack
@@ -496,8 +496,14 @@ def frame_writer(scope: Scope) -> Callable[[bytes], Awaitable[None]]:
 
     It raises WebSocketDisconnect once the connection is closed.
     """
-    write: Callable[[bytes], Awaitable[None]] = scope["extensions"][FRAME_WRITER_EXTENSION]
-    return write
+    protocol: BoundedWebSocketProtocol = scope["extensions"][_SOCKET_EXTENSION]
+    return protocol.write
+
+
+def mark_authenticated(scope: Scope) -> None:
+    """Keep an accepted socket open at the limit on connections, unlike those that wait."""
+    protocol: BoundedWebSocketProtocol = scope["extensions"][_SOCKET_EXTENSION]
+    protocol.is_waiting = False
 
 
 class _Inbox:
@@ -533,8 +539,8 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
     messages of the last one, in another turn of the event loop.
     """
 
-    is_waiting = False
-    """Never evicted: the application limits sockets per client."""
+    is_waiting = True
+    """True until the client is authenticated: anyone can open handshakes."""
     _unread: _Unread
     _unparsed = b""
     """Bytes received after the last parsed slice."""
@@ -568,7 +574,7 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         del self.conn.parser
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """Release the scope: it refers to `write`, and so to this protocol."""
+        """Release the scope: it refers to this protocol."""
         super().on_task_complete(task)
         del self.scope
 
@@ -699,11 +705,11 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.abort()
 
     def handle_connect(self, event: Request) -> None:
-        """Add the frame writer to the scope of an accepted handshake."""
+        """Add this protocol to the scope of an accepted handshake."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
             extensions: dict[str, Any] = self.scope["extensions"]
-            extensions[FRAME_WRITER_EXTENSION] = self.write
+            extensions[_SOCKET_EXTENSION] = self
 
     async def write(self, text: bytes) -> None:
         """Send a text message like `send`, without middleware and objects per frame.

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 from app.api.http import connection_limit, uvicorn_protocols
 from app.api.http.uvicorn_protocols import BoundedHttpProtocol
@@ -472,6 +473,32 @@ async def test_at_the_limit_an_idle_connection_makes_room_and_is_reported(
         assert (await response_to(GET, *kept_too))[0] == 200
     (line,) = [record.getMessage() for record in caplog.records]
     assert "all 3 connections are in use" in line
+
+
+HANDSHAKE = get(
+    *("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+    *(f"Sec-WebSocket-Key: {'A' * 22}==", "Sec-WebSocket-Protocol: graphql-transport-ws"),
+    path="/graphql",
+)
+INIT = Frame(Opcode.TEXT, b'{"type":"connection_init"}').serialize(mask=True)
+
+
+async def test_at_the_limit_a_socket_before_its_init_makes_room(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_limit, "MAX_CONNECTIONS", 2)
+    async with connected(gateway) as (kept, kept_writer), connected(gateway) as (waiting, writer):
+        kept_writer.write(HANDSHAKE)
+        await kept.readuntil(b"\r\n\r\n")
+        kept_writer.write(INIT)
+        assert b"connection_ack" in await kept.readuntil(b"}")
+        writer.write(HANDSHAKE)
+        await waiting.readuntil(b"\r\n\r\n")
+        async with connected(gateway) as newest:
+            assert (await response_to(GET, *newest))[0] == 200
+        assert await waiting.read() == b""
+        kept_writer.write(Frame(Opcode.TEXT, b'{"type":"ping"}').serialize(mask=True))
+        assert b"pong" in await kept.readuntil(b"}")
 
 
 def test_the_limit_leaves_descriptors_free(monkeypatch: pytest.MonkeyPatch) -> None:
