@@ -453,6 +453,23 @@ async def test_an_identity_encoding_is_none(gateway: Gateway) -> None:
     assert answer.body == ANSWER
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Encoding: gzip"],
+        ["Content-Encoding:"],
+        ["Content-Encoding: x", "Content-Length: 0"],
+    ],
+)
+async def test_a_request_without_a_body_has_no_encoding(gateway: Gateway, lines: list[str]) -> None:
+    assert (await send_raw(gateway.url, get(*lines))).status == 200
+
+
+async def test_an_empty_encoding_is_none(gateway: Gateway) -> None:
+    sent = posted(BODY, Content_Encoding="-").replace(b"Encoding: -", b"Encoding:")
+    assert (await send_raw(gateway.url, sent)).body == ANSWER
+
+
 # Limits of all connections.
 
 
