@@ -21,8 +21,8 @@ RESERVED_DESCRIPTORS = 64
 MAX_UNFINISHED_BYTES = 32 * 1024**2
 MAX_UNFINISHED_BODIES = 8
 """Max bytes in memory of requests that are not received as a whole, of all connections together:
-the first limit, or so many of the largest bodies if that is more. One address may be a proxy, whose
-clients upload at the same time."""
+the first limit, or MAX_UNFINISHED_BODIES of the largest size if that is more. One address may be a
+proxy, whose clients upload at the same time."""
 
 WARNING_SECONDS = 60
 """Min time between two warnings."""

@@ -109,10 +109,10 @@ class _Unread:
             self._transport.abort()
 
     def _progress(self) -> int:
-        """Return the bytes that the client's machine has received, whatever is sent meanwhile.
+        """Return the bytes that the client's machine has acknowledged.
 
-        It has no room for more once its client does not read. Where the system does not count them
-        (only Linux does), fewer unsent bytes are progress.
+        It has no room for more once its client does not read. The unsent bytes are no measure:
+        later responses add to them. They decide only where the system counts nothing (not Linux).
         """
         acknowledged = 0
         with suppress(OSError, AttributeError, struct.error):
