@@ -501,7 +501,7 @@ def frame_writer(scope: Scope) -> Callable[[bytes], Awaitable[None]]:
 
 
 def mark_authenticated(scope: Scope) -> None:
-    """Keep an accepted socket open at the limit on connections, unlike those that wait."""
+    """Exempt a socket from eviction while other connections of its address wait."""
     protocol: BoundedWebSocketProtocol = scope["extensions"][_SOCKET_EXTENSION]
     protocol.is_waiting = False
 
