@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import uvloop
 
 from app import queue, wiring
+from app.api.http.connection_limit import CONNECTIONS
 from app.api.http.probes import probe_app
 from app.api.http.uvicorn_servers import GatewayServer, ProbeServer
 from app.background import background_tasks
@@ -69,6 +70,7 @@ async def serve(settings: Settings, on_ready: Callable[[Gateway], Awaitable[None
             runner=dispatcher.unhealthy_reason if dispatcher else None,
             tracer=tracer,
         )
+        CONNECTIONS.max_body_bytes = settings.max_body_bytes
         server = GatewayServer(
             app,
             lambda: on_ready(gateway),

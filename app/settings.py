@@ -1,4 +1,4 @@
-"""Settings of the server; no other module reads its environment."""
+"""Settings of the server; no other module reads the values of their variables."""
 
 import difflib
 import inspect
@@ -121,7 +121,7 @@ class AuthenticationSettings(_Group):
     """File or https URL of the key set that verifies bearer tokens (RS256, ES256); with several
     issuers, one for all or one per issuer in the same order (comma-separated)."""
     jwks_max_age_seconds: float = Field(3600, ge=60)
-    """Age after which no key is believed: the longest that a withdrawn key is valid while its
+    """Age after which no key is accepted: the longest that a withdrawn key is valid while its
     issuer does not answer."""
     jwt_issuer: Annotated[tuple[str, ...], NoDecode] = Field(("jobs-gateway",), min_length=1)
     """Issuers whose tokens are accepted, as in their `iss` (comma-separated)."""
@@ -205,10 +205,11 @@ class Settings(
 
     @field_validator("jwks", "jwt_issuer", "jwt_audience", "jwt_scope_claim", mode="before")
     @classmethod
-    def _split_in_order(cls, value: object) -> object:
+    def _split_in_order(cls, value: object, info: ValidationInfo) -> object:
         if isinstance(value, str):
-            names = (name.strip() for name in value.split(","))
-            return tuple(dict.fromkeys(name for name in names if name))
+            names = [name.strip() for name in value.split(",") if name.strip()]
+            # Two of three issuers may share a key set.
+            return tuple(names if info.field_name == "jwks" else dict.fromkeys(names))
         return value
 
     @field_validator("origins")
@@ -226,7 +227,9 @@ class Settings(
     def _check_headers(cls, headers: frozenset[str]) -> frozenset[str]:
         for header in headers:
             if not _HEADER.fullmatch(header):
-                raise ValueError(f"{header!r} is not the name of a header, such as X-Team")
+                raise ValueError(
+                    f"'{shown_url(header)}' is not the name of a header, such as X-Team"
+                )
         return headers
 
     @field_validator("stores")
@@ -240,10 +243,9 @@ class Settings(
     @field_validator("store")
     @classmethod
     def _check_store(cls, store: str) -> str:
-        try:
-            return checked_store(store)
-        except InvalidInput as error:
-            raise ValueError(str(error)) from None
+        with _as_value_error():
+            checked_store(store)
+        return store
 
     @field_validator("webhook_secret")
     @classmethod

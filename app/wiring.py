@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from opentelemetry.trace import Tracer
@@ -24,6 +25,7 @@ from app.api.graphql.executor import Executor
 from app.api.graphql.schema import graphql_schema
 from app.api.graphql.service import GraphQLService
 from app.api.http.readiness import UnhealthyReason
+from app.domain.display import shown_url
 from app.domain.jobs import JobType
 from app.domain.proxies import is_loopback
 from app.domain.webhooks import checked_network, signing_keys
@@ -270,7 +272,7 @@ def _login(settings: Settings) -> Login:
         )
         return ClientLogin(ClientRegistry(path), sign)
     except UnusableClients as error:
-        raise WrongSettings([Mistake(("clients",), str(error))]) from None
+        raise WrongSettings([Mistake(("clients",), _with_shown_path(error, path))]) from None
 
 
 def _documents(settings: Settings) -> Documents:
@@ -289,7 +291,13 @@ def _documents(settings: Settings) -> Documents:
             only_trusted=settings.only_trusted,
         )
     except UnusableDocuments as error:
-        raise WrongSettings([Mistake(("trusted_documents",), str(error))]) from None
+        message = _with_shown_path(error, path) if path else str(error)
+        raise WrongSettings([Mistake(("trusted_documents",), message)]) from None
+
+
+def _with_shown_path(error: Exception, path: Path) -> str:
+    """Return the message of an error. The path may be a URL by mistake, with a password in it."""
+    return str(error).replace(str(path), shown_url(str(path)))
 
 
 def _check_exposure(settings: Settings) -> None:
@@ -299,8 +307,8 @@ def _check_exposure(settings: Settings) -> None:
             [
                 Mistake(
                     ("host",),
-                    f"{settings.host} can be reached from other machines, and no authentication is "
-                    "set up: anyone there could read and change everything. Set "
+                    f"{shown_url(settings.host)} can be reached from other machines, and no "
+                    "authentication is set up: anyone there could read and change everything. Set "
                     "JOBS_GATEWAY_JWT_SECRET or JOBS_GATEWAY_JWKS, or listen on 127.0.0.1, or take "
                     "the risk with --insecure.",
                     depends_on=("insecure", "jwt_secret", "jwks"),
@@ -331,8 +339,10 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
+        # Python adds the address, which may be a URL by mistake, with a password in it.
+        reason = str(error.strerror).partition(" (while attempting")[0]
         raise StartError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another host or port."
+            f"Cannot listen on {shown_url(host)}:{port}: {reason}. Choose another host or port."
         ) from error
     listener.set_inheritable(False)
     return listener

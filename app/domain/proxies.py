@@ -54,17 +54,21 @@ def is_loopback(host: str) -> bool:
 
 def _checked(variable: str, value: str) -> str:
     url = value if "://" in value else f"http://{value}"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        parts, host, port = urlsplit(""), "", None
-    if parts.scheme not in SCHEMES or not _HOST.fullmatch(host) or port == 0:
+    if not _is_proxy_url(url):
         raise BadProxy(
             f"{variable} must be the URL of an HTTP proxy, such as http://proxy.example:3128 (it "
             f"is '{shown_url(value)}')."
         )
     return url
+
+
+def _is_proxy_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    return parts.scheme in SCHEMES and bool(_HOST.fullmatch(host)) and port != 0
 
 
 def _is_direct(target: SplitResult, environment: Mapping[str, str]) -> bool:

@@ -16,6 +16,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from app.domain.display import shown_url
 from app.domain.errors import DomainError, InvalidInput
 
 Address = IPv4Address | IPv6Address
@@ -127,7 +128,7 @@ def checked_network(text: str, *path: str) -> Network:
         return ip_network(text)
     except ValueError:
         raise InvalidInput(
-            f"{text!r} is no network such as 10.0.0.0/8, 127.0.0.1 or fd00::/8.", path
+            f"'{shown_url(text)}' is no network such as 10.0.0.0/8, 127.0.0.1 or fd00::/8.", path
         ) from None
 
 

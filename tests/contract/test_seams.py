@@ -100,7 +100,8 @@ SEAMS = (
                 f"uvicorn.protocols.http.httptools_impl:HttpToolsProtocol.{name}"
                 for name in (
                     *("client", "connection_lost", "connection_made", "cycle", "data_received"),
-                    *("flow", "handle_websocket_upgrade", "headers", "logger", "loop", "on_body"),
+                    *("expect_100_continue", "flow", "handle_websocket_upgrade", "headers"),
+                    *("logger", "loop", "on_body", "timeout_keep_alive_task"),
                     *("on_headers_complete", "on_message_begin"),
                     *("on_message_complete", "on_response_complete", "on_url", "parser"),
                     *("pause_writing", "pipeline", "resume_writing", "scope", "transport"),
@@ -117,6 +118,7 @@ SEAMS = (
             "httptools:HttpParserError",
             "httptools:HttpParserUpgrade",
             "httptools:HttpRequestParser.feed_data",
+            "httptools:HttpRequestParser.get_http_version",
             "httptools:HttpRequestParser.set_dangerous_leniencies",
             "httptools:HttpRequestParser.should_upgrade",
             *(

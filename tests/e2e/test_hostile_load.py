@@ -71,20 +71,21 @@ def test_idle_connections_do_not_exhaust_descriptors(tmp_path: Path, report: Rep
 
 
 @pytest.mark.parametrize(
-    ("attack", "status"),
+    ("attack", "statuses"),
     [
-        pytest.param(attacks.endless_trailers, 400, id="trailers"),
-        pytest.param(attacks.endless_chunk_extensions, 400, id="chunk extensions"),
-        pytest.param(attacks.large_heads, 431, id="heads of 70 KB in one packet"),
+        # A request without a token may get its 401 before the rest of it is received.
+        pytest.param(attacks.endless_trailers, {400, 401}, id="trailers"),
+        pytest.param(attacks.endless_chunk_extensions, {400, 401}, id="chunk extensions"),
+        pytest.param(attacks.large_heads, {431}, id="heads of 70 KB in one packet"),
     ],
 )
 def test_bytes_that_are_no_body_are_limited(
-    attack: Attack, status: int, tmp_path: Path, report: Report
+    attack: Attack, statuses: set[int], tmp_path: Path, report: Report
 ) -> None:
     figures = figures_of(attack, tmp_path, report)
     assert {connection.closed for connection in figures.outcome} == {True}
     # A client that still sends can see a reset before the response.
-    assert {connection.status for connection in figures.outcome} <= {status, None}
+    assert {connection.status for connection in figures.outcome} <= {*statuses, None}
     assert sum(connection.sent for connection in figures.outcome) < 32 * MIB
 
 

@@ -285,7 +285,8 @@ def limits_part() -> str:
             ),
             (
                 "unfinished requests of a process",
-                size(connection_limit.MAX_UNFINISHED_BYTES),
+                f"{size(connection_limit.MAX_UNFINISHED_BYTES)}, or "
+                f"{connection_limit.MAX_UNFINISHED_BODIES} times `max_body_bytes` if that is more",
             ),
             ("time for `connection_init` of a WebSocket", duration(websocket.INIT_SECONDS)),
             ("bearer token", size(identity.MAX_TOKEN_BYTES)),

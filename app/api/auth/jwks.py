@@ -18,8 +18,8 @@ import httpx
 import jwt
 from jwt import PyJWK
 
-from app.api.http.refusals import Unauthenticated
-from app.domain.display import printable, shown_url
+from app.api.http.refusals import KeysUnavailable, Unauthenticated
+from app.domain.display import shown_url
 from app.domain.proxies import is_loopback, proxy_for
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ REFRESH_SECONDS = 300
 """A key set is loaded again after this time, so that a withdrawn key stops being valid."""
 
 MAX_AGE_SECONDS = 3600
-"""Default age after which no key is believed, though its issuer does not answer."""
+"""Default age after which no key is accepted, though its issuer does not answer."""
 
 MIN_LOAD_INTERVAL_SECONDS = 30
 """Min time between two loads: tokens with unknown keys must not flood the issuer."""
@@ -48,7 +48,10 @@ class TokenKeys(ABC):
 
     @abstractmethod
     async def find(self, kid: str | None) -> PyJWK:
-        """Return the key with the id `kid`, or the only key. Raises Unauthenticated."""
+        """Return the key with the id `kid`, or the only key.
+
+        Raises Unauthenticated, or KeysUnavailable if no key is accepted now.
+        """
 
 
 class SharedSecret(TokenKeys):
@@ -76,7 +79,7 @@ class JwksKeys(TokenKeys):
     """Public RS256 and ES256 keys from a JWKS file or URL, loaded again as they change.
 
     Keys that are REFRESH_SECONDS old are loaded again while they still verify tokens. After
-    `max_age_seconds` without a successful load no key is believed: it may have been withdrawn.
+    `max_age_seconds` without a successful load no key is accepted: it may have been withdrawn.
     Raises ValueError for an invalid location, and for a file without a usable key.
     """
 
@@ -87,7 +90,8 @@ class JwksKeys(TokenKeys):
         max_age_seconds: float = MAX_AGE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._shown = shown_url(location) if _is_url(location) else printable(location)
+        # A path may be a URL by mistake, of another scheme, with a password in it.
+        self._shown = shown_url(location)
         self._max_age = max_age_seconds
         self._refresh_after = min(REFRESH_SECONDS, max_age_seconds / 2)
         self._clock = clock
@@ -113,6 +117,8 @@ class JwksKeys(TokenKeys):
         match self._matching(kid):
             case [key]:
                 return key
+        if self._age() >= self._max_age:
+            raise KeysUnavailable(MIN_LOAD_INTERVAL_SECONDS)
         raise Unauthenticated("The token does not name a known key (kid).")
 
     def _age(self) -> float:
@@ -188,14 +194,14 @@ class _UrlSource(_Source):
     def __init__(self, url: str) -> None:
         self._url = url
         # The machine's certificate authorities, as for other programs, rather than httpx's own.
-        self._trusted = ssl.create_default_context() if url.startswith("https") else False
+        self._authorities = ssl.create_default_context()
         # Reported at start rather than at the first token.
         proxy_for(url, os.environ)
 
     async def read(self) -> bytes:
         proxy = proxy_for(self._url, os.environ)
         transport = httpx.AsyncHTTPTransport(
-            verify=self._trusted, proxy=proxy.url if proxy else None
+            verify=self._authorities, proxy=proxy.url if proxy else None
         )
         async with (
             httpx.AsyncClient(transport=transport, timeout=LOAD_TIMEOUT_SECONDS) as client,

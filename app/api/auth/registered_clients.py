@@ -20,7 +20,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from app.api.http.refusals import BadRequest
+from app.api.http.refusals import RateLimited
 from app.domain.callers import Scope
 from app.domain.errors import InvalidInput
 from app.domain.stores import checked_store
@@ -134,7 +134,8 @@ def read_clients(path: Path) -> dict[str, RegisteredClient]:
         with path.open("rb") as file:
             raw = file.read(MAX_CLIENT_FILE_BYTES + 1)
     except OSError as error:
-        hint = " `jobs-gateway client add` creates it." if not path.exists() else ""
+        is_missing = isinstance(error, FileNotFoundError)
+        hint = " `jobs-gateway client add` creates it." if is_missing else ""
         raise UnusableClients(f"{path} cannot be read: {error.strerror}.{hint}") from None
     if len(raw) > MAX_CLIENT_FILE_BYTES:
         raise UnusableClients(f"{path} has more than {MAX_CLIENT_FILE_BYTES:,} bytes.")
@@ -263,7 +264,7 @@ class SecretVerifier:
     async def verify(self, client: RegisteredClient | None, secret: str, address: str) -> bool:
         """Return True if `secret` is the client's; False for an unknown client (None).
 
-        Raises BadRequest (429) if the address, or all together, tried too many secrets.
+        Raises RateLimited if the address, or all together, tried too many secrets.
         """
         secret_hash = client.secret_hash if client else self._unknown
         digest = hmac.digest(self._key, f"{secret_hash}\n{secret}".encode(), "sha256")
@@ -280,15 +281,15 @@ class SecretVerifier:
         return await asyncio.shield(task)
 
     def _count(self, address: str) -> None:
-        """Count an attempt. Raises BadRequest (429)."""
+        """Count an attempt. Raises RateLimited."""
         if len(self._hashing) >= MAX_WAITING:
-            raise _too_many("Too many logins at once.", 1)
+            raise RateLimited("Too many logins at once.", 1)
         now = self._clock()
         if now >= self._window_end:
             self._attempts.clear()
             self._window_end = now + WINDOW_SECONDS
         if self._attempts[address] >= MAX_WRONG_SECRETS:
-            raise _too_many("Too many wrong secrets.", math.ceil(self._window_end - now))
+            raise RateLimited("Too many wrong secrets.", math.ceil(self._window_end - now))
         self._attempts[address] += 1
 
     async def _compare(self, secret_hash: str, secret: str, digest: bytes, address: str) -> bool:
@@ -304,12 +305,3 @@ class SecretVerifier:
         if len(self._verified) > _VERIFIED_CACHE_SIZE:
             self._verified.popitem(last=False)
         return True
-
-
-def _too_many(message: str, wait: int) -> BadRequest:
-    return BadRequest(
-        f"{message} Try again in {wait} s.",
-        code="RATE_LIMITED",
-        status=429,
-        headers={"Retry-After": str(wait)},
-    )

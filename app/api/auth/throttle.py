@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from math import ceil
 
 from app.api.auth.limits import Limits
-from app.api.http.refusals import BadRequest
+from app.api.http.refusals import BadRequest, RateLimited
 from app.storage.engine.client_reads import WorkTime, current_work_time
 
 MAX_CLIENTS = 10_000
@@ -39,12 +39,12 @@ class ClientWork:
         self.time = WorkTime()
 
     def take(self, operations: int = 1) -> None:
-        """Take a token per operation. Raises BadRequest (429) without enough tokens."""
-        self._throttle.take(self._client, operations)
+        """Take a token per operation. Raises RateLimited without enough tokens."""
+        self._throttle.take(self._client, operations, taken=self.tokens)
         self.tokens += operations
 
     def take_cost(self, cost: int) -> None:
-        """Take the tokens of an operation's cost. Raises BadRequest (429)."""
+        """Take the tokens of an operation's cost. Raises RateLimited."""
         if tokens := cost // COST_PER_TOKEN:
             self.take(tokens)
 
@@ -67,36 +67,37 @@ class Throttle:
         """The capacity of a bucket."""
         return max(1.0, self._rate * BURST_SECONDS)
 
-    def take(self, client: str, operations: int = 1) -> None:
-        """Take a token per operation. Raises BadRequest (429) without enough tokens."""
+    def take(self, client: str, operations: int = 1, *, taken: int = 0) -> None:
+        """Take a token per operation. Raises RateLimited without enough tokens.
+
+        `taken`: tokens that the same request took before.
+        """
         if not self._rate:
             return
         burst = self._burst
         now = self._clock()
         left, at = self._buckets.pop(client, (burst, now))
         left = min(burst, left + (now - at) * self._rate)
-        # A batch larger than a full bucket takes the whole bucket, or it could never run.
-        taken = min(operations, burst)
-        allowed = left >= taken
-        self._buckets[client] = left - taken if allowed else left, now
+        # A request larger than a full bucket takes the whole bucket, or it could never run.
+        price = min(operations, max(0, burst - taken))
+        allowed = left >= price
+        self._buckets[client] = left - price if allowed else left, now
         if len(self._buckets) > MAX_CLIENTS:
             self._buckets.popitem(last=False)
         if not allowed:
-            wait = max(1, ceil((taken - left) / self._rate))
-            raise BadRequest(
+            raise RateLimited(
                 f"Too many operations: at most {self._rate:g} per second are allowed, "
-                f"{burst:g} at once, and a costly one counts as several. Try again in {wait} s.",
-                code="RATE_LIMITED",
-                status=429,
-                headers={"Retry-After": str(wait)},
-                extensions={"limit": self._rate, "found": operations, "retryAfter": wait},
+                f"{burst:g} at once, and a costly one counts as several.",
+                max(1, ceil((price - left) / self._rate)),
+                limit=self._rate,
+                found=operations,
             )
 
     @contextmanager
     def work(self, client: str, operations: int = 1) -> Iterator[ClientWork]:
         """Take a token per operation, and at the end of the block those of its time.
 
-        Raises BadRequest (429) without enough tokens.
+        Raises RateLimited without enough tokens.
         """
         work = ClientWork(self, client)
         work.take(operations)

@@ -22,7 +22,7 @@ from app.api.auth.login import (
 )
 from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of, is_same_origin
-from app.api.http.refusals import BadRequest
+from app.api.http.refusals import BadRequest, ForeignPage
 from app.api.http.request_log import request_record
 
 TOKEN_PATH = "/oauth/access_token"
@@ -60,7 +60,7 @@ class TokenEndpoint:
         if request.method != "POST":
             raise BadRequest("Clients log in with POST.", status=405, headers={"Allow": "POST"})
         if not is_same_origin(request, self._origins):
-            raise BadRequest("Pages of this origin may not log in.", status=403)
+            raise ForeignPage
         address = address_of(request)
         try:
             login_request = _parse(

@@ -19,7 +19,10 @@ RESERVED_DESCRIPTORS = 64
 """Descriptors kept free of connections: for the database, key sets, webhooks and the log."""
 
 MAX_UNFINISHED_BYTES = 32 * 1024**2
-"""Max bytes in memory of requests that are not received as a whole, of all connections together."""
+MAX_UNFINISHED_BODIES = 8
+"""Max bytes in memory of requests that are not received as a whole, of all connections together:
+the first limit, or MAX_UNFINISHED_BODIES of the largest size if that is more. One address may be a
+proxy, whose clients upload at the same time."""
 
 WARNING_SECONDS = 60
 """Min time between two warnings."""
@@ -33,11 +36,14 @@ class ClientConnection(Protocol):
         """Return True if the server waits for its client."""
 
     def evict(self) -> None:
-        """Close at once."""
+        """Close the connection without a response; unsent bytes are dropped."""
 
 
 class ConnectionLimit:
     """Open connections by address, and the unfinished bytes of each."""
+
+    max_body_bytes = 0
+    """Limit on a body in this process, for MAX_UNFINISHED_BODIES."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -47,6 +53,7 @@ class ConnectionLimit:
         self._unfinished: dict[ClientConnection, int] = {}
         self._bytes: Counter[str] = Counter()
         """Unfinished bytes of each address."""
+        self._total_bytes = 0
         self._evicted = 0
         self._warned_at: float | None = None
 
@@ -60,8 +67,9 @@ class ConnectionLimit:
         self._by_address.setdefault(address, {})[connection] = None
         if len(self._addresses) > (limit := max_connections()):
             most = max(self._by_address.values(), key=len)
-            # Without one that waits for its client, the new one has to go.
-            evicted = next((other for other in most if other.is_waiting), connection)
+            # An address must not lock out the others, even if none of its connections waits.
+            busy = connection if connection in most else next(iter(most))
+            evicted = next((other for other in most if other.is_waiting), busy)
             self._evict(evicted, f"all {limit:,} connections are in use (ulimit -n limits them)")
 
     def remove(self, connection: ClientConnection) -> None:
@@ -80,17 +88,20 @@ class ConnectionLimit:
         if (address := self._addresses.get(connection)) is None:
             return
         self._count_bytes(connection, address, size)
-        if self._bytes.total() > MAX_UNFINISHED_BYTES:
+        limit = max(MAX_UNFINISHED_BYTES, MAX_UNFINISHED_BODIES * self.max_body_bytes)
+        if self._total_bytes > limit:
             ((most, _),) = self._bytes.most_common(1)
             evicted = (
                 connection
                 if most == address
                 else next(other for other in self._unfinished if self._addresses[other] == most)
             )
-            self._evict(evicted, f"unfinished requests take {MAX_UNFINISHED_BYTES:,} bytes")
+            self._evict(evicted, f"unfinished requests take {limit:,} bytes")
 
     def _count_bytes(self, connection: ClientConnection, address: str, size: int) -> None:
-        self._bytes[address] += size - self._unfinished.pop(connection, 0)
+        added = size - self._unfinished.pop(connection, 0)
+        self._bytes[address] += added
+        self._total_bytes += added
         if size:
             self._unfinished[connection] = size
         if not self._bytes[address]:

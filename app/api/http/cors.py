@@ -80,7 +80,7 @@ EXPOSED_HEADERS = (
 
 
 def cors_middleware(origins: Iterable[str], headers: Iterable[str]) -> Middleware:
-    """Return the middleware for these origins. `headers` are allowed besides the known ones."""
+    """Return the middleware for these origins, which allows KNOWN_HEADERS and `headers`."""
     return Middleware(
         CORSMiddleware,
         allow_origins=tuple(origins),

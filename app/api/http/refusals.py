@@ -5,8 +5,11 @@ depend on the media type of the response.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
+
+from starlette.responses import Response
+from starlette.types import Scope
 
 from app.domain.callers import ScopesMissing
 
@@ -94,6 +97,46 @@ class Unauthenticated(BadRequest):
         super().__init__(
             message, code="UNAUTHENTICATED", status=401, headers={"WWW-Authenticate": challenge}
         )
+
+
+class KeysUnavailable(BadRequest):
+    """A request whose token cannot be verified: its issuer does not provide keys."""
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(
+            "The keys that verify tokens of this issuer cannot be loaded. Try again later.",
+            code="KEYS_UNAVAILABLE",
+            status=503,
+            headers={"Retry-After": str(wait)},
+        )
+
+
+class RateLimited(BadRequest):
+    """A request above a limit per time, which its client may repeat after `wait` seconds."""
+
+    def __init__(self, reason: str, wait: int, **extensions: object) -> None:
+        super().__init__(
+            f"{reason} Try again in {wait} s.",
+            code="RATE_LIMITED",
+            status=429,
+            headers={"Retry-After": str(wait)},
+            extensions={**extensions, "retryAfter": wait},
+        )
+
+
+class ForeignPage(BadRequest):
+    """A request that a page of another origin caused in a browser."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Pages of another origin may not do this, unless JOBS_GATEWAY_ORIGINS lists it.",
+            code="FORBIDDEN",
+            status=403,
+        )
+
+
+Refusal = Callable[[Scope, BadRequest], Response]
+"""Builds the response to a refused request."""
 
 
 class NotPermitted(Refused):

@@ -6,11 +6,11 @@ tests/contract/test_seams.py names each internal.
 """
 
 import asyncio
-import fcntl
+import socket
 import struct
-import termios
 from asyncio.transports import BaseTransport
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from struct import Struct
 from typing import Any
 
@@ -72,6 +72,9 @@ MIN_FRAGMENT_BYTES = 1024
 
 _END_OF_HEAD = b"\r\n\r\n"
 
+_BYTES_ACKED = 120
+"""Offset of `tcpi_bytes_acked` (64 bits) in Linux's `tcp_info`, which is longer than that."""
+
 
 class _Unread:
     """A watch over what the client has not read: without progress its connection is aborted.
@@ -87,7 +90,7 @@ class _Unread:
     def watch(self) -> None:
         """Begin to watch, if anything is unsent."""
         if self._timer is None and self._transport.get_write_buffer_size():
-            self._timer = self._loop.call_later(MAX_UNREAD_SECONDS, self._check, self._size())
+            self._timer = self._loop.call_later(MAX_UNREAD_SECONDS, self._check, self._progress())
 
     def stop(self) -> None:
         """Stop watching."""
@@ -99,21 +102,24 @@ class _Unread:
         self._timer = None
         if not self._transport.get_write_buffer_size():
             return
-        if self._size() < before:
+        if self._progress() > before:
             self.watch()
         else:
             DROPPED.inc()
             self._transport.abort()
 
-    def _size(self) -> int:
-        """Return the unsent bytes, those of the kernel included (Linux; elsewhere without)."""
-        size = self._transport.get_write_buffer_size()
-        try:
-            file = self._transport.get_extra_info("socket").fileno()
-            (queued,) = struct.unpack("i", fcntl.ioctl(file, termios.TIOCOUTQ, b"\0" * 4))
-        except (OSError, AttributeError):
-            return size
-        return size + int(queued)
+    def _progress(self) -> int:
+        """Return the bytes that the client's machine has acknowledged.
+
+        It has no room for more once its client does not read. The unsent bytes are no measure:
+        later responses add to them. They decide only where the system counts nothing (not Linux).
+        """
+        acknowledged = 0
+        with suppress(OSError, AttributeError, struct.error):
+            file: socket.socket = self._transport.get_extra_info("socket")
+            info = file.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+            (acknowledged,) = struct.unpack_from("=Q", info, _BYTES_ACKED)
+        return acknowledged or -self._transport.get_write_buffer_size()
 
 
 class _HeldFlow(FlowControl):
@@ -195,7 +201,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._unread.stop()
         for cycle, _ in self.pipeline:
             # It never runs, which would break this reference cycle.
-            cycle.on_response = _ignore
+            cycle.on_response = lambda: None
         self.pipeline.clear()
         super().connection_lost(exc)
 
@@ -205,10 +211,14 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return not self._in_head or self.cycle is None or self.cycle.response_complete
 
     def evict(self) -> None:
-        """Close at once."""
         self.transport.abort()
 
     # Receiving.
+
+    @property
+    def _reads(self) -> bool:
+        """Return False once the connection is closing, or is handed over to a WebSocket."""
+        return self.parser is not None and not self.transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -221,7 +231,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def _parse(self, data: bytes) -> None:
         """Parse up to the end of one request, and hold the rest until it is answered."""
         start = 0
-        while start < len(data) and not self.transport.is_closing():
+        while start < len(data) and self._reads:
             if not self.is_waiting:
                 self._unparsed = data[start:]
                 self.flow.is_held = True
@@ -231,19 +241,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             if end is None:
                 return
             try:
-                self.parser.feed_data(data[start:end])
-            except httptools.HttpParserUpgrade as upgrade:
-                if self._should_upgrade():
-                    self.handle_websocket_upgrade()
-                    return
-                end = start + upgrade.args[0]
-                self._ignore_upgrade()
+                start += self._feed(data[start:end])
             except httptools.HttpParserError:
                 message = "Invalid HTTP request received."
                 self.logger.warning(message)
                 self._refuse(400, message)
                 return
-            start = end
+
+    def _feed(self, part: bytes) -> int:
+        """Return the number of parsed bytes, all but those after an upgrade's head.
+
+        Raises HttpParserError.
+        """
+        try:
+            self.parser.feed_data(part)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.transport.is_closing():
+                # Its head was refused.
+                return len(part)
+            if not self._should_upgrade():
+                self._ignore_upgrade()
+                return int(upgrade.args[0])
+            self.handle_websocket_upgrade()
+        return len(part)
 
     def _end_of_part(self, data: bytes, start: int) -> int | None:
         """Return the end of the head or of the part of the body that begins at `start`.
@@ -260,11 +280,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 return None
             return end
         tail = self._head_tail
-        found = (tail + data[start : start + 3]).find(_END_OF_HEAD) if tail else -1
-        if found >= 0:
-            end = start - len(tail) + found + len(_END_OF_HEAD)
-        elif (found := data.find(_END_OF_HEAD, start)) >= 0:
-            end = found + len(_END_OF_HEAD)
+        index = (tail + data[start : start + 3]).find(_END_OF_HEAD) if tail else -1
+        if index >= 0:
+            end = start - len(tail) + index + len(_END_OF_HEAD)
+        elif (index := data.find(_END_OF_HEAD, start)) >= 0:
+            end = index + len(_END_OF_HEAD)
         else:
             end = len(data)
         left = MAX_HEAD_BYTES - self._head_bytes
@@ -275,20 +295,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             else:
                 self._refuse(414, "The URL of the request is too long.")
             return None
-        self._line_ended = self._line_ended or found >= 0 or data.find(b"\n", start, end) >= 0
-        self._head_tail = b"" if found >= 0 else (tail + data[max(start, end - 3) : end])[-3:]
+        self._line_ended = self._line_ended or index >= 0 or data.find(b"\n", start, end) >= 0
+        self._head_tail = b"" if index >= 0 else (tail + data[max(start, end - 3) : end])[-3:]
         return end
 
     def _limit_rest(self) -> None:
         """Limit the time to receive the rest of a request, and the bytes held until then."""
-        if self._in_head and not (self._head_bytes or self._unparsed or self._held_bytes):
-            return
-        if self.transport.is_closing():
+        if not self._reads:
             return
         held = len(self._unparsed)
         if self._in_head:
             held += self._head_bytes
-            if self._head_bytes and self._timer is None:
+            if self.is_waiting and self._timer is None and self.timeout_keep_alive_task is None:
                 self._start_timer(MAX_HEAD_SECONDS)
         else:
             if not self.cycle.response_started:
@@ -313,6 +331,10 @@ class BoundedHttpProtocol(HttpToolsProtocol):
                 break
             if name == b"content-length":
                 self._body_left = int(value)
+        if self.expect_100_continue and self.parser.get_http_version() != "1.1":
+            # RFC 9110, 10.1.1: a client of HTTP/1.0 does not wait for 100 Continue.
+            self.expect_100_continue = False
+            self.headers[:] = [header for header in self.headers if header[0] != b"expect"]
         super().on_headers_complete()
         if not self.parser.should_upgrade():
             self._drop_trailers()
@@ -415,10 +437,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().pause_writing()
         self._unread.watch()
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._unread.stop()
-
     def _refuse(self, status: int, message: str) -> None:
         """Respond and close. Within another response, only close."""
         within = self.pipeline or (
@@ -458,18 +476,14 @@ def _without_chunks(
             cycle.chunked_encoding = False
         elif message["type"] == "http.response.body":
             # uvicorn compares the two.
-            cycle.expected_content_length = len(message["body"])
+            cycle.expected_content_length = len(message.get("body", b""))
             await send(message)
 
     return send_unchunked
 
 
-def _ignore() -> None:
-    """Do nothing."""
-
-
-FRAME_WRITER_EXTENSION = "jobs_gateway.write"
-"""ASGI scope extension of sockets, which holds `BoundedWebSocketProtocol.write`."""
+_SOCKET_EXTENSION = "jobs_gateway.socket"
+"""ASGI scope extension of sockets, which holds their `BoundedWebSocketProtocol`."""
 
 # RFC 6455, 5.2: the head of a final, unmasked text frame, and its length.
 _TEXT_AND_7_BITS = Struct("!BB").pack
@@ -482,8 +496,14 @@ def frame_writer(scope: Scope) -> Callable[[bytes], Awaitable[None]]:
 
     It raises WebSocketDisconnect once the connection is closed.
     """
-    write: Callable[[bytes], Awaitable[None]] = scope["extensions"][FRAME_WRITER_EXTENSION]
-    return write
+    protocol: BoundedWebSocketProtocol = scope["extensions"][_SOCKET_EXTENSION]
+    return protocol.write
+
+
+def mark_authenticated(scope: Scope) -> None:
+    """Exempt a socket from eviction while other connections of its address wait."""
+    protocol: BoundedWebSocketProtocol = scope["extensions"][_SOCKET_EXTENSION]
+    protocol.is_waiting = False
 
 
 class _Inbox:
@@ -519,8 +539,8 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
     messages of the last one, in another turn of the event loop.
     """
 
-    is_waiting = False
-    """Never evicted: the application limits sockets per client."""
+    is_waiting = True
+    """True until the client is authenticated: anyone can open handshakes."""
     _unread: _Unread
     _unparsed = b""
     """Bytes received after the last parsed slice."""
@@ -554,12 +574,11 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
         del self.conn.parser
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """Release the scope: it refers to `write`, and so to this protocol."""
+        """Release the scope: it refers to this protocol."""
         super().on_task_complete(task)
         del self.scope
 
     def evict(self) -> None:
-        """Close at once."""
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -642,14 +661,20 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
 
     def send_receive_event_to_app(self) -> None:
         """Refuse text that is not UTF-8, with a reason and without a traceback in the log."""
-        if self.curr_msg_data_type == "text" and not self.close_sent:
-            try:
-                b"".join(self.frames).decode()
-            except UnicodeDecodeError:
-                self.conn.fail(1007, "Text must be UTF-8")
-                self.handle_parser_exception()
-                return
-        super().send_receive_event_to_app()
+        if self.curr_msg_data_type != "text" or self.close_sent:
+            super().send_receive_event_to_app()
+            return
+        raw, self.frames = b"".join(self.frames), []
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            self.conn.fail(1007, "Text must be UTF-8")
+            self.handle_parser_exception()
+            return
+        self.queue.put_nowait({"type": "websocket.receive", "text": text})
+        if not self.read_paused:
+            self.read_paused = True
+            self.transport.pause_reading()
 
     def handle_cont(self, event: Frame) -> None:
         """Drop empty fragments: they count towards no limit."""
@@ -663,7 +688,6 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """Read from the peer again."""
         super().resume_writing()
-        self._unread.stop()
         self._read_on()
 
     async def receive(self) -> ASGIReceiveEvent:
@@ -681,11 +705,11 @@ class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.abort()
 
     def handle_connect(self, event: Request) -> None:
-        """Add the frame writer to the scope of an accepted handshake."""
+        """Add this protocol to the scope of an accepted handshake."""
         super().handle_connect(event)
         if hasattr(self, "scope"):
             extensions: dict[str, Any] = self.scope["extensions"]
-            extensions[FRAME_WRITER_EXTENSION] = self.write
+            extensions[_SOCKET_EXTENSION] = self
 
     async def write(self, text: bytes) -> None:
         """Send a text message like `send`, without middleware and objects per frame.

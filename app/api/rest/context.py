@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect
 from app.api.auth.access import Access
 from app.api.http.disconnects import ClientWatch
 from app.api.http.middleware.body_limit import BODY_SECONDS
-from app.api.http.origins import address_of, is_same_origin
-from app.api.http.refusals import BadRequest, TimedOut
+from app.api.http.origins import address_of, is_cross_site, is_same_origin
+from app.api.http.refusals import BadRequest, ForeignPage, TimedOut
 from app.api.http.tracing import traceparent
 from app.api.rest.errors import to_response
 from app.domain.answers import AnswerBudget
@@ -194,7 +194,7 @@ async def _admit(request: Request) -> tuple[RestContext, str]:
     state: RestState = request.app.state.rest
     # A page of another site can make a browser post without a preflight request.
     if request.method not in SAFE_METHODS and not is_same_origin(request, state.origins):
-        raise BadRequest("Pages of this origin may not do this.", code="FORBIDDEN", status=403)
+        raise ForeignPage
     address = address_of(request)
     caller = await state.access.caller(request.headers.get("authorization"), address)
     context = RestContext(caller, request.state.request_id, state)
@@ -213,6 +213,9 @@ def _is_json(request: Request) -> bool:
 def _context_with(*scopes: Scope) -> object:
     def context(request: Request) -> RestContext:
         admitted: RestContext = request.state.context
+        # Reads too: they cost time. The OpenAPI document is no read, and other sites link to it.
+        if is_cross_site(request, admitted.state.origins):
+            raise ForeignPage
         admitted.caller.check(*scopes)
         return admitted
 

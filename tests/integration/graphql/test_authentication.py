@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import jwt
 import pytest
 from pydantic import SecretStr
 from sqlmodel import select
@@ -26,6 +27,7 @@ from app.storage.engine.transaction import Transaction
 from app.storage.tables import Job
 from tests import factories
 from tests.support.clients import http_client
+from tests.support.databases import NewDatabase
 from tests.support.entities import session_of
 from tests.support.gateway import gateway_of
 from tests.support.paths import ROOT
@@ -310,6 +312,26 @@ async def test_a_socket_ends_with_its_token(gateway: Gateway) -> None:
             await anext(await socket.subscribe("subscription { jobEvents { type } }"))
     assert closed.value.rcvd
     assert closed.value.rcvd.code == 4403
+
+
+async def test_without_keys_clients_may_try_again_later(new_database: NewDatabase) -> None:
+    settings = Settings(
+        database_url=new_database("sqlite"),
+        port=0,
+        jwks=("http://127.0.0.1:9/keys",),
+        runner=False,
+    )
+    signed = jwt.encode({"iss": "jobs-gateway"}, SECRET, headers={"kid": "one"})
+    async with gateway_of(settings) as gateway, http_client(gateway.url) as client:
+        for path in ("/graphql?query={__typename}", "/pcm/jobs"):
+            response = await client.get(path, headers=bearing(signed))
+            assert response.status_code == 503
+            assert int(response.headers["retry-after"]) > 0
+        with pytest.raises(ConnectionClosed) as closed:
+            async with subscriber(gateway.url, additional_headers=bearing(signed)):
+                pass
+        assert closed.value.rcvd
+        assert closed.value.rcvd.code == 1013
 
 
 def slow(settings: Settings) -> Settings:

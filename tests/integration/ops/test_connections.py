@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 from app.api.http import connection_limit, uvicorn_protocols
-from app.api.http.middleware import body_limit
+from app.api.http.uvicorn_protocols import BoundedHttpProtocol
 from app.main import Gateway
 from app.settings import Settings
 from tests import factories
@@ -104,15 +105,20 @@ async def test_what_follows_a_request_is_not_parsed_before_its_response(
     """The connection's protocol queues no request."""
     async with connected(gateway) as (reader, writer):
         await response_to(GET, reader, writer)
-        (protocol,) = [
-            open_connection
-            for open_connection in connection_limit.CONNECTIONS._addresses
-            if isinstance(open_connection, uvicorn_protocols.BoundedHttpProtocol)
-        ]
+        (protocol,) = http_connections()
         writer.write(GET * 200)
         for _ in range(200):
             await response(reader)
             assert len(protocol.pipeline) == 0
+
+
+def http_connections() -> list[BoundedHttpProtocol]:
+    """Return the protocols of all open connections."""
+    return [
+        connection
+        for connection in connection_limit.CONNECTIONS._addresses
+        if isinstance(connection, BoundedHttpProtocol)
+    ]
 
 
 async def response_to(
@@ -181,11 +187,30 @@ async def test_a_body_that_never_ends_closes_the_connection_after_its_answer(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uvicorn_protocols, "MAX_BODY_SECONDS", 0.5)
-    monkeypatch.setattr(body_limit, "MAX_DRAIN_SECONDS", 0.1)
     async with connected(gateway) as (reader, writer):
-        writer.write(get("Content-Length: 10"))
+        # Without the expectation the response ends after the body, or after MAX_DRAIN_SECONDS.
+        writer.write(get("Content-Length: 10", "Expect: 100-continue"))
         assert (await response(reader))[0] == 200
         writer.write(b"x")
+        assert await reader.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        pytest.param("Content-Length: 1", b"x", id="one byte"),
+        pytest.param("Transfer-Encoding: chunked", b"0\r\n\r\n", id="last chunk"),
+        pytest.param("Transfer-Encoding: chunked", b"0\r\n\r\nGET / HT", id="part of a head"),
+    ],
+)
+async def test_a_body_that_ends_after_its_answer_closes_the_idle_connection(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, framing: str, body: bytes
+) -> None:
+    async with connected(gateway) as (reader, writer):
+        writer.write(get(framing, "Expect: 100-continue"))
+        assert (await response(reader))[0] == 200
+        monkeypatch.setattr(uvicorn_protocols, "MAX_HEAD_SECONDS", 0.1)
+        writer.write(body)
         assert await reader.read() == b""
 
 
@@ -200,14 +225,16 @@ async def test_a_body_that_never_ends_closes_the_connection_of_a_stream(
         assert b"200 OK" in await reader.read()
 
 
+LARGE_QUERY = b'{"query":"{ __schema { types { fields { name description } } } }"}'
+
+
 async def test_a_client_that_reads_no_answer_is_dropped(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uvicorn_protocols, "MAX_UNREAD_SECONDS", 0.2)
-    query = b'{"query":"{ __schema { types { fields { name description } } } }"}'
     async with connected(gateway) as (reader, writer):
         reader._transport.pause_reading()  # type: ignore[attr-defined]
-        sent = posted(query) * 100
+        sent = posted(LARGE_QUERY) * 100
 
         async def flood() -> None:
             while True:
@@ -216,6 +243,43 @@ async def test_a_client_that_reads_no_answer_is_dropped(
 
         with pytest.raises(ConnectionError):
             await flood()
+
+
+@asynccontextmanager
+async def unread(gateway: Gateway) -> AsyncIterator[tuple[BoundedHttpProtocol, Streams]]:
+    """Yield a connection with unsent bytes, and its protocol."""
+    async with connected(gateway) as (reader, writer):
+        await response_to(GET, reader, writer)
+        (protocol,) = http_connections()
+        protocol.transport.write(b"x" * 16 * 1024**2)
+        assert protocol.transport.get_write_buffer_size()
+        yield protocol, (reader, writer)
+
+
+async def test_a_client_is_watched_below_the_low_water_mark_while_bytes_are_unsent(
+    gateway: Gateway,
+) -> None:
+    async with unread(gateway) as (protocol, _):
+        assert protocol._unread._timer
+        # Called by the transport at the mark.
+        protocol.resume_writing()
+        assert protocol._unread._timer
+        protocol.transport.abort()
+
+
+async def test_a_client_that_reads_is_kept_though_later_answers_add_to_the_unsent_bytes(
+    gateway: Gateway,
+) -> None:
+    async with unread(gateway) as (protocol, (reader, _)):
+        watch = protocol._unread
+        before = watch._progress()
+        await reader.readexactly(12 * 1024**2)
+        protocol.transport.write(b"x" * 32 * 1024**2)
+        watch.stop()
+        watch._check(before)
+        assert not protocol.transport.is_closing()
+        assert watch._timer
+        protocol.transport.abort()
 
 
 # Upgrades.
@@ -282,7 +346,62 @@ async def test_a_duplicate_job_with_an_offered_upgrade_keeps_its_name(gateway: G
     assert json.loads(named.body)["data"]["job"]["duplication"] == {"name": "renamed"}
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (["Transfer-Encoding: gzip"], 400),
+        (["Transfer-Encoding: chunked, gzip"], 400),
+        ([f"X-{i}: y" for i in range(201)], 431),
+    ],
+    ids=["gzip", "chunked and gzip", "201 headers"],
+)
+@pytest.mark.parametrize("upgrade", ["h2c", "websocket"])
+async def test_an_invalid_head_that_offers_an_upgrade_is_refused(
+    gateway: Gateway, upgrade: str, lines: list[str], status: int
+) -> None:
+    head = get("Connection: Upgrade", f"Upgrade: {upgrade}", *lines, path="/graphql")
+    sent = head if status == 431 else head.replace(b"GET", b"POST")
+    answer = await send_raw(gateway.url, sent)
+    assert answer.status == status
+    assert answer.headers["connection"] == "close"
+
+
 # HTTP/1.0.
+
+
+def posted_by_1_0(body: bytes, path: str = "/graphql", **headers: str) -> bytes:
+    """Return the bytes of a POST of HTTP/1.0."""
+    line = f"POST {path} HTTP/1.0".encode()
+    return posted(body, **headers).replace(b"POST /graphql HTTP/1.1", line)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/graphql", {}, 200),
+        ("/healthz", {}, 405),
+        ("/nothing", {}, 404),
+        ("/pcm/nothing", {}, 404),
+        ("/graphql", {"Content_Type": "text/plain"}, 415),
+        ("/graphql", {"Content_Encoding": "gzip"}, 415),
+        ("/graphql", {"X_Forwarded_For": "192.0.2.1"}, 403),
+        ("/oauth/access_token", {}, 400),
+    ],
+)
+async def test_an_http_1_0_client_gets_a_whole_answer_though_its_body_is_not_read(
+    gateway: Gateway, path: str, headers: dict[str, str], status: int
+) -> None:
+    answer = await send_raw(gateway.url, posted_by_1_0(BODY, path, **headers))
+    assert answer.status == status
+    assert json.loads(answer.body)
+
+
+async def test_an_http_1_0_client_gets_no_100_continue(gateway: Gateway) -> None:
+    async with connected(gateway) as (reader, writer):
+        writer.write(posted_by_1_0(BODY, **EXPECT))
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        assert await reader.read() == ANSWER
 
 
 @pytest.mark.parametrize(
@@ -334,6 +453,23 @@ async def test_an_identity_encoding_is_none(gateway: Gateway) -> None:
     assert answer.body == ANSWER
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Encoding: gzip"],
+        ["Content-Encoding:"],
+        ["Content-Encoding: x", "Content-Length: 0"],
+    ],
+)
+async def test_a_request_without_a_body_has_no_encoding(gateway: Gateway, lines: list[str]) -> None:
+    assert (await send_raw(gateway.url, get(*lines))).status == 200
+
+
+async def test_an_empty_encoding_is_none(gateway: Gateway) -> None:
+    sent = posted(BODY, Content_Encoding="-").replace(b"Encoding: -", b"Encoding:")
+    assert (await send_raw(gateway.url, sent)).body == ANSWER
+
+
 # Limits of all connections.
 
 
@@ -354,6 +490,32 @@ async def test_at_the_limit_an_idle_connection_makes_room_and_is_reported(
         assert (await response_to(GET, *kept_too))[0] == 200
     (line,) = [record.getMessage() for record in caplog.records]
     assert "all 3 connections are in use" in line
+
+
+HANDSHAKE = get(
+    *("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+    *(f"Sec-WebSocket-Key: {'A' * 22}==", "Sec-WebSocket-Protocol: graphql-transport-ws"),
+    path="/graphql",
+)
+INIT = Frame(Opcode.TEXT, b'{"type":"connection_init"}').serialize(mask=True)
+
+
+async def test_at_the_limit_a_socket_before_its_init_makes_room(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_limit, "MAX_CONNECTIONS", 2)
+    async with connected(gateway) as (kept, kept_writer), connected(gateway) as (waiting, writer):
+        kept_writer.write(HANDSHAKE)
+        await kept.readuntil(b"\r\n\r\n")
+        kept_writer.write(INIT)
+        assert b"connection_ack" in await kept.readuntil(b"}")
+        writer.write(HANDSHAKE)
+        await waiting.readuntil(b"\r\n\r\n")
+        async with connected(gateway) as newest:
+            assert (await response_to(GET, *newest))[0] == 200
+        assert await waiting.read() == b""
+        kept_writer.write(Frame(Opcode.TEXT, b'{"type":"ping"}').serialize(mask=True))
+        assert b"pong" in await kept.readuntil(b"}")
 
 
 def test_the_limit_leaves_descriptors_free(monkeypatch: pytest.MonkeyPatch) -> None:

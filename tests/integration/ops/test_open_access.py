@@ -164,3 +164,39 @@ async def test_a_rest_request_of_another_site_changes_nothing(http: httpx.AsyncC
         "/pcm/hierarchies", json={}, headers={"Sec-Fetch-Site": "cross-site"}
     )
     assert response.status_code == 403
+
+
+@pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Mode": "navigate"}, {"origin": SHOP}])
+async def test_a_rest_read_of_another_site_is_not_executed(
+    headers: dict[str, str], http: httpx.AsyncClient
+) -> None:
+    sent = {"Sec-Fetch-Site": "cross-site", **headers}
+    response = await http.get("/pcm/hierarchies", headers=sent)
+    assert response.status_code == 403
+    assert "JOBS_GATEWAY_ORIGINS" in response.json()["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize("site", [None, "none", "same-origin", "same-site"])
+async def test_a_rest_read_of_other_clients_and_own_pages_is_executed(
+    site: str | None, http: httpx.AsyncClient
+) -> None:
+    headers = {} if site is None else {"Sec-Fetch-Site": site}
+    assert (await http.get("/pcm/hierarchies", headers=headers)).status_code == 200
+
+
+async def test_a_rest_read_of_an_allowed_origin_is_executed(
+    shared_gateways: SharedGateways,
+) -> None:
+    async with (
+        shared_gateways.lent("sqlite", origins=frozenset({SHOP})) as gateway,
+        http_client(gateway.url) as client,
+    ):
+        headers = {"Sec-Fetch-Site": "cross-site", "origin": SHOP}
+        assert (await client.get("/pcm/hierarchies", headers=headers)).status_code == 200
+
+
+async def test_a_link_on_another_site_leads_to_the_openapi_document(
+    http: httpx.AsyncClient,
+) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert (await http.get("/pcm/openapi.json", headers=headers)).status_code == 200

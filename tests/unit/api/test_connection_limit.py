@@ -53,15 +53,33 @@ def test_the_address_with_most_connections_loses_its_oldest_waiting_one() -> Non
     assert len(limit) == 4
 
 
-def test_without_a_waiting_connection_the_new_one_is_closed() -> None:
+def test_an_address_whose_connections_all_work_does_not_lock_out_others() -> None:
     limit = ConnectionLimit()
     busy = [FakeConnection(limit, "a", is_waiting=False) for _ in range(4)]
-    newcomer = FakeConnection(limit, "b", is_waiting=False)
+    newcomer = FakeConnection(limit, "b")
+    assert [c.evicted for c in (*busy, newcomer)] == [True, False, False, False, False]
+
+
+def test_an_address_whose_connections_all_work_gets_no_more() -> None:
+    limit = ConnectionLimit()
+    busy = [FakeConnection(limit, "a", is_waiting=False) for _ in range(4)]
+    newcomer = FakeConnection(limit, "a", is_waiting=False)
     assert newcomer.evicted
     assert not any(connection.evicted for connection in busy)
     for connection in busy:
         limit.remove(connection)
     assert len(limit) == 0
+
+
+def test_the_largest_bodies_may_arrive_together() -> None:
+    limit = ConnectionLimit()
+    limit.max_body_bytes = 1_000
+    uploads = [FakeConnection(limit, "proxy") for _ in range(3)]
+    for upload in uploads:
+        limit.hold(upload, 1_000)
+    assert not any(upload.evicted for upload in uploads)
+    limit.hold(uploads[0], connection_limit.MAX_UNFINISHED_BODIES * 1_000)
+    assert uploads[0].evicted
 
 
 def test_the_address_with_most_unfinished_bytes_loses_a_connection() -> None:

@@ -8,6 +8,7 @@ import base64
 import hmac
 import json
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +21,10 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
@@ -44,7 +47,7 @@ from app.api.auth.jwks import (
     JwksKeys,
     SharedSecret,
 )
-from app.api.http.refusals import Unauthenticated
+from app.api.http.refusals import KeysUnavailable, Unauthenticated
 from app.domain.callers import EVERY_SCOPE, Caller, Scope
 from app.domain.stores import ORGANIZATION
 
@@ -210,6 +213,14 @@ async def refusal(authentication: BearerTokens, token: str | None) -> str:
     with pytest.raises(Unauthenticated) as caught:
         await authentication.caller(token)
     return str(caught.value)
+
+
+async def unavailable(authentication: BearerTokens, token: str) -> None:
+    """Expect a refusal because no key is accepted now."""
+    with pytest.raises(KeysUnavailable) as caught:
+        await authentication.caller(token)
+    assert caught.value.status == 503
+    assert caught.value.headers == {"Retry-After": str(MIN_LOAD_INTERVAL_SECONDS)}
 
 
 # Headers
@@ -450,7 +461,7 @@ async def test_a_token_without_the_named_claims_has_no_scope_and_no_store() -> N
     assert caller.scopes == set()
 
 
-async def test_each_issuer_is_believed_with_its_own_keys_only(tmp_path: Path) -> None:
+async def test_each_issuer_is_accepted_with_its_own_keys_only(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
         folder.mkdir()
@@ -989,8 +1000,7 @@ async def test_without_keys_every_token_is_refused_until_keys_are_loaded(
     issuer.status = 503
     authentication = trusting(JwksKeys(issuer.url, clock=clock))
     for _ in range(3):
-        sentence = await refusal(authentication, signed_by(RSA, "one"))
-        assert sentence == "The token does not name a known key (kid)."
+        await unavailable(authentication, signed_by(RSA, "one"))
     assert issuer.requests == len(caplog.records) == 1
     issuer.status = 200
     issuer.publish(public(RSA, kid="one"))
@@ -1003,7 +1013,7 @@ async def test_an_unreachable_issuer_is_logged(
 ) -> None:
     unreachable = Issuer()
     unreachable.server.server_close()
-    await refusal(trusting(JwksKeys(unreachable.url, clock=clock)), signed_by(RSA, "one"))
+    await unavailable(trusting(JwksKeys(unreachable.url, clock=clock)), signed_by(RSA, "one"))
     (record,) = caplog.records
     assert "Connection refused" in record.getMessage()
     assert unreachable.url in record.getMessage()
@@ -1017,7 +1027,7 @@ async def test_an_issuer_that_never_responds_times_out(
 ) -> None:
     monkeypatch.setattr(jwks, "LOAD_TIMEOUT_SECONDS", 0.1)
     issuer.may_respond.clear()
-    await refusal(trusting(JwksKeys(issuer.url, clock=clock)), signed_by(RSA, "one"))
+    await unavailable(trusting(JwksKeys(issuer.url, clock=clock)), signed_by(RSA, "one"))
     (record,) = caplog.records
     assert issuer.url in record.getMessage()
     assert "did not respond within 0.1 s" in record.getMessage()
@@ -1043,7 +1053,7 @@ async def test_an_issuer_that_drips_its_answer_is_given_up_without_a_thread_left
         port = server.sockets[0].getsockname()[1]
         keys = JwksKeys(f"http://127.0.0.1:{port}/", clock=clock)
         threads = threading.active_count()
-        await refusal(trusting(keys), signed_by(RSA, "one"))
+        await unavailable(trusting(keys), signed_by(RSA, "one"))
         await asyncio.wait_for(closed.wait(), 30)
     assert threading.active_count() == threads
     (record,) = caplog.records
@@ -1068,7 +1078,7 @@ async def test_a_hanging_issuer_never_delays_tokens_of_known_keys(
     await loaded(keys)
 
 
-async def test_no_key_is_believed_after_its_maximum_age_until_it_is_loaded_again(
+async def test_no_key_is_accepted_after_its_maximum_age_until_it_is_loaded_again(
     issuer: Issuer, clock: Clock
 ) -> None:
     issuer.publish(public(RSA, kid="one"))
@@ -1082,7 +1092,7 @@ async def test_no_key_is_believed_after_its_maximum_age_until_it_is_loaded_again
     await loaded(keys)
     assert (await authentication.caller(token)).subject == "ada"
     clock.now += 1
-    assert "a known key" in await refusal(authentication, token)
+    await unavailable(authentication, token)
     issuer.status = 200
     clock.now += MIN_LOAD_INTERVAL_SECONDS
     assert (await authentication.caller(token)).subject == "ada"
@@ -1095,7 +1105,7 @@ async def test_a_file_that_cannot_be_read_any_more_ages_like_a_url(
     authentication = trusting(JwksKeys(path, clock=clock))
     broken(path)
     clock.now += MAX_AGE_SECONDS
-    assert "a known key" in await refusal(authentication, signed_by(RSA, "one"))
+    await unavailable(authentication, signed_by(RSA, "one"))
 
 
 async def test_a_url_with_a_secret_is_shown_without_it(
@@ -1104,11 +1114,52 @@ async def test_a_url_with_a_secret_is_shown_without_it(
     with pytest.raises(ValueError, match="without user and password") as caught:
         JwksKeys("https://ada:s3cret@issuer.example/keys")
     assert "s3cret" not in str(caught.value)
+    for location in ("postgresql://ada:s3cret@host/db", "https//ada:s3cret@host"):
+        with pytest.raises(ValueError, match="No such file") as caught:
+            JwksKeys(location)
+        assert "s3cret" not in str(caught.value)
     keys = JwksKeys("http://127.0.0.1:9/keys?token=s3cret", clock=clock)
-    await refusal(trusting(keys), signed_by(RSA, "one"))
+    await unavailable(trusting(keys), signed_by(RSA, "one"))
     (record,) = caplog.records
     assert "http://127.0.0.1:9/keys?***" in record.getMessage()
     assert "s3cret" not in record.getMessage()
+
+
+@pytest.fixture
+def forged(issuer: Issuer, tmp_path: Path) -> str:
+    """Return the host and path of an issuer whose certificate no authority has signed."""
+    key, name = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, RSA.public_key(), 1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(RSA, hashes.SHA256())
+    )
+    name.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    key.write_bytes(
+        RSA.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(name, key)
+    issuer.server.socket = context.wrap_socket(issuer.server.socket, server_side=True)
+    issuer.publish(public(RSA, kid="one"))
+    return issuer.url.removeprefix("http://")
+
+
+@pytest.mark.parametrize("scheme", ["https", "HTTPS"])
+async def test_the_certificate_of_an_issuer_is_verified(
+    scheme: str, forged: str, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = JwksKeys(f"{scheme}://{forged}", clock=clock)
+    await unavailable(trusting(keys), signed_by(RSA, "one"))
+    (record,) = caplog.records
+    assert "certificate" in record.getMessage().lower()
 
 
 async def test_a_loopback_issuer_is_requested_without_a_proxy(

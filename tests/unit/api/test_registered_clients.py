@@ -185,6 +185,15 @@ def test_a_broken_list_is_described_without_its_secrets(
     assert HASH[20:] not in message
 
 
+def test_a_path_that_the_system_refuses_is_unusable(tmp_path: Path) -> None:
+    # Root can search every folder: a name above the limit is refused in its place.
+    with pytest.raises(UnusableClients, match=r"cannot be read: File name too long\.$"):
+        read_clients(tmp_path / ("x" * 300))
+    (file := tmp_path / "file").touch()
+    with pytest.raises(UnusableClients, match=r"cannot be read: Not a directory\.$"):
+        read_clients(file / "clients.json")
+
+
 def test_a_client_cannot_be_listed_twice(tmp_path: Path) -> None:
     path = tmp_path / "clients.json"
     client = registered("shop").model_dump(mode="json")

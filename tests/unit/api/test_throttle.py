@@ -138,6 +138,20 @@ def test_a_costly_operation_takes_the_tokens_of_its_cost_before_it_runs() -> Non
     assert [allowed(bucket) for _ in range(2)] == [True, False]
 
 
+@pytest.mark.parametrize("rate", [0.5, 1, 5, 10])
+@pytest.mark.parametrize("tokens", [19, 20, 21])
+def test_an_operation_whose_cost_exceeds_the_burst_takes_all_of_it(
+    rate: float, tokens: int
+) -> None:
+    clock = Seconds()
+    bucket = throttle(clock, max_requests_per_second=rate)
+    for _ in range(2):
+        with bucket.work("a") as work:
+            work.take_cost(tokens * COST_PER_TOKEN)
+        assert not allowed(bucket)
+        clock.now += 100
+
+
 def test_an_operation_beyond_the_tokens_left_is_refused_by_its_cost() -> None:
     bucket = throttle(Seconds(), max_requests_per_second=10)
     assert allowed(bucket, operations=15)

@@ -19,6 +19,7 @@ from app.settings import (
     unknown_variables,
     variable,
 )
+from app.wiring import StartError
 
 
 def command(*arguments: str, cwd: Path, code: int, **environment: str) -> Result:
@@ -146,6 +147,35 @@ def test_a_list_of_clients_needs_a_secret_and_must_be_usable(tmp_path: Path) -> 
     # The mistake in the secret is the only one.
     (short,) = mistakes_of(clients=path, jwt_secret=secret, jwks="https://issuer.example/keys")[:1]
     assert short.startswith("--jwt-secret-file, --jwks: ")
+
+
+WITH_PASSWORD = "https://ada:s3cret@host/x"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("host", "port", "origins", "cors_headers", "jwks", "clients", "trusted_documents"),
+        *("webhook_networks", "database_url", "listen_url"),
+    ],
+)
+def test_a_password_in_any_setting_is_not_shown(name: str) -> None:
+    other = {"jwt_secret": SecretStr("x" * 32)} if name == "clients" else {}
+    mistakes = mistakes_of(**other, **{name: WITH_PASSWORD})
+    assert mistakes
+    assert "s3cret" not in " ".join(mistakes)
+
+
+def test_a_host_to_listen_on_is_shown_without_a_password() -> None:
+    with pytest.raises(StartError) as error:
+        wiring.listen(WITH_PASSWORD, 0)
+    assert "s3cret" not in str(error.value)
+
+
+def test_two_of_three_issuers_may_share_a_key_set() -> None:
+    settings = read({"jwks": "a, a, b", "jwt_issuer": "1, 2, 2"})
+    assert settings.jwks == ("a", "a", "b")
+    assert settings.jwt_issuer == ("1", "2")
 
 
 def test_an_empty_secret_is_a_mistake_instead_of_open_access(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from app.api.graphql.transports.sse_multipart import (
 from app.api.http.disconnects import ClientWatch
 from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of, is_cross_site
-from app.api.http.refusals import BadRequest, Malformed, Refused
+from app.api.http.refusals import BadRequest, ForeignPage, Malformed, Refused
 from app.api.http.request_log import request_record
 from app.api.web.playground import PLAYGROUND
 from app.domain.callers import Caller
@@ -91,12 +91,7 @@ class GraphQLEndpoint:
         if self._playground and _prefers_html(request):
             return PLAYGROUND.response()
         if is_cross_site(request, self._origins):
-            raise BadRequest(
-                "Pages of another site may not do this, unless JOBS_GATEWAY_ORIGINS lists their "
-                "origin.",
-                code="FORBIDDEN",
-                status=403,
-            )
+            raise ForeignPage
         if not _negotiate(request, ALL_TYPES):
             raise _not_acceptable(
                 f"Accept names no supported media type. Supported are {JSON}, {GRAPHQL_JSON}, "

@@ -19,7 +19,7 @@ from app.api.graphql.shared_subscriptions import StreamResult
 from app.api.http.origins import address_of, is_same_origin
 from app.api.http.refusals import BadRequest, Refused, Unauthenticated, report_bug
 from app.api.http.request_log import RequestRecord, current_record
-from app.api.http.uvicorn_protocols import frame_writer
+from app.api.http.uvicorn_protocols import frame_writer, mark_authenticated
 from app.domain.callers import Caller
 
 PROTOCOL = "graphql-transport-ws"
@@ -163,6 +163,7 @@ class _SocketConnection:
             self._caller = await self._service.access.caller(authorization, self._address)
         except Unauthenticated as refused:
             raise CloseSocket(4403, str(refused)) from None
+        mark_authenticated(self._socket.scope)
 
     def _expiry(self) -> float | None:
         """Return the expiry of the caller's token in event loop time, None without expiry."""

@@ -1,13 +1,11 @@
 """The body limit: refuse too large bodies before they are in memory, and compressed ones."""
 
 import asyncio
-from collections.abc import Callable
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.http.refusals import BadRequest
+from app.api.http.refusals import BadRequest, Refusal
 
 BODY_SECONDS = 30
 """Max time to receive a body."""
@@ -46,13 +44,11 @@ class BodyEncoded(BadRequest):
 class BodyLimitMiddleware:
     """Refuses bodies larger than `limit` bytes with 413, and compressed ones with 415.
 
-    `refusal` makes the response to a request. A response that is sent before its request was fully
-    read ends once the rest of the body is dropped.
+    A response that is sent before its request was fully read ends once the rest of the body is
+    dropped.
     """
 
-    def __init__(
-        self, app: ASGIApp, limit: int, refusal: Callable[[Scope, BadRequest], Response]
-    ) -> None:
+    def __init__(self, app: ASGIApp, limit: int, refusal: Refusal) -> None:
         self._app = app
         self._limit = limit
         self._refusal = refusal
@@ -63,10 +59,10 @@ class BodyLimitMiddleware:
             return
         headers = Headers(scope=scope)
         received = 0
+        length = int(headers.get("content-length", 0))
+        has_body = length > 0 or "transfer-encoding" in headers
         # A client that expects 100 Continue has not sent its body yet.
-        unread = headers.get("expect", "").lower() != "100-continue" and (
-            "content-length" in headers or "transfer-encoding" in headers
-        )
+        unread = has_body and headers.get("expect", "").lower() != "100-continue"
 
         async def receive_limited() -> Message:
             nonlocal received, unread
@@ -86,10 +82,10 @@ class BodyLimitMiddleware:
             await send(message)
 
         try:
-            encoding = headers.get("content-encoding", "identity")
-            if encoding.lower() != "identity" and headers.get("content-length") != "0":
+            encoding = headers.get("content-encoding", "")
+            if has_body and encoding.lower() not in ("", "identity"):
                 raise BodyEncoded(encoding)
-            if (length := int(headers.get("content-length", 0))) > self._limit:
+            if length > self._limit:
                 raise BodyTooLarge(length, self._limit)
             await self._app(scope, receive_limited, send_after_drain)
         except (BodyTooLarge, BodyEncoded) as refused:

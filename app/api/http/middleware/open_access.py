@@ -1,12 +1,12 @@
 """A gateway without authentication serves this machine only, unless it is configured otherwise."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.http.refusals import BadRequest
+from app.api.http.refusals import BadRequest, Refusal
 
 FORWARDING_HEADERS = frozenset(
     {
@@ -22,9 +22,6 @@ REMEDY = (
     "Without authentication only this machine is served: set JOBS_GATEWAY_JWT_SECRET or "
     "JOBS_GATEWAY_JWKS, or take the risk with JOBS_GATEWAY_INSECURE=1."
 )
-
-Refusal = Callable[[Scope, BadRequest], Response]
-"""Builds the response to a refused request."""
 
 
 class OpenAccessMiddleware:
