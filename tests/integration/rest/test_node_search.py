@@ -302,3 +302,20 @@ async def test_products_are_attached_until_their_client_leaves(
     assert response.status_code == 400
     page = await rest.list(f"/products/{ids['b']}/nodes")
     assert ids_of(page) == [str(node_id(first, OAKS)), str(node_id(second, TREES))]
+
+
+async def test_the_case_of_a_locale_in_a_filter_is_ignored(rest: RestClient) -> None:
+    locales = {"fr-FR": {"name": "Jardin"}, "fr": {"name": "Verger"}, "az-AZI": {"name": "Bağ"}}
+    id = await factories.hierarchy(rest.database, {}, name="Garden", locales=locales)
+    for path in (SEARCH, "/hierarchies"):
+        parameters = {"include_hierarchies": "true"} if path == SEARCH else {}
+        for filter in (
+            *(f"eq(locales.[{locale}].name,Jardin)" for locale in ("fr-FR", "fr-fr", "FR-FR")),
+            "eq(locales.az-azi.name,Bağ)",
+            "ilike(locales.FR.name,verger)",
+        ):
+            assert ids_of(await rest.list(path, filter=filter, **parameters)) == [str(id)], filter
+        nothing = "eq(locales.fr-FR.name,Verger)"
+        assert ids_of(await rest.list(path, filter=nothing, **parameters)) == []
+    below = "eq(breadcrumbs.locales.[FR-fr].name,Jardin)"
+    assert ids_of(await rest.list(SEARCH, filter=below, include_hierarchies="true")) == [str(id)]

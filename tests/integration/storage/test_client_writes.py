@@ -14,6 +14,10 @@ from app.storage.engine.writer import Priority
 SECONDS = 0.05
 
 
+def number_of(_tx: Transaction, number: int) -> int:
+    return number
+
+
 async def test_few_writes_of_a_store_are_queued_before_those_of_others(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -32,8 +36,8 @@ async def test_few_writes_of_a_store_are_queued_before_those_of_others(
 
     monkeypatch.setattr(database, "_run_write", gated)
     *numbers, queued_at_first = await asyncio.gather(
-        *(database.client_write("busy", lambda _, number=number: number) for number in range(20)),
-        database.client_write("other", lambda _: 20),
+        *(database.client_write("busy", number_of, number) for number in range(20)),
+        database.client_write("other", number_of, 20),
         # It begins after all others.
         open_gate(),
     )
