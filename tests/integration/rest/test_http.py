@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 import httpx
@@ -284,6 +285,7 @@ async def test_rest_and_graphql_share_one_rate_limit(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "BURST_SECONDS", 2000)
+    monkeypatch.setattr(throttle, "SECONDS_PER_TOKEN", inf)
     async with serving(settings, max_requests_per_second=0.001) as (_, rest):
         assert (await rest.http.post("/graphql", json={"query": "{ __typename }"})).is_success
         assert (await rest.send("GET", "/jobs")).is_success
@@ -296,6 +298,7 @@ async def test_products_for_many_nodes_are_paid_before_they_are_attached(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "BURST_SECONDS", 4000)
+    monkeypatch.setattr(throttle, "SECONDS_PER_TOKEN", inf)
     monkeypatch.setattr(product_nodes, "ASSOCIATION_COST", throttle.COST_PER_TOKEN)
     async with serving(settings, max_requests_per_second=0.001) as (_, rest):
         id = await factories.hierarchy(
