@@ -133,7 +133,7 @@ def limits(name: str) -> tuple[str, ...]:
             default = str(value)
     match [bound for bound in field.metadata if isinstance(bound, (Ge, Gt, Le))]:
         case [Ge(ge=low), Le(le=high)]:
-            return (default, f"{low} to {high}")
+            return (default, f"{low:.15g} to {high:.15g}")
         case [Ge(ge=low)]:
             return (default, f"{low} or more")
         case [Gt(gt=low)]:

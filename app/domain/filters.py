@@ -23,7 +23,8 @@ class Operator(StrEnum):
 class Condition:
     """A comparison of an attribute with one value, or with any number of values for IN.
 
-    In the values of LIKE and ILIKE `*` matches any text. ILIKE ignores case, as `letters` has it.
+    In the values of LIKE and ILIKE `*` matches any text. ILIKE ignores case, by the rules of
+    `domain.letters`.
     """
 
     attribute: str

@@ -13,7 +13,7 @@ MAX_HELD_BACK = timedelta(seconds=10)
 the time of the clock, which is before that of earlier jobs."""
 
 MAX_LEASE = timedelta(hours=1)
-"""A lease that ends later was given before the clock was set back, and counts as expired."""
+"""A lease that ends later was granted before the clock was set back, and counts as expired."""
 
 
 def creation_time(now: datetime, latest: datetime | None) -> datetime:

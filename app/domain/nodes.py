@@ -42,6 +42,16 @@ def checked_curation(product_ids: Sequence[str], *path: str) -> Sequence[str]:
     return product_ids
 
 
+def checked_curated_position(position: int | None, *path: str) -> int | None:
+    """Validate a product's place among the curated ones: None or 1 to 20.
+
+    Raises InvalidInput(path).
+    """
+    if position is not None and not 1 <= position <= MAX_CURATED:
+        raise InvalidInput(f"A curated product has a position from 1 to {MAX_CURATED}.", path)
+    return position
+
+
 def checked_products(product_ids: Sequence[str], *path: str) -> Sequence[str]:
     """Validate 1 to 1000 ids, and return the distinct ones. Raises InvalidInput(path)."""
     if not 1 <= len(product_ids) <= MAX_PRODUCTS:

@@ -35,6 +35,10 @@ MAX_RETRY_DELAY = timedelta(hours=6)
 """With MAX_ATTEMPTS, attempts span 20 hours, plus or minus 10 %. Deliveries are deleted with their
 events, which are kept for at least a day."""
 
+MAX_PAUSE = 1.1 * MAX_RETRY_DELAY
+"""The longest pause between attempts. A delivery that is due later got its time before the clock
+was set back."""
+
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 NAT64 = IPv6Network("64:ff9b::/96")
 

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from app.domain.attributes import NAME_LIMIT, Translations, checked_attributes
 from app.domain.errors import InvalidInput
 from app.domain.hierarchies import HierarchyState, node_id
-from app.domain.nodes import MAX_CURATED
+from app.domain.nodes import checked_curated_position
 from app.domain.products import NewProduct, checked_product
 from app.services.placement import PlacedLine
 from app.storage import associations, hierarchies, nodes, products
@@ -22,9 +22,6 @@ from app.storage.tables import HierarchyRow
 
 ABANDONED_AFTER = timedelta(hours=1)
 """Idle time after which an import counts as dead."""
-
-
-_CURATED_POSITIONS = (None, *range(1, MAX_CURATED + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +82,7 @@ def attach(tx: Transaction, hierarchy_pk: int, attachments: Sequence[Attachment]
     """
     for attachment in attachments:
         checked_product(NewProduct(attachment.sku, attachment.name), "products")
-        if attachment.curated_position not in _CURATED_POSITIONS:
-            reason = f"At most {MAX_CURATED} products can be curated."
-            raise InvalidInput(reason, ("curated_product_ids",))
+        checked_curated_position(attachment.curated_position, "curated_product_ids")
     hierarchy = _lock_importing(tx, hierarchy_pk)
     count = hierarchy.association_count + len(attachments)
     hierarchies.update(tx, hierarchy_pk, association_count=count, updated_at=tx.now())

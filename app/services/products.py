@@ -1,6 +1,6 @@
 """Products: create, associate with nodes, curate. Each function runs in one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID, uuid4
 
 from app.domain.errors import InvalidInput, SomeNotFound
@@ -12,6 +12,9 @@ from app.storage import associations, hierarchies, products
 from app.storage.engine.transaction import Transaction
 from app.storage.nodes import TreeNode
 from app.storage.tables import ProductRow
+
+ProductsChange = Callable[[Transaction, str, UUID, Sequence[str]], TreeNode]
+"""`attach` or `detach`."""
 
 
 def create(tx: Transaction, store: str, new: Sequence[NewProduct]) -> list[ProductRow]:

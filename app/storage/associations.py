@@ -151,11 +151,11 @@ def nodes_page(
     """A page of a product's nodes, in the order of `nodes_of_products`."""
     total = counts_of_products(tx, store, [product_pk])[product_pk]
     values = {"store": store, "product_pk": product_pk}
-    rows = tx.rows(_NODES_PAGE, {**values, "offset": window.offset, "rows": window.limit})
-    keys = [(pk, no) for pk, no in rows]
+    bounds = {"offset": window.offset, "rows": window.limit}
+    keys = [(pk, no) for pk, no in tx.rows(_NODES_PAGE, {**values, **bounds})]
     items = items_by_keys(tx, store, keys)
-    found = (items.get(key) for key in keys)
-    return OffsetPage([item for item in found if isinstance(item, TreeNode)], total)
+    rows = (items.get(key) for key in keys)
+    return OffsetPage([item for item in rows if isinstance(item, TreeNode)], total)
 
 
 _NODES_PAGE = PreparedQuery(

@@ -122,6 +122,17 @@ def event_head(tx: Transaction, store: str) -> int:
     return log_bounds(tx, store).head
 
 
+def is_free(
+    now: datetime | sa.ColumnElement[datetime], latest: datetime | sa.ColumnElement[datetime]
+) -> sa.ColumnElement[bool]:
+    """The condition that no lease of a lane holds, by the rule of `job_times.is_leased`.
+
+    `latest` is the end of the longest lease that begins now.
+    """
+    until = col(Lane.lease_until)
+    return sa.or_(until.is_(None), until <= now, until > latest)
+
+
 def claimable_stores(tx: Transaction, stores: Collection[str] | None = None) -> list[str]:
     """The stores with a job to run, longest wait first.
 
@@ -137,13 +148,7 @@ def _claimable_query() -> sa.Select[str]:
     def any_job(status: JobStatus) -> sa.ColumnElement[bool]:
         return sa.exists().where(col(Job.store) == col(Lane.store), col(Job.status) == status)
 
-    lease_until = col(Lane.lease_until)
-    is_free = sa.or_(
-        lease_until.is_(None),
-        lease_until <= sa.bindparam("now", type_=Instant),
-        # As is_leased has it: the clock was set back.
-        lease_until > sa.bindparam("latest", type_=Instant),
-    )
+    free = is_free(sa.bindparam("now", type_=Instant), sa.bindparam("latest", type_=Instant))
     has_work = sa.or_(
         any_job(JobStatus.STARTED),
         sa.and_(col(Lane.paused_at).is_(None), any_job(JobStatus.PENDING)),
@@ -155,7 +160,7 @@ def _claimable_query() -> sa.Select[str]:
         .limit(1)
         .scalar_subquery()
     )
-    return sa.select(col(Lane.store)).where(is_free, has_work).order_by(waiting_since.nulls_first())
+    return sa.select(col(Lane.store)).where(free, has_work).order_by(waiting_since.nulls_first())
 
 
 _CLAIMABLE = PreparedQuery(lambda _: _claimable_query())

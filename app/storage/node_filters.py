@@ -24,7 +24,7 @@ BREADCRUMBS = "breadcrumbs."
 _IDS = ("id", "parent_id", f"{BREADCRUMBS}id")
 _EQUALITY = (Operator.EQ, Operator.IN)
 
-Scope = Callable[[type[Hierarchy]], sa.ColumnElement[bool]]
+HierarchyCondition = Callable[[type[Hierarchy]], sa.ColumnElement[bool]]
 """The condition that a hierarchy is one of those whose nodes are listed."""
 
 
@@ -92,7 +92,7 @@ def values_in_hierarchy(filter: Conditions, hierarchy: HierarchyRow) -> dict[str
     return {**own, **bind_values(numbered), **_number_values(filter)}
 
 
-def everywhere(filter: FilterShape, scope: Scope) -> Iterator[sa.ColumnElement[bool]]:
+def everywhere(filter: FilterShape, scope: HierarchyCondition) -> Iterator[sa.ColumnElement[bool]]:
     """Yield the conditions on nodes joined with their hierarchies.
 
     Their parameters are those of `values_everywhere`.
@@ -154,7 +154,9 @@ def _column(
     return columns[attribute] if attribute in columns else translated(col(item.locales), attribute)
 
 
-def _is_below_match(filter: FilterShape, index: int, scope: Scope) -> sa.ColumnElement[bool]:
+def _is_below_match(
+    filter: FilterShape, index: int, scope: HierarchyCondition
+) -> sa.ColumnElement[bool]:
     """Return the condition that a breadcrumb of a node matches: itself, or an item above it.
 
     The matching roots and nodes are read first, then all below them, each once: looking up the

@@ -12,7 +12,12 @@ from app.storage import hierarchies, nodes
 from app.storage.engine.statements import AnyColumn, AnyQuery, AnySelect, PreparedQuery
 from app.storage.engine.transaction import Transaction
 from app.storage.hierarchies import visible
-from app.storage.node_filters import Scope, everywhere, hierarchy_ids, values_everywhere
+from app.storage.node_filters import (
+    HierarchyCondition,
+    everywhere,
+    hierarchy_ids,
+    values_everywhere,
+)
 from app.storage.nodes import TreeNode
 from app.storage.sql.dialects import in_keys, in_keys_values, opaque_limit
 from app.storage.sql.filters import FilterShape, conditions_for, filter_shape
@@ -135,7 +140,7 @@ def _lists(dialect: str, filter: FilterShape, include_roots: bool, named: bool) 
     return lists
 
 
-def _in_scope(dialect: str, named: bool) -> Scope:
+def _in_scope(dialect: str, named: bool) -> HierarchyCondition:
     def is_in_scope(hierarchy: type[Hierarchy]) -> sa.ColumnElement[bool]:
         is_visible = visible(sa.bindparam("store", type_=sa.Text), hierarchy)
         return sa.and_(in_keys(dialect, col(hierarchy.pk)), is_visible) if named else is_visible

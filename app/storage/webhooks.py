@@ -1,14 +1,14 @@
 """Webhook endpoints, their positions in each event log, and deliveries."""
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlmodel import col
 
 from app.domain.events import JobEventType
-from app.domain.webhooks import DeliveryStatus
+from app.domain.webhooks import MAX_PAUSE, DeliveryStatus
 from app.storage.engine.statements import BindValues
 from app.storage.engine.transaction import Transaction
 from app.storage.sql.dialects import insert_ignore
@@ -148,7 +148,7 @@ def endpoints_due(
 
     None for `stores` means all stores.
     """
-    any_due = sa.exists().where(*_is_due(tx, col(WebhookEndpoint.pk), stores))
+    any_due = sa.exists().where(*_due_deliveries(tx, col(WebhookEndpoint.pk), stores))
     query = sa.select(col(WebhookEndpoint.pk)).where(col(WebhookEndpoint.pk).in_(endpoints))
     return [pk for (pk,) in tx.rows(query.where(any_due))]
 
@@ -167,7 +167,7 @@ def claim(
     at = tx.now()
     due = tx.rows(
         sa.select(col(WebhookDelivery.pk), col(WebhookDelivery.attempts))
-        .where(*_is_due(tx, endpoint, stores))
+        .where(*_due_deliveries(tx, endpoint, stores))
         .order_by(col(WebhookDelivery.due_at), col(WebhookDelivery.pk))
         .limit(limit)
     )
@@ -244,15 +244,18 @@ def prune(tx: Transaction, store: str, seq: int) -> None:
     )
 
 
-def _is_due(
+def is_due(now: datetime) -> sa.ColumnElement[bool]:
+    """The condition that a delivery is due."""
+    due_at = col(WebhookDelivery.due_at)
+    return sa.or_(due_at <= now, due_at > now + MAX_PAUSE)
+
+
+def _due_deliveries(
     tx: Transaction, endpoint: int | sa.SQLColumnExpression[int], stores: Collection[str] | None
 ) -> list[sa.ColumnElement[bool]]:
+    """The conditions on due deliveries of an endpoint."""
     in_stores = [] if stores is None else [col(WebhookDelivery.store).in_(stores)]
-    return [
-        col(WebhookDelivery.endpoint_pk) == endpoint,
-        col(WebhookDelivery.due_at) <= tx.now(),
-        *in_stores,
-    ]
+    return [col(WebhookDelivery.endpoint_pk) == endpoint, is_due(tx.now()), *in_stores]
 
 
 def _update(tx: Transaction, pk: int, attempts: int, values: BindValues) -> bool:

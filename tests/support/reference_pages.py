@@ -257,6 +257,10 @@ def limits_part() -> str:
                 "translations beyond it",
             ),
             (
+                "a product that REST `attach_nodes` attaches to one node",
+                f"a cost of {rest_product_nodes.ASSOCIATION_COST}",
+            ),
+            (
                 "head of a request",
                 f"{size(uvicorn_protocols.MAX_HEAD_BYTES)}, {uvicorn_protocols.MAX_HEADERS} "
                 "headers",

@@ -124,8 +124,11 @@ def salt_of(secret_hash: str) -> bytes:
 
 
 def is_open_to_others(path: Path) -> bool:
-    """Return True if other users of this machine can read or change the file."""
-    return bool(path.stat().st_mode & 0o077)
+    """Return True if other users of this machine can read or change the file.
+
+    Its group may read it: an edit keeps that right.
+    """
+    return bool(path.stat().st_mode & 0o037)
 
 
 def read_clients(path: Path) -> dict[str, RegisteredClient]:
@@ -176,13 +179,16 @@ def edit_clients(path: Path) -> Iterator[dict[str, RegisteredClient]]:
 
 
 def _write_clients(path: Path, clients: Iterable[RegisteredClient]) -> None:
-    content = _ClientFile(clients=list(clients)).model_dump_json(indent=2, exclude_none=True)
+    clients_json = _ClientFile(clients=list(clients)).model_dump_json(indent=2, exclude_none=True)
+    content = f"{clients_json}\n".encode()
+    if len(content) > MAX_CLIENT_FILE_BYTES:
+        raise UnusableClients(f"{path} would have more than {MAX_CLIENT_FILE_BYTES:,} bytes.")
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         new = Path(name)
         try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(f"{content}\n")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(descriptor)
                 # A new file is 0600. An earlier one keeps its owner, whose gateway reads it, and

@@ -1,7 +1,7 @@
 """Execution of admitted operations, by a plan or by the reference executor."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from graphql import OperationType
 from opentelemetry.trace import Tracer
@@ -40,6 +40,13 @@ class Executor:
         self._limits = limits
         self._tracer = tracer
         self._shared_subscriptions = SharedSubscriptions(self._planner)
+
+    def compilation(self, operation: Operation) -> Callable[[], object] | None:
+        """Return a function that compiles the operation's plan, None if nothing is to compile.
+
+        Any thread may call it.
+        """
+        return self._planner.compilation(operation) if self._planner else None
 
     async def execute(
         self, operation: Operation, caller: Caller, request_id: str

@@ -28,7 +28,11 @@ REST_PATH = "/pcm"
 ROUTERS = (
     # Before /hierarchies/{hierarchy_id}, which its path would match too.
     node_search.router,
-    *(jobs.router, hierarchies.router, nodes.router, relationships.router, products.router),
+    jobs.router,
+    hierarchies.router,
+    nodes.router,
+    relationships.router,
+    products.router,
     product_nodes.router,
 )
 

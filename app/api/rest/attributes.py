@@ -38,12 +38,12 @@ class LocaleAttributes(StrictRequestModel):
     description: str | None = optional_field()
 
 
-def _given(attributes: dict[str, str | None]) -> dict[str, str | None]:
+def _present(attributes: dict[str, str | None]) -> dict[str, str | None]:
     return {key: text for key, text in attributes.items() if text is not None}
 
 
-CustomAttributes = Annotated[dict[str, str | None], AfterValidator(_given)]
-"""Texts by keys that the client chooses. A key with null counts as not given."""
+CustomAttributes = Annotated[dict[str, str | None], AfterValidator(_present)]
+"""Texts by keys that the client chooses. A key with null counts as absent."""
 
 _KEYS = (
     f" At most {MAX_CUSTOM_ATTRIBUTES} keys of 1 to {CUSTOM_KEY_LIMIT} characters, not blank. "
@@ -51,7 +51,7 @@ _KEYS = (
 )
 
 
-class GivenAttributes(StrictRequestModel):
+class OptionalAttributes(StrictRequestModel):
     """Attributes that every request may omit."""
 
     description: str | None = optional_field(description="An empty text clears it.")
@@ -66,18 +66,18 @@ class GivenAttributes(StrictRequestModel):
     )
 
 
-class NewAttributes(GivenAttributes):
+class NewAttributes(OptionalAttributes):
     """Attributes of a new hierarchy or node."""
 
     name: str = Field(max_length=NAME_LIMIT, json_schema_extra={**NOT_BLANK})
 
 
-class ChangedAttributes(GivenAttributes):
+class ChangedAttributes(OptionalAttributes):
     """Attributes to change. Omitted and null ones stay."""
 
     name: str | None = optional_field(NOT_BLANK, max_length=NAME_LIMIT)
 
 
-def attributes_of(attributes: GivenAttributes | None) -> Attributes:
-    """Convert the attributes that a request gives to those of the domain."""
-    return cast(Attributes, attributes.given() if attributes else {})
+def attributes_of(attributes: OptionalAttributes | None) -> Attributes:
+    """Convert the present attributes of a request to those of the domain."""
+    return cast(Attributes, attributes.present_fields() if attributes else {})

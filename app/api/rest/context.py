@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from app.api.auth.access import Access
+from app.api.auth.throttle import ClientWork
 from app.api.http.disconnects import ClientWatch
 from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of, is_cross_site, is_same_origin
@@ -51,6 +52,7 @@ class RestContext:
     caller: Caller
     request_id: str
     state: RestState
+    work: ClientWork
 
     @property
     def store(self) -> str:
@@ -71,22 +73,24 @@ class RestContext:
     ) -> T:
         """Run `fn` in one consistent snapshot. Raises TimedOut, TextsTooLong."""
         read = self.state.database.client_read
-        return await self._in_time(read(self.store, _counted(fn), *args, **kwargs))
+        return await self.in_time(read(self.store, _counted(fn), *args, **kwargs))
 
     async def scan(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`read` for lists, whose filters, orders, offsets and totals read unreturned rows too."""
         scan = self.state.database.client_scan
-        return await self._in_time(scan(self.store, _counted(fn), *args, **kwargs))
+        return await self.in_time(scan(self.store, _counted(fn), *args, **kwargs))
 
     async def write(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `fn` in one transaction and return its result after the commit. Raises TimedOut."""
-        return await self._in_time(self.state.database.write(fn, *args, **kwargs))
+        write = self.state.database.client_write(self.store, fn, *args, **kwargs)
+        return await self.in_time(write)
 
-    async def _in_time(self, work: Awaitable[T]) -> T:
+    async def in_time(self, work: Awaitable[T]) -> T:
+        """Await `work` under the time limit of one operation. Raises TimedOut."""
         limit = self.state.access.limits.max_execution_seconds
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -162,9 +166,11 @@ class RestRoute(APIRoute):
         async def respond(request: Request) -> Response:
             try:
                 request = JsonRequest(request.scope, request.receive)
-                context, client = await _admit(request)
-                request.state.context = context
-                with context.state.access.throttle.work(client):
+                state, caller, client = await _admit(request)
+                with state.access.throttle.work(client) as work:
+                    request.state.context = RestContext(
+                        caller, request.state.request_id, state, work
+                    )
                     # Read the body here: FastAPI would report any failure as invalid JSON.
                     body = await request.body()
                     if body and self.body_field and not _is_json(request):
@@ -178,7 +184,7 @@ class RestRoute(APIRoute):
                     async with ClientWatch(request.receive):
                         return await handle(request)
             except ClientDisconnect:
-                # The client left while it sent its body, and nothing receives this response.
+                # The client left, and nothing receives this response.
                 return Response(status_code=400)
             except Exception as error:
                 return to_response(request, error)
@@ -186,8 +192,8 @@ class RestRoute(APIRoute):
         return respond
 
 
-async def _admit(request: Request) -> tuple[RestContext, str]:
-    """Check origin and credentials. Return the context and the client's key of the throttle.
+async def _admit(request: Request) -> tuple[RestState, Caller, str]:
+    """Check origin and credentials. Return state, caller and the client's key of the throttle.
 
     Raises Unauthenticated, BadRequest.
     """
@@ -197,8 +203,7 @@ async def _admit(request: Request) -> tuple[RestContext, str]:
         raise ForeignPage
     address = address_of(request)
     caller = await state.access.caller(request.headers.get("authorization"), address)
-    context = RestContext(caller, request.state.request_id, state)
-    return context, state.access.client(caller, address)
+    return state, caller, state.access.client(caller, address)
 
 
 def _is_json(request: Request) -> bool:

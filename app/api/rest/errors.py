@@ -33,8 +33,14 @@ REST_NAMES = {
 """REST names of inputs that have another name in the domain."""
 
 _BODY_FIELDS = {
-    *("name", "description", "slug", "locales", "admin_attributes", "shopper_attributes"),
-    *("sort_order", *REST_NAMES),
+    "name",
+    "description",
+    "slug",
+    "locales",
+    "admin_attributes",
+    "shopper_attributes",
+    "sort_order",
+    *REST_NAMES,
 }
 
 TITLES = {404: "Not Found", 422: "Failed Validation", 500: "Internal Server Error"}

@@ -118,7 +118,8 @@ def _condition(
         raise InvalidFilter(f"there is no operator {operator_name}")
     attribute, kind_name = _attribute(written)
     kind = attributes.get(kind_name)
-    if kind is None:
+    # Brackets that remain were nested or unbalanced.
+    if kind is None or "[" in attribute or "]" in attribute:
         raise InvalidFilter(f"{attribute} is not one of {', '.join(attributes)}")
     operator = Operator(operator_name)
     if operator not in kind.operators:

@@ -72,12 +72,12 @@ class ResponseModel(BaseModel):
 
 class RequestModel(BaseModel):
     """Part of a request. Unknown fields are ignored: clients send back the links and
-    relationships of a response. An optional field may be null, which counts as not given."""
+    relationships of a response. An optional field may be null, which counts as absent."""
 
     model_config = ConfigDict(strict=True)
 
-    def given(self) -> dict[str, Any]:
-        """Return the fields that the request gives, those of inner parts too."""
+    def present_fields(self) -> dict[str, Any]:
+        """Return the fields that are present and not null, those of inner parts too."""
         return self.model_dump(exclude_unset=True, exclude_none=True)
 
 

@@ -8,9 +8,8 @@ from fastapi import APIRouter, Query, Response
 from app.api.rest.context import HierarchiesRead, RestRoute
 from app.api.rest.errors import error_responses
 from app.api.rest.hierarchies import HierarchyData, hierarchy_data
-from app.api.rest.models import ResponseModel
 from app.api.rest.nodes import NodeData, NodeListRequest, nodes_data
-from app.api.rest.pagination import FilteredListRequest, Links, ListMeta
+from app.api.rest.pagination import FilteredListRequest, ListDocument
 from app.storage import node_search
 from app.storage.engine.transaction import Transaction
 from app.storage.nodes import TreeNode
@@ -18,12 +17,8 @@ from app.storage.nodes import TreeNode
 router = APIRouter(route_class=RestRoute, tags=["Nodes"])
 
 
-class FoundNodes(ResponseModel):
+class NodeSearchDocument(ListDocument[NodeData | HierarchyData]):
     """A page of nodes, and of hierarchies if they are included."""
-
-    data: list[NodeData | HierarchyData]
-    links: Links
-    meta: ListMeta
 
 
 IncludeHierarchies = Annotated[
@@ -55,7 +50,7 @@ def _search(
 
 @router.get(
     "/hierarchies/nodes",
-    response_model=FoundNodes,
+    response_model=NodeSearchDocument,
     summary="Get the nodes of all hierarchies",
     responses=error_responses(400, 403),
 )

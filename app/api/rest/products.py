@@ -1,6 +1,5 @@
 """Endpoints of a node's products. Source: domain.md, "REST endpoints and statuses"."""
 
-from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -23,10 +22,10 @@ from app.domain.hierarchies import Owner
 from app.domain.nodes import MAX_PRODUCTS
 from app.domain.stores import owner_of
 from app.services import products as service
+from app.services.products import ProductsChange
 from app.storage import associations
 from app.storage.associations import Association
 from app.storage.engine.transaction import Transaction
-from app.storage.nodes import TreeNode
 from app.storage.sql.offset import OffsetPage
 
 router = APIRouter(route_class=RestRoute, tags=["Products"])
@@ -74,7 +73,7 @@ def _product_data(association: Association) -> ProductData:
 
 def _change_products(
     tx: Transaction,
-    change: Callable[[Transaction, str, UUID, Sequence[str]], TreeNode],
+    change: ProductsChange,
     store: str,
     hierarchy_id: str,
     node_id: str,

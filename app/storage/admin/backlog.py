@@ -10,7 +10,7 @@ from sqlmodel import col
 from app.domain.hierarchies import HierarchyState
 from app.domain.jobs import JobStatus
 from app.domain.webhooks import DeliveryStatus
-from app.storage import events
+from app.storage import events, webhooks
 from app.storage.engine.statements import AnySelect
 from app.storage.engine.transaction import Transaction
 from app.storage.tables import DeletedNode, Hierarchy, Job, Lane, WebhookDelivery
@@ -109,7 +109,7 @@ def sweep_backlog(tx: Transaction, keep: timedelta | None) -> SweepBacklog:
     discarded = (HierarchyState.DISCARDED, HierarchyState.ABANDONED)
     due = (
         col(WebhookDelivery.status) == DeliveryStatus.PENDING,
-        col(WebhookDelivery.due_at) <= tx.now(),
+        webhooks.is_due(tx.now()),
     )
     return SweepBacklog(
         counted(sa.select(col(Hierarchy.pk)).where(col(Hierarchy.state).in_(discarded))),

@@ -16,6 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlmodel import col, create_engine
 
+from app.domain.job_times import MAX_LEASE
 from app.domain.jobs import JobStatus
 from app.storage.engine.connect import parse_url
 from app.storage.engine.database import JSON_CODEC, UnusableDatabase
@@ -32,6 +33,7 @@ from app.storage.engine.postgresql_sessions import (
 )
 from app.storage.engine.sqlite import driver_of, machine_clock
 from app.storage.engine.transaction import Clock, Transaction
+from app.storage.lanes import is_free
 from app.storage.tables import Job, Lane
 
 STATEMENT_SECONDS = 10
@@ -314,11 +316,12 @@ def queue_health(tx: Transaction, lost_for: timedelta, max_stores: int) -> Queue
         .scalar_subquery()
         .label("since")
     )
-    free = sa.or_(col(Lane.lease_until).is_(None), col(Lane.lease_until) <= at)
-    held = sa.and_(col(Lane.holder).is_not(None), col(Lane.lease_until) > at)
+    latest = at + MAX_LEASE
+    free = is_free(at, latest)
+    held = sa.and_(col(Lane.holder).is_not(None), ~free)
     lost = tx.rows(
         sa.select(col(Lane.store), col(Lane.lease_until))
-        .where(started, col(Lane.lease_until) < at - lost_for)
+        .where(started, is_free(at - lost_for, latest))
         .order_by(col(Lane.lease_until))
         .limit(max_stores)
     )
@@ -348,7 +351,8 @@ def queue_health(tx: Transaction, lost_for: timedelta, max_stores: int) -> Queue
         int(running),
         int(pending),
         oldest,
-        [LostJob(store, expired_at) for store, expired_at in lost if expired_at],
+        # A lease that ends later is of a time before the clock was set back.
+        [LostJob(store, min(until, at)) for store, until in lost if until],
         [WaitingStore(*row) for row in waiting],
         [PausedQueue(store, at, pending) for store, at, pending in paused if at],
     )

@@ -35,7 +35,7 @@ class ReadTooLong(Exception):
 
 
 class WorkTime:
-    """Processor seconds that one request has taken for its reads and documents, on any thread.
+    """Processor seconds that a request took for reads, writes and documents, on any thread.
 
     Not the time that passed: a distant database or a busy machine is not the client's work. Only
     of a scan by a database server, whose processor time is unknown, it is the time that passed.

@@ -9,6 +9,7 @@ from functools import partial
 from math import inf
 from time import sleep, thread_time
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakValueDictionary
 
 import orjson
 import sqlalchemy as sa
@@ -22,6 +23,7 @@ from app.storage.engine.client_reads import (
     LoopTurns,
     ReadLimit,
     ReadTooLong,
+    current_work_time,
     scan_listener,
 )
 from app.storage.engine.sqlalchemy_seam import (
@@ -87,7 +89,8 @@ class Database(ABC):
 
     `read`, `write` and their variants run a function of a transaction. They raise
     DatabaseUnavailable and StorageFull besides the function's own errors. Reads that a client
-    causes are `client_read` and `client_scan`: their time is limited, measured and shared.
+    causes are `client_read` and `client_scan`: their time is limited, measured and shared. Its
+    writes are `client_write`: measured and shared.
     """
 
     write_engine: sa.Engine
@@ -103,6 +106,9 @@ class Database(ABC):
     scan_clock: Callable[[], float] = staticmethod(thread_time)
     """Measures a scan's work, in seconds."""
 
+    writes_per_store: int
+    """Writes of a store's clients at the same time."""
+
     embedded: bool
     """True if the gateway owns it: it creates the database, and migrates it at start."""
 
@@ -114,6 +120,8 @@ class Database(ABC):
         self._scans = FairThreads("scan", SCAN_THREADS, SCANS_PER_STORE)
         self._reads: set[ReadLimit] = set()
         """Reads of clients that run on threads."""
+        self._write_shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """By store, as long as one of its clients writes."""
         self.turns = LoopTurns()
         """For clients' work on the event loop."""
 
@@ -179,6 +187,34 @@ class Database(ABC):
     ) -> T:
         """Run `fn` and commit; roll back if it raises."""
         return await self._write(Priority.REQUEST, fn, *args, **kwargs)
+
+    async def client_write(
+        self,
+        store: str,
+        fn: Callable[Concatenate[Transaction, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `fn` as `write` does, and charge the current request for its processor time.
+
+        Only `writes_per_store` of a store's run or wait in the queue of all writes: those of other
+        stores do not wait for many of them.
+        """
+        time = current_work_time.get()
+
+        def charged(tx: Transaction) -> T:
+            began = thread_time()
+            try:
+                return fn(tx, *args, **kwargs)
+            finally:
+                if time:
+                    time.seconds += thread_time() - began
+
+        share = self._write_shares.get(store)
+        if share is None:
+            share = self._write_shares[store] = asyncio.Semaphore(self.writes_per_store)
+        async with share:
+            return await self._write(Priority.REQUEST, charged)
 
     async def write_bulk(
         self, fn: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs

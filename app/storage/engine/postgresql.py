@@ -46,6 +46,9 @@ READ_THREADS = 6
 READS_PER_STORE = 4
 """Clients' reads at the same time per store: the other threads are for other stores."""
 
+WRITES_PER_STORE = REQUEST_THREADS // 2
+"""The other threads are for other stores."""
+
 CLIENT_READ_SECONDS = 0.25
 """Time limit of a client's read on such a thread."""
 
@@ -70,6 +73,7 @@ class PostgreSQL(Database):
 
     client_read_seconds = CLIENT_READ_SECONDS
     scan_clock = staticmethod(monotonic)
+    writes_per_store = WRITES_PER_STORE
     embedded = False
 
     def __init__(

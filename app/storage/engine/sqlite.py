@@ -46,6 +46,9 @@ CACHE_KIB = 16 * 1024
 READERS = 4
 """Connections for reads. One event loop uses one at a time."""
 
+WRITES_PER_STORE = 2
+"""One runs while the next one is ready."""
+
 CLIENT_READ_SECONDS = 0.06
 """Time limit of a client's read on the event loop, where it delays all other clients."""
 
@@ -91,6 +94,7 @@ class SQLite(Database):
 
     client_read_seconds = CLIENT_READ_SECONDS
     client_read_checks = MAX_CHECKS
+    writes_per_store = WRITES_PER_STORE
     embedded = True
 
     def __init__(self, url: sa.URL, clock: Clock | None = None) -> None:

@@ -20,28 +20,34 @@ class translated(FunctionElement[str]):
     def __init__(self, locales: AnyColumn, attribute: str) -> None:
         """`attribute` is `locales.<locale>.<name or description>`. Raises InvalidInput.
 
-        The path is part of the statement: a locale has letters, digits and hyphens only.
+        The case of the locale is ignored. It is part of the statement: a locale has letters, digits
+        and hyphens only.
         """
         _, locale, field = attribute.split(".")
         checked_locale(locale)
         assert field in ("name", "description")
         super().__init__(
-            locales,
-            sa.literal_column(f"""'$."{locale}".{field}'"""),
-            sa.literal_column(f"'{{{locale},{field}}}'"),
+            locales, sa.literal_column(f"'{locale.lower()}'"), sa.literal_column(f"'{field}'")
         )
 
 
 @compiles(translated, "sqlite")
 def _translated_on_sqlite(element: translated, compiler: SQLCompiler, **rest: object) -> str:
-    locales, path, _ = (compiler.process(part, **rest) for part in element.clauses)
-    return f"json_extract({locales}, {path})"
+    locales, locale, field = (compiler.process(part, **rest) for part in element.clauses)
+    return (
+        f"(SELECT json_extract(t.value, '$.' || {field}) FROM json_each({locales}) AS t"
+        f" WHERE lower(t.key) = {locale} LIMIT 1)"
+    )
 
 
 @compiles(translated, "postgresql")
 def _translated_on_postgresql(element: translated, compiler: SQLCompiler, **rest: object) -> str:
-    locales, _, path = (compiler.process(part, **rest) for part in element.clauses)
-    return f"({locales} #>> {path})"
+    locales, locale, field = (compiler.process(part, **rest) for part in element.clauses)
+    # The case of "C", because Turkish has another small letter for I.
+    return (
+        f"(SELECT t.value ->> {field} FROM json_each({locales}) AS t"
+        f' WHERE lower(t.key COLLATE "C") = {locale} LIMIT 1)'
+    )
 
 
 class translated_names(FunctionElement[Mapping[str, str] | None]):

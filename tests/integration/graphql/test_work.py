@@ -4,13 +4,15 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import thread_time
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from app.api.graphql.admission.documents import MAX_LOOP_CHARACTERS, Documents
-from app.api.graphql.admission.parsed_document import ParsedDocument
+from app.api.auth.throttle import SECONDS_PER_TOKEN, Throttle
+from app.api.graphql.admission.documents import Documents
+from app.api.graphql.plans.planner import Planner
 from app.domain import hierarchies as domain
 from app.main import Gateway
 from app.settings import Settings
@@ -250,22 +252,51 @@ async def test_a_filtered_list_has_a_price_and_runs_on_a_scan_thread(
     assert reads.count("client_read") == 1
 
 
-async def test_a_large_new_document_is_validated_off_the_event_loop(
-    idle_client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
+def worth_tokens(fn: Callable[..., Any], tokens: int) -> Callable[..., Any]:
+    """`fn` after processor time that costs so many tokens."""
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        end = thread_time() + tokens * SECONDS_PER_TOKEN
+        while thread_time() < end:
+            pass
+        return fn(*args, **kwargs)
+
+    return slow
+
+
+@pytest.mark.parametrize(("owner", "method"), [(Documents, "_parse"), (Planner, "_compile")])
+async def test_a_new_document_is_parsed_and_compiled_once_off_the_event_loop(
+    owner: type, method: str, idle_client: GraphQLClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int] = []
-    parse = Documents._parse
+    original = getattr(owner, method)
 
-    def noted(documents: Documents, text: str) -> ParsedDocument:
+    def noted(*args: object) -> object:
         threads.append(threading.get_ident())
-        return parse(documents, text)
+        return original(*args)
 
-    monkeypatch.setattr(Documents, "_parse", noted)
-    small = "{ jobs { totalCount } } # once"
-    large = small + "#" * MAX_LOOP_CHARACTERS
-    for query in (small, large, large):
-        assert await idle_client.data(query) == {"jobs": {"totalCount": 0}}
-    assert [thread == threading.get_ident() for thread in threads] == [True, False]
+    monkeypatch.setattr(owner, method, noted)
+    query = f"{{ jobs {{ totalCount }} }} # {method}"
+    together = await asyncio.gather(*(idle_client.data(query) for _ in range(5)))
+    assert [*together, await idle_client.data(query)] == [{"jobs": {"totalCount": 0}}] * 6
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+
+
+@pytest.fixture
+def charged(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The tokens of the time of each request, beyond its price."""
+    tokens: list[float] = []
+    monkeypatch.setattr(Throttle, "_charge", lambda _self, _client, more: tokens.append(more))
+    return tokens
+
+
+async def test_the_compilation_of_a_plan_is_charged_to_its_client(
+    idle_client: GraphQLClient, charged: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Planner, "_compile", worth_tokens(Planner._compile, 10))
+    assert await idle_client.data("{ jobs { totalCount } } # slow") == {"jobs": {"totalCount": 0}}
+    assert charged[-1] >= 10 - 1
 
 
 async def test_subscriptions_beyond_a_clients_budget_are_refused_on_every_transport(
@@ -276,10 +307,12 @@ async def test_subscriptions_beyond_a_clients_budget_are_refused_on_every_transp
         gateway_with(new_database, max_subscription_cost=9) as gateway,
         subscriber(gateway.url) as connected,
     ):
-        for id in ("1", "2", "3"):
+        ids = {"1", "2", "3"}
+        for id in ids:
             await connected.send(id=id, type="subscribe", payload={"query": subscription})
         refused = await connected.receive()
-        assert (refused["id"], refused["type"]) == ("3", "error")
+        assert refused["type"] == "error"
+        accepted = ids - {refused["id"]}
         (error,) = refused["payload"]
         assert error["extensions"] == {
             "code": "SUBSCRIPTION_COST_LIMIT_EXCEEDED",
@@ -293,10 +326,30 @@ async def test_subscriptions_beyond_a_clients_budget_are_refused_on_every_transp
                 headers={"accept": "text/event-stream"},
             )
             assert response.status_code == 429
-        await connected.send(id="1", type="complete")
+        await connected.send(id=accepted.pop(), type="complete")
         await connected.send(id="4", type="subscribe", payload={"query": subscription})
         await connected.send(type="ping")
         assert (await connected.receive())["type"] == "pong"
+
+
+async def test_a_streamed_query_is_priced_and_charged_as_any_other(
+    new_database: NewDatabase, charged: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "count", worth_tokens(jobs.count, 10))
+    async with (
+        gateway_with(new_database, max_subscription_cost=1) as gateway,
+        http_client(gateway.url) as http,
+    ):
+        for accept in ("application/json", "text/event-stream"):
+            response = await http.post(
+                "/graphql",
+                json={"query": "{ jobs { totalCount } }"},
+                headers={"accept": accept},
+            )
+            assert response.status_code == 200
+            assert response.headers["content-type"].startswith(accept)
+            assert '{"data":{"jobs":{"totalCount":0}}' in response.text
+            assert charged.pop() >= 10 - 1
 
 
 def endless(tx: Transaction, *_: object) -> object:

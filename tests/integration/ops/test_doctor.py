@@ -326,6 +326,8 @@ def test_a_list_of_clients_that_others_can_read_is_reported(
     url = f"sqlite:///{tmp_path}/some.db"
     assert "warning  clients" not in examine(url)[1]
     path.chmod(0o640)
+    assert "warning  clients" not in examine(url)[1]
+    path.chmod(0o644)
     code, output = examine(url)
     assert code == 0
     assert f"warning  clients     other users of this machine can read or change {path}" in output

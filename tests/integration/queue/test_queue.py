@@ -29,6 +29,7 @@ from app.services.attempts import Completion, Step
 from app.services.feed import Feed
 from app.storage import jobs as stored
 from app.storage import lanes
+from app.storage.admin.diagnosis import queue_health
 from app.storage.engine.database import Database
 from app.storage.engine.transaction import Transaction
 from app.storage.jobs import JobFilter
@@ -432,6 +433,9 @@ async def test_the_job_of_a_dead_worker_is_claimed_although_the_clock_was_set(
     assert await database.read(lanes.claimable_stores) == []
     clock.advance(timedelta(hours=hours))
     assert await database.read(lanes.claimable_stores) == [factories.STORE]
+    health = await database.read(queue_health, timedelta(seconds=10), 10)
+    assert (health.running, [lost.store for lost in health.lost]) == (0, [factories.STORE])
+    assert health.lost[0].since <= clock.now
     assert (await factories.claimed_job(database)).id == job.id
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from app.api.auth import throttle
-from app.api.rest import context
+from app.api.rest import context, product_nodes
 from app.domain.callers import EVERY_SCOPE, Scope
 from app.domain.hierarchies import node_id
 from app.domain.stores import ORGANIZATION
@@ -284,12 +285,32 @@ async def test_rest_and_graphql_share_one_rate_limit(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(throttle, "BURST_SECONDS", 2000)
+    monkeypatch.setattr(throttle, "SECONDS_PER_TOKEN", inf)
     async with serving(settings, max_requests_per_second=0.001) as (_, rest):
         assert (await rest.http.post("/graphql", json={"query": "{ __typename }"})).is_success
         assert (await rest.send("GET", "/jobs")).is_success
         errors_of(await rest.send("GET", "/jobs"), 429)
         response = await rest.http.post("/graphql", json={"query": "{ __typename }"})
         assert response.status_code == 429
+
+
+async def test_products_for_many_nodes_are_paid_before_they_are_attached(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "BURST_SECONDS", 4000)
+    monkeypatch.setattr(throttle, "SECONDS_PER_TOKEN", inf)
+    monkeypatch.setattr(product_nodes, "ASSOCIATION_COST", throttle.COST_PER_TOKEN)
+    async with serving(settings, max_requests_per_second=0.001) as (_, rest):
+        id = await factories.hierarchy(
+            rest.database, {"a": {}, "b": {}}, products={"a": ["1", "2"]}
+        )
+        data = {"filter": "like(sku,*)", "node_ids": [str(node_id(id, no)) for no in (1, 2)]}
+        response = await rest.send("POST", "/products/attach_nodes", data)
+        (error,) = errors_of(response, 429)
+        assert "a costly one counts as several" in error["detail"]
+        monkeypatch.setattr(product_nodes, "ASSOCIATION_COST", 0)
+        path = f"/hierarchies/{id}/nodes/{node_id(id, 2)}/products"
+        assert (await rest.list(path))["data"] == []
 
 
 JSON = {"content-type": "application/json"}
@@ -524,7 +545,7 @@ async def test_a_request_over_the_time_limit_gets_503(
             await asyncio.get_running_loop().create_future()
 
         with monkeypatch.context() as patched:
-            for work in ("client_read", "client_scan", "write"):
+            for work in ("client_read", "client_scan", "client_write"):
                 patched.setattr(gateway.database, work, never)
             for method, path, data in (
                 ("GET", "/jobs", None),

@@ -613,6 +613,7 @@ async def test_an_invalid_filter_is_refused_and_never_ignored(
     unknown += ["locales.fr-FR", "locales.fr-FR.slug", "locales.[f].name", "locales.[fr-FR.name"]
     unknown += ["locales.fr_FR.name", "breadcrumbs", "breadcrumbs.description", "[", "[]", "."]
     unknown += ["breadcrumbs.locales.fr.description", "locales..name"]
+    unknown += ["locales.[[locale]].name", "breadcrumbs.locales.[[locale]].name", "[[name]]"]
     refused = [
         *(f"eq({attribute},a)" for attribute in unknown),
         *(

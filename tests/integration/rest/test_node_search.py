@@ -7,12 +7,14 @@ from uuid import UUID
 
 import pytest
 from fastapi import Response
+from starlette.requests import Request
 
 from app.api.rest.models import ResponseModel
 from app.api.rest.pagination import ListRequest
 from app.domain.hierarchies import node_id
 from app.domain.stores import ORGANIZATION
 from app.main import Gateway
+from app.services import nodes
 from tests import factories
 from tests.support.gateway import reads_of
 from tests.support.rest_client import UNKNOWN, RestClient, ids_of, node, rest_of
@@ -263,3 +265,57 @@ async def test_a_filter_of_more_than_1000_products_changes_none(rest: RestClient
     data = {"filter": "like(sku,*)", "node_ids": [str(node_id(id, 2))]}
     error = await rest.refused(422, "POST", "/products/attach_nodes", data)
     assert error["detail"] == "filter: It matches more than 1000 products."
+
+
+async def test_a_node_deleted_before_its_turn_is_reported_as_unknown(
+    rest: RestClient, gardens: Sequence[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = gardens
+    node_ids = [str(node_id(first, number)) for number in (TREES, OAKS)]
+    scan = rest.database.client_scan
+
+    async def deleted_after(*args: Any) -> object:
+        result = await scan(*args)
+        await rest.database.write(nodes.delete, factories.STORE, node_id(first, OAKS))
+        return result
+
+    monkeypatch.setattr(rest.database, "client_scan", deleted_after)
+    data = {"filter": "eq(sku,b)", "node_ids": node_ids}
+    answer = await rest.ask("POST", "/products/attach_nodes", data)
+    assert answer == {"meta": {"nodes_attached": 1, "nodes_not_found": node_ids[1:]}}
+
+
+async def test_products_are_attached_until_their_client_leaves(
+    rest: RestClient, gardens: Sequence[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, *_ = gardens
+    node_ids = [str(node_id(second, number)) for number in (TREES, OAKS)]
+    ids = await product_ids(rest, first)
+    left = iter([False, True])
+
+    async def is_disconnected(_request: Request) -> bool:
+        return next(left)
+
+    monkeypatch.setattr(Request, "is_disconnected", is_disconnected)
+    data = {"filter": "eq(sku,b)", "node_ids": node_ids}
+    response = await rest.send("POST", "/products/attach_nodes", data)
+    assert response.status_code == 400
+    page = await rest.list(f"/products/{ids['b']}/nodes")
+    assert ids_of(page) == [str(node_id(first, OAKS)), str(node_id(second, TREES))]
+
+
+async def test_the_case_of_a_locale_in_a_filter_is_ignored(rest: RestClient) -> None:
+    locales = {"fr-FR": {"name": "Jardin"}, "fr": {"name": "Verger"}, "az-AZI": {"name": "Bağ"}}
+    id = await factories.hierarchy(rest.database, {}, name="Garden", locales=locales)
+    for path in (SEARCH, "/hierarchies"):
+        parameters = {"include_hierarchies": "true"} if path == SEARCH else {}
+        for filter in (
+            *(f"eq(locales.[{locale}].name,Jardin)" for locale in ("fr-FR", "fr-fr", "FR-FR")),
+            "eq(locales.az-azi.name,Bağ)",
+            "ilike(locales.FR.name,verger)",
+        ):
+            assert ids_of(await rest.list(path, filter=filter, **parameters)) == [str(id)], filter
+        nothing = "eq(locales.fr-FR.name,Verger)"
+        assert ids_of(await rest.list(path, filter=nothing, **parameters)) == []
+    below = "eq(breadcrumbs.locales.[FR-fr].name,Jardin)"
+    assert ids_of(await rest.list(SEARCH, filter=below, include_hierarchies="true")) == [str(id)]

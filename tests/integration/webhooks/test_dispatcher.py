@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from app.cli import cli
 from app.domain.webhooks import (
     MAX_ATTEMPTS,
+    MAX_PAUSE,
     MAX_RETRY_DELAY,
     DeliveryStatus,
     checked_network,
@@ -28,6 +29,7 @@ from app.domain.webhooks import (
 from app.services import attempts, jobs, retention, webhooks
 from app.settings import Settings, WrongSettings, read
 from app.storage import webhooks as stored
+from app.storage.admin.backlog import sweep_backlog
 from app.storage.engine.database import Database
 from app.storage.tables import JobRow, WebhookDelivery
 from app.webhooks import dispatcher
@@ -599,6 +601,26 @@ async def test_a_stopped_gateway_does_not_wait_for_unresponsive_receivers(
     took = asyncio.get_running_loop().time() - stopped
     assert took < TIMEOUT_SECONDS
     report(f"stopped within {took:.2f} s")
+
+
+@one_kind
+@pytest.mark.parametrize(
+    ("ahead", "claimed"), [(MAX_PAUSE, 0), (MAX_PAUSE + timedelta(minutes=1), 1)]
+)
+async def test_a_delivery_from_before_the_clock_was_set_back_is_due(
+    clocked_database: Database, clock: Clock, ahead: timedelta, claimed: int
+) -> None:
+    [endpoint] = await clocked_database.write(webhooks.register, ["http://127.0.0.1:9/hooks"])
+    source = await factories.hierarchy(clocked_database, {})
+    job = await factories.pending_duplication(clocked_database, source)
+    await clocked_database.write(jobs.cancel, factories.STORE, job.id)
+    clock.advance(ahead)
+    await clocked_database.write(webhooks.create_deliveries, factories.STORE, [endpoint], 10)
+    clock.advance(-ahead)
+    assert len(await clocked_database.read(stored.endpoints_due, [endpoint], None)) == claimed
+    assert (await clocked_database.read(sweep_backlog, None)).deliveries == claimed
+    attempts = await clocked_database.write(webhooks.claim, endpoint, None, LEASE, 10)
+    assert len(attempts) == claimed
 
 
 @one_kind

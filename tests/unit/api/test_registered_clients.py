@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -238,6 +237,19 @@ def test_a_failed_edit_changes_nothing(tmp_path: Path) -> None:
         write_list(tmp_path / "none" / "clients.json")
 
 
+def test_a_list_is_never_written_too_long_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_list(tmp_path / "clients.json", registered("shop"))
+    monkeypatch.setattr(registered_clients, "MAX_CLIENT_FILE_BYTES", path.stat().st_size)
+    with pytest.raises(UnusableClients, match="would have more than"):
+        write_list(path, registered("shop"), registered("web"))
+    assert list(read_clients(path)) == ["shop"]
+    with edit_clients(path) as clients:
+        clients.pop("shop")
+    assert read_clients(path) == {}
+
+
 def test_concurrent_edits_lose_no_client(tmp_path: Path) -> None:
     path = tmp_path / "clients.json"
 
@@ -257,7 +269,10 @@ def test_a_list_that_others_can_read_is_reported(
     with caplog.at_level(logging.WARNING, registered_clients.__name__):
         ClientRegistry(path)
         assert caplog.messages == []
-        os.chmod(path, 0o644)
+        path.chmod(0o640)
+        ClientRegistry(path)
+        assert caplog.messages == []
+        path.chmod(0o644)
         ClientRegistry(path)
     (line,) = caplog.messages
     assert "open to other users" in line

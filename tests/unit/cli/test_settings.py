@@ -227,3 +227,8 @@ def test_a_name_that_breaks_a_rule_is_refused_at_start(
     assert message in mistake.message
     assert read({"stores": "shop,@organization"}).stores == {"shop", "@organization"}
     assert read({"cors_headers": "X-Team, x-other"}).cors_headers == {"X-Team", "x-other"}
+
+
+def test_whole_limits_are_shown_without_decimals() -> None:
+    assert limits("lease_seconds") == ("30", "1 to 3600")
+    assert limits("max_body_bytes")[1] == "1024 to 16777216"

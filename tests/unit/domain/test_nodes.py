@@ -6,6 +6,7 @@ from app.domain.errors import InvalidInput
 from app.domain.nodes import (
     MAX_CURATED,
     MAX_PRODUCTS,
+    checked_curated_position,
     checked_curation,
     checked_products,
     checked_sort_order,
@@ -46,6 +47,15 @@ def test_more_or_repeated_products_cannot_be_curated(ids: list[str], reason: str
     with pytest.raises(InvalidInput, match=reason) as refused:
         checked_curation(ids, "curated_product_ids")
     assert refused.value.path == ("curated_product_ids",)
+
+
+def test_a_curated_position_is_unset_or_from_1_to_20() -> None:
+    for position in (None, 1, MAX_CURATED):
+        assert checked_curated_position(position, "x") == position
+    for position in (0, -1, MAX_CURATED + 1):
+        with pytest.raises(InvalidInput, match="from 1 to 20") as refused:
+            checked_curated_position(position, "x")
+        assert refused.value.path == ("x",)
 
 
 @given(st.lists(st.sampled_from(IDS), min_size=1, max_size=50))

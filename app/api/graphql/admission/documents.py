@@ -39,14 +39,11 @@ T = TypeVar("T")
 DOCUMENT_CACHE_SIZE = 128
 """Parsed and validated documents in memory: without them, small queries take 8 times as long."""
 
-MAX_LOOP_CHARACTERS = 1_000
-"""Length of a new document that is parsed and validated on the event loop, in about 3 ms."""
-
 MAX_LOOP_BYTES = 4 * 1024
 """Size of a request whose variables are coerced on the event loop, without measuring their time."""
 
 ADMISSION_THREADS = 1
-"""Threads for larger documents and variables. More would only compete for the interpreter."""
+"""Threads for new documents and large variables. More would only compete for the interpreter."""
 
 MAX_VALIDATION_ERRORS = 10
 """Errors reported per document, and per set of variables. Each may quote much of its input: 100
@@ -105,40 +102,46 @@ class Documents:
                 raise UnusableDocuments(f"The trusted document {hash}: {refused}") from None
 
     async def admit(self, request: GraphQLRequest, caller: Caller, spent: int = 0) -> Operation:
-        """Admit the requested operation for `caller`, with large work off the event loop.
+        """Admit the requested operation for `caller`, with new documents off the event loop.
 
         `spent` is the cost of earlier operations of the same batch. Raises Refused.
         """
         text = self._text(request)
-        document = self._documents.get(text)
+        document = self._known(text)
         if document is None:
-            is_large = len(text) > MAX_LOOP_CHARACTERS
-            document = await self._measured(caller, is_large, partial(self._parse, text))
-            self._keep(text, document)
-        else:
-            self._documents.move_to_end(text)
+            document = await self.run(caller, partial(self._new_document, text))
         definition = document.operation(request.operation_name)
         if request.size > MAX_LOOP_BYTES:
-            coerce = partial(self._variables, request, definition)
-            variables = await self._measured(caller, True, coerce)
+            variables = await self.run(caller, partial(self._variables, request, definition))
         else:
             variables = self._variables(request, definition)
         return self._checked(request, document, definition, variables, caller, spent)
 
-    async def _measured(self, caller: Caller, is_large: bool, work: Callable[[], T]) -> T:
-        """Run `work`, on a thread if it is large, and charge the current request for its time."""
+    async def run(self, caller: Caller, work: Callable[[], T]) -> T:
+        """Run `work` on the admission thread, and charge the current request for its time."""
         limit = ReadLimit()
 
         def measured() -> T:
             with limit.measured():
                 return work()
 
-        if is_large:
-            return await self._threads.run(caller.store, measured, limit)
+        return await self._threads.run(caller.store, measured, limit)
+
+    def _known(self, text: str) -> ParsedDocument | None:
+        """Return the document if it is cached. The admission thread may remove it at any time."""
         try:
-            return measured()
-        finally:
-            limit.record()
+            self._documents.move_to_end(text)
+            return self._documents[text]
+        except KeyError:
+            return None
+
+    def _new_document(self, text: str) -> ParsedDocument:
+        """Parse and keep a document, unless an earlier request for it was just ahead."""
+        document = self._known(text)
+        if document is None:
+            document = self._parse(text)
+            self._keep(text, document)
+        return document
 
     def _variables(
         self, request: GraphQLRequest, definition: OperationDefinitionNode

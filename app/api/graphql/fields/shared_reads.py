@@ -14,6 +14,6 @@ async def shared(read: asyncio.Future[ValueT]) -> ValueT:
     try:
         return await asyncio.shield(read)
     except asyncio.CancelledError:
-        # In Python 3.11, shield leaves the read then: nobody might retrieve its exception.
+        # In Python 3.11, shield leaves the read then: its exception may never be retrieved.
         read.add_done_callback(lambda read: read.cancelled() or read.exception())
         raise

@@ -92,7 +92,8 @@ async def _duplicate_hierarchy(
     try:
         # The mutation queues a job, and the job creates a hierarchy.
         info.context.caller.check(Scope.JOBS_WRITE, Scope.HIERARCHIES_WRITE)
-        requested = await info.context.database.write(
+        requested = await info.context.database.client_write(
+            info.context.store,
             service.request,
             info.context.requester,
             Duplication(

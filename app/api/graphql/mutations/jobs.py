@@ -130,7 +130,9 @@ async def change_job(
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
         job_id = require_uuid("job", id, "job_id")
-        return await info.context.database.write(change, info.context.store, job_id), []
+        return await info.context.database.client_write(
+            info.context.store, change, info.context.store, job_id
+        ), []
     except domain.WrongStatus as error:
         job = await current_loaders.get().load(jobs.by_ids, error.job_id)
         return job, [refusal(message=str(error), path=input_path(error), status=error.status)]
@@ -156,7 +158,8 @@ async def _retry_job(
         caller = info.context.caller
         caller.check(Scope.JOBS_WRITE)
         job_id = require_uuid("job", input.job_id, "job_id")
-        requested = await info.context.database.write(
+        requested = await info.context.database.client_write(
+            info.context.store,
             service.retry,
             info.context.requester,
             job_id,
@@ -178,8 +181,11 @@ async def _cancel_jobs(
     reset_loaders(info.context.database, info.context.caller, info.context.budget)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
-        cancellations = await info.context.database.write(
-            service.cancel_matching, info.context.store, input.filter.to_storage()
+        cancellations = await info.context.database.client_write(
+            info.context.store,
+            service.cancel_matching,
+            info.context.store,
+            input.filter.to_storage(),
         )
     except DomainError as error:
         return CancelJobsPayload(outcomes=[], remaining=0, errors=[refusal_of(error)])

@@ -92,7 +92,9 @@ def _authoring_mutation(
         reset_loaders(context.database, context.caller, context.budget)
         try:
             context.caller.check(Scope.HIERARCHIES_WRITE)
-            return payload(await context.database.write(change, context, input), [])
+            return payload(
+                await context.database.client_write(context.store, change, context, input), []
+            )
         except DomainError as error:
             return payload(None, [refusal_of(with_input_path(error, input))])
 

@@ -104,7 +104,7 @@ async def _change_queue(
     loaders = reset_loaders(info.context.database, info.context.caller, info.context.budget)
     try:
         info.context.caller.check(Scope.JOBS_WRITE)
-        await info.context.database.write(change, *args, **kwargs)
+        await info.context.database.client_write(info.context.store, change, *args, **kwargs)
     except DomainError as error:
         return QueuePayload(queue=None, errors=[refusal_of(error)])
     return QueuePayload(queue=await loaders.read(job_queue, loaders.caller), errors=[])

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -53,6 +54,11 @@ class _OperationPlans:
     """The variables of @skip and @include."""
     by_switches: dict[tuple[Any, ...], Plan | Sequence[PlanStep] | None]
 
+    def switches_of(self, operation: Operation) -> tuple[Any, ...]:
+        """Return the values of `switches`, the key of the operation's plan."""
+        variables = operation.coerced.coerced
+        return tuple(variables.get(name) for name in self.switches)
+
 
 class Planner:
     """Runs operations by compiled plans; the reference executor runs the rest."""
@@ -66,6 +72,17 @@ class Planner:
         )
         """By document and operation name. A plan holds no reference to its document, so that it is
         freed when the document leaves its cache."""
+
+    def compilation(self, operation: Operation) -> Callable[[], object] | None:
+        """Return a function that compiles and caches the operation's plan, None if it is cached.
+
+        Any thread may call it.
+        """
+        try:
+            self._cached(operation)
+        except KeyError:
+            return partial(self._plan, operation)
+        return None
 
     async def response(self, operation: Operation, context: Context) -> GraphQLResponse:
         """Execute a query or a mutation. Raises AnswerTooLarge."""
@@ -160,18 +177,29 @@ class Planner:
         return {"data": data}
 
     def _plan(self, operation: Operation) -> Plan | Sequence[PlanStep] | None:
+        try:
+            return self._cached(operation)
+        except KeyError:
+            return self._compile(operation)
+
+    def _cached(self, operation: Operation) -> Plan | Sequence[PlanStep] | None:
+        """Return the cached plan of an operation. Raises KeyError."""
+        plans = self._plans_of[operation.document][operation.name]
+        return plans.by_switches[plans.switches_of(operation)]
+
+    def _compile(self, operation: Operation) -> Plan | Sequence[PlanStep] | None:
+        """Compile and cache the plan of an operation."""
         plans = self._operation_plans(operation)
-        variables = operation.coerced.coerced
-        switches = tuple(variables.get(name) for name in plans.switches)
-        if switches not in plans.by_switches:
-            if len(plans.by_switches) == PLAN_CACHE_SIZE:
-                plans.by_switches.pop(next(iter(plans.by_switches)))
-            compile_operation = _COMPILERS[operation.kind]
-            try:
-                plans.by_switches[switches] = compile_operation(self._schema, operation)
-            except (Unplanned, DomainError, GraphQLError):
-                plans.by_switches[switches] = None
-        return plans.by_switches[switches]
+        plan: Plan | Sequence[PlanStep] | None
+        try:
+            plan = _COMPILERS[operation.kind](self._schema, operation)
+        except (Unplanned, DomainError, GraphQLError):
+            plan = None
+        if len(plans.by_switches) >= PLAN_CACHE_SIZE:
+            # All of them: the search for the oldest would fail if another thread changed the cache.
+            plans.by_switches.clear()
+        plans.by_switches[plans.switches_of(operation)] = plan
+        return plan
 
     def _operation_plans(self, operation: Operation) -> _OperationPlans:
         by_name = self._plans_of.get(operation.document)

@@ -4,7 +4,7 @@ Source: the GraphQL over HTTP specification, edition of September 2026.
 """
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -111,7 +111,7 @@ class GraphQLEndpoint:
 
         with self._service.access.throttle.work(client) as work:
             graphql_request = GraphQLRequest.of(parameters, size)
-            operation = await self._service.documents.admit(graphql_request, caller)
+            operation = await self._service.admit(graphql_request, caller)
             work.take_cost(operation.cost)
             if request.method == "GET" and operation.kind is OperationType.MUTATION:
                 raise _not_allowed("Mutations use POST.", "POST")
@@ -123,9 +123,13 @@ class GraphQLEndpoint:
                     if is_subscription
                     else f"{MULTIPART} is for subscriptions, and Accept names no other media type."
                 )
-            if media_type in STREAMS:
+            if is_subscription:
                 return self._stream(request, caller, client, operation, STREAMS[media_type])
+            if media_type in STREAMS:
+                request_record().transport = STREAMS[media_type].transport
             response = await self._execute(request, operation, caller)
+        if media_type in STREAMS:
+            return _single_result(STREAMS[media_type], response)
         return _json(response, media_type, _status_of(response, media_type))
 
     async def _execute(
@@ -187,7 +191,7 @@ class GraphQLEndpoint:
             for parameters in batch:
                 try:
                     graphql_request = GraphQLRequest.of(parameters, size)
-                    operation = await self._service.documents.admit(graphql_request, caller, spent)
+                    operation = await self._service.admit(graphql_request, caller, spent)
                     if operation.kind is OperationType.SUBSCRIPTION:
                         raise Malformed("A batch may not contain a subscription: send it alone.")
                     work.take_cost(operation.cost)
@@ -307,6 +311,14 @@ def _json(content: object, media_type: str, status: int = 200) -> Response:
     )
 
 
+def _single_result(encoding: StreamEncoding, response: Mapping[str, object]) -> Response:
+    """Build the stream of one response, known from its start: it is not counted as an open one."""
+    return Response(
+        encoding.start + encoding.encode(StreamResult.of(response)) + encoding.end,
+        headers={"Content-Type": encoding.media_type, "Cache-Control": "no-store"},
+    )
+
+
 def _status_of(response: GraphQLResponse, media_type: str) -> int:
     """Return the status of a response with `data`.
 
@@ -327,11 +339,7 @@ def refusal_response(request: HTTPConnection, refused: Refused) -> Response:
     content = {"errors": refused.errors}
     if media_type == EVENT_STREAM and refused.well_formed:
         # A browser's EventSource hides any response that is not a stream from its page.
-        stream = STREAMS[media_type]
-        return Response(
-            stream.start + stream.encode(StreamResult.of(content)) + stream.end,
-            headers={"Content-Type": stream.media_type},
-        )
+        return _single_result(STREAMS[media_type], content)
     if media_type == EVENT_STREAM:
         media_type = JSON
     elif accepted == JSON and JSON in _accept(request) and GRAPHQL_JSON not in _accept(request):

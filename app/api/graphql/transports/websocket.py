@@ -201,7 +201,7 @@ class _SocketConnection:
                 client = self._service.access.client(caller, self._address)
                 throttle = self._service.access.throttle
                 with throttle.work(client) as work:
-                    operation = await self._service.documents.admit(request, caller)
+                    operation = await self._service.admit(request, caller)
                     work.take_cost(operation.cost)
                     cost = operation.cost
                     is_subscription = operation.kind is OperationType.SUBSCRIPTION
