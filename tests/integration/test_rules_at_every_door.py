@@ -29,6 +29,7 @@ from app.storage.import_scratch import ImportScratch
 from app.storage.tables import Hierarchy, Node
 from tests import factories
 from tests.support.clients import GraphQLClient, http_client
+from tests.support.databases import postgresql_is_long
 from tests.support.entities import session_of
 from tests.support.gateway import SharedGateways
 
@@ -223,6 +224,7 @@ async def doors(
         yield gateway, http
 
 
+@postgresql_is_long
 async def test_the_same_attributes_have_the_same_outcome_at_every_door(
     doors: tuple[Gateway, httpx.AsyncClient], database_kind: str
 ) -> None:

@@ -209,7 +209,7 @@ def empty_inputs(url: str) -> Outcomes:
     return repeated(url, _always(MUTATION, i={"products": [{}] * 30_000}))
 
 
-def filtered_products(url: str) -> Outcomes:
+def filtered_products(url: str, catalogue: Catalogue) -> Outcomes:
     """Search a hundred thousand products under 29 aliases."""
     field = 'products(first: 1, filter: {name: {like: "*x*"}}) { totalCount nodes { id } }'
     return repeated(url, _always(_aliased(field)))

@@ -49,7 +49,7 @@ from app.storage.nodes import TreeNode
 from app.storage.sql.keyset import KeysetPage, KeysetWindow
 from app.storage.tables import Hierarchy, HierarchyRow, Node, NodeProduct, ProductNode
 from tests import factories
-from tests.support.databases import DATABASES, NewDatabase
+from tests.support.databases import NewDatabase
 from tests.support.entities import session_of
 
 KeyT = TypeVar("KeyT")
@@ -1014,7 +1014,7 @@ class Authoring(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kind", DATABASES)
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def test_the_catalogue_equals_the_model_after_any_mutations(
     kind: str,
     new_database: NewDatabase,

@@ -75,7 +75,7 @@ from tests.oracles.operations import (
 from tests.oracles.schema_walk import Coordinate, coordinates, fields
 from tests.support import postgres
 from tests.support.clock import Clock
-from tests.support.databases import DATABASES, NewDatabase
+from tests.support.databases import NewDatabase
 from tests.support.entities import session_of
 
 pytestmark = [
@@ -115,7 +115,9 @@ class Furnished:
         return clock
 
 
-@pytest.fixture(scope="module", params=DATABASES)
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)]
+)
 def furnished(request: pytest.FixtureRequest, new_database: NewDatabase) -> Furnished:
     """All stores with random rows of every kind."""
     seed_option: int | None = request.config.getoption("--seed")

@@ -80,12 +80,13 @@ def timeless(answer: str) -> str:
     return re.sub(r'"(estimatedStartAt|begins)":"[^"]+"', r'"\1":"known"', answer)
 
 
+@pytest.mark.long
 @postgresql_is_long
 @pytest.mark.timeout(900)
 async def test_no_query_reveals_another_store(
-    house: MultiStore, scaled: Callable[[int, int, int], int], report: Callable[[str], None]
+    house: MultiStore, counted: Callable[[int, int], int], report: Callable[[str], None]
 ) -> None:
-    steps = scaled(2, 3, 5)
+    steps = counted(3, 5)
     # Four steps are needed to reach every field.
     depth = max(4, steps)
     database = house.database

@@ -30,6 +30,7 @@ from app.storage.engine.transaction import Transaction
 from app.storage.sql.keyset import KeysetWindow
 from app.storage.tables import Hierarchy, JobRow, Node, NodeProduct, ProductNode
 from tests import factories
+from tests.support.databases import postgresql_is_long
 from tests.support.entities import session_of
 
 pytestmark = pytest.mark.usefixtures("small_chunks")
@@ -136,6 +137,7 @@ def _named(shape: Any, prefix: str) -> list[tuple[str, Any]]:
     return [(f"{prefix}{i}", dict(_named(below, f"{prefix}{i}."))) for i, below in enumerate(shape)]
 
 
+@postgresql_is_long
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -9,6 +9,7 @@ from app.main import Gateway
 from tests import factories
 from tests.support.authoring import Author
 from tests.support.clients import GraphQLClient
+from tests.support.databases import postgresql_is_long
 from tests.support.rest_client import RestClient, hierarchy, hierarchy_of, node, rest_of
 
 CUSTOM: dict[str, Any] = {
@@ -91,6 +92,7 @@ async def test_a_resource_without_custom_attributes_has_none(rest: RestClient) -
             assert custom(data) == custom(await rest.get(path)) == {}
 
 
+@postgresql_is_long
 async def test_invalid_custom_attributes_are_refused(rest: RestClient) -> None:
     [(root, _), (below, _)] = await created(rest, **CUSTOM)
     bad: list[tuple[Any, str]] = [
@@ -122,6 +124,7 @@ async def test_invalid_custom_attributes_are_refused(rest: RestClient) -> None:
         assert custom(await rest.data("PUT", below, data))[name] == most
 
 
+@postgresql_is_long
 async def test_both_apis_read_and_write_the_same(rest: RestClient, author: Author) -> None:
     for _, data in await created(rest, **CUSTOM):
         read = (await author.client.data(READ, id=data["id"]))["node"]
