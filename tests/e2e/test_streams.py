@@ -132,6 +132,8 @@ def test_a_reader_that_leaves_ends_a_command_silently(arguments: list[str], runn
 
 @pytest.mark.parametrize("command", ["jobs", "cancel", "migrate", "serve"])
 def test_a_standard_error_that_is_lost_changes_no_exit_code(command: str, runner: Runner) -> None:
+    # The first one creates the database.
+    runner.run(*runner.arguments(command))
     expected, out, _ = runner.run(*runner.arguments(command))
     assert expected in (0, 1, 2)
     with open("/dev/full", "wb") as full:
@@ -184,8 +186,8 @@ def test_an_argument_that_is_not_utf_8_is_refused(arguments: list[bytes], runner
 def test_a_variable_that_is_not_utf_8_is_refused(name: str, runner: Runner) -> None:
     code, _, err = runner.run("serve", environment={name: b"\xff"})
     assert code == 2
-    assert len(err.splitlines()) == 1
     assert err.startswith(f"{name}: ")
+    assert all(line.startswith(("DATABASE_URL", "JOBS_GATEWAY_")) for line in err.splitlines())
 
 
 def test_a_file_whose_name_is_not_utf_8_is_imported_and_named(runner: Runner) -> None:
@@ -230,6 +232,9 @@ def test_a_dead_proxy_is_blamed_and_no_proxy_is_heeded(runner: Runner) -> None:
 def test_a_server_serves_though_its_output_is_lost(stream: str, runner: Runner) -> None:
     reading, writing = os.pipe()
     database = runner.folder / f"{stream}.db"
+    if stream == "full":
+        os.close(writing)
+        writing = os.open("/dev/full", os.O_WRONLY)
     process = subprocess.Popen(
         [sys.executable, "-m", "app", "serve", "--port", "0", "--demo"],
         env={
@@ -237,8 +242,9 @@ def test_a_server_serves_though_its_output_is_lost(stream: str, runner: Runner) 
             "PYTHONPATH": str(ROOT),
             "DATABASE_URL": f"sqlite:///{database}",
             "JOBS_GATEWAY_LOG_FORMAT": "json",
+            "JOBS_GATEWAY_LOG_LEVEL": "info",
         },
-        stdout=open("/dev/full", "wb") if stream == "full" else writing,  # noqa: SIM115
+        stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=(lambda: os.close(1)) if stream == "closed" else None,

@@ -30,7 +30,7 @@ SAMPLE_SECONDS = 0.02
 
 GOAL_WAIT_SECONDS = 0.1
 GOAL_GROWTH_BYTES = 64 * MIB
-RETURNED_BYTES = 16 * MIB
+RETURNED_BYTES = 32 * MIB
 """Growth that counts as returned: caches fill, and the allocator keeps some pages."""
 
 SLACK = 3

@@ -162,7 +162,7 @@ async def test_a_request_and_its_job_log_one_line_each_with_the_same_request_id(
     assert requests == [
         (*graphql, "Last", "OK", None),
         ("http", "GET", "/pcm/jobs/{job_id}", 404, None, None, None),
-        (*graphql, None, "GRAPHQL_VALIDATION_FAILED", None),
+        ("http", "POST", "/graphql", 422, None, "GRAPHQL_VALIDATION_FAILED", None),
         (*graphql, "A", "GRAPHQL_VALIDATION_FAILED", None),
         (*graphql, "Copy", "OK", None),
         ("ws", None, None, None, "Follow", "OK", requests[5][6]),

@@ -42,6 +42,9 @@ DOCUMENT_CACHE_SIZE = 128
 MAX_LOOP_BYTES = 4 * 1024
 """Size of a request whose variables are coerced on the event loop, without measuring their time."""
 
+MAX_LOOP_INTROSPECTION = 1_000
+"""Introspection cost of an operation that runs on the event loop, or reads data as well."""
+
 ADMISSION_THREADS = 1
 """Threads for new documents and large variables. More would only compete for the interpreter."""
 
@@ -61,6 +64,8 @@ class Operation:
     cost: int
     is_long: bool
     """True if it must not run on the event loop."""
+    is_introspection: bool
+    """True if it reads much of the schema, and no data."""
 
     @property
     def name(self) -> str | None:
@@ -182,8 +187,22 @@ class Documents:
                 self._introspection_limit,
                 cost.introspection,
             )
+        is_introspection = cost.introspection > MAX_LOOP_INTROSPECTION
+        if is_introspection and cost.cost > 1:
+            raise LimitExceeded(
+                "INTROSPECTION_LIMIT_EXCEEDED",
+                "fields of data and an introspection cost of {}",
+                MAX_LOOP_INTROSPECTION,
+                cost.introspection,
+            )
         return Operation(
-            document, definition, request.variables, variables, cost.cost, cost.is_long
+            document,
+            definition,
+            request.variables,
+            variables,
+            cost.cost,
+            cost.is_long,
+            is_introspection,
         )
 
     def _keep(self, text: str, document: ParsedDocument) -> None:
