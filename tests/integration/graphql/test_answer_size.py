@@ -13,7 +13,7 @@ from app.main import Gateway
 from tests import factories
 from tests.support.clients import GraphQLClient
 from tests.support.rest_client import rest_of
-from tests.support.subscriber import subscriber
+from tests.support.subscriber import BEGINNING, subscriber
 
 LONG = "x" * 10_000
 LIMIT = 100_000
@@ -125,13 +125,12 @@ async def test_an_event_with_too_long_texts_is_an_error(
     garden = await garden_with(idle_gateway, description=LONG)
     texts = " ".join(f"a{no}: nodes {{ nodes {{ description }} }}" for no in range(3))
     query = (
-        f"subscription {{ jobEvents {{ type job {{ duplication {{ source {{ {texts} }} }} }} }} }}"
+        f'subscription {{ jobEvents(after: "{BEGINNING}") '
+        f"{{ type job {{ duplication {{ source {{ {texts} }} }} }} }} }}"
     )
+    await factories.pending_duplication(idle_gateway.database, garden)
     async with subscriber(idle_gateway.url) as connected:
         await connected.send(id="1", type="subscribe", payload={"query": query})
-        await connected.send(type="ping")
-        await connected.receive()
-        await factories.pending_duplication(idle_gateway.database, garden)
         message = await connected.receive()
     assert message["type"] == "next"
     assert message["payload"]["data"] is None

@@ -17,7 +17,7 @@ from tests import factories
 from tests.support.clients import GraphQLClient, client_of, http_client
 from tests.support.databases import NewDatabase
 from tests.support.gateway import gateway_of
-from tests.support.subscriber import subscriber
+from tests.support.subscriber import BEGINNING, subscriber
 
 JSON = {"content-type": "application/json"}
 GRAPHQL_JSON = {"accept": "application/graphql-response+json"}
@@ -292,12 +292,10 @@ class TestTrustedDocuments:
                 message = await connected.receive()
                 assert message["payload"]["data"] == {"jobs": {"totalCount": 0}}
                 assert (await connected.receive())["type"] == "complete"
-                events = {"documentId": hash_of(self.EVENTS)}
-                await connected.send(id="2", type="subscribe", payload=events)
-                await connected.send(type="ping")
-                assert (await connected.receive())["type"] == "pong"
                 source = await factories.hierarchy(gateway.database, {})
                 await factories.pending_duplication(gateway.database, source)
+                events = {"documentId": hash_of(self.EVENTS), "variables": {"after": BEGINNING}}
+                await connected.send(id="2", type="subscribe", payload=events)
                 assert (await connected.receive())["payload"]["data"]["jobEvents"]["cursor"]
 
     async def test_an_unknown_hash_is_refused_as_apollo_clients_expect(

@@ -87,6 +87,7 @@ class _SocketConnection:
         self._request_id: str = socket.state.request_id
         self._caller: Caller | None = None
         self._operations: dict[str, asyncio.Task[None]] = {}
+        self._admitting = asyncio.Lock()
         self._write = frame_writer(socket.scope)
         self._message_size = 0
         """Length of the message that is handled."""
@@ -201,7 +202,9 @@ class _SocketConnection:
                 client = self._service.access.client(caller, self._address)
                 throttle = self._service.access.throttle
                 with throttle.work(client) as work:
-                    operation = await self._service.admit(request, caller)
+                    # In their order: a later mutation must not overtake a subscription.
+                    async with self._admitting:
+                        operation = await self._service.admit(request, caller)
                     work.take_cost(operation.cost)
                     cost = operation.cost
                     is_subscription = operation.kind is OperationType.SUBSCRIPTION
