@@ -206,7 +206,10 @@ async def check(gateway: Gateway, http: httpx.AsyncClient, nodes: Sequence[Attri
         assert graphql.attribute in faulty
         assert rest.attribute in faulty
         sentence = graphql.sentence.rstrip(".").casefold()
-        assert imported.sentence.rstrip(".").casefold().endswith(sentence)
+        # A line of a file has its names and descriptions in columns of their own, which are checked
+        # before their locales are compared.
+        if not sentence.endswith("more than once"):
+            assert imported.sentence.rstrip(".").casefold().endswith(sentence)
     else:
         assert rest == graphql
         assert imported == graphql
