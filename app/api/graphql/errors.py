@@ -68,10 +68,17 @@ def _drop_tracebacks(error: GraphQLError) -> None:
     Their frames refer to the operation's inputs and to the error itself: a cycle, which would stay
     in memory until the garbage collector runs.
     """
-    cause: BaseException | None = error
-    while cause:
+    pending: list[BaseException | None] = [error]
+    dropped: set[int] = set()
+    while pending:
+        cause = pending.pop()
+        # An error that was raised again can be the context of its own context.
+        if cause is None or id(cause) in dropped:
+            continue
+        dropped.add(id(cause))
         cause.__traceback__ = None
-        cause = cause.__cause__ or cause.__context__ or getattr(cause, "original_error", None)
+        original = cause.original_error if isinstance(cause, GraphQLError) else None
+        pending += [cause.__cause__, cause.__context__, original]
 
 
 @strawberry.interface(
