@@ -19,7 +19,7 @@ from app.api.http.tracing import operation_span
 from app.domain.answers import AnswerTooLarge
 from app.domain.callers import Caller
 from app.services.feed import Feed
-from app.storage.engine.client_reads import FairThreads, ReadLimit
+from app.storage.engine.client_reads import FairThreads
 from app.storage.engine.database import Database
 
 
@@ -88,14 +88,12 @@ class Executor:
 
     async def _introspection(self, operation: Operation, context: Context) -> GraphQLResponse:
         """Execute a long introspection on a thread: it takes 0.2 s."""
-        limit = ReadLimit()
 
         def introspect() -> GraphQLResponse:
             # With an event loop of its own: it reads nothing that belongs to the other one.
-            with limit.measured():
-                return asyncio.run(_reference(operation, context))
+            return asyncio.run(_reference(operation, context))
 
-        return await self._threads.run(context.caller.store, introspect, limit)
+        return await self._threads.run_measured(context.caller.store, introspect)
 
     def stream(
         self,

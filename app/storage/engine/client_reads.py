@@ -256,6 +256,16 @@ class FairThreads:
             # It has the read's error, whose traceback refers to this frame: a cycle.
             del running
 
+    async def run_measured(self, store: str, work: Callable[[], T]) -> T:
+        """Run `work`, which does not check a limit, and record its processor time."""
+        limit = ReadLimit()
+
+        def measured() -> T:
+            with limit.measured():
+                return work()
+
+        return await self.run(store, measured, limit)
+
     def close(self) -> None:
         """Wait for the running work and end the threads."""
         self._threads.shutdown()

@@ -32,7 +32,7 @@ from app.api.graphql.errors import InvalidDocument
 from app.api.graphql.strawberry_seam import STRAWBERRY_RULES
 from app.api.http.refusals import LimitExceeded, Malformed, NotPermitted, Refused
 from app.domain.callers import Caller, ScopesMissing
-from app.storage.engine.client_reads import FairThreads, ReadLimit
+from app.storage.engine.client_reads import FairThreads
 
 T = TypeVar("T")
 
@@ -124,13 +124,7 @@ class Documents:
 
     async def run(self, caller: Caller, work: Callable[[], T]) -> T:
         """Run `work` on the admission thread, and charge the current request for its time."""
-        limit = ReadLimit()
-
-        def measured() -> T:
-            with limit.measured():
-                return work()
-
-        return await self._threads.run(caller.store, measured, limit)
+        return await self._threads.run_measured(caller.store, work)
 
     def _known(self, text: str) -> ParsedDocument | None:
         """Return the document if it is cached. The admission thread may remove it at any time."""
