@@ -7,7 +7,7 @@ from opentelemetry.trace import Tracer
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Scope
@@ -18,6 +18,7 @@ from app.api.graphql.service import GraphQLService
 from app.api.graphql.transports.http import GraphQLEndpoint, refusal_response
 from app.api.graphql.transports.websocket import SocketEndpoint
 from app.api.http.cors import cors_middleware
+from app.api.http.headers import headers_of
 from app.api.http.middleware.access_log import AccessLogMiddleware
 from app.api.http.middleware.body_limit import BodyLimitMiddleware
 from app.api.http.middleware.open_access import OpenAccessMiddleware
@@ -77,11 +78,11 @@ def create_app(
         if path == TOKEN_PATH:
             return login_refusal(error)
         if path == "/graphql":
-            return refusal_response(HTTPConnection(scope), error)
+            return refusal_response(headers_of(scope), error)
         return JSONResponse({"message": str(error)}, error.status, error.headers)
 
     async def unexpected_error(request: Request, error: Exception) -> Response:
-        return refusal_response(request, Bug(error, request.state.request_id))
+        return refusal_response(request.headers, Bug(error, request.state.request_id))
 
     console_html = console_page(playground=playground)
 
@@ -95,8 +96,9 @@ def create_app(
     )
     app = Starlette(
         routes=[
-            Route("/", root),
+            # First: each route before it takes 3 µs per request.
             Route("/graphql", GraphQLEndpoint(service, frozenset(origins), playground=playground)),
+            Route("/", root),
             WebSocketRoute("/graphql", SocketEndpoint(service, origins)),
             *([PLAYGROUND.mount()] if playground else []),
             *([console_html.mount()] if console else []),

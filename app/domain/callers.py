@@ -52,8 +52,8 @@ class Caller:
 
     def check(self, *scopes: Scope) -> None:
         """Require all of these scopes. Raises ScopesMissing."""
-        if missing := sorted(set(scopes) - self.scopes):
-            raise ScopesMissing(missing)
+        if not self.scopes.issuperset(scopes):
+            raise ScopesMissing(sorted(set(scopes) - self.scopes))
 
     def seconds_left(self, now: datetime) -> float | None:
         """Return the seconds until `expires_at`, None if it never expires."""

@@ -9,6 +9,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import ceil
+from types import TracebackType
+from typing import Self
 
 from app.api.auth.limits import Limits
 from app.api.http.refusals import BadRequest, RateLimited
@@ -32,11 +34,26 @@ SECONDS_PER_TOKEN = 0.005
 class ClientWork:
     """The work of one request, paid in tokens: its price in advance, and its time afterwards."""
 
-    def __init__(self, throttle: "Throttle", client: str) -> None:
+    def __init__(self, throttle: "Throttle", client: str, operations: int) -> None:
         self._throttle = throttle
         self._client = client
+        self._operations = operations
         self.tokens = 0
         self.time = WorkTime()
+
+    def __enter__(self) -> Self:
+        self.take(self._operations)
+        self._measuring = current_work_time.set(self.time)
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        current_work_time.reset(self._measuring)
+        self._throttle.charge(self._client, self.time.seconds / SECONDS_PER_TOKEN - self.tokens)
 
     def take(self, operations: int = 1) -> None:
         """Take a token per operation. Raises RateLimited without enough tokens."""
@@ -93,22 +110,14 @@ class Throttle:
                 found=operations,
             )
 
-    @contextmanager
-    def work(self, client: str, operations: int = 1) -> Iterator[ClientWork]:
-        """Take a token per operation, and at the end of the block those of its time.
+    def work(self, client: str, operations: int = 1) -> ClientWork:
+        """Return a block that takes a token per operation, and at its end those of its time.
 
-        Raises RateLimited without enough tokens.
+        It raises RateLimited without enough tokens.
         """
-        work = ClientWork(self, client)
-        work.take(operations)
-        measuring = current_work_time.set(work.time)
-        try:
-            yield work
-        finally:
-            current_work_time.reset(measuring)
-            self._charge(client, work.time.seconds / SECONDS_PER_TOKEN - work.tokens)
+        return ClientWork(self, client, operations)
 
-    def _charge(self, client: str, tokens: float) -> None:
+    def charge(self, client: str, tokens: float) -> None:
         """Take tokens for work that is done, down to as many below zero as a full bucket has."""
         if tokens <= 0 or client not in self._buckets:
             return

@@ -59,7 +59,7 @@ class TokenEndpoint:
     async def _response(self, request: Request) -> Response:
         if request.method != "POST":
             raise BadRequest("Clients log in with POST.", status=405, headers={"Allow": "POST"})
-        if not is_same_origin(request, self._origins):
+        if not is_same_origin(request.headers, self._origins):
             raise ForeignPage
         address = address_of(request)
         try:

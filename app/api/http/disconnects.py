@@ -20,13 +20,13 @@ class ClientWatch:
         self._watcher: asyncio.Task[None] | None = None
         self._disconnected = False
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         task = asyncio.current_task()
         assert task
         self._task = task
         self._listening = scan_listener.set(self._watch)
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,

@@ -232,12 +232,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Parse up to the end of one request, and hold the rest until it is answered."""
         start = 0
         while start < len(data) and self._reads:
-            if not self.is_waiting:
+            if not self._in_head:
+                end = self._end_of_body_part(data, start)
+            elif self.is_waiting:
+                end = self._end_of_head_part(data, start)
+            else:
                 self._unparsed = data[start:]
                 self.flow.is_held = True
                 self.flow.pause_reading()
                 return
-            end = self._end_of_part(data, start)
             if end is None:
                 return
             try:
@@ -265,20 +268,25 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.handle_websocket_upgrade()
         return len(part)
 
-    def _end_of_part(self, data: bytes, start: int) -> int | None:
-        """Return the end of the head or of the part of the body that begins at `start`.
+    def _end_of_body_part(self, data: bytes, start: int) -> int | None:
+        """Return the end of the part of the body that begins at `start`, which `data` may not have.
 
-        Refuses what exceeds a limit, and returns None.
+        Refuses too much framing, and returns None.
         """
-        if not self._in_head:
-            if self._body_left is not None:
-                return start + max(1, self._body_left)
-            end = min(len(data), start + CHUNK_SLICE_BYTES)
-            self._framing_left -= end - start
-            if self._framing_left < 0:
-                self._refuse(400, "Chunk sizes, extensions and trailers are too large.")
-                return None
-            return end
+        if self._body_left is not None:
+            return start + (self._body_left or 1)
+        end = min(len(data), start + CHUNK_SLICE_BYTES)
+        self._framing_left -= end - start
+        if self._framing_left < 0:
+            self._refuse(400, "Chunk sizes, extensions and trailers are too large.")
+            return None
+        return end
+
+    def _end_of_head_part(self, data: bytes, start: int) -> int | None:
+        """Return the end of the part of the head that begins at `start`.
+
+        Refuses a head that is too large, and returns None.
+        """
         tail = self._head_tail
         index = (tail + data[start : start + 3]).find(_END_OF_HEAD) if tail else -1
         if index >= 0:
@@ -295,8 +303,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             else:
                 self._refuse(414, "The URL of the request is too long.")
             return None
-        self._line_ended = self._line_ended or index >= 0 or data.find(b"\n", start, end) >= 0
-        self._head_tail = b"" if index >= 0 else (tail + data[max(start, end - 3) : end])[-3:]
+        if index >= 0:
+            self._head_tail, self._line_ended = b"", True
+        else:
+            self._head_tail = (tail + data[max(start, end - 3) : end])[-3:]
+            self._line_ended = self._line_ended or data.find(b"\n", start, end) >= 0
         return end
 
     def _limit_rest(self) -> None:
@@ -324,7 +335,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = self._line_ended = False
         self._head_bytes = self._body_bytes = self._body_left = 0
         self._framing_left = MAX_HEAD_BYTES
-        self._stop_timer()
+        if self._timer is not None:
+            self._stop_timer()
         for name, value in self.headers:
             if name == b"transfer-encoding":
                 self._body_left = None
@@ -364,7 +376,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         # The next byte begins another head.
         self._in_head = True
-        self._stop_timer()
+        if self._timer is not None:
+            self._stop_timer()
         super().on_message_complete()
 
     def _start_timer(self, seconds: float) -> None:

@@ -181,7 +181,7 @@ class RestRoute(APIRoute):
                         raise BadRequest(reason, status=422)
                     if request.method not in SAFE_METHODS:
                         return await handle(request)
-                    async with ClientWatch(request.receive):
+                    with ClientWatch(request.receive):
                         return await handle(request)
             except ClientDisconnect:
                 # The client left, and nothing receives this response.
@@ -199,7 +199,7 @@ async def _admit(request: Request) -> tuple[RestState, Caller, str]:
     """
     state: RestState = request.app.state.rest
     # A page of another site can make a browser post without a preflight request.
-    if request.method not in SAFE_METHODS and not is_same_origin(request, state.origins):
+    if request.method not in SAFE_METHODS and not is_same_origin(request.headers, state.origins):
         raise ForeignPage
     address = address_of(request)
     caller = await state.access.caller(request.headers.get("authorization"), address)
@@ -219,7 +219,7 @@ def _context_with(*scopes: Scope) -> object:
     def context(request: Request) -> RestContext:
         admitted: RestContext = request.state.context
         # Reads too: they cost time. The OpenAPI document is no read, and other sites link to it.
-        if is_cross_site(request, admitted.state.origins):
+        if is_cross_site(request.headers, admitted.state.origins):
             raise ForeignPage
         admitted.caller.check(*scopes)
         return admitted

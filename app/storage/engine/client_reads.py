@@ -92,7 +92,7 @@ class ReadLimit:
 
     def check(self) -> None:
         """Raise ReadTooLong if the limit is reached."""
-        if self.seconds_left <= 0:
+        if self.is_stopped or self._checks_left < 0 or monotonic() >= self._until:
             raise ReadTooLong
 
     def count_check(self) -> bool:
@@ -189,8 +189,8 @@ class LoopTurns:
     @property
     def is_over(self) -> bool:
         """True if this turn has taken its time, or if others already wait."""
-        return bool(self._queue) or (
-            self._next_is_scheduled and monotonic() - self._began > TURN_SECONDS
+        return self._next_is_scheduled and (
+            bool(self._queue) or monotonic() - self._began > TURN_SECONDS
         )
 
     async def wait_if_over(self, store: str) -> None:

@@ -5,6 +5,7 @@ long as SQLite took to find one row by its key.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Generic, TypeVarTuple
 
 import sqlalchemy as sa
@@ -26,6 +27,9 @@ DriverValues = tuple[object, ...] | dict[str, object]
 
 AnyRow = tuple[Any, ...]
 """A row whose columns are known when the statement is built."""
+
+ValueGetter = Callable[[AnyRow], Any]
+"""Returns the value of one column of a row."""
 
 AnyColumn = sa.SQLColumnExpression[Any]
 """A column of a table, of an alias or of a subquery, or an expression in place of one."""
@@ -52,13 +56,13 @@ class DriverText:
         """The conversion of each column's raw values, None for values used as they are."""
         self.is_raw = not any(self.decoders)
         """True if no value has to be converted."""
-        unlimited: Mapping[bool, Sequence[int]] = _unlimited_columns(statement)
+        texts, json = _unlimited_columns(statement)
         # SQLite's driver returns JSON as its text.
-        texts = (False, True) if dialect.name == "sqlite" else (False,)
-        self.unlimited_texts = [at for json in texts for at in unlimited[json]]
-        """The positions of texts whose length has no limit."""
-        self.unlimited_json = [] if dialect.name == "sqlite" else unlimited[True]
-        """The positions of decoded JSON."""
+        is_decoded = dialect.name != "sqlite"
+        self.unlimited_texts = texts if is_decoded else [*texts, *json]
+        """Getters of the texts in a row whose length has no limit."""
+        self.unlimited_json = json if is_decoded else []
+        """Getters of the decoded JSON in a row."""
 
     def bound(self, values: BindValues) -> DriverValues:
         """Return the parameters in the form that the driver takes."""
@@ -77,13 +81,15 @@ class DriverText:
         )
 
 
-def _unlimited_columns(statement: sa.Executable) -> Mapping[bool, Sequence[int]]:
-    """Return the positions of columns without a limit, by whether they are JSON."""
-    columns: dict[bool, list[int]] = {True: [], False: []}
+def _unlimited_columns(statement: sa.Executable) -> tuple[list[ValueGetter], list[ValueGetter]]:
+    """Return the getters of texts without a limit, and of JSON."""
+    texts, json = list[ValueGetter](), list[ValueGetter]()
     for position, column in enumerate(getattr(statement, "selected_columns", ())):
-        if isinstance(column.type, UnlimitedText | sa.JSON):
-            columns[isinstance(column.type, sa.JSON)].append(position)
-    return columns
+        if isinstance(column.type, sa.JSON):
+            json.append(itemgetter(position))
+        elif isinstance(column.type, UnlimitedText):
+            texts.append(itemgetter(position))
+    return texts, json
 
 
 class Prepared:

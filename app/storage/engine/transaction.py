@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from operator import itemgetter
 from typing import Protocol, overload
 
 import sqlalchemy as sa
@@ -111,6 +110,8 @@ class Transaction:
             while chunk := cursor.fetchmany(COUNTED_ROWS):
                 _count_texts(self.budget, text, chunk)
                 rows += chunk
+                if len(chunk) < COUNTED_ROWS:
+                    break
         finally:
             # Until then the statement would keep its snapshot.
             cursor.close()
@@ -166,16 +167,15 @@ class Transaction:
 
 
 def _count_texts(budget: AnswerBudget, text: DriverText, rows: Sequence[AnyRow]) -> None:
-    for position in text.unlimited_texts:
-        texts = [*filter(None, map(itemgetter(position), rows))]
-        longest = max(map(len, texts), default=0)
+    for text_of in text.unlimited_texts:
+        longest = max(map(len, filter(None, map(text_of, rows))), default=0)
         if longest <= SHORT_TEXT:
             # Their exact sum would take as long again.
-            budget.read_short(longest * len(texts), longest)
+            budget.read_short(longest * len(rows), longest)
         else:
-            budget.read(texts)
-    for position in text.unlimited_json:
-        budget.read(map(itemgetter(position), rows))
+            budget.read(filter(None, map(text_of, rows)))
+    for json_of in text.unlimited_json:
+        budget.read(map(json_of, rows))
 
 
 Clock = Callable[[Transaction], datetime]

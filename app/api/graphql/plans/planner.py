@@ -56,6 +56,8 @@ class _OperationPlans:
 
     def switches_of(self, operation: Operation) -> tuple[Any, ...]:
         """Return the values of `switches`, the key of the operation's plan."""
+        if not self.switches:
+            return ()
         variables = operation.coerced.coerced
         return tuple(variables.get(name) for name in self.switches)
 

@@ -62,31 +62,24 @@ class PlanRun:
         [data] = level.add(self._plan.root, [root])
         while level.objects:
             below = Level()
-            deferred: list[tuple[PlanField, Callable[[], ColumnValues], Objects]] = []
+            if self._tx is not None:
+                self._tx.check_limit()
+            columns: list[tuple[PlanField, ColumnValues | Callable[[], ColumnValues], Objects]] = []
             for selection, rows, objects in level.objects:
                 self._owners = {}
                 for field in selection.fields:
-                    if self._tx is not None:
-                        self._tx.check_limit()
-                    values = field.column(self, rows)
-                    if callable(values):
-                        deferred.append((field, values, objects))
-                    else:
-                        self._complete(field, below, values, objects)
-            self._load()
-            for field, values, objects in deferred:
-                self._complete(field, below, values(), objects)
+                    columns.append((field, field.column(self, rows), objects))
+            if self._requested:
+                self._load()
+            counts_texts = self.counts_texts
+            for field, values, objects in columns:
+                completed = field.complete(below, values() if callable(values) else values)
+                if counts_texts and field.is_text:
+                    self.budget.return_texts(completed)
+                for target, value in zip(objects, completed, strict=True):
+                    target[field.response_key] = value
             level = below
         return data
-
-    def _complete(
-        self, field: PlanField, below: Level, values: ColumnValues, objects: Objects
-    ) -> None:
-        completed = field.complete(below, values)
-        if field.is_text and self.counts_texts:
-            self.budget.return_texts(completed)
-        for target, value in zip(objects, completed, strict=True):
-            target[field.response_key] = value
 
     @property
     def counts_texts(self) -> bool:

@@ -12,7 +12,7 @@ from functools import lru_cache
 import mimeparse
 import orjson
 from graphql import OperationType
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -28,6 +28,7 @@ from app.api.graphql.transports.sse_multipart import (
     StreamResponse,
 )
 from app.api.http.disconnects import ClientWatch
+from app.api.http.headers import headers_of
 from app.api.http.middleware.body_limit import BODY_SECONDS
 from app.api.http.origins import address_of, is_cross_site
 from app.api.http.refusals import BadRequest, ForeignPage, Malformed, Refused
@@ -74,37 +75,37 @@ class GraphQLEndpoint:
         self._playground = playground
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
+        request, headers = Request(scope, receive), headers_of(scope)
         try:
-            response = await self._response(request)
+            response = await self._response(request, headers)
             await response(scope, receive, send)
         except Refused as refused:
             request_record().record_refusal(refused)
-            await refusal_response(request, refused)(scope, receive, send)
+            await refusal_response(headers, refused)(scope, receive, send)
         except ClientDisconnect:
             # While its body was read: there is no client to respond to.
             return
 
-    async def _response(self, request: Request) -> Response:
+    async def _response(self, request: Request, headers: Mapping[str, str]) -> Response:
         if request.method not in ("GET", "POST"):
             raise _not_allowed("GraphQL requests use GET or POST.", "GET, POST")
-        if self._playground and _prefers_html(request):
+        if self._playground and _prefers_html(request, headers):
             return PLAYGROUND.response()
-        if is_cross_site(request, self._origins):
+        if is_cross_site(headers, self._origins):
             raise ForeignPage
-        if not _negotiate(request, ALL_TYPES):
+        if not _negotiate(headers, ALL_TYPES):
             raise _not_acceptable(
                 f"Accept names no supported media type. Supported are {JSON}, {GRAPHQL_JSON}, "
                 f"{EVENT_STREAM}, and {MULTIPART} for subscriptions."
             )
         address = address_of(request)
-        caller = await self._service.access.caller(request.headers.get("authorization"), address)
+        caller = await self._service.access.caller(headers.get("authorization"), address)
         client = self._service.access.client(caller, address)
         if request.method == "GET":
             parameters: object = _read_url(request)
             size = len(request.url.query)
         else:
-            body = await _read_body(request)
+            body = await _read_body(request, headers)
             parameters, size = _parse_json(body, "The body"), len(body)
         if isinstance(parameters, list):
             return await self._batch(request, caller, client, parameters, size)
@@ -116,7 +117,7 @@ class GraphQLEndpoint:
             if request.method == "GET" and operation.kind is OperationType.MUTATION:
                 raise _not_allowed("Mutations use POST.", "POST")
             is_subscription = operation.kind is OperationType.SUBSCRIPTION
-            media_type = _negotiate(request, SUBSCRIPTION_TYPES if is_subscription else QUERY_TYPES)
+            media_type = _negotiate(headers, SUBSCRIPTION_TYPES if is_subscription else QUERY_TYPES)
             if not media_type:
                 raise _not_acceptable(
                     f"A subscription needs {EVENT_STREAM} or {MULTIPART} in Accept, or a WebSocket."
@@ -139,7 +140,7 @@ class GraphQLEndpoint:
         if operation.kind is OperationType.MUTATION:
             # Whether it was committed must not depend on its client's connection.
             return await execution
-        async with ClientWatch(request.receive):
+        with ClientWatch(request.receive):
             return await execution
 
     def _stream(
@@ -203,18 +204,18 @@ class GraphQLEndpoint:
         return _json(responses, JSON)
 
 
-def _accept(request: HTTPConnection) -> str:
-    accept = request.headers.get("accept") or "*/*"
+def _accept(headers: Mapping[str, str]) -> str:
+    accept = headers.get("accept") or "*/*"
     return "*/*" if len(accept) > MAX_MEDIA_TYPES_LENGTH else accept.lower()
 
 
-def _negotiate(request: HTTPConnection, types: tuple[str, ...]) -> str:
+def _negotiate(headers: Mapping[str, str], types: tuple[str, ...]) -> str:
     """Return the media type of `types` that Accept prefers, or "" if it accepts none of them.
 
     Of equally preferred types the last one wins. GraphQL's own media type is returned only if
     Accept names it: `*/*` yields plain JSON.
     """
-    return _negotiate_accept(_accept(request), types)
+    return _negotiate_accept(_accept(headers), types)
 
 
 @lru_cache(MEDIA_TYPE_CACHE_SIZE)
@@ -233,11 +234,11 @@ def _best_match(offered: Sequence[str], accept: str) -> str:
     return best
 
 
-def _prefers_html(request: Request) -> bool:
+def _prefers_html(request: Request, headers: Mapping[str, str]) -> bool:
     """Return True for a browser's GET of the page: no parameters, and HTML rather than JSON."""
     if request.method != "GET":
         return False
-    accept = _accept(request)
+    accept = _accept(headers)
     return (
         "text/html" in accept
         and not request.query_params
@@ -263,22 +264,28 @@ def _read_url(request: Request) -> dict[str, object]:
     return parameters
 
 
-async def _read_body(request: Request) -> bytes:
-    if not _is_json(request.headers.get("content-type", "").lower()):
+async def _read_body(request: Request, headers: Mapping[str, str]) -> bytes:
+    if not _is_json(headers.get("content-type", "").lower()):
         raise BadRequest(
             f"The body must be {JSON} in UTF-8.",
             code="UNSUPPORTED_MEDIA_TYPE",
             status=415,
             headers={"Accept": JSON},
         )
+    chunks = []
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            body = await request.body()
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunks.append(message["body"])
+                if not message["more_body"]:
+                    return b"".join(chunks)
     except TimeoutError:
         raise BadRequest(
             f"The body took longer than {BODY_SECONDS} seconds.", code="REQUEST_TIMEOUT", status=408
         ) from None
-    return body
 
 
 @lru_cache(MEDIA_TYPE_CACHE_SIZE)
@@ -327,14 +334,14 @@ def _status_of(response: GraphQLResponse, media_type: str) -> int:
     return PARTIAL_SUCCESS if "errors" in response and media_type == GRAPHQL_JSON else 200
 
 
-def refusal_response(request: HTTPConnection, refused: Refused) -> Response:
+def refusal_response(headers: Mapping[str, str], refused: Refused) -> Response:
     """Build the response to an operation that does not run.
 
     It has GraphQL's own media type also for legacy clients, which name only plain JSON: with a
     status other than 2xx, plain JSON may come from any proxy. Those that name both, or neither, get
     what they prefer.
     """
-    accepted = _negotiate(request, QUERY_TYPES)
+    accepted = _negotiate(headers, QUERY_TYPES)
     media_type = accepted or JSON
     content = {"errors": refused.errors}
     if media_type == EVENT_STREAM and refused.well_formed:
@@ -342,7 +349,7 @@ def refusal_response(request: HTTPConnection, refused: Refused) -> Response:
         return _single_result(STREAMS[media_type], content)
     if media_type == EVENT_STREAM:
         media_type = JSON
-    elif accepted == JSON and JSON in _accept(request) and GRAPHQL_JSON not in _accept(request):
+    elif accepted == JSON and JSON in _accept(headers) and GRAPHQL_JSON not in _accept(headers):
         media_type = GRAPHQL_JSON
     response = _json(content, media_type, refused.status)
     response.headers.update(refused.headers)

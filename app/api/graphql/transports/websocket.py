@@ -55,7 +55,7 @@ class SocketEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         socket = WebSocket(scope, receive, send)
-        if not is_same_origin(socket, self._origins):
+        if not is_same_origin(socket.headers, self._origins):
             # Closing before accepting fails the handshake with 403.
             await socket.close()
             return

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.http.headers import headers_of
 from app.api.http.refusals import BadRequest, Refusal
 
 BODY_SECONDS = 30
@@ -57,7 +57,7 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers = headers_of(scope)
         received = 0
         length = int(headers.get("content-length", 0))
         has_body = length > 0 or "transfer-encoding" in headers

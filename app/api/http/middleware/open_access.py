@@ -2,10 +2,10 @@
 
 from collections.abc import Collection
 
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.http.headers import headers_of
 from app.api.http.refusals import BadRequest, Refusal
 
 FORWARDING_HEADERS = frozenset(
@@ -37,16 +37,14 @@ class OpenAccessMiddleware:
         self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] in ("http", "websocket") and (
-            refused := self._refused(scope, Headers(scope=scope))
-        ):
+        if scope["type"] in ("http", "websocket") and (refused := self._refused(scope)):
             await refused(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _refused(self, scope: Scope, headers: Headers) -> Response | None:
-        host = headers.get("host", "")
-        if _without_port(host) not in self._hosts:
+    def _refused(self, scope: Scope) -> Response | None:
+        headers = headers_of(scope)
+        if _without_port(headers.get("host", "")) not in self._hosts:
             return self._refusal(scope, BadRequest(f"Invalid host header. {REMEDY}"))
         for name in headers:
             if name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIX):
