@@ -1,6 +1,7 @@
 """One event to thousands of sockets: this gateway, graphql-ws (the reference server) and Mercurius.
 
-They run in turn, each on one core, with the client on another.
+They run in turn, each on one core, with the client on another. With `--before`, another version of
+the gateway runs too.
 """
 
 import json
@@ -9,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -30,6 +31,7 @@ SOCKETS = 1_000, 5_000
 RUN_SECONDS = 240
 FOLDER = Path(__file__).parent / "fanout"
 OURS, REFERENCE, MERCURIUS = "jobs-gateway", "graphql-ws", "Mercurius"
+BEFORE = "jobs-gateway of --before"
 
 CREATE = 'mutation { createHierarchy(input: {name: "Garden"}) { hierarchy { id } } }'
 DUPLICATE = 'mutation {{ duplicateHierarchy(input: {{hierarchyId: "{}"}}) {{ job {{ id }} }} }}'
@@ -80,14 +82,14 @@ def measure(server: Server, sockets: int, path: str, body: str) -> FanoutResult:
     return FanoutResult(**json.loads(ran.stdout))
 
 
-def ours(folder: Path, sockets: int) -> FanoutResult:
-    """Measure this gateway: each event is the creation of a job that stays pending."""
+def gateway(name: str, code: Path, folder: Path, sockets: int) -> FanoutResult:
+    """Measure a version of the gateway: each event is the creation of a job that stays pending."""
     environment = {
         "JOBS_GATEWAY_MAX_STREAMS_PER_CLIENT": str(sockets + 1),
         "JOBS_GATEWAY_MAX_REQUESTS_PER_SECOND": "0",
     }
-    path = Path(tempfile.mkdtemp(dir=folder)) / "ours.db"
-    with served(OURS, GATEWAY, path, PROJECT, **environment) as server:
+    path = Path(tempfile.mkdtemp(dir=folder)) / "gateway.db"
+    with served(name, GATEWAY, path, code, **environment) as server:
         answer = httpx.post(server.url, json={"query": CREATE}).json()
         id = answer["data"]["createHierarchy"]["hierarchy"]["id"]
         body = json.dumps({"query": DUPLICATE.format(id)})
@@ -101,12 +103,23 @@ def theirs(name: str, script: str, scripts: Path, folder: Path, sockets: int) ->
         return measure(server, sockets, "/publish", "{}")
 
 
+def ratio(rounds: Mapping[str, Sequence[FanoutResult]], name: str, figure: str) -> float:
+    """Return the median of the rounds' ratios of this gateway's figure to another server's."""
+    pairs = zip(rounds[OURS], rounds[name], strict=True)
+    middle: float = median(getattr(our, figure) / getattr(other, figure) for our, other in pairs)
+    return middle
+
+
 @pytest.mark.parametrize("sockets", SOCKETS)
-def test_fanout(sockets: int, scripts: Path, tmp_path: Path, figures: Figures) -> None:
-    rounds: dict[str, list[FanoutResult]] = {OURS: [], REFERENCE: [], MERCURIUS: []}
+def test_fanout(
+    sockets: int, scripts: Path, tmp_path: Path, figures: Figures, before: Path | None
+) -> None:
+    gateways = {OURS: PROJECT, **({BEFORE: before} if before else {})}
+    rounds: dict[str, list[FanoutResult]] = {name: [] for name in (*gateways, REFERENCE, MERCURIUS)}
     with many_files():
         for _ in range(ROUNDS):
-            rounds[OURS].append(ours(tmp_path, sockets))
+            for name, code in gateways.items():
+                rounds[name].append(gateway(name, code, tmp_path, sockets))
             for name, script in ((REFERENCE, "graphql_ws.js"), (MERCURIUS, "mercurius.js")):
                 rounds[name].append(theirs(name, script, scripts, tmp_path, sockets))
 
@@ -121,9 +134,10 @@ def test_fanout(sockets: int, scripts: Path, tmp_path: Path, figures: Figures) -
             f"{median(result.idle_kib for result in results):.0f} KiB per idle subscriber; "
             f"client CPU {median(result.client_cpu_us for result in results):.0f} µs per message",
         )
-    pairs = list(zip(rounds[OURS], rounds[REFERENCE], strict=True))
-    cpu = median(our.cpu_us / reference.cpu_us for our, reference in pairs)
-    p99 = median(our.p99 / reference.p99 for our, reference in pairs)
+    if before:
+        cpu = ratio(rounds, BEFORE, "cpu_us")
+        figures.add(f"  CPU per message, ratio to {BEFORE}", f"{cpu:.2f}")
+    cpu, p99 = ratio(rounds, REFERENCE, "cpu_us"), ratio(rounds, REFERENCE, "p99")
     idle = median(result.idle_kib for result in rounds[OURS])
     if sockets == max(SOCKETS):
         figures.add_goal(f"  CPU per message, ratio to {REFERENCE}", cpu, 0.5, "{:.2f}")

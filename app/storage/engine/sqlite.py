@@ -46,6 +46,9 @@ CACHE_KIB = 16 * 1024
 READERS = 4
 """Connections for reads. One event loop uses one at a time."""
 
+WRITERS = 2
+"""Connections for writes: the writer keeps one, the other is for migrations."""
+
 WRITES_PER_STORE = 2
 """One runs while the next one is ready."""
 
@@ -101,11 +104,13 @@ class SQLite(Database):
         super().__init__(url, clock or machine_clock)
         _create_private(self.path)
         self._writer = Writer()
-        self.write_engine = _engine(url, begin=BEGIN_WRITE)
+        self.write_engine = _engine(url, begin=BEGIN_WRITE, connections=WRITERS)
         self.read_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=READERS)
         self.scan_engine = _engine(url, begin=BEGIN_READ, read_only=True, connections=SCAN_THREADS)
         self._readers: list[sa.Connection] = []
         """Unused connections for reads."""
+        self._write_connection: sa.Connection | None = None
+        """The writer's connection, while it is unused."""
         self._read_limit: ReadLimit | None = None
         """The limit of the client's read that runs on the event loop."""
         self._runner_lock: int | None = None
@@ -156,9 +161,9 @@ class SQLite(Database):
         self._writer.close()
         self._stop_reads()
         self._scans.close()
-        for connection in self._readers:
+        for connection in (*self._readers, *filter(None, [self._write_connection])):
             connection.close()
-        self._readers = []
+        self._readers, self._write_connection = [], None
         for engine in (self.write_engine, self.read_engine, self.scan_engine):
             engine.dispose()
         # Last: closing any descriptor of the file drops the locks that SQLite has on it.
@@ -246,12 +251,14 @@ class SQLite(Database):
         SQLAlchemy takes as long for that as a short write takes for everything else. The statements
         that it runs are in the same transaction.
         """
-        if self._traced:
+        if self._traced or has_statement_listeners(self.write_engine):
             with super()._write_transaction() as tx:
                 yield tx
             return
-        with self.write_engine.connect() as connection:
-            driver = driver_of(connection)
+        connection, self._write_connection = self._write_connection, None
+        connection = connection or self.write_engine.connect()
+        driver = driver_of(connection)
+        try:
             tx = Transaction(connection, self._clock, driver.execute)
             driver.execute(BEGIN_WRITE)
             yield tx
@@ -260,6 +267,10 @@ class SQLite(Database):
                 connection.commit()
             else:
                 driver.commit()
+        except BaseException:
+            connection.close()
+            raise
+        self._write_connection = connection
 
     @contextmanager
     def _classifying_errors(self) -> Iterator[None]:

@@ -287,7 +287,7 @@ async def test_a_new_document_is_parsed_and_compiled_once_off_the_event_loop(
 def charged(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The tokens of the time of each request, beyond its price."""
     tokens: list[float] = []
-    monkeypatch.setattr(Throttle, "_charge", lambda _self, _client, more: tokens.append(more))
+    monkeypatch.setattr(Throttle, "charge", lambda _self, _client, more: tokens.append(more))
     return tokens
 
 
