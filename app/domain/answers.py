@@ -64,8 +64,14 @@ class AnswerBudget:
 
     def __init__(self) -> None:
         self._read = self._returned = self._paths = _NOTHING
-        self.exceeded: AnswerTooLarge | None = None
-        """The reason to refuse the operation."""
+        self.exceeded: type[AnswerTooLarge] | None = None
+        """The reason to refuse the operation. Not the error itself: its traceback refers to all
+        that was read, and to this budget."""
+
+    @property
+    def characters_read(self) -> int:
+        """The characters of all texts read, at most."""
+        return self._read[0]
 
     @property
     def counts_texts(self) -> bool:
@@ -107,8 +113,8 @@ class AnswerBudget:
     ) -> _Counted:
         total, largest = counted[0] + sum(sizes), max(counted[1], *sizes, 0)
         if total - largest > limit:
-            self.exceeded = error()
-            raise self.exceeded
+            self.exceeded = error
+            raise error
         return total, largest
 
 

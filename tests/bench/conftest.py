@@ -27,10 +27,11 @@ def before(pytestconfig: pytest.Config) -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def figures() -> Iterator[Figures]:
-    """Collect the figures of the run and print them at its end."""
+def figures(pytestconfig: pytest.Config) -> Iterator[Figures]:
+    """Collect the figures of the run and print them at its end, whatever pytest captures."""
     collected = Figures()
     # Other load on the machine affects every figure.
     collected.add("machine", f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start")
     yield collected
-    collected.show()
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        collected.show()

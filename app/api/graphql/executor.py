@@ -143,7 +143,7 @@ async def _reference(operation: Operation, context: Context) -> GraphQLResponse:
         operation_name=operation.name,
     )
     if context.budget.exceeded:
-        raise context.budget.exceeded
+        raise context.budget.exceeded()
     response: GraphQLResponse = {"data": result.data}
     if result.errors:
         response["errors"] = [error.formatted for error in result.errors]

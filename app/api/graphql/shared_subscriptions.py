@@ -275,7 +275,7 @@ async def _awaited(result: Awaitable[ExecutionResult], budget: AnswerBudget) -> 
 
 
 def _unless_too_large(result: ExecutionResult, budget: AnswerBudget) -> ExecutionResult:
-    return failure(budget.exceeded) if budget.exceeded else result
+    return failure(budget.exceeded()) if budget.exceeded else result
 
 
 def _encode(result: ExecutionResult, cursor: str | None, request_id: str) -> StreamResult:

@@ -55,9 +55,10 @@ scan_listener: ContextVar[Callable[[], None] | None] = ContextVar("scan_listener
 
 
 class ReadLimit:
-    """The end of a read: after some seconds, after some checks, or when it is stopped."""
+    """The end of a read: after some seconds, checks or characters, or when it is stopped."""
 
     __slots__ = (
+        "_characters",
         "_checks_left",
         "_interrupt",
         "_lock",
@@ -68,9 +69,11 @@ class ReadLimit:
         "seconds",
     )
 
-    def __init__(self, seconds: float = inf, checks: float = inf) -> None:
-        """`checks` is the number of calls of `count_check` that the read may last for."""
+    def __init__(self, seconds: float = inf, checks: float = inf, characters: float = inf) -> None:
+        """`checks` is the number of calls of `count_check` that the read may last for, and
+        `characters` the size of the texts that it may read."""
         self.seconds = seconds
+        self._characters = characters
         self.is_stopped = False
         self._checks_left = checks
         self._interrupt: Callable[[], None] | None = None
@@ -93,6 +96,11 @@ class ReadLimit:
     def check(self) -> None:
         """Raise ReadTooLong if the limit is reached."""
         if self.is_stopped or self._checks_left < 0 or monotonic() >= self._until:
+            raise ReadTooLong
+
+    def check_characters(self, characters: int) -> None:
+        """Raise ReadTooLong if the read has read too many characters."""
+        if characters > self._characters:
             raise ReadTooLong
 
     def count_check(self) -> bool:

@@ -103,6 +103,9 @@ class Database(ABC):
     client_read_checks = inf
     """The same limit as a number of checks of its statements, where they are checked."""
 
+    client_read_characters = inf
+    """The same limit as characters of the texts that it reads."""
+
     scan_clock: Callable[[], float] = staticmethod(thread_time)
     """Measures a scan's work, in seconds."""
 
@@ -144,7 +147,9 @@ class Database(ABC):
         **kwargs: P.kwargs,
     ) -> T:
         """Run `fn` as `read` does; if it takes long, start over as `client_scan`."""
-        limit = ReadLimit(self.client_read_seconds, self.client_read_checks)
+        limit = ReadLimit(
+            self.client_read_seconds, self.client_read_checks, self.client_read_characters
+        )
 
         def limited(tx: Transaction) -> T:
             tx.limit = limit

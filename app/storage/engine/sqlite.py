@@ -64,6 +64,10 @@ MAX_CHECKS = 40
 """Checks after which a client's statements are too long for the event loop, about 20 ms. Unlike a
 time, instructions are the same on a busy machine."""
 
+MAX_LOOP_CHARACTERS = 256 * 1024
+"""Characters of the texts that a client's read may read on the event loop. Long texts take no
+instructions, and a megabyte of them 3 ms until they are encoded."""
+
 RESERVE_BYTES = 16 * 2**20
 """Disk space that bulk work leaves free, so that its failure can be recorded and its rows swept. It
 must hold what a full write-ahead log (4 MiB and a chunk) adds to the file: with less room the log
@@ -97,6 +101,7 @@ class SQLite(Database):
 
     client_read_seconds = CLIENT_READ_SECONDS
     client_read_checks = MAX_CHECKS
+    client_read_characters = MAX_LOOP_CHARACTERS
     writes_per_store = WRITES_PER_STORE
     embedded = True
 

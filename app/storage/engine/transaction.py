@@ -24,7 +24,8 @@ from app.storage.engine.statements import (
 NO_VALUES: BindValues = {}
 
 COUNTED_ROWS = 64
-"""Rows that are read before their texts are counted."""
+COUNTED_LONG_ROWS = 8
+"""Rows that are read before their texts are counted; the latter at first and after a long one."""
 
 
 class DriverCursor(Protocol):
@@ -106,12 +107,16 @@ class Transaction:
         if self.budget is None or not (text.unlimited_texts or text.unlimited_json):
             return cursor.fetchall()
         rows: list[AnyRow] = []
+        size = COUNTED_LONG_ROWS
         try:
-            while chunk := cursor.fetchmany(COUNTED_ROWS):
+            while chunk := cursor.fetchmany(size):
                 _count_texts(self.budget, text, chunk)
                 rows += chunk
-                if len(chunk) < COUNTED_ROWS:
+                if self.limit is not None:
+                    self.limit.check_characters(self.budget.characters_read)
+                if len(chunk) < size:
                     break
+                size = COUNTED_LONG_ROWS if self.budget.counts_texts else COUNTED_ROWS
         finally:
             # Until then the statement would keep its snapshot.
             cursor.close()

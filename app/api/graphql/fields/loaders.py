@@ -65,7 +65,7 @@ class Loaders:
             try:
                 value = fn(tx, *args, **kwargs)
             except AnswerTooLarge as error:
-                self.budget.exceeded = error
+                self.budget.exceeded = type(error)
                 raise
             self.budget.keep_read(attempt)
             return value
