@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from app.domain.errors import DomainError
 
-MAX_CHARACTERS = 8 * 1024 * 1024
-"""Characters of all texts that one operation reads, and of those that it returns."""
+MAX_CHARACTERS = 4 * 1024 * 1024
+"""Characters of all texts that one operation reads, and of those that it returns. While an answer
+is built and sent its texts are in memory four times, and it is encoded in 1 ms per MiB."""
 
 MAX_PATH_ITEMS = 20_000
 """Items of all paths that one operation returns: 1,000 nodes can be 20 levels deep, or 200 nodes

@@ -77,7 +77,7 @@ def test_work_on_large_data_delays_no_other_store(
     [
         (costly_requests.breadcrumbs_of_a_deep_tree, 8 * 2**20),
         (costly_requests.too_many_breadcrumbs, 2**10),
-        (costly_requests.long_descriptions, 9 * 2**20),
+        (costly_requests.long_descriptions, 5 * 2**20),
         (costly_requests.too_many_long_descriptions, 2**10),
         (costly_requests.rest_pages_of_a_deep_tree, 3 * 2**20),
     ],

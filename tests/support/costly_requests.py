@@ -172,8 +172,8 @@ def too_many_breadcrumbs(url: str, catalogue: Catalogue) -> Outcomes:
 
 
 def long_descriptions(url: str, catalogue: Catalogue) -> Outcomes:
-    """Request the longest texts that are accepted: 100 descriptions under two aliases."""
-    return repeated(url, _always(_aliased(_descriptions(catalogue), 2)))
+    """Request the longest texts that are accepted: 100 descriptions."""
+    return repeated(url, _always(_aliased(_descriptions(catalogue), 1)))
 
 
 def too_many_long_descriptions(url: str, catalogue: Catalogue) -> Outcomes:

@@ -44,14 +44,19 @@ async def return_memory_regularly() -> None:
     objects are made: 7.8 GB after an attack.
     """
     least_bytes = resident_bytes()
+    had_grown = False
     while True:
         await asyncio.sleep(CHECK_SECONDS)
         current_bytes = resident_bytes()
         least_bytes = min(least_bytes, current_bytes)
-        if current_bytes > GROWTH * least_bytes:
+        has_grown = current_bytes > GROWTH * least_bytes
+        if has_grown:
             gc.collect()
+        if has_grown or had_grown:
+            # Once more after growth: what was in use at its end has been freed since.
             await asyncio.to_thread(trim)
             least_bytes = resident_bytes()
+        had_grown = has_grown
 
 
 def resident_bytes() -> int:
