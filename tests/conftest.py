@@ -3,7 +3,6 @@
 import gc
 import os
 import random
-import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -94,7 +93,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         folder = Path(os.environ.pop(postgres.FOLDER))
         postgres.kill_servers(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        postgres.remove(folder)
 
 
 def pytest_sessionfinish() -> None:

@@ -666,13 +666,15 @@ async def test_an_endless_head_is_refused(
 async def test_an_incomplete_head_closes_the_connection(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, sent: bytes, first: bool
 ) -> None:
-    monkeypatch.setattr(uvicorn_protocols, "MAX_HEAD_SECONDS", 1)
+    if first:
+        monkeypatch.setattr(uvicorn_protocols, "MAX_HEAD_SECONDS", 0.3)
     async with gateway_of(settings) as gateway:
         address = urlsplit(gateway.url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         if not first:
             writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await reader.readuntil(b"}")
+            monkeypatch.setattr(uvicorn_protocols, "MAX_HEAD_SECONDS", 0.3)
         writer.write(sent)
         # This limit spares connections idle between requests; uvicorn closes those after 5 s.
         assert await reader.read() == b""

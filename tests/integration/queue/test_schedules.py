@@ -339,7 +339,7 @@ def test_any_schedule_leaves_the_store_matching_the_model(
     run_state_machine_as_test(
         OverOneKind,
         settings=settings(
-            max_examples=scaled(6, 12, 200),
+            max_examples=scaled(4, 12, 200),
             stateful_step_count=scaled(30, 30, 50),
             deadline=None,
         ),

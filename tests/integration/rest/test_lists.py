@@ -568,7 +568,7 @@ async def test_every_operator_of_every_attribute_matches_the_model(
     rows = (await rest.list(path, limit=100))["data"]
     row_values = await with_children(rest, rows)
     count = matching = 0
-    step = counted(3, 1)
+    step = counted(5, 1)
     for attribute, operators in MODEL[list_name].items():
         known = sorted({value for row in row_values for value in values_at(row, attribute)})
         patterns = FEW_PATTERNS if "." in attribute else PATTERNS

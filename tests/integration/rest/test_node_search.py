@@ -16,6 +16,7 @@ from app.domain.stores import ORGANIZATION
 from app.main import Gateway
 from app.services import nodes
 from tests import factories
+from tests.support.databases import postgresql_is_long
 from tests.support.gateway import reads_of
 from tests.support.rest_client import UNKNOWN, RestClient, ids_of, node, rest_of
 
@@ -89,6 +90,7 @@ FOUND: Sequence[tuple[str, list[str]]] = (
 """Filters, in which {1}-2 is node 2 of the second hierarchy, and the names of the matches."""
 
 
+@postgresql_is_long
 async def test_nodes_are_found_by_ids_and_paths(rest: RestClient, gardens: Sequence[UUID]) -> None:
     for template, found in FOUND:
         filter = template

@@ -19,6 +19,7 @@ from app.storage.engine.database import Database
 from app.storage.migrations import upgrade
 from tests import factories
 from tests.support.clients import client_of
+from tests.support.databases import postgresql_is_long
 from tests.support.gateway import gateway_of
 from tests.support.subscriber import BEGINNING, subscriber
 
@@ -189,6 +190,7 @@ class OldStore:
         return {"id": str(job["id"]), "type": "pim-job", "attributes": attributes, "meta": meta}
 
 
+@postgresql_is_long
 @pytest.mark.parametrize("revision", REVISIONS)
 async def test_clients_see_the_same_jobs_after_the_upgrade(empty: Database, revision: str) -> None:
     upgrade(empty, revision)
