@@ -61,11 +61,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="seed of the fault tests' random")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Run three processes on two cores: some tests wait."""
-    return max(3, os.cpu_count() or 1)
-
-
 def pytest_collection_finish() -> None:
     """Exempt the objects of imports and test items from garbage collection.
 
