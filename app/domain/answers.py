@@ -82,7 +82,7 @@ class AnswerBudget:
     def copy(self) -> "AnswerBudget":
         """Return a budget for an attempt, which `keep` or `keep_read` adds if it succeeded."""
         attempt = AnswerBudget()
-        attempt._read, attempt._returned, attempt._paths = self._read, self._returned, self._paths
+        attempt.keep(self)
         return attempt
 
     def keep(self, attempt: "AnswerBudget") -> None:

@@ -15,8 +15,11 @@ def headers_of(scope: Scope) -> Mapping[str, str]:
     """
     headers: dict[str, str] | None = scope.get(_BY_NAME)
     if headers is None:
-        headers = scope[_BY_NAME] = {
+        headers = {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in reversed(scope["headers"])
         }
+        # Sockets keep their scopes, and there may be thousands of them.
+        if scope["type"] == "http":
+            scope[_BY_NAME] = headers
     return headers

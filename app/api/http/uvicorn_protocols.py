@@ -274,7 +274,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         Refuses too much framing, and returns None.
         """
         if self._body_left is not None:
-            return start + (self._body_left or 1)
+            return start + max(1, self._body_left)
         end = min(len(data), start + CHUNK_SLICE_BYTES)
         self._framing_left -= end - start
         if self._framing_left < 0:

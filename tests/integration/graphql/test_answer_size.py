@@ -1,5 +1,6 @@
 """The bytes of an answer are bounded: texts and paths are counted before their memory is taken."""
 
+import gc
 from typing import Any
 from uuid import UUID
 
@@ -7,7 +8,7 @@ import pytest
 
 from app.api.graphql.plans.planner import Planner
 from app.domain import answers
-from app.domain.answers import AnswerBudget, TextsTooLong
+from app.domain.answers import AnswerBudget, AnswerTooLarge, TextsTooLong
 from app.domain.hierarchies import node_id
 from app.main import Gateway
 from tests import factories
@@ -69,6 +70,24 @@ async def test_long_texts_under_many_aliases_are_refused(
         assert refusal["extensions"]["code"] == "TEXTS_TOO_LONG"
         assert "more than 100,000 characters" in refusal["message"]
         assert "mutation" not in refusal["message"]
+
+
+@pytest.mark.parametrize("error", ["", AN_ERROR])
+async def test_a_refused_answer_keeps_nothing_in_memory(
+    idle_gateway: Gateway, idle_client: GraphQLClient, error: str
+) -> None:
+    garden = await garden_with(idle_gateway, description=LONG)
+    error = error.replace("{}", str(garden))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await idle_client.answer(f"{{ {aliased(garden, 'description', 3)} {error} }}")
+        # The traceback of an error refers to all that was read.
+        kept = [kept for kept in gc.get_objects() if isinstance(kept, AnswerTooLarge)]
+        assert kept == []
+    finally:
+        gc.enable()
 
 
 async def test_one_text_is_never_too_long(

@@ -7,11 +7,17 @@ from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
+from sqlmodel import col
 
+from app.domain.answers import AnswerBudget
 from app.storage.engine.client_reads import SCANS_PER_STORE, WorkTime, current_work_time
 from app.storage.engine.connect import connect
 from app.storage.engine.database import Database
+from app.storage.engine.sqlite import MAX_LOOP_CHARACTERS
+from app.storage.engine.statements import PreparedQuery
 from app.storage.engine.transaction import Transaction
+from app.storage.tables import Hierarchy
+from tests import factories
 from tests.support.databases import NewDatabase
 
 ENDLESS = sa.text(
@@ -66,3 +72,25 @@ async def test_a_short_read_of_a_client_runs_where_reads_are_fastest(database: D
     read_thread = await database.client_read("store", thread)
     assert read_thread != await database.client_scan("store", thread)
     assert (read_thread == threading.get_ident()) == database.embedded
+
+
+DESCRIPTIONS = PreparedQuery(lambda _: sa.select(col(Hierarchy.description)))
+
+
+@pytest.mark.parametrize(
+    ("characters", "is_long"), [(MAX_LOOP_CHARACTERS, False), (MAX_LOOP_CHARACTERS + 1, True)]
+)
+async def test_long_texts_are_not_read_on_the_event_loop(
+    database: Database, characters: int, is_long: bool
+) -> None:
+    await factories.hierarchy(database, {}, description="x" * characters)
+    texts: list[str | None] = []
+
+    def read(tx: Transaction) -> int:
+        tx.budget = AnswerBudget()
+        texts[:] = [text for (text,) in tx.rows(DESCRIPTIONS)]
+        return threading.get_ident()
+
+    read_thread = await database.client_read("store", read)
+    assert texts == ["x" * characters]
+    assert (read_thread == threading.get_ident()) == (database.embedded and not is_long)

@@ -38,6 +38,27 @@ async def test_old_cyclic_garbage_is_collected_after_growth(
         returning.cancel()
 
 
+async def test_memory_is_returned_once_more_after_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = iter([100, 100, 200, 200, 200, 200, 200, 200])
+    checks = asyncio.Event()
+    trimmed: list[int] = []
+
+    def next_size() -> int:
+        try:
+            return next(sizes)
+        except StopIteration:
+            checks.set()
+            return 200
+
+    monkeypatch.setattr(memory, "CHECK_SECONDS", 0)
+    monkeypatch.setattr(memory, "resident_bytes", next_size)
+    monkeypatch.setattr(memory, "trim", lambda: trimmed.append(1))
+    returning = asyncio.ensure_future(memory.return_memory_regularly())
+    await checks.wait()
+    returning.cancel()
+    assert len(trimmed) == 2
+
+
 def test_unused_memory_is_returned_to_the_system() -> None:
     before = memory.resident_bytes()
     # Small enough for the heap: the allocator returns larger ones at once.

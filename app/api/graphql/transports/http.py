@@ -279,8 +279,8 @@ async def _read_body(request: Request, headers: Mapping[str, str]) -> bytes:
                 message = await request.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientDisconnect
-                chunks.append(message["body"])
-                if not message["more_body"]:
+                chunks.append(message.get("body", b""))
+                if not message.get("more_body"):
                     return b"".join(chunks)
     except TimeoutError:
         raise BadRequest(
