@@ -331,8 +331,9 @@ def limits_part() -> str:
                 "of a scan by PostgreSQL the time that passes counts",
             ),
             (
-                "time of a read before it continues as a scan",
-                f"{sqlite.INSTRUCTIONS_PER_CHECK * sqlite.MAX_CHECKS:,} instructions or "
+                "size of a read before it starts over as a scan",
+                f"{sqlite.INSTRUCTIONS_PER_CHECK * sqlite.MAX_CHECKS:,} instructions, "
+                f"{sqlite.MAX_LOOP_CHARACTERS:,} characters or "
                 f"{sqlite.CLIENT_READ_SECONDS * 1000:g} ms with SQLite, "
                 f"{postgresql.CLIENT_READ_SECONDS * 1000:g} ms with PostgreSQL",
             ),
