@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck
 from pydantic import SecretStr
 
+from app.api.http import memory
 from app.main import Gateway
 from app.settings import Settings
 from app.storage.engine.connect import connect
@@ -33,6 +34,9 @@ from tests.support.processes import STARTED, LiveServer, start_server
 os.environ["JOBS_GATEWAY_MAX_REQUESTS_PER_SECOND"] = "0"
 # Log lines per request and job have tests of their own.
 os.environ["JOBS_GATEWAY_LOG_LEVEL"] = "warning"
+
+# A full collection of all tests' objects takes 20 s. Processes that tests start collect as usual.
+memory.CHECK_SECONDS = 3_600
 
 # A busy machine generates examples slowly, and that decides no test.
 hypothesis.settings.register_profile(
