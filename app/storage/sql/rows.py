@@ -6,7 +6,7 @@ A value is decoded when it is read. A row has the columns of its projection only
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum, auto
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache
 from operator import itemgetter
 from typing import (
     ClassVar,
@@ -154,13 +154,27 @@ def row_of(row: type[RowT], values: Sequence[object]) -> RowT:
 
 def row_from_json(row: type[RowT], document: Mapping[str, object]) -> RowT:
     """Return a row with the values of a JSON document; missing columns have their defaults."""
-    fields = row.table.model_fields
-    names = column_names(row.table, ALL_COLUMNS)
+    constants, factories = _defaults(row.table)
+    document = {**constants, **document}
     values = [
-        document[name] if name in document else fields[name].get_default(call_default_factory=True)
-        for name in names
+        document[name] if name in document else factories[name]()
+        for name in column_names(row.table, ALL_COLUMNS)
     ]
     return cast("Callable[[Sequence[object]], RowT]", _json_row_class(row.table))(values)
+
+
+@lru_cache(maxsize=64)
+def _defaults(table: type[SQLModel]) -> tuple[dict[str, object], dict[str, Callable[[], object]]]:
+    """Return the default of each column that has one: values, and functions that make them."""
+    constants: dict[str, object] = {}
+    factories: dict[str, Callable[[], object]] = {}
+    for name, field in table.model_fields.items():
+        if field.default_factory is not None:
+            # Not by pydantic, which inspects the signature at each call (80 µs).
+            factories[name] = cast("Callable[[], object]", field.default_factory)
+        elif not field.is_required():
+            constants[name] = field.default
+    return constants, factories
 
 
 class RowQuery(Generic[RowT]):
@@ -209,25 +223,13 @@ class RowInsert(Generic[RowT]):
         self._statement = lru_cache(maxsize=16)(self._insert)
 
     def row(self, tx: Transaction, **values: object) -> RowT:
-        constants, factories = self._defaults
+        constants, factories = _defaults(self._row.table)
         row = {**constants, **values}
         for name, factory in factories.items():
             if name not in values:
                 row[name] = factory()
         [raw] = tx.raw_rows(self._statement(tuple(row)), row)
         return row_maker(tx.dialect, self._row)(raw)
-
-    @cached_property
-    def _defaults(self) -> tuple[dict[str, object], dict[str, Callable[[], object]]]:
-        """The default of each column that has one: values, and functions that make them."""
-        constants: dict[str, object] = {}
-        factories: dict[str, Callable[[], object]] = {}
-        for name, field in self._row.table.model_fields.items():
-            if field.default_factory is not None:
-                factories[name] = partial(field.get_default, call_default_factory=True)
-            elif not field.is_required():
-                constants[name] = field.default
-        return constants, factories
 
     def _insert(self, names: tuple[str, ...]) -> AnyQuery:
         insert = sa.insert(self._row.table).values(dict.fromkeys(names))
