@@ -154,11 +154,11 @@ def row_of(row: type[RowT], values: Sequence[object]) -> RowT:
 
 def row_from_json(row: type[RowT], document: Mapping[str, object]) -> RowT:
     """Return a row with the values of a JSON document; missing columns have their defaults."""
-    constants, factories = _defaults(row.table)
-    document = {**constants, **document}
+    fields = row.table.model_fields
+    names = column_names(row.table, ALL_COLUMNS)
     values = [
-        document[name] if name in document else factories[name]()
-        for name in column_names(row.table, ALL_COLUMNS)
+        document[name] if name in document else fields[name].get_default(call_default_factory=True)
+        for name in names
     ]
     return cast("Callable[[Sequence[object]], RowT]", _json_row_class(row.table))(values)
 

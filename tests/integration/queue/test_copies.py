@@ -118,14 +118,11 @@ def snapshot(tx: Transaction, hierarchy_id: UUID) -> Snapshot:
 
 async def leftovers(database: Database) -> list[Hierarchy]:
     """Sweep; return the hierarchies that are still hidden."""
+    hidden = select(Hierarchy).where(Hierarchy.state != HierarchyState.READY)
+    # The queue's own sweeper may be within a transaction, whose row this one would skip.
+    await database.write(lambda tx: session_of(tx).exec(hidden.with_for_update()).all())
     await Sweeper(database).sweep()
-
-    def hidden(tx: Transaction) -> list[Hierarchy]:
-        return list(
-            session_of(tx).exec(select(Hierarchy).where(Hierarchy.state != HierarchyState.READY))
-        )
-
-    return await database.read(hidden)
+    return await database.read(lambda tx: list(session_of(tx).exec(hidden)))
 
 
 trees = st.recursive(
