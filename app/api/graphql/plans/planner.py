@@ -56,8 +56,6 @@ class _OperationPlans:
 
     def switches_of(self, operation: Operation) -> tuple[Any, ...]:
         """Return the values of `switches`, the key of the operation's plan."""
-        if not self.switches:
-            return ()
         variables = operation.coerced.coerced
         return tuple(variables.get(name) for name in self.switches)
 
@@ -187,7 +185,7 @@ class Planner:
     def _cached(self, operation: Operation) -> Plan | Sequence[PlanStep] | None:
         """Return the cached plan of an operation. Raises KeyError."""
         plans = self._plans_of[operation.document][operation.name]
-        return plans.by_switches[plans.switches_of(operation)]
+        return plans.by_switches[plans.switches_of(operation) if plans.switches else ()]
 
     def _compile(self, operation: Operation) -> Plan | Sequence[PlanStep] | None:
         """Compile and cache the plan of an operation."""

@@ -71,7 +71,7 @@ class PlanRun:
                     columns.append((field, field.column(self, rows), objects))
             if self._requested:
                 self._load()
-            counts_texts = self.counts_texts
+            counts_texts = self._is_long or self.budget.counts_texts
             for field, values, objects in columns:
                 completed = field.complete(below, values() if callable(values) else values)
                 if counts_texts and field.is_text:
