@@ -95,7 +95,7 @@ class ReadLimit:
 
     def check(self) -> None:
         """Raise ReadTooLong if the limit is reached."""
-        if self.is_stopped or self._checks_left < 0 or monotonic() >= self._until:
+        if self.seconds_left <= 0:
             raise ReadTooLong
 
     def check_characters(self, characters: int) -> None:

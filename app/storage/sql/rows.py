@@ -6,7 +6,7 @@ A value is decoded when it is read. A row has the columns of its projection only
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum, auto
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from operator import itemgetter
 from typing import (
     ClassVar,
@@ -163,20 +163,6 @@ def row_from_json(row: type[RowT], document: Mapping[str, object]) -> RowT:
     return cast("Callable[[Sequence[object]], RowT]", _json_row_class(row.table))(values)
 
 
-@lru_cache(maxsize=64)
-def _defaults(table: type[SQLModel]) -> tuple[dict[str, object], dict[str, Callable[[], object]]]:
-    """Return the default of each column that has one: values, and functions that make them."""
-    constants: dict[str, object] = {}
-    factories: dict[str, Callable[[], object]] = {}
-    for name, field in table.model_fields.items():
-        if field.default_factory is not None:
-            # Not by pydantic, which inspects the signature at each call (80 µs).
-            factories[name] = cast("Callable[[], object]", field.default_factory)
-        elif not field.is_required():
-            constants[name] = field.default
-    return constants, factories
-
-
 class RowQuery(Generic[RowT]):
     """A query of a table's rows by a condition; `condition` makes it for a dialect's name.
 
@@ -223,13 +209,26 @@ class RowInsert(Generic[RowT]):
         self._statement = lru_cache(maxsize=16)(self._insert)
 
     def row(self, tx: Transaction, **values: object) -> RowT:
-        constants, factories = _defaults(self._row.table)
+        constants, factories = self._defaults
         row = {**constants, **values}
         for name, factory in factories.items():
             if name not in values:
                 row[name] = factory()
         [raw] = tx.raw_rows(self._statement(tuple(row)), row)
         return row_maker(tx.dialect, self._row)(raw)
+
+    @cached_property
+    def _defaults(self) -> tuple[dict[str, object], dict[str, Callable[[], object]]]:
+        """The default of each column that has one: values, and functions that make them."""
+        constants: dict[str, object] = {}
+        factories: dict[str, Callable[[], object]] = {}
+        for name, field in self._row.table.model_fields.items():
+            if field.default_factory is not None:
+                # Not by pydantic, which inspects its signature at each call (80 µs).
+                factories[name] = cast("Callable[[], object]", field.default_factory)
+            elif not field.is_required():
+                constants[name] = field.default
+        return constants, factories
 
     def _insert(self, names: tuple[str, ...]) -> AnyQuery:
         insert = sa.insert(self._row.table).values(dict.fromkeys(names))

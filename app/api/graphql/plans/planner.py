@@ -185,7 +185,7 @@ class Planner:
     def _cached(self, operation: Operation) -> Plan | Sequence[PlanStep] | None:
         """Return the cached plan of an operation. Raises KeyError."""
         plans = self._plans_of[operation.document][operation.name]
-        return plans.by_switches[plans.switches_of(operation) if plans.switches else ()]
+        return plans.by_switches[plans.switches_of(operation)]
 
     def _compile(self, operation: Operation) -> Plan | Sequence[PlanStep] | None:
         """Compile and cache the plan of an operation."""
